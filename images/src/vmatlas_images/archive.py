@@ -1,0 +1,410 @@
+"""Debian's kernel packages: which one a description asks for, and its bytes, verified down from the archive's
+signature.
+
+The chain is always the same, whoever carries the bytes: InRelease is signed by a key of Debian's archive keyring (gpgv
+says so), Packages has the SHA256 that InRelease states, the .deb has the size and SHA256 that Packages states. On hosts
+with apt, apt carries them, in a folder of our own: it knows the host's mirrors, proxies and certificates, and a
+suite need not be among the host's own sources. Elsewhere they come over HTTP from `VMATLAS_DEBIAN_MIRROR`. Dates are
+not checked (Valid-Until): an old kernel from a frozen mirror is as good a test as a new one. This module never
+installs anything.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from debian.deb822 import Packages, Release
+from debian.debian_support import Version
+
+from . import guarded
+from .cache import digest_of
+from .download import Progress, download, refuse_offline
+from .errors import FetchError, NotRunnable, VerificationError
+from .machine import DebianKernel
+
+# Debian's names for processors.
+ARCHITECTURES = {
+    "x86_64": "amd64",
+    "i386": "i386",
+    "aarch64": "arm64",
+    "armhf": "armhf",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+}
+_KEYRINGS = (
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+    "/etc/apt/trusted.gpg.d/debian-archive-keyring.gpg",
+)
+_INDEX = "main/binary-{architecture}/Packages"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A binary package as an index lists it. `size` is in bytes, `path` is relative to the mirror."""
+
+    name: str
+    version: str
+    suite: str
+    path: str
+    size: int
+    sha256: str
+    depends: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.suite})"
+
+
+class Archive(Protocol):
+    """Carries files of one Debian mirror here. What it carries is not trusted."""
+
+    mirror: str
+
+    def release(self, suite: str, space: Path, end: float, progress: Progress) -> Path:
+        """The suite's InRelease."""
+
+    def index(self, suite: str, release: Release, space: Path, end: float, progress: Progress) -> Path:
+        """The suite's Packages, unpacked; `release` is verified."""
+
+    def package(self, package: Package, space: Path, end: float, progress: Progress) -> Path:
+        """A .deb file."""
+
+
+class AptArchive:
+    """apt as the carrier, with a configuration, lists and sources of its own."""
+
+    def __init__(self, mirror: str, architecture: str, keyring: Path) -> None:
+        self.mirror = mirror
+        self.architecture = architecture
+        self.keyring = keyring
+
+    def release(self, suite: str, space: Path, end: float, progress: Progress) -> Path:
+        """Runs `apt-get update` for the suite alone."""
+        folder = self._folder(suite, space)
+        self._run(folder, ["update"], end, f"{suite}: package lists", progress)
+        return self._list(folder, suite, "InRelease")
+
+    def index(self, suite: str, release: Release, space: Path, end: float, progress: Progress) -> Path:
+        """What `apt-get update` brought and unpacked."""
+        return self._list(self._folder(suite, space), suite, f"{_INDEX.format(architecture=self.architecture)}")
+
+    def package(self, package: Package, space: Path, end: float, progress: Progress) -> Path:
+        """Runs `apt-get download`."""
+        folder = self._folder(package.suite, space)
+        place = folder / package.name
+        place.mkdir()
+        self._run(folder, ["download", f"{package.name}={package.version}"], end, package.name, progress, place)
+        found = list(place.glob("*.deb"))
+        if len(found) != 1:
+            raise FetchError(f"apt-get download {package.name} left {len(found)} files, not one .deb")
+        return found[0]
+
+    def _folder(self, suite: str, space: Path) -> Path:
+        folder = space / f"apt-{suite}"
+        if not folder.is_dir():
+            for name in ("lists/partial", "archives/partial", "sources"):
+                (folder / name).mkdir(parents=True)
+            (folder / "sources" / "debian.sources").write_text(
+                f"Types: deb\nURIs: {self.mirror}\nSuites: {suite}\nComponents: main\n"
+                f"Architectures: {self.architecture}\nSigned-By: {self.keyring}\n"
+            )
+            (folder / "apt.conf").write_text(self._configuration(folder))
+        return folder
+
+    def _configuration(self, folder: Path) -> str:
+        """Read last, over the host's own: its proxies hold, its sources, hooks, pins and caches do not."""
+        return f"""
+#clear APT::Update;
+#clear DPkg::Post-Invoke;
+#clear APT::Architectures;
+APT::Architecture "{self.architecture}";
+APT::Architectures {{ "{self.architecture}"; }};
+APT::Update::Error-Mode "any";
+APT::Sandbox::User "";
+Dir::State::lists "{folder}/lists";
+Dir::State::status "/dev/null";
+Dir::Cache "{folder}";
+Dir::Cache::archives "{folder}/archives";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "{folder}/sources";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+#clear Acquire::IndexTargets::deb::DEP-11;
+#clear Acquire::IndexTargets::deb::DEP-11-icons;
+#clear Acquire::IndexTargets::deb::DEP-11-icons-small;
+#clear Acquire::IndexTargets::deb::DEP-11-icons-large;
+#clear Acquire::IndexTargets::deb::Contents-deb;
+#clear Acquire::Languages;
+Acquire::Languages {{ "none"; }};
+Acquire::GzipIndexes "false";
+Acquire::PDiffs "false";
+Acquire::Retries "3";
+Acquire::Check-Date "false";
+Acquire::Check-Valid-Until "false";
+Acquire::http::Timeout "30";
+Acquire::https::Timeout "30";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+APT::Get::AllowUnauthenticated "false";
+"""
+
+    def _run(
+        self, folder: Path, words: list[str], end: float, what: str, progress: Progress, cwd: Path | None = None
+    ) -> None:
+        progress(what, 0, None)
+        status, output = guarded.run(
+            ["apt-get", "-q", "-c", folder / "apt.conf", *words],
+            max(1.0, end - time.monotonic()),
+            cwd=cwd or folder,
+            environment={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+        )
+        if status == 0:
+            return
+        lines = [line for line in output.splitlines() if line.startswith(("E:", "W:", "Err:"))] or output.splitlines()
+        said = " ".join(line.strip() for line in lines[:4]) or "nothing"
+        if status is None:
+            raise FetchError(f"{what}: apt-get {words[0]} from {self.mirror} was not through within its time limit")
+        if re.search(r"NO_PUBKEY|BADSIG|signature|not signed|Hash Sum mismatch|GPG error", output):
+            raise VerificationError(f"{what}: apt refuses what {self.mirror} gives: {said}")
+        raise FetchError(f"{what}: apt-get {words[0]} from {self.mirror} failed: {said}")
+
+    def _list(self, folder: Path, suite: str, name: str) -> Path:
+        """apt names a list by its URL; ours holds one suite, so the end of the name is enough."""
+        found = list((folder / "lists").glob(f"*_{name.replace('/', '_')}"))
+        if len(found) != 1:
+            raise FetchError(f"{suite}: apt brought {len(found)} files {name} from {self.mirror}, not one")
+        return found[0]
+
+
+class HttpArchive:
+    """Plain downloads, for hosts that have no apt."""
+
+    def __init__(self, mirror: str, architecture: str) -> None:
+        self.mirror = mirror.rstrip("/")
+        self.architecture = architecture
+
+    def release(self, suite: str, space: Path, end: float, progress: Progress) -> Path:
+        """Fetches InRelease, of at most 4 MiB."""
+        place = space / f"{suite}-InRelease"
+        self._get(f"dists/{suite}/InRelease", place, end, progress, 4 << 20, f"{suite}: InRelease")
+        return place
+
+    def index(self, suite: str, release: Release, space: Path, end: float, progress: Progress) -> Path:
+        """Fetches Packages.xz, checks it before it is unpacked."""
+        packed_name = _INDEX.format(architecture=self.architecture) + ".xz"
+        digest, size = _stated(release, packed_name, self.mirror)
+        folder, name = packed_name.rsplit("/", 1)
+        by_hash = release.get("Acquire-By-Hash") == "yes"
+        url = f"dists/{suite}/{folder}/by-hash/SHA256/{digest}" if by_hash else f"dists/{suite}/{folder}/{name}"
+        packed, plain = space / f"{suite}-Packages.xz", space / f"{suite}-Packages"
+        self._get(url, packed, end, progress, size, f"{suite}: Packages")
+        _check(packed, digest, size, f"{self.mirror}/{url}")
+        with lzma.open(packed) as source, plain.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        return plain
+
+    def package(self, package: Package, space: Path, end: float, progress: Progress) -> Path:
+        """Fetches the .deb, of at most the stated size."""
+        place = space / package.path.rsplit("/", 1)[-1]
+        self._get(package.path, place, end, progress, package.size, package.name)
+        return place
+
+    def _get(self, path: str, place: Path, end: float, progress: Progress, most: int, what: str) -> None:
+        limit = max(1.0, end - time.monotonic())
+        download(f"{self.mirror}/{path}", place, limit=limit, progress=progress, most=most, what=what)
+
+
+def open_archive(processor: str) -> Archive:
+    """The archive that this host reaches: apt's, or plain HTTP where there is no apt-get. Raises `NotRunnable`."""
+    architecture = ARCHITECTURES[processor]
+    mirror = configured_mirror()
+    if shutil.which("apt-get") is not None:
+        return AptArchive(mirror, architecture, keyring())
+    return HttpArchive(mirror, architecture)
+
+
+def configured_mirror() -> str:
+    """`VMATLAS_DEBIAN_MIRROR`, or the Debian mirror in this host's apt sources, as apt itself reads them."""
+    if named := os.environ.get("VMATLAS_DEBIAN_MIRROR"):
+        return named
+    candidates = _apt_mirrors(os.environ.get("PATH"), os.environ.get("APT_CONFIG"))
+    if not candidates:
+        raise NotRunnable(
+            "no Debian mirror is known: this host's apt sources name none",
+            hint="VMATLAS_DEBIAN_MIRROR=URL names one (the folder that holds dists/ and pool/)",
+        )
+    return candidates[0]
+
+
+@functools.cache
+def _apt_mirrors(path: str | None, configuration: str | None) -> tuple[str, ...]:
+    """The Debian mirrors in apt's sources. Asked once (half a second) for each environment that apt depends on."""
+    candidates: list[str] = []
+    if shutil.which("apt-get") is not None:
+        status, output = guarded.run(
+            ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(ORIGIN)", "Created-By: Packages"], 30
+        )
+        for line in output.splitlines() if status == 0 else []:
+            address, suite, origin = [*line.split("|"), "", ""][:3]
+            named_so = re.search(r"(^|/)debian(\.list)?/?$", address) is not None
+            if "security" not in suite and (origin == "Debian" or named_so):
+                candidates.append(address)
+    return tuple(candidates)
+
+
+def keyring() -> Path:
+    """`VMATLAS_DEBIAN_KEYRING`, or Debian's archive keyring where its package puts it."""
+    named = os.environ.get("VMATLAS_DEBIAN_KEYRING")
+    for name in (named,) if named else _KEYRINGS:
+        if Path(name).is_file():
+            return Path(name).absolute()
+    raise NotRunnable(
+        f"no keyring of Debian's archive{f' at {named}' if named else ''}: signatures cannot be verified",
+        hint="apt-get install debian-archive-keyring, or VMATLAS_DEBIAN_KEYRING=FILE (a binary keyring)",
+    )
+
+
+def verified_release(inrelease: Path, suite: str, mirror: str) -> Release:
+    """The signed part of an InRelease, once gpgv has found a good signature of the keyring on it and it is that
+    suite's.
+    """
+    gpgv = shutil.which("gpgv")
+    if gpgv is None:
+        raise NotRunnable("gpgv is missing: signatures cannot be verified", hint="apt-get install gpgv")
+    signed = inrelease.with_name(inrelease.name + ".signed")
+    done = subprocess.run(
+        [gpgv, "--keyring", keyring(), "--output", signed, inrelease],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env={**os.environ, "LC_ALL": "C"},
+    )  # fmt: skip
+    if done.returncode != 0 or not signed.is_file():
+        said = " ".join(line.removeprefix("gpgv: ") for line in done.stderr.splitlines())
+        raise VerificationError(f"{mirror}: InRelease of {suite} has no good signature of {keyring()}: {said}")
+    with signed.open("rb") as file:
+        release = Release(file)
+    names = (release.get("Suite"), release.get("Codename"))
+    if release.get("Origin") not in ("Debian", "Debian Backports") or suite not in names:
+        raise VerificationError(
+            f"{mirror}: asked for Debian's {suite}, got {release.get('Origin')} {release.get('Suite')} "
+            f"({release.get('Codename')}): well signed, but another suite"
+        )
+    return release
+
+
+def kernels(source: DebianKernel, packages: Iterator[Package]) -> list[Package]:
+    """The packages that the description fits, best first."""
+    found = [
+        package
+        for package in packages
+        if fnmatch.fnmatchcase(package.name, source.package)
+        and re.match(r"linux-image-\d", package.name)
+        and not re.search(r"-(dbg|unsigned)$", package.name)
+        and package.version in source.versions
+    ]
+    return sorted(found, key=lambda package: Version(package.version), reverse=source.choose == "newest")
+
+
+def read_index(path: Path, suite: str) -> Iterator[Package]:
+    """The kernel packages of an index (names that start with linux-): the others are not parsed, which saves
+    seconds."""
+    with path.open(encoding="utf-8") as file:
+        text = file.read()
+    for start in (found.start(1) for found in re.finditer(r"(?:^|\n\n)(Package: linux-)", text)):
+        end = text.find("\n\n", start)
+        fields = Packages(text[start : end if end >= 0 else None])
+        depends = [names[0]["name"] for names in fields.relations["depends"] if names]
+        yield Package(
+            fields["Package"],
+            fields["Version"],
+            suite,
+            fields["Filename"],
+            int(fields["Size"]),
+            fields["SHA256"],
+            tuple(depends),
+        )
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The packages that a description came to: the one asked for, the one with the kernel file, the one with
+    modules.
+    """
+
+    image: Package
+    binary: Package
+    modules: Package
+
+
+class Resolver:
+    """Finds and brings a kernel from an archive; `space` is where half-made things may stand."""
+
+    def __init__(self, archive: Archive, processor: str, space: Path, end: float, progress: Progress) -> None:
+        self._archive = archive
+        self._architecture = ARCHITECTURES[processor]
+        self._space, self._end, self._progress = space, end, progress
+
+    def resolve(self, source: DebianKernel) -> Kernel:
+        """The kernel that is asked for, as the archive stands now. Raises `FetchError` when no package fits."""
+        refuse_offline(f"a kernel of {', '.join(source.suites)}")
+        known = [package for suite in source.suites for package in self._packages(suite)]
+        fitting = kernels(source, iter(known))
+        if not fitting:
+            raise FetchError(
+                f"no package {source.package} with version {source.versions} in {', '.join(source.suites)} "
+                f"({self._architecture}) of {self._archive.mirror}",
+                hint="old kernels leave a suite: widen at_least and below, or name another suite",
+            )
+        image = fitting[0]
+        # Up to 6.18 linux-image holds kernel and modules; later it is empty and depends on linux-binary and
+        # linux-modules.
+        return Kernel(image, *(self._part(image, part, known) for part in ("linux-binary-", "linux-modules-")))
+
+    def bring(self, package: Package) -> Path:
+        """The .deb, with the size and the SHA256 that the index states."""
+        path = self._archive.package(package, self._space, self._end, self._progress)
+        _check(path, package.sha256, package.size, f"{self._archive.mirror}/{package.path}")
+        return path
+
+    def _packages(self, suite: str) -> Iterator[Package]:
+        inrelease = self._archive.release(suite, self._space, self._end, self._progress)
+        release = verified_release(inrelease, suite, self._archive.mirror)
+        index = self._archive.index(suite, release, self._space, self._end, self._progress)
+        name = _INDEX.format(architecture=self._architecture)
+        digest, size = _stated(release, name, self._archive.mirror)
+        _check(index, digest, size, f"{self._archive.mirror}/dists/{suite}/{name}")
+        return read_index(index, suite)
+
+    @staticmethod
+    def _part(image: Package, prefix: str, known: list[Package]) -> Package:
+        names = [name for name in image.depends if name.startswith(prefix)]
+        if not names:
+            return image
+        for package in known:
+            if package.name == names[0] and (package.version, package.suite) == (image.version, image.suite):
+                return package
+        raise FetchError(f"{image} depends on {names[0]}, which its suite does not have in that version")
+
+
+def _stated(release: Release, name: str, mirror: str) -> tuple[str, int]:
+    for entry in release.get("SHA256") or []:
+        if entry["name"] == name:
+            return entry["sha256"], int(entry["size"])
+    raise FetchError(f"{mirror}: InRelease of {release.get('Suite')} does not list {name} (no such architecture?)")
+
+
+def _check(path: Path, digest: str, size: int, origin: str) -> None:
+    found = path.stat().st_size
+    if found != size:
+        raise VerificationError(f"{origin}: {found} bytes, should be {size}")
+    if digest_of(path) != digest:
+        raise VerificationError(f"{origin}: sha256 is {digest_of(path)}, should be {digest}")

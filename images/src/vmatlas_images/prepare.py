@@ -1,0 +1,225 @@
+"""From fetched files to what QEMU boots: the kernel out of its package, an initramfs with the agent, a CD, an
+unpacked disk.
+
+Made in Python alone, with no root and no tools of the host, and byte for byte the same from the same parts, so that
+a prepared image is cached by the digests of what went into it. A disk is never written to: QEMU's snapshot mode keeps a
+run's changes in a throw-away overlay. This module starts no machine.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pycdlib
+from debian.debfile import DebError, DebFile
+
+from .cache import Cache, digest_of, key_of
+from .errors import FetchError, ImagesError
+from .machine import DebianKernel, Machine
+from .sources import Fetched
+
+_RECIPE = 1  # part of every key: raise it when the same parts are prepared in another way
+_KERNEL = re.compile(r"\.?/?(boot/vmlinu[xz]-[^/]+|usr/lib/modules/[^/]+/vmlinu[xz])")
+_Unpacker = Callable[[Path], "lzma.LZMAFile | gzip.GzipFile | bz2.BZ2File"]
+_UNPACKERS: dict[str, _Unpacker] = {".xz": lzma.LZMAFile, ".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What QEMU is given; what a machine does not have is None."""
+
+    kernel: Path | None = None
+    initramfs: Path | None = None
+    disk: Path | None = None
+    cd: Path | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of an initramfs or CD: its bytes, and whether it can be run."""
+
+    content: bytes
+    executable: bool = False
+
+
+def prepare(machine: Machine, fetched: Fetched, agent: Path, cache: Cache | None = None) -> Prepared:
+    """Makes, or finds in the cache, what the machine boots from. `agent` is the built agent's file.
+
+    Raises `ImagesError` when a package or image does not hold what it should.
+    """
+    cache = cache or Cache()
+    limit = machine.limits.prepare
+    try:
+        program = Entry(agent.read_bytes(), executable=True)
+    except OSError as error:
+        raise ImagesError(f"the agent {agent} cannot be read: {error.strerror}", target=machine.name) from error
+    with cache.in_use():
+        boots = _boot_file(machine, fetched, cache, limit)
+        if machine.agent.delivery == "cd":
+            cd = _cached(cache, "cd", [digest_of(agent)], limit, lambda to: write_cd(to, {"agent": program}))
+        else:
+            cd = None
+        if machine.boot.start == "disk":
+            return Prepared(disk=boots, cd=cd)
+        wanted = machine.source.modules if isinstance(machine.source, DebianKernel) else ()
+        parts = [digest_of(agent) if cd is None else "", list(wanted), list(fetched.digests) if wanted else []]
+
+        def make(to: Path) -> None:
+            files = {} if cd else {"init": program}
+            for index, (name, content) in enumerate(modules(fetched.files[-1], wanted)):
+                files[f"modules/{index:02}-{name}.ko"] = Entry(content)
+            to.write_bytes(b"".join(cpio(files)))
+
+        return Prepared(kernel=boots, initramfs=_cached(cache, "initramfs", parts, limit, make), cd=cd)
+
+
+def _cached(cache: Cache, name: str, parts: Sequence[object], limit: float, make: Callable[[Path], object]) -> Path:
+    folder = cache.prepared(key_of(_RECIPE, name, list(parts)), lambda new: make(new / name), limit=limit)
+    return folder / name
+
+
+def _boot_file(machine: Machine, fetched: Fetched, cache: Cache, limit: float) -> Path:
+    """The kernel or disk itself: out of its package, or unpacked, or as it came."""
+    path = fetched.files[0]
+    if isinstance(machine.source, DebianKernel):
+        return _cached(cache, "kernel", [fetched.digests[0]], limit, lambda to: to.write_bytes(kernel_in(path)))
+    unpack = _UNPACKERS.get(Path(fetched.says).suffix)
+    if unpack is None:
+        return path
+    return _cached(cache, "image", [fetched.digests[0]], limit, lambda to: _unpack(unpack, path, to))
+
+
+def _unpack(unpack: _Unpacker, path: Path, to: Path) -> None:
+    try:
+        with unpack(path) as source, to.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+    except (lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
+        raise FetchError(f"{path}: cannot be unpacked: {error}") from error
+
+
+def kernel_in(package: Path) -> bytes:
+    """The kernel in a Debian package: boot/vmlinuz-VERSION, or usr/lib/modules/VERSION/vmlinuz (linux-binary
+    packages).
+    """
+    for name, content in _members(package):
+        if _KERNEL.fullmatch(name):
+            return content()
+    raise ImagesError(f"{package}: holds no kernel (boot/vmlinuz-VERSION or usr/lib/modules/VERSION/vmlinuz)")
+
+
+def modules(package: Path, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
+    """The named kernel modules of a package and all that they need, unpacked, each after those that it needs.
+
+    What a module needs stands in its own .modinfo section (`depends=`); a package has no modules.dep.
+    Raises `ImagesError` for a name that the package does not have.
+    """
+    todo = list(dict.fromkeys(_module_name(name) for name in wanted))
+    if not todo:
+        return []
+    found: dict[str, bytes] = {}
+    while missing := [name for name in todo if name not in found]:
+        before = len(found)
+        for name, content in _members(package):
+            file, _, packed = Path(name).name.partition(".ko")
+            if _module_name(file) in missing and packed in ("", ".xz", ".gz") and ".ko" in name:
+                raw = content()
+                found[_module_name(file)] = (
+                    lzma.decompress(raw) if packed == ".xz" else gzip.decompress(raw) if packed == ".gz" else raw
+                )
+        if len(found) == before:
+            raise ImagesError(f"{package}: holds no kernel module {', '.join(missing)}")
+        todo = list(dict.fromkeys([*todo, *(need for content in found.values() for need in _needs(content))]))
+    ordered: dict[str, bytes] = {}
+
+    def place(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ImagesError(f"{package}: kernel modules need each other in a circle: {', '.join(above)}")
+        for need in _needs(found[name]):
+            place(need, (*above, name))
+        ordered.setdefault(name, found[name])
+
+    for name in todo:
+        place(name, ())
+    return list(ordered.items())
+
+
+def _module_name(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _needs(module: bytes) -> list[str]:
+    found = re.search(rb"\0depends=([^\0]*)\0", module)
+    return [_module_name(name.decode()) for name in found[1].split(b",") if name] if found else []
+
+
+def _members(package: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """The regular files of a .deb, in order, each with a way to read it before the next is asked for."""
+    try:
+        with DebFile(package) as deb:
+            archive = deb.data.tgz()
+            for member in archive:
+                if member.isfile():
+                    yield member.name, lambda member=member: _read(archive.extractfile(member))  # type: ignore[misc]
+    except (DebError, OSError, EOFError, lzma.LZMAError) as error:
+        raise ImagesError(f"{package}: is no Debian package that can be read: {error}") from error
+
+
+def _read(file: IO[bytes] | None) -> bytes:
+    if file is None:
+        raise ImagesError("a member of a package cannot be read")
+    with file:
+        return file.read()
+
+
+def cpio(files: dict[str, Entry]) -> Iterator[bytes]:
+    """A cpio archive in the kernel's `newc` format (initramfs buffer format, Documentation/driver-api/early-userspace).
+
+    Folders are added for the paths; /dev/console is added, since init's first descriptors are opened on it. Times
+    are 0 and everything belongs to root, so the same files always give the same bytes.
+    """
+    folders = {str(parent): None for name in files for parent in reversed(Path(name).parents) if str(parent) != "."}
+    number = 0
+    for folder in dict.fromkeys(["dev", "proc", "sys", "tmp", *folders]):
+        number += 1
+        yield _cpio_entry(number, folder, 0o040755, b"")
+    yield _cpio_entry(number + 1, "dev/console", 0o020600, b"", device=(5, 1))
+    for index, (name, entry) in enumerate(files.items(), number + 2):
+        yield _cpio_entry(index, name, 0o100755 if entry.executable else 0o100644, entry.content)
+    yield _cpio_entry(0, "TRAILER!!!", 0, b"")
+
+
+def _cpio_entry(number: int, name: str, mode: int, content: bytes, device: tuple[int, int] = (0, 0)) -> bytes:
+    path = name.encode() + b"\0"
+    links = 2 if mode & 0o040000 else 1
+    #         inode   mode  uid gid links mtime size       devmajor minor   rdevmajor minor     namesize   check
+    fields = (number, mode, 0, 0, links, 0, len(content), 0, 0, *device, len(path), 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + path
+    return head + b"\0" * (-len(head) % 4) + content + b"\0" * (-len(content) % 4)
+
+
+def write_cd(place: Path, files: dict[str, Entry]) -> None:
+    """Writes an ISO 9660 image with Rock Ridge names and modes; `files` stand in its root."""
+    iso = pycdlib.PyCdlib()
+    iso.new(interchange_level=3, rock_ridge="1.09", vol_ident="VMATLAS")
+    try:
+        for index, (name, entry) in enumerate(files.items()):
+            iso.add_fp(
+                io.BytesIO(entry.content),
+                len(entry.content),
+                iso_path=f"/F{index:07}.;1",
+                rr_name=name,
+                file_mode=0o100555 if entry.executable else 0o100444,
+            )
+        with place.open("wb") as target:
+            iso.write_fp(target)
+    finally:
+        iso.close()
