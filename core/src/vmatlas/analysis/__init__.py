@@ -1,0 +1,21 @@
+"""From address spaces to findings: what changed, what is suspicious, what adds up to what. Pure."""
+
+from vmatlas.analysis.audit import Finding, Suspicion, audit
+from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
+from vmatlas.analysis.summary import FileTotal, Summary, Total, Use, summarize, use_of
+
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Difference",
+    "FileTotal",
+    "Finding",
+    "Summary",
+    "Suspicion",
+    "Total",
+    "Use",
+    "audit",
+    "diff",
+    "summarize",
+    "use_of",
+]

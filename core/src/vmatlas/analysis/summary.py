@@ -1,0 +1,117 @@
+"""What adds up to what: totals by use, by kind and by file, in the manner of QNX's `pidin mem`. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vmatlas.model import AddressSpace, Kind, Protection, Region
+
+
+class Use(enum.Enum):
+    """What memory is for."""
+
+    CODE = "code"
+    """Executable and not writable."""
+    DATA = "data"
+    """Writable, executable too or not."""
+    READ_ONLY = "read-only"
+    """Readable only: constants, read-only files."""
+    STACK = "stack"
+    """A stack that the system knows as one."""
+    RESERVED = "reserved"
+    """Without any right: guard pages, reserved address space."""
+
+
+def use_of(region: Region) -> Use:
+    """What a region is for, told by its kind and its protection."""
+    if region.kind is Kind.STACK:
+        return Use.STACK
+    if region.protection & Protection.WRITE:
+        return Use.DATA
+    if region.protection & Protection.EXECUTE:
+        return Use.CODE
+    return Use.READ_ONLY if region.protection & Protection.READ else Use.RESERVED
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Some regions together. Sizes in bytes; `resident` is None where it was not asked for or not told."""
+
+    regions: int
+    size: int
+    resident: int | None
+    private_resident: int | None
+
+    @classmethod
+    def of(cls, regions: Iterable[Region]) -> Total:
+        """The total of some regions. Residency is told when it is for each of them."""
+        listed = list(regions)
+        return cls(
+            regions=len(listed),
+            size=sum(region.size for region in listed),
+            resident=_sum([region.resident for region in listed]),
+            private_resident=_sum([region.private_resident for region in listed]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileTotal:
+    """The regions of one file."""
+
+    path: str
+    deleted: bool
+    total: Total
+    uses: dict[Use, Total]
+
+    @property
+    def is_library(self) -> bool:
+        """Some of it is mapped as code."""
+        return Use.CODE in self.uses
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The totals of an address space."""
+
+    total: Total
+    uses: dict[Use, Total]
+    """Only the uses that occur, in the order of `Use`."""
+    kinds: dict[Kind, Total]
+    """Only the kinds that occur, the largest first."""
+    files: tuple[FileTotal, ...]
+    """The largest first."""
+
+
+def summarize(space: AddressSpace) -> Summary:
+    """Totals by use, by kind, and by file."""
+    regions = list(space)
+    by_use: dict[Use, list[Region]] = {}
+    by_kind: dict[Kind, list[Region]] = {}
+    by_file: dict[tuple[str, bool], list[Region]] = {}
+    for region in regions:
+        by_use.setdefault(use_of(region), []).append(region)
+        by_kind.setdefault(region.kind, []).append(region)
+        if region.path is not None:
+            by_file.setdefault((region.path, region.deleted), []).append(region)
+    kinds = {kind: Total.of(group) for kind, group in by_kind.items()}
+    files = [FileTotal(path, deleted, Total.of(group), _totals(group)) for (path, deleted), group in by_file.items()]
+    return Summary(
+        total=Total.of(regions),
+        uses=_totals(regions),
+        kinds=dict(sorted(kinds.items(), key=lambda item: -item[1].size)),
+        files=tuple(sorted(files, key=lambda file: (-file.total.size, file.path))),
+    )
+
+
+def _totals(regions: Iterable[Region]) -> dict[Use, Total]:
+    groups: dict[Use, list[Region]] = {}
+    for region in regions:
+        groups.setdefault(use_of(region), []).append(region)
+    return {use: Total.of(groups[use]) for use in Use if use in groups}
+
+
+def _sum(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None

@@ -1,0 +1,351 @@
+"""What `import vmatlas` gives: a handle on a process, and the one-shot forms of its questions.
+
+Here is what stands between a question and a backend: the choice, reading again when a map changed under the reading,
+the part of a filter that the kernel cannot apply, and the identity of the process.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from vmatlas import registry
+from vmatlas.backend import Feature, Target, TargetProcess
+from vmatlas.capture import Capture
+from vmatlas.choice import Choice, choose
+from vmatlas.errors import Disordered, IncompleteResult, TornRead, UsageError, VmatlasError
+from vmatlas.model import ANY, AddressSpace, Filter, Neighbours, ProcessInfo, Query, Question, Region
+from vmatlas.target.local import LOCAL
+
+ATTEMPTS = 50
+"""How often a map that changes under the reading is read again before TornRead says so."""
+
+_FIRST_STEP, _LARGEST_STEP = 16, 4096
+_TOP = 2**64
+_KERNEL_HALF = 2**63
+
+
+@runtime_checkable
+class HasPid(Protocol):
+    """Anything that knows its process: `subprocess.Popen`, `psutil.Process`, `multiprocessing.Process`."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id."""
+        ...
+
+
+Pid: TypeAlias = int | HasPid | None
+"""A process: its number, None for the one that asks, or anything with `.pid`."""
+
+
+def _pid(process: Pid) -> int | None:
+    if process is None:
+        return None
+    candidate: Any = process if isinstance(process, int) else getattr(process, "pid", process)
+    try:
+        if isinstance(candidate, bool):
+            raise TypeError
+        pid = operator.index(candidate)
+    except TypeError:
+        raise UsageError(
+            f"{process!r} is no process id", hint="give a whole number, None for this process, or an object with .pid"
+        ) from None
+    if not 0 <= pid < 2**31:
+        raise UsageError(f"{pid} is no process id", hint="process ids are whole numbers from 0")
+    return pid
+
+
+def _address(address: int) -> int:
+    number = operator.index(address)
+    if not 0 <= number < _TOP:
+        raise UsageError(f"address {number:#x} does not fit in 64 bits")
+    return number
+
+
+class Process:
+    """A process whose memory map is asked, held by identity: repeated questions cost one call each.
+
+    Made by `open`; a context manager. A pid that is reused is never taken for the old process. Safe to use from
+    several threads.
+    """
+
+    def __init__(self, target: Target, process: TargetProcess, backend: str | None) -> None:
+        self._target = target
+        self._process = process
+        self._backend = backend
+        self._choices: dict[tuple[Question, Filter, bool], Choice] = {}
+
+    @property
+    def pid(self) -> int:
+        """The process id on the target."""
+        return self._process.pid
+
+    @property
+    def start_time(self) -> int | None:
+        """When the process started, in the system's own unit: with the pid, its identity."""
+        return self._process.start_time
+
+    @property
+    def target(self) -> Target:
+        """Where it lives."""
+        return self._target
+
+    def close(self) -> None:
+        """Let go of the descriptors. Safe to call twice."""
+        self._process.close()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<vmatlas.Process {self.pid} on {self._target.name}>"
+
+    def choice(self, query: Query) -> Choice:
+        """Which backend answers a query, and why. Raises Unsupported, UsageError."""
+        key = query.question, query.where, (query.address or 0) >= _KERNEL_HALF
+        found = self._choices.get(key)
+        if found is None:
+            found = self._choices[key] = choose(self._target, query, self._backend)
+        return found
+
+    def snapshot(
+        self,
+        *,
+        residency: bool = False,
+        build_ids: bool = False,
+        where: Filter | str | None = None,
+        strict: bool = False,
+        **criteria: Any,
+    ) -> AddressSpace:
+        """The whole map, or the regions that pass a filter.
+
+        `residency` asks for the memory in use (dearer: the kernel walks the page tables), `build_ids` for the ELF
+        build id of each file (dearer: it reads the files). `where` is a `Filter` or its text, `criteria` are the
+        keywords of `Filter.of`. With `strict`, a result that may lack something raises IncompleteResult.
+
+        Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, UsageError, IncompleteResult.
+        """
+        wanted = Filter.of(where, **criteria)
+        query = Query(residency=residency, build_ids=build_ids, where=wanted)
+        _, space = self._read(self.choice(query), query)
+        if wanted != ANY:
+            space = space.where(wanted)
+        if strict and space.incomplete is not None:
+            raise IncompleteResult(
+                f"the map of process {self.pid} may lack something: {space.incomplete}",
+                space,
+                pid=self.pid,
+                target=self._target.name,
+                backend=space.backend,
+            )
+        return space
+
+    def find(
+        self, address: int, *, or_next: bool = False, where: Filter | str | None = None, **criteria: Any
+    ) -> Region | None:
+        """The region that covers the address and passes the filter; with `or_next`, else the next above that does.
+
+        Asks the kernel. Raises what `snapshot` raises.
+        """
+        wanted = Filter.of(where, **criteria)
+        at: int | None = _address(address)
+        while at is not None and at < _TOP:
+            query = Query(address=at, or_next=or_next, where=wanted)
+            choice = self.choice(query)
+            found, at = self._find_once(choice, query)
+            if found is not None:
+                return found
+        if self._may_be_above(choice, or_next):
+            query = Query(address=address, or_next=or_next, where=wanted)
+            return self._find_once(choose(self._target, query, needs=Feature.ABOVE_USER), query)[0]
+        return None
+
+    def _find_once(self, choice: Choice, query: Query) -> tuple[Region | None, int | None]:
+        """The region, or where to go on asking: the kernel's answer passed its part of the filter, and not ours."""
+        assert query.address is not None
+        _, space = self._read(choice, query)
+        found = space.where(query.where).find(query.address, or_next=query.or_next)
+        if found is not None or not query.or_next or Feature.WALK not in choice.backend.features or not space:
+            return found, None
+        return None, space[-1].end
+
+    def _may_be_above(self, choice: Choice, or_next: bool) -> bool:
+        """Whether a region above the process's own memory may answer, which the chosen backend cannot see."""
+        return or_next and not choice.asked_for and Feature.ABOVE_USER not in choice.backend.features
+
+    def find_many(self, addresses: Iterable[int]) -> list[Region | None]:
+        """The region that covers each address, in the order of the addresses; one reading of the map for all.
+
+        Raises what `snapshot` raises.
+        """
+        listed = [_address(address) for address in addresses]
+        return self.snapshot().find_many(listed)
+
+    def neighbours(self, address: int) -> Neighbours:
+        """The region at the address, the one before and the one after. Raises what `snapshot` raises."""
+        return self.snapshot().neighbours(_address(address))
+
+    def iterate(self, *, where: Filter | str | None = None, **criteria: Any) -> Iterator[Region]:
+        """The regions one after another, without keeping them: a backend that can walk is asked piece by piece.
+
+        Pieces are read at different times; no region is given twice. Raises what `snapshot` raises.
+        """
+        wanted = Filter.of(where, **criteria)
+        whole = Query(where=wanted)
+        choice = self.choice(whole)
+        if Feature.WALK not in choice.backend.features:
+            yield from self.snapshot(where=wanted)
+            return
+        address, step = 0, _FIRST_STEP
+        while address < _TOP:
+            _, space = self._read(choice, Query(address=address, or_next=True, limit=step, where=wanted))
+            yield from space.where(wanted)
+            if len(space) < step:
+                return
+            address, step = space[-1].end, min(step * 4, _LARGEST_STEP)
+
+    def capture(self, *, residency: bool = False, build_ids: bool = False) -> Capture:
+        """The kernel's bytes for the whole map, found to be whole and consistent. Raises what `snapshot` raises."""
+        query = Query(residency=residency, build_ids=build_ids)
+        return self._read(self.choice(query), query)[0]
+
+    def _read(self, choice: Choice, query: Query) -> tuple[Capture, AddressSpace]:
+        """Acquire and decode, again when the map changed under the reading."""
+        backend = choice.backend
+        try:
+            for _ in range(ATTEMPTS):
+                capture = self._process.acquire(backend, query)
+                try:
+                    return capture, backend.decode(capture)
+                except Disordered as error:
+                    torn = error
+        except VmatlasError as error:
+            raise error.located(pid=self.pid, target=self._target.name, backend=backend.name) from error.__cause__
+        raise TornRead(
+            f"the map of process {self.pid} changed during each of {ATTEMPTS} readings",
+            pid=self.pid,
+            target=self._target.name,
+            backend=backend.name,
+            hint="stop the process for the reading, or use a backend that asks region by region",
+        ) from torn
+
+
+def open(
+    pid: Pid = None, *, target: Target | None = None, backend: str | None = None, thread: int | None = None
+) -> Process:
+    """A handle on a process.
+
+    `pid` is a number, None for the process that asks (on another machine: the agent), or anything with `.pid`.
+    `backend` names one backend for all its questions; otherwise each question goes to the one that answers it best.
+    `thread` asks through one thread of the process (Linux: /proc/PID/task/TID/maps).
+
+    Raises NoSuchProcess, AccessDenied, Unsupported, UsageError.
+    """
+    place = LOCAL if target is None else target
+    if backend is not None:
+        registry.backend(backend)
+    number, task = _pid(pid), _pid(thread)
+    try:
+        return Process(place, place.open(number, task), backend)
+    except VmatlasError as error:
+        raise error.located(target=place.name) from error.__cause__
+
+
+def snapshot(
+    pid: Pid = None,
+    *,
+    target: Target | None = None,
+    backend: str | None = None,
+    thread: int | None = None,
+    residency: bool = False,
+    build_ids: bool = False,
+    where: Filter | str | None = None,
+    strict: bool = False,
+    **criteria: Any,
+) -> AddressSpace:
+    """The memory map of a process: `open` and `Process.snapshot` in one."""
+    with open(pid, target=target, backend=backend, thread=thread) as process:
+        return process.snapshot(residency=residency, build_ids=build_ids, where=where, strict=strict, **criteria)
+
+
+def find(
+    pid: Pid,
+    address: int,
+    or_next: bool = False,
+    *,
+    target: Target | None = None,
+    backend: str | None = None,
+    where: Filter | str | None = None,
+    **criteria: Any,
+) -> Region | None:
+    """The region that covers an address: `open` and `Process.find` in one."""
+    with open(pid, target=target, backend=backend) as process:
+        return process.find(address, or_next=or_next, where=where, **criteria)
+
+
+def find_many(
+    pid: Pid, addresses: Iterable[int], *, target: Target | None = None, backend: str | None = None
+) -> list[Region | None]:
+    """The region that covers each address: `open` and `Process.find_many` in one."""
+    with open(pid, target=target, backend=backend) as process:
+        return process.find_many(addresses)
+
+
+def neighbours(pid: Pid, address: int, *, target: Target | None = None, backend: str | None = None) -> Neighbours:
+    """What lies at an address and on both sides of it: `open` and `Process.neighbours` in one."""
+    with open(pid, target=target, backend=backend) as process:
+        return process.neighbours(address)
+
+
+def iterate(
+    pid: Pid = None,
+    *,
+    target: Target | None = None,
+    backend: str | None = None,
+    where: Filter | str | None = None,
+    **criteria: Any,
+) -> Iterator[Region]:
+    """The regions one after another: `open` and `Process.iterate` in one."""
+    with open(pid, target=target, backend=backend) as process:
+        yield from process.iterate(where=where, **criteria)
+
+
+def capture(
+    pid: Pid = None,
+    *,
+    target: Target | None = None,
+    backend: str | None = None,
+    residency: bool = False,
+    build_ids: bool = False,
+) -> Capture:
+    """The kernel's own bytes, to be saved (`Capture.save`) and read elsewhere (`replay`)."""
+    with open(pid, target=target, backend=backend) as process:
+        return process.capture(residency=residency, build_ids=build_ids)
+
+
+def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
+    """The address space of a capture, or of a saved capture's file; the process need not exist any more.
+
+    Raises OSError (the file), MalformedData, UsageError (a newer format), Unsupported (the backend is not installed:
+    the hint names its distribution).
+    """
+    saved = source if isinstance(source, Capture) else Capture.load(source)
+    backend = registry.backend(saved.backend, distribution=saved.distribution)
+    try:
+        return backend.decode(saved)
+    except VmatlasError as error:
+        raise error.located(pid=saved.pid, backend=saved.backend) from error.__cause__
+
+
+def processes(target: Target | None = None) -> Iterator[ProcessInfo]:
+    """Every process that may be seen on a target, in order of pid."""
+    return (LOCAL if target is None else target).processes()

@@ -1,0 +1,225 @@
+"""The contracts: what a plugin offers (`Backend`, `System`), and where processes live (`Target`).
+
+A backend has two halves. *Acquire* asks this machine's kernel and returns the kernel's own bytes, untouched. *Decode*
+is pure: the same bytes give the same address space on every host. What happens between and above the two (choice,
+reading again, filters, identity) exists once, above the backends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from vmatlas.capture import Capture
+from vmatlas.model import AddressSpace, Consistency, ProcessInfo, Query, SystemInfo
+
+
+class Feature(enum.Flag):
+    """What a backend can tell, and which questions it answers by itself."""
+
+    NONE = 0
+    WALK = enum.auto()
+    """It answers from an address on, a limited number of regions; so also a point query."""
+    RESIDENCY = enum.auto()
+    """`resident` and `private_resident`."""
+    BUILD_ID = enum.auto()
+    """`build_id`, when asked for."""
+    PAGE_SIZE = enum.auto()
+    """`page_size` of each region."""
+    FLAGS = enum.auto()
+    """`flags`."""
+    MAX_PROTECTION = enum.auto()
+    """`max_protection`."""
+    OFFSET = enum.auto()
+    """`offset`, `device` and `inode`."""
+    KERNEL_FILTER = enum.auto()
+    """The kernel itself applies a part of a filter."""
+    ABOVE_USER = enum.auto()
+    """It also tells regions above the process's own memory (Linux x86-64: [vsyscall])."""
+    THREADS = enum.auto()
+    """It can ask through one thread of a process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Yes, or no with the reason."""
+
+    available: bool
+    reason: str = ""
+    """Why not; empty for yes."""
+
+    def __bool__(self) -> bool:
+        return self.available
+
+
+YES = Availability(True)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one acquisition gave: the kernel's bytes by the name of their stream."""
+
+    streams: Mapping[str, bytes]
+    incomplete: str | None = None
+    """None, or why something may be missing."""
+
+
+class LocalProcess:
+    """A process of this machine: its identity, and the descriptors that backends keep open between questions.
+
+    Not for two questions at once: hold `lock` while asking.
+    """
+
+    def __init__(self, pid: int, *, start_time: int | None = None, thread: int | None = None) -> None:
+        self.pid = pid
+        self.start_time = start_time
+        self.thread = thread
+        self.lock = threading.Lock()
+        self._descriptors: dict[str, int] = {}
+
+    @property
+    def is_self(self) -> bool:
+        """Whether it is the process that asks."""
+        return self.pid == os.getpid()
+
+    def descriptor(self, name: str, opened: Callable[[], int]) -> int:
+        """The descriptor kept under a name; made by `opened` the first time, and closed with the process."""
+        found = self._descriptors.get(name)
+        if found is None:
+            found = self._descriptors[name] = opened()
+        return found
+
+    def forget(self, name: str) -> None:
+        """Close the descriptor kept under a name, if there is one."""
+        if (descriptor := self._descriptors.pop(name, None)) is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close all. Safe to call twice."""
+        for name in list(self._descriptors):
+            self.forget(name)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            self.close()
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One way to read memory maps from one system's kernel. Registered under `vmatlas.backends`."""
+
+    name: str
+    """"linux-ioctl": what users type."""
+    system: str
+    """"linux": the system whose kernel it asks."""
+    distribution: str
+    """"vmatlas-linux-ioctl": what to install to have it."""
+    source: str
+    """"linux.procmap_query": what an agent is asked for."""
+    features: Feature
+    consistency: Consistency
+
+    def probe(self) -> Availability:
+        """Whether this machine's kernel answers, found out by asking it."""
+        ...
+
+    def rank(self, query: Query) -> int | None:
+        """How well it answers: the lower the better. None: it cannot answer this."""
+        ...
+
+    def acquire(self, process: LocalProcess, query: Query) -> Reading:
+        """Ask this machine's kernel.
+
+        Raises NoSuchProcess, AccessDenied, Unsupported, OperationFailed.
+        """
+        ...
+
+    def decode(self, capture: Capture) -> AddressSpace:
+        """Bytes to an address space; pure, on any host.
+
+        Raises MalformedData for bytes that are not what the source promises, Disordered (which is one) when regions
+        overlap, NoSuchProcess when the streams show that the process was gone.
+        """
+        ...
+
+
+class System(Protocol):
+    """What a machine of one operating system tells besides maps. Registered under `vmatlas.systems`."""
+
+    name: str
+    """"linux": what `SystemInfo.system` says."""
+
+    def info(self) -> SystemInfo:
+        """This machine."""
+        ...
+
+    def processes(self) -> Iterator[ProcessInfo]:
+        """Every process that the caller may see, in order of pid."""
+        ...
+
+    def open(self, pid: int, thread: int | None) -> LocalProcess:
+        """A process by its pid, with its start time. Raises NoSuchProcess, AccessDenied."""
+        ...
+
+    def rights(self) -> list[tuple[str, str]]:
+        """What decides whose maps the caller may read: pairs of what and how it stands, for `vmatlas doctor`."""
+        ...
+
+
+class Target(Protocol):
+    """Where processes live: this machine, or one at the other end of a wire."""
+
+    name: str
+    """"local", or what `connect` was given."""
+
+    @property
+    def system_info(self) -> SystemInfo:
+        """The machine's system. Raises TargetLost."""
+        ...
+
+    def offers(self, backend: Backend) -> Availability:
+        """Whether the backend's question can be asked there."""
+        ...
+
+    def processes(self) -> Iterator[ProcessInfo]:
+        """Every process there that may be seen. Raises TargetLost."""
+        ...
+
+    def open(self, pid: int | None, thread: int | None = None) -> TargetProcess:
+        """A process there; None is the one that answers: this process, or the agent. Raises NoSuchProcess."""
+        ...
+
+    def rights(self) -> list[tuple[str, str]]:
+        """What decides whose maps may be read there."""
+        ...
+
+    def close(self) -> None:
+        """End the connection. Safe to call twice."""
+        ...
+
+
+class TargetProcess(Protocol):
+    """A process on a target, held by identity."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id there."""
+        ...
+
+    @property
+    def start_time(self) -> int | None:
+        """When it started, in that system's own unit."""
+        ...
+
+    def acquire(self, backend: Backend, query: Query) -> Capture:
+        """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held for it. Safe to call twice."""
+        ...

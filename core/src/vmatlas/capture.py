@@ -1,0 +1,224 @@
+"""A capture: the kernel's own bytes for one process, and all that is needed to decode them elsewhere, years later.
+
+Saved as a zip: `manifest.json` and a member `streams/NAME` for each byte stream. The format's number is `FORMAT`; a
+reader refuses a newer one by name. docs/captures.md describes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from vmatlas.errors import MalformedData, UsageError
+from vmatlas.model import Consistency, Origin, Query, SystemInfo
+
+FORMAT = 1
+"""The number of the format that this version writes, and the newest that it reads."""
+
+LARGEST = 2**30
+"""The most bytes that a saved capture may unpack to: a map of 100,000 regions with residency is a tenth of it."""
+
+_MANIFEST = "manifest.json"
+_STREAMS = "streams/"
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Named byte streams as the kernel gave them, with the system and the process that they come from."""
+
+    streams: Mapping[str, bytes]
+    system: SystemInfo
+    pid: int
+    backend: str
+    """The backend that acquired it, and that decodes it."""
+    distribution: str
+    """The distribution that holds that backend: what to install to read the capture."""
+    query: Query
+    time: float
+    """Seconds since 1970-01-01 UTC."""
+    start_time: int | None = None
+    thread: int | None = None
+    pointer_width: int | None = None
+    """Bits in a pointer of the process, where known: 32 for a 32-bit process on a 64-bit kernel."""
+    target: str = "local"
+    consistency: Consistency = Consistency.PER_REGION
+    incomplete: str | None = None
+    """None, or why something may be missing from the streams."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the address space that this decodes to comes from."""
+        return Origin(
+            system=self.system,
+            pid=self.pid,
+            backend=self.backend,
+            time=self.time,
+            start_time=self.start_time,
+            thread=self.thread,
+            target=self.target,
+            consistency=self.consistency,
+            incomplete=self.incomplete,
+        )
+
+    def stream(self, name: str) -> bytes:
+        """One stream. Raises MalformedData when the capture lacks it."""
+        try:
+            return self.streams[name]
+        except KeyError:
+            raise MalformedData(
+                name,
+                0,
+                f"a stream of this name (there are: {', '.join(self.streams) or 'none'})",
+                pid=self.pid,
+                backend=self.backend,
+            ) from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as a file, under a temporary name first. Raises OSError."""
+        import zipfile
+
+        temporary = f"{os.fspath(path)}.part"
+        try:
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(_MANIFEST, json.dumps(self._manifest(), indent=2) + "\n")
+                for name, content in self.streams.items():
+                    archive.writestr(_STREAMS + name, content)
+            os.replace(temporary, path)
+        except BaseException:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            raise
+
+    def _manifest(self) -> dict[str, Any]:
+        query = dataclasses.asdict(self.query)
+        query["where"] = str(self.query.where) or None
+        return {
+            "format": FORMAT,
+            "system": dataclasses.asdict(self.system),
+            "pid": self.pid,
+            "start_time": self.start_time,
+            "thread": self.thread,
+            "pointer_width": self.pointer_width,
+            "target": self.target,
+            "backend": self.backend,
+            "distribution": self.distribution,
+            "query": query,
+            "time": datetime.fromtimestamp(self.time, UTC).isoformat(),
+            "consistency": self.consistency.value,
+            "incomplete": self.incomplete,
+            "streams": {name: len(content) for name, content in self.streams.items()},
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Capture:
+        """Read a saved capture.
+
+        Raises OSError when the file cannot be read, MalformedData when it is no whole capture, and UsageError when it
+        was written in a newer format.
+        """
+        import zipfile
+        import zlib
+
+        shown = os.path.basename(os.fspath(path))
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > LARGEST:
+                    raise MalformedData(shown, 0, f"a capture that unpacks to at most {LARGEST:,} bytes")
+                manifest = json.loads(archive.read(_MANIFEST))
+                streams = {
+                    member.filename.removeprefix(_STREAMS): archive.read(member)
+                    for member in archive.infolist()
+                    if member.filename.startswith(_STREAMS)
+                }
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise MalformedData(shown, 0, f"a whole zip file ({error})") from error
+        except KeyError as error:
+            raise MalformedData(shown, 0, f"a capture, with a member {_MANIFEST}") from error
+        except (ValueError, RecursionError) as error:
+            raise MalformedData(_MANIFEST, 0, f"JSON ({error})") from error
+        return cls._from_manifest(manifest, streams)
+
+    @classmethod
+    def _from_manifest(cls, manifest: Any, streams: dict[str, bytes]) -> Capture:
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+            raise MalformedData(_MANIFEST, 0, "an object with a number 'format'")
+        if manifest["format"] > FORMAT:
+            raise UsageError(
+                f"the capture has format {manifest['format']}, and this version of vmatlas reads up to {FORMAT}",
+                hint="pip install --upgrade vmatlas",
+            )
+        read = _Fields(manifest)
+        sizes = read.mapping("streams")
+        actual = {name: len(content) for name, content in streams.items()}
+        if sizes != actual:
+            raise MalformedData(_MANIFEST, 0, f"streams of the sizes that it names ({sizes}), the file has {actual}")
+        system, query = _Fields(read.mapping("system")), _Fields(read.mapping("query"))
+        byte_order = system.text("byte_order")
+        if byte_order not in ("little", "big"):
+            raise MalformedData(_MANIFEST, 0, "byte_order 'little' or 'big'")
+        try:
+            time = datetime.fromisoformat(read.text("time")).timestamp()
+            consistency = Consistency(read.text("consistency"))
+        except (ValueError, OverflowError, OSError) as error:
+            raise MalformedData(_MANIFEST, 0, f"a time and a consistency ({error})") from error
+        return cls(
+            streams=streams,
+            system=SystemInfo(
+                system=system.text("system"),
+                release=system.text("release"),
+                version=system.text("version"),
+                machine=system.text("machine"),
+                byte_order="little" if byte_order == "little" else "big",
+                pointer_width=system.number("pointer_width"),
+                page_size=system.number("page_size"),
+            ),
+            pid=read.number("pid"),
+            backend=read.text("backend"),
+            distribution=read.text("distribution"),
+            query=Query(
+                address=query.optional_number("address"),
+                or_next=query.flag("or_next"),
+                residency=query.flag("residency"),
+                build_ids=query.flag("build_ids"),
+            ),
+            time=time,
+            start_time=read.optional_number("start_time"),
+            thread=read.optional_number("thread"),
+            pointer_width=read.optional_number("pointer_width"),
+            target=read.text("target"),
+            consistency=consistency,
+            incomplete=read.text("incomplete") if manifest.get("incomplete") is not None else None,
+        )
+
+
+class _Fields:
+    """The fields of a JSON object, each checked for its type."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+
+    def _typed(self, name: str, kind: type, what: str) -> Any:
+        value = self._fields.get(name)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise MalformedData(_MANIFEST, 0, f"{what} in '{name}', found {value!r}")
+        return value
+
+    def text(self, name: str) -> str:
+        return str(self._typed(name, str, "text"))
+
+    def number(self, name: str) -> int:
+        return int(self._typed(name, int, "a whole number"))
+
+    def optional_number(self, name: str) -> int | None:
+        return None if self._fields.get(name) is None else self.number(name)
+
+    def flag(self, name: str) -> bool:
+        return bool(self._typed(name, bool, "true or false"))
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        return dict(self._typed(name, dict, "an object"))

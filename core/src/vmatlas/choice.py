@@ -1,0 +1,109 @@
+"""Which backend answers which question, and why: a decision that a user can read and override."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmatlas import registry
+from vmatlas.backend import Availability, Backend, Feature, Target
+from vmatlas.errors import Unsupported
+from vmatlas.model import Query
+from vmatlas.registry import Broken
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One installed backend, and how it stands on a target."""
+
+    name: str
+    distribution: str
+    availability: Availability
+    backend: Backend | None
+    """None when the plugin cannot be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backend for a question, and the reason in words."""
+
+    backend: Backend
+    reason: str
+    asked_for: bool
+    """The user named it."""
+
+
+def consider(target: Target) -> list[Considered]:
+    """Every installed backend, by name."""
+    found: list[Considered] = []
+    for backend in registry.backends():
+        if isinstance(backend, Broken):
+            reason = f"cannot be loaded: {backend.reason}"
+            found.append(Considered(backend.name, backend.distribution, Availability(False, reason), None))
+        else:
+            found.append(Considered(backend.name, backend.distribution, target.offers(backend), backend))
+    return found
+
+
+def choose(target: Target, query: Query, name: str | None = None, *, needs: Feature = Feature.NONE) -> Choice:
+    """The backend that answers best, or the one named.
+
+    `needs` are features that the backend must have. Raises UsageError for an unknown name, and Unsupported when the
+    named backend cannot answer, or none can; the message says why for each.
+    """
+    if name is not None:
+        return _named(target, query, name)
+    candidates = consider(target)
+    ranked = sorted(
+        (rank, each.name, each.backend)
+        for each in candidates
+        if each.backend is not None
+        and each.availability
+        and needs in each.backend.features
+        and (rank := each.backend.rank(query)) is not None
+    )
+    if not ranked:
+        raise Unsupported(
+            f"no backend answers the question '{query.question.value}' here: " + _reasons(candidates, query, target),
+            target=target.name,
+            hint=None if candidates else f'pip install "vmatlas[{target.system_info.system}]"',
+        )
+    best = ranked[0][2]
+    if len(ranked) > 1:
+        reason = f"best for a {query.question.value}; before {', '.join(name for _, name, _ in ranked[1:])}"
+    else:
+        others = [
+            f"{each.name}: {_reason(each, query)}"
+            for each in candidates
+            if each.backend is not best and (each.backend is None or each.backend.system == best.system)
+        ]
+        reason = "the only one that answers" + (f" ({'; '.join(others)})" if others else "")
+    return Choice(best, reason, asked_for=False)
+
+
+def _named(target: Target, query: Query, name: str) -> Choice:
+    backend = registry.backend(name)
+    availability = target.offers(backend)
+    if not availability:
+        raise Unsupported(
+            f"the backend '{name}' is not available: {availability.reason}", target=target.name, backend=name
+        )
+    if backend.rank(query) is None:
+        raise Unsupported(
+            f"the backend '{name}' cannot answer the question '{query.question.value}'",
+            target=target.name,
+            backend=name,
+            hint="leave the choice of the backend to vmatlas, or see: vmatlas doctor",
+        )
+    return Choice(backend, "asked for by name", asked_for=True)
+
+
+def _reason(each: Considered, query: Query) -> str:
+    if not each.availability:
+        return each.availability.reason
+    return f"cannot answer the question '{query.question.value}'"
+
+
+def _reasons(candidates: list[Considered], query: Query, target: Target) -> str:
+    if not candidates:
+        return f"no backend is installed (this is {target.system_info.system})"
+    return "; ".join(f"{each.name}: {_reason(each, query)}" for each in candidates)

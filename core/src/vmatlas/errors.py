@@ -1,0 +1,137 @@
+"""What can go wrong, each with its story: what was asked, of whom, what the kernel said, what to do next.
+
+Every error of the library is a `VmatlasError`. Each is a value: it can be pickled, and it carries the process id, the
+target and the backend where they are known, and a hint where there is something to do about it.
+This module imports nothing of vmatlas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _rebuild(kind: type[VmatlasError], message: str, fields: dict[str, Any]) -> VmatlasError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    error.__dict__.update(fields)
+    return error
+
+
+class VmatlasError(Exception):
+    """The base of all errors that vmatlas raises on purpose."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pid: int | None = None,
+        target: str | None = None,
+        backend: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.pid = pid
+        self.target = target
+        self.backend = backend
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = [text for text in (self.target if self.target != "local" else None, self.backend) if text]
+        return f"{self.message} [{', '.join(where)}]" if where else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__)
+
+    def located(self, *, pid: int | None = None, target: str | None = None, backend: str | None = None) -> VmatlasError:
+        """The same error, with what was not yet known of its place filled in."""
+        self.pid = pid if self.pid is None else self.pid
+        self.target = target if self.target is None else self.target
+        self.backend = backend if self.backend is None else self.backend
+        return self
+
+
+class UsageError(VmatlasError, ValueError):
+    """A question that makes no sense: a pid that is no number, an unknown filter word, an unknown backend."""
+
+
+class NoSuchProcess(VmatlasError):
+    """There is no such process: it never was, it has ended, or it is a zombie whose memory is gone."""
+
+
+class AccessDenied(VmatlasError):
+    """The process exists, and the caller may not read it."""
+
+
+class Unsupported(VmatlasError):
+    """The system, its kernel or this installation cannot answer: the message says what, where and why."""
+
+
+class MalformedData(VmatlasError):
+    """Bytes that are not what their source promises.
+
+    `stream` is the name of the byte stream, `offset` the position in it (bytes, from 0), `expected` what should
+    have stood there, and `found` the first bytes that stood there instead.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        offset: int,
+        expected: str,
+        *,
+        found: bytes = b"",
+        pid: int | None = None,
+        target: str | None = None,
+        backend: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        shown = f", found {bytes(found[:40])!r}" if found else ""
+        super().__init__(
+            f"malformed data in stream '{stream}' at byte {offset}: expected {expected}{shown}",
+            pid=pid,
+            target=target,
+            backend=backend,
+            hint=hint,
+        )
+        self.stream = stream
+        self.offset = offset
+        self.expected = expected
+        self.found = bytes(found)
+
+
+class Disordered(MalformedData):
+    """Well-formed regions that are not in order or overlap.
+
+    A kernel that gives a map piece by piece can do this when the map changes in between; the API reads again. In a
+    saved capture it is malformed data.
+    """
+
+
+class TornRead(VmatlasError):
+    """The map changed during every one of the bounded attempts to read it, and no reading was consistent."""
+
+
+class IncompleteResult(VmatlasError):
+    """`strict=True` was asked for and something may be missing. `space` is what was read."""
+
+    def __init__(self, message: str, space: Any = None, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.space = space
+
+
+class TargetLost(VmatlasError):
+    """The machine or the wire died. `last_words` is what it said at the end (console, standard error)."""
+
+    def __init__(self, message: str, *, last_words: str = "", **where: Any) -> None:
+        super().__init__(message, **where)
+        self.last_words = last_words
+
+
+class OperationFailed(VmatlasError):
+    """The kernel refused for a reason that no other error names; `errno` is in the target's own numbering."""
+
+    def __init__(self, message: str, *, errno: int = 0, errno_name: str = "", **where: Any) -> None:
+        super().__init__(message, **where)
+        self.errno = errno
+        self.errno_name = errno_name

@@ -1,0 +1,329 @@
+"""Which regions are wanted, as one value: behind `where=`, `find`, the command line's `--where`, the kernel's filters.
+
+All conditions must hold. As text, conditions are separated by commas:
+
+    rwx  rw  x            these rights are given (others do not matter)
+    r-x  rw-  r-xp  ---   exactly these, as in /proc/PID/maps (three letters, and p or s for the sharing)
+    shared  private       the sharing
+    file                  there is a file (or shared memory object) behind it
+    deleted               that file has been unlinked
+    heap stack anonymous  the kind, by its label; or kind=heap
+    path=GLOB  name=GLOB  the path or the kernel's name (* ? [...]; a comma is written \\,)
+    size>1M  size<=64K    the size; likewise resident>1M (needs residency). K, M, G, T are powers of 1024
+    at=0x7f00             the region that covers the address
+    in=0x1000-0x9000      regions that have an address in common with the range
+    !CONDITION            the opposite of shared, file, deleted, a kind, or a set of rights (none of them given)
+
+No I/O.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+from vmatlas.errors import UsageError
+from vmatlas.model.region import Kind, Protection, Region
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_EXACT = re.compile(r"[r-][w-][x-][ps]?")
+_RIGHTS = re.compile(r"[rwx]{1,3}")
+_COMPARISON = re.compile(r"(size|resident)\s*(>=|<=|>|<|=)\s*(.+)")
+_LETTERS = {"r": Protection.READ, "w": Protection.WRITE, "x": Protection.EXECUTE}
+_ALL = Protection.READ | Protection.WRITE | Protection.EXECUTE
+_LABELS = {kind.label: kind for kind in Kind} | {"anon": Kind.ANONYMOUS, "shm": Kind.SHARED_MEMORY}
+
+
+def parse_size(text: str) -> int:
+    """Bytes, from "4096", "0x1000", "64K", "1.5M", "2GiB". Raises UsageError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"'{text}' is no size", hint="write for example 4096, 0x1000, 64K or 1.5M")
+    number, unit = match[1], match[2].upper()
+    if number.lower().startswith("0x"):
+        return int(number, 16) * _UNITS[unit]
+    if "." not in number:
+        return int(number) * _UNITS[unit]
+    return int(float(number) * _UNITS[unit])
+
+
+def parse_address(text: str) -> int:
+    """An address: hexadecimal with or without 0x, as maps show it. Raises UsageError."""
+    try:
+        address = int(text.strip(), 16)
+    except ValueError:
+        hint = "write it in hexadecimal, for example 0x7f1200000000"
+        raise UsageError(f"'{text}' is no address", hint=hint) from None
+    if not 0 <= address < 2**64:
+        raise UsageError(f"address '{text}' does not fit in 64 bits")
+    return address
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions on a region; all must hold. The default asks for nothing, so every region passes."""
+
+    given: Protection = Protection.NONE
+    """Rights that the region must have."""
+    withheld: Protection = Protection.NONE
+    """Rights that the region must not have."""
+    shared: bool | None = None
+    file_backed: bool | None = None
+    """There is a file, a device or a shared memory object behind it."""
+    deleted: bool | None = None
+    kinds: frozenset[Kind] = frozenset()
+    """Any of these; empty: every kind."""
+    other_kinds: frozenset[Kind] = frozenset()
+    """None of these."""
+    path: str | None = None
+    """A pattern (`fnmatch`, case matters) for the path."""
+    name: str | None = None
+    """A pattern for the kernel's name."""
+    min_size: int = 0
+    max_size: int | None = None
+    """Bytes, inclusive both."""
+    min_resident: int = 0
+    max_resident: int | None = None
+    """Bytes, inclusive both; a region of unknown residency passes neither."""
+    overlaps: tuple[int, int] | None = None
+    """[start, end): the region has an address in common with it."""
+
+    @classmethod
+    def of(
+        cls,
+        where: Filter | str | None = None,
+        *,
+        readable: bool | None = None,
+        writable: bool | None = None,
+        executable: bool | None = None,
+        shared: bool | None = None,
+        file_backed: bool | None = None,
+        deleted: bool | None = None,
+        kind: Kind | Iterable[Kind] | None = None,
+        path: str | None = None,
+        name: str | None = None,
+        larger_than: int | str | None = None,
+        smaller_than: int | str | None = None,
+    ) -> Filter:
+        """From keywords, from text, or both. `larger_than` and `smaller_than` are exclusive; bytes, or "1M".
+
+        Raises UsageError for text that is no filter.
+        """
+        base = ANY if where is None else cls.parse(where) if isinstance(where, str) else where
+        given = withheld = Protection.NONE
+        for wanted, bit in (
+            (readable, Protection.READ),
+            (writable, Protection.WRITE),
+            (executable, Protection.EXECUTE),
+        ):
+            if wanted is not None:
+                given, withheld = (given | bit, withheld) if wanted else (given, withheld | bit)
+        kinds = frozenset() if kind is None else frozenset([kind]) if isinstance(kind, Kind) else frozenset(kind)
+        return base & cls(
+            given=given,
+            withheld=withheld,
+            shared=shared,
+            file_backed=file_backed,
+            deleted=deleted,
+            kinds=kinds,
+            path=path,
+            name=name,
+            min_size=0 if larger_than is None else _bytes(larger_than) + 1,
+            max_size=None if smaller_than is None else _bytes(smaller_than) - 1,
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Filter:
+        """From text, as the module describes it. Raises UsageError that names the condition."""
+        result = ANY
+        for condition in re.split(r"(?<!\\),", text):
+            if condition.strip():
+                result = result & _parse_condition(condition.strip().replace("\\,", ","))
+        return result
+
+    def __and__(self, other: Filter) -> Filter:
+        """Both. Raises UsageError when no region can pass, such as shared and private at once."""
+        given, withheld = self.given | other.given, self.withheld | other.withheld
+        if given & withheld:
+            raise UsageError("the filter asks for a right to be both given and withheld")
+        kinds = self.kinds & other.kinds if self.kinds and other.kinds else self.kinds | other.kinds
+        if self.kinds and other.kinds and not kinds:
+            raise UsageError("the filter asks for two different kinds at once", hint="use kind=heap|stack for either")
+        return Filter(
+            given=given,
+            withheld=withheld,
+            shared=_same("shared", self.shared, other.shared),
+            file_backed=_same("file", self.file_backed, other.file_backed),
+            deleted=_same("deleted", self.deleted, other.deleted),
+            kinds=kinds,
+            other_kinds=self.other_kinds | other.other_kinds,
+            path=_same("path", self.path, other.path),
+            name=_same("name", self.name, other.name),
+            min_size=max(self.min_size, other.min_size),
+            max_size=_least(self.max_size, other.max_size),
+            min_resident=max(self.min_resident, other.min_resident),
+            max_resident=_least(self.max_resident, other.max_resident),
+            overlaps=_common_range(self.overlaps, other.overlaps),
+        )
+
+    def matcher(self) -> Callable[[Region], bool]:
+        """A function that tells whether a region passes; it is as quick as the filter is simple."""
+        tests: list[Callable[[Region], bool]] = []
+        if self.given or self.withheld:
+            mask, value = int(self.given | self.withheld), int(self.given)
+            tests.append(lambda region: region.protection & mask == value)
+        if self.shared is not None:
+            tests.append(lambda region: region.shared is self.shared)
+        if self.file_backed is not None:
+            tests.append(lambda region: (region.inode is not None) is self.file_backed)
+        if self.deleted is not None:
+            tests.append(lambda region: region.deleted is self.deleted)
+        if self.kinds or self.other_kinds:
+            kinds = (self.kinds or frozenset(Kind)) - self.other_kinds
+            tests.append(lambda region: region.kind in kinds)
+        if self.path is not None:
+            path = _pattern(self.path)
+            tests.append(lambda region: region.path is not None and path(region.path))
+        if self.name is not None:
+            name = _pattern(self.name)
+            tests.append(lambda region: region.name is not None and name(region.name))
+        if self.min_size > 0 or self.max_size is not None:
+            tests.append(lambda region: _within(region.end - region.start, self.min_size, self.max_size))
+        if self.min_resident > 0 or self.max_resident is not None:
+            tests.append(
+                lambda region: (
+                    region.resident is not None and _within(region.resident, self.min_resident, self.max_resident)
+                )
+            )
+        if self.overlaps is not None:
+            low, high = self.overlaps
+            tests.append(lambda region: region.start < high and low < region.end)
+        if not tests:
+            return lambda region: True
+        if len(tests) == 1:
+            return tests[0]
+        return lambda region: all(test(region) for test in tests)
+
+    def matches(self, region: Region) -> bool:
+        """Whether the region passes."""
+        return self.matcher()(region)
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        )
+
+
+ANY = Filter()
+"""Every region."""
+
+
+_T = TypeVar("_T")
+
+
+def _same(name: str, a: _T | None, b: _T | None) -> _T | None:
+    if a is not None and b is not None and a != b:
+        raise UsageError(f"the filter asks for two different values of '{name}'")
+    return b if a is None else a
+
+
+def _within(value: int, low: int, high: int | None) -> bool:
+    return value >= low and (high is None or value <= high)
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return a if b is None else b if a is None else min(a, b)
+
+
+def _common_range(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple[int, int] | None:
+    if a is None or b is None:
+        return a or b
+    low, high = max(a[0], b[0]), min(a[1], b[1])
+    if low >= high:
+        raise UsageError("the filter asks for two address ranges that have nothing in common")
+    return low, high
+
+
+def _bytes(size: int | str) -> int:
+    return parse_size(size) if isinstance(size, str) else size
+
+
+def _pattern(glob: str) -> Callable[[str], bool]:
+    match = re.compile(fnmatch.translate(glob)).match
+    return lambda text: match(text) is not None
+
+
+def _parse_condition(text: str) -> Filter:
+    negated = text.startswith("!")
+    word = text[1:].strip() if negated else text
+    lowered = word.lower()
+    if _RIGHTS.fullmatch(lowered):
+        rights = Protection.NONE
+        for letter in lowered:
+            rights |= _LETTERS[letter]
+        return Filter(withheld=rights) if negated else Filter(given=rights)
+    if lowered == "file":
+        return Filter(file_backed=not negated)
+    if lowered == "deleted":
+        return Filter(deleted=not negated)
+    if lowered in ("shared", "private"):
+        return Filter(shared=(lowered == "shared") is not negated)
+    if lowered in _LABELS:
+        kinds = frozenset([_LABELS[lowered]])
+        return Filter(other_kinds=kinds) if negated else Filter(kinds=kinds)
+    if negated and not lowered.startswith("kind="):
+        raise UsageError(f"the filter condition '{text}' cannot be negated")
+    if _EXACT.fullmatch(lowered):
+        given = Protection.NONE
+        for letter in lowered[:3]:
+            given |= _LETTERS.get(letter, Protection.NONE)
+        return Filter(given=given, withheld=_ALL & ~given, shared={"s": True, "p": False}.get(lowered[3:]))
+    if (comparison := _COMPARISON.fullmatch(word)) is not None:
+        return _parse_comparison(comparison[1].lower(), comparison[2], parse_size(comparison[3]))
+    key, equals, value = word.partition("=")
+    if equals:
+        match key.strip().lower():
+            case "kind":
+                return _parse_kinds(value, negated)
+            case "path":
+                return Filter(path=value)
+            case "name":
+                return Filter(name=value)
+            case "at":
+                address = parse_address(value)
+                return Filter(overlaps=(address, address + 1))
+            case "in":
+                low, dash, high = value.partition("-")
+                if dash and (span := (parse_address(low), parse_address(high)))[0] < span[1]:
+                    return Filter(overlaps=span)
+                raise UsageError(f"'{value}' is no address range", hint="write START-END in hexadecimal, END excluded")
+    raise UsageError(
+        f"unknown filter condition '{text}'",
+        hint="conditions: rwx, r-xp, shared, private, file, deleted, "
+        + ", ".join(sorted(_LABELS))
+        + ", path=GLOB, name=GLOB, size>1M, resident>1M, at=ADDRESS, in=START-END",
+    )
+
+
+def _parse_kinds(value: str, negated: bool) -> Filter:
+    labels = [label.strip().lower() for label in value.split("|")]
+    for label in labels:
+        # "file" alone means file-backed; kind=file is the kind.
+        if label not in _LABELS:
+            raise UsageError(f"unknown kind '{label}'", hint="kinds: " + ", ".join(sorted(_LABELS)))
+    kinds = frozenset(_LABELS[label] for label in labels)
+    return Filter(other_kinds=kinds) if negated else Filter(kinds=kinds)
+
+
+def _parse_comparison(key: str, sign: str, size: int) -> Filter:
+    low = {">": size + 1, ">=": size, "=": size}.get(sign, 0)
+    high = {"<": size - 1, "<=": size, "=": size}.get(sign)
+    if key == "size":
+        return Filter(min_size=low, max_size=high)
+    return Filter(min_resident=low, max_resident=high)

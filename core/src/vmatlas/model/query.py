@@ -1,0 +1,60 @@
+"""A question to a backend, as a value. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from vmatlas.model.filter import ANY, Filter
+
+
+class Question(enum.Enum):
+    """The kinds of question; which backend answers best depends on it."""
+
+    WHOLE_MAP = "whole map"
+    """Every region."""
+    FILTERED_MAP = "filtered map"
+    """The regions that pass a filter of which the kernel can apply a part."""
+    POINT = "point query"
+    """The region at one address, or the next one."""
+    RESIDENCY = "residency"
+    """Every region, with the memory that is in use."""
+    BUILD_IDS = "build ids"
+    """Every region, with the ELF build id of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to acquire."""
+
+    address: int | None = None
+    """None: the whole map. Otherwise the region that covers this address."""
+    or_next: bool = False
+    """With `address`: the next region above when none covers it."""
+    limit: int = 1
+    """With `address` and `or_next`: at most this many regions, in order; from 1. A backend without `Feature.WALK`
+    gives the whole map instead."""
+    residency: bool = False
+    """The memory in use, region by region. Dearer: the kernel walks the page tables."""
+    build_ids: bool = False
+    """The ELF build id of each file. Dearer: the kernel reads each file's notes."""
+    where: Filter = ANY
+    """Which regions are wanted. A backend may apply the part that its kernel can; the rest is applied above it."""
+
+    @property
+    def limit_of_answer(self) -> int:
+        """How many regions are wanted at the most; 0 for no limit."""
+        if self.address is None:
+            return 0
+        return self.limit if self.or_next else 1
+
+    @property
+    def question(self) -> Question:
+        """The kind of question that this is."""
+        if self.residency:
+            return Question.RESIDENCY
+        if self.build_ids:
+            return Question.BUILD_IDS
+        if self.address is not None:
+            return Question.POINT
+        return Question.WHOLE_MAP if self.where == ANY else Question.FILTERED_MAP

@@ -1,0 +1,206 @@
+"""One region of an address space, and the small values that describe it. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+UNKNOWN = 2**64 - 1
+"""In a column of 64-bit numbers: the system does not tell. A `Region` shows it as None."""
+
+
+class Protection(enum.IntFlag):
+    """What may be done with the memory. The numbers are those of POSIX's PROT_READ, PROT_WRITE and PROT_EXEC."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+    EXECUTE = 4
+
+    @property
+    def letters(self) -> str:
+        """As in `/proc/PID/maps`: three letters, "r-x"."""
+        return _LETTERS[self & 7]
+
+
+_LETTERS = tuple(
+    ("r" if bits & 1 else "-") + ("w" if bits & 2 else "-") + ("x" if bits & 4 else "-") for bits in range(8)
+)
+
+PROTECTIONS = tuple(Protection(bits) for bits in range(8))
+"""Every protection by its number, so that making a region makes no enum value."""
+
+
+class Kind(enum.IntEnum):
+    """What a region is, told from what the kernel says of it. The numbers are kept for columns and captures."""
+
+    OTHER = 0
+    """None of the below; `name` or `path` says what the kernel calls it."""
+    FILE = 1
+    """The contents of a file."""
+    ANONYMOUS = 2
+    """Memory without a file."""
+    HEAP = 3
+    """The program break's memory (`brk`)."""
+    STACK = 4
+    """A stack that the kernel knows as one."""
+    SHARED_MEMORY = 5
+    """POSIX or System V shared memory, memfd, or shared anonymous memory."""
+    DEVICE = 6
+    """A device's memory, or a driver's buffer."""
+    PHYSICAL = 7
+    """A physical address range."""
+    VDSO = 8
+    """Code that the kernel gives to every process."""
+    VVAR = 9
+    """The data of the VDSO."""
+    VSYSCALL = 10
+    """x86-64's page of old system calls; above every process's own memory."""
+    GUARD = 11
+    """Address space where any access faults: a guard page or a reserved range."""
+
+    @property
+    def label(self) -> str:
+        """For people and for filters: "shared-memory"."""
+        return _KIND_LABELS[self]
+
+
+_KIND_LABELS = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
+
+KINDS = {int(kind): kind for kind in Kind}
+
+
+class SystemFlags(enum.IntFlag, boundary=enum.KEEP):
+    """A system's own flags; each plugin has a subclass that names them. Bits without a name are kept and shown."""
+
+    @property
+    def label(self) -> str:
+        """One flag as the system's own tools write it; a plugin may override it."""
+        return self.name or hex(self)
+
+    def labels(self) -> list[str]:
+        """Every flag that is set, the lowest bit first; a bit without a name by what `label` makes of it."""
+        kind = type(self)
+        return [kind(1 << bit).label for bit in range(int(self).bit_length()) if self >> bit & 1]
+
+
+class Untold(SystemFlags):
+    """The flags of a region whose system, or backend, tells none."""
+
+    NONE = 0
+
+
+NO_FLAGS: SystemFlags = Untold.NONE
+
+
+class Details(Mapping[str, int | str]):
+    """What this one system tells beyond the common fields: the system's own keys, sizes in bytes. Immutable."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, int | str] | None = None) -> None:
+        self._items = dict(items or {})
+
+    def __getitem__(self, key: str) -> int | str:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return f"Details({self._items!r})"
+
+
+NO_DETAILS = Details()
+
+
+class Device(NamedTuple):
+    """The device that holds the file, by its numbers."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major:02x}:{self.minor:02x}"
+
+
+class Region(NamedTuple):
+    """One contiguous range of virtual addresses with the same properties: [start, end).
+
+    What a system does not tell is None, never 0. Sizes and offsets are bytes. A named tuple, since maps of 100,000
+    regions are common and making one costs a fifth of making a frozen dataclass.
+    """
+
+    start: int
+    """The first address."""
+    end: int
+    """The address after the last."""
+    protection: Protection
+    """What may be done with the memory now."""
+    shared: bool | None = None
+    """True: writes are seen by whoever maps the same object. False: they are this process's own (copy on write)."""
+    offset: int | None = None
+    """Where in the file the region begins. None where there is no file."""
+    device: Device | None = None
+    """The device that holds the file. None where there is no file."""
+    inode: int | None = None
+    """The file's inode number on that device. None where there is no file."""
+    path: str | None = None
+    """The file's path as the kernel tells it, decoded as UTF-8 with surrogate escapes (`os.fsdecode` on any UTF-8
+    system, and the same on every host); without the " (deleted)" that Linux appends."""
+    name: str | None = None
+    """What the kernel calls a region that has no path: "[heap]", "[anon:NAME]"."""
+    deleted: bool = False
+    """The file has been unlinked (or never had a name)."""
+    kind: Kind = Kind.OTHER
+    """What the region is."""
+    flags: SystemFlags = NO_FLAGS
+    """The system's own flags, in the plugin's subclass, where the system tells any. Unknown bits are kept."""
+    max_protection: Protection | None = None
+    """The most that the protection may be changed to."""
+    resident: int | None = None
+    """Bytes in memory."""
+    private_resident: int | None = None
+    """Bytes in memory that only this process has. Each plugin's README says what its system means by it."""
+    page_size: int | None = None
+    """The size of the pages that back it, in bytes, where the system tells it for each region."""
+    build_id: bytes | None = None
+    """The ELF build id of the file, when it was asked for and there is one."""
+    details: Details = NO_DETAILS
+    """What else this system tells, under its own keys; sizes in bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, from start to end."""
+        return self.end - self.start
+
+    @property
+    def label(self) -> str:
+        """The path or the name as the kernel shows it, " (deleted)" included; "" where it has neither."""
+        if self.path is None:
+            return self.name or ""
+        return f"{self.path} (deleted)" if self.deleted else self.path
+
+    @property
+    def path_bytes(self) -> bytes | None:
+        """The path's own bytes."""
+        return None if self.path is None else self.path.encode("utf-8", "surrogateescape")
+
+    @property
+    def permissions(self) -> str:
+        """Protection and sharing in four letters, as in `/proc/PID/maps`: "r-xp"; "?" where sharing is not known."""
+        return self.protection.letters + _SHARING[self.shared]
+
+    def covers(self, address: int) -> bool:
+        """Whether the address lies in the region."""
+        return self.start <= address < self.end
+
+
+_SHARING = {True: "s", False: "p", None: "?"}

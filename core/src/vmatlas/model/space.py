@@ -1,0 +1,231 @@
+"""An address space: the regions of one process at one moment, sorted and not overlapping. No I/O."""
+
+from __future__ import annotations
+
+import operator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
+
+from vmatlas.model.columns import Columns
+from vmatlas.model.export import Exports
+from vmatlas.model.filter import Filter
+from vmatlas.model.region import Region
+from vmatlas.model.system import Consistency, SystemInfo
+
+
+class Gap(NamedTuple):
+    """Addresses between two regions that no region covers: [start, end)."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+class Neighbours(NamedTuple):
+    """What lies at an address and on both sides of it: the question of a crash handler."""
+
+    before: Region | None
+    """The last region that ends at or below the address."""
+    at: Region | None
+    """The region that covers the address."""
+    after: Region | None
+    """The first region that begins above the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an address space comes from."""
+
+    system: SystemInfo
+    pid: int
+    backend: str
+    """The name of the backend that gave it."""
+    time: float
+    """When it was read: seconds since 1970-01-01 UTC."""
+    start_time: int | None = None
+    """When the process started, in the system's own unit: with the pid, its identity."""
+    thread: int | None = None
+    """The thread that was asked, where one was."""
+    target: str = "local"
+    """The target's name."""
+    consistency: Consistency = Consistency.PER_REGION
+    incomplete: str | None = None
+    """None, or why something may be missing."""
+
+
+class AddressSpace(Exports, Sequence[Region]):
+    """An immutable, sorted, non-overlapping sequence of regions.
+
+    Regions are held in columns; a `Region` is made when one is asked for. Two address spaces are equal when their
+    regions are, whatever their origin.
+    """
+
+    __slots__ = ("_entries", "columns", "origin")
+
+    def __init__(self, columns: Columns, origin: Origin, *, entries: Columns | None = None) -> None:
+        """`columns` must be in order (`Columns.first_disorder`); `entries` are the kernel's own, where they differ."""
+        self.columns = columns
+        self.origin = origin
+        self._entries = entries
+
+    @classmethod
+    def of(cls, regions: Iterable[Region], origin: Origin) -> AddressSpace:
+        """From regions in any order. Raises ValueError when two overlap or one is empty."""
+        columns = Columns.of(sorted(regions, key=lambda region: region.start))
+        if (row := columns.first_disorder()) is not None:
+            raise ValueError(f"regions overlap or are empty at {columns.start[row]:#x}")
+        return cls(columns, origin)
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self.origin.pid
+
+    @property
+    def start_time(self) -> int | None:
+        """When the process started, in the system's own unit."""
+        return self.origin.start_time
+
+    @property
+    def system(self) -> SystemInfo:
+        """The system that the process runs on."""
+        return self.origin.system
+
+    @property
+    def backend(self) -> str:
+        """The backend that gave the regions."""
+        return self.origin.backend
+
+    @property
+    def time(self) -> float:
+        """When it was read: seconds since 1970-01-01 UTC."""
+        return self.origin.time
+
+    @property
+    def consistency(self) -> Consistency:
+        """What the kernel promised of the regions taken together."""
+        return self.origin.consistency
+
+    @property
+    def incomplete(self) -> str | None:
+        """None, or why something may be missing."""
+        return self.origin.incomplete
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @overload
+    def __getitem__(self, index: int) -> Region: ...
+    @overload
+    def __getitem__(self, index: slice) -> AddressSpace: ...
+    def __getitem__(self, index: int | slice) -> Region | AddressSpace:
+        if isinstance(index, slice):
+            rows = range(len(self))[index]
+            if rows.step < 0:
+                raise ValueError("an address space is sorted: a slice cannot run backward")
+            return self._take(rows)
+        row = operator.index(index)
+        if row < 0:
+            row += len(self)
+        if not 0 <= row < len(self):
+            raise IndexError(f"region {index} of {len(self)}")
+        return self.columns.region(row)
+
+    def __iter__(self) -> Iterator[Region]:
+        return self.columns.regions()
+
+    def __contains__(self, value: object) -> bool:
+        """Whether a region is one of these, or an address is covered."""
+        if isinstance(value, Region):
+            return self.find(value.start) == value
+        return isinstance(value, int) and self._row(value) is not None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AddressSpace):
+            return NotImplemented
+        return len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<AddressSpace of pid {self.pid}: {len(self)} regions, {self.total:,} bytes, by {self.backend}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.columns, self.origin, self._entries)
+
+    @property
+    def total(self) -> int:
+        """Bytes in all the regions together."""
+        return sum(self.columns.end) - sum(self.columns.start)
+
+    def _row(self, address: int) -> int | None:
+        row = bisect_right(self.columns.start, address) - 1
+        return row if row >= 0 and address < self.columns.end[row] else None
+
+    def find(self, address: int, *, or_next: bool = False) -> Region | None:
+        """The region that covers the address; with `or_next`, else the first one above it. O(log n)."""
+        row = self._row(address)
+        if row is None:
+            row = bisect_left(self.columns.start, address)
+            if not or_next or row == len(self):
+                return None
+        return self.columns.region(row)
+
+    def find_many(self, addresses: Iterable[int]) -> list[Region | None]:
+        """The region that covers each address, in the order of the addresses. Each region is made once."""
+        made: dict[int, Region] = {}
+        found: list[Region | None] = []
+        starts, ends, region = self.columns.start, self.columns.end, self.columns.region
+        for address in addresses:
+            row = bisect_right(starts, address) - 1
+            if row < 0 or address >= ends[row]:
+                found.append(None)
+                continue
+            at = made.get(row)
+            if at is None:
+                at = made[row] = region(row)
+            found.append(at)
+        return found
+
+    def neighbours(self, address: int) -> Neighbours:
+        """The region at the address, the one before and the one after. O(log n)."""
+        at = self._row(address)
+        after = bisect_right(self.columns.start, address)
+        before = after - 1 if at is None else at - 1
+        return Neighbours(
+            self.columns.region(before) if before >= 0 else None,
+            None if at is None else self.columns.region(at),
+            self.columns.region(after) if after < len(self) else None,
+        )
+
+    def gaps(self) -> Iterator[Gap]:
+        """The holes between regions, from the first region to the last."""
+        columns = self.columns
+        for row in range(1, len(columns)):
+            if columns.end[row - 1] < columns.start[row]:
+                yield Gap(columns.end[row - 1], columns.start[row])
+
+    def where(self, where: Filter | str | None = None, **criteria: Any) -> AddressSpace:
+        """The regions that pass a filter: a `Filter`, its text, or the keywords of `Filter.of`.
+
+        Raises UsageError for text that is no filter.
+        """
+        matches = Filter.of(where, **criteria).matcher()
+        return self._take([row for row, region in enumerate(self) if matches(region)])
+
+    def entries(self) -> AddressSpace:
+        """The kernel's own entries, where it splits regions further (QNX by residency); else the regions."""
+        return self if self._entries is None else AddressSpace(self._entries, self.origin)
+
+    def _take(self, rows: Sequence[int]) -> AddressSpace:
+        return AddressSpace(self.columns.take(rows), self.origin)
+
+
+def _restore(columns: Columns, origin: Origin, entries: Columns | None) -> AddressSpace:
+    return AddressSpace(columns, origin, entries=entries)

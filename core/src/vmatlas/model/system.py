@@ -1,0 +1,55 @@
+"""The system that a map comes from, and the processes on it, as values. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Literal
+
+ByteOrder = Literal["little", "big"]
+
+
+@dataclass(frozen=True, slots=True)
+class SystemInfo:
+    """All that a decoder may know of the machine that the bytes come from."""
+
+    system: str
+    """"linux", "freebsd", "qnx": the word under which plugins register."""
+    release: str
+    """The kernel's release: "6.12.43"."""
+    version: str
+    """The kernel's own words on its build."""
+    machine: str
+    """The processor: "x86_64"."""
+    byte_order: ByteOrder
+    pointer_width: int
+    """Bits in a pointer of the kernel: 32 or 64."""
+    page_size: int
+    """Bytes in the system's base page."""
+
+
+class Consistency(enum.Enum):
+    """What the kernel promises of the regions of one reading, taken together."""
+
+    PER_REGION = "per_region"
+    """Each region is right in itself; the map may have changed between any two."""
+    PER_CHUNK = "per_chunk"
+    """Regions of one chunk (Linux: a page of text) belong together; the map may have changed between chunks."""
+    SINGLE_CALL = "single_call"
+    """One call gave everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process as the system lists it."""
+
+    pid: int
+    parent: int | None
+    name: str
+    """The system's short name for it (Linux: comm), not its command line."""
+    start_time: int | None
+    """When it started, in the system's own unit (Linux: clock ticks since boot): with the pid, its identity."""
+    state: str = ""
+    """The system's own letter or word for its state; "Z" is a zombie."""
+    kernel: bool = False
+    """It belongs to the kernel and has no address space of its own."""

@@ -1,0 +1,165 @@
+"""Linux as the machine that we run on: its description, its processes, and what may be read of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from errno import EACCES, ENOENT, EPERM, ESRCH
+
+from vmatlas.backend import LocalProcess
+from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
+from vmatlas.model import ProcessInfo, SystemInfo
+from vmatlas.systems.linux.stat import parse_stat
+
+_PROC = "/proc"
+_DIRECTORY = "directory"
+_64_BIT = ("64", "64le", "64el", "s390x", "alpha", "64_be", "64eb")
+
+_CAPABILITIES = {19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE", 40: "CAP_CHECKPOINT_RESTORE"}
+"""Those that matter for reading and advising other processes (include/uapi/linux/capability.h)."""
+
+
+class LinuxProcess(LocalProcess):
+    """A process held by a descriptor of its folder in /proc, which never comes to mean another process."""
+
+    @property
+    def directory(self) -> int:
+        """The folder /proc/PID, or /proc/PID/task/TID."""
+        folder = f"{_PROC}/{self.pid}" if self.thread is None else f"{_PROC}/{self.pid}/task/{self.thread}"
+        return self.descriptor(_DIRECTORY, lambda: os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def open_file(self, name: str) -> int:
+        """A new descriptor of one of its files in /proc. Raises NoSuchProcess, AccessDenied, OperationFailed."""
+        try:
+            return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
+        except OSError as error:
+            raise process_error(error, self.pid) from error
+
+    def read_file(self, name: str) -> bytes:
+        """One of its files in /proc, whole. Raises what `open_file` raises."""
+        descriptor = self.open_file(name)
+        try:
+            return b"".join(iter(lambda: os.read(descriptor, 65536), b""))
+        except OSError as error:
+            raise process_error(error, self.pid) from error
+        finally:
+            os.close(descriptor)
+
+    def other_threads(self) -> list[int]:
+        """Its other threads. A process lives on in them when its first thread has ended."""
+        try:
+            descriptor = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.directory)
+        except OSError:
+            return []
+        try:
+            return [int(name) for name in os.listdir(descriptor) if int(name) != self.pid]
+        except OSError:
+            return []
+        finally:
+            os.close(descriptor)
+
+
+def process_error(error: OSError, pid: int) -> VmatlasError:
+    """The error of a file of /proc/PID, told as what it means for the process."""
+    if error.errno in (ENOENT, ESRCH):
+        return NoSuchProcess(f"there is no process {pid}", pid=pid)
+    if error.errno in (EACCES, EPERM):
+        return AccessDenied(
+            f"no right to read the memory map of process {pid}",
+            pid=pid,
+            hint="it takes the same user (and a process that may be dumped) or CAP_SYS_PTRACE: try sudo",
+        )
+    return OperationFailed(
+        f"reading process {pid} failed: {error.strerror}", errno=error.errno or 0, errno_name=str(error.errno), pid=pid
+    )
+
+
+class LinuxSystem:
+    """This Linux machine."""
+
+    name = "linux"
+
+    def info(self) -> SystemInfo:
+        """From uname(2)."""
+        uname = os.uname()
+        wide = uname.machine.endswith(_64_BIT) or struct.calcsize("P") == 8
+        return SystemInfo(
+            system=self.name,
+            release=uname.release,
+            version=uname.version,
+            machine=uname.machine,
+            byte_order="little" if sys.byteorder == "little" else "big",
+            pointer_width=64 if wide else 32,
+            page_size=os.sysconf("SC_PAGE_SIZE"),
+        )
+
+    def processes(self) -> Iterator[ProcessInfo]:
+        """From /proc; a process that ends meanwhile is left out. Raises Unsupported when /proc is not mounted."""
+        try:
+            pids = sorted(int(name) for name in os.listdir(_PROC) if name.isdigit())
+        except OSError as error:
+            raise Unsupported(f"cannot list {_PROC}: {error.strerror}", hint="mount -t proc proc /proc") from error
+        for pid in pids:
+            try:
+                with open(f"{_PROC}/{pid}/stat", "rb", buffering=0) as file:
+                    stat = parse_stat(file.read(4096))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            yield ProcessInfo(
+                pid=pid,
+                parent=stat.parent,
+                name=stat.name,
+                start_time=stat.start_time,
+                state=stat.state,
+                kernel=stat.is_kernel_thread,
+            )
+
+    def open(self, pid: int, thread: int | None) -> LinuxProcess:
+        """Raises NoSuchProcess, Unsupported. A thread's id is taken for its process, as everywhere in /proc."""
+        if not os.path.isdir(f"{_PROC}/self"):
+            raise Unsupported("/proc is not mounted", hint="mount -t proc proc /proc")
+        process = LinuxProcess(pid, thread=thread)
+        try:
+            process.start_time = parse_stat(process.read_file("stat"), pid=pid).start_time
+        except MalformedData:  # an empty stat: it ended between the opening and the reading
+            raise NoSuchProcess(f"there is no process {pid}", pid=pid) from None
+        except OSError as error:
+            raise process_error(error, pid) from error
+        return process
+
+    def rights(self) -> list[tuple[str, str]]:
+        """User, capabilities, Yama's ptrace scope, hidepid."""
+        status = _read_text(f"{_PROC}/self/status")
+        effective = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0)
+        held = [name for bit, name in _CAPABILITIES.items() if effective >> bit & 1]
+        scope = _read_text(f"{_PROC}/sys/kernel/yama/ptrace_scope").strip()
+        return [
+            ("user", f"uid {os.getuid()}" + (", root" if os.geteuid() == 0 else "")),
+            ("capabilities", ", ".join(held) or "none that matter here"),
+            ("yama ptrace_scope", f"{scope} (limits attaching, not reading maps)" if scope else "no Yama"),
+            ("/proc hidepid", _hidepid()),
+        ]
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _hidepid() -> str:
+    for line in _read_text(f"{_PROC}/self/mounts").splitlines():
+        fields = line.split()
+        if len(fields) > 3 and fields[1] == _PROC and fields[2] == "proc":
+            options = dict(option.partition("=")[::2] for option in fields[3].split(","))
+            value = options.get("hidepid", "0")
+            hidden = value not in ("0", "off")
+            return f"{value} (other users' processes are hidden)" if hidden else f"{value} (every process is listed)"
+    return "unknown: /proc is not in the mount table"
+
+
+LINUX = LinuxSystem()

@@ -1,0 +1,42 @@
+"""Memory to read one's own map into, that does not appear in the map.
+
+A process that reads its own map by ordinary means sees the buffers that the reading made, and memory that grows while
+it reads. So the answer goes into a mapping made beforehand, large enough for all of it, which can be told from
+everything else by its inode and is cut from the answer: it is gone when the caller looks.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from types import TracebackType
+
+_NAME = "vmatlas-scratch"
+LABEL = f"/memfd:{_NAME} (deleted)".encode()
+"""What the kernel calls it in the map."""
+
+
+class Scratch:
+    """A shared mapping of a memfd (memfd_create(2), since Linux 3.17). A context manager."""
+
+    def __init__(self, size: int) -> None:
+        """`size` in bytes."""
+        self._descriptor = os.memfd_create(_NAME, os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(self._descriptor, size)
+            self.inode = os.fstat(self._descriptor).st_ino
+            self._map = mmap.mmap(self._descriptor, size)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self.view = memoryview(self._map)
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.view.release()
+        self._map.close()
+        os.close(self._descriptor)

@@ -1,0 +1,66 @@
+"""/proc/PID/stat: the little of it that tells whether a process has memory, and who it is. Pure: bytes to values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vmatlas.errors import MalformedData, NoSuchProcess
+
+PF_EXITING = 0x00000004
+PF_KTHREAD = 0x00200000
+"""Bits of the field `flags` (include/linux/sched.h)."""
+
+
+class Stat(NamedTuple):
+    """Fields of /proc/PID/stat (proc_pid_stat(5))."""
+
+    pid: int
+    name: str
+    """At most 15 bytes; any byte may stand in it, parentheses and newlines too."""
+    state: str
+    parent: int
+    flags: int
+    start_time: int
+    """Clock ticks since boot."""
+
+    @property
+    def is_kernel_thread(self) -> bool:
+        """It has no address space and never will."""
+        return bool(self.flags & PF_KTHREAD)
+
+    @property
+    def is_gone(self) -> bool:
+        """A zombie, dead, or on the way out: its memory is gone."""
+        return self.state in ("Z", "X", "x") or bool(self.flags & PF_EXITING)
+
+
+def parse_stat(data: bytes, *, pid: int | None = None) -> Stat:
+    """Raises MalformedData."""
+    opened, closed = data.find(b" ("), data.rfind(b") ")
+    fields = data[closed + 2 :].split()
+    try:
+        return Stat(
+            pid=int(data[:opened]),
+            name=data[opened + 2 : closed].decode("utf-8", "surrogateescape"),
+            state=fields[0].decode("ascii"),
+            parent=int(fields[1]),
+            flags=int(fields[6]),
+            start_time=int(fields[19]),
+        )
+    except (ValueError, IndexError):
+        raise MalformedData("stat", 0, "PID (NAME) STATE and 49 numbers", found=data, pid=pid) from None
+
+
+def judge_empty_map(stat: bytes | None, stream: str, *, pid: int) -> None:
+    """What an empty map means: returns for a kernel thread, whose address space is empty.
+
+    Raises NoSuchProcess for a zombie or a process on the way out, and MalformedData when there is nothing to tell by.
+    """
+    if stat is None:
+        raise MalformedData(stream, 0, "at least one region (an empty map needs the stream 'stat' beside it)", pid=pid)
+    parsed = parse_stat(stat, pid=pid)
+    if parsed.is_kernel_thread:
+        return
+    if parsed.is_gone:
+        raise NoSuchProcess(f"process {pid} ({parsed.name}) has ended; it is a zombie without memory", pid=pid)
+    raise MalformedData(stream, 0, f"the regions of process {pid} ({parsed.name}), which is alive", pid=pid)

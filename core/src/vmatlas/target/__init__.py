@@ -1,0 +1,1 @@
+"""Where processes live: this machine (`local`), or one at the other end of a wire."""

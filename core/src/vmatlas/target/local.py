@@ -1,0 +1,102 @@
+"""This machine as a target."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+from vmatlas import registry
+from vmatlas.backend import Availability, Backend, LocalProcess, System
+from vmatlas.capture import Capture
+from vmatlas.model import ProcessInfo, Query, SystemInfo
+
+_SYSTEMS = {"linux": "linux", "freebsd": "freebsd", "qnx": "qnx", "netbsd": "netbsd", "darwin": "darwin"}
+
+
+class LocalTarget:
+    """The machine that this program runs on."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self._probed: dict[str, Availability] = {}
+
+    @functools.cached_property
+    def system(self) -> System:
+        """What is known of this machine's system. Raises Unsupported when no installed plugin knows it."""
+        word = sys.platform.rstrip("0123456789").replace("nto", "qnx")
+        return registry.system(_SYSTEMS.get(word, word))
+
+    @functools.cached_property
+    def system_info(self) -> SystemInfo:
+        """This machine. Raises Unsupported."""
+        return self.system.info()
+
+    def offers(self, backend: Backend) -> Availability:
+        """Whether the backend is of this system and its kernel answers."""
+        if backend.system != self.system_info.system:
+            return Availability(False, f"it asks {backend.system} kernels; this machine runs {self.system_info.system}")
+        if backend.name not in self._probed:
+            self._probed[backend.name] = backend.probe()
+        return self._probed[backend.name]
+
+    def processes(self) -> Iterator[ProcessInfo]:
+        """Every process that may be seen here."""
+        return self.system.processes()
+
+    def open(self, pid: int | None, thread: int | None = None) -> LocalTargetProcess:
+        """A process of this machine; None is this one. Raises NoSuchProcess, AccessDenied, Unsupported."""
+        return LocalTargetProcess(self, self.system.open(os.getpid() if pid is None else pid, thread))
+
+    def rights(self) -> list[tuple[str, str]]:
+        """What decides whose maps may be read here."""
+        return self.system.rights()
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class LocalTargetProcess:
+    """A process of this machine."""
+
+    def __init__(self, target: LocalTarget, process: LocalProcess) -> None:
+        self._target = target
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def start_time(self) -> int | None:
+        """When it started, in the system's own unit."""
+        return self._process.start_time
+
+    def acquire(self, backend: Backend, query: Query) -> Capture:
+        """The kernel's bytes. Raises what `Backend.acquire` raises."""
+        with self._process.lock:
+            reading = backend.acquire(self._process, query)
+        return Capture(
+            streams=reading.streams,
+            system=self._target.system_info,
+            pid=self._process.pid,
+            backend=backend.name,
+            distribution=backend.distribution,
+            query=query,
+            time=time.time(),
+            start_time=self._process.start_time,
+            thread=self._process.thread,
+            consistency=backend.consistency,
+            incomplete=reading.incomplete,
+        )
+
+    def close(self) -> None:
+        """Close the descriptors kept for it."""
+        self._process.close()
+
+
+LOCAL = LocalTarget()

@@ -1,0 +1,286 @@
+"""Asks the kernel with PROCMAP_QUERY, region by region, and keeps its answers untouched.
+
+Each answer is right in itself; between two answers the map may change. A walk that meets a region which begins before
+the last one ended goes back to where that region begins, takes back what it had from there on, and asks again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
+
+from vmatlas.backend import LocalProcess, Reading
+from vmatlas.errors import NoSuchProcess, OperationFailed, TornRead, Unsupported, VmatlasError
+from vmatlas.model import Filter, Kind, Protection, Query
+from vmatlas.systems.linux import LinuxProcess, links, parse_stat
+from vmatlas.systems.linux.naming import may_be_ambiguous
+from vmatlas.systems.linux.scratch import LABEL, Scratch
+from vmatlas_linux_ioctl.decode import STAT, VMAS
+from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
+
+ATTEMPTS = 20
+"""How often a process may replace its memory (exec) while it is asked, before that is said."""
+
+STEPS_BACK = 1000
+"""How often one walk may have to go back, before that is said."""
+
+_NATIVE = record(sys.byteorder)
+_BOUNDS = struct.Struct("=QQ")
+_BOUNDS_AT, _SIZES_AT, _POINTERS_AT = 24, 80, 88
+_SIZES = struct.Struct("=II")
+_INODE_AT = 64
+_INODE = struct.Struct("=Q")
+_NO_POINTERS = bytes(16)
+_MAPS = "maps"
+_FILE_KINDS = frozenset([Kind.FILE, Kind.SHARED_MEMORY, Kind.DEVICE])
+
+
+def kernel_flags(where: Filter) -> QueryFlags:
+    """The part of a filter that the kernel can apply. It can ask for rights and sharing, not for their absence."""
+    flags = QueryFlags(0)
+    for right, flag in (
+        (Protection.READ, QueryFlags.READABLE),
+        (Protection.WRITE, QueryFlags.WRITABLE),
+        (Protection.EXECUTE, QueryFlags.EXECUTABLE),
+    ):
+        if where.given & right:
+            flags |= flag
+    if where.shared:
+        flags |= QueryFlags.SHARED
+    if where.file_backed or (where.kinds and where.kinds <= _FILE_KINDS):
+        flags |= QueryFlags.FILE_BACKED
+    return flags
+
+
+def acquire(process: LocalProcess, query: Query) -> Reading:
+    """Raises NoSuchProcess, AccessDenied, Unsupported (ENOTTY: the kernel is older), OperationFailed, TornRead."""
+    if not isinstance(process, LinuxProcess):
+        raise TypeError("a process of this machine is opened by vmatlas.systems.linux")
+    for attempt in range(ATTEMPTS):
+        reading = _ask(process, query)
+        if reading is not None:
+            return reading
+        process.forget(_MAPS)
+        stat = process.read_file(STAT)
+        if not stat:
+            raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid)
+        state = parse_stat(stat, pid=process.pid)
+        if state.is_kernel_thread:
+            return Reading({VMAS: b"", STAT: stat})
+        if state.is_gone:
+            return _ask_other_thread(process, query, state.name)
+        time.sleep(0.0005 * attempt)  # alive: exec has put other memory in place, or is about to
+    raise TornRead(
+        f"process {process.pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=process.pid
+    )
+
+
+def _ask_other_thread(process: LinuxProcess, query: Query, command: str) -> Reading:
+    """By a thread that lives, when the first one has ended. Raises NoSuchProcess when there is none."""
+    for thread in process.other_threads():
+        other = LinuxProcess(process.pid, thread=thread)
+        try:
+            if (reading := _ask(other, query)) is not None:
+                return reading
+        except (NoSuchProcess, OSError):
+            continue
+        finally:
+            other.close()
+    raise NoSuchProcess(f"process {process.pid} ({command}) has ended; it is a zombie without memory", pid=process.pid)
+
+
+def _ask(process: LinuxProcess, query: Query) -> Reading | None:
+    """None when the memory that the descriptor belongs to is gone."""
+    descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
+    if process.is_self and query.limit_of_answer != 1:
+        return _ask_self(process, descriptor, query)
+    walk = _Walk(process.pid, descriptor, query, bytearray(), bytearray())
+    return _settled(process, walk.records_kept(), walk.names_kept(), walk.unnamed) if walk.run() else None
+
+
+def _ask_self(process: LinuxProcess, descriptor: int, query: Query) -> Reading | None:
+    """One's own map, without the memory that reading it takes."""
+    size = 1 << 18
+    while True:
+        with Scratch(size) as scratch:
+            half = size // 2
+            walk = _Walk(process.pid, descriptor, query, scratch.view[:half], scratch.view[half:])
+            try:
+                found = walk.run()
+                records, names = walk.records_kept(), walk.names_kept()
+            except _Full:
+                size *= 4
+                continue
+            finally:
+                walk.release()
+        return _settled(process, *_without(records, names, scratch.inode), walk.unnamed) if found else None
+
+
+class _Full(Exception):
+    """The memory made beforehand is too small for the answers."""
+
+
+class _Walk:
+    """One walk over an address space, into the memory that it is given: nothing else grows while it runs."""
+
+    def __init__(
+        self,
+        pid: int,
+        descriptor: int,
+        query: Query,
+        records: bytearray | memoryview,
+        names: bytearray | memoryview,
+    ) -> None:
+        """A bytearray grows; a memoryview does not."""
+        self.pid = pid
+        self.descriptor = descriptor
+        self.flags = int(kernel_flags(query.where))
+        self.address = query.address or 0
+        self.limit = query.limit_of_answer
+        if query.address is None or query.or_next:
+            self.flags |= QueryFlags.COVERING_OR_NEXT
+        self.build_id_size = MAX_BUILD_ID if query.build_ids else 0
+        self.unnamed = 0
+        self._records, self._names = records, names
+        self._records_end = self._names_end = 0
+        self._gone = False
+        # The name first, the build id behind it; array tells its address without help from ctypes.
+        self._texts = array("B", bytes(MAX_NAME + MAX_BUILD_ID))
+        self._texts_address = self._texts.buffer_info()[0]
+        self._texts_view = memoryview(self._texts)
+        self._record = bytearray(SIZE)
+
+    def records_kept(self) -> bytes:
+        """The records of the walk."""
+        return bytes(self._records[: self._records_end])
+
+    def names_kept(self) -> bytes:
+        """The names and build ids of the walk."""
+        return bytes(self._names[: self._names_end])
+
+    def release(self) -> None:
+        """Let go of memory that is not the walk's own."""
+        for memory in (self._records, self._names):
+            if isinstance(memory, memoryview):
+                memory.release()
+
+    def run(self) -> bool:
+        """Walk to the end. False when the memory of the process is gone. Raises what `acquire` raises, and _Full."""
+        steps_back = 0
+        address, end = self.address, 0
+        while self._query(address, MAX_NAME):
+            start, new_end = _BOUNDS.unpack_from(self._record, _BOUNDS_AT)
+            if start >= end:
+                self._keep()
+                address = end = new_end
+                if self._records_end == self.limit * SIZE:
+                    break
+                continue
+            # The region has grown or merged since the one before it was told: ask anew from there on.
+            steps_back += 1
+            if steps_back > STEPS_BACK:
+                raise TornRead(f"the map of process {self.pid} changed faster than it could be read", pid=self.pid)
+            while end > start:
+                address, end = self._take_back()
+        return not self._gone
+
+    def _query(self, address: int, name_size: int) -> bool:
+        """One question; the answer is in `_record` and `_texts`. False at the end, or when the memory is gone."""
+        _NATIVE.pack_into(
+            self._record, 0, SIZE, self.flags, address, 0, 0, 0, 0, 0, 0, 0, 0,
+            name_size, self.build_id_size,
+            self._texts_address if name_size else 0,
+            self._texts_address + MAX_NAME if self.build_id_size else 0,
+        )  # fmt: skip
+        try:
+            fcntl.ioctl(self.descriptor, PROCMAP_QUERY, self._record)
+        except OSError as error:
+            if error.errno == ENOENT:
+                return False
+            if error.errno == ESRCH:
+                self._gone = True
+                return False
+            if error.errno == ENAMETOOLONG and name_size:
+                self.unnamed += 1
+                return self._query(address, 0)
+            raise self._failure(error, address) from error
+        return True
+
+    def _failure(self, error: OSError, address: int) -> VmatlasError:
+        if error.errno == ENOTTY:
+            return Unsupported(
+                "this kernel has no PROCMAP_QUERY ioctl: it is older than Linux 6.11",
+                pid=self.pid,
+                hint="use the backend linux-procfs, which is what the automatic choice does",
+            )
+        return OperationFailed(
+            f"PROCMAP_QUERY on process {self.pid} at {address:#x} failed: {error.strerror}",
+            errno=error.errno or 0,
+            errno_name=errorcode.get(error.errno or 0, str(error.errno)),
+            pid=self.pid,
+        )
+
+    def _keep(self) -> None:
+        name_size, build_id_size = _SIZES.unpack_from(self._record, _SIZES_AT)
+        self._record[_POINTERS_AT:] = _NO_POINTERS
+        self._records_end = self._put(self._records, self._records_end, self._record)
+        self._names_end = self._put(self._names, self._names_end, self._texts_view[:name_size])
+        if build_id_size:
+            build_id = self._texts_view[MAX_NAME : MAX_NAME + build_id_size]
+            self._names_end = self._put(self._names, self._names_end, build_id)
+
+    @staticmethod
+    def _put(memory: bytearray | memoryview, at: int, content: bytearray | memoryview) -> int:
+        end = at + len(content)
+        if isinstance(memory, memoryview) and end > len(memory):
+            raise _Full
+        memory[at:end] = content
+        return end
+
+    def _take_back(self) -> tuple[int, int]:
+        """Drop the last record: its start, and the end of the record before it."""
+        self._records_end -= SIZE
+        start = _BOUNDS.unpack_from(self._records, self._records_end + _BOUNDS_AT)[0]
+        self._names_end -= sum(_SIZES.unpack_from(self._records, self._records_end + _SIZES_AT))
+        if not self._records_end:
+            return start, 0
+        return start, _BOUNDS.unpack_from(self._records, self._records_end - SIZE + _BOUNDS_AT)[1]
+
+
+def _names_of(records: bytes, names: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """Each record with its inode and what stands behind it: name and build id."""
+    position = 0
+    for offset in range(0, len(records), SIZE):
+        size = sum(_SIZES.unpack_from(records, offset + _SIZES_AT))
+        inode = _INODE.unpack_from(records, offset + _INODE_AT)[0]
+        yield records[offset : offset + SIZE], inode, names[position : position + size]
+        position += size
+
+
+def _without(records: bytes, names: bytes, inode: int) -> tuple[bytes, bytes]:
+    """The answers without the scratch memory's own region."""
+    kept = [
+        (record, name)
+        for record, its_inode, name in _names_of(records, names)
+        if its_inode != inode or not name.startswith(LABEL + b"\0")
+    ]
+    return b"".join(record for record, _ in kept), b"".join(name for _, name in kept)
+
+
+def _settled(process: LinuxProcess, records: bytes, names: bytes, unnamed: int) -> Reading:
+    """The answers, with the file system's word for the names that only it can settle."""
+    incomplete = None
+    if unnamed:
+        incomplete = f"the kernel tells no name longer than {MAX_NAME - 1:,} bytes: {unnamed} region(s) lack theirs"
+    streams = {VMAS: records + names}
+    if b" (deleted)\0" in names:
+        found = ((name.partition(b"\0")[0], inode) for _, inode, name in _names_of(records, names))
+        ambiguous = {name: inode for name, inode in found if name.startswith(b"/") and may_be_ambiguous(name)}
+        if linked := links.settle(ambiguous.items(), f"/proc/{process.pid}/root"):
+            streams[links.STREAM] = links.encode(linked)
+    return Reading(streams, incomplete)

@@ -1,0 +1,76 @@
+"""Ties acquire and decode together as the backend `linux-ioctl`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from errno import ENOTTY
+
+from vmatlas.backend import YES, Availability, Feature, LocalProcess, Reading
+from vmatlas.capture import Capture
+from vmatlas.model import AddressSpace, Consistency, Filter, Protection, Query, Question
+from vmatlas_linux_ioctl.acquire import acquire, kernel_flags
+from vmatlas_linux_ioctl.decode import decode
+from vmatlas_linux_ioctl.layout import PROCMAP_QUERY, SIZE, QueryFlags
+
+KERNEL_HALF = 1 << 63
+"""From here on addresses are the kernel's; [vsyscall] lies there, and the ioctl never returns it."""
+
+
+class LinuxIoctl:
+    """PROCMAP_QUERY (Linux 6.11 and newer)."""
+
+    name = "linux-ioctl"
+    system = "linux"
+    distribution = "vmatlas-linux-ioctl"
+    source = "linux.procmap_query"
+    features = (
+        Feature.WALK | Feature.BUILD_ID | Feature.PAGE_SIZE | Feature.OFFSET | Feature.KERNEL_FILTER | Feature.THREADS
+    )
+    consistency = Consistency.PER_REGION
+
+    def probe(self) -> Availability:
+        """Whether this kernel knows the ioctl: a question of size 0, which it must refuse in its own way."""
+        try:
+            descriptor = os.open("/proc/self/maps", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            return Availability(False, f"/proc/self/maps: {error.strerror}")
+        try:
+            fcntl.ioctl(descriptor, PROCMAP_QUERY, bytearray(SIZE))
+        except OSError as error:
+            if error.errno == ENOTTY:
+                return Availability(False, "the kernel is older than 6.11: no PROCMAP_QUERY ioctl (ENOTTY)")
+        finally:
+            os.close(descriptor)
+        return YES
+
+    def rank(self, query: Query) -> int | None:
+        """Best for single addresses and for what the kernel can filter; not for what it cannot see."""
+        match query.question:
+            case Question.RESIDENCY:
+                return None
+            case Question.BUILD_IDS:
+                return 10
+            case Question.POINT:
+                return 40 if (query.address or 0) >= KERNEL_HALF else 10
+            case Question.FILTERED_MAP:
+                return 10 if kernel_flags(query.where) and _excludes_vsyscall(query.where) else 25
+            case _:
+                return 20
+
+    def acquire(self, process: LocalProcess, query: Query) -> Reading:
+        """See `vmatlas_linux_ioctl.acquire`."""
+        return acquire(process, query)
+
+    def decode(self, capture: Capture) -> AddressSpace:
+        """See `vmatlas_linux_ioctl.decode`."""
+        return decode(capture)
+
+
+def _excludes_vsyscall(where: Filter) -> bool:
+    """Whether [vsyscall] (--xp or r-xp, no file) cannot pass, so that nothing is missed by not seeing it."""
+    asks_for_file = QueryFlags.FILE_BACKED in kernel_flags(where)
+    return asks_for_file or bool(where.shared) or bool(where.given & Protection.WRITE)
+
+
+BACKEND = LinuxIoctl()

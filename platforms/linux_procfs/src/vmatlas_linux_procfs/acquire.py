@@ -1,0 +1,127 @@
+"""Reads the text of /proc/PID/maps or smaps of a process of this machine, whole and untouched.
+
+Traps of the kernel that are dealt with here, each seen on a running one:
+- A descriptor of maps belongs to the memory that the process had when it was opened: after exec the text is empty.
+- The text ends early, without a word, when the process ends or calls exec meanwhile.
+- The first thread may have ended while others live on: then only theirs show the map.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+
+from vmatlas.backend import LocalProcess, Reading
+from vmatlas.errors import NoSuchProcess, TornRead
+from vmatlas.systems.linux import LinuxProcess, links, parse_stat
+from vmatlas.systems.linux.host import process_error
+from vmatlas.systems.linux.naming import may_be_ambiguous
+from vmatlas.systems.linux.scratch import LABEL, Scratch
+from vmatlas_linux_procfs.decode import STAT, ambiguous_names
+
+ATTEMPTS = 20
+"""How often a process may replace its memory while it is read, before that is said."""
+
+_CHUNK = 8192
+"""The kernel gives at most a page of text a read, more only for one long line."""
+
+_LAST = b"[vsyscall]\n"
+"""The last line of a whole text on x86-64, unless the kernel was started with vsyscall=none."""
+
+
+def acquire(process: LocalProcess, name: str) -> Reading:
+    """`name` is "maps" or "smaps". Raises NoSuchProcess, AccessDenied, OperationFailed, TornRead."""
+    if not isinstance(process, LinuxProcess):
+        raise TypeError("a process of this machine is opened by vmatlas.systems.linux")
+    for attempt in range(ATTEMPTS):
+        text = _read_self(process, name) if process.is_self else _read(process, name)
+        if text:
+            return _settled(process, name, text)
+        process.forget(name)
+        stat = process.read_file(STAT)
+        if not stat:
+            raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid)
+        state = parse_stat(stat, pid=process.pid)
+        if state.is_kernel_thread:
+            return Reading({name: b"", STAT: stat})
+        if state.is_gone:
+            return _read_other_thread(process, name, stat)
+        time.sleep(0.0005 * attempt)  # alive: exec has put other memory in place, or is about to
+    raise TornRead(
+        f"process {process.pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=process.pid
+    )
+
+
+def _read(process: LinuxProcess, name: str) -> bytes:
+    """The whole text; empty when the memory that the descriptor belongs to is gone, or went meanwhile."""
+    descriptor = process.descriptor(name, lambda: process.open_file(name))
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        text = b"".join(iter(partial(os.read, descriptor, _CHUNK), b""))
+        return text if _is_whole(descriptor, text) else b""
+    except OSError as error:
+        raise process_error(error, process.pid) from error
+
+
+def _is_whole(descriptor: int, text: bytes) -> bool:
+    """Whether the memory was still there after the last byte was read, and so was not cut off."""
+    if not text or text.endswith(_LAST):
+        return bool(text)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return bool(os.read(descriptor, 1))
+
+
+def _read_self(process: LinuxProcess, name: str) -> bytes:
+    """One's own map, without the memory that reading it takes."""
+    descriptor = process.descriptor(name, lambda: process.open_file(name))
+    size = 1 << 18
+    while True:
+        with Scratch(size) as scratch:
+            filled = 0
+            try:
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                while filled < size and (count := os.readv(descriptor, [scratch.view[filled:]])):
+                    filled += count
+            except OSError as error:
+                raise process_error(error, process.pid) from error
+            if filled < size:
+                return _without(bytes(scratch.view[:filled]), scratch.inode, is_smaps=name == "smaps")
+        size *= 4
+
+
+def _without(text: bytes, inode: int, *, is_smaps: bool) -> bytes:
+    """The text without the scratch memory's own lines."""
+    marker = b"%d" % inode
+    kept: list[bytes] = []
+    dropping = False
+    for line in text.split(b"\n"):
+        if not is_smaps or not line[:1].isupper():
+            fields = line.split(None, 5)
+            dropping = len(fields) == 6 and fields[4] == marker and fields[5] == LABEL
+        if not dropping:
+            kept.append(line)
+    return b"\n".join(kept)
+
+
+def _read_other_thread(process: LinuxProcess, name: str, stat: bytes) -> Reading:
+    """The map by a thread that lives, when the first one has ended. Raises NoSuchProcess when there is none."""
+    for thread in process.other_threads():
+        other = LinuxProcess(process.pid, thread=thread)
+        try:
+            if text := _read(other, name):
+                return _settled(process, name, text)
+        except (NoSuchProcess, OSError):
+            continue
+        finally:
+            other.close()
+    command = parse_stat(stat, pid=process.pid).name
+    raise NoSuchProcess(f"process {process.pid} ({command}) has ended; it is a zombie without memory", pid=process.pid)
+
+
+def _settled(process: LinuxProcess, name: str, text: bytes) -> Reading:
+    """The text, with the file system's answer for the names that only it can settle."""
+    if b" (deleted)\n" not in text and b"\\012" not in text:
+        return Reading({name: text})
+    linked = links.settle(ambiguous_names(text, may_be_ambiguous), f"/proc/{process.pid}/root")
+    return Reading({name: text, links.STREAM: links.encode(linked)} if linked else {name: text})

@@ -1,0 +1,52 @@
+"""Ties acquire and decode together as the backend `linux-procfs`."""
+
+from __future__ import annotations
+
+import os
+
+from vmatlas.backend import YES, Availability, Feature, LocalProcess, Reading
+from vmatlas.capture import Capture
+from vmatlas.model import AddressSpace, Consistency, Query, Question
+from vmatlas_linux_procfs.acquire import acquire
+from vmatlas_linux_procfs.decode import MAPS, SMAPS, decode
+
+_RANKS = {
+    Question.WHOLE_MAP: 10,  # one read gives fifty regions; the ioctl takes a call for each
+    Question.FILTERED_MAP: 20,
+    Question.POINT: 30,  # the whole text is made for one line of it
+    Question.RESIDENCY: 10,
+}
+
+
+class LinuxProcfs:
+    """/proc/PID/maps (any Linux) and /proc/PID/smaps (CONFIG_PROC_PAGE_MONITOR)."""
+
+    name = "linux-procfs"
+    system = "linux"
+    distribution = "vmatlas-linux-procfs"
+    source = "linux.maps"
+    features = (
+        Feature.RESIDENCY | Feature.PAGE_SIZE | Feature.FLAGS | Feature.OFFSET | Feature.ABOVE_USER | Feature.THREADS
+    )
+    consistency = Consistency.PER_CHUNK
+
+    def probe(self) -> Availability:
+        """Whether /proc is mounted and tells of this process."""
+        if os.path.exists("/proc/self/maps"):
+            return YES
+        return Availability(False, "/proc is not mounted: mount -t proc proc /proc")
+
+    def rank(self, query: Query) -> int | None:
+        """It answers all but build ids."""
+        return _RANKS.get(query.question)
+
+    def acquire(self, process: LocalProcess, query: Query) -> Reading:
+        """The text, whole: the kernel gives it in no other way."""
+        return acquire(process, SMAPS if query.residency else MAPS)
+
+    def decode(self, capture: Capture) -> AddressSpace:
+        """See `vmatlas_linux_procfs.decode`."""
+        return decode(capture)
+
+
+BACKEND = LinuxProcfs()
