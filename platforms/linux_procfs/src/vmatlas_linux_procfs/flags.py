@@ -1,8 +1,8 @@
 """`VmFlags` of /proc/PID/smaps as flags.
 
 From Documentation/filesystems/proc.rst and fs/proc/task_mmu.c (`show_smap_vma_flags`). The kernel writes two letters
-for each flag, and newer kernels have more. Letters without a name here get a bit of their own from `FIRST_UNNAMED` on, so
-that they are kept, compared and shown like the others.
+for each flag, and newer kernels have more. Letters without a name here get a bit of their own from `FIRST_UNNAMED` on,
+so that they are kept, compared and shown like the others.
 """
 
 from __future__ import annotations
