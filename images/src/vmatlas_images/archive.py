@@ -322,7 +322,7 @@ def read_index(path: Path, suite: str) -> Iterator[Package]:
     for start in (found.start(1) for found in re.finditer(r"(?:^|\n\n)(Package: linux-)", text)):
         end = text.find("\n\n", start)
         fields = Packages(text[start : end if end >= 0 else None])
-        depends = [names[0]["name"] for names in fields.relations["depends"] if names]
+        depends = [names[0]["name"] for names in fields.relations["depends"] or () if names]
         yield Package(
             fields["Package"],
             fields["Version"],

@@ -159,7 +159,7 @@ class Cache:
             return 0
         with self.lock("use", limit=10):
             before = self.size()
-            for name in ("files", "prepared", "records", "tmp"):
+            for name in ("files", "prepared", "records", "consoles", "tmp"):
                 if (self.root / name).is_dir():
                     shutil.rmtree(self.root / name)
             return before - self.size()
