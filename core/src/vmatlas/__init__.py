@@ -29,7 +29,6 @@ from vmatlas.capture import Capture
 from vmatlas.errors import (
     AccessDenied,
     Disordered,
-    IncompleteResult,
     MalformedData,
     NoSuchProcess,
     OperationFailed,
@@ -42,9 +41,11 @@ from vmatlas.errors import (
 from vmatlas.model import (
     AddressSpace,
     Consistency,
+    Criteria,
     Device,
     Filter,
     Gap,
+    IncompleteResult,
     Kind,
     Neighbours,
     ProcessInfo,
@@ -62,6 +63,7 @@ __all__ = [
     "Capture",
     "Change",
     "Consistency",
+    "Criteria",
     "Device",
     "Difference",
     "Disordered",

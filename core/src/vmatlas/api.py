@@ -10,14 +10,25 @@ import operator
 import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import registry
 from vmatlas.backend import Feature, Target, TargetProcess
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
-from vmatlas.errors import Disordered, IncompleteResult, TornRead, UsageError, VmatlasError
-from vmatlas.model import ANY, AddressSpace, Filter, Neighbours, ProcessInfo, Query, Question, Region
+from vmatlas.errors import Disordered, TornRead, UsageError, VmatlasError
+from vmatlas.model import (
+    ANY,
+    AddressSpace,
+    Criteria,
+    Filter,
+    IncompleteResult,
+    Neighbours,
+    ProcessInfo,
+    Query,
+    Question,
+    Region,
+)
 from vmatlas.target.local import LOCAL
 
 ATTEMPTS = 50
@@ -124,7 +135,7 @@ class Process:
         build_ids: bool = False,
         where: Filter | str | None = None,
         strict: bool = False,
-        **criteria: Any,
+        **criteria: Unpack[Criteria],
     ) -> AddressSpace:
         """The whole map, or the regions that pass a filter.
 
@@ -141,16 +152,12 @@ class Process:
             space = space.where(wanted)
         if strict and space.incomplete is not None:
             raise IncompleteResult(
-                f"the map of process {self.pid} may lack something: {space.incomplete}",
-                space,
-                pid=self.pid,
-                target=self._target.name,
-                backend=space.backend,
+                f"the map of process {self.pid} may lack something: {space.incomplete}", space, target=self._target.name
             )
         return space
 
     def find(
-        self, address: int, *, or_next: bool = False, where: Filter | str | None = None, **criteria: Any
+        self, address: int, *, or_next: bool = False, where: Filter | str | None = None, **criteria: Unpack[Criteria]
     ) -> Region | None:
         """The region that covers the address and passes the filter; with `or_next`, else the next above that does.
 
@@ -194,7 +201,7 @@ class Process:
         """The region at the address, the one before and the one after. Raises what `snapshot` raises."""
         return self.snapshot().neighbours(_address(address))
 
-    def iterate(self, *, where: Filter | str | None = None, **criteria: Any) -> Iterator[Region]:
+    def iterate(self, *, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> Iterator[Region]:
         """The regions one after another, without keeping them: a backend that can walk is asked piece by piece.
 
         Pieces are read at different times; no region is given twice. Raises what `snapshot` raises.
@@ -270,7 +277,7 @@ def snapshot(
     build_ids: bool = False,
     where: Filter | str | None = None,
     strict: bool = False,
-    **criteria: Any,
+    **criteria: Unpack[Criteria],
 ) -> AddressSpace:
     """The memory map of a process: `open` and `Process.snapshot` in one."""
     with open(pid, target=target, backend=backend, thread=thread) as process:
@@ -285,7 +292,7 @@ def find(
     target: Target | None = None,
     backend: str | None = None,
     where: Filter | str | None = None,
-    **criteria: Any,
+    **criteria: Unpack[Criteria],
 ) -> Region | None:
     """The region that covers an address: `open` and `Process.find` in one."""
     with open(pid, target=target, backend=backend) as process:
@@ -312,7 +319,7 @@ def iterate(
     target: Target | None = None,
     backend: str | None = None,
     where: Filter | str | None = None,
-    **criteria: Any,
+    **criteria: Unpack[Criteria],
 ) -> Iterator[Region]:
     """The regions one after another: `open` and `Process.iterate` in one."""
     with open(pid, target=target, backend=backend) as process:

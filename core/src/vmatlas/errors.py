@@ -112,26 +112,37 @@ class TornRead(VmatlasError):
     """The map changed during every one of the bounded attempts to read it, and no reading was consistent."""
 
 
-class IncompleteResult(VmatlasError):
-    """`strict=True` was asked for and something may be missing. `space` is what was read."""
-
-    def __init__(self, message: str, space: Any = None, **where: Any) -> None:
-        super().__init__(message, **where)
-        self.space = space
-
-
 class TargetLost(VmatlasError):
     """The machine or the wire died. `last_words` is what it said at the end (console, standard error)."""
 
-    def __init__(self, message: str, *, last_words: str = "", **where: Any) -> None:
-        super().__init__(message, **where)
+    def __init__(
+        self,
+        message: str,
+        *,
+        last_words: str = "",
+        pid: int | None = None,
+        target: str | None = None,
+        backend: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, pid=pid, target=target, backend=backend, hint=hint)
         self.last_words = last_words
 
 
 class OperationFailed(VmatlasError):
     """The kernel refused for a reason that no other error names; `errno` is in the target's own numbering."""
 
-    def __init__(self, message: str, *, errno: int = 0, errno_name: str = "", **where: Any) -> None:
-        super().__init__(message, **where)
+    def __init__(
+        self,
+        message: str,
+        *,
+        errno: int = 0,
+        errno_name: str = "",
+        pid: int | None = None,
+        target: str | None = None,
+        backend: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, pid=pid, target=target, backend=backend, hint=hint)
         self.errno = errno
         self.errno_name = errno_name

@@ -1,10 +1,10 @@
 """The values: what a memory map is. This package does no I/O and knows no operating system."""
 
 from vmatlas.model.columns import Columns, Label, pack_device
-from vmatlas.model.filter import ANY, Filter
+from vmatlas.model.filter import ANY, Criteria, Filter
 from vmatlas.model.query import Query, Question
 from vmatlas.model.region import UNKNOWN, Details, Device, Kind, Protection, Region, SystemFlags
-from vmatlas.model.space import AddressSpace, Gap, Neighbours, Origin
+from vmatlas.model.space import AddressSpace, Gap, IncompleteResult, Neighbours, Origin
 from vmatlas.model.system import Consistency, ProcessInfo, SystemInfo
 
 __all__ = [
@@ -13,10 +13,12 @@ __all__ = [
     "AddressSpace",
     "Columns",
     "Consistency",
+    "Criteria",
     "Details",
     "Device",
     "Filter",
     "Gap",
+    "IncompleteResult",
     "Kind",
     "Label",
     "Neighbours",

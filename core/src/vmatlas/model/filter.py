@@ -23,7 +23,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 from vmatlas.errors import UsageError
 from vmatlas.model.region import Kind, Protection, Region
@@ -63,6 +63,27 @@ def parse_address(text: str) -> int:
     return address
 
 
+class Criteria(TypedDict, total=False):
+    """The keywords that say which regions are wanted; what is left out, or None, does not matter."""
+
+    readable: bool | None
+    writable: bool | None
+    executable: bool | None
+    shared: bool | None
+    file_backed: bool | None
+    """There is a file, a device or a shared memory object behind it."""
+    deleted: bool | None
+    kind: Kind | Iterable[Kind] | None
+    path: str | None
+    """A pattern, as `fnmatch` has them."""
+    name: str | None
+    """A pattern for the kernel's name."""
+    larger_than: int | str | None
+    """Exclusive; bytes, or text such as "1M"."""
+    smaller_than: int | str | None
+    """Exclusive."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Conditions on a region; all must hold. The default asks for nothing, so every region passes."""
@@ -93,47 +114,39 @@ class Filter:
     """[start, end): the region has an address in common with it."""
 
     @classmethod
-    def of(
-        cls,
-        where: Filter | str | None = None,
-        *,
-        readable: bool | None = None,
-        writable: bool | None = None,
-        executable: bool | None = None,
-        shared: bool | None = None,
-        file_backed: bool | None = None,
-        deleted: bool | None = None,
-        kind: Kind | Iterable[Kind] | None = None,
-        path: str | None = None,
-        name: str | None = None,
-        larger_than: int | str | None = None,
-        smaller_than: int | str | None = None,
-    ) -> Filter:
-        """From keywords, from text, or both. `larger_than` and `smaller_than` are exclusive; bytes, or "1M".
+    def of(cls, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> Filter:
+        """From a filter or its text, from keywords, or both together.
 
-        Raises UsageError for text that is no filter.
+        Raises UsageError for text that is no filter, and where no region could pass; TypeError for an unknown keyword.
         """
+        if unknown := criteria.keys() - Criteria.__annotations__.keys():
+            raise TypeError(
+                f"unknown criteria: {', '.join(sorted(unknown))}; there are {', '.join(Criteria.__annotations__)}"
+            )
         base = ANY if where is None else cls.parse(where) if isinstance(where, str) else where
+        if not criteria:
+            return base
         given = withheld = Protection.NONE
-        for wanted, bit in (
-            (readable, Protection.READ),
-            (writable, Protection.WRITE),
-            (executable, Protection.EXECUTE),
+        for wanted, right in (
+            (criteria.get("readable"), Protection.READ),
+            (criteria.get("writable"), Protection.WRITE),
+            (criteria.get("executable"), Protection.EXECUTE),
         ):
-            if wanted is not None:
-                given, withheld = (given | bit, withheld) if wanted else (given, withheld | bit)
-        kinds = frozenset() if kind is None else frozenset([kind]) if isinstance(kind, Kind) else frozenset(kind)
+            given |= right if wanted is True else Protection.NONE
+            withheld |= right if wanted is False else Protection.NONE
+        kind = criteria.get("kind")
+        larger, smaller = criteria.get("larger_than"), criteria.get("smaller_than")
         return base & cls(
             given=given,
             withheld=withheld,
-            shared=shared,
-            file_backed=file_backed,
-            deleted=deleted,
-            kinds=kinds,
-            path=path,
-            name=name,
-            min_size=0 if larger_than is None else _bytes(larger_than) + 1,
-            max_size=None if smaller_than is None else _bytes(smaller_than) - 1,
+            shared=criteria.get("shared"),
+            file_backed=criteria.get("file_backed"),
+            deleted=criteria.get("deleted"),
+            kinds=frozenset() if kind is None else frozenset([kind] if isinstance(kind, Kind) else kind),
+            path=criteria.get("path"),
+            name=criteria.get("name"),
+            min_size=0 if larger is None else _bytes(larger) + 1,
+            max_size=None if smaller is None else _bytes(smaller) - 1,
         )
 
     @classmethod

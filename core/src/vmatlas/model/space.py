@@ -6,11 +6,12 @@ import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Unpack, overload
 
+from vmatlas.errors import VmatlasError
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import Exports
-from vmatlas.model.filter import Filter
+from vmatlas.model.filter import Criteria, Filter
 from vmatlas.model.region import Region
 from vmatlas.model.system import Consistency, SystemInfo
 
@@ -211,7 +212,7 @@ class AddressSpace(Exports, Sequence[Region]):
             if columns.end[row - 1] < columns.start[row]:
                 yield Gap(columns.end[row - 1], columns.start[row])
 
-    def where(self, where: Filter | str | None = None, **criteria: Any) -> AddressSpace:
+    def where(self, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> AddressSpace:
         """The regions that pass a filter: a `Filter`, its text, or the keywords of `Filter.of`.
 
         Raises UsageError for text that is no filter.
@@ -225,6 +226,14 @@ class AddressSpace(Exports, Sequence[Region]):
 
     def _take(self, rows: Sequence[int]) -> AddressSpace:
         return AddressSpace(self.columns.take(rows), self.origin)
+
+
+class IncompleteResult(VmatlasError):
+    """`strict=True` was asked for and something may be missing. `space` is what was read."""
+
+    def __init__(self, message: str, space: AddressSpace, *, target: str | None = None) -> None:
+        super().__init__(message, pid=space.pid, target=target, backend=space.backend)
+        self.space = space
 
 
 def _restore(columns: Columns, origin: Origin, entries: Columns | None) -> AddressSpace:
