@@ -1,0 +1,111 @@
+/* What the Linux sources share: the descriptor of a process, its stat line, and reading a file of it into a stream.
+ * A header alone, so that a plugin's acquire.c needs nothing at link time. */
+#ifndef VMATLAS_SOURCE_LINUX_H
+#define VMATLAS_SOURCE_LINUX_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "source.h"
+
+/* Appends text to a NUL-terminated buffer, cut at its size. */
+static inline void add_text(char *to, size_t size, const char *text)
+{
+    size_t used = strlen(to);
+    while (*text != '\0' && used + 1 < size)
+        to[used++] = *text++;
+    to[used] = '\0';
+}
+
+static inline void add_number(char *to, size_t size, uint64_t number)
+{
+    char digits[24];
+    size_t at = sizeof digits - 1;
+    digits[at] = '\0';
+    do {
+        digits[--at] = (char)('0' + (int)(number % 10U));
+        number /= 10U;
+    } while (number > 0);
+    add_text(to, size, digits + at);
+}
+
+/* "/proc/PID" or "/proc/PID/task/TID" */
+static inline void linux_process_path(const struct source_question *question, char *path, size_t size)
+{
+    path[0] = '\0';
+    add_text(path, size, "/proc/");
+    add_number(path, size, question->pid);
+    if (question->tid != 0) {
+        add_text(path, size, "/task/");
+        add_number(path, size, question->tid);
+    }
+}
+
+/* Says in sink->failed what was tried, and returns `error`. */
+static inline int linux_failure(const struct source_question *question, struct source_sink *sink, const char *call,
+                                const char *file, int error)
+{
+    char path[64];
+    linux_process_path(question, path, sizeof path);
+    sink->failed[0] = '\0';
+    add_text(sink->failed, sizeof sink->failed, call);
+    add_text(sink->failed, sizeof sink->failed, " ");
+    add_text(sink->failed, sizeof sink->failed, path);
+    add_text(sink->failed, sizeof sink->failed, "/");
+    add_text(sink->failed, sizeof sink->failed, file);
+    return error;
+}
+
+/* Opens the directory of the process. Everything opened below it is of this very process: a pid used again cannot slip in. */
+static inline int linux_open_process(const struct source_question *question, struct source_sink *sink, int *folder)
+{
+    char path[64];
+    linux_process_path(question, path, sizeof path);
+    do
+        *folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (*folder < 0 && errno == EINTR);
+    return *folder < 0 ? linux_failure(question, sink, "open", "", errno) : 0;
+}
+
+static inline int linux_open_file(int folder, const char *file, const struct source_question *question,
+                                  struct source_sink *sink, int *opened)
+{
+    do
+        *opened = openat(folder, file, O_RDONLY | O_CLOEXEC);
+    while (*opened < 0 && errno == EINTR);
+    return *opened < 0 ? linux_failure(question, sink, "open", file, errno) : 0;
+}
+
+/* Copies a file of the process into the stream of the same name. Ends with the file, which the kernel makes finite: a text of
+ * regions goes up through the address space and never back. */
+static inline int linux_put_file(int folder, const char *file, const struct source_question *question,
+                                 struct source_sink *sink)
+{
+    char bytes[16384];
+    uint64_t put = 0;
+    ssize_t got;
+    int opened, error = linux_open_file(folder, file, question, sink, &opened);
+    if (error != 0)
+        return error;
+    for (;;) {
+        got = read(opened, bytes, sizeof bytes);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            error = linux_failure(question, sink, "read", file, errno);
+        if (got > 0)
+            error = sink->put(sink, file, 0, bytes, (size_t)got);
+        if (got <= 0 || error != 0)
+            break;
+        put += (uint64_t)got;
+    }
+    /* When the memory goes away the text just ends; a second reading of its start shows that. */
+    if (error == 0 && put > 0 && (lseek(opened, 0, SEEK_SET) != 0 || read(opened, bytes, 1) == 0))
+        error = linux_failure(question, sink, "read again", file, ESRCH);
+    (void)close(opened);
+    return error;
+}
+
+#endif

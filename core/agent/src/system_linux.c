@@ -1,0 +1,227 @@
+/* Linux: hello, processes, the memory calls that POSIX lacks. */
+#include "agent.h"
+#include "source_linux.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Numbers that older headers lack; these system calls have the same number on every processor. */
+enum { NUMBER_PIDFD_OPEN = 434, NUMBER_PROCESS_MADVISE = 440 };
+
+void system_hello(struct fields *fields) { add_number_field(fields, "ticks_per_second", (uint64_t)sysconf(_SC_CLK_TCK)); }
+
+/* ---- processes: /proc/PID/stat, proc_pid_stat(5) ---- */
+
+struct stat_line {
+    uint32_t parent;
+    uint64_t flags, start_time;
+    char state;
+    const char *name;
+    size_t name_size;
+    char text[1024];
+};
+
+/* The name may hold spaces, brackets and newlines: it ends at the last bracket of the line. 0 or an errno. */
+static int read_stat(uint32_t pid, struct stat_line *stat)
+{
+    char path[64] = "/proc/", *at, *close_bracket = NULL;
+    ssize_t got;
+    int fd;
+    add_number(path, sizeof path, pid);
+    add_text(path, sizeof path, "/stat");
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    do
+        got = read(fd, stat->text, sizeof stat->text - 1);
+    while (got < 0 && errno == EINTR);
+    (void)close(fd);
+    if (got <= 0)
+        return got < 0 ? errno : ESRCH;
+    stat->text[got] = '\0';
+    at = strchr(stat->text, '(');
+    close_bracket = strrchr(stat->text, ')');
+    if (at == NULL || close_bracket == NULL || close_bracket < at || close_bracket[1] != ' ')
+        return EPROTO;
+    stat->name = at + 1;
+    stat->name_size = (size_t)(close_bracket - stat->name);
+    at = close_bracket + 2;
+    stat->state = *at;
+    for (int field = 4; field <= 22; field++) {
+        unsigned long long value;
+        at = strchr(at, ' ');
+        if (at == NULL)
+            return EPROTO;
+        value = strtoull(++at, NULL, 10);
+        if (field == 4)
+            stat->parent = (uint32_t)value;
+        else if (field == 9)
+            stat->flags = value;
+        else if (field == 22)
+            stat->start_time = value;
+    }
+    return 0;
+}
+
+static int put_process(uint32_t pid, struct source_sink *sink)
+{
+    enum { KERNEL_THREAD = 0x00200000 /* PF_KTHREAD */ };
+    static struct stat_line line;
+    uint8_t record[300];
+    char path[64] = "/proc/";
+    struct stat owner;
+    size_t name, size;
+    int error = read_stat(pid, &line);
+    add_number(path, sizeof path, pid);
+    if (error != 0 || stat(path, &owner) != 0)
+        return error == EPROTO ? error : 0; /* it has gone since the folder was read */
+    name = line.name_size < 255 ? line.name_size : 255;
+    size = 4 + 4 + 8 + 4 + 1 + 1 + 1 + name;
+    write_u16(record, (uint16_t)size);
+    write_u32(record + 2, pid);
+    write_u32(record + 6, line.parent);
+    write_u64(record + 10, line.start_time);
+    write_u32(record + 18, (uint32_t)owner.st_uid);
+    record[22] = (uint8_t)line.state;
+    record[23] = (uint8_t)(((line.flags & KERNEL_THREAD) ? 1 : 0) | (line.state == 'Z' ? 2 : 0));
+    record[24] = (uint8_t)name;
+    memcpy(record + 25, line.name, name);
+    return sink->put(sink, "processes", 0, record, 2 + size);
+}
+
+int system_processes(struct source_sink *sink)
+{
+    struct dirent *entry;
+    int error = 0;
+    DIR *folder = opendir("/proc");
+    add_text(sink->failed, sizeof sink->failed, "reading /proc");
+    if (folder == NULL)
+        return errno;
+    while (error == 0 && (entry = readdir(folder)) != NULL) {
+        char *end;
+        unsigned long pid = strtoul(entry->d_name, &end, 10);
+        if (*end == '\0' && pid > 0)
+            error = put_process((uint32_t)pid, sink);
+    }
+    (void)closedir(folder);
+    return error;
+}
+
+/* ---- memory. Through syscall() where the C library would round, check or translate ---- */
+
+int system_map_flags(uint32_t flags)
+{
+    int native = (flags & MAP_FLAG_SHARED) ? MAP_SHARED : MAP_PRIVATE;
+    if (flags >= 2 * MAP_FLAG_STACK)
+        return -1;
+    native |= (flags & MAP_FLAG_FIXED) ? MAP_FIXED : 0;
+    native |= (flags & MAP_FLAG_FIXED_NOT_OVER) ? 0x100000 : 0; /* MAP_FIXED_NOREPLACE, since 4.17 */
+    native |= (flags & MAP_FLAG_NO_RESERVE) ? MAP_NORESERVE : 0;
+    native |= (flags & MAP_FLAG_POPULATE) ? MAP_POPULATE : 0;
+    native |= (flags & MAP_FLAG_GROWS_DOWN) ? MAP_GROWSDOWN : 0;
+    native |= (flags & MAP_FLAG_LOCKED) ? MAP_LOCKED : 0;
+    native |= (flags & MAP_FLAG_HUGE) ? MAP_HUGETLB : 0;
+    native |= (flags & MAP_FLAG_STACK) ? MAP_STACK : 0;
+    return native;
+}
+
+int system_protect(void *address, size_t length, int protection)
+{
+    return (int)syscall(SYS_mprotect, address, length, protection); /* musl's mprotect rounds to pages */
+}
+
+int system_advise(void *address, size_t length, int advice) { return (int)syscall(SYS_madvise, address, length, advice); }
+
+int system_lock_on_fault(void *address, size_t length)
+{
+    return (int)syscall(SYS_mlock2, address, length, 1 /* MLOCK_ONFAULT */);
+}
+
+int system_lock_all(uint32_t flags)
+{
+    return (int)syscall(SYS_mlockall, ((flags & 1U) ? MCL_CURRENT : 0) | ((flags & 2U) ? MCL_FUTURE : 0) |
+                                          ((flags & 4U) ? 4 /* MCL_ONFAULT */ : 0));
+}
+
+int system_open_memory(const char *name) { return (int)syscall(SYS_memfd_create, name, 1U /* MFD_CLOEXEC */); }
+
+void *system_attach(void *address, size_t size, int writable)
+{
+    void *attached;
+    int error, segment = shmget(IPC_PRIVATE, size, IPC_CREAT | 0600);
+    if (segment < 0)
+        return MAP_FAILED;
+    attached = shmat(segment, address, writable ? 0 : SHM_RDONLY);
+    error = errno;
+    (void)shmctl(segment, IPC_RMID, NULL);
+    errno = error;
+    return attached; /* (void *)-1 on failure, which is MAP_FAILED */
+}
+
+void *system_move(void *address, size_t size, size_t new_size, int flags, void *to)
+{
+    return (void *)syscall(SYS_mremap, address, size, new_size, flags, to);
+}
+
+int system_name(void *address, size_t length, const char *name)
+{
+    /* PR_SET_VMA, PR_SET_VMA_ANON_NAME: since 5.17, where CONFIG_ANON_VMA_NAME */
+    return prctl(0x53564d41, 0UL, (unsigned long)address, (unsigned long)length,
+                 (unsigned long)(name[0] != '\0' ? name : NULL));
+}
+
+int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,
+                              uint32_t count)
+{
+    static struct iovec ranges[1024];
+    static struct stat_line line;
+    int error, process = (int)syscall(NUMBER_PIDFD_OPEN, (pid_t)pid, 0U);
+    int64_t done = -1;
+    if (process < 0)
+        return -1;
+    for (uint32_t i = 0; i < count && i < 1024; i++) {
+        ranges[i].iov_base = (void *)(uintptr_t)pairs[2 * i];
+        ranges[i].iov_len = (size_t)pairs[2 * i + 1];
+        if ((uintptr_t)ranges[i].iov_base != pairs[2 * i] || ranges[i].iov_len != pairs[2 * i + 1]) {
+            (void)close(process);
+            errno = EOVERFLOW;
+            return -1;
+        }
+    }
+    errno = start_time != 0 ? read_stat(pid, &line) : 0;
+    if (start_time != 0 && (errno != 0 || line.start_time != start_time))
+        errno = ESRCH;
+    else
+        done = syscall(NUMBER_PROCESS_MADVISE, process, ranges, (size_t)count, advice, flags);
+    error = errno;
+    (void)close(process);
+    errno = error;
+    return done;
+}
+
+/* ---- children ---- */
+
+int system_become(uint32_t user, uint32_t group)
+{
+    if (setgroups(0, NULL) != 0 || setgid((gid_t)group) != 0)
+        return -1;
+    return setuid((uid_t)user);
+}
+
+void system_follow_parent(pid_t parent)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(0); /* it died before we asked */
+}

@@ -1,0 +1,234 @@
+"""Builds agents: the portable C beside this package, the system's own file, and the sources that plugins register.
+
+    python -m vmatlas_agents.build [--target NAME ...] [--all] [--cc COMPILER] [--output FOLDER] [--list]
+
+With ziglang for any machine of the table, or with the host's compiler for the host alone. The same sources, flags and compiler
+give the same bytes. A build that would give what is there already is not made; a new file replaces the old one at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Protocol
+
+from vmatlas_agents import BUILT, AgentMissing, target_for
+from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES, TARGETS, Target
+
+NATIVE = Path(__file__).parents[1]
+"""The agent's own C: it lies beside the package in a source tree, and is not part of a wheel."""
+
+GROUP = "vmatlas.agent_sources"
+
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes")
+COMMON = ("-std=c99", "-D_GNU_SOURCE", "-fno-strict-aliasing", *WARNINGS)
+SMALL = ("-Os", "-g0", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-s")
+
+LARGEST = 100_000
+"""Bytes: an agent goes over serial lines, so it stays below."""
+
+SECONDS = 600.0
+"""The longest that one compilation may take: ziglang's first one for a C library builds that library too."""
+
+
+class BuildFailed(Exception):
+    """An agent could not be built: what was run, and what the compiler said."""
+
+
+class Sources(Protocol):
+    """What an entry of the group gives (vmatlas.target.native.AgentSources is one)."""
+
+    system: str
+    files: tuple[Path, ...]
+    table: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A command that compiles and links C, and the words that tell its version."""
+
+    command: tuple[str, ...]
+    version: str
+
+
+def ziglang(target: Target) -> Compiler:
+    """The compiler from PyPI, told what machine to build for. Raises BuildFailed when it is not installed."""
+    if importlib.util.find_spec("ziglang") is None:
+        raise BuildFailed(
+            "ziglang is not installed: pip install ziglang   (or --cc cc, for an agent for this machine alone)"
+        )
+    return Compiler((sys.executable, "-m", "ziglang", "cc", "-target", target.name), f"ziglang {version('ziglang')}")
+
+
+def host_compiler(command: str) -> Compiler:
+    """The host's own compiler. Raises BuildFailed when there is none of that name."""
+    words = shlex.split(command)
+    if not words or shutil.which(words[0]) is None:
+        raise BuildFailed(f"no compiler '{command}' in PATH; on Debian and Ubuntu: apt-get install gcc libc6-dev")
+    said = subprocess.run([*words, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    return Compiler(tuple(words), said.stdout.strip())
+
+
+def plugin_sources(system: str) -> list[Sources]:
+    """What the installed plugins give for a system, by the name of their entry. Raises BuildFailed when a file is missing."""
+    found: list[Sources] = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            sources: Sources = entry.load()
+        except Exception as error:  # a plugin may fail in any way
+            raise BuildFailed(f"the sources of {entry.name} cannot be loaded: {type(error).__name__}: {error}") from error
+        if sources.system != system:
+            continue
+        for file in sources.files:
+            if not file.is_file():
+                raise BuildFailed(
+                    f"{entry.name}: no file {file}; agents are built from a source tree, with the plugins installed in place"
+                )
+        found.append(sources)
+    return found
+
+
+def sources_table(plugins: Sequence[Sources]) -> str:
+    """The C file that lists the tables of the plugins for the agent."""
+    declared = "".join(f"extern const struct source {plugin.table}[];\n" for plugin in plugins)
+    listed = "".join(f"    {plugin.table},\n" for plugin in plugins)
+    return (
+        '#include "source.h"\n\n'
+        f"{declared}extern const struct source *const agent_sources[];\n"
+        f"const struct source *const agent_sources[] = {{\n{listed}    0,\n}};\n"
+    )
+
+
+def _inputs(target: Target, plugins: Sequence[Sources]) -> list[Path]:
+    own = [NATIVE / name for name in (*PORTABLE_SOURCES, *SYSTEM_SOURCES[target.system])]
+    missing = [file for file in own if not file.is_file()]
+    if missing:
+        raise BuildFailed(f"no file {missing[0]}: agents are built from a source tree, not from an installed wheel")
+    return [*own, *(file for plugin in plugins for file in plugin.files)]
+
+
+def _digest(parts: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+def build(
+    target: Target, compiler: Compiler, *, output: Path = BUILT, flags: Sequence[str] = SMALL, check_size: bool = True
+) -> tuple[Path, bool]:
+    """Build one agent; gives its file, and whether it had to be compiled.
+
+    Raises BuildFailed.
+    """
+    plugins = plugin_sources(target.system)
+    inputs = _inputs(target, plugins)
+    table = sources_table(plugins)
+    arguments = [*COMMON, *flags, *target.flags]
+
+    def parts() -> Iterator[bytes]:
+        yield compiler.version.encode()
+        yield "\0".join([*compiler.command[1:], *arguments]).encode()
+        yield table.encode()
+        for file in [*inputs, *sorted(NATIVE.glob("*.h"))]:
+            yield file.name.encode()
+            yield file.read_bytes()
+
+    wanted = _digest(parts())
+    agent, note = output / target.file, output / f"{target.file}.digests"
+    if agent.is_file() and note.is_file() and note.read_text() == _note(wanted, agent):
+        return agent, False
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=output) as folder:
+        made = Path(folder, target.file)
+        Path(folder, "sources.c").write_text(table)
+        _compile(compiler, [*arguments, f"-I{NATIVE}"], [*inputs, Path(folder, "sources.c")], made)
+        if check_size and made.stat().st_size > LARGEST:
+            raise BuildFailed(f"{target.file} has {made.stat().st_size:,} bytes, and the bound is {LARGEST:,}")
+        made.chmod(0o755)
+        new_note = Path(folder, "digests")
+        new_note.write_text(_note(wanted, made))
+        # The note last: without it, or with one that does not fit, the next build compiles again.
+        note.unlink(missing_ok=True)
+        os.replace(made, agent)
+        os.replace(new_note, note)
+    return agent, True
+
+
+def _note(wanted: str, agent: Path) -> str:
+    return f"inputs {wanted}\nagent {hashlib.sha256(agent.read_bytes()).hexdigest()}\n"
+
+
+def _compile(compiler: Compiler, arguments: Sequence[str], inputs: Sequence[Path], made: Path) -> None:
+    command = [*compiler.command, *arguments, "-o", str(made), *map(str, inputs)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise BuildFailed(f"not done after {SECONDS:.0f} s: {shlex.join(command)}") from None
+    if done.returncode != 0 or not made.is_file():
+        raise BuildFailed(f"{shlex.join(command)}\n{done.stdout}{done.stderr}".rstrip())
+
+
+def host_target() -> Target:
+    """The row for this machine, linked as its own compiler likes best (a static C library may be large or missing).
+
+    Raises BuildFailed for a system that the agent has no part for.
+    """
+    system, machine = platform.system(), platform.machine()
+    try:
+        return replace(target_for(system, machine), flags=())
+    except AgentMissing:
+        if system.lower() not in SYSTEM_SOURCES:
+            raise BuildFailed(f"the agent has no part for {system} yet") from None
+        return Target(f"{machine}-{system.lower()}", system.lower(), (machine,), flags=())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. 0 when every agent stands, 1 when one could not be built, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m vmatlas_agents.build", description="Build the agents of vmatlas.")
+    parser.add_argument("--target", action="append", metavar="NAME", help="one of --list; may be given again")
+    parser.add_argument("--all", action="store_true", help="every target of the table")
+    parser.add_argument("--cc", metavar="COMPILER", help="the host's compiler, for this machine alone")
+    parser.add_argument("--output", type=Path, default=BUILT, metavar="FOLDER", help="where the agents go")
+    parser.add_argument("--list", action="store_true", help="show the table and what is built")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for target in TARGETS:
+            built = "built" if (options.output / target.file).is_file() else "not built"
+            print(f"{target.name:24} {target.system} {', '.join(target.machines)}: {built}")
+        return 0
+    by_name = {target.name: target for target in TARGETS}
+    unknown = [name for name in options.target or () if name not in by_name]
+    if unknown or (options.cc and (options.target or options.all)):
+        parser.error(f"no target '{unknown[0]}': see --list" if unknown else "--cc builds for this machine: give no target")
+    try:
+        if options.cc:
+            chosen = [(host_target(), host_compiler(options.cc))]
+        else:
+            named = options.target or [target.name for target in TARGETS if target.asked or options.all]
+            chosen = [(by_name[name], ziglang(by_name[name])) for name in named]
+        for target, compiler in chosen:
+            agent, compiled = build(target, compiler, output=options.output)
+            said = "built" if compiled else "unchanged"
+            print(f"{target.name}: {said}, {agent.stat().st_size:,} bytes: {agent}", flush=True)
+    except BuildFailed as error:
+        print(f"vmatlas-agents: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,356 @@
+"""Byte streams to an agent: a child's stdio, a serial line, a socket. Every wait has a limit; no threads.
+
+A stream never interprets what it carries. It keeps its last words (what a child said on standard error) for the one who
+has to explain why a target was lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import subprocess
+import termios
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+CHUNK = 65536
+"""The most bytes of one reading."""
+
+KEPT = 4096
+"""How many bytes of last words are kept."""
+
+
+class StreamEnded(Exception):
+    """The other side is gone, or could not be reached; the text says how it ended."""
+
+
+class ByteStream(Protocol):
+    """Bytes there and back, each step with a limit in seconds."""
+
+    def send(self, data: bytes, limit: float) -> None:
+        """All of it. Raises StreamEnded when the other side is gone or does not take it in time."""
+        ...
+
+    def receive(self, limit: float) -> bytes:
+        """What has come; waits for it at most so long. Empty: nothing came. Raises StreamEnded."""
+        ...
+
+    def last_words(self) -> str:
+        """What was said beside the stream (standard error of a child)."""
+        ...
+
+    def close(self) -> None:
+        """End it; what was started is ended too. Safe to call twice."""
+        ...
+
+
+class _Descriptors:
+    """Non-blocking descriptors, polled."""
+
+    def __init__(self, reading: int, writing: int, beside: int | None = None) -> None:
+        self.reading, self.writing, self.beside = reading, writing, beside
+        self.words = bytearray()
+        for descriptor in {reading, writing, beside} - {None}:
+            os.set_blocking(descriptor, False)  # type: ignore[arg-type]
+
+    def send(self, data: bytes, limit: float) -> None:
+        """Raises StreamEnded."""
+        left = memoryview(data)
+        until = time.monotonic() + limit
+        poller = select.poll()
+        poller.register(self.writing, select.POLLOUT)
+        while left:
+            try:
+                left = left[os.write(self.writing, left) :]
+                continue
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise StreamEnded(f"writing failed: {error.strerror}") from error
+            wait = until - time.monotonic()
+            if wait <= 0:
+                raise StreamEnded(f"it took no bytes for {limit:g} s")
+            poller.poll(wait * 1000)
+
+    def receive(self, limit: float) -> bytes:
+        """Raises StreamEnded."""
+        until = time.monotonic() + limit
+        poller = select.poll()
+        poller.register(self.reading, select.POLLIN)
+        if self.beside is not None:
+            poller.register(self.beside, select.POLLIN)
+        while True:
+            ready = dict(poller.poll(max(0.0, until - time.monotonic()) * 1000))
+            if self.beside is not None and self.beside in ready and not self.listen():
+                poller.unregister(self.beside)
+                self.beside = None
+            if self.reading in ready:
+                try:
+                    data = os.read(self.reading, CHUNK)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise StreamEnded(f"reading failed: {error.strerror}") from error
+                if not data:
+                    raise StreamEnded("it ended")
+                return data
+            if time.monotonic() >= until:
+                return b""
+
+    def listen(self) -> bool:
+        """Take what was said beside; false at its end."""
+        if self.beside is None:
+            return False
+        try:
+            said = os.read(self.beside, CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        self.words += said
+        del self.words[:-KEPT]
+        return bool(said)
+
+    def last_words(self) -> str:
+        """What was said beside."""
+        return self.words.decode("utf-8", "backslashreplace").strip()
+
+
+def _end_child(child: subprocess.Popen[bytes], patience: float) -> None:
+    """Closing its input ends an agent; what does not end by that is told to, then made to."""
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    for step in (None, child.terminate, child.kill):
+        if step is not None:
+            step()
+        try:
+            child.wait(patience)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+class ChildStream:
+    """The standard input and output of a program that is started here, and ended with the stream.
+
+    When this process is killed, the program's input ends; an agent, and ssh in front of one, ends by that.
+    """
+
+    PATIENCE = 2.0
+    """Seconds that a child is given after each step of ending it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start it. Raises StreamEnded when that is not possible."""
+        self.command = tuple(command)
+        try:
+            self._child = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            )
+        except (OSError, ValueError, IndexError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            name = self.command[0] if self.command else ""
+            raise StreamEnded(f"cannot start '{name}': {reason}") from error
+        assert self._child.stdin and self._child.stdout and self._child.stderr
+        self._bytes = _Descriptors(
+            self._child.stdout.fileno(), self._child.stdin.fileno(), self._child.stderr.fileno()
+        )
+        self._finalizer = weakref.finalize(self, _end_child, self._child, self.PATIENCE)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the program."""
+        return self._child.pid
+
+    def _ended(self, error: StreamEnded) -> StreamEnded:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(0.5)
+        for _ in range(KEPT):  # what it said last may still be in the pipe; bounded, for one that never stops talking
+            ready = self._bytes.beside is not None and select.select([self._bytes.beside], [], [], 0)[0]
+            if not ready or not self._bytes.listen():
+                break
+        code = self._child.poll()
+        if code is None:
+            return error
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return StreamEnded(f"'{self.command[0]}' {how}")
+
+    def send(self, data: bytes, limit: float) -> None:
+        """See ByteStream."""
+        self._check_open()
+        try:
+            self._bytes.send(data, limit)
+        except StreamEnded as error:
+            raise self._ended(error) from error
+
+    def receive(self, limit: float) -> bytes:
+        """See ByteStream."""
+        self._check_open()
+        try:
+            return self._bytes.receive(limit)
+        except StreamEnded as error:
+            raise self._ended(error) from error
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise StreamEnded("it was closed")
+
+    def last_words(self) -> str:
+        """What it said on standard error, the end of it."""
+        return self._bytes.last_words()
+
+    def close(self) -> None:
+        """End the program."""
+        self._finalizer()
+
+
+def _end_tty(descriptor: int, settings: list[object]) -> None:
+    with contextlib.suppress(termios.error, OSError):
+        termios.tcsetattr(descriptor, termios.TCSANOW, settings)  # type: ignore[arg-type]
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
+class TtyStream:
+    """A serial line, set raw; its settings are put back when it is closed."""
+
+    def __init__(self, path: str, baud: int = 115200) -> None:
+        """Open it, for ourselves alone. Raises StreamEnded."""
+        speed = getattr(termios, f"B{baud}", None)
+        if not isinstance(speed, int):
+            raise StreamEnded(f"{baud} is no speed of a serial line here")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise StreamEnded(f"cannot open {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            before = termios.tcgetattr(descriptor)
+            termios.tcsetattr(descriptor, termios.TCSANOW, _raw(before, speed))
+            termios.tcflush(descriptor, termios.TCIOFLUSH)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StreamEnded(f"{path} is in use by another program") from None
+        except (termios.error, OSError) as error:
+            os.close(descriptor)
+            raise StreamEnded(f"{path} is no serial line: {error.args[-1]}") from error
+        self._bytes = _Descriptors(descriptor, descriptor)
+        self._finalizer = weakref.finalize(self, _end_tty, descriptor, before)
+
+    def send(self, data: bytes, limit: float) -> None:
+        """See ByteStream."""
+        self._check_open()
+        self._bytes.send(data, limit)
+
+    def receive(self, limit: float) -> bytes:
+        """See ByteStream."""
+        self._check_open()
+        return self._bytes.receive(limit)
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise StreamEnded("it was closed")
+
+    def last_words(self) -> str:
+        """Nothing is said beside a line."""
+        return ""
+
+    def close(self) -> None:
+        """Put the settings back and close."""
+        self._finalizer()
+
+
+def _raw(settings: list[object], speed: int) -> list[object]:
+    """The settings of a line that passes every byte: 8 bits, no parity, no flow control, no carrier needed."""
+    iflag, oflag, cflag, lflag, _, _, cc = settings
+    assert isinstance(iflag, int) and isinstance(oflag, int) and isinstance(cflag, int) and isinstance(lflag, int)
+    assert isinstance(cc, list)
+    iflag &= ~(
+        termios.IGNBRK
+        | termios.BRKINT
+        | termios.PARMRK
+        | termios.INPCK
+        | termios.ISTRIP
+        | termios.INLCR
+        | termios.IGNCR
+        | termios.ICRNL
+        | termios.IXON
+        | termios.IXOFF
+    )
+    lflag &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    cflag = cflag & ~(termios.CSIZE | termios.PARENB | termios.HUPCL) | termios.CS8 | termios.CLOCAL | termios.CREAD
+    characters = list(cc)
+    characters[termios.VMIN], characters[termios.VTIME] = 1, 0
+    return [iflag, oflag & ~termios.OPOST, cflag, lflag, speed, speed, characters]
+
+
+class SocketStream:
+    """A socket: a path of a unix socket, or (host, port)."""
+
+    def __init__(self, address: str | tuple[str, int], limit: float = 10.0) -> None:
+        """Connect, within `limit` seconds. Raises StreamEnded."""
+        try:
+            if isinstance(address, str):
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                try:
+                    self._socket.settimeout(limit)
+                    self._socket.connect(address)
+                except BaseException:
+                    self._socket.close()
+                    raise
+            else:
+                self._socket = socket.create_connection(address, limit)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            shown = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+            reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise StreamEnded(f"cannot connect to {shown}: {reason}") from error
+        self._bytes = _Descriptors(self._socket.fileno(), self._socket.fileno())
+        self._closed = False
+
+    def send(self, data: bytes, limit: float) -> None:
+        """See ByteStream."""
+        self._check_open()
+        self._bytes.send(data, limit)
+
+    def receive(self, limit: float) -> bytes:
+        """See ByteStream."""
+        self._check_open()
+        return self._bytes.receive(limit)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StreamEnded("it was closed")
+
+    def last_words(self) -> str:
+        """Nothing is said beside a socket."""
+        return ""
+
+    def close(self) -> None:
+        """Close it."""
+        self._closed = True
+        self._socket.close()
+
+
+def open_patiently(opened: Callable[[], ByteStream], limit: float) -> ByteStream:
+    """Try to open a stream until it succeeds or `limit` seconds are over; for what is just being started.
+
+    Raises the StreamEnded of the last attempt.
+    """
+    until = time.monotonic() + limit
+    while True:
+        try:
+            return opened()
+        except StreamEnded:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
+
+
+__all__ = ["ByteStream", "ChildStream", "SocketStream", "StreamEnded", "TtyStream", "open_patiently"]
