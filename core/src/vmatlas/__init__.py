@@ -12,48 +12,53 @@
 docs/python.md describes the whole of it.
 """
 
-from vmatlas.analysis import Change, Difference, Finding, Summary, audit, diff, summarize
-from vmatlas.api import (
-    Process,
-    capture,
-    find,
-    find_many,
-    iterate,
-    neighbours,
-    open,
-    processes,
-    replay,
-    snapshot,
-)
-from vmatlas.capture import Capture
-from vmatlas.errors import (
-    AccessDenied,
-    Disordered,
-    MalformedData,
-    NoSuchProcess,
-    OperationFailed,
-    TargetLost,
-    TornRead,
-    Unsupported,
-    UsageError,
-    VmatlasError,
-)
-from vmatlas.model import (
-    AddressSpace,
-    Consistency,
-    Criteria,
-    Device,
-    Filter,
-    Gap,
-    IncompleteResult,
-    Kind,
-    Neighbours,
-    ProcessInfo,
-    Protection,
-    Query,
-    Region,
-    SystemInfo,
-)
+import sys
+from types import ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vmatlas.analysis import Change, Difference, Finding, Summary, audit, diff, summarize
+    from vmatlas.api import (
+        Process,
+        capture,
+        find,
+        find_many,
+        iterate,
+        neighbours,
+        open,
+        processes,
+        replay,
+        snapshot,
+    )
+    from vmatlas.capture import Capture
+    from vmatlas.errors import (
+        AccessDenied,
+        Disordered,
+        MalformedData,
+        NoSuchProcess,
+        OperationFailed,
+        TargetLost,
+        TornRead,
+        Unsupported,
+        UsageError,
+        VmatlasError,
+    )
+    from vmatlas.model import (
+        AddressSpace,
+        Consistency,
+        Criteria,
+        Device,
+        Filter,
+        Gap,
+        IncompleteResult,
+        Kind,
+        Neighbours,
+        ProcessInfo,
+        Protection,
+        Query,
+        Region,
+        SystemInfo,
+    )
 
 __version__ = "0.1.0"
 
@@ -101,3 +106,44 @@ __all__ = [
     "snapshot",
     "summarize",
 ]
+
+_HOMES = {
+    "vmatlas.analysis": "Change Difference Finding Summary audit diff summarize",
+    "vmatlas.api": "Process capture find find_many iterate neighbours open processes replay snapshot",
+    "vmatlas.capture": "Capture",
+    "vmatlas.errors": (
+        "AccessDenied Disordered MalformedData NoSuchProcess OperationFailed TargetLost TornRead Unsupported "
+        "UsageError VmatlasError"
+    ),
+    "vmatlas.model": (
+        "AddressSpace Consistency Criteria Device Filter Gap IncompleteResult Kind Neighbours ProcessInfo "
+        "Protection Query Region SystemInfo"
+    ),
+}
+"""Where each name lives. A module is imported when one of its names is first used: `import vmatlas` itself takes a
+millisecond, and the command line pays only for what it shows."""
+
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+class _Package(ModuleType):
+    """This package: its names are found on first use."""
+
+    def __getattr__(self, name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = self.__dict__[name] = getattr(import_module(_HOME_OF[name]), name)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # `capture` is a module and a function: the import of the module must not hide the function.
+        if not (isinstance(value, ModuleType) and name in _HOME_OF):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package
