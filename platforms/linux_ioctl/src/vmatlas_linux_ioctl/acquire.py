@@ -12,13 +12,14 @@ import sys
 import time
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess, Reading
 from vmatlas.errors import NoSuchProcess, OperationFailed, TornRead, Unsupported, VmatlasError
 from vmatlas.model import Filter, Kind, Protection, Query
 from vmatlas.systems.linux import LinuxProcess, links, parse_stat
-from vmatlas.systems.linux.naming import may_be_ambiguous
+from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas_linux_ioctl.decode import STAT, VMAS
 from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
@@ -83,24 +84,22 @@ def acquire(process: LocalProcess, query: Query) -> Reading:
 def _ask_other_thread(process: LinuxProcess, query: Query, command: str) -> Reading:
     """By a thread that lives, when the first one has ended. Raises NoSuchProcess when there is none."""
     for thread in process.other_threads():
-        other = LinuxProcess(process.pid, thread=thread)
         try:
-            if (reading := _ask(other, query)) is not None:
-                return reading
+            with closing(process.by_thread(thread)) as other:
+                if (reading := _ask(other, query)) is not None:
+                    return reading
         except (NoSuchProcess, OSError):
             continue
-        finally:
-            other.close()
     raise NoSuchProcess(f"process {process.pid} ({command}) has ended; it is a zombie without memory", pid=process.pid)
 
 
 def _ask(process: LinuxProcess, query: Query) -> Reading | None:
     """None when the memory that the descriptor belongs to is gone."""
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
-    if process.is_self and query.limit_of_answer != 1:
+    if query.limit_of_answer != 1 and process.is_self:
         return _ask_self(process, descriptor, query)
     walk = _Walk(process.pid, descriptor, query, bytearray(), bytearray())
-    return _settled(process, walk.records_kept(), walk.names_kept(), walk.unnamed) if walk.run() else None
+    return _settled(process, walk.records_kept(), walk.names_kept(), walk.some_unnamed) if walk.run() else None
 
 
 def _ask_self(process: LinuxProcess, descriptor: int, query: Query) -> Reading | None:
@@ -109,7 +108,7 @@ def _ask_self(process: LinuxProcess, descriptor: int, query: Query) -> Reading |
     while True:
         with Scratch(size) as scratch:
             half = size // 2
-            walk = _Walk(process.pid, descriptor, query, scratch.view[:half], scratch.view[half:])
+            walk = _Walk(process.pid, descriptor, query, scratch.view[:half], scratch.view[half:], without=LABEL)
             try:
                 found = walk.run()
                 records, names = walk.records_kept(), walk.names_kept()
@@ -118,7 +117,7 @@ def _ask_self(process: LinuxProcess, descriptor: int, query: Query) -> Reading |
                 continue
             finally:
                 walk.release()
-        return _settled(process, *_without(records, names, scratch.inode), walk.unnamed) if found else None
+        return _settled(process, records, names, walk.some_unnamed) if found else None
 
 
 class _Full(Exception):
@@ -135,8 +134,10 @@ class _Walk:
         query: Query,
         records: bytearray | memoryview,
         names: bytearray | memoryview,
+        *,
+        without: bytes = b"",
     ) -> None:
-        """A bytearray grows; a memoryview does not."""
+        """A bytearray grows; a memoryview does not. Regions of the name `without` are passed over."""
         self.pid = pid
         self.descriptor = descriptor
         self.flags = int(kernel_flags(query.where))
@@ -145,7 +146,8 @@ class _Walk:
         if query.address is None or query.or_next:
             self.flags |= QueryFlags.COVERING_OR_NEXT
         self.build_id_size = MAX_BUILD_ID if query.build_ids else 0
-        self.unnamed = 0
+        self.some_unnamed = False
+        self._without = without + b"\0"
         self._records, self._names = records, names
         self._records_end = self._names_end = 0
         self._gone = False
@@ -187,6 +189,7 @@ class _Walk:
                 raise TornRead(f"the map of process {self.pid} changed faster than it could be read", pid=self.pid)
             while end > start:
                 address, end = self._take_back()
+            address = max(address, self.address)
         return not self._gone
 
     def _query(self, address: int, name_size: int) -> bool:
@@ -206,7 +209,7 @@ class _Walk:
                 self._gone = True
                 return False
             if error.errno == ENAMETOOLONG and name_size:
-                self.unnamed += 1
+                self.some_unnamed = True
                 return self._query(address, 0)
             raise self._failure(error, address) from error
         return True
@@ -227,6 +230,8 @@ class _Walk:
 
     def _keep(self) -> None:
         name_size, build_id_size = _SIZES.unpack_from(self._record, _SIZES_AT)
+        if name_size == len(self._without) and self._texts_view[:name_size] == self._without:
+            return
         self._record[_POINTERS_AT:] = _NO_POINTERS
         self._records_end = self._put(self._records, self._records_end, self._record)
         self._names_end = self._put(self._names, self._names_end, self._texts_view[:name_size])
@@ -252,35 +257,26 @@ class _Walk:
         return start, _BOUNDS.unpack_from(self._records, self._records_end - SIZE + _BOUNDS_AT)[1]
 
 
-def _names_of(records: bytes, names: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    """Each record with its inode and what stands behind it: name and build id."""
+def _names_of(records: bytes, names: bytes) -> Iterator[tuple[bytes, int]]:
+    """The name of each record, without its NUL byte, and its inode."""
     position = 0
     for offset in range(0, len(records), SIZE):
-        size = sum(_SIZES.unpack_from(records, offset + _SIZES_AT))
-        inode = _INODE.unpack_from(records, offset + _INODE_AT)[0]
-        yield records[offset : offset + SIZE], inode, names[position : position + size]
-        position += size
+        name_size, build_id_size = _SIZES.unpack_from(records, offset + _SIZES_AT)
+        yield names[position : position + max(name_size - 1, 0)], _INODE.unpack_from(records, offset + _INODE_AT)[0]
+        position += name_size + build_id_size
 
 
-def _without(records: bytes, names: bytes, inode: int) -> tuple[bytes, bytes]:
-    """The answers without the scratch memory's own region."""
-    kept = [
-        (record, name)
-        for record, its_inode, name in _names_of(records, names)
-        if its_inode != inode or not name.startswith(LABEL + b"\0")
-    ]
-    return b"".join(record for record, _ in kept), b"".join(name for _, name in kept)
-
-
-def _settled(process: LinuxProcess, records: bytes, names: bytes, unnamed: int) -> Reading:
-    """The answers, with the file system's word for the names that only it can settle."""
-    incomplete = None
-    if unnamed:
-        incomplete = f"the kernel tells no name longer than {MAX_NAME - 1:,} bytes: {unnamed} region(s) lack theirs"
+def _settled(process: LinuxProcess, records: bytes, names: bytes, some_unnamed: bool) -> Reading:
+    """The answers, with the file system's word for the names that only it can settle, and what is not told."""
     streams = {VMAS: records + names}
-    if b" (deleted)\0" in names:
-        found = ((name.partition(b"\0")[0], inode) for _, inode, name in _names_of(records, names))
-        ambiguous = {name: inode for name, inode in found if name.startswith(b"/") and may_be_ambiguous(name)}
-        if linked := links.settle(ambiguous.items(), f"/proc/{process.pid}/root"):
-            streams[links.STREAM] = links.encode(linked)
-    return Reading(streams, incomplete)
+    if not some_unnamed and DELETED + b"\0" not in names:
+        return Reading(streams)
+    found = list(_names_of(records, names))
+    ambiguous = {each: None for each in found if each[0].startswith(b"/") and may_be_ambiguous(each[0])}
+    if ambiguous:
+        streams[links.STREAM] = links.encode(links.settle(ambiguous, process.directory))
+    unnamed = sum(1 for name, inode in found if inode and not name)
+    if not unnamed:
+        return Reading(streams)
+    why = f"the kernel tells no name longer than {MAX_NAME - 1:,} bytes: {unnamed} region(s) lack theirs"
+    return Reading(streams, why)

@@ -59,7 +59,7 @@ def split(data: bytes, byte_order: Literal["little", "big"]) -> list[_Record]:
     raise MalformedData(VMAS, len(records) * SIZE, expected, found=data[len(records) * SIZE :])
 
 
-def _columns(records: list[_Record], data: bytes, linked: Mapping[bytes, bool]) -> Columns:
+def _columns(records: list[_Record], data: bytes, linked: Mapping[links.Name, bool]) -> Columns:
     namer = Namer(linked)
     known: dict[tuple[int, int, int, int, bytes], _Facts] = {}
     facts: list[_Facts] = []
@@ -78,7 +78,7 @@ def _columns(records: list[_Record], data: bytes, linked: Mapping[bytes, bool]) 
         meaning = known.get(key)
         if meaning is None:
             has_file = bool(major or minor or inode)
-            label, kind = namer.tell(name, flags & 7, has_file)
+            label, kind = namer.tell(name, inode, flags & 7, has_file)
             meaning = known[key] = (
                 flags & 7,
                 bool(flags & VMA_SHARED),

@@ -9,7 +9,9 @@ Traps of the kernel that are dealt with here, each seen on a running one:
 from __future__ import annotations
 
 import os
+import re
 import time
+from contextlib import closing
 from functools import partial
 
 from vmatlas.backend import LocalProcess, Reading
@@ -18,7 +20,7 @@ from vmatlas.systems.linux import LinuxProcess, links, parse_stat
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
-from vmatlas_linux_procfs.decode import STAT, ambiguous_names
+from vmatlas_linux_procfs.decode import ESCAPE, LINE, STAT
 
 ATTEMPTS = 20
 """How often a process may replace its memory while it is read, before that is said."""
@@ -26,8 +28,14 @@ ATTEMPTS = 20
 _CHUNK = 8192
 """The kernel gives at most a page of text a read, more only for one long line."""
 
-_LAST = b"[vsyscall]\n"
-"""The last line of a whole text on x86-64, unless the kernel was started with vsyscall=none."""
+_LAST = re.compile(rb"f{8,}[0-9a-f]{8}-[0-9a-f]{16} ..x. .*\n")
+"""The last line of a whole text on x86-64 ([vsyscall]), unless the kernel was started with vsyscall=none. No memory of
+the process lies up there."""
+
+_OPEN_NAME = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ ([0-9]+) +(/.*\\012.*|/.* \(deleted\))$", re.MULTILINE)
+"""A line whose name only the file system can settle: bounds, inode, name."""
+
+_SCRATCH = re.compile(re.escape(b" " + LABEL + b"\n"))
 
 
 def acquire(process: LocalProcess, name: str) -> Reading:
@@ -66,7 +74,7 @@ def _read(process: LinuxProcess, name: str) -> bytes:
 
 def _is_whole(descriptor: int, text: bytes) -> bool:
     """Whether the memory was still there after the last byte was read, and so was not cut off."""
-    if not text or text.endswith(_LAST):
+    if not text or _LAST.fullmatch(text, text.rfind(b"\n", 0, -1) + 1):
         return bool(text)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return bool(os.read(descriptor, 1))
@@ -86,42 +94,54 @@ def _read_self(process: LinuxProcess, name: str) -> bytes:
             except OSError as error:
                 raise process_error(error, process.pid) from error
             if filled < size:
-                return _without(bytes(scratch.view[:filled]), scratch.inode, is_smaps=name == "smaps")
+                return _without_scratch(bytes(scratch.view[:filled]))
         size *= 4
 
 
-def _without(text: bytes, inode: int, *, is_smaps: bool) -> bytes:
-    """The text without the scratch memory's own lines."""
-    marker = b"%d" % inode
+def _without_scratch(text: bytes) -> bytes:
+    """The text without the lines of scratch memory: this reading's, and that of other threads that read meanwhile."""
     kept: list[bytes] = []
-    dropping = False
-    for line in text.split(b"\n"):
-        if not is_smaps or not line[:1].isupper():
-            fields = line.split(None, 5)
-            dropping = len(fields) == 6 and fields[4] == marker and fields[5] == LABEL
-        if not dropping:
-            kept.append(line)
-    return b"\n".join(kept)
+    position = 0
+    for found in _SCRATCH.finditer(text):
+        begin = text.rfind(b"\n", 0, found.start()) + 1
+        line = LINE.match(text, begin)
+        if line is not None and line[6] == LABEL:
+            kept.append(text[position:begin])
+            following = LINE.search(text, found.end())
+            position = len(text) if following is None else following.start()
+    return b"".join([*kept, text[position:]])
 
 
 def _read_other_thread(process: LinuxProcess, name: str, stat: bytes) -> Reading:
     """The map by a thread that lives, when the first one has ended. Raises NoSuchProcess when there is none."""
     for thread in process.other_threads():
-        other = LinuxProcess(process.pid, thread=thread)
         try:
-            if text := _read(other, name):
-                return _settled(process, name, text)
+            with closing(process.by_thread(thread)) as other:
+                if text := _read(other, name):
+                    return _settled(other, name, text)
         except (NoSuchProcess, OSError):
             continue
-        finally:
-            other.close()
     command = parse_stat(stat, pid=process.pid).name
     raise NoSuchProcess(f"process {process.pid} ({command}) has ended; it is a zombie without memory", pid=process.pid)
 
 
 def _settled(process: LinuxProcess, name: str, text: bytes) -> Reading:
     """The text, with the file system's answer for the names that only it can settle."""
-    if b" (deleted)\n" not in text and b"\\012" not in text:
+    if b" (deleted)\n" not in text and ESCAPE not in text:
         return Reading({name: text})
-    linked = links.settle(ambiguous_names(text, may_be_ambiguous), f"/proc/{process.pid}/root")
-    return Reading({name: text, links.STREAM: links.encode(linked)} if linked else {name: text})
+    shown: dict[tuple[bytes, int], bytes] = {}
+    for bounds, inode, escaped in _OPEN_NAME.findall(text):
+        shown.setdefault((escaped, int(inode)), bounds)
+    names = [(_exact(process, escaped, bounds), inode) for (escaped, inode), bounds in shown.items()]
+    open_names = [each for each in names if may_be_ambiguous(each[0]) or ESCAPE in each[0]]
+    if not open_names:
+        return Reading({name: text})
+    return Reading({name: text, links.STREAM: links.encode(links.settle(open_names, process.directory))})
+
+
+def _exact(process: LinuxProcess, escaped: bytes, bounds: bytes) -> bytes:
+    """The name with nothing escaped; where it cannot be asked for, each escape is taken for a newline."""
+    exact = process.mapped_name(bounds) if ESCAPE in escaped else None
+    if exact is not None and exact.replace(b"\n", ESCAPE) == escaped:
+        return exact
+    return escaped.replace(ESCAPE, b"\n")

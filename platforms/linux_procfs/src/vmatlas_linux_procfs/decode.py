@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise, repeat
 
 from vmatlas.capture import Capture
@@ -27,6 +27,12 @@ from vmatlas_linux_procfs.flags import VmFlags, flag_of
 MAPS = "maps"
 SMAPS = "smaps"
 STAT = "stat"
+
+ESCAPE = b"\\012"
+"""How the text shows a newline in a name. The same four characters in a name are shown alike."""
+
+MOST_KEYS = 256
+"""How many different keys smaps may have: ten times those of any kernel. Each takes a column."""
 
 # START-END PERMS OFFSET, then MAJOR:MINOR INODE as one group: it names the file, and files are few.
 _HEAD = (
@@ -46,10 +52,11 @@ _Row = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
 class _Meanings(dict[tuple[bytes, bytes, bytes], _Facts]):
     """What each distinct (rights, file, name) means, worked out when first met."""
 
-    def __init__(self, linked: Mapping[bytes, bool]) -> None:
+    def __init__(self, linked: Mapping[links.Name, bool]) -> None:
         super().__init__()
-        self._linked = linked
         self.namer = Namer(linked)
+        # Names that hold the four characters of the escape themselves; else each escape is a newline.
+        self._exact = {(name.replace(b"\n", ESCAPE), inode): name for name, inode in linked if ESCAPE in name}
 
     def __missing__(self, key: tuple[bytes, bytes, bytes]) -> _Facts:
         rights, file, name = key
@@ -60,8 +67,9 @@ class _Meanings(dict[tuple[bytes, bytes, bytes], _Facts]):
         if inode > UNKNOWN:
             raise OverflowError("an inode number beyond 64 bits")
         has_file = bool(major or minor or inode)
-        name = unescape(name, self._linked)
-        label, kind = self.namer.tell(name, protection, has_file)
+        if ESCAPE in name:
+            name = self._exact.get((name, inode)) or name.replace(ESCAPE, b"\n")
+        label, kind = self.namer.tell(name, inode, protection, has_file)
         facts = (
             protection,
             rights.endswith(b"s"),
@@ -73,28 +81,6 @@ class _Meanings(dict[tuple[bytes, bytes, bytes], _Facts]):
         )
         self[key] = facts
         return facts
-
-
-def unescape(name: bytes, linked: Mapping[bytes, bool]) -> bytes:
-    """The name with \\012 as a newline, unless a file is there whose name holds these four characters."""
-    return name if linked.get(name, False) else name.replace(b"\\012", b"\n")
-
-
-def ambiguous_names(text: bytes, ambiguous: Callable[[bytes], bool]) -> Iterator[tuple[bytes, int]]:
-    """Each distinct name (with its inode) that only the file system can settle, in every way it can be read."""
-    seen: set[bytes] = set()
-    for match in LINE.finditer(text):
-        name = match[6] or b""
-        if name in seen or not name.startswith(b"/"):
-            continue
-        seen.add(name)
-        inode = int(match[5].split(b" ")[1])
-        escaped = b"\\012" in name
-        if escaped:
-            yield name, inode
-        plain = name.replace(b"\\012", b"\n")
-        if ambiguous(plain) and (plain != name or not escaped):
-            yield plain, inode
 
 
 def decode(capture: Capture) -> AddressSpace:
@@ -128,7 +114,7 @@ def _first_overflow(text: bytes) -> int:
     return next(m.start() for m in LINE.finditer(text) if int(m[5].split(b" ")[1]) > UNKNOWN)
 
 
-def _decode_maps(text: bytes, linked: Mapping[bytes, bool]) -> Columns:
+def _decode_maps(text: bytes, linked: Mapping[links.Name, bool]) -> Columns:
     rows: list[_Row] = LINE.findall(text)
     if not text.endswith(b"\n") or len(rows) != text.count(b"\n"):
         raise _bad_line(text, MAPS, lambda line: LINE.fullmatch(line) is not None)
@@ -161,10 +147,12 @@ def _bad_line(text: bytes, stream: str, good: Callable[[bytes], bool], expected:
     return MalformedData(stream, position, expected, found=text[position : stop if stop >= 0 else len(text)])
 
 
-def _decode_smaps(text: bytes, linked: Mapping[bytes, bool]) -> Columns:
+def _decode_smaps(text: bytes, linked: Mapping[links.Name, bool]) -> Columns:
     heads = list(LINE.finditer(text))
     details = len(_DETAIL.findall(text))
     if not heads or heads[0].start() or not text.endswith(b"\n") or len(heads) + details != text.count(b"\n"):
+        if _DETAIL.match(text):
+            raise MalformedData(SMAPS, 0, _SHAPE, found=text[:40])
         raise _bad_line(
             text,
             SMAPS,
@@ -205,9 +193,9 @@ class _Details:
             return
         number, _, unit = value.partition(b" ")
         if number.isdigit() and unit in (b"", b"kB"):
-            amount = int(number) * (1024 if unit else 1)
+            amount = int(number) * (1024 if unit else 1) if len(number) <= 20 else UNKNOWN
             if amount >= UNKNOWN:
-                raise MalformedData(SMAPS, offset, f"'{key}' of at most 64 bits", found=value)
+                raise MalformedData(SMAPS, offset, f"'{key}' of less than 64 bits", found=value)
             column = self._numbers.get(key)
             if column is None:
                 column = self._numbers[key] = array("Q", [UNKNOWN]) * self._rows
@@ -215,6 +203,8 @@ class _Details:
         else:
             # Not a number that we know how to read: kept as it stands.
             self._texts.setdefault(key, [None] * self._rows)[row] = value.decode("utf-8", "surrogateescape")
+        if len(self._numbers) + len(self._texts) > MOST_KEYS:
+            raise MalformedData(SMAPS, offset, f"at most {MOST_KEYS} different keys")
 
     def _flags_of(self, value: bytes) -> VmFlags | None:
         if value not in self._known_flags:

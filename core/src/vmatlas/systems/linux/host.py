@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-from errno import EACCES, ENOENT, EPERM, ESRCH
+from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
@@ -15,6 +15,7 @@ from vmatlas.systems.linux.stat import parse_stat
 
 _PROC = "/proc"
 _DIRECTORY = "directory"
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _64_BIT = ("64", "64le", "64el", "s390x", "alpha", "64_be", "64eb")
 
 _CAPABILITIES = {19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE", 40: "CAP_CHECKPOINT_RESTORE"}
@@ -25,17 +26,41 @@ class LinuxProcess(LocalProcess):
     """A process held by a descriptor of its folder in /proc, which never comes to mean another process."""
 
     @property
+    def is_self(self) -> bool:
+        """Whether it is the process that asks, by its own id or by that of one of its threads."""
+        return self.pid == os.getpid() or os.path.exists(f"{_PROC}/self/task/{self.pid}")
+
+    @property
     def directory(self) -> int:
         """The folder /proc/PID, or /proc/PID/task/TID."""
         folder = f"{_PROC}/{self.pid}" if self.thread is None else f"{_PROC}/{self.pid}/task/{self.thread}"
-        return self.descriptor(_DIRECTORY, lambda: os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        return self.descriptor(_DIRECTORY, lambda: os.open(folder, _FOLDER))
+
+    def by_thread(self, thread: int) -> LinuxProcess:
+        """The same process, asked through one of its threads. Raises OSError."""
+        other = LinuxProcess(self.pid, start_time=self.start_time, thread=thread)
+        other.descriptor(_DIRECTORY, lambda: os.open(f"task/{thread}", _FOLDER, dir_fd=self.directory))
+        return other
 
     def open_file(self, name: str) -> int:
-        """A new descriptor of one of its files in /proc. Raises NoSuchProcess, AccessDenied, OperationFailed."""
+        """A new descriptor of one of its files in /proc.
+
+        Raises NoSuchProcess, AccessDenied, OperationFailed, and Unsupported when this kernel has no such file.
+        """
         try:
             return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
         except OSError as error:
+            if error.errno == ENOENT and self._is_there():
+                raise Unsupported(f"this kernel has no /proc/PID/{name}", pid=self.pid) from error
             raise process_error(error, self.pid) from error
+
+    def _is_there(self) -> bool:
+        """Whether the process (a zombie, too) still has its folder in /proc."""
+        try:
+            os.stat("stat", dir_fd=self.directory)
+        except OSError:
+            return False
+        return True
 
     def read_file(self, name: str) -> bytes:
         """One of its files in /proc, whole. Raises what `open_file` raises."""
@@ -46,6 +71,17 @@ class LinuxProcess(LocalProcess):
             raise process_error(error, self.pid) from error
         finally:
             os.close(descriptor)
+
+    def mapped_name(self, bounds: bytes) -> bytes | None:
+        """The name of the file mapped at START-END (hexadecimal), nothing escaped: proc_pid_map_files(5).
+
+        None when nothing is mapped just there, or it may not be asked.
+        """
+        folder = b"map_files/" if self.thread is None else b"../../map_files/"
+        try:
+            return os.readlink(folder + bounds, dir_fd=self.directory)
+        except OSError:
+            return None
 
     def other_threads(self) -> list[int]:
         """Its other threads. A process lives on in them when its first thread has ended."""
@@ -72,7 +108,10 @@ def process_error(error: OSError, pid: int) -> VmatlasError:
             hint="it takes the same user (and a process that may be dumped) or CAP_SYS_PTRACE: try sudo",
         )
     return OperationFailed(
-        f"reading process {pid} failed: {error.strerror}", errno=error.errno or 0, errno_name=str(error.errno), pid=pid
+        f"reading process {pid} failed: {error.strerror}",
+        errno=error.errno or 0,
+        errno_name=errorcode.get(error.errno or 0, ""),
+        pid=pid,
     )
 
 
@@ -118,15 +157,27 @@ class LinuxSystem:
 
     def open(self, pid: int, thread: int | None) -> LinuxProcess:
         """Raises NoSuchProcess, Unsupported. A thread's id is taken for its process, as everywhere in /proc."""
-        if not os.path.isdir(f"{_PROC}/self"):
-            raise Unsupported("/proc is not mounted", hint="mount -t proc proc /proc")
+        try:
+            number_of_self = os.readlink(f"{_PROC}/self")
+        except OSError as error:
+            raise Unsupported("/proc is not mounted", pid=pid, hint="mount -t proc proc /proc") from error
+        if pid == os.getpid() and number_of_self != str(pid):
+            raise Unsupported(
+                f"/proc is of another pid namespace: there, this process is {number_of_self} and {pid} another one",
+                pid=pid,
+                hint="mount -t proc proc /proc",
+            )
         process = LinuxProcess(pid, thread=thread)
         try:
-            process.start_time = parse_stat(process.read_file("stat"), pid=pid).start_time
+            process.start_time = parse_stat(
+                process.read_file("stat" if thread is None else "../../stat"), pid=pid
+            ).start_time
         except MalformedData:  # an empty stat: it ended between the opening and the reading
             raise NoSuchProcess(f"there is no process {pid}", pid=pid) from None
-        except OSError as error:
-            raise process_error(error, pid) from error
+        except NoSuchProcess as error:
+            if thread is not None and os.path.exists(f"{_PROC}/{pid}"):
+                raise NoSuchProcess(f"process {pid} has no thread {thread}", pid=pid) from error
+            raise
         return process
 
     def rights(self) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from vmatlas.model import Kind, Label, Protection
+from vmatlas.systems.linux.links import Name
 
 DELETED = b" (deleted)"
 
@@ -46,19 +47,20 @@ def may_be_ambiguous(name: bytes) -> bool:
 class Namer:
     """Tells label and kind of regions; each distinct name is looked at once."""
 
-    def __init__(self, linked: Mapping[bytes, bool] | None = None) -> None:
+    def __init__(self, linked: Mapping[Name, bool]) -> None:
         """`linked`: for names ending in " (deleted)", whether a file really of that name is meant (see `links`)."""
-        self._linked = linked or {}
+        self._linked = linked
         self.labels: list[Label] = [Label()]
-        self._known: dict[bytes, tuple[int, Kind]] = {b"": (0, Kind.ANONYMOUS)}
+        self._known: dict[tuple[bytes, bool], tuple[int, Kind]] = {(b"", False): (0, Kind.ANONYMOUS)}
 
-    def tell(self, name: bytes, protection: int, has_file: bool) -> tuple[int, Kind]:
+    def tell(self, name: bytes, inode: int, protection: int, has_file: bool) -> tuple[int, Kind]:
         """The index of the label in `labels`, and the kind."""
-        found = self._known.get(name)
+        deleted = name.endswith(DELETED) and not self._linked.get((name, inode), False)
+        found = self._known.get((name, deleted))
         if found is None:
-            label, kind = self._read(name)
+            label, kind = _read(name, deleted)
             self.labels.append(label)
-            found = self._known[name] = (len(self.labels) - 1, kind)
+            found = self._known[name, deleted] = (len(self.labels) - 1, kind)
         index, kind = found
         if kind is Kind.ANONYMOUS and protection == _NOTHING and not has_file:
             # Reserved address space and guard pages look alike: mapped, private, no file, no rights.
@@ -67,30 +69,30 @@ class Namer:
             return index, Kind.FILE
         return found
 
-    def _read(self, name: bytes) -> tuple[Label, Kind]:
-        text = name.decode("utf-8", "surrogateescape")
-        if name.startswith(b"["):
-            kind = _BRACKETED.get(name)
-            if kind is None:
-                if _STACK_OF_THREAD.fullmatch(name):
-                    kind = Kind.STACK
-                elif name.startswith(b"[anon:"):
-                    kind = Kind.ANONYMOUS
-                elif name.startswith(b"[anon_shmem:"):
-                    kind = Kind.SHARED_MEMORY
-                else:
-                    kind = Kind.OTHER
-            return Label(name=text), kind
-        deleted = name.endswith(DELETED) and not self._linked.get(name, False)
-        path = text[: -len(DELETED)] if deleted else text
-        if _SHARED_NAMES.fullmatch(name):
-            kind = Kind.SHARED_MEMORY
-        elif name == b"/dev/zero":
-            kind = Kind.ANONYMOUS
-        elif _DRIVER_NAMES.fullmatch(name):
-            kind = Kind.DEVICE
-        else:
-            kind = Kind.FILE
-        if not name.startswith(b"/"):
-            return Label(name=text), kind
-        return Label(path=path, deleted=deleted), kind
+
+def _read(name: bytes, deleted: bool) -> tuple[Label, Kind]:
+    text = name.decode("utf-8", "surrogateescape")
+    if name.startswith(b"["):
+        kind = _BRACKETED.get(name)
+        if kind is None:
+            if _STACK_OF_THREAD.fullmatch(name):
+                kind = Kind.STACK
+            elif name.startswith(b"[anon:"):
+                kind = Kind.ANONYMOUS
+            elif name.startswith(b"[anon_shmem:"):
+                kind = Kind.SHARED_MEMORY
+            else:
+                kind = Kind.OTHER
+        return Label(name=text), kind
+    path = text[: -len(DELETED)] if deleted else text
+    if _SHARED_NAMES.fullmatch(name):
+        kind = Kind.SHARED_MEMORY
+    elif name == b"/dev/zero":
+        kind = Kind.ANONYMOUS
+    elif _DRIVER_NAMES.fullmatch(name):
+        kind = Kind.DEVICE
+    else:
+        kind = Kind.FILE
+    if not name.startswith(b"/"):
+        return Label(name=text), kind
+    return Label(path=path, deleted=deleted), kind
