@@ -28,7 +28,7 @@ from .accelerator import Accelerator
 from .cache import Cache
 from .console import Console, SerialConsole, Transcript, VgaConsole, converse
 from .download import Progress, quiet
-from .errors import ImagesError, NotRunnable, StageError
+from .errors import ImagesError, NotAsExpected, NotRunnable, StageError
 from .guarded import Guarded
 from .machine import Machine
 from .prepare import Prepared, prepare
@@ -37,6 +37,7 @@ from .sources import Fetched, fetch
 
 T = TypeVar("T")
 _WEEK = 7 * 24 * 3600
+_UNAME = {"armhf": "armv7l"}  # processors whose name in uname(2) is not the one in a description
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ Watch = Callable[[str], None]
 def built_agent(system: str, processor: str) -> Path:
     """The agent that the distribution `vmatlas-agents` has. Raises `NotRunnable` when it has none."""
     try:
-        import vmatlas_agents
+        import vmatlas_agents  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise NotRunnable("vmatlas-agents is not installed", hint="pip install vmatlas-agents") from None
     try:
-        return Path(vmatlas_agents.path(system, processor))
+        return Path(vmatlas_agents.path(system, _UNAME.get(processor, processor)))
     except (LookupError, OSError) as error:
         raise NotRunnable(f"no agent for {system} on {processor}: {error}", hint="./run invoke agents") from error
 
@@ -279,10 +280,12 @@ def boot(
     accelerator: Accelerator | None = None,
     progress: Progress = quiet,
     watch: Watch = lambda stage: None,
+    started: Callable[[RunningMachine], None] = lambda running: None,
 ) -> Iterator[RunningMachine]:
     """Fetches, prepares and boots a machine, waits for its agent's hello, and ends it when the context ends.
 
-    `console` names the console's file (else it is one in the cache, kept for a week). Raises `NotRunnable`,
+    `console` names the console's file (else it is one in the cache, kept for a week); `started` is told of the machine
+    as soon as QEMU runs, so that the caller has it even if its hello never comes. Raises `NotRunnable`,
     `FetchError`, or `StageError` for a machine that did not come to its hello.
     """
     cache = cache or Cache()
@@ -294,12 +297,13 @@ def boot(
         prepared = prepare(machine, fetched, find_agent(machine.system, machine.agent_processor), cache)
         accelerator = accelerator or acceleration.choose(machine.processor, cache)
     watch("boot")
-    started = time.monotonic()
+    begun = time.monotonic()
     running = RunningMachine(machine, prepared, accelerator, console or _console_path(machine, cache))
     try:
         running.fetched, running.notes = fetched, fetched.notes
+        started(running)
         running.watched("boot", machine.limits.boot, lambda: _come_up(running))
-        seconds["boot"] = time.monotonic() - started
+        seconds["boot"] = time.monotonic() - begun
         watch("agent")
         limit = machine.limits.agent * accelerator.scale
         running.greeting = running.watched("agent", machine.limits.agent, lambda: hello(running.stream, limit))
@@ -325,9 +329,10 @@ def _check_greeting(running: RunningMachine, greeting: Greeting) -> None:
     """What the description says of the kernel must be what the guest itself says."""
     expect = running.machine.expect
     if greeting.kernel not in expect.kernel:
-        raise running._lost(f"expected a kernel {expect.kernel}, and {greeting.kernel} runs")
+        raise NotAsExpected(running.machine.name, f"a kernel {expect.kernel}", greeting.kernel)
     if expect.pointer_bits is not None and greeting.pointer_bits not in (None, expect.pointer_bits):
-        raise running._lost(f"expected a process of {expect.pointer_bits} bits, and it has {greeting.pointer_bits}")
+        told = f"one of {greeting.pointer_bits}"
+        raise NotAsExpected(running.machine.name, f"an agent of {expect.pointer_bits} bits", told)
 
 
 @contextlib.contextmanager

@@ -33,3 +33,10 @@ class StageError(ImagesError, TargetLost):
     def __init__(self, stage: str, message: str, *, target: str, last_words: str = "", hint: str | None = None) -> None:
         super().__init__(f"{stage}: {message}", last_words=last_words, target=target, hint=hint)
         self.stage = stage
+
+
+class NotAsExpected(ImagesError):
+    """The machine runs and is not what its description says (`expect`)."""
+
+    def __init__(self, machine: str, expected: str, found: str) -> None:
+        super().__init__(f"expected {expected}, found {found}", target=machine)

@@ -1,0 +1,60 @@
+"""A machine for a person: booted, its console and its agent's socket named, up until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from .boot import FindAgent, Hello, boot, built_agent
+from .cache import Cache
+from .errors import StageError
+from .machine import Machine
+
+
+def attend(
+    machine: Machine,
+    *,
+    hello: Hello,
+    out: Console,
+    cache: Cache | None = None,
+    console: Path | None = None,
+    find_agent: FindAgent = built_agent,
+) -> None:
+    """Boots the machine, says where everything is, and returns after Ctrl-C, when the machine is ended.
+
+    The agent's socket takes one connection at a time. Raises what `boot` raises, and `StageError` when the machine
+    ends by itself.
+    """
+    stages = contextlib.ExitStack()
+    with stages:
+        running = stages.enter_context(
+            boot(
+                machine,
+                hello=hello,
+                cache=cache,
+                console=console,
+                find_agent=find_agent,
+                watch=lambda stage: out.print(Text(f"{machine.name}: {stage}")),
+            )
+        )
+        running.stream.close()  # so that someone else can connect
+        for line in (
+            f"{machine.name} is up: {running.kernel}",
+            f"  accelerator: {running.accelerator}",
+            f"  console:     {running.console_path}   (tail -f shows it)",
+            f"  agent:       {running.socket_path}   (a Unix socket, one connection at a time)",
+            "Ctrl-C ends it.",
+        ):
+            out.print(Text(line), soft_wrap=True)
+        try:
+            while True:
+                running.check()
+                running.console.wait(0.5)
+        except KeyboardInterrupt:
+            out.print(Text(f"{machine.name}: ended"))
+        except StageError as error:
+            out.print(Text(error.last_words))
+            raise

@@ -1,0 +1,75 @@
+"""What machines there are, where their kernels come from, and whether each could run here now, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from .boot import FindAgent, built_agent
+from .cache import Cache
+from .download import is_offline
+from .errors import ImagesError
+from .machine import DebianKernel, Download, LocalFile, Machine
+from .qemu import find_qemu
+from .sources import is_cached, local_path
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One machine at a glance. `obstacle` is None when it could run here now, else the reason and what to do."""
+
+    machine: Machine
+    source: str
+    cached: bool
+    obstacle: str | None
+
+
+def overview(
+    machines: Sequence[Machine], cache: Cache | None = None, find_agent: FindAgent = built_agent
+) -> list[Overview]:
+    """Looks at each machine; fetches nothing and starts nothing."""
+    cache = cache or Cache()
+    return [_look(machine, cache, find_agent) for machine in machines]
+
+
+def _look(machine: Machine, cache: Cache, find_agent: FindAgent) -> Overview:
+    cached = is_cached(machine, cache)
+    obstacle = None
+    try:
+        find_qemu(machine.processor)
+        if isinstance(machine.source, LocalFile):
+            local_path(machine, machine.source)
+        elif is_offline() and not cached:
+            obstacle = "not in the cache, and VMATLAS_OFFLINE is set"
+        find_agent(machine.system, machine.agent_processor)
+    except ImagesError as error:
+        obstacle = f"{error.message} ({error.hint})" if error.hint else error.message
+    return Overview(machine, _source(machine), cached, obstacle)
+
+
+def _source(machine: Machine) -> str:
+    source = machine.source
+    if isinstance(source, DebianKernel):
+        return f"Debian {', '.join(source.suites)}: {source.choose} {source.package}, {source.versions}"
+    return source.url if isinstance(source, Download) else source.path
+
+
+def table(rows: Sequence[Overview]) -> Table:
+    """The overview as a table for a terminal."""
+    shown = Table(title="Machines", title_justify="left")
+    for name in ("machine", "system", "source", "cached"):
+        shown.add_column(name, overflow="fold")
+    shown.add_column("runnable here, or why not", overflow="fold", ratio=1)
+    for row in rows:
+        labels = f" ({', '.join(row.machine.labels)})" if row.machine.labels else ""
+        shown.add_row(
+            Text(row.machine.name + labels),
+            Text(f"{row.machine.system} {row.machine.processor}"),
+            Text(row.source),
+            "yes" if row.cached else "no",
+            Text("yes", style="green") if row.obstacle is None else Text(row.obstacle, style="yellow"),
+        )
+    return shown

@@ -1,0 +1,202 @@
+"""Shows and keeps what a run came to: the table, JUnit's XML, the live lines. It counts nothing itself: `results`
+does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from xml.etree import ElementTree
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from .machine import Machine
+from .results import CaseState, MachineResult, Report, State
+
+_STYLES = {"passed": "green", "FAILED": "bold red", "LOST": "bold red", "NOT RUN": "yellow", "NOTHING RAN": "bold red"}
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
+
+
+def table(report: Report) -> Table:
+    """One row a machine: kernel, accelerator, backends, passed, failed, refused as declared, not run and why,
+    seconds."""
+    shown = Table(title="Machines", title_justify="left", show_lines=False)
+    for name in ("machine", "kernel", "accelerator", "backends"):
+        shown.add_column(name, overflow="fold")
+    for name in ("passed", "failed", "refused"):
+        shown.add_column(name, justify="right")
+    shown.add_column("result, and why", overflow="fold", ratio=1)
+    shown.add_column("s", justify="right")
+    for result in report.results:
+        labels = f" ({', '.join(result.machine.labels)})" if result.machine.labels else ""
+        shown.add_row(
+            Text(result.machine.name + labels),
+            Text(result.kernel or "-"),
+            Text(result.accelerator or "-"),
+            Text(" ".join(result.outcome.answered) or "-"),
+            *(Text(str(result.count(state))) for state in (CaseState.PASSED, CaseState.FAILED, CaseState.REFUSED)),
+            Text(_story(result), style=_STYLES[result.verdict]),
+            Text(f"{result.total_seconds:.0f}"),
+        )
+    return shown
+
+
+def _story(result: MachineResult) -> str:
+    parts = [result.verdict]
+    if result.reason:
+        parts.append(result.reason)
+    if not_run := result.count(CaseState.NOT_RUN):
+        reasons = {case.reason for case in result.outcome.cases if case.state is CaseState.NOT_RUN}
+        parts.append(f"{not_run} tests not run: {'; '.join(sorted(reasons))}")
+    return ": ".join(parts[:2]) + "".join(f"; {part}" for part in (*parts[2:], *result.notes))
+
+
+def show(report: Report, console: Console, required: Iterable[str] = ()) -> None:
+    """Prints the table, what failed, why an accelerator was not used, where the consoles are, and the verdict."""
+    console.print(table(report))
+    for result in report.results:
+        failed = [case for case in result.outcome.cases if case.state is CaseState.FAILED]
+        for case in failed:
+            where = f"{result.machine.name} {case.backend}".strip()
+            console.print(Text(f"FAILED {where}: {case.name}: {case.reason}", style="red"))
+        if result.state is State.LOST:
+            console.print(Text(f"LOST {result.machine.name}: {result.reason}", style="red"))
+            for line in result.last_words.splitlines()[-8:]:
+                console.print(Text(f"    {line}"))
+        if result.console is not None and (failed or result.state is State.LOST):
+            console.print(Text(f"    its console: {result.console}"))
+    for reason in sorted({f"{r.accelerator}: {r.accelerator_reason}" for r in report.results if r.accelerator}):
+        console.print(Text(f"Accelerator {reason}"))
+    for sentence in report.unmet(required):
+        console.print(Text(f"REQUIRED {sentence}", style="red"))
+    console.print(Text(summary(report)))
+
+
+def summary(report: Report) -> str:
+    """One line. What did not run stands in it beside what did."""
+    count = {state: sum(result.count(state) for result in report.results) for state in CaseState}
+    ran = sum(result.state is State.RAN for result in report.results)
+    lost = sum(result.state is State.LOST for result in report.results)
+    return (
+        f"{len(report.results)} machines: {ran} ran, {lost} lost, {len(report.results) - ran - lost} not run; "
+        f"{count[CaseState.PASSED]} tests passed, {count[CaseState.FAILED]} failed, "
+        f"{count[CaseState.REFUSED]} refused as declared, {count[CaseState.NOT_RUN]} not run; {report.seconds:.0f} s"
+    )
+
+
+def write_junit(report: Report, path: Path) -> None:
+    """Writes the report for machines to read: one suite a machine; one that was lost or did not run is a case
+    itself.
+    """
+    root = ElementTree.Element("testsuites", name="vmatlas machines", time=f"{report.seconds:.3f}")
+    for result in report.results:
+        suite = ElementTree.SubElement(root, "testsuite", name=result.machine.name)
+        _fill(suite, result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "wb") as file:
+        ElementTree.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
+    Path(name).chmod(0o644)
+    Path(name).replace(path)
+
+
+def _fill(suite: ElementTree.Element, result: MachineResult) -> None:
+    properties = ElementTree.SubElement(suite, "properties")
+    facts = {
+        "kernel": result.kernel,
+        "source": result.source,
+        "accelerator": result.accelerator,
+        "accelerator reason": result.accelerator_reason,
+        "backends": " ".join(result.outcome.answered),
+        "labels": ", ".join(result.machine.labels),
+        "console": str(result.console or ""),
+        "notes": "; ".join(result.notes),
+    }
+    for name, value in facts.items():
+        if value:
+            ElementTree.SubElement(properties, "property", name=name, value=_xml(value))
+    tests, failures, errors, skipped = len(result.outcome.cases), result.count(CaseState.FAILED), 0, 0
+    for case in result.outcome.cases:
+        at = f"{result.machine.name}.{case.backend}" if case.backend else result.machine.name
+        element = _case(suite, at, case.name, case.seconds)
+        if case.state is CaseState.FAILED:
+            ElementTree.SubElement(element, "failure", message=_xml(case.reason)).text = _xml(case.reason)
+        elif case.state is CaseState.NOT_RUN:
+            skipped += 1
+            ElementTree.SubElement(element, "skipped", message=_xml(case.reason))
+        elif case.state is CaseState.REFUSED:
+            ElementTree.SubElement(element, "system-out").text = _xml(f"refused as declared: {case.reason}")
+    if result.state is State.LOST:
+        tests, errors = tests + 1, 1
+        element = _case(suite, result.machine.name, "the machine", result.total_seconds)
+        ElementTree.SubElement(element, "error", message=_xml(result.reason)).text = _xml(result.last_words)
+    elif result.state is State.NOT_RUN or not result.outcome.cases:
+        tests, skipped = tests + 1, skipped + 1
+        element = _case(suite, result.machine.name, "the machine", result.total_seconds)
+        ElementTree.SubElement(element, "skipped", message=_xml(result.reason or "no test ran"))
+    counts = {"tests": tests, "failures": failures, "errors": errors, "skipped": skipped}
+    suite.attrib.update({name: str(count) for name, count in counts.items()}, time=f"{result.total_seconds:.3f}")
+
+
+def _case(suite: ElementTree.Element, where: str, name: str, seconds: float) -> ElementTree.Element:
+    return ElementTree.SubElement(suite, "testcase", classname=_xml(where), name=_xml(name), time=f"{seconds:.3f}")
+
+
+def _xml(text: str) -> str:
+    """A guest may say anything; XML cannot hold all of it."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class LiveLines:
+    """A live line for each machine: stage, what is fetched, seconds. Where there is no terminal, a line a change of
+    stage."""
+
+    def __init__(self, machines: Sequence[Machine], console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.fields[machine]}"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[bytes]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {
+            machine.name: self._progress.add_task("waits", total=None, machine=machine.name, bytes="", start=False)
+            for machine in machines
+        }
+
+    def __enter__(self) -> LiveLines:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def follow(self, machine: Machine, stage: str) -> None:
+        """For `matrix.run`'s `follow`."""
+        task = self._tasks[machine.name]
+        if not self._console.is_terminal:
+            self._console.print(Text(f"{time.monotonic() - self._started:6.1f} s  {machine.name}: {stage}"))
+        elif stage in _STYLES:
+            self._progress.update(task, description=stage, total=1, completed=1, bytes="")
+            self._progress.stop_task(task)
+        else:
+            self._progress.start_task(task)
+            self._progress.update(task, description=stage, total=None, bytes="")
+
+    def fetching(self, machine: Machine, what: str, done: int, total: int | None) -> None:
+        """For `matrix.run`'s `fetching`."""
+        size = f"{what} {done / 1e6:.1f} MB" if done else what
+        self._progress.update(self._tasks[machine.name], total=total, completed=done, bytes=size)
