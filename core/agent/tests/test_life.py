@@ -1,0 +1,154 @@
+"""How an agent ends: with its input, with its host, by a signal; and what a host is told when it is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vmatlas.errors import TargetLost
+from vmatlas.target.agent import Agent, Limits
+from vmatlas.target.streams import ChildStream
+from vmatlas.target.wire import Frame, Kind, Operation, encode
+
+
+def test_it_ends_when_its_input_ends(binary: Path) -> None:
+    done = subprocess.run([binary], input=b"", capture_output=True, timeout=10)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_it_ends_when_its_input_ends_within_a_frame(binary: Path) -> None:
+    done = subprocess.run([binary], input=encode(Frame(Kind.REQUEST, Operation.PING, 1))[:20], capture_output=True, timeout=10)
+    assert done.returncode == 0
+
+
+def test_it_ends_when_its_input_ends_while_it_works(binary: Path) -> None:
+    sleep = encode(Frame(Kind.REQUEST, Operation.SLEEP, 1, payload=(60_000).to_bytes(4, "little")))
+    began = time.monotonic()
+    assert subprocess.run([binary], input=sleep, capture_output=True, timeout=30).returncode == 0
+    assert time.monotonic() - began < 20
+
+
+def test_it_ends_when_nobody_reads(binary: Path) -> None:
+    child = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin and child.stdout
+    child.stdout.close()
+    child.stdin.write(encode(Frame(Kind.REQUEST, Operation.HELLO, 1)))
+    child.stdin.flush()
+    assert child.wait(10) == 0
+    child.stdin.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_ends_by_a_polite_signal(start: Callable[..., Agent], number: signal.Signals) -> None:
+    agent = start()
+    os.kill(agent.hello.pid, number)
+    with pytest.raises(TargetLost, match="ended with exit code 0"):
+        agent.ping()
+
+
+def test_shutdown_ends_it(agent: Agent) -> None:
+    pid = agent.hello.pid
+    agent.shutdown()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_wrong_usage_is_said(binary: Path) -> None:
+    done = subprocess.run([binary, "--nonsense"], capture_output=True, timeout=10)
+    assert done.returncode == 2 and done.stderr.startswith(b"usage: vmatlas-agent")
+
+
+def test_it_ends_when_its_host_is_killed(binary: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from vmatlas.target.agent import Agent\n"
+        "from vmatlas.target.streams import ChildStream\n"
+        f"agent = Agent(ChildStream([{str(binary)!r}]), 'agent:test')\n"
+        "child = agent.spawn()\n"
+        "print(agent.hello.pid, child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert host.stdout
+    pids = [int(word) for word in host.stdout.readline().split()]
+    assert len(pids) == 2
+    host.kill()
+    host.communicate()
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() and b") Z " not in Path(f"/proc/{pid}/stat").read_bytes() for pid in pids):
+        assert time.monotonic() < until, "the agent or its child lives on"
+        time.sleep(0.02)
+
+
+def test_an_agent_killed_within_a_frame_is_a_lost_target_at_once(binary: Path, tmp_path: Path) -> None:
+    class Killer(ChildStream):
+        def receive(self, limit: float) -> bytes:
+            data = super().receive(limit)
+            if self.armed:
+                os.kill(self.pid, signal.SIGKILL)
+                return data[: len(data) // 2 + 1]
+            return data
+
+        armed = False
+
+    stream = Killer([str(binary)])
+    agent = Agent(stream, "agent:test")
+    stream.armed = True
+    large = tmp_path / "large"
+    large.write_bytes(bytes(10 << 20))
+    began = time.monotonic()
+    with pytest.raises(TargetLost, match="was ended by signal 9"):
+        agent.read_file(bytes(large))
+    assert time.monotonic() - began < 8
+    with pytest.raises(TargetLost, match="was ended by signal 9"):
+        agent.ping()
+    agent.close()
+
+
+def test_a_stopped_agent_is_a_lost_target_within_the_limit(start: Callable[..., Agent]) -> None:
+    agent = start(limits=Limits(silence=1.5, again=0.4))
+    os.kill(agent.hello.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(TargetLost, match="did not answer for"):
+        agent.ping()
+    assert time.monotonic() - began < 6
+    os.kill(agent.hello.pid, signal.SIGCONT)
+
+
+def test_an_agent_that_stops_for_a_while_is_asked_again(start: Callable[..., Agent]) -> None:
+    agent = start(limits=Limits(silence=8, again=0.3))
+    os.kill(agent.hello.pid, signal.SIGSTOP)
+    resume = subprocess.Popen([sys.executable, "-c",
+                               f"import os, time; time.sleep(1.2); os.kill({agent.hello.pid}, {signal.SIGCONT})"])
+    assert agent.ping(b"late") == b"late"
+    assert agent.ping(b"next") == b"next"
+    resume.wait()
+
+
+def test_work_that_takes_longer_than_the_silence_allowed_is_waited_for(start: Callable[..., Agent]) -> None:
+    agent = start(limits=Limits(silence=0.6, again=0.2))
+    agent.itself.sleep(1.5)
+    assert agent.ping(b"on") == b"on"
+
+
+def test_what_is_no_agent_is_told_by_its_last_words() -> None:
+    with pytest.raises(TargetLost) as lost:
+        Agent(ChildStream(["sh", "-c", "echo not an agent; echo no such file >&2; exit 3"]), "agent:sh")
+    assert "ended with exit code 3" in str(lost.value)
+    assert "not an agent" in lost.value.last_words and "no such file" in lost.value.last_words
+    began = time.monotonic()
+    with pytest.raises(TargetLost, match="did not answer"):
+        Agent(ChildStream(["sh", "-c", "echo hi; sleep 30"]), "agent:sh", Limits(silence=1, again=0.5))
+    assert time.monotonic() - began < 8
+
+
+def test_a_program_that_echoes_is_no_agent() -> None:
+    with pytest.raises(TargetLost, match="did not answer"):
+        Agent(ChildStream(["cat"]), "agent:cat", Limits(silence=1, again=0.5))
