@@ -47,6 +47,8 @@ _KEYRINGS = (
     "/usr/share/keyrings/debian-archive-keyring.pgp",
     "/etc/apt/trusted.gpg.d/debian-archive-keyring.gpg",
 )
+# Names of suites that tell Debian's own archive from others when its address does not.
+_SUITES = ("bullseye", "bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable")
 _INDEX = "main/binary-{architecture}/Packages"
 
 
@@ -249,17 +251,17 @@ def configured_mirror() -> str:
 
 @functools.cache
 def _apt_mirrors(path: str | None, configuration: str | None) -> tuple[str, ...]:
-    """The Debian mirrors in apt's sources. Asked once (half a second) for each environment that apt depends on."""
-    candidates: list[str] = []
-    if shutil.which("apt-get") is not None:
-        status, output = guarded.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(ORIGIN)", "Created-By: Packages"], 30
-        )
-        for line in output.splitlines() if status == 0 else []:
-            address, suite, origin = [*line.split("|"), "", ""][:3]
-            named_so = re.search(r"(^|/)debian(\.list)?/?$", address) is not None
-            if "security" not in suite and (origin == "Debian" or named_so):
-                candidates.append(address)
+    """The Debian mirrors in apt's sources. Asked once for each environment that apt depends on."""
+    if shutil.which("apt-get") is None:
+        return ()
+    status, output = guarded.run(["apt-get", "--print-uris", "update"], 30)
+    if status != 0:
+        raise NotRunnable(f"apt-get cannot read this host's sources: {' '.join(output.split())[:300]}")
+    candidates = []
+    for mirror, suite in re.findall(r"^'(\S+)/dists/(\S+)/InRelease'", output, re.MULTILINE):
+        named_so = re.search(r"/debian(\.list|/\d{8}T\d{6}Z)?$", mirror) is not None
+        if "security" not in suite and (named_so or suite in _SUITES):
+            candidates.append(mirror)
     return tuple(candidates)
 
 

@@ -1,0 +1,148 @@
+"""The cache: an entry is whole and checked, or absent; a killed run leaves nothing that the next does not sweep."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vmatlas_images import Cache, ImagesError, VerificationError
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from vmatlas_images.cache import Cache
+cache = Cache(Path(sys.argv[1]))
+with cache.in_use(), cache.lock("one", limit=5), cache.workspace() as space:
+    (space / "half").write_bytes(b"x" * 100_000)
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(cache: Cache) -> subprocess.Popen[str]:
+    """Another process that holds locks and a half-made file."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, cache.root], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=10)
+
+
+def entries(cache: Cache) -> list[Path]:
+    return [path for name in ("files", "prepared", "records") for path in (cache.root / name).glob("*")]
+
+
+def test_a_file_with_the_wrong_digest_is_not_kept(cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"bad")
+    with pytest.raises(VerificationError, match=r"mirror/f: sha256 is .* should be .*the file was not kept"):
+        cache.add(tmp_path / "f", "sha256", hashlib.sha256(b"good").hexdigest(), origin="mirror/f")
+    assert entries(cache) == []
+
+
+def test_a_file_is_found_by_its_digest(cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"good")
+    digest = hashlib.sha512(b"good").hexdigest()
+    assert cache.add(tmp_path / "f", "sha512", digest, origin="f") == cache.file("sha512", digest)
+    assert cache.file("sha512", digest).read_bytes() == b"good"
+    assert 0 < cache.size() < 100_000
+
+
+def test_a_killed_run_leaves_no_entry_and_no_lock_and_is_swept(cache: Cache) -> None:
+    process = holder(cache)
+    end(process)
+    assert entries(cache) == []
+    with cache.lock("one", limit=1), cache.workspace() as space:
+        assert [path for path in (cache.root / "tmp").iterdir() if path != space] == []
+
+
+def test_what_a_living_run_makes_is_not_swept(cache: Cache) -> None:
+    process = holder(cache)
+    with cache.workspace() as space:
+        others = [path for path in (cache.root / "tmp").iterdir() if path != space]
+        assert len(others) == 1
+        assert (others[0] / "half").stat().st_size == 100_000
+    end(process)
+
+
+def test_a_lock_that_another_run_holds_has_a_limit(cache: Cache) -> None:
+    process = holder(cache)
+    with pytest.raises(ImagesError, match=r"another run holds .*/one"), cache.lock("one", limit=0.2):
+        pass
+    end(process)
+
+
+def test_a_cache_in_use_is_not_emptied(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = holder(cache)
+    os.kill(process.pid, signal.SIGSTOP)  # it does not even run, and still holds its lock
+    lock = Cache.lock
+    monkeypatch.setattr(
+        Cache, "lock", lambda self, name, *, limit, shared=False: lock(self, name, limit=0.2, shared=shared)
+    )
+    with pytest.raises(ImagesError, match="another run holds"):
+        cache.clean()
+    end(process)
+    assert cache.clean() >= 100_000
+    assert not (cache.root / "tmp").exists()
+
+
+def test_two_runs_at_once_prepare_once(cache: Cache) -> None:
+    made: list[str] = []
+
+    def make(folder: Path) -> None:
+        made.append(threading.current_thread().name)
+        (folder / "part").write_bytes(b"1")
+        time.sleep(0.3)
+        (folder / "other").write_bytes(b"2")
+
+    places: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: places.append(Cache(cache.root).prepared("key", make, limit=10)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(made) == 1
+    assert {tuple(sorted(path.name for path in place.iterdir())) for place in places} == {("other", "part")}
+
+
+def test_a_preparation_that_fails_leaves_nothing(cache: Cache) -> None:
+    def make(folder: Path) -> None:
+        (folder / "part").write_bytes(b"1")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        cache.prepared("key", make, limit=5)
+    assert entries(cache) == []
+    assert list((cache.root / "tmp").iterdir()) == []
+
+
+def test_a_damaged_record_is_no_record(cache: Cache) -> None:
+    cache.write_record("r", {"a": "b"})
+    found = cache.record("r")
+    assert found is not None
+    assert found[0] == {"a": "b"}
+    (cache.root / "records" / "r.json").write_text('["not", "a mapping"]')
+    assert cache.record("r") is None
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImagesError, match="cannot be written") as caught, Cache(tmp_path / "file").lock("x", limit=1):
+        pass
+    assert caught.value.hint == "VMATLAS_CACHE=FOLDER names another place"

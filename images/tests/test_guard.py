@@ -1,0 +1,108 @@
+"""Nothing that is started outlives the process that started it, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vmatlas_images.guarded import Guarded, run
+
+PARENT = """
+import os, subprocess, sys, time
+from pathlib import Path
+from vmatlas_images.guarded import Guarded
+folder = Path(sys.argv[1])
+g = Guarded(["sh", "-c", f"echo $$ > {folder}/../pid; sleep 300 & wait"], folder=folder, output=subprocess.DEVNULL)
+print(g.process.pid, flush=True)
+time.sleep(300)
+"""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return state != "Z"
+
+
+def within(seconds: float, fact: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if fact():
+            return True
+        time.sleep(0.02)
+    return fact()
+
+
+def family(tmp_path: Path) -> tuple[subprocess.Popen[str], int, int, Path]:
+    """A parent, the pids of its guard and of the guarded command, and the folder that goes with them."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, folder], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout is not None
+    guard = int(parent.stdout.readline())
+    assert within(10, lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().endswith("\n"))
+    return parent, guard, int((tmp_path / "pid").read_text()), folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_command_and_its_folder_go_with_the_parent(tmp_path: Path, number: signal.Signals) -> None:
+    parent, guard, command, folder = family(tmp_path)
+    os.killpg(parent.pid, number)
+    assert parent.wait(10) != 0
+    assert within(5, lambda: not is_alive(command) and not is_alive(guard))
+    assert within(5, lambda: not folder.exists())
+
+
+def test_the_command_goes_with_a_killed_guard(tmp_path: Path) -> None:
+    parent, guard, command, _ = family(tmp_path)
+    os.kill(guard, signal.SIGKILL)
+    assert within(5, lambda: not is_alive(command))
+    parent.kill()
+    parent.wait(10)
+
+
+def test_a_terminated_guard_takes_the_command_with_it(tmp_path: Path) -> None:
+    parent, guard, command, folder = family(tmp_path)
+    os.kill(guard, signal.SIGTERM)
+    assert within(5, lambda: not is_alive(command) and not folder.exists())
+    parent.kill()
+    parent.wait(10)
+
+
+def test_children_of_the_command_go_too(tmp_path: Path) -> None:
+    guarded = Guarded(["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"])
+    assert within(10, lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().endswith("\n"))
+    assert guarded.wait(0.1) is None
+    guarded.end()
+    guarded.end()
+    assert within(5, lambda: not is_alive(int((tmp_path / "pid").read_text())))
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        (["sh", "-c", "echo out; echo err >&2; exit 7"], 7, "out\nerr\n"),
+        (["sh", "-c", "kill -9 $$"], 128 + 9, ""),
+        (["/no/such/program"], 127, "cannot start /no/such/program: No such file or directory\n"),
+    ],
+)
+def test_the_commands_status_and_words_come_through(command: list[str], status: int, said: str) -> None:
+    assert run(command, 20) == (status, said)
+
+
+def test_a_command_past_its_limit_is_ended() -> None:
+    started = time.monotonic()
+    assert run(["sleep", "300"], 0.3) == (None, "")
+    assert time.monotonic() - started < 10
