@@ -1,0 +1,76 @@
+"""`vmatlas audit`: what is suspicious in one process, or in all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vmatlas.cli.exits import Exit
+from vmatlas.cli.options import (
+    Asked,
+    ProcessType,
+    asking_options,
+    bytes_option,
+    json_option,
+    reach,
+    warn_if_incomplete,
+)
+from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.analysis import Finding
+    from vmatlas.api import Process
+    from vmatlas.model import ProcessInfo
+
+
+@click.command("audit")
+@click.argument("process", metavar="[PID]", type=ProcessType(), required=False)
+@click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
+@json_option
+@bytes_option
+@asking_options
+def command(process: Asked | None, everyone: bool, as_json: bool, exact: bool, backend: str | None, target: str) -> int:
+    """Find memory that is writable and executable, executable stacks and heaps, files that are deleted or replaced,
+    and stacks with no guard below.
+
+    \b
+    Examples:
+      vmatlas audit 1234
+      vmatlas audit --all
+      vmatlas audit --all --json
+
+    Exit 1 when something is found. With --all, exit 7 when nothing was found but a process could not be read;
+    standard error says how many and why. Whether a deleted file was replaced is looked up for processes of this
+    machine only.
+    """
+    if (process is None) is not everyone:
+        raise UsageError("give a process id, or --all", hint="vmatlas audit --help")
+    from vmatlas import api
+    from vmatlas.cli.render import audit, output
+    from vmatlas.cli.survey import Survey
+
+    found: list[tuple[ProcessInfo | int, Finding]] = []
+    unread = Exit.OK
+    with reach(target) as place:
+        if process is not None:
+            with api.open(process.pid, target=place, backend=backend) as asked:
+                found += [(asked.pid, finding) for finding in _audit(asked)]
+        else:
+            survey = Survey(place, backend, _audit)
+            found += [(info, finding) for info, findings in survey for finding in findings]
+            unread = survey.tell()
+    if as_json:
+        output.show_json(audit.findings_json(found))
+    else:
+        lines = [(each if isinstance(each, int) else each.pid, finding) for each, finding in found]
+        output.show(audit.finding_table(lines, exact=exact))
+    return Exit.FOUND if found else unread
+
+
+def _audit(asked: Process) -> list[Finding]:
+    from vmatlas.analysis import audit
+
+    space = asked.snapshot()
+    warn_if_incomplete(space)
+    return audit(space, asked.file_lookup())

@@ -1,0 +1,150 @@
+"""What works on a target and what does not, as a value: the answer of `vmatlas doctor`.
+
+Nothing here raises for what is broken: each thing that is wrong is part of the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vmatlas import choice, registry
+from vmatlas.errors import VmatlasError
+from vmatlas.model import Filter, Protection, Query, SystemInfo
+
+if TYPE_CHECKING:
+    from vmatlas.backend import Feature, Target
+
+QUESTIONS = {
+    "whole map": Query(),
+    "filtered map": Query(where=Filter(given=Protection.WRITE)),
+    "point query": Query(address=0x1000),
+    "residency": Query(residency=True),
+    "build ids": Query(build_ids=True),
+}
+"""An example of each question."""
+
+GROUPS = (registry.BACKENDS, registry.SYSTEMS, registry.TARGETS)
+"""The entry-point groups whose entries are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReport:
+    """How one installed backend stands."""
+
+    name: str
+    distribution: str
+    available: bool
+    reason: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceReport:
+    """Which backend answers a kind of question, and why; or why none does."""
+
+    question: str
+    backend: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A plugin that cannot be used, or a part of the answer that could not be had."""
+
+    what: str
+    reason: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """The whole answer."""
+
+    version: str
+    python: str
+    target: str
+    system: SystemInfo | None
+    rights: tuple[tuple[str, str], ...]
+    backends: tuple[BackendReport, ...]
+    choices: tuple[ChoiceReport, ...]
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def answers(self) -> bool:
+        """Whether maps can be read at all."""
+        return any(each.backend for each in self.choices if each.question == "whole map")
+
+
+def check_up(target: Target) -> Checkup:
+    """Ask the target and every installed plugin."""
+    import platform
+
+    from vmatlas import __version__
+
+    troubles: list[Trouble] = []
+    system: SystemInfo | None = None
+    rights: tuple[tuple[str, str], ...] = ()
+    try:
+        system = target.system_info
+        rights = tuple(target.rights())
+    except VmatlasError as error:
+        troubles.append(Trouble(f"the system of target {target.name}", error.message, error.hint))
+    troubles += _broken_plugins()
+    return Checkup(
+        version=__version__,
+        python=platform.python_version(),
+        target=target.name,
+        system=system,
+        rights=rights,
+        backends=_backends(target, system),
+        choices=tuple(_choose(target, name, query) for name, query in QUESTIONS.items()) if system else (),
+        troubles=tuple(troubles),
+    )
+
+
+def _backends(target: Target, system: SystemInfo | None) -> tuple[BackendReport, ...]:
+    if system is None:
+        return ()
+    try:
+        considered = choice.consider(target)
+    except VmatlasError:
+        return ()  # told among the troubles of the plugins
+    return tuple(
+        BackendReport(
+            name=each.name,
+            distribution=each.distribution,
+            available=bool(each.availability),
+            reason=each.availability.reason,
+            features=() if each.backend is None else _feature_names(each.backend.features),
+        )
+        for each in considered
+    )
+
+
+def _feature_names(features: Feature) -> tuple[str, ...]:
+    return tuple(feature.name.lower().replace("_", "-") for feature in features if feature.name)
+
+
+def _choose(target: Target, name: str, query: Query) -> ChoiceReport:
+    try:
+        chosen = choice.choose(target, query)
+    except VmatlasError as error:
+        return ChoiceReport(name, None, error.message)
+    return ChoiceReport(name, chosen.backend.name, chosen.reason)
+
+
+def _broken_plugins() -> list[Trouble]:
+    """Entries that cannot be loaded, and groups in which two distributions fight for a name."""
+    found: list[Trouble] = []
+    for group in GROUPS:
+        try:
+            broken = registry.broken(group)
+        except VmatlasError as error:
+            found.append(Trouble(group, error.message, error.hint))
+            continue
+        found += [
+            Trouble(f"plugin '{each.name}' of {each.distribution} ({group})", f"cannot be loaded: {each.reason}")
+            for each in broken
+        ]
+    return found

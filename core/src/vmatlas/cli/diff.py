@@ -1,0 +1,147 @@
+"""`vmatlas diff`: what changed between two maps."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmatlas.cli.exits import Exit
+from vmatlas.cli.options import (
+    Asked,
+    ParameterType,
+    asking_options,
+    bytes_option,
+    json_option,
+    reach,
+    residency_option,
+    warn_if_incomplete,
+)
+from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.capture import Capture
+    from vmatlas.model import AddressSpace
+
+_LONGEST = 86400.0 * 366
+
+
+class SideType(ParameterType):
+    """A capture's file, or a process."""
+
+    name = "side"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked | str:
+        """A number or `self` is a process; anything else a file."""
+        if isinstance(value, Asked):
+            return value
+        if value == "self":
+            return Asked(None)
+        return Asked(int(value)) if value.isascii() and value.isdigit() else str(value)
+
+
+@click.command("diff")
+@click.argument("a", metavar="A", type=SideType())
+@click.argument("b", metavar="[B]", type=SideType(), required=False)
+@click.option("--after", "seconds", metavar="SECONDS", type=float, help="Of one process: now, and after that time.")
+@click.option("--ignore", metavar="FIELD", multiple=True, help="Do not compare this field; may be repeated.")
+@residency_option
+@json_option
+@bytes_option
+@asking_options
+def command(
+    a: Asked | str,
+    b: Asked | str | None,
+    seconds: float | None,
+    ignore: tuple[str, ...],
+    residency: bool,
+    as_json: bool,
+    exact: bool,
+    backend: str | None,
+    target: str,
+) -> int:
+    """Show what changed between two captures, a capture and a process, or in a process after some time.
+
+    \b
+    Examples:
+      vmatlas diff 1234 --after 1
+      vmatlas diff before.vmatlas after.vmatlas
+      vmatlas diff before.vmatlas 1234
+      vmatlas diff before.vmatlas after.vmatlas --ignore flags --json
+
+    A number is a process, anything else a file (./1234 for a file of such a name). A process is asked as the capture
+    that it is compared with was: by the same backend, with or without residency. Exit 1 when there is a difference,
+    as diff does.
+    """
+    from vmatlas.analysis import diff
+    from vmatlas.cli.render import diff as render
+    from vmatlas.cli.render import output
+    from vmatlas.model import Region
+
+    for field in ignore:
+        if field not in Region._fields:
+            raise UsageError(f"a region has no field '{field}'", hint=f"fields: {', '.join(Region._fields)}")
+    if seconds is not None:
+        before, after = _watched(a, b, seconds, residency, backend, target)
+    else:
+        before, after = _two(a, b, residency, backend, target)
+    for space in (before, after):
+        warn_if_incomplete(space)
+    difference = diff(before, after, ignore=ignore)
+    if as_json:
+        output.show_json(render.difference_json(difference))
+    else:
+        output.show(render.difference_table(difference, exact=exact))
+    return Exit.FOUND if difference else Exit.OK
+
+
+def _watched(
+    a: Asked | str, b: Asked | str | None, seconds: float, residency: bool, backend: str | None, target: str
+) -> tuple[AddressSpace, AddressSpace]:
+    from vmatlas import api
+
+    if b is not None or not isinstance(a, Asked):
+        raise UsageError("--after goes with one process", hint="vmatlas diff 1234 --after 10")
+    if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST):
+        raise UsageError(f"--after {seconds:g} is no time that can be waited for", hint="a number of seconds from 0")
+    with (
+        reach(target) as place,
+        api.open(a.pid, target=place, backend=backend) as asked,
+    ):
+        before = asked.snapshot(residency=residency)
+        time.sleep(seconds)
+        return before, asked.snapshot(residency=residency)
+
+
+def _two(
+    a: Asked | str, b: Asked | str | None, residency: bool, backend: str | None, target: str
+) -> tuple[AddressSpace, AddressSpace]:
+    from vmatlas import api
+    from vmatlas.capture import Capture
+
+    if b is None:
+        raise UsageError("two maps are needed", hint="vmatlas diff A B, or of one process: vmatlas diff PID --after 10")
+    captures = [Capture.load(side) for side in (a, b) if isinstance(side, str)]
+    sides: list[AddressSpace] = []
+    for side in (a, b):
+        if isinstance(side, str):
+            sides.append(api.replay(captures[0] if side is a else captures[-1]))
+            continue
+        like = _like(captures, residency, backend)
+        with reach(target) as place:
+            sides.append(api.snapshot(side.pid, target=place, **like))
+    return sides[0], sides[1]
+
+
+def _like(captures: list[Capture], residency: bool, backend: str | None) -> dict[str, Any]:
+    """How to ask a process that is compared with a capture: the same way."""
+    if not captures:
+        return {"residency": residency, "backend": backend}
+    query = captures[0].query
+    return {
+        "residency": residency or query.residency,
+        "build_ids": query.build_ids,
+        "backend": backend or captures[0].backend,
+    }

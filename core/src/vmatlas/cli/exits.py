@@ -1,0 +1,80 @@
+"""What goes wrong, as exit codes and lines on standard error: the one place for both.
+
+docs/cli.md shows the table to users; a test keeps the two alike.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+
+
+class Exit(enum.IntEnum):
+    """The exit codes. The docstring of each is what users are told."""
+
+    OK = 0
+    FOUND = 1
+    """The answer that a script waits for: a difference, a finding, an address that no region covers."""
+    USAGE = 2
+    NO_SUCH_PROCESS = 3
+    ACCESS_DENIED = 4
+    UNSUPPORTED = 5
+    MALFORMED_DATA = 6
+    INCOMPLETE = 7
+    """A torn map, or something that could not be read and may matter."""
+    TARGET_LOST = 8
+    FAILED = 9
+    """The kernel refused for another reason, or a file could not be read or written."""
+    BUG = 70
+    """A defect of vmatlas (sysexits.h: EX_SOFTWARE)."""
+    INTERRUPTED = 130
+    """By SIGINT: 128 + 2."""
+    BROKEN_PIPE = 141
+    """Whoever read the output went away: 128 + SIGPIPE (13), as for any other program."""
+
+
+def exit_of(error: BaseException) -> Exit:
+    """The exit code for an error."""
+    from vmatlas import errors
+    from vmatlas.model import IncompleteResult
+
+    for kind, code in (
+        (errors.UsageError, Exit.USAGE),
+        (errors.NoSuchProcess, Exit.NO_SUCH_PROCESS),
+        (errors.AccessDenied, Exit.ACCESS_DENIED),
+        (errors.Unsupported, Exit.UNSUPPORTED),
+        (errors.MalformedData, Exit.MALFORMED_DATA),
+        (errors.TornRead, Exit.INCOMPLETE),
+        (IncompleteResult, Exit.INCOMPLETE),
+        (errors.TargetLost, Exit.TARGET_LOST),
+        (errors.VmatlasError, Exit.FAILED),
+        (OSError, Exit.FAILED),
+    ):
+        if isinstance(error, kind):
+            return code
+    return Exit.BUG
+
+
+def say(line: str, *, hint: str | None = None) -> None:
+    """One line on standard error, and the hint below it. What would break the line is escaped."""
+    from vmatlas.cli.render.text import one_line
+
+    sys.stdout.flush()  # so that the two streams keep their order on a terminal
+    sys.stderr.write(f"vmatlas: {one_line(line)}\n")
+    if hint:
+        sys.stderr.write(f"hint: {one_line(hint)}\n")
+    sys.stderr.flush()
+
+
+def story_of(error: BaseException) -> tuple[str, str | None]:
+    """An error in one line, and the hint."""
+    from vmatlas.errors import TargetLost, VmatlasError
+
+    if isinstance(error, TargetLost) and error.last_words.strip():
+        return f"{error}; its last words: {error.last_words.strip().splitlines()[-1]}", error.hint
+    if isinstance(error, VmatlasError):
+        return str(error), error.hint
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return (f"{error.filename}: {reason}" if error.filename is not None else reason), None
+    return f"{type(error).__name__}: {error}", None

@@ -1,0 +1,103 @@
+"""`vmatlas find`: what lies at addresses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vmatlas.cli.exits import Exit, say
+from vmatlas.cli.options import (
+    AddressType,
+    Asked,
+    all_of,
+    asking_options,
+    bytes_option,
+    json_option,
+    process_argument,
+    reach,
+    warn_if_incomplete,
+    where_option,
+)
+from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.api import Process
+    from vmatlas.model import Filter, Region
+
+
+@click.command("find")
+@process_argument
+@click.argument("addresses", metavar="ADDRESS...", type=AddressType(), nargs=-1, required=True)
+@click.option("--or-next", is_flag=True, help="Where nothing lies at an address: the next region above.")
+@where_option
+@click.option("--neighbours", is_flag=True, help="Also the regions before and after; and how far away they are.")
+@json_option
+@bytes_option
+@asking_options
+def command(
+    process: Asked,
+    addresses: tuple[int, ...],
+    or_next: bool,
+    wheres: tuple[Filter, ...],
+    neighbours: bool,
+    as_json: bool,
+    exact: bool,
+    backend: str | None,
+    target: str,
+) -> int:
+    """Tell which region covers an address, and where in its file the address lies.
+
+    \b
+    Examples:
+      vmatlas find 1234 7f0012345678
+      vmatlas find 1234 0x7f0012345678 0x55d0c0001000
+      vmatlas find 1234 7ffc00000000 --neighbours
+      vmatlas find 1234 0 --or-next --where x,file
+
+    Addresses are hexadecimal. IN-FILE is the offset in the file that the address shows, in hexadecimal: what addr2line
+    and objdump want. Exit 1 when an address lies in no region.
+    """
+    from vmatlas import api
+    from vmatlas.cli.render import find, output
+    from vmatlas.model import ANY
+
+    where = all_of(wheres)
+    if neighbours and (or_next or where != ANY):
+        raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
+    if where.min_resident > 0 or where.max_resident is not None:
+        raise UsageError("find does not ask for the memory in use", hint="vmatlas maps PID --where 'resident>1M'")
+    with (
+        reach(target) as place,
+        api.open(process.pid, target=place, backend=backend) as asked,
+    ):
+        if neighbours:
+            space = asked.snapshot()
+            around = [space.neighbours(address) for address in addresses]
+            warn_if_incomplete(space)
+            if as_json:
+                output.show_json(find.neighbours_json(addresses, around))
+            else:
+                output.show(find.neighbours_table(space, addresses, around, exact=exact))
+            return _exit(addresses, [each.at for each in around], or_next)
+        found = _find(asked, addresses, or_next, where)
+    if as_json:
+        output.show_json(find.found_json(addresses, found))
+    else:
+        output.show(find.found_table(addresses, found, exact=exact))
+    return _exit(addresses, found, or_next)
+
+
+def _find(asked: Process, addresses: tuple[int, ...], or_next: bool, where: Filter) -> list[Region | None]:
+    from vmatlas.model import ANY
+
+    if len(addresses) > 1 and not or_next and where == ANY:
+        return asked.find_many(addresses)
+    return [asked.find(address, or_next=or_next, where=where) for address in addresses]
+
+
+def _exit(addresses: tuple[int, ...], found: list[Region | None], or_next: bool) -> Exit:
+    missed = [address for address, region in zip(addresses, found, strict=True) if region is None]
+    for address in missed:
+        say(f"no region that was asked for lies at {address:#x}" + (" or above" if or_next else ""))
+    return Exit.FOUND if missed else Exit.OK

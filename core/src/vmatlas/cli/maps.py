@@ -1,0 +1,157 @@
+"""`vmatlas maps`: the map of a process; with what it shares with `replay`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from vmatlas.cli.exits import Exit, say
+from vmatlas.cli.options import (
+    AddressType,
+    Asked,
+    all_of,
+    asking_options,
+    format_options,
+    process_argument,
+    reach,
+    refuse_both,
+    residency_option,
+    warn_if_incomplete,
+    where_option,
+)
+from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.model import AddressSpace, Filter
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_SORTS = ("start", "size", "resident", "kind", "path")
+
+
+class View(NamedTuple):
+    """How a map is to be shown: the options that `maps` and `replay` share."""
+
+    wheres: tuple[Filter, ...]
+    at: tuple[int, ...]
+    gaps: bool
+    sort: str
+    entries: bool
+    flags: bool
+    as_json: bool
+    as_csv: bool
+    exact: bool
+
+    @property
+    def where(self) -> Filter:
+        """The filter. Raises UsageError for what makes no sense together."""
+        from vmatlas.model import ANY
+
+        wanted = all_of(self.wheres)
+        if self.gaps and (wanted != ANY or self.at):
+            raise UsageError("--gaps goes with the whole map only: what a filter leaves out is no hole")
+        refuse_both(self.as_json, self.as_csv)
+        return wanted
+
+    @property
+    def needs_residency(self) -> bool:
+        """Whether the order or the filter asks for the memory in use."""
+        where = self.where
+        return self.sort == "resident" or where.min_resident > 0 or where.max_resident is not None
+
+
+def view_options(command: _Command) -> _Command:
+    """The options of a `View`."""
+    for option in reversed(
+        (
+            where_option,
+            click.option(
+                "--at",
+                metavar="ADDRESS",
+                type=AddressType(),
+                multiple=True,
+                help="Only the region at this hexadecimal address; exit 1 when there is none. May be repeated.",
+            ),
+            click.option("--gaps", is_flag=True, help="Also the holes between regions."),
+            click.option(
+                "--sort",
+                type=click.Choice(_SORTS),
+                default="start",
+                help="By address (the default), the largest first, or by kind or path. 'resident' implies --residency.",
+            ),
+            click.option("--entries", is_flag=True, help="The kernel's own entries, where it splits regions further."),
+            click.option("--flags", is_flag=True, help="The system's own flags, where it tells them."),
+            format_options,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def show_map(space: AddressSpace, view: View, *, build_ids: bool = False) -> Exit:
+    """Show a whole address space as the view wants it."""
+    from vmatlas.cli.render import maps, output
+
+    warn_if_incomplete(space)
+    if view.entries:
+        space = space.entries()
+    missed = [address for address in view.at if space.find(address) is None]
+    shown = space.where(view.where)
+    if view.at:
+        shown = type(space).of(dict.fromkeys(region for region in shown.find_many(view.at) if region), space.origin)
+    lines = maps.order(shown, gaps=view.gaps, by=view.sort)
+    if view.as_json:
+        output.show_json(maps.map_json(shown, lines, gaps=view.gaps))
+    elif view.as_csv:
+        output.show_csv(*maps.map_csv(lines))
+    else:
+        output.show(maps.map_table(shown, lines, exact=view.exact, build_ids=build_ids, flags=view.flags))
+    for address in missed:
+        say(f"no region covers {address:#x}", hint=f"vmatlas find {space.pid} {address:x} --neighbours")
+    return Exit.FOUND if missed else Exit.OK
+
+
+@click.command("maps")
+@process_argument
+@view_options
+@residency_option
+@click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
+@click.option("--thread", metavar="TID", type=int, help="Ask through this thread of the process.")
+@asking_options
+def command(
+    process: Asked,
+    residency: bool,
+    build_ids: bool,
+    thread: int | None,
+    backend: str | None,
+    target: str,
+    **shown: Any,
+) -> int:
+    """Show the memory map of a process: its regions, by address.
+
+    \b
+    Examples:
+      vmatlas maps self
+      vmatlas maps 1234 --where 'x,file,size>64K'
+      vmatlas maps 1234 --residency --sort resident
+      vmatlas maps 1234 --at 7f0012345678
+      vmatlas maps 1234 --gaps --bytes
+      vmatlas maps 1234 --json | jq '.regions[].path'
+
+    PERM is protection and sharing as in /proc/PID/maps; SIZE counts in powers of 1024, and is exact with --bytes. A
+    terminal that is narrow is shown fewer columns; what is piped is complete.
+    """
+    from vmatlas import api
+
+    view = View(**shown)
+    residency = residency or view.needs_residency
+    with (
+        reach(target) as place,
+        api.open(process.pid, target=place, backend=backend, thread=thread) as asked,
+    ):
+        # The whole map is asked for where the view needs it whole; else the kernel may filter.
+        whole = view.entries or view.gaps or bool(view.at)
+        space = asked.snapshot(residency=residency, build_ids=build_ids, where=None if whole else view.where)
+    return show_map(space, view, build_ids=build_ids)

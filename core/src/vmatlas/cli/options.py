@@ -1,0 +1,172 @@
+"""What the commands share: how a process, an address, a filter and a target are written, and the options for them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from vmatlas.errors import Unsupported, UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.backend import Target
+    from vmatlas.model import AddressSpace, Filter
+
+    # Generic since click 8.4; older ones serve as well.
+    ParameterType = click.ParamType[Any, Any]
+else:
+    ParameterType = click.ParamType
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Asked(NamedTuple):
+    """A process as the user names it."""
+
+    pid: int | None
+    """None: the one that answers."""
+
+
+class ProcessType(ParameterType):
+    """A process id, or `self`."""
+
+    name = "pid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked:
+        """Raises UsageError."""
+        if isinstance(value, Asked):
+            return value
+        if value == "self":
+            return Asked(None)
+        if value.isascii() and value.isdigit():
+            return Asked(int(value))
+        raise UsageError(
+            f"'{value}' is no process id", hint="give a number or 'self'; a program's name becomes one by: pidof NAME"
+        )
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The processes of this machine, with their names."""
+        from vmatlas.cli.render.text import escape
+        from vmatlas.target.local import LOCAL
+
+        found = [CompletionItem("self", help="this command itself")] if "self".startswith(incomplete) else []
+        with contextlib.suppress(Exception):  # a completion that fails must not write into the user's line
+            for process in LOCAL.processes():
+                if not process.kernel and str(process.pid).startswith(incomplete):
+                    found.append(CompletionItem(str(process.pid), help=escape(process.name)))
+        return found
+
+
+class AddressType(ParameterType):
+    """A hexadecimal address."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Raises UsageError."""
+        from vmatlas.model.filter import parse_address
+
+        return value if isinstance(value, int) else parse_address(value)
+
+
+class FilterType(ParameterType):
+    """A filter in words."""
+
+    name = "filter"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Filter:
+        """Raises UsageError."""
+        from vmatlas.model import Filter
+
+        return value if isinstance(value, Filter) else Filter.parse(value)
+
+
+class BackendType(ParameterType):
+    """The name of a backend; whether there is one is asked when it is used."""
+
+    name = "backend"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The installed ones."""
+        from vmatlas import registry
+
+        return [CompletionItem(name) for name in registry.entries(registry.BACKENDS) if name.startswith(incomplete)]
+
+
+process_argument = click.argument("process", metavar="PID", type=ProcessType())
+
+backend_option = click.option(
+    "--backend", metavar="NAME", type=BackendType(), help="Ask by this backend; see: vmatlas doctor."
+)
+target_option = click.option(
+    "--target", metavar="URL", default="local", help="The machine that the process lives on. Default: local."
+)
+bytes_option = click.option("--bytes", "exact", is_flag=True, help="Sizes in bytes, exact.")
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, with everything that is known.")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV, with everything that is known.")
+residency_option = click.option("--residency", is_flag=True, help="Also the memory in use (dearer).")
+where_option = click.option(
+    "--where",
+    "wheres",
+    metavar="FILTER",
+    type=FilterType(),
+    multiple=True,
+    help="Only regions that pass, e.g. 'x,file,size>1M'; 'vmatlas --help' has the words. Repeated: all must hold.",
+)
+
+
+def asking_options(command: _Command) -> _Command:
+    """`--backend` and `--target`."""
+    return backend_option(target_option(command))
+
+
+def format_options(command: _Command) -> _Command:
+    """`--json`, `--csv` and `--bytes`."""
+    return json_option(csv_option(bytes_option(command)))
+
+
+def refuse_both(as_json: bool, as_csv: bool) -> None:
+    """Raises UsageError when both forms are asked for."""
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other")
+
+
+def all_of(wheres: tuple[Filter, ...]) -> Filter:
+    """One filter from all that were given. Raises UsageError when they contradict each other."""
+    from vmatlas.model import ANY
+
+    wanted = ANY
+    for where in wheres:
+        wanted = wanted & where
+    return wanted
+
+
+@contextlib.contextmanager
+def reach(url: str) -> Iterator[Target]:
+    """The target of that URL, for as long as the command needs it. Raises UsageError, Unsupported, TargetLost."""
+    if url == "local":
+        from vmatlas.target.local import LOCAL
+
+        yield LOCAL
+        return
+    if find_spec("vmatlas.target.connect") is None:
+        raise Unsupported(f"this installation cannot reach '{url}': it knows only --target local")
+    from vmatlas.target.connect import connect
+
+    target = connect(url)
+    try:
+        yield target
+    finally:
+        target.close()
+
+
+def warn_if_incomplete(space: AddressSpace) -> None:
+    """A line on standard error when something may be missing."""
+    if space.incomplete is not None:
+        from vmatlas.cli.exits import say
+
+        say(f"warning: the map of process {space.pid} may lack something: {space.incomplete}")

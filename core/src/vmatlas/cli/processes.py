@@ -1,0 +1,37 @@
+"""`vmatlas processes`: the processes of a target."""
+
+from __future__ import annotations
+
+import click
+
+from vmatlas.cli.exits import Exit
+from vmatlas.cli.options import csv_option, json_option, reach, refuse_both, target_option
+
+
+@click.command("processes")
+@json_option
+@csv_option
+@target_option
+def command(as_json: bool, as_csv: bool, target: str) -> int:
+    """List the processes that may be seen, by process id.
+
+    \b
+    Examples:
+      vmatlas processes
+      vmatlas processes --json
+
+    A process of the kernel has no memory of its own, and its map is empty. State Z is a zombie: it has ended.
+    """
+    refuse_both(as_json, as_csv)
+    from vmatlas import api
+    from vmatlas.cli.render import output, processes
+
+    with reach(target) as place:
+        found = list(api.processes(place))
+    if as_json:
+        output.show_json(processes.processes_dicts(found))
+    elif as_csv:
+        output.show_csv(processes.CSV_COLUMNS, processes.processes_dicts(found))
+    else:
+        output.show(processes.processes_table(found))
+    return Exit.OK

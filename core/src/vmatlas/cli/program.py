@@ -1,0 +1,134 @@
+"""The program: its commands, loaded when they are asked for, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from vmatlas.cli.exits import Exit, exit_of, say, story_of
+
+COMMANDS = (
+    "maps",
+    "find",
+    "summary",
+    "diff",
+    "record",
+    "replay",
+    "audit",
+    "processes",
+    "doctor",
+    "completion",
+)
+"""In the order of the help. Each is the `command` of the module of its name."""
+
+REPORT = "this is a defect of vmatlas: please report it with the output of the same command under VMATLAS_DEBUG=1"
+
+_HELP = """The memory map of any process, on every kernel.
+
+    \b
+    vmatlas maps self                          the map of this very command
+    vmatlas maps 1234 --where x,file           executable mappings of files
+    vmatlas find 1234 7f0012345678             what lies at an address
+    vmatlas summary 1234                       code, data, stack, libraries
+    vmatlas diff 1234 --after 10               what changes in ten seconds
+    vmatlas audit --all                        writable code, deleted libraries
+
+    FILTER words, separated by commas; all must hold:
+
+    \b
+    rwx  rw  x            these rights are given (others do not matter)
+    r-x  rw-p  ---        exactly these, as in /proc/PID/maps
+    shared  private  file  deleted
+    heap  stack  anonymous  shared-memory  device  guard  vdso ...   the kind
+    kind=heap|stack       either kind
+    path=GLOB  name=GLOB  the path, or the kernel's own name
+    size>1M  size<=64K    the size; resident>1M likewise
+    at=7f00  in=1000-9000 regions at an address, or in a range
+    !CONDITION            the opposite of rights, shared, file, deleted, a kind
+
+    Exit codes: 0 done, 1 found or different, 2 usage, 3 no such process, 4 access denied, 5 unsupported, 6 malformed
+    data, 7 torn or incomplete, 8 target lost, 9 other failure, 130 interrupted.
+    """
+
+
+class Program(click.Group):
+    """The group of all commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"vmatlas.cli.{cmd_name}").command
+        return command
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
+        """As click calls it: ends by SystemExit with the code of `run`."""
+        extra.pop("standalone_mode", None)
+        sys.exit(self.run(args, **extra))
+
+    def run(self, args: Sequence[str] | None = None, **extra: Any) -> int:
+        """Parse, do, and tell what went wrong: the exit code. Raises nothing but click's own exit for completion."""
+        extra.setdefault("prog_name", "vmatlas")
+        # What a terminal of another encoding cannot show is escaped, not an error.
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            code: int | None = super().main(args, standalone_mode=False, **extra)
+            sys.stdout.flush()
+            return int(code or Exit.OK)
+        except BrokenPipeError:
+            _drop_output()
+            return Exit.BROKEN_PIPE
+        except (KeyboardInterrupt, click.Abort):
+            return Exit.INTERRUPTED
+        except click.UsageError as error:
+            name = error.ctx.command_path if error.ctx is not None else "vmatlas"
+            say(error.format_message(), hint=f"{name} --help")
+            return Exit.USAGE
+        except click.ClickException as error:
+            say(error.format_message())
+            return Exit.USAGE
+        except Exception as error:  # every error ends here, as a line and a code
+            return _tell(error)
+
+
+def _tell(error: Exception) -> int:
+    code = exit_of(error)
+    if os.environ.get("VMATLAS_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    line, hint = story_of(error)
+    if isinstance(error, OSError) and error.filename is None:
+        _drop_output()  # most likely the output itself: a full disk, say
+    say(line, hint=REPORT if code is Exit.BUG else hint)
+    return code
+
+
+def _drop_output() -> None:
+    """Let the interpreter not try again, at its end, to write what could not be written."""
+    try:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.close(descriptor)
+    except (OSError, ValueError):
+        return
+
+
+program = Program(
+    name="vmatlas",
+    help=_HELP,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+program = click.version_option(package_name="vmatlas", message="%(prog)s %(version)s")(program)

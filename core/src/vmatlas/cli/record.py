@@ -1,0 +1,53 @@
+"""`vmatlas record`: the kernel's own bytes for a process, into a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from vmatlas.cli.exits import Exit, say
+from vmatlas.cli.options import Asked, asking_options, process_argument, reach, residency_option
+from vmatlas.errors import UsageError
+
+
+@click.command("record")
+@process_argument
+@click.option("-o", "--output", "path", metavar="FILE", type=click.Path(), required=True, help="The file to write.")
+@residency_option
+@click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@asking_options
+def command(
+    process: Asked, path: str, residency: bool, build_ids: bool, force: bool, backend: str | None, target: str
+) -> int:
+    """Save the memory map of a process as a capture, to be shown anywhere by 'vmatlas replay'.
+
+    \b
+    Examples:
+      vmatlas record 1234 -o worker.vmatlas
+      vmatlas record 1234 --residency -o monday.vmatlas --force
+
+    A capture holds what the kernel said, byte for byte; it is decoded when it is read.
+    """
+    from vmatlas import api
+    from vmatlas.cli.render.text import count, one_line
+
+    if not force and os.path.lexists(path):
+        raise UsageError(f"{path} exists already", hint="--force writes over it")
+    with (
+        reach(target) as place,
+        api.open(process.pid, target=place, backend=backend) as asked,
+    ):
+        capture = asked.capture(residency=residency, build_ids=build_ids)
+    if capture.incomplete is not None:
+        say(f"warning: the capture may lack something: {capture.incomplete}")
+    try:
+        capture.save(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), path) from error
+    size = sum(map(len, capture.streams.values()))
+    told = f"{path}: process {capture.pid}, {count(size, 'byte')} from {capture.backend}"
+    sys.stdout.write(one_line(told) + "\n")
+    return Exit.OK

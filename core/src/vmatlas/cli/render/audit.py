@@ -1,0 +1,61 @@
+"""Findings: what is suspicious, where, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from vmatlas.analysis import Finding, Suspicion
+from vmatlas.cli.render.table import Column, Row, Table
+from vmatlas.cli.render.text import count, escape, label_of, range_text, size_text
+from vmatlas.model import ProcessInfo
+from vmatlas.model.export import region_to_dict
+
+_ALARMING = frozenset([Suspicion.WRITABLE_EXECUTABLE, Suspicion.EXECUTABLE_STACK, Suspicion.EXECUTABLE_HEAP])
+
+_COLUMNS = (
+    Column("PID", right=True),
+    Column("FINDING"),
+    Column("RANGE"),
+    Column("PERM"),
+    Column("SIZE", right=True, leaves=2),
+    Column("WHY", leaves=1),
+    Column("NAME", crops=True),
+)
+
+
+def finding_table(found: Sequence[tuple[int, Finding]], *, exact: bool) -> Table:
+    """A line for each finding."""
+    rows = []
+    for pid, finding in found:
+        region = finding.region
+        cells = (
+            str(pid),
+            finding.suspicion.value.replace(" ", "-"),
+            range_text(region.start, region.end),
+            region.permissions,
+            size_text(region.size, exact=exact),
+            escape(finding.explanation),
+            label_of(region),
+        )
+        rows.append(Row(cells, "", {0: "heading", 1: "alarm" if finding.suspicion in _ALARMING else "warning"}))
+    totals = Counter(finding.suspicion for _, finding in found)
+    processes = len({pid for pid, _ in found})
+    told = ", ".join(f"{number} {suspicion.value}" for suspicion, number in totals.most_common())
+    notes = (f"{told}; in {count(processes, 'process', 'processes')}",) if found else ()
+    return Table(_COLUMNS, rows, notes=notes, empty="nothing suspicious")
+
+
+def findings_json(found: Sequence[tuple[ProcessInfo | int, Finding]]) -> list[dict[str, Any]]:
+    """A dictionary for each finding."""
+    return [
+        {
+            "pid": process if isinstance(process, int) else process.pid,
+            "process": None if isinstance(process, int) else process.name,
+            "finding": finding.suspicion.value,
+            "explanation": finding.explanation,
+            "region": region_to_dict(finding.region),
+        }
+        for process, finding in found
+    ]

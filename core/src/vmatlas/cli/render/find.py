@@ -1,0 +1,127 @@
+"""What lies at addresses: a line for each, with the place in the file that the address stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vmatlas.cli.render.maps import alarms, headline, legend, style_of
+from vmatlas.cli.render.table import Column, Row, Table
+from vmatlas.cli.render.text import NOTHING, hexadecimal, human, label_of, range_text, size_text
+from vmatlas.model import AddressSpace, Neighbours, Region
+from vmatlas.model.export import region_to_dict
+
+_KERNEL_HALF = 2**63
+
+_COLUMNS = (
+    Column("ADDRESS", right=True),
+    Column("RANGE"),
+    Column("PERM"),
+    Column("SIZE", right=True, leaves=1),
+    Column("IN-FILE", right=True),
+    Column("KIND", leaves=2, stands_in=True),
+    Column("NAME", crops=True),
+)
+
+
+def file_offset(region: Region, address: int) -> int | None:
+    """The place in the file that an address of the region shows; what addr2line wants to know."""
+    if region.offset is None or not region.covers(address):
+        return None
+    return region.offset + address - region.start
+
+
+def found_table(addresses: Sequence[int], found: Sequence[Region | None], *, exact: bool) -> Table:
+    """A line for each address, in the order asked."""
+    rows: list[Row] = []
+    for address, region in zip(addresses, found, strict=True):
+        if region is None:
+            rows.append(Row((f"{address:x}", *[NOTHING] * 6), "bad"))
+            continue
+        cells = (
+            f"{address:x}",
+            range_text(region.start, region.end),
+            region.permissions,
+            size_text(region.size, exact=exact),
+            hexadecimal(file_offset(region, address)),
+            region.kind.label,
+            label_of(region),
+        )
+        rows.append(Row(cells, style_of(region), {0: "heading"} | alarms(region, 2, 6)))
+    return Table(_COLUMNS, rows, legend=legend(region for region in found if region is not None))
+
+
+def found_json(addresses: Sequence[int], found: Sequence[Region | None]) -> list[dict[str, Any]]:
+    """For each address its region, or null."""
+    return [
+        {
+            "address": address,
+            "file_offset": None if region is None else file_offset(region, address),
+            "region": None if region is None else region_to_dict(region),
+        }
+        for address, region in zip(addresses, found, strict=True)
+    ]
+
+
+_WHERE_TITLES = ("before", "at", "after")
+
+
+def neighbours_table(
+    space: AddressSpace, addresses: Sequence[int], found: Sequence[Neighbours], *, exact: bool
+) -> Table:
+    """Three lines for each address: the region before, the one at it, the one after; and how far away they are."""
+    columns = (
+        Column("ADDRESS", right=True),
+        Column("WHERE"),
+        Column("DISTANCE", right=True),
+        Column("RANGE"),
+        Column("PERM"),
+        Column("SIZE", right=True, leaves=1),
+        Column("KIND", leaves=2, stands_in=True),
+        Column("NAME", crops=True),
+    )
+    rows: list[Row] = []
+    shown: list[Region] = []
+    for address, neighbours in zip(addresses, found, strict=True):
+        for word, region in zip(_WHERE_TITLES, neighbours, strict=True):
+            if region is None:
+                rows.append(Row((f"{address:x}", word, *[NOTHING] * 6), "bad" if word == "at" else "note"))
+                continue
+            shown.append(region)
+            cells = (
+                f"{address:x}",
+                word,
+                size_text(distance(address, region), exact=exact),
+                range_text(region.start, region.end),
+                region.permissions,
+                size_text(region.size, exact=exact),
+                region.kind.label,
+                label_of(region),
+            )
+            emphasis = ({0: "heading", 1: "heading"} if word == "at" else {0: "note"}) | alarms(region, 4, 7)
+            rows.append(Row(cells, style_of(region), emphasis))
+    notes = tuple(
+        f"{address:x} lies in a hole of {human(around.after.start - around.before.end)}"
+        for address, around in zip(addresses, found, strict=True)
+        if around.at is None and around.before is not None and around.after is not None
+    )
+    return Table(columns, rows, title=headline(space), notes=notes, legend=legend(shown))
+
+
+def distance(address: int, region: Region) -> int:
+    """Bytes from the address to the nearest byte of the region: 0 inside; the last byte below is 1 away."""
+    if address < region.start:
+        return region.start - address
+    return max(address - region.end + 1, 0)
+
+
+def neighbours_json(addresses: Sequence[int], found: Sequence[Neighbours]) -> list[dict[str, Any]]:
+    """For each address the region before, at and after it, or null."""
+    return [
+        {"address": address}
+        | {
+            word: None if region is None else region_to_dict(region)
+            for word, region in zip(_WHERE_TITLES, around, strict=True)
+        }
+        for address, around in zip(addresses, found, strict=True)
+    ]

@@ -1,0 +1,37 @@
+"""The colours, by name: one for each kind of memory, and a few for what deserves a look.
+
+Only the sixteen colours that every terminal has, so that they follow the user's own theme.
+"""
+
+from __future__ import annotations
+
+STYLES = {
+    "title": "bold",
+    "heading": "bold",
+    "note": "dim",
+    "alarm": "bold red",
+    "warning": "yellow",
+    "good": "green",
+    "bad": "red",
+    "repeated": "dim",
+    "kind.file": "cyan",
+    "kind.anonymous": "default",
+    "kind.heap": "yellow",
+    "kind.stack": "magenta",
+    "kind.shared-memory": "green",
+    "kind.device": "bright_red",
+    "kind.physical": "bright_red",
+    "kind.vdso": "blue",
+    "kind.vvar": "blue",
+    "kind.vsyscall": "blue",
+    "kind.guard": "bright_black",
+    "kind.other": "white",
+    "gap": "bright_black italic",
+    "change.added": "green",
+    "change.removed": "red",
+    "change.grown": "yellow",
+    "change.shrunk": "cyan",
+    "change.moved": "blue",
+    "change.changed": "magenta",
+}
+"""In rich's words (rich.style.Style.parse)."""

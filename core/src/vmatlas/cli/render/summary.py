@@ -1,0 +1,172 @@
+"""Totals: by use, by kind, by file; and one line a process for many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vmatlas.analysis import FileTotal, Summary, Total, Use
+from vmatlas.cli.render.maps import headline, origin_json
+from vmatlas.cli.render.table import Column, Row, Table
+from vmatlas.cli.render.text import NOTHING, count, escape, human, size_text
+from vmatlas.model import AddressSpace, ProcessInfo
+
+_USES = {
+    Use.CODE: "executable, not writable",
+    Use.DATA: "writable",
+    Use.READ_ONLY: "readable only",
+    Use.STACK: "known to the system as a stack",
+    Use.RESERVED: "no rights: guards and reserved addresses",
+}
+_FILE_USES = (Use.CODE, Use.DATA, Use.READ_ONLY, Use.RESERVED)
+
+
+def _measure_columns(total: Total) -> list[Column]:
+    columns = [Column("REGIONS", right=True), Column("SIZE", right=True)]
+    columns += [Column("RESIDENT", right=True)] * (total.resident is not None)
+    columns += [Column("PRIVATE", right=True)] * (total.private_resident is not None)
+    return columns
+
+
+def _measures(total: Total, whole: Total, *, exact: bool) -> list[str]:
+    cells = [str(total.regions), size_text(total.size, exact=exact)]
+    cells += [size_text(total.resident, exact=exact)] * (whole.resident is not None)
+    cells += [size_text(total.private_resident, exact=exact)] * (whole.private_resident is not None)
+    return cells
+
+
+def summary_tables(space: AddressSpace, summary: Summary, *, exact: bool) -> list[Table]:
+    """By use, by kind, by file."""
+    whole = summary.total
+    measures = _measure_columns(whole)
+
+    def row(name: str, total: Total, style: str, *more: str) -> Row:
+        return Row((name, *_measures(total, whole, exact=exact), *more), "", {0: style})
+
+    uses = [row(use.value, total, "heading", _USES[use]) for use, total in summary.uses.items()]
+    uses.append(Row(("total", *_measures(whole, whole, exact=exact), ""), "heading"))
+    kinds = [row(kind.label, total, f"kind.{kind.label}") for kind, total in summary.kinds.items()]
+    return [
+        Table((Column("USE"), *measures, Column("WHAT", leaves=1)), uses, title=headline(space)),
+        Table((Column("KIND"), *measures), kinds),
+        _file_table(summary, exact=exact),
+    ]
+
+
+def _file_table(summary: Summary, *, exact: bool) -> Table:
+    whole = summary.total
+    columns = [
+        *(Column(use.value.upper(), right=True, leaves=index) for index, use in enumerate(_FILE_USES)),
+        Column("SIZE", right=True),
+        *[Column("RESIDENT", right=True)] * (whole.resident is not None),
+        Column("FILE", crops=True),
+    ]
+    rows = []
+    for file in summary.files:
+        cells = [_use_size(file, use, exact=exact) for use in _FILE_USES]
+        cells.append(size_text(file.total.size, exact=exact))
+        cells += [size_text(file.total.resident, exact=exact)] * (whole.resident is not None)
+        cells.append(_file_name(file))
+        style = "bad" if file.deleted else ""
+        rows.append(Row(tuple(cells), "", {len(cells) - 1: style} if style else None))
+    libraries = [file for file in summary.files if file.is_library]
+    notes = (f"{count(len(summary.files), 'file')}, {len(libraries)} of them with code",) if rows else ()
+    return Table(tuple(columns), rows, notes=notes, empty="no file is mapped")
+
+
+def _use_size(file: FileTotal, use: Use, *, exact: bool) -> str:
+    total = file.uses.get(use)
+    return NOTHING if total is None else size_text(total.size, exact=exact)
+
+
+def _file_name(file: FileTotal) -> str:
+    return escape(file.path) + (" (deleted)" if file.deleted else "")
+
+
+def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], *, exact: bool) -> Table:
+    """One line a process, the largest first, and the totals of all."""
+    resident = any(summary.total.resident is not None for _, summary in found)
+    columns = [
+        Column("PID", right=True),
+        Column("REGIONS", right=True, leaves=2),
+        *(Column(use.value.upper(), right=True) for use in Use),
+        Column("SIZE", right=True),
+        *[Column("RESIDENT", right=True), Column("PRIVATE", right=True, leaves=1)] * resident,
+        Column("NAME", crops=True),
+    ]
+    rows = []
+    for process, summary in sorted(found, key=lambda pair: (-_weight(pair[1]), pair[0].pid)):
+        cells = [str(process.pid), str(summary.total.regions)]
+        cells += [size_text(_use_of(summary, use), exact=exact) for use in Use]
+        cells.append(size_text(summary.total.size, exact=exact))
+        if resident:
+            cells.append(size_text(summary.total.resident, exact=exact))
+            cells.append(size_text(summary.total.private_resident, exact=exact))
+        cells.append(escape(process.name) or NOTHING)
+        rows.append(Row(tuple(cells), "", {0: "heading"}))
+    mapped = human(sum(summary.total.size for _, summary in found))
+    return Table(tuple(columns), rows, notes=(f"{count(len(found), 'process', 'processes')}, {mapped} mapped",))
+
+
+def _weight(summary: Summary) -> int:
+    return summary.total.size if summary.total.resident is None else summary.total.resident
+
+
+def _use_of(summary: Summary, use: Use) -> int:
+    return summary.uses[use].size if use in summary.uses else 0
+
+
+def total_json(total: Total) -> dict[str, Any]:
+    """A total; bytes."""
+    return {
+        "regions": total.regions,
+        "size": total.size,
+        "resident": total.resident,
+        "private_resident": total.private_resident,
+    }
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """All totals."""
+    return {
+        "total": total_json(summary.total),
+        "uses": {use.value: total_json(total) for use, total in summary.uses.items()},
+        "kinds": {kind.label: total_json(total) for kind, total in summary.kinds.items()},
+        "files": [
+            {"path": file.path, "deleted": file.deleted, "library": file.is_library}
+            | total_json(file.total)
+            | {"uses": {use.value: total_json(total) for use, total in file.uses.items()}}
+            for file in summary.files
+        ],
+    }
+
+
+def space_json(space: AddressSpace, summary: Summary) -> dict[str, Any]:
+    """All totals of a process, and where they come from."""
+    return origin_json(space) | summary_json(summary)
+
+
+CSV_COLUMNS = ("by", "of", "deleted", "regions", "size", "resident", "private_resident")
+
+
+def summary_csv(summary: Summary) -> list[dict[str, Any]]:
+    """A row for each total: by "use", "kind" or "file", and of which."""
+    rows = [{"by": "total", "of": "", **total_json(summary.total)}]
+    rows += [{"by": "use", "of": use.value, **total_json(total)} for use, total in summary.uses.items()]
+    rows += [{"by": "kind", "of": kind.label, **total_json(total)} for kind, total in summary.kinds.items()]
+    rows += [
+        {"by": "file", "of": file.path, "deleted": file.deleted, **total_json(file.total)} for file in summary.files
+    ]
+    return rows
+
+
+PROCESSES_CSV_COLUMNS = ("pid", "name", "regions", "size", "resident", "private_resident", *(use.value for use in Use))
+
+
+def processes_csv(found: Sequence[tuple[ProcessInfo, Summary]]) -> list[dict[str, Any]]:
+    """A row for each process; bytes."""
+    return [
+        {"pid": process.pid, "name": process.name, **total_json(summary.total)}
+        | {use.value: _use_of(summary, use) for use in Use}
+        for process, summary in found
+    ]

@@ -1,0 +1,160 @@
+"""A table as a value, and how it is laid out as lines. Pure.
+
+The same layout serves plain text (every column, at its full width) and terminals (as wide as the terminal, and styled).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from vmatlas.cli.render.text import NOTHING
+
+GAP = "  "
+ELLIPSIS = "…"
+
+
+class Column(NamedTuple):
+    """One column."""
+
+    title: str
+    right: bool = False
+    """Numbers stand to the right."""
+    leaves: int = 0
+    """When a terminal is too narrow, the columns with the highest number leave first; 0 never does."""
+    crops: bool = False
+    """When that was not enough, this one is cut at its beginning: the end of a path tells more."""
+    stands_in: bool = False
+    """When it has left, its text takes the place of an empty cell of the column that crops."""
+
+
+class Row(NamedTuple):
+    """One line of a table: safe text for each column, and how it looks on a terminal."""
+
+    cells: tuple[str, ...]
+    style: str = ""
+    """The name of a style (`palette`), for the whole line."""
+    emphasis: dict[int, str] | None = None
+    """Styles for single cells, by column."""
+    outlier: bool = False
+    """Its first cell may stick out on a terminal, rather than widen the column for all."""
+
+
+class Table(NamedTuple):
+    """Rows under columns. `title`, `notes` and `legend` are for people: they are not part of plain text."""
+
+    columns: tuple[Column, ...]
+    rows: Sequence[Row]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+    legend: tuple[tuple[str, str], ...] = ()
+    """(style, what it stands for)."""
+    empty: str = ""
+    """What to say for no rows."""
+
+
+class Cell(NamedTuple):
+    """A piece of a laid out line."""
+
+    text: str
+    style: str
+
+
+def plain_lines(table: Table) -> Iterator[str]:
+    """The title line and a line for each row: aligned, complete, without colours."""
+    rows = table.rows
+    last = len(table.columns) - 1
+    widths = [
+        max([len(column.title), *(len(row.cells[index]) for row in rows)]) for index, column in enumerate(table.columns)
+    ]
+    aligned = [str.rjust if column.right else str.ljust for column in table.columns]
+    for cells in [tuple(column.title for column in table.columns), *(row.cells for row in rows)]:
+        yield GAP.join(
+            cell if index == last and not table.columns[index].right else aligned[index](cell, widths[index])
+            for index, cell in enumerate(cells)
+        )
+
+
+class Layout(NamedTuple):
+    """Which columns a terminal of some width has room for, and how wide each is."""
+
+    kept: tuple[int, ...]
+    widths: dict[int, int]
+    stand_in: int | None
+    """A column that left, and whose text replaces an empty cell of the one that crops."""
+
+
+def lay_out(table: Table, width: int, length: Callable[[str], int] = len) -> Layout:
+    """Make columns leave, from the highest `leaves` on, until the one that crops has room for what is in it.
+
+    It is given up to half of the terminal; after that it is cropped.
+    """
+    widths = {
+        index: max(
+            [length(column.title), *(length(row.cells[index]) for row in table.rows if index or not row.outlier)]
+        )
+        for index, column in enumerate(table.columns)
+    }
+    kept = list(range(len(table.columns)))
+    cropping = next((index for index, column in enumerate(table.columns) if column.crops), None)
+    wanted = 0 if cropping is None else min(widths[cropping], max(width // 2, 20))
+    stand_in = None
+
+    def room() -> int:
+        fixed = sum(widths[index] for index in kept if index != cropping)
+        return width - fixed - len(GAP) * (len(kept) - 1)
+
+    for index in sorted((i for i in kept if table.columns[i].leaves), key=lambda i: -table.columns[i].leaves):
+        if room() >= wanted:
+            break
+        kept.remove(index)
+        if table.columns[index].stands_in:
+            stand_in = index
+    if cropping is not None:
+        widths[cropping] = max(min(widths[cropping], room()), 12)
+    return Layout(tuple(kept), widths, stand_in)
+
+
+def crop(text: str, width: int, length: Callable[[str], int] = len) -> str:
+    """The end of a text, with an ellipsis before it, where it is wider than that."""
+    if length(text) <= width:
+        return text
+    kept = text[-(width - 1) :]
+    while length(kept) > width - 1:
+        kept = kept[1:]
+    return ELLIPSIS + kept
+
+
+def styled_lines(table: Table, width: int, length: Callable[[str], int] = len) -> Iterator[list[Cell]]:
+    """The lines for a terminal, title line first, each a list of styled cells with the space between them."""
+    layout = lay_out(table, width, length)
+    titles = Row(tuple(column.title for column in table.columns), "title")
+    for row in [titles, *table.rows]:
+        yield _styled(table, row, layout, length)
+
+
+def _styled(table: Table, row: Row, layout: Layout, length: Callable[[str], int]) -> list[Cell]:
+    line: list[Cell] = []
+    owed = 0  # how far an outlier has pushed the rest of its line to the right
+    for index in layout.kept:
+        column, text, room = table.columns[index], row.cells[index], layout.widths[index]
+        if column.crops:
+            if text == NOTHING and layout.stand_in is not None and row.cells[layout.stand_in] != NOTHING:
+                text = f"({row.cells[layout.stand_in]})"
+            text = crop(text, max(room - owed, 12), length)
+        missing = room - length(text)
+        if missing < 0:
+            owed -= missing
+        elif owed and column.right:
+            owed, missing = max(owed - missing, 0), max(missing - owed, 0)
+        padding = " " * max(missing, 0)
+        style = (row.emphasis or {}).get(index, row.style)
+        if line:
+            line.append(Cell(GAP, ""))
+        if column.right:
+            line += [Cell(padding, ""), Cell(text, style)]
+        else:
+            line += [Cell(text, style), Cell(padding, "")]
+    while line and not line[-1].text.strip():
+        line.pop()
+    return [cell for cell in line if cell.text]

@@ -1,0 +1,98 @@
+"""`vmatlas summary`: what adds up to what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vmatlas.cli.exits import Exit
+from vmatlas.cli.options import (
+    Asked,
+    ProcessType,
+    asking_options,
+    format_options,
+    reach,
+    refuse_both,
+    residency_option,
+    warn_if_incomplete,
+)
+from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.analysis import Summary
+    from vmatlas.api import Process
+    from vmatlas.backend import Target
+
+
+@click.command("summary")
+@click.argument("process", metavar="[PID]", type=ProcessType(), required=False)
+@click.option("--all", "everyone", is_flag=True, help="Every process that may be read, a line each.")
+@residency_option
+@format_options
+@asking_options
+def command(
+    process: Asked | None,
+    everyone: bool,
+    residency: bool,
+    exact: bool,
+    as_json: bool,
+    as_csv: bool,
+    backend: str | None,
+    target: str,
+) -> int:
+    """Show the totals of a process: by use (code, data, stack), by kind, and by file.
+
+    \b
+    Examples:
+      vmatlas summary 1234
+      vmatlas summary 1234 --residency
+      vmatlas summary --all --residency
+      vmatlas summary 1234 --json
+
+    With --all, exit 7 when a process could not be read that has memory; standard error says how many and why.
+    """
+    refuse_both(as_json, as_csv)
+    if (process is None) is not everyone:
+        raise UsageError("give a process id, or --all", hint="vmatlas summary --help")
+    from vmatlas.cli.render import output, summary
+
+    with reach(target) as place:
+        if process is None:
+            return _of_all(place, backend, residency, exact, as_json, as_csv)
+        from vmatlas import api
+        from vmatlas.analysis import summarize
+
+        space = api.snapshot(process.pid, target=place, backend=backend, residency=residency)
+    warn_if_incomplete(space)
+    totals = summarize(space)
+    if as_json:
+        output.show_json(summary.space_json(space, totals))
+    elif as_csv:
+        output.show_csv(summary.CSV_COLUMNS, summary.summary_csv(totals))
+    else:
+        output.show(*summary.summary_tables(space, totals, exact=exact))
+    return Exit.OK
+
+
+def _of_all(place: Target, backend: str | None, residency: bool, exact: bool, as_json: bool, as_csv: bool) -> int:
+    from vmatlas.analysis import summarize
+    from vmatlas.cli.render import output, summary
+    from vmatlas.cli.survey import Survey
+
+    def ask(asked: Process) -> Summary:
+        space = asked.snapshot(residency=residency)
+        warn_if_incomplete(space)
+        return summarize(space)
+
+    survey = Survey(place, backend, ask)
+    found = list(survey)
+    if as_json:
+        output.show_json(
+            [{"pid": process.pid, "name": process.name} | summary.summary_json(totals) for process, totals in found]
+        )
+    elif as_csv:
+        output.show_csv(summary.PROCESSES_CSV_COLUMNS, summary.processes_csv(found))
+    else:
+        output.show(summary.processes_table(found, exact=exact))
+    return survey.tell()
