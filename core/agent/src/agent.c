@@ -306,8 +306,9 @@ static void conclude(struct answer *answer, int error)
 
 static void processes(struct reader *reader, struct answer *answer)
 {
-    (void)reader;
-    conclude(answer, system_processes(&answer->sink));
+    uint32_t pid = reader->at < reader->end ? take_u32(reader) : 0;
+    if (reader_holds(reader, answer))
+        conclude(answer, system_processes(&answer->sink, pid));
 }
 
 static const struct source *find_source(const char *name)
@@ -508,8 +509,23 @@ static void stat_file(struct reader *reader, struct answer *answer)
     if (!reader_holds(reader, answer))
         return;
     memset(&found, 0, sizeof found);
-    done = stat(path, &found);
+    done = lstat(path, &found);
     answer_result(answer, done, done != 0 ? errno : 0, (uint64_t)found.st_ino);
+}
+
+static void read_link(struct reader *reader, struct answer *answer)
+{
+    static char path[TEXT_ROOM], link[TEXT_ROOM];
+    ssize_t size;
+    take_text16(reader, path, sizeof path);
+    if (!reader_holds(reader, answer))
+        return;
+    size = readlink(path, link, sizeof link);
+    if (size < 0) {
+        answer_error(answer, ORIGIN_KERNEL, errno, "readlink");
+        return;
+    }
+    conclude(answer, answer_put(answer, "link", 0, link, (size_t)size));
 }
 
 const struct operation agent_operations[] = {
@@ -526,5 +542,6 @@ const struct operation agent_operations[] = {
     {34, 0, "read_file", read_file},
     {35, 0, "list_folder", list_folder},
     {36, 0, "stat_file", stat_file},
+    {37, 0, "read_link", read_link},
     {0, 0, NULL, NULL},
 };

@@ -143,8 +143,8 @@ enum map_flag {
 
 /* Adds this system's own keys to hello; `ticks_per_second` must be among them. */
 void system_hello(struct fields *fields);
-/* Puts the records of `processes`; 0 or an errno. */
-int system_processes(struct source_sink *sink);
+/* Puts the records of `processes`, all or only that of pid (0: all); one that is gone has none. 0 or an errno. */
+int system_processes(struct source_sink *sink, uint32_t pid);
 /* The native mmap flags for these map_flags, or -1 when one of them is not known here. */
 int system_map_flags(uint32_t flags);
 /* The rest return what the call returns, with errno; ENOSYS where the system has no such call. */

@@ -100,11 +100,14 @@ static int put_process(uint32_t pid, struct source_sink *sink)
     return sink->put(sink, "processes", 0, record, 2 + size);
 }
 
-int system_processes(struct source_sink *sink)
+int system_processes(struct source_sink *sink, uint32_t only)
 {
     struct dirent *entry;
     int error = 0;
-    DIR *folder = opendir("/proc");
+    DIR *folder;
+    if (only != 0)
+        return put_process(only, sink);
+    folder = opendir("/proc");
     add_text(sink->failed, sizeof sink->failed, "reading /proc");
     if (folder == NULL)
         return errno;

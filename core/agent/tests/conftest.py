@@ -36,7 +36,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["shipped", "sanitized"])
 def binary(request: pytest.FixtureRequest) -> Path:
     """An agent to run."""
-    os.environ["ASAN_OPTIONS"] = "detect_leaks=0:abort_on_error=1"  # nothing of it allocates; the leak check needs ptrace
+    os.environ["ASAN_OPTIONS"] = "detect_leaks=0:abort_on_error=1"  # the leak check needs ptrace
     chosen: Path = request.getfixturevalue(request.param)
     return chosen
 

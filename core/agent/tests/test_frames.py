@@ -15,7 +15,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vmatlas.target.streams import ChildStream
-from vmatlas.target.wire import SYNC, Decoder, Failure, Frame, Kind, Operation, encode, pack, read_failure, read_result, text16
+from vmatlas.target.wire import (
+    SYNC,
+    Decoder,
+    Failure,
+    Frame,
+    Kind,
+    Operation,
+    encode,
+    pack,
+    read_failure,
+    read_result,
+    text16,
+)
 
 PING = Frame(Kind.REQUEST, Operation.PING, 7, payload=b"payload")
 

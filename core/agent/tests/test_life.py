@@ -24,7 +24,8 @@ def test_it_ends_when_its_input_ends(binary: Path) -> None:
 
 
 def test_it_ends_when_its_input_ends_within_a_frame(binary: Path) -> None:
-    done = subprocess.run([binary], input=encode(Frame(Kind.REQUEST, Operation.PING, 1))[:20], capture_output=True, timeout=10)
+    half = encode(Frame(Kind.REQUEST, Operation.PING, 1))[:20]
+    done = subprocess.run([binary], input=half, capture_output=True, timeout=10)
     assert done.returncode == 0
 
 

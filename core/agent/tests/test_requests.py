@@ -148,9 +148,9 @@ def test_many_single_addresses_in_one_question(agent: Agent, sleeper: subprocess
     whole = records(dict(agent.itself.acquire(PROCMAP, sleeper.pid, flags=WALK)))
     first, last = whole[0][0], whole[-1][0]
     addresses = [first[3], first[4] - 1, 0x1000, last[3]] * 1000
-    before = agent.requests_sent
+    before = agent.talk.requests_sent
     streams = agent.itself.query(PROCMAP, addresses, sleeper.pid)
-    assert agent.requests_sent == before + 1
+    assert agent.talk.requests_sent == before + 1
     errnos = struct.unpack(f"={len(addresses)}I", streams["errnos"])
     assert errnos == (0, 0, 2, 0) * 1000
     assert [each[0][3] for each in records(dict(streams))] == [first[3], first[3], last[3]] * 1000
@@ -165,9 +165,9 @@ def test_an_answer_of_many_megabytes_comes_in_frames_of_bounded_size(agent: Agen
     large = tmp_path / "large"
     content = os.urandom(1 << 20) * 20
     large.write_bytes(content)
-    before = agent.frames_received
+    before = agent.talk.frames_received
     assert agent.read_file(bytes(large)) == content
-    assert agent.frames_received - before >= len(content) // 32768
+    assert agent.talk.frames_received - before >= len(content) // 32768
     assert agent.read_file(bytes(large), 1000) == content[:1000]
 
 
@@ -177,11 +177,11 @@ def test_a_map_of_a_thousand_regions_takes_one_round_trip(agent: Agent) -> None:
     base = child.map(2000 * page).value
     for index in range(0, 2000, 2):
         assert child.protect(base + index * page, page, 1).ok  # type: ignore[arg-type]
-    before = agent.requests_sent
+    before = agent.talk.requests_sent
     assert len(records(dict(agent.itself.acquire(PROCMAP, child.pid, flags=WALK)))) > 1000
-    assert agent.requests_sent == before + 1
+    assert agent.talk.requests_sent == before + 1
     assert agent.itself.acquire("linux.maps", child.pid)["maps"].count(b"\n") > 1000
-    assert agent.requests_sent == before + 2
+    assert agent.talk.requests_sent == before + 2
 
 
 @pytest.mark.parametrize("source", ["linux.maps", "linux.smaps", PROCMAP])

@@ -27,7 +27,7 @@ def target_for(system: str, machine: str) -> Target:
 
 
 def path(system: str, machine: str) -> Path:
-    """The built agent for a system and a processor, as `uname -s` and `uname -m` name them (case of the system does not matter).
+    """The built agent for a system and a processor, as `uname -s` and `uname -m` name them.
 
     Raises AgentMissing, whose text names the command that builds it.
     """

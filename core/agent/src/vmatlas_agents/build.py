@@ -2,8 +2,9 @@
 
     python -m vmatlas_agents.build [--target NAME ...] [--all] [--cc COMPILER] [--output FOLDER] [--list]
 
-With ziglang for any machine of the table, or with the host's compiler for the host alone. The same sources, flags and compiler
-give the same bytes. A build that would give what is there already is not made; a new file replaces the old one at once.
+With ziglang for any machine of the table, or with the host's compiler for the host alone. The same sources, flags and
+compiler give the same bytes. A build that would give what is there already is not made; a new file replaces the old one
+at once.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ GROUP = "vmatlas.agent_sources"
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes")
 COMMON = ("-std=c99", "-D_GNU_SOURCE", "-fno-strict-aliasing", *WARNINGS)
-SMALL = ("-Os", "-g0", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-s")
+SECTIONS = ("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
+SMALL = ("-Os", "-g0", "-fno-asynchronous-unwind-tables", *SECTIONS, "-s")
 
 LARGEST = 100_000
 """Bytes: an agent goes over serial lines, so it stays below."""
@@ -83,19 +85,21 @@ def host_compiler(command: str) -> Compiler:
 
 
 def plugin_sources(system: str) -> list[Sources]:
-    """What the installed plugins give for a system, by the name of their entry. Raises BuildFailed when a file is missing."""
+    """What the installed plugins give for a system, by the name of their entry. Raises BuildFailed."""
     found: list[Sources] = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             sources: Sources = entry.load()
         except Exception as error:  # a plugin may fail in any way
-            raise BuildFailed(f"the sources of {entry.name} cannot be loaded: {type(error).__name__}: {error}") from error
+            why = f"{type(error).__name__}: {error}"
+            raise BuildFailed(f"the sources of {entry.name} cannot be loaded: {why}") from error
         if sources.system != system:
             continue
         for file in sources.files:
             if not file.is_file():
                 raise BuildFailed(
-                    f"{entry.name}: no file {file}; agents are built from a source tree, with the plugins installed in place"
+                    f"{entry.name}: no file {file}; agents are built from a source tree, with the plugins installed "
+                    "in place"
                 )
         found.append(sources)
     return found
@@ -196,6 +200,11 @@ def host_target() -> Target:
         return Target(f"{machine}-{system.lower()}", system.lower(), (machine,), flags=())
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. 0 when every agent stands, 1 when one could not be built, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m vmatlas_agents.build", description="Build the agents of vmatlas.")
@@ -208,12 +217,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         for target in TARGETS:
             built = "built" if (options.output / target.file).is_file() else "not built"
-            print(f"{target.name:24} {target.system} {', '.join(target.machines)}: {built}")
+            _say(f"{target.name:24} {target.system} {', '.join(target.machines)}: {built}")
         return 0
     by_name = {target.name: target for target in TARGETS}
     unknown = [name for name in options.target or () if name not in by_name]
     if unknown or (options.cc and (options.target or options.all)):
-        parser.error(f"no target '{unknown[0]}': see --list" if unknown else "--cc builds for this machine: give no target")
+        wrong = f"no target '{unknown[0]}': see --list" if unknown else "--cc builds for this machine: name no target"
+        parser.error(wrong)
     try:
         if options.cc:
             chosen = [(host_target(), host_compiler(options.cc))]
@@ -223,9 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for target, compiler in chosen:
             agent, compiled = build(target, compiler, output=options.output)
             said = "built" if compiled else "unchanged"
-            print(f"{target.name}: {said}, {agent.stat().st_size:,} bytes: {agent}", flush=True)
+            _say(f"{target.name}: {said}, {agent.stat().st_size:,} bytes: {agent}")
     except BuildFailed as error:
-        print(f"vmatlas-agents: {error}", file=sys.stderr)
+        sys.stderr.write(f"vmatlas-agents: {error}\n")
         return 1
     return 0
 

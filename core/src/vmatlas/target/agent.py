@@ -1,542 +1,236 @@
-"""The host's side of an agent: asking, asking again, and giving up in time.
-
-`Agent` knows the wire and nothing of backends; `AgentProcess` is a process there that carries out what it is asked (the
-agent itself or a child of it), with the operations on its memory that tests make their layouts of; `AgentTarget` makes
-of an agent a target like this machine.
-"""
+"""A machine at the other end of a wire as a target: what an agent says, under the contracts of `vmatlas.backend`."""
 
 from __future__ import annotations
 
-import enum
-import random
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 
-from vmatlas.errors import OperationFailed, TargetLost, Unsupported
-from vmatlas.model import Protection
-from vmatlas.target.streams import ByteStream, StreamEnded
-from vmatlas.target.wire import (
-    VERSION,
-    Assembly,
-    Decoder,
-    Failure,
-    Frame,
-    Gap,
-    Kind,
-    ListedProcess,
-    Operation,
-    Origin,
-    Result,
-    encode,
-    pack,
-    read_failure,
-    read_hello,
-    read_processes,
-    read_result,
-    text8,
-    text16,
-)
+from vmatlas.backend import Availability, Backend
+from vmatlas.capture import Capture
+from vmatlas.errors import NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.model import ProcessInfo, Query, SystemInfo
+from vmatlas.registry import entries
+from vmatlas.target.asking import AgentRefused, Answer, Limits
+from vmatlas.target.native import AgentSources
+from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFlag, MapObject, required
+from vmatlas.target.wire import ListedProcess
 
-_CHANGING = frozenset(Operation) - {
-    Operation.HELLO,
-    Operation.PING,
-    Operation.SLEEP,
-    Operation.PROCESSES,
-    Operation.ACQUIRE,
-    Operation.QUERY,
-    Operation.PEEK,
-    Operation.READ_FILE,
-    Operation.LIST_FOLDER,
-    Operation.STAT_FILE,
-}
-"""Operations that must not be done twice: they are asked again under the same id, and the agent remembers."""
+GROUP = "vmatlas.agent_sources"
 
-_ASK_AGAIN = ("EBADMSG", "EMSGSIZE")
-_CUT_SECONDS = 1.0
-READ_WRITE = Protection.READ | Protection.WRITE
+_WIDE = ("64", "64le", "64el", "64_be", "64eb", "s390x", "alpha")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How patient the host is, in seconds. A slow machine (emulated) multiplies them."""
+class AgentTarget:
+    """The machine of an agent. `agent` is the agent itself, for what the target's contract does not have."""
 
-    silence: float = 10.0
-    """No frame for so long: the target is lost."""
-    again: float = 2.0
-    """No frame for so long: the request is sent again."""
-    attempts: int = 8
-    """How often a request is sent before the target counts as lost."""
+    def __init__(
+        self, agent: Agent, *, asked_by: AgentProcess | None = None, on_close: Callable[[], None] | None = None
+    ) -> None:
+        """Made by `connect`.
 
-    def times(self, factor: float) -> Limits:
-        """The same, for a machine that is so many times slower."""
-        return replace(self, silence=self.silence * factor, again=self.again * factor)
-
-
-class AgentRefused(OperationFailed):
-    """The agent, or its kernel, answered with an error. `streams` is what came before it."""
-
-    def __init__(self, failure: Failure, streams: Mapping[str, bytes], target: str) -> None:
-        who = "the agent" if failure.origin == Origin.AGENT else "the kernel"
-        super().__init__(
-            f"{who} refused: {failure.what or 'no reason given'}: {failure.errno_name}",
-            errno=failure.errno,
-            errno_name=failure.errno_name,
-            target=target,
-        )
-        self.failure = failure
-        self.streams = dict(streams)
-
-    @property
-    def by_kernel(self) -> bool:
-        """Whether the errno is the kernel's own, not the agent's."""
-        return self.failure.origin == Origin.KERNEL
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer: its streams, and the payload of its last frame."""
-
-    streams: Mapping[str, bytes]
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What an agent says of itself and its machine."""
-
-    fields: Mapping[str, str] = field(repr=False)
-
-    def _number(self, key: str) -> int:
-        try:
-            return int(self.fields[key])
-        except (KeyError, ValueError):
-            raise Unsupported(f"the agent's hello lacks a number '{key}': it is older than this vmatlas") from None
-
-    @property
-    def agent(self) -> str:
-        """The agent's version."""
-        return self.fields.get("agent", "")
-
-    @property
-    def role(self) -> str:
-        """"agent", "child" or "init"."""
-        return self.fields.get("role", "")
-
-    @property
-    def system(self) -> str:
-        """In small letters: "linux"."""
-        return self.fields.get("system", "").lower()
-
-    @property
-    def pid(self) -> int:
-        """The agent's own process id."""
-        return self._number("pid")
-
-    @property
-    def page_size(self) -> int:
-        """Bytes."""
-        return self._number("page_size")
-
-    @property
-    def pointer_bits(self) -> int:
-        """Of the agent's own process; its kernel may be wider."""
-        return self._number("pointer_bits")
-
-    @property
-    def sources(self) -> frozenset[str]:
-        """The sources it can be asked."""
-        return frozenset(self.fields.get("sources", "").split())
-
-    @property
-    def operations(self) -> frozenset[str]:
-        """The operations it knows."""
-        return frozenset(self.fields.get("operations", "").split())
-
-
-class Agent:
-    """An agent at the other end of a byte stream. For one question at a time: others wait for their turn."""
-
-    def __init__(self, stream: ByteStream, name: str, limits: Limits | None = None) -> None:
-        """Greet it. Raises TargetLost when it does not answer, Unsupported when it speaks another protocol."""
-        self.name = name
-        self.limits = limits or Limits()
-        self._stream = stream
-        self._decoder = Decoder()
-        self._lock = threading.Lock()
-        self._lost: str | None = None
-        self._words = ""
-        self._heard_at = 0.0
-        self._next_request = random.randrange(1, 2**31)
-        self.frames_received = 0
-        """Counted over the agent's life; so tests see what a question costs."""
-        self.requests_sent = 0
-        """Likewise; one for each way there and back."""
-        try:
-            self.hello = Hello(read_hello(self.ask(Operation.HELLO).payload))
-        except BaseException:
-            self.close()
-            raise
-        self.itself = AgentProcess(self, self.hello.pid, 0)
-        """The agent's own process."""
-
-    # ---- asking ----
-
-    def ask(
-        self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0
-    ) -> Answer:
-        """One request and its whole answer.
-
-        `process` is the pid of a child of the agent that shall do the work, or 0. `patience`: how many seconds the work itself may
-        take without a sign of life. Raises AgentRefused, TargetLost, MalformedData, Unsupported (another protocol).
+        `asked_by`: the process whose rights are used, if not the agent's. `on_close` runs when the connection ended.
         """
-        with self._lock:
-            if self._lost is not None:
-                raise TargetLost(self._lost, last_words=self._words, target=self.name)
-            try:
-                return self._ask(operation, payload, process, patience)
-            except StreamEnded as error:
-                raise self._lose(f"the target was lost while it was asked to {operation.name.lower()}: {error}") from error
+        self.agent = agent
+        self.name = agent.name
+        self._asker = asked_by or agent.itself
+        self._on_close = on_close
+        self._offers: dict[str, Availability] = {}
 
-    def _lose(self, message: str) -> TargetLost:
-        self._words = "\n".join(
-            filter(None, (self._decoder.stray.decode("utf-8", "backslashreplace").strip(), self._stream.last_words()))
+    def asked_by(self, process: AgentProcess) -> AgentTarget:
+        """The same machine as a child of the agent sees it, with the rights of that child."""
+        return AgentTarget(self.agent, asked_by=process)
+
+    @cached_property
+    def system_info(self) -> SystemInfo:
+        """What the agent's hello says of its machine."""
+        hello = self.agent.hello
+        machine = hello.fields.get("machine", "")
+        return SystemInfo(
+            system=hello.system,
+            release=hello.fields.get("release", ""),
+            version=hello.fields.get("version", ""),
+            machine=machine,
+            byte_order="little" if hello.fields.get("byte_order") == "little" else "big",
+            pointer_width=64 if hello.pointer_bits == 64 or machine.endswith(_WIDE) else 32,
+            page_size=hello.page_size,
         )
-        self._lost = message
-        return TargetLost(message, last_words=self._words, target=self.name)
 
-    def _new_request(self) -> int:
-        self._next_request = self._next_request % 0xFFFFFFFF + 1
-        return self._next_request
-
-    def _ask(self, operation: Operation, payload: bytes, process: int, patience: float) -> Answer:
-        request = self._new_request()
-        self._heard_at = time.monotonic()
-        for _ in range(self.limits.attempts):
-            frame = Frame(Kind.REQUEST, operation, request, process=process, payload=payload)
-            self.requests_sent += 1
-            self._stream.send(encode(frame), self.limits.silence)
-            assembly = self._collect(request, patience)
-            if assembly is not None:
-                return self._finish(assembly)
-            if operation not in _CHANGING:
-                request = self._new_request()  # ends what may still be coming of the damaged answer
-        raise self._lose(f"no undamaged answer in {self.limits.attempts} attempts to {operation.name.lower()}")
-
-    def _collect(self, request: int, patience: float) -> Assembly | None:
-        """The answer, or None when the request has to be sent again."""
-        assembly = Assembly(request)
-        now = time.monotonic()
-        heard = now  # a frame of this answer
-        moved = now  # any byte at all
-        again = self.limits.again + patience
-        while True:
-            now = time.monotonic()
-            if now - heard > again:
-                if now - self._heard_at > self.limits.silence + patience:
-                    raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
-                return None
-            data = self._stream.receive(min(heard + again - now, _CUT_SECONDS) + 0.001)
-            now = time.monotonic()
-            if data:
-                moved = now
-                found = self._decoder.feed(data)
-            elif self._decoder.partial and now - moved >= _CUT_SECONDS:
-                found = self._decoder.cut()
-            else:
-                continue
-            for each in found:
-                if not isinstance(each, Frame) or each.kind == Kind.REQUEST:
-                    if isinstance(each, Frame) or each.request != request:
-                        continue
-                    return None  # a frame of this answer came damaged
-                self._heard_at = now
-                self.frames_received += 1
-                if each.request == 0 and _is_plea(each):
-                    return None
-                if each.request != request:
-                    continue
-                heard = now
-                try:
-                    if assembly.add(each):
-                        return None if _is_plea(each) else assembly
-                except Gap:
-                    if each.sequence != 0:
-                        return None
-                    assembly = Assembly(request)
-                    if assembly.add(each):
-                        return assembly
-
-    def _finish(self, assembly: Assembly) -> Answer:
-        assert assembly.last is not None
-        if assembly.last.kind != Kind.ERROR:
-            return Answer(assembly.streams, assembly.last.payload)
-        failure = read_failure(assembly.last.payload)
-        if failure.errno_name == "EPROTONOSUPPORT" and failure.origin == Origin.AGENT:
+    def sources(self, backend: Backend) -> AgentSources:
+        """The plugin's half for agents. Raises Unsupported when it has none."""
+        entry = entries(GROUP).get(backend.name)
+        if entry is None:
             raise Unsupported(
-                f"the agent speaks another protocol than version {VERSION}: {failure.what}",
-                target=self.name,
-                hint="use an agent and a vmatlas of the same version",
+                f"the backend '{backend.name}' cannot be asked through an agent: "
+                f"{backend.distribution} registers nothing under {GROUP}",
+                backend=backend.name,
             )
-        raise AgentRefused(failure, assembly.streams, self.name)
+        loaded = entry.load()
+        if not isinstance(loaded, AgentSources):
+            raise Unsupported(f"{entry.value} is no vmatlas.target.native.AgentSources", backend=backend.name)
+        return loaded
 
-    # ---- what needs no process ----
+    def offers(self, backend: Backend) -> Availability:
+        """Whether the backend is of that machine's system, the agent has its sources, and the kernel there answers."""
+        if backend.name not in self._offers:
+            self._offers[backend.name] = self._find_out(backend)
+        return self._offers[backend.name]
 
-    def ping(self, payload: bytes = b"") -> bytes:
-        """Whether it is there; gives the payload back."""
-        return self.ask(Operation.PING, payload).payload
+    def _find_out(self, backend: Backend) -> Availability:
+        if backend.system != self.system_info.system:
+            runs = self.system_info.system or "another system"
+            return Availability(False, f"it asks {backend.system} kernels; {self.name} runs {runs}")
+        try:
+            sources = self.sources(backend)
+        except Unsupported as error:
+            return Availability(False, error.message)
+        missing = [name for name in sources.names if name not in self.agent.hello.sources]
+        if missing:
+            return Availability(False, f"the agent on {self.name} was built without the source {missing[0]}")
+        return sources.probe(AgentTargetProcess(self, self._asker, self._asker.pid, None, None))
 
-    def processes(self) -> list[ListedProcess]:
-        """Every process there that the agent sees."""
-        return read_processes(self.ask(Operation.PROCESSES).streams.get("processes", b""))
+    def processes(self) -> Iterator[ProcessInfo]:
+        """Every process there that the agent sees, in order of pid."""
+        return iter(sorted(map(_as_info, self.agent.processes()), key=lambda process: process.pid))
 
-    def write_file(self, path: bytes, content: bytes, *, mode: int = 0o644, create: bool = True) -> Result:
-        """Write a file there, in pieces if it is large; the value of the result is all its bytes."""
-        size, written = 24_000, 0
-        for start in range(0, max(len(content), 1), size):
-            piece = content[start : start + size]
-            flags = (1 if start else 0) | (0 if create and not start else 2)
-            answer = self.ask(Operation.WRITE_FILE, text16(path) + pack("II", mode, flags) + piece)
-            result = read_result(answer.payload)
-            if not result.ok:
-                return result
-            written += result.value
-        return Result(written)
+    def open(self, pid: int | None, thread: int | None = None) -> AgentTargetProcess:
+        """A process there; None is the one that answers. Raises NoSuchProcess."""
+        number = self._asker.pid if pid is None else pid
+        found = self.agent.processes(number) if number > 0 else []
+        if not found:
+            raise NoSuchProcess(f"there is no process {number}", pid=number, target=self.name)
+        return AgentTargetProcess(self, self._asker, number, found[0].start_time, thread)
 
-    def unlink(self, path: bytes) -> Result:
-        """Remove a file there."""
-        return read_result(self.ask(Operation.UNLINK, text16(path)).payload)
-
-    def read_file(self, path: bytes, limit: int = 0) -> bytes:
-        """The content of a file there, at most `limit` bytes (0: all). Raises AgentRefused."""
-        return self.ask(Operation.READ_FILE, text16(path) + pack("Q", limit)).streams.get("file", b"")
-
-    def list_folder(self, path: bytes) -> list[bytes]:
-        """The names in a folder there, without `.` and `..`. Raises AgentRefused."""
-        names = self.ask(Operation.LIST_FOLDER, text16(path)).streams.get("names", b"").split(b"\0")
-        return [name for name in names if name not in (b"", b".", b"..")]
-
-    def stat_file(self, path: bytes) -> Result:
-        """The detail of the result is the file's inode number, links followed."""
-        return read_result(self.ask(Operation.STAT_FILE, text16(path)).payload)
-
-    def advise_process(
-        self, pid: int, ranges: Sequence[tuple[int, int]], advice: int, *, start_time: int = 0, flags: int = 0
-    ) -> Result:
-        """process_madvise on (address, length) ranges, at most 1,024; ESRCH when the start time is another (0: any)."""
-        head = pack("IQIII", pid, start_time, advice, flags, len(ranges))
-        payload = head + b"".join(pack("QQ", address, length) for address, length in ranges)
-        return read_result(self.ask(Operation.ADVISE_PROCESS, payload).payload)
-
-    def spawn(self, program: bytes = b"") -> AgentProcess:
-        """A child of the agent: a fork of it, or `program` (another agent) run as its child.
-
-        Raises OperationFailed when the system refuses.
-        """
-        pid = read_result(self.ask(Operation.SPAWN, text16(program)).payload)
-        return AgentProcess(self, required(pid, f"spawn {program.decode(errors='replace')}".strip()), pid.value)
-
-    def shutdown(self) -> None:
-        """End the agent; an init powers its machine off."""
-        self.ask(Operation.SHUTDOWN)
-        self.close()
+    def rights(self) -> list[tuple[str, str]]:
+        """Who the agent is there."""
+        user = self.agent.hello.fields.get("user", "?")
+        return [("agent", f"uid {user}" + (", root" if user == "0" else "")), ("role", self.agent.hello.role)]
 
     def close(self) -> None:
-        """End the connection, and what was started for it. Safe to call twice."""
-        if self._lost is None:
-            self._lost = "the connection was closed"
-        self._stream.close()
+        """End the connection, and what was started or put there for it. Safe to call twice."""
+        self.agent.close()
+        if self._on_close is not None:
+            clean, self._on_close = self._on_close, None
+            clean()
 
-    def __enter__(self) -> Agent:
+    def __enter__(self) -> AgentTarget:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _is_plea(frame: Frame) -> bool:
-    """Whether the agent says that the request reached it damaged."""
-    if frame.kind != Kind.ERROR:
-        return False
-    failure = read_failure(frame.payload)
-    return failure.origin == Origin.AGENT and failure.errno_name in _ASK_AGAIN
+def _as_info(process: ListedProcess) -> ProcessInfo:
+    return ProcessInfo(
+        pid=process.pid,
+        parent=process.parent,
+        name=process.name.decode("utf-8", "surrogateescape"),
+        start_time=process.start_time,
+        state=process.state,
+        kernel=process.kernel,
+    )
 
 
-def required(result: Result, what: str) -> int:
-    """The value of a call that must have succeeded. Raises OperationFailed."""
-    if not result.ok:
-        raise OperationFailed(
-            f"{what} failed on the target: {result.errno_name}", errno=result.errno, errno_name=result.errno_name
-        )
-    return result.value
+class AgentTargetProcess:
+    """A process on the machine of an agent. Nothing is held open there: identity is its pid and its start time."""
 
+    def __init__(
+        self, target: AgentTarget, asker: AgentProcess, pid: int, start_time: int | None, thread: int | None
+    ) -> None:
+        self._target = target
+        self._asker = asker
+        self._pid = pid
+        self._start_time = start_time
+        self._thread = thread
 
-class MapFlag(enum.IntFlag):
-    """How to map. Private unless SHARED."""
+    @property
+    def pid(self) -> int:
+        """Its process id there."""
+        return self._pid
 
-    NONE = 0
-    SHARED = 1
-    FIXED = 2
-    FIXED_NOT_OVER = 4
-    NO_RESERVE = 8
-    POPULATE = 16
-    GROWS_DOWN = 32
-    LOCKED = 64
-    HUGE = 128
-    STACK = 256
+    @property
+    def thread(self) -> int | None:
+        """The thread through which it is asked."""
+        return self._thread
 
+    @property
+    def start_time(self) -> int | None:
+        """When it started, in that system's own unit."""
+        return self._start_time
 
-class MapObject(enum.IntEnum):
-    """What to map."""
+    @property
+    def system(self) -> SystemInfo:
+        """The machine it lives on."""
+        return self._target.system_info
 
-    ANONYMOUS = 0
-    FILE = 1
-    MEMORY = 2
-    """memfd, called `name`."""
-    SHARED_MEMORY = 3
-    """POSIX shared memory called `name` (it begins with a slash), whose name is removed again."""
-    SYSTEM_V = 4
-
-
-@dataclass(frozen=True, slots=True)
-class AgentProcess:
-    """A process there that carries out what it is asked: the agent itself, or a child of it.
-
-    Values and errno of the results are those of the call on the target.
-    """
-
-    agent: Agent
-    pid: int
-    _process: int
-
-    def ask(self, operation: Operation, payload: bytes = b"", *, patience: float = 0.0) -> Answer:
-        """Any operation, carried out by this process."""
-        return self.agent.ask(operation, payload, process=self._process, patience=patience)
-
-    def _call(self, operation: Operation, payload: bytes) -> Result:
-        return read_result(self.ask(operation, payload).payload)
-
-    # ---- maps ----
-
-    def acquire(
+    def streams(
         self,
         source: str,
-        pid: int = 0,
         *,
-        tid: int = 0,
+        thread: int | None = None,
         flags: int = 0,
         address: int = 0,
-        end: int = 0,
         limit: int = 0,
-        names: bool = True,
         build_ids: bool = False,
     ) -> Mapping[str, bytes]:
-        """The streams of a source about a process (0: this one), read with this process's rights.
+        """See `RemoteProcess`."""
+        chosen = self._thread if thread is None else thread
+        return self._asker.acquire(
+            source, self._pid, tid=chosen or 0, flags=flags, address=address, limit=limit, build_ids=build_ids
+        )
 
-        Raises AgentRefused, which carries the streams that came before the error.
-        """
-        want = (1 if names else 0) | (2 if build_ids else 0)
-        payload = text8(source.encode()) + pack("IIQQQII", pid, tid, flags, address, end, limit, want)
-        return self.ask(Operation.ACQUIRE, payload).streams
+    def list_folder(self, path: bytes) -> list[bytes]:
+        """See `RemoteProcess`."""
+        return self._target.agent.list_folder(path)
 
-    def query(
-        self,
-        source: str,
-        addresses: Sequence[int],
-        pid: int = 0,
-        *,
-        tid: int = 0,
-        flags: int = 0,
-        names: bool = True,
-        build_ids: bool = False,
-    ) -> Mapping[str, bytes]:
-        """Single addresses, at most 4,000: the streams `errnos` and `vmas`. Raises AgentRefused."""
-        want = (1 if names else 0) | (2 if build_ids else 0)
-        head = text8(source.encode()) + pack("IIQII", pid, tid, flags, want, len(addresses))
-        return self.ask(Operation.QUERY, head + pack(f"{len(addresses)}Q", *addresses)).streams
+    def read_link(self, path: bytes) -> bytes:
+        """See `RemoteProcess`."""
+        return self._target.agent.read_link(path)
 
-    # ---- its memory ----
+    def inode(self, path: bytes) -> int | None:
+        """See `RemoteProcess`."""
+        try:
+            found = self._target.agent.stat_file(path)
+        except (AgentRefused, ValueError):  # a path too long for the agent
+            return None
+        return found.detail if found.ok else None
 
-    def map(
-        self,
-        length: int,
-        *,
-        address: int = 0,
-        protection: Protection = READ_WRITE,
-        flags: MapFlag = MapFlag.NONE,
-        source: MapObject = MapObject.ANONYMOUS,
-        name: bytes = b"",
-        offset: int = 0,
-        system_flags: int = 0,
-    ) -> Result:
-        """mmap (for SYSTEM_V shmat): the value is the address. `system_flags` are added as the system numbers them."""
-        numbers = pack("QQIIIBQ", address, length, protection, flags, system_flags, source, offset)
-        return _as_address(self._call(Operation.MAP, numbers + text16(name)))
+    def acquire(self, backend: Backend, query: Query) -> Capture:
+        """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""
+        try:
+            reading = self._target.sources(backend).ask(self, query)
+        except VmatlasError as error:
+            raise error.located(pid=self._pid, target=self._target.name, backend=backend.name) from error.__cause__
+        return Capture(
+            streams=reading.streams,
+            system=self._target.system_info,
+            pid=self._pid,
+            backend=backend.name,
+            distribution=backend.distribution,
+            query=query,
+            time=time.time(),
+            start_time=self._start_time,
+            thread=self._thread,
+            target=self._target.name,
+            consistency=backend.consistency,
+            incomplete=reading.incomplete,
+        )
 
-    def unmap(self, address: int, length: int) -> Result:
-        """munmap."""
-        return self._call(Operation.UNMAP, pack("QQ", address, length))
-
-    def protect(self, address: int, length: int, protection: Protection) -> Result:
-        """mprotect."""
-        return self._call(Operation.PROTECT, pack("QQI", address, length, protection))
-
-    def lock(self, address: int, length: int, *, on_fault: bool = False) -> Result:
-        """mlock."""
-        return self._call(Operation.LOCK, pack("QQI", address, length, on_fault))
-
-    def unlock(self, address: int, length: int) -> Result:
-        """munlock."""
-        return self._call(Operation.UNLOCK, pack("QQ", address, length))
-
-    def lock_all(self, *, current: bool = True, future: bool = False, on_fault: bool = False) -> Result:
-        """mlockall; with nothing asked for, munlockall."""
-        return self._call(Operation.LOCK_ALL, pack("I", current | future << 1 | on_fault << 2))
-
-    def advise(self, address: int, length: int, advice: int) -> Result:
-        """madvise, with the system's own number."""
-        return self._call(Operation.ADVISE, pack("QQI", address, length, advice))
-
-    def move(self, address: int, size: int, new_size: int, *, flags: int, to: int = 0) -> Result:
-        """mremap, with its own flags (MAYMOVE 1, FIXED 2, DONTUNMAP 4): the value is the address."""
-        return _as_address(self._call(Operation.MOVE, pack("QQQIQ", address, size, new_size, flags, to)))
-
-    def touch(self, address: int, length: int, *, write: int | None = None) -> Result:
-        """Read one byte of each page, or write the byte `write`. A fault is EFAULT, its address in `detail`."""
-        return self._call(Operation.TOUCH, pack("QQBB", address, length, write is not None, write or 0))
-
-    def name(self, address: int, length: int, name: bytes) -> Result:
-        """Name anonymous memory (Linux 5.17 and newer, where it is built in)."""
-        return self._call(Operation.NAME, pack("QQ", address, length) + text8(name))
-
-    def peek(self, address: int, length: int) -> bytes:
-        """Bytes of its memory. Raises AgentRefused (EFAULT)."""
-        return self.ask(Operation.PEEK, pack("QI", address, length)).streams.get("memory", b"")
-
-    def poke(self, address: int, content: bytes) -> Result:
-        """Write bytes to its memory, at most some 32,000."""
-        return self._call(Operation.POKE, pack("Q", address) + content)
-
-    # ---- its life ----
-
-    def sleep(self, seconds: float) -> None:
-        """Do nothing, for at most 60 s."""
-        self.ask(Operation.SLEEP, pack("I", int(seconds * 1000)), patience=seconds)
-
-    def become(self, user: int, group: int) -> Result:
-        """Take the rights of another user; for a child."""
-        return self._call(Operation.BECOME, pack("II", user, group))
-
-    def end(self, signal: int = 9) -> Result:
-        """Send a child of the agent a signal. Until it is reaped it is a zombie."""
-        return read_result(self.agent.ask(Operation.END, pack("II", self.pid, signal)).payload)
-
-    def reap(self, seconds: float = 5.0) -> Result:
-        """Wait for a child of the agent to end: the value is its pid, or 0 when it still runs; `detail` the wait status."""
-        payload = pack("II", self.pid, int(seconds * 1000))
-        return read_result(self.agent.ask(Operation.REAP, payload, patience=seconds).payload)
+    def close(self) -> None:
+        """Nothing is held for it."""
 
 
-def _as_address(result: Result) -> Result:
-    return replace(result, value=result.value % 2**64) if result.ok else result
+__all__ = [
+    "READ_WRITE",
+    "Agent",
+    "AgentProcess",
+    "AgentRefused",
+    "AgentTarget",
+    "AgentTargetProcess",
+    "Answer",
+    "Hello",
+    "Limits",
+    "MapFlag",
+    "MapObject",
+    "required",
+]

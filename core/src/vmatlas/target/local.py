@@ -94,9 +94,14 @@ class LocalTargetProcess:
             incomplete=reading.incomplete,
         )
 
+    def inode_of(self, path: str) -> int | None:
+        """The inode of the file that the process would find at a path now; None when there is none."""
+        return self._process.inode_of(path)
+
     def close(self) -> None:
-        """Close the descriptors kept for it."""
-        self._process.close()
+        """Close the descriptors kept for it, once no other thread is asking."""
+        with self._process.lock:
+            self._process.close()
 
 
 LOCAL = LocalTarget()

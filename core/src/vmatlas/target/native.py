@@ -1,14 +1,75 @@
-"""What a plugin gives to the agent's build. Registered under `vmatlas.agent_sources`. No I/O."""
+"""What a plugin gives to agents, and how an agent is then asked. Registered under `vmatlas.agent_sources`.
+
+An entry has the name of the plugin's backend. Its C half is compiled into agents; its other half, in Python, knows what
+to ask of them and what the answers mean. No I/O here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+from vmatlas.backend import Availability, Reading
+from vmatlas.model import Query, SystemInfo
+
+
+class RemoteProcess(Protocol):
+    """A process at the other end of a wire, held by identity."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id there."""
+        ...
+
+    @property
+    def thread(self) -> int | None:
+        """The thread through which it is asked, if one was named."""
+        ...
+
+    @property
+    def start_time(self) -> int | None:
+        """When it started, in that system's own unit."""
+        ...
+
+    @property
+    def system(self) -> SystemInfo:
+        """The machine it lives on."""
+        ...
+
+    def streams(
+        self,
+        source: str,
+        *,
+        thread: int | None = None,
+        flags: int = 0,
+        address: int = 0,
+        limit: int = 0,
+        build_ids: bool = False,
+    ) -> Mapping[str, bytes]:
+        """The kernel's bytes, as the agent's source gives them.
+
+        Raises AgentRefused (its `streams` are what came before the error), TargetLost.
+        """
+        ...
+
+    def list_folder(self, path: bytes) -> list[bytes]:
+        """The names in a folder there. Raises AgentRefused."""
+        ...
+
+    def read_link(self, path: bytes) -> bytes:
+        """Where a symbolic link there points. Raises AgentRefused."""
+        ...
+
+    def inode(self, path: bytes) -> int | None:
+        """The inode number of a file there (of a symbolic link: its own); None when it cannot be told."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSources:
-    """The C half of a plugin's acquisition, to be compiled into agents (core/agent/src/source.h is its contract)."""
+    """What a plugin gives to agents. Another system's plugin gives the same."""
 
     system: str
     """"linux": the agents of this system get it."""
@@ -17,4 +78,8 @@ class AgentSources:
     table: str
     """The symbol of the plugin's `const struct source []`, which ends with a source without a name."""
     names: tuple[str, ...]
-    """The sources in that table: "linux.maps"."""
+    """The sources in that table: "linux.maps". A target offers the backend only when its agent has all of them."""
+    probe: Callable[[RemoteProcess], Availability]
+    """Whether the kernel there answers, found out by asking about the agent's own process. Raises TargetLost."""
+    ask: Callable[[RemoteProcess, Query], Reading]
+    """What `Backend.acquire` does on this machine, through an agent; raises the same, and TargetLost."""

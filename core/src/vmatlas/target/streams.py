@@ -232,7 +232,7 @@ class TtyStream:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             before = termios.tcgetattr(descriptor)
-            termios.tcsetattr(descriptor, termios.TCSANOW, _raw(before, speed))
+            termios.tcsetattr(descriptor, termios.TCSANOW, _raw(before, speed))  # type: ignore[arg-type]
             termios.tcflush(descriptor, termios.TCIOFLUSH)
         except BlockingIOError:
             os.close(descriptor)
@@ -291,24 +291,20 @@ def _raw(settings: list[object], speed: int) -> list[object]:
 
 
 class SocketStream:
-    """A socket: a path of a unix socket, or (host, port)."""
+    """A socket: one that is connected, the path of a unix socket, or (host, port)."""
 
-    def __init__(self, address: str | tuple[str, int], limit: float = 10.0) -> None:
-        """Connect, within `limit` seconds. Raises StreamEnded."""
+    def __init__(self, address: socket.socket | str | tuple[str, int], limit: float = 10.0) -> None:
+        """Connect, within `limit` seconds, unless it is. The socket is closed with the stream. Raises StreamEnded."""
         try:
-            if isinstance(address, str):
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                try:
-                    self._socket.settimeout(limit)
-                    self._socket.connect(address)
-                except BaseException:
-                    self._socket.close()
-                    raise
+            if isinstance(address, socket.socket):
+                self._socket = address
+            elif isinstance(address, str):
+                self._socket = _connect_unix(address, limit)
             else:
                 self._socket = socket.create_connection(address, limit)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
-            shown = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+            shown = address if isinstance(address, str) else ":".join(map(str, address))  # type: ignore[arg-type]
             reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
             raise StreamEnded(f"cannot connect to {shown}: {reason}") from error
         self._bytes = _Descriptors(self._socket.fileno(), self._socket.fileno())
@@ -336,6 +332,17 @@ class SocketStream:
         """Close it."""
         self._closed = True
         self._socket.close()
+
+
+def _connect_unix(path: str, limit: float) -> socket.socket:
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connecting.settimeout(limit)
+        connecting.connect(path)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
 
 
 def open_patiently(opened: Callable[[], ByteStream], limit: float) -> ByteStream:

@@ -1,7 +1,7 @@
 """The agent's frames, as bytes and back (core/agent/PROTOCOL.md). Pure: no I/O, and nothing that waits.
 
-Bytes from outside are never trusted: no length is believed beyond `MAX_PAYLOAD`, no bytes make `Decoder` raise, and what
-it keeps is bounded.
+Bytes from outside are never trusted: no length is believed beyond `MAX_PAYLOAD`, no bytes make `Decoder` raise, and
+what it keeps is bounded.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Operation(enum.IntEnum):
     READ_FILE = 34
     LIST_FOLDER = 35
     STAT_FILE = 36
+    READ_LINK = 37
     SPAWN = 48
     END = 49
     REAP = 50
@@ -96,7 +97,10 @@ class Flaw(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Bytes that began like a frame and were none. `request` is that of its header, or 0 when the header did not hold."""
+    """Bytes that began like a frame and were none.
+
+    `request` is that of its header, or 0 when the header did not hold.
+    """
 
     flaw: Flaw
     request: int = 0

@@ -1,14 +1,80 @@
-"""What this plugin gives to agents: native/acquire.c."""
+"""What this plugin gives to agents: native/acquire.c, and how an agent is asked for the records."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from vmatlas.target.native import AgentSources
+from vmatlas.backend import YES, Availability, Reading
+from vmatlas.model import Query
+from vmatlas.systems.linux import links
+from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
+from vmatlas.systems.linux.remote import read_streams, settle
+from vmatlas.target.asking import AgentRefused
+from vmatlas.target.native import AgentSources, RemoteProcess
+from vmatlas_linux_ioctl.acquire import kernel_flags
+from vmatlas_linux_ioctl.decode import STAT, VMAS, split
+from vmatlas_linux_ioctl.layout import MAX_NAME, SIZE, QueryFlags
+
+SOURCE = "linux.procmap_query"
+
+
+def probe(process: RemoteProcess) -> Availability:
+    """Whether the kernel there knows the ioctl: a question about one address of the agent's own."""
+    try:
+        process.streams(SOURCE)
+    except AgentRefused as refused:
+        if refused.errno_name == "ENOTTY":
+            return Availability(False, "the kernel is older than 6.11: no PROCMAP_QUERY ioctl (ENOTTY)")
+        return Availability(False, refused.message)
+    return YES
+
+
+def ask(process: RemoteProcess, query: Query) -> Reading:
+    """The records and names of one walk, made on the machine itself."""
+    walks = query.address is None or query.or_next
+    streams = read_streams(
+        process,
+        SOURCE,
+        VMAS,
+        empty_means_gone=False,
+        flags=int(kernel_flags(query.where) | (QueryFlags.COVERING_OR_NEXT if walks else QueryFlags(0))),
+        address=query.address or 0,
+        limit=query.limit_of_answer,
+        build_ids=query.build_ids,
+    )
+    data = streams.get(VMAS, b"")
+    if not data:
+        return Reading({VMAS: b"", STAT: streams[STAT]})
+    names, unnamed = _names_of(process, data)
+    answers = {VMAS: data}
+    if names:
+        answers[links.STREAM] = settle(process, names)
+    if not unnamed:
+        return Reading(answers)
+    why = f"the kernel tells no name longer than {MAX_NAME - 1:,} bytes: {unnamed} region(s) lack theirs"
+    return Reading(answers, why)
+
+
+def _names_of(process: RemoteProcess, data: bytes) -> tuple[list[links.Name], int]:
+    """The names that only the file system can settle, and how many regions lack the name that they should have."""
+    records = split(data, process.system.byte_order)
+    position, unnamed = len(records) * SIZE, 0
+    names: list[links.Name] = []
+    for fields in records:
+        inode, name_size, build_id_size = fields[8], fields[11], fields[12]
+        name = data[position : position + max(name_size - 1, 0)]
+        position += name_size + build_id_size
+        unnamed += bool(inode and not name)
+        if name.startswith(b"/") and name.endswith(DELETED) and may_be_ambiguous(name):
+            names.append((name, inode))
+    return names, unnamed
+
 
 SOURCES = AgentSources(
     system="linux",
     files=(Path(__file__).parents[2] / "native" / "acquire.c",),
     table="vmatlas_linux_ioctl_sources",
-    names=("linux.procmap_query",),
+    names=(SOURCE,),
+    probe=probe,
+    ask=ask,
 )

@@ -1,0 +1,120 @@
+"""Linux at the other end of a wire: what its backends share when they ask an agent.
+
+The agent opens a process's folder once for each question and sends its `stat` along, so the identity of the process is
+checked for each answer, and a map that is not there is explained.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterable, Mapping
+
+from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, Unsupported, VmatlasError
+from vmatlas.systems.linux.host import process_error
+from vmatlas.systems.linux.links import Name, encode
+from vmatlas.systems.linux.stat import Stat, parse_stat
+from vmatlas.target.asking import AgentRefused
+from vmatlas.target.native import RemoteProcess
+
+STAT = "stat"
+ATTEMPTS = 20
+"""How often a process may replace its memory while it is read, before that is said."""
+
+
+def read_streams(
+    process: RemoteProcess,
+    source: str,
+    stream: str,
+    *,
+    empty_means_gone: bool,
+    flags: int = 0,
+    address: int = 0,
+    limit: int = 0,
+    build_ids: bool = False,
+) -> Mapping[str, bytes]:
+    """The streams of a source; a kernel thread gives an empty one.
+
+    Read again when the process replaced its memory, and through another thread when the first one has ended.
+    `empty_means_gone`: no memory gives nothing at all (text), and not ESRCH (the ioctl).
+
+    Raises NoSuchProcess, AccessDenied, Unsupported, OperationFailed, TornRead, TargetLost.
+    """
+
+    def ask(thread: int | None) -> tuple[Mapping[str, bytes], bool]:
+        try:
+            streams = process.streams(
+                source, thread=thread, flags=flags, address=address, limit=limit, build_ids=build_ids
+            )
+        except AgentRefused as refused:
+            if refused.errno_name != "ESRCH" or STAT not in refused.streams:
+                raise remote_error(refused, process.pid) from refused
+            return refused.streams, True
+        return streams, empty_means_gone and not streams.get(stream)
+
+    for attempt in range(ATTEMPTS):
+        streams, gone = ask(None)
+        state = _identified(process, streams)
+        if not gone:
+            return streams
+        if state.is_kernel_thread:
+            return {stream: b"", STAT: streams[STAT]}
+        if state.is_gone:
+            for thread in _other_threads(process):
+                try:
+                    streams, gone = ask(thread)
+                except NoSuchProcess:
+                    continue
+                if not gone:
+                    return streams
+            raise NoSuchProcess(
+                f"process {process.pid} ({state.name}) has ended; it is a zombie without memory", pid=process.pid
+            )
+        time.sleep(0.0005 * attempt)  # alive: exec has put other memory in place, or is about to
+    raise TornRead(
+        f"process {process.pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=process.pid
+    )
+
+
+def _identified(process: RemoteProcess, streams: Mapping[str, bytes]) -> Stat:
+    """What the process is by the `stat` of an answer. Raises NoSuchProcess when its pid is another's now."""
+    try:
+        state = parse_stat(streams.get(STAT, b""), pid=process.pid)
+    except MalformedData:
+        if streams.get(STAT):
+            raise
+        raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid) from None
+    if process.thread is None and process.start_time not in (None, state.start_time):
+        raise NoSuchProcess(f"process {process.pid} has ended; its number is another process's now", pid=process.pid)
+    return state
+
+
+def _other_threads(process: RemoteProcess) -> list[int]:
+    try:
+        names = process.list_folder(b"/proc/%d/task" % process.pid)
+    except AgentRefused:
+        return []
+    return sorted(int(name) for name in names if name.isdigit() and int(name) != process.pid)
+
+
+def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:
+    """What an agent's refusal means for the process."""
+    if not refused.by_kernel:
+        if refused.errno_name in ("ENOSYS", "ENOTSUP", "ENOENT"):
+            return Unsupported(refused.message, pid=pid, hint="use an agent of this version of vmatlas")
+        return refused
+    number = getattr(errno, refused.errno_name, 0)
+    told = process_error(OSError(number, os.strerror(number)), pid)
+    return told if isinstance(told, NoSuchProcess) or refused.errno_name in ("EACCES", "EPERM") else refused
+
+
+def settle(process: RemoteProcess, names: Iterable[Name]) -> bytes:
+    """The stream `links` for names that only the file system there can settle: see `links.settle`."""
+    root = b"/proc/%d/root" % process.pid
+    return encode(
+        {
+            (name, inode): inode in (process.inode(name), process.inode(root + name))
+            for name, inode in dict.fromkeys(names)
+        }
+    )

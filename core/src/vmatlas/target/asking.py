@@ -1,0 +1,235 @@
+"""Asking an agent over a byte stream: a request and its whole answer, asked again on a bad line, given up in time.
+
+Knows frames and nothing of what is asked; never waits without a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from vmatlas.errors import OperationFailed, TargetLost, Unsupported
+from vmatlas.target.streams import ByteStream, StreamEnded
+from vmatlas.target.wire import (
+    VERSION,
+    Assembly,
+    Decoder,
+    Failure,
+    Frame,
+    Gap,
+    Kind,
+    Operation,
+    Origin,
+    encode,
+    read_failure,
+)
+
+_CHANGING = frozenset(Operation) - {
+    Operation.HELLO,
+    Operation.PING,
+    Operation.SLEEP,
+    Operation.PROCESSES,
+    Operation.ACQUIRE,
+    Operation.QUERY,
+    Operation.PEEK,
+    Operation.READ_FILE,
+    Operation.LIST_FOLDER,
+    Operation.STAT_FILE,
+    Operation.READ_LINK,
+}
+"""Operations that must not be done twice: they are asked again under the same id, and the agent remembers."""
+
+_ASK_AGAIN = ("EBADMSG", "EMSGSIZE")
+_CUT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How patient the host is, in seconds. A slow machine (emulated) multiplies them."""
+
+    silence: float = 10.0
+    """No frame for so long: the target is lost."""
+    again: float = 2.0
+    """No frame for so long: the request is sent again."""
+    attempts: int = 8
+    """How often a request is sent before the target counts as lost."""
+
+    def times(self, factor: float) -> Limits:
+        """The same, for a machine that is so many times slower."""
+        return replace(self, silence=self.silence * factor, again=self.again * factor)
+
+
+class AgentRefused(OperationFailed):
+    """The agent, or its kernel, answered with an error. `streams` is what came before it."""
+
+    def __init__(self, failure: Failure, streams: Mapping[str, bytes], target: str) -> None:
+        who = "the agent" if failure.origin == Origin.AGENT else "the kernel"
+        super().__init__(
+            f"{who} refused: {failure.what or 'no reason given'}: {failure.errno_name}",
+            errno=failure.errno,
+            errno_name=failure.errno_name,
+            target=target,
+        )
+        self.failure = failure
+        self.streams = dict(streams)
+
+    @property
+    def by_kernel(self) -> bool:
+        """Whether the errno is the kernel's own, not the agent's."""
+        return self.failure.origin == Origin.KERNEL
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: its streams, and the payload of its last frame."""
+
+    streams: Mapping[str, bytes]
+    payload: bytes
+
+
+class Conversation:
+    """One host's talk with one agent. For one question at a time: others wait for their turn."""
+
+    def __init__(self, stream: ByteStream, name: str, limits: Limits) -> None:
+        """`name` is the target's, for errors."""
+        self.name = name
+        self.limits = limits
+        self.frames_received = 0
+        """Counted over the talk; so tests see what a question costs."""
+        self.requests_sent = 0
+        """Likewise; one for each way there and back."""
+        self._stream = stream
+        self._decoder = Decoder()
+        self._lock = threading.Lock()
+        self._lost: str | None = None
+        self._words = ""
+        self._heard_at = 0.0
+        self._next_request = random.randrange(1, 2**31)
+
+    def close(self) -> None:
+        """End it, and what was started for it. Safe to call twice."""
+        if self._lost is None:
+            self._lost = "the connection was closed"
+        self._stream.close()
+
+    def ask(
+        self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0
+    ) -> Answer:
+        """One request and its whole answer.
+
+        `process` is the pid of a child of the agent that shall do the work, or 0. `patience`: how many seconds the
+        work itself may take without a sign of life.
+
+        Raises AgentRefused, TargetLost, MalformedData, Unsupported (another protocol).
+        """
+        with self._lock:
+            if self._lost is not None:
+                raise TargetLost(self._lost, last_words=self._words, target=self.name)
+            try:
+                return self._ask(operation, payload, process, patience)
+            except StreamEnded as error:
+                self._hear_it_out()
+                asked = operation.name.lower()
+                raise self._lose(f"the target was lost while it was asked to {asked}: {error}") from error
+
+    def _hear_it_out(self) -> None:
+        """What the target said last may still be on its way; bounded, for one that never stops talking."""
+        with contextlib.suppress(StreamEnded):
+            for _ in range(64):
+                if not (data := self._stream.receive(0)):
+                    return
+                self._decoder.feed(data)
+
+    def _lose(self, message: str) -> TargetLost:
+        self._words = "\n".join(
+            filter(None, (self._decoder.stray.decode("utf-8", "backslashreplace").strip(), self._stream.last_words()))
+        )
+        self._lost = message
+        return TargetLost(message, last_words=self._words, target=self.name)
+
+    def _new_request(self) -> int:
+        self._next_request = self._next_request % 0xFFFFFFFF + 1
+        return self._next_request
+
+    def _ask(self, operation: Operation, payload: bytes, process: int, patience: float) -> Answer:
+        request = self._new_request()
+        self._heard_at = time.monotonic()
+        for _ in range(self.limits.attempts):
+            frame = Frame(Kind.REQUEST, operation, request, process=process, payload=payload)
+            self.requests_sent += 1
+            self._stream.send(encode(frame), self.limits.silence)
+            assembly = self._collect(request, patience)
+            if assembly is not None:
+                return self._finish(assembly)
+            if operation not in _CHANGING:
+                request = self._new_request()  # ends what may still be coming of the damaged answer
+        raise self._lose(f"no undamaged answer in {self.limits.attempts} attempts to {operation.name.lower()}")
+
+    def _collect(self, request: int, patience: float) -> Assembly | None:
+        """The answer, or None when the request has to be sent again."""
+        assembly = Assembly(request)
+        now = time.monotonic()
+        heard = now  # a frame of this answer
+        moved = now  # any byte at all
+        again = self.limits.again + patience
+        while True:
+            now = time.monotonic()
+            if now - heard > again:
+                if now - self._heard_at > self.limits.silence + patience:
+                    raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
+                return None
+            data = self._stream.receive(min(heard + again - now, _CUT_SECONDS) + 0.001)
+            now = time.monotonic()
+            if data:
+                moved = now
+                found = self._decoder.feed(data)
+            elif self._decoder.partial and now - moved >= _CUT_SECONDS:
+                found = self._decoder.cut()
+            else:
+                continue
+            for each in found:
+                if not isinstance(each, Frame) or each.kind == Kind.REQUEST:
+                    if isinstance(each, Frame) or each.request != request:
+                        continue
+                    return None  # a frame of this answer came damaged
+                self._heard_at = now
+                self.frames_received += 1
+                if each.request == 0 and _is_plea(each):
+                    return None
+                if each.request != request:
+                    continue
+                heard = now
+                try:
+                    if assembly.add(each):
+                        return None if _is_plea(each) else assembly
+                except Gap:
+                    if each.sequence != 0:
+                        return None
+                    assembly = Assembly(request)
+                    if assembly.add(each):
+                        return assembly
+
+    def _finish(self, assembly: Assembly) -> Answer:
+        assert assembly.last is not None
+        if assembly.last.kind != Kind.ERROR:
+            return Answer(assembly.streams, assembly.last.payload)
+        failure = read_failure(assembly.last.payload)
+        if failure.errno_name == "EPROTONOSUPPORT" and failure.origin == Origin.AGENT:
+            raise Unsupported(
+                f"the agent speaks another protocol than version {VERSION}: {failure.what}",
+                target=self.name,
+                hint="use an agent and a vmatlas of the same version",
+            )
+        raise AgentRefused(failure, assembly.streams, self.name)
+
+
+def _is_plea(frame: Frame) -> bool:
+    """Whether the agent says that the request reached it damaged."""
+    if frame.kind != Kind.ERROR:
+        return False
+    failure = read_failure(frame.payload)
+    return failure.origin == Origin.AGENT and failure.errno_name in _ASK_AGAIN

@@ -1,0 +1,361 @@
+"""The agent program, as the host sees it.
+
+`Agent` is the program at the other end; `AgentProcess` is a process there that carries out what it is asked (the agent
+itself or a child of it), with the operations on its memory that tests make their layouts of. Knows nothing of backends.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from vmatlas.errors import OperationFailed, Unsupported
+from vmatlas.model import Protection
+from vmatlas.target.asking import Answer, Conversation, Limits
+from vmatlas.target.streams import ByteStream
+from vmatlas.target.wire import (
+    ListedProcess,
+    Operation,
+    Result,
+    pack,
+    read_hello,
+    read_processes,
+    read_result,
+    text8,
+    text16,
+)
+
+READ_WRITE = Protection.READ | Protection.WRITE
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an agent says of itself and its machine."""
+
+    fields: Mapping[str, str] = field(repr=False)
+
+    def _number(self, key: str) -> int:
+        try:
+            return int(self.fields[key])
+        except (KeyError, ValueError):
+            raise Unsupported(f"the agent's hello lacks a number '{key}': it is older than this vmatlas") from None
+
+    @property
+    def agent(self) -> str:
+        """The agent's version."""
+        return self.fields.get("agent", "")
+
+    @property
+    def role(self) -> str:
+        """"agent", "child" or "init"."""
+        return self.fields.get("role", "")
+
+    @property
+    def system(self) -> str:
+        """In small letters: "linux"."""
+        return self.fields.get("system", "").lower()
+
+    @property
+    def pid(self) -> int:
+        """The agent's own process id."""
+        return self._number("pid")
+
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+        return self._number("page_size")
+
+    @property
+    def pointer_bits(self) -> int:
+        """Of the agent's own process; its kernel may be wider."""
+        return self._number("pointer_bits")
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The sources it can be asked."""
+        return frozenset(self.fields.get("sources", "").split())
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """The operations it knows."""
+        return frozenset(self.fields.get("operations", "").split())
+
+
+class Agent:
+    """An agent at the other end of a byte stream."""
+
+    def __init__(self, stream: ByteStream, name: str, limits: Limits | None = None) -> None:
+        """Greet it. Raises TargetLost when it does not answer, Unsupported when it speaks another protocol."""
+        self.name = name
+        self.talk = Conversation(stream, name, limits or Limits())
+        """The conversation with it; it counts frames and requests."""
+        try:
+            self.hello = Hello(read_hello(self.ask(Operation.HELLO).payload))
+        except BaseException:
+            self.close()
+            raise
+        self.itself = AgentProcess(self, self.hello.pid, 0)
+        """The agent's own process."""
+
+    def ask(self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0) -> Answer:
+        """One request and its whole answer: see `Conversation.ask`."""
+        return self.talk.ask(operation, payload, process=process, patience=patience)
+
+    # ---- what needs no process ----
+
+    def ping(self, payload: bytes = b"") -> bytes:
+        """Whether it is there; gives the payload back."""
+        return self.ask(Operation.PING, payload).payload
+
+    def processes(self, pid: int = 0) -> list[ListedProcess]:
+        """Every process there that the agent sees, or only that one (none, when it is gone)."""
+        payload = pack("I", pid) if pid else b""
+        return read_processes(self.ask(Operation.PROCESSES, payload).streams.get("processes", b""))
+
+    def write_file(self, path: bytes, content: bytes, *, mode: int = 0o644, create: bool = True) -> Result:
+        """Write a file there, in pieces if it is large; the value of the result is all its bytes."""
+        size, written = 24_000, 0
+        for start in range(0, max(len(content), 1), size):
+            piece = content[start : start + size]
+            flags = (1 if start else 0) | (0 if create and not start else 2)
+            answer = self.ask(Operation.WRITE_FILE, text16(path) + pack("II", mode, flags) + piece)
+            result = read_result(answer.payload)
+            if not result.ok:
+                return result
+            written += result.value
+        return Result(written)
+
+    def unlink(self, path: bytes) -> Result:
+        """Remove a file there."""
+        return read_result(self.ask(Operation.UNLINK, text16(path)).payload)
+
+    def read_file(self, path: bytes, limit: int = 0) -> bytes:
+        """The content of a file there, at most `limit` bytes (0: all). Raises AgentRefused."""
+        return self.ask(Operation.READ_FILE, text16(path) + pack("Q", limit)).streams.get("file", b"")
+
+    def list_folder(self, path: bytes) -> list[bytes]:
+        """The names in a folder there, without `.` and `..`. Raises AgentRefused."""
+        names = self.ask(Operation.LIST_FOLDER, text16(path)).streams.get("names", b"").split(b"\0")
+        return [name for name in names if name not in (b"", b".", b"..")]
+
+    def stat_file(self, path: bytes) -> Result:
+        """The detail of the result is the file's inode number; of a symbolic link, its own."""
+        return read_result(self.ask(Operation.STAT_FILE, text16(path)).payload)
+
+    def read_link(self, path: bytes) -> bytes:
+        """Where a symbolic link there points. Raises AgentRefused."""
+        return self.ask(Operation.READ_LINK, text16(path)).streams.get("link", b"")
+
+    def advise_process(
+        self, pid: int, ranges: Sequence[tuple[int, int]], advice: int, *, start_time: int = 0, flags: int = 0
+    ) -> Result:
+        """process_madvise on (address, length) ranges, at most 1,024; ESRCH when the start time is another (0: any)."""
+        head = pack("IQIII", pid, start_time, advice, flags, len(ranges))
+        payload = head + b"".join(pack("QQ", address, length) for address, length in ranges)
+        return read_result(self.ask(Operation.ADVISE_PROCESS, payload).payload)
+
+    def spawn(self, program: bytes = b"") -> AgentProcess:
+        """A child of the agent: a fork of it, or `program` (another agent) run as its child.
+
+        Raises OperationFailed when the system refuses.
+        """
+        pid = read_result(self.ask(Operation.SPAWN, text16(program)).payload)
+        return AgentProcess(self, required(pid, f"spawn {program.decode(errors='replace')}".strip()), pid.value)
+
+    def shutdown(self) -> None:
+        """End the agent; an init powers its machine off."""
+        self.ask(Operation.SHUTDOWN)
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and what was started for it. Safe to call twice."""
+        self.talk.close()
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def required(result: Result, what: str) -> int:
+    """The value of a call that must have succeeded. Raises OperationFailed."""
+    if not result.ok:
+        raise OperationFailed(
+            f"{what} failed on the target: {result.errno_name}", errno=result.errno, errno_name=result.errno_name
+        )
+    return result.value
+
+
+class MapFlag(enum.IntFlag):
+    """How to map. Private unless SHARED."""
+
+    NONE = 0
+    SHARED = 1
+    FIXED = 2
+    FIXED_NOT_OVER = 4
+    NO_RESERVE = 8
+    POPULATE = 16
+    GROWS_DOWN = 32
+    LOCKED = 64
+    HUGE = 128
+    STACK = 256
+
+
+class MapObject(enum.IntEnum):
+    """What to map."""
+
+    ANONYMOUS = 0
+    FILE = 1
+    MEMORY = 2
+    """memfd, called `name`."""
+    SHARED_MEMORY = 3
+    """POSIX shared memory called `name` (it begins with a slash), whose name is removed again."""
+    SYSTEM_V = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProcess:
+    """A process there that carries out what it is asked: the agent itself, or a child of it.
+
+    Values and errno of the results are those of the call on the target.
+    """
+
+    agent: Agent
+    pid: int
+    _process: int
+
+    def ask(self, operation: Operation, payload: bytes = b"", *, patience: float = 0.0) -> Answer:
+        """Any operation, carried out by this process."""
+        return self.agent.ask(operation, payload, process=self._process, patience=patience)
+
+    def _call(self, operation: Operation, payload: bytes) -> Result:
+        return read_result(self.ask(operation, payload).payload)
+
+    # ---- maps ----
+
+    def acquire(
+        self,
+        source: str,
+        pid: int = 0,
+        *,
+        tid: int = 0,
+        flags: int = 0,
+        address: int = 0,
+        end: int = 0,
+        limit: int = 0,
+        names: bool = True,
+        build_ids: bool = False,
+    ) -> Mapping[str, bytes]:
+        """The streams of a source about a process (0: this one), read with this process's rights.
+
+        Raises AgentRefused, which carries the streams that came before the error.
+        """
+        want = (1 if names else 0) | (2 if build_ids else 0)
+        payload = text8(source.encode()) + pack("IIQQQII", pid, tid, flags, address, end, limit, want)
+        return self.ask(Operation.ACQUIRE, payload).streams
+
+    def query(
+        self,
+        source: str,
+        addresses: Sequence[int],
+        pid: int = 0,
+        *,
+        tid: int = 0,
+        flags: int = 0,
+        names: bool = True,
+        build_ids: bool = False,
+    ) -> Mapping[str, bytes]:
+        """Single addresses, at most 4,000: the streams `errnos` and `vmas`. Raises AgentRefused."""
+        want = (1 if names else 0) | (2 if build_ids else 0)
+        head = text8(source.encode()) + pack("IIQII", pid, tid, flags, want, len(addresses))
+        return self.ask(Operation.QUERY, head + pack(f"{len(addresses)}Q", *addresses)).streams
+
+    # ---- its memory ----
+
+    def map(
+        self,
+        length: int,
+        *,
+        address: int = 0,
+        protection: Protection = READ_WRITE,
+        flags: MapFlag = MapFlag.NONE,
+        source: MapObject = MapObject.ANONYMOUS,
+        name: bytes = b"",
+        offset: int = 0,
+        system_flags: int = 0,
+    ) -> Result:
+        """mmap (for SYSTEM_V shmat): the value is the address. `system_flags` are added as the system numbers them."""
+        numbers = pack("QQIIIBQ", address, length, protection, flags, system_flags, source, offset)
+        return _as_address(self._call(Operation.MAP, numbers + text16(name)))
+
+    def unmap(self, address: int, length: int) -> Result:
+        """munmap."""
+        return self._call(Operation.UNMAP, pack("QQ", address, length))
+
+    def protect(self, address: int, length: int, protection: Protection) -> Result:
+        """mprotect."""
+        return self._call(Operation.PROTECT, pack("QQI", address, length, protection))
+
+    def lock(self, address: int, length: int, *, on_fault: bool = False) -> Result:
+        """mlock."""
+        return self._call(Operation.LOCK, pack("QQI", address, length, on_fault))
+
+    def unlock(self, address: int, length: int) -> Result:
+        """munlock."""
+        return self._call(Operation.UNLOCK, pack("QQ", address, length))
+
+    def lock_all(self, *, current: bool = True, future: bool = False, on_fault: bool = False) -> Result:
+        """mlockall; with nothing asked for, munlockall."""
+        return self._call(Operation.LOCK_ALL, pack("I", current | future << 1 | on_fault << 2))
+
+    def advise(self, address: int, length: int, advice: int) -> Result:
+        """madvise, with the system's own number."""
+        return self._call(Operation.ADVISE, pack("QQI", address, length, advice))
+
+    def move(self, address: int, size: int, new_size: int, *, flags: int, to: int = 0) -> Result:
+        """mremap, with its own flags (MAYMOVE 1, FIXED 2, DONTUNMAP 4): the value is the address."""
+        return _as_address(self._call(Operation.MOVE, pack("QQQIQ", address, size, new_size, flags, to)))
+
+    def touch(self, address: int, length: int, *, write: int | None = None) -> Result:
+        """Read one byte of each page, or write the byte `write`. A fault is EFAULT, its address in `detail`."""
+        return self._call(Operation.TOUCH, pack("QQBB", address, length, write is not None, write or 0))
+
+    def name(self, address: int, length: int, name: bytes) -> Result:
+        """Name anonymous memory (Linux 5.17 and newer, where it is built in)."""
+        return self._call(Operation.NAME, pack("QQ", address, length) + text8(name))
+
+    def peek(self, address: int, length: int) -> bytes:
+        """Bytes of its memory. Raises AgentRefused (EFAULT)."""
+        return self.ask(Operation.PEEK, pack("QI", address, length)).streams.get("memory", b"")
+
+    def poke(self, address: int, content: bytes) -> Result:
+        """Write bytes to its memory, at most some 32,000."""
+        return self._call(Operation.POKE, pack("Q", address) + content)
+
+    # ---- its life ----
+
+    def sleep(self, seconds: float) -> None:
+        """Do nothing, for at most 60 s."""
+        self.ask(Operation.SLEEP, pack("I", int(seconds * 1000)), patience=seconds)
+
+    def become(self, user: int, group: int) -> Result:
+        """Take the rights of another user; for a child."""
+        return self._call(Operation.BECOME, pack("II", user, group))
+
+    def end(self, signal: int = 9) -> Result:
+        """Send a child of the agent a signal. Until it is reaped it is a zombie."""
+        return read_result(self.agent.ask(Operation.END, pack("II", self.pid, signal)).payload)
+
+    def reap(self, seconds: float = 5.0) -> Result:
+        """Wait for a child of the agent to end.
+
+        The value is its pid, or 0 when it still runs; `detail` is the wait status.
+        """
+        payload = pack("II", self.pid, int(seconds * 1000))
+        return read_result(self.agent.ask(Operation.REAP, payload, patience=seconds).payload)
+
+
+def _as_address(result: Result) -> Result:
+    return replace(result, value=result.value % 2**64) if result.ok else result

@@ -1,0 +1,128 @@
+"""An agent by ssh: put there, run, removed. Asks nothing more than ssh does, and uses what ssh is configured to use.
+
+One session does it all: the other side's shell says what machine it is, gets the agent that is built for that over its
+standard input, writes it to a folder of its own, and runs it; when the session ends, however it ends, it removes the
+folder. It takes `uname`, `mktemp`, `head -c`, `wc`, `chmod` and `rm`, as coreutils, busybox and BSD have them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from pathlib import Path
+
+from vmatlas.errors import TargetLost, Unsupported, UsageError
+from vmatlas.target.agent import Agent, AgentTarget, Limits
+from vmatlas.target.streams import ByteStream, ChildStream, StreamEnded
+
+LOGIN_SECONDS = 120.0
+"""How long ssh may take until the other side speaks: somebody may have to type a password."""
+
+GREETING = b"vmatlas-here "
+READY = b"vmatlas-ready"
+_MOST_BEFORE = 65536
+"""The most bytes that a login may print before our greeting."""
+
+_STEPS = (
+    "set -e",
+    "umask 077",
+    'folder=$(mktemp -d "${TMPDIR:-/tmp}/vmatlas-agent.XXXXXX")',
+    # The shell stays, to clean up when the agent has ended, which it does with its input.
+    "trap 'rm -rf \"$folder\"' EXIT",
+    "trap 'exit 1' HUP INT TERM",
+    'printf "\\n%s%s %s\\n" vmatlas- here "$(uname -sm)"',
+    "read -r size",
+    'head -c "$size" >"$folder/agent"',
+    '[ "$(($(wc -c <"$folder/agent")))" -eq "$size" ]',
+    'chmod 700 "$folder/agent"',
+    # Some `head` reads ahead: the first frame may only be sent after this.
+    'printf "%s%s\\n" vmatlas- ready',
+    '"$folder/agent" || exit $?',
+)
+"""One line for the shell there: some login shells (csh) pass no others on."""
+
+
+def connect_by_ssh(destination: str, limits: Limits) -> AgentTarget:
+    """`destination` is what ssh takes, or USER@HOST:PORT. Raises UsageError, Unsupported, TargetLost."""
+    name = f"ssh:{destination}"
+    try:
+        stream = ChildStream(command_for(destination))
+    except StreamEnded as error:
+        raise TargetLost(f"no connection: {error}", target=name) from error
+    try:
+        system, machine = _greeted(stream, name)
+        agent = built_agent(system, machine, name).read_bytes()
+        stream.send(b"%d\n" % len(agent), limits.silence)
+        stream.send(agent, LOGIN_SECONDS)
+        _wait_for(stream, READY + b"\n", name)
+    except StreamEnded as error:
+        stream.close()
+        raise TargetLost(
+            f"no agent over ssh: {error}", target=name, last_words=stream.last_words(), hint=_hint(stream.last_words())
+        ) from error
+    except BaseException:
+        stream.close()
+        raise
+    return AgentTarget(Agent(stream, name, limits))
+
+
+def command_for(destination: str) -> list[str]:
+    """The ssh command. Raises UsageError for what ssh would take for an option, Unsupported when there is no ssh."""
+    host, colon, port = destination.rpartition(":")
+    if not colon or not port.isdecimal() or (":" in host and not host.endswith("]")):  # a bare IPv6 address is a host
+        host, port = destination, ""
+    host = host.replace("[", "").replace("]", "")
+    if host.startswith("-") or not host or any(character.isspace() for character in host):
+        raise UsageError(f"'ssh:{destination}' names no host", hint="for example ssh:root@board or ssh:root@board:2222")
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        raise Unsupported("there is no ssh here", hint="on Debian and Ubuntu: apt-get install openssh-client")
+    command = f"exec sh -c {shlex.quote('; '.join(_STEPS))}"
+    return [ssh, "-T", "-e", "none", *(["-p", port] if port else []), "--", host, command]
+
+
+def _greeted(stream: ByteStream, name: str) -> tuple[str, str]:
+    """System and processor of the other side, as its `uname -sm` says; what a login prints before is passed over."""
+    said = _wait_for(stream, b"\n" + GREETING, name)
+    while not said.endswith(b"\n"):
+        said += _wait_for(stream, b"\n", name)
+    words = said.rpartition(GREETING)[2].decode("utf-8", "replace").split()
+    if len(words) != 2:
+        raise Unsupported(f"uname there says {' '.join(words)!r}", target=name)
+    return words[0], words[1]
+
+
+def _wait_for(stream: ByteStream, mark: bytes, name: str) -> bytes:
+    """All that comes until `mark` has come. Raises TargetLost, StreamEnded."""
+    said = b""
+    until = time.monotonic() + LOGIN_SECONDS
+    while mark not in said:
+        if len(said) > _MOST_BEFORE or time.monotonic() > until:
+            why = "it says too much else" if len(said) > _MOST_BEFORE else f"nothing came for {LOGIN_SECONDS:g} s"
+            words = said[-2000:].decode("utf-8", "replace")
+            raise TargetLost(f"no shell over ssh: {why}", target=name, last_words=words)
+        said += stream.receive(1.0)
+    return said
+
+
+def built_agent(system: str, machine: str, name: str) -> Path:
+    """The agent for a machine. Raises Unsupported, which says how to get one."""
+    try:
+        import vmatlas_agents
+    except ImportError:
+        raise Unsupported(
+            "putting an agent there needs the built agents", target=name, hint="pip install vmatlas-agents"
+        ) from None
+    try:
+        return vmatlas_agents.path(system, machine)
+    except vmatlas_agents.AgentMissing as error:
+        raise Unsupported(str(error), target=name) from None
+
+
+def _hint(words: str) -> str | None:
+    if "Permission denied" in words or "Host key verification failed" in words:
+        return "does ssh itself get in? Try the same destination with ssh alone"
+    if "agent: Permission denied" in words or "agent: cannot execute" in words:
+        return "programs may not be run from the temporary folder there: set TMPDIR there to another"
+    return None
