@@ -10,8 +10,8 @@ import struct
 from typing import Literal
 
 PROCMAP_QUERY = 0xC0686611
-"""_IOWR('f', 17, struct procmap_query). The same number on every processor: where the direction has three bits instead
-of two (MIPS, PowerPC, SPARC, Alpha), reading and writing together (6 << 29) are the same bits as elsewhere (3 << 30)."""
+"""_IOWR('f', 17, struct procmap_query). The same number on every processor: where the direction takes three bits (MIPS,
+PowerPC, SPARC, Alpha), reading and writing together (6 << 29) are the same bits as elsewhere (3 << 30)."""
 
 SIZE = 104
 

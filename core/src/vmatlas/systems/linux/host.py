@@ -83,6 +83,13 @@ class LinuxProcess(LocalProcess):
         except OSError:
             return None
 
+    def inode_of(self, path: str) -> int | None:
+        """By /proc/PID/root: what the process itself would find there (proc_pid_root(5))."""
+        try:
+            return os.stat(b"root" + path.encode("utf-8", "surrogateescape"), dir_fd=self.directory).st_ino
+        except OSError:  # not there, or not ours to look at
+            return None
+
     def other_threads(self) -> list[int]:
         """Its other threads. A process lives on in them when its first thread has ended."""
         try:

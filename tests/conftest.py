@@ -1,0 +1,113 @@
+"""What the tests across packages share: programs of ours to look at, and the backends of this machine."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from vmatlas import registry
+from vmatlas.model import AddressSpace
+from vmatlas.target.local import LOCAL
+
+PROGRAMS = Path(__file__).parent / "programs"
+SECONDS = 60
+"""How long a program of ours may take to answer."""
+
+
+class Program:
+    """A program of tests/programs, told and heard line by line, ended with the test."""
+
+    def __init__(self, name: str, *arguments: object, executable: str = sys.executable) -> None:
+        command = [executable, str(PROGRAMS / f"{name}.py"), *map(str, arguments)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.pid = self._process.pid
+        self._heard = b""
+
+    @staticmethod
+    def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+        assert pipe is not None
+        return pipe
+
+    def hear(self) -> str:
+        """The next line of its output."""
+        output = self._pipe(self._process.stdout)
+        while b"\n" not in self._heard:
+            ready, _, _ = select.select([output], [], [], SECONDS)
+            assert ready, f"the program said nothing for {SECONDS} seconds"
+            piece = output.read(65536)
+            assert piece, f"the program ended with {self._process.wait(SECONDS)}, having said {self._heard!r}"
+            self._heard += piece
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
+
+    def tell(self, line: str) -> str:
+        """Send a line; the line that it answers with."""
+        self.send(line)
+        return self.hear()
+
+    def send(self, line: str) -> None:
+        self._pipe(self._process.stdin).write(line.encode() + b"\n")
+
+    def kill(self) -> None:
+        """End it at once and leave the zombie."""
+        self._process.kill()
+
+    def end(self) -> int:
+        """Close its input, wait for it, and kill it when it stays."""
+        self._pipe(self._process.stdin).close()
+        try:
+            return self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait(SECONDS)
+        finally:
+            self._pipe(self._process.stdout).close()
+
+
+Start = Callable[..., Program]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a program of tests/programs by its name; all are ended with the test."""
+    started: list[Program] = []
+
+    def begin(name: str, *arguments: object, executable: str = sys.executable) -> Program:
+        started.append(Program(name, *arguments, executable=executable))
+        return started[-1]
+
+    yield begin
+    for program in started:
+        program.end()
+
+
+def offered(name: str) -> str:
+    """The backend's name, where this machine's kernel has it; the test is skipped with the reason where not."""
+    offer = LOCAL.offers(registry.backend(name))
+    if not offer:
+        pytest.skip(f"{name}: {offer.reason}")
+    return name
+
+
+@pytest.fixture(params=["linux-procfs", "linux-ioctl"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend of Linux in turn."""
+    return offered(request.param)
+
+
+def as_root(reason: str) -> None:
+    """Skip with the reason when the tests run as an ordinary user."""
+    if os.geteuid() != 0:
+        pytest.skip(f"needs root: {reason}")
+
+
+def without_vsyscall(space: AddressSpace) -> AddressSpace:
+    """The process's own memory: [vsyscall] is the kernel's, and only the text tells it."""
+    return space.where("!vsyscall")
