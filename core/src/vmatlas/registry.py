@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from vmatlas.backend import Backend, System
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
+from vmatlas.installed import Entry, entry_points
 
 BACKENDS = "vmatlas.backends"
 SYSTEMS = "vmatlas.systems"
@@ -29,21 +29,18 @@ class Broken:
 
 
 @functools.cache
-def entries(group: str) -> dict[str, EntryPoint]:
+def entries(group: str) -> dict[str, Entry]:
     """The entry points of a group, by name. Raises VmatlasError when two distributions register one name."""
-    found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+    found: dict[str, Entry] = {}
+    for entry in entry_points(group):
         known = found.setdefault(entry.name, entry)
         if known.value != entry.value:
             raise VmatlasError(
-                f"two distributions register '{entry.name}' under {group}: {_owner(known)} and {_owner(entry)}",
+                f"two distributions register '{entry.name}' under {group}: "
+                f"{known.distribution} and {entry.distribution}",
                 hint="uninstall one of them",
             )
     return found
-
-
-def _owner(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else entry.value
 
 
 @functools.cache
@@ -52,11 +49,11 @@ def _load(group: str, name: str) -> Any:
     try:
         loaded = entry.load()
     except Exception as error:  # a plugin may fail in any way; its reason is kept and shown
-        return Broken(name, _owner(entry), f"{type(error).__name__}: {error}")
+        return Broken(name, entry.distribution, f"{type(error).__name__}: {error}")
     if group == BACKENDS and not isinstance(loaded, Backend):
-        return Broken(name, _owner(entry), f"{entry.value} is no vmatlas.backend.Backend")
+        return Broken(name, entry.distribution, f"{entry.value} is no vmatlas.backend.Backend")
     if group == BACKENDS and loaded.name != name:
-        return Broken(name, _owner(entry), f"it is registered as '{name}' and calls itself '{loaded.name}'")
+        return Broken(name, entry.distribution, f"it is registered as '{name}' and calls itself '{loaded.name}'")
     return loaded
 
 
@@ -65,11 +62,17 @@ def backends() -> list[Backend | Broken]:
     return [_load(BACKENDS, name) for name in entries(BACKENDS)]
 
 
+def broken(group: str) -> list[Broken]:
+    """The entries of a group that cannot be loaded, by name. Raises VmatlasError when two register one name."""
+    loaded = (_load(group, name) for name in entries(group))
+    return [each for each in loaded if isinstance(each, Broken)]
+
+
 def backend(name: str, *, distribution: str | None = None) -> Backend:
     """One backend by its name.
 
-    Raises UsageError when none of that name is installed (naming `distribution`, where it is known, as what to
-    install), and Unsupported when it cannot be loaded.
+    Raises UsageError for an unknown name, and Unsupported when it cannot be loaded, or is not installed while
+    `distribution` says what to install.
     """
     if name not in entries(BACKENDS):
         known = ", ".join(entries(BACKENDS)) or "none"

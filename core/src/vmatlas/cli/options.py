@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from vmatlas.errors import Unsupported, UsageError
+from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.backend import Target
@@ -153,8 +152,6 @@ def reach(url: str) -> Iterator[Target]:
 
         yield LOCAL
         return
-    if find_spec("vmatlas.target.connect") is None:
-        raise Unsupported(f"this installation cannot reach '{url}': it knows only --target local")
     from vmatlas.target.connect import connect
 
     target = connect(url)

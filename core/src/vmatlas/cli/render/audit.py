@@ -8,7 +8,7 @@ from typing import Any
 
 from vmatlas.analysis import Finding, Suspicion
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import count, escape, label_of, range_text, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, range_text, size_text
 from vmatlas.model import ProcessInfo
 from vmatlas.model.export import region_to_dict
 
@@ -17,10 +17,10 @@ _ALARMING = frozenset([Suspicion.WRITABLE_EXECUTABLE, Suspicion.EXECUTABLE_STACK
 _COLUMNS = (
     Column("PID", right=True),
     Column("FINDING"),
-    Column("RANGE"),
+    Column("RANGE", leaves=1, asked=True),
     Column("PERM"),
     Column("SIZE", right=True, leaves=2),
-    Column("WHY", leaves=1),
+    Column("WHY", leaves=3),
     Column("NAME", crops=True),
 )
 
@@ -37,7 +37,7 @@ def finding_table(found: Sequence[tuple[int, Finding]], *, exact: bool) -> Table
             region.permissions,
             size_text(region.size, exact=exact),
             escape(finding.explanation),
-            label_of(region),
+            escape(region.path or region.name or NOTHING),
         )
         rows.append(Row(cells, "", {0: "heading", 1: "alarm" if finding.suspicion in _ALARMING else "warning"}))
     totals = Counter(finding.suspicion for _, finding in found)

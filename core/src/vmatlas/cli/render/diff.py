@@ -18,7 +18,7 @@ _COLUMNS = (
     Column("SIZE", right=True),
     Column("GROWTH", right=True),
     Column("KIND", leaves=2, stands_in=True),
-    Column("FIELDS"),
+    Column("FIELDS", leaves=1, asked=True),
     Column("NAME", crops=True),
 )
 _IMPLIED = frozenset(["start", "end", "offset", "details", "flags"])
@@ -45,12 +45,15 @@ def difference_table(difference: Difference, *, exact: bool) -> Table:
     return Table(_COLUMNS, rows, title=_headline(difference), empty="no difference", notes=(_totals(difference),))
 
 
-def _headline(difference: Difference) -> str:
-    return f"{_side(difference.before)}  ->  {_side(difference.after)}"
+def _headline(difference: Difference) -> tuple[str, ...]:
+    before, after = _side(difference.before), _side(difference.after)
+    if len(before) != len(after):  # on different targets
+        return (*before, "->", *after)
+    return tuple(old if old == new else f"{old} -> {new}" for old, new in zip(before, after, strict=True))
 
 
-def _side(space: AddressSpace) -> str:
-    return f"process {space.pid} · {where_and_when(space)}"
+def _side(space: AddressSpace) -> tuple[str, ...]:
+    return (f"process {space.pid}", *where_and_when(space))
 
 
 def _totals(difference: Difference) -> str:

@@ -30,7 +30,7 @@ def _facts(checkup: Checkup) -> Table:
         ]
     facts += checkup.rights
     rows = [Row((one_line(name), one_line(value)), "", {0: "heading"}) for name, value in facts]
-    return Table((Column("WHAT"), Column("HOW IT STANDS")), rows)
+    return Table((Column("WHAT"), Column("HOW IT STANDS", wraps=True)), rows)
 
 
 def _backends(checkup: Checkup) -> Table:
@@ -46,7 +46,7 @@ def _backends(checkup: Checkup) -> Table:
         )
         for each in checkup.backends
     ]
-    columns = (Column("BACKEND"), Column("AVAILABLE"), Column("WHY NOT, OR WHAT IT TELLS"))
+    columns = (Column("BACKEND"), Column("AVAILABLE"), Column("WHY NOT, OR WHAT IT TELLS", wraps=True))
     return Table(columns, rows, empty="no backend is installed, or the system is not known")
 
 
@@ -59,7 +59,9 @@ def _choices(checkup: Checkup) -> Table:
         )
         for each in checkup.choices
     ]
-    return Table((Column("QUESTION"), Column("BACKEND"), Column("WHY")), rows, empty="no question can be answered")
+    return Table(
+        (Column("QUESTION"), Column("BACKEND"), Column("WHY", wraps=True)), rows, empty="no question can be answered"
+    )
 
 
 def _troubles(checkup: Checkup) -> Table:
@@ -71,7 +73,7 @@ def _troubles(checkup: Checkup) -> Table:
         )
         for each in checkup.troubles
     ]
-    return Table((Column("TROUBLE"), Column("REASON")), rows)
+    return Table((Column("TROUBLE"), Column("REASON", wraps=True)), rows)
 
 
 def checkup_json(checkup: Checkup) -> dict[str, Any]:

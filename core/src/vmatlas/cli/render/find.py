@@ -71,7 +71,7 @@ def neighbours_table(
 ) -> Table:
     """Three lines for each address: the region before, the one at it, the one after; and how far away they are."""
     columns = (
-        Column("ADDRESS", right=True),
+        Column("ADDRESS", right=True, leaves=3 if len(addresses) == 1 else 0),
         Column("WHERE"),
         Column("DISTANCE", right=True),
         Column("RANGE"),

@@ -69,10 +69,10 @@ def map_table(
     private = space.columns.private_resident is not None
     columns = [Column("RANGE"), Column("PERM"), Column("SIZE", right=True)]
     columns += [Column("RESIDENT", right=True)] * resident
-    columns += [Column("PRIVATE", right=True, leaves=3)] * private
-    columns += [Column("OFFSET", right=True, leaves=4), Column("KIND", leaves=2, stands_in=True)]
-    columns += [Column("FLAGS", leaves=1)] * flags
-    columns += [Column("BUILD-ID", leaves=1)] * build_ids
+    columns += [Column("PRIVATE", right=True, leaves=3, asked=True)] * private
+    columns += [Column("OFFSET", right=True, leaves=5), Column("KIND", leaves=4, stands_in=True)]
+    columns += [Column("FLAGS", leaves=2, asked=True)] * flags
+    columns += [Column("BUILD-ID", leaves=1, asked=True)] * build_ids
     columns += [Column("NAME", crops=True)]
 
     def cells(region: Region) -> Iterator[str]:
@@ -122,7 +122,7 @@ def legend(regions: Iterable[Region]) -> tuple[tuple[str, str], ...]:
     return tuple((f"kind.{kind.label}", kind.label) for kind in sorted({region.kind for region in regions}))
 
 
-def headline(space: AddressSpace) -> str:
+def headline(space: AddressSpace) -> tuple[str, ...]:
     """Whose map it is, how much, from where and when."""
     parts = [f"process {space.pid}"]
     if space.origin.thread is not None:
@@ -130,17 +130,16 @@ def headline(space: AddressSpace) -> str:
     parts.append(f"{count(len(space), 'region')}, {human(space.total)}")
     if space.columns.resident is not None:
         parts[-1] += f", {human(sum(region.resident or 0 for region in space))} resident"
-    parts.append(where_and_when(space))
-    return " · ".join(parts)
+    return (*parts, *where_and_when(space))
 
 
-def where_and_when(space: AddressSpace) -> str:
+def where_and_when(space: AddressSpace) -> tuple[str, ...]:
     """The system, the target where it is not this machine, the backend, and the time."""
     system = space.system
-    target = "" if space.origin.target == "local" else f"{escape(space.origin.target)}, "
+    target = () if space.origin.target == "local" else (escape(space.origin.target),)
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(space.time))
     told = escape(f"{system.system} {system.release} {system.machine}")
-    return f"{target}{told} · {space.backend} · {moment}"
+    return (*target, told, space.backend, moment)
 
 
 CSV_COLUMNS = (

@@ -26,6 +26,10 @@ class Column(NamedTuple):
     """When that was not enough, this one is cut at its beginning: the end of a path tells more."""
     stands_in: bool = False
     """When it has left, its text takes the place of an empty cell of the column that crops."""
+    asked: bool = False
+    """The user asked for it by an option: it stays as long as the column that crops has the least room."""
+    wraps: bool = False
+    """The last column may go on below itself, on a terminal."""
 
 
 class Row(NamedTuple):
@@ -45,7 +49,8 @@ class Table(NamedTuple):
 
     columns: tuple[Column, ...]
     rows: Sequence[Row]
-    title: str = ""
+    title: tuple[str, ...] = ()
+    """In parts, so that a narrow terminal shows them on several lines."""
     notes: tuple[str, ...] = ()
     legend: tuple[tuple[str, str], ...] = ()
     """(style, what it stands for)."""
@@ -75,10 +80,19 @@ def plain_lines(table: Table) -> Iterator[str]:
         )
 
 
+LEAST = 15
+"""A column that crops has this much room, or every column that can leave has left."""
+
+
+_NARROWEST = 12
+
+
 class Layout(NamedTuple):
     """Which columns a terminal of some width has room for, and how wide each is."""
 
     kept: tuple[int, ...]
+    left: tuple[int, ...]
+    """The columns that have left for want of room."""
     widths: dict[int, int]
     stand_in: int | None
     """A column that left, and whose text replaces an empty cell of the one that crops."""
@@ -87,7 +101,7 @@ class Layout(NamedTuple):
 def lay_out(table: Table, width: int, length: Callable[[str], int] = len) -> Layout:
     """Make columns leave, from the highest `leaves` on, until the one that crops has room for what is in it.
 
-    It is given up to half of the terminal; after that it is cropped.
+    It is given up to two fifths of the terminal, or just `LEAST` before a column leaves that was asked for.
     """
     widths = {
         index: max(
@@ -96,8 +110,9 @@ def lay_out(table: Table, width: int, length: Callable[[str], int] = len) -> Lay
         for index, column in enumerate(table.columns)
     }
     kept = list(range(len(table.columns)))
+    left: list[int] = []
     cropping = next((index for index, column in enumerate(table.columns) if column.crops), None)
-    wanted = 0 if cropping is None else min(widths[cropping], max(width // 2, 20))
+    most = 0 if cropping is None else widths[cropping]
     stand_in = None
 
     def room() -> int:
@@ -105,32 +120,82 @@ def lay_out(table: Table, width: int, length: Callable[[str], int] = len) -> Lay
         return width - fixed - len(GAP) * (len(kept) - 1)
 
     for index in sorted((i for i in kept if table.columns[i].leaves), key=lambda i: -table.columns[i].leaves):
-        if room() >= wanted:
-            break
+        share = LEAST if table.columns[index].asked else max(width * 2 // 5, LEAST)
+        if room() >= min(most, share):
+            continue
         kept.remove(index)
+        left.append(index)
         if table.columns[index].stands_in:
             stand_in = index
     if cropping is not None:
-        widths[cropping] = max(min(widths[cropping], room()), 12)
-    return Layout(tuple(kept), widths, stand_in)
+        widths[cropping] = max(min(widths[cropping], room()), _NARROWEST)
+    return Layout(tuple(kept), tuple(sorted(left)), widths, stand_in)
 
 
 def crop(text: str, width: int, length: Callable[[str], int] = len) -> str:
-    """The end of a text, with an ellipsis before it, where it is wider than that."""
+    """A path cut to a width of at least 3: folders go first; then the middle of the file's own name."""
     if length(text) <= width:
         return text
-    kept = text[-(width - 1) :]
-    while length(kept) > width - 1:
+    name = text.rpartition("/")[2] or text
+    if length(name) < width:
+        return ELLIPSIS + _ending(text, width - 1, length)
+    end = (width - 1) // 2
+    beginning = name
+    while length(beginning) > width - 1 - end:
+        beginning = beginning[:-1]
+    return beginning + ELLIPSIS + _ending(name, end, length)
+
+
+def _ending(text: str, width: int, length: Callable[[str], int]) -> str:
+    kept = text[-width:]
+    while length(kept) > width:
         kept = kept[1:]
-    return ELLIPSIS + kept
+    return kept
 
 
-def styled_lines(table: Table, width: int, length: Callable[[str], int] = len) -> Iterator[list[Cell]]:
-    """The lines for a terminal, title line first, each a list of styled cells with the space between them."""
-    layout = lay_out(table, width, length)
-    titles = Row(tuple(column.title for column in table.columns), "title")
-    for row in [titles, *table.rows]:
+def fill(parts: Sequence[str], width: int, between: str) -> list[str]:
+    """Parts put together on as few lines as have room for them."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(between) + len(part) <= width:
+            lines[-1] += between + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def terminal_lines(table: Table, width: int, length: Callable[[str], int] = len) -> Iterator[list[Cell]]:
+    """The lines for a terminal of some width, each a list of styled cells with the space between them."""
+    for line in fill(table.title, width, " · "):
+        yield [Cell(line, "heading")]
+    if not table.rows:
+        yield [Cell(table.empty or "nothing", "note")]
+    else:
+        layout = lay_out(table, width, length)
+        titles = Row(tuple(column.title for column in table.columns), "title")
+        for row in [titles, *table.rows]:
+            yield from _wrapped(table, row, layout, width, length)
+        if layout.left:
+            names = ", ".join(table.columns[index].title for index in layout.left)
+            yield [Cell(f"(no room here for: {names})", "note")]
+    for note in table.notes:
+        yield [Cell(note, "note")]
+
+
+def _wrapped(table: Table, row: Row, layout: Layout, width: int, length: Callable[[str], int]) -> Iterator[list[Cell]]:
+    last = layout.kept[-1]
+    indent = sum(layout.widths[index] for index in layout.kept[:-1]) + len(GAP) * (len(layout.kept) - 1)
+    room = width - indent
+    if not table.columns[last].wraps or length(row.cells[last]) <= room or room < LEAST:
         yield _styled(table, row, layout, length)
+        return
+    import textwrap
+
+    first, *others = textwrap.wrap(row.cells[last], room, break_long_words=False, break_on_hyphens=False) or [""]
+    yield _styled(table, row._replace(cells=(*row.cells[:last], first, *row.cells[last + 1 :])), layout, length)
+    style = (row.emphasis or {}).get(last, row.style)
+    for other in others:
+        yield [Cell(" " * indent, ""), Cell(other, style)]
 
 
 def _styled(table: Table, row: Row, layout: Layout, length: Callable[[str], int]) -> list[Cell]:
@@ -141,7 +206,7 @@ def _styled(table: Table, row: Row, layout: Layout, length: Callable[[str], int]
         if column.crops:
             if text == NOTHING and layout.stand_in is not None and row.cells[layout.stand_in] != NOTHING:
                 text = f"({row.cells[layout.stand_in]})"
-            text = crop(text, max(room - owed, 12), length)
+            text = crop(text, max(room - owed, _NARROWEST), length)
         missing = room - length(text)
         if missing < 0:
             owed -= missing

@@ -11,7 +11,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 
 from vmatlas.cli.render.palette import STYLES
-from vmatlas.cli.render.table import Cell, Table, styled_lines
+from vmatlas.cli.render.table import Cell, Table, terminal_lines
 
 _AT_ONCE = 500
 """Lines given to rich together: quick, and what is read early is seen early."""
@@ -23,15 +23,9 @@ def print_tables(tables: Iterable[Table], stream: TextIO, *, width: int | None =
     styles = {name: Style.parse(words) for name, words in STYLES.items()}
     for number, table in enumerate(tables):
         lines: list[list[Cell]] = [[]] if number else []
-        if table.title:
-            lines.append([Cell(table.title, "heading")])
-        if table.rows:
-            lines += styled_lines(table, console.width, cell_len)
-        elif table.empty:
-            lines.append([Cell(table.empty, "note")])
+        lines += terminal_lines(table, console.width, cell_len)
         if table.legend and console.color_system is not None:
-            lines.append([cell for style, word in table.legend for cell in (Cell(word, style), Cell("  ", ""))])
-        lines += [[Cell(note, "note")] for note in table.notes]
+            lines.append([cell for style, word in table.legend for cell in (Cell(word, style), Cell("  ", ""))][:-1])
         for first in range(0, len(lines), _AT_ONCE):
             segments: list[Segment] = []
             for line in lines[first : first + _AT_ONCE]:
