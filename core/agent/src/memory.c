@@ -261,6 +261,29 @@ static void protect(struct reader *reader, struct answer *answer)
         answer_call(answer, system_protect(pointer_to(address), length, native_protection(protection)));
 }
 
+/* Many regions by one request: protects `size` bytes at every `step` of the range. */
+static void protect_every(struct reader *reader, struct answer *answer)
+{
+    uintptr_t address = take_address(reader);
+    size_t length = take_size(reader), step = take_size(reader), size = take_size(reader);
+    uint32_t protection = take_u32(reader);
+    int64_t done = 0;
+    if (wraps(address, length) || step == 0 || size > step)
+        reader->bad = 1;
+    if (!reader_holds(reader, answer))
+        return;
+    for (size_t at = 0; length - at >= size; at += step) {
+        if (system_protect(pointer_to(address + at), size, native_protection(protection)) != 0) {
+            answer_result(answer, -1, errno, address + at);
+            return;
+        }
+        done++;
+        if (length - at <= step)
+            break;
+    }
+    answer_result(answer, done, 0, 0);
+}
+
 static void lock(struct reader *reader, struct answer *answer)
 {
     uintptr_t address = take_address(reader);
@@ -320,6 +343,7 @@ const struct operation memory_operations[] = {
     {16, 1, "map", map},
     {17, 1, "unmap", unmap},
     {18, 1, "protect", protect},
+    {28, 1, "protect_every", protect_every},
     {19, 1, "lock", lock},
     {20, 1, "unlock", unlock},
     {21, 1, "advise", advise},

@@ -59,6 +59,16 @@ def test_region_after_mprotect_is_split_in_three(process: AgentProcess, page: in
         (base, "rw-s"), (base + page, "r--s"), (base + 2 * page, "rw-s")]
 
 
+def test_protect_every_second_page_makes_a_region_of_each(process: AgentProcess, page: int) -> None:
+    base = process.map(9 * page, flags=MapFlag.SHARED).value
+    assert process.protect_every(base + page, 8 * page, 2 * page, page, READ).value == 4
+    rights = [line.rights for line in seen(process, base, base + 9 * page)]
+    assert rights == ["rw-s", "r--s"] * 4 + ["rw-s"]
+    failed = process.protect_every(base, 16 * page, 8 * page, 2 * page, READ)
+    assert (failed.errno_name, failed.detail) == ("ENOMEM", base + 8 * page)
+    assert process.protect_every(base, page, 0, page, READ).errno_name == "EINVAL"
+
+
 def test_a_hole_is_where_it_was_unmapped(process: AgentProcess, page: int) -> None:
     base = process.map(3 * page, flags=MapFlag.SHARED).value
     assert process.unmap(base + page, page).ok

@@ -1,0 +1,116 @@
+"""Building agents: what is built is found again, is not built twice, and stays small."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vmatlas_agents
+from vmatlas_agents import AgentMissing
+from vmatlas_agents import build as building
+from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target, main, plugin_sources, ziglang
+from vmatlas_agents.targets import TARGETS
+
+
+def test_a_second_build_costs_nothing_and_gives_the_same_file(tmp_path: Path) -> None:
+    first, compiled = build(host_target(), host_compiler("cc"), output=tmp_path)
+    assert compiled
+    before = first.stat().st_mtime_ns, first.read_bytes()
+    second, compiled = build(host_target(), host_compiler("cc"), output=tmp_path)
+    assert (second, compiled, (second.stat().st_mtime_ns, second.read_bytes())) == (first, False, before)
+    assert sorted(os.listdir(tmp_path)) == [first.name, f"{first.name}.digests"], "nothing else is left"
+
+
+def test_the_same_sources_give_the_same_bytes_in_any_folder(tmp_path: Path) -> None:
+    made = [build(host_target(), host_compiler("cc"), output=tmp_path / name)[0].read_bytes() for name in ("a", "b")]
+    assert made[0] == made[1]
+
+
+def test_an_agent_that_was_changed_is_built_again(tmp_path: Path) -> None:
+    agent, _ = build(host_target(), host_compiler("cc"), output=tmp_path)
+    whole = agent.read_bytes()
+    agent.write_bytes(whole[:100])
+    assert build(host_target(), host_compiler("cc"), output=tmp_path)[1]
+    assert agent.read_bytes() == whole
+
+
+def test_other_flags_are_another_build(tmp_path: Path) -> None:
+    build(host_target(), host_compiler("cc"), output=tmp_path)
+    assert build(host_target(), host_compiler("cc"), output=tmp_path, flags=(*building.SMALL, "-DNOTHING"))[1]
+
+
+def test_a_failed_build_leaves_the_old_agent(tmp_path: Path) -> None:
+    agent, _ = build(host_target(), host_compiler("cc"), output=tmp_path)
+    whole = agent.read_bytes()
+    with pytest.raises(BuildFailed, match="no-such-option"):
+        build(host_target(), host_compiler("cc"), output=tmp_path, flags=("--no-such-option",))
+    assert agent.read_bytes() == whole
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".building")]
+
+
+def test_an_agent_that_grew_beyond_its_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "LARGEST", 1000)
+    with pytest.raises(BuildFailed, match="the bound is 1,000"):
+        build(host_target(), host_compiler("cc"), output=tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_shipped_agent_is_static_stripped_and_below_100_kb(tmp_path: Path) -> None:
+    target = vmatlas_agents.target_for("Linux", "x86_64")
+    try:
+        agent, _ = build(target, ziglang(target))
+    except BuildFailed as error:
+        pytest.skip(str(error))
+    image = agent.read_bytes()
+    assert image[:4] == b"\x7fELF" and len(image) < 100_000
+    told = subprocess.run(["readelf", "-lSW", agent], capture_output=True, text=True, check=True, timeout=20).stdout
+    assert "INTERP" not in told and ".symtab" not in told and ".debug" not in told
+    assert str(Path(__file__).parents[1]).encode() not in image, "no path of the builder in it"
+
+
+def test_every_plugins_sources_are_in_the_agent() -> None:
+    names = {name for plugin in plugin_sources("linux") for name in plugin.names}
+    assert {"linux.maps", "linux.smaps", "linux.procmap_query"} <= names
+    assert plugin_sources("plan9") == []
+
+
+def test_an_agent_that_is_not_built_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(vmatlas_agents, "BUILT", tmp_path)
+    with pytest.raises(AgentMissing, match=r"python -m vmatlas_agents\.build --target aarch64-linux-musl"):
+        vmatlas_agents.path("Linux", "arm64")
+
+
+def test_a_machine_that_no_agent_is_for_is_said() -> None:
+    with pytest.raises(AgentMissing, match="there is no agent for VMS on vax; there are agents for: linux x86_64"):
+        vmatlas_agents.path("VMS", "vax")
+
+
+def test_each_target_has_a_file_of_its_own() -> None:
+    assert len({target.file for target in TARGETS}) == len({target.name for target in TARGETS}) == len(TARGETS)
+
+
+def test_the_command_builds_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cc", "cc", "--output", str(tmp_path)]) == 0
+    assert ": built, " in capsys.readouterr().out
+    assert main(["--cc", "cc", "--output", str(tmp_path)]) == 0
+    assert ": unchanged, " in capsys.readouterr().out
+    assert main(["--list", "--output", str(tmp_path)]) == 0
+    assert "s390x-linux-musl         linux s390x: not built" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--target", "vax"], ["--cc", "cc", "--all"]])
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_a_missing_compiler_is_one_line_and_1(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vmatlas_agents.build", "--cc", "no-such-cc", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no compiler 'no-such-cc' in PATH" in done.stderr

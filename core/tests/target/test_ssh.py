@@ -1,0 +1,192 @@
+"""`ssh:` against a real sshd on loopback, with keys, port and configuration of its own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+from vmatlas.errors import TargetLost, Unsupported, UsageError
+from vmatlas.target.agent import AgentTarget
+from vmatlas.target.connect import connect
+from vmatlas.target.ssh import command_for
+
+SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+@dataclass
+class Server:
+    """A running sshd."""
+
+    port: int
+    temporary: Path
+    """TMPDIR of its sessions."""
+    config: Path
+
+    @property
+    def url(self) -> str:
+        return f"ssh:{getpass.getuser()}@127.0.0.1:{self.port}"
+
+    def left_over(self) -> list[str]:
+        """What sessions left behind, once they had time to clean up."""
+        until = time.monotonic() + 10
+        while (left := os.listdir(self.temporary)) and time.monotonic() < until:
+            time.sleep(0.05)
+        return left
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Iterator[Server]:
+    if SSHD is None or shutil.which("ssh") is None:
+        pytest.skip("no sshd or no ssh here: apt-get install openssh-server openssh-client")
+    folder = tmp_path_factory.mktemp("sshd")
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=30)
+    shutil.copy(folder / "user.pub", folder / "authorized")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+        f"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile none\nPermitRootLogin yes\n"
+        f"SetEnv TMPDIR={temporary}\n"
+    )
+    (folder / "ssh_config").write_text(
+        f"Host *\nIdentityFile {folder}/user\nIdentitiesOnly yes\nStrictHostKeyChecking accept-new\n"
+        f"UserKnownHostsFile {folder}/known\nBatchMode yes\nLogLevel ERROR\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    child = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=(folder / "log").open("wb"))
+    try:
+        for _ in range(100):
+            assert child.poll() is None, (folder / "log").read_text()
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield Server(port, temporary, folder / "ssh_config")
+    finally:
+        child.terminate()
+        child.wait(10)
+
+
+@pytest.fixture(autouse=True)
+def configured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An `ssh` that reads the test's own configuration, found first in PATH."""
+    if "server" not in request.fixturenames:
+        return
+    server = request.getfixturevalue("server")
+    wrapper = tmp_path / "bin" / "ssh"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {server.config} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+
+
+def test_the_map_of_a_process_is_read_by_ssh(server: Server) -> None:
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        target = connect(server.url)
+        with vmatlas.open(sleeper.pid, target=target) as process:
+            assert [(region.start, region.path) for region in process.snapshot()] == [
+                (region.start, region.path) for region in vmatlas.snapshot(sleeper.pid)]
+        assert target.name == server.url
+        assert os.listdir(server.temporary), "the agent lies there while it runs"
+        target.close()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert server.left_over() == []
+
+
+def test_nothing_is_left_when_the_host_is_killed(server: Server) -> None:
+    program = (
+        "import sys, time\nfrom vmatlas.target.connect import connect\n"
+        f"target = connect({server.url!r})\ntarget.agent.spawn()\n"
+        "print(target.agent.hello.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert host.stdout
+    pid = int(host.stdout.readline())
+    host.kill()
+    host.communicate()
+    assert server.left_over() == []
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_an_agent_that_is_killed_there_is_a_lost_target_and_is_removed(server: Server) -> None:
+    target = connect(server.url)
+    assert isinstance(target, AgentTarget)
+    os.kill(target.agent.hello.pid, signal.SIGKILL)
+    began = time.monotonic()
+    with pytest.raises(TargetLost):
+        target.agent.ping()
+    assert time.monotonic() - began < 8
+    target.close()
+    assert server.left_over() == []
+
+
+def test_no_right_to_log_in_is_said_with_what_ssh_says(server: Server) -> None:
+    with pytest.raises(TargetLost, match="ended with exit code 255") as lost:
+        connect(f"ssh:nobody-of-that-name@127.0.0.1:{server.port}")
+    assert "Permission denied" in lost.value.last_words
+    assert lost.value.hint and "ssh alone" in lost.value.hint
+
+
+def test_nobody_listening_is_said(server: Server) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(TargetLost, match="ended with exit code 255") as lost:
+            connect(f"ssh:127.0.0.1:{unused.getsockname()[1]}")
+    assert "Connection refused" in lost.value.last_words
+
+
+def test_no_agent_for_that_machine_names_the_command_that_builds_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import vmatlas_agents
+
+    monkeypatch.setattr(vmatlas_agents, "BUILT", tmp_path)
+    with pytest.raises(Unsupported, match=r"is not built: python -m vmatlas_agents\.build --target"):
+        connect(server.url)
+    assert server.left_over() == []
+
+
+@pytest.mark.parametrize(("destination", "port", "host"), [
+    ("board", None, "board"),
+    ("root@board", None, "root@board"),
+    ("root@board:2222", "2222", "root@board"),
+    ("root@[fe80::1]:2222", "2222", "root@fe80::1"),
+    ("fe80::1", None, "fe80::1"),
+])
+def test_destinations(monkeypatch: pytest.MonkeyPatch, destination: str, port: str | None, host: str) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    command = command_for(destination)
+    assert command[command.index("--") + 1] == host
+    assert (command[command.index("-p") + 1] if "-p" in command else None) == port
+
+
+@pytest.mark.parametrize("destination", ["-oProxyCommand=touch /tmp/x", "a host", ":22", ""])
+def test_what_ssh_would_take_for_an_option_is_refused(destination: str) -> None:
+    with pytest.raises(UsageError):
+        command_for(destination)
+
+
+def test_a_host_without_ssh_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(Unsupported, match="no ssh here"):
+        command_for("board")
