@@ -64,6 +64,7 @@ def test_protect_every_second_page_makes_a_region_of_each(process: AgentProcess,
     assert process.protect_every(base + page, 8 * page, 2 * page, page, READ).value == 4
     rights = [line.rights for line in seen(process, base, base + 9 * page)]
     assert rights == ["rw-s", "r--s"] * 4 + ["rw-s"]
+    assert process.unmap(base + 8 * page, page).ok
     failed = process.protect_every(base, 16 * page, 8 * page, 2 * page, READ)
     assert (failed.errno_name, failed.detail) == ("ENOMEM", base + 8 * page)
     assert process.protect_every(base, page, 0, page, READ).errno_name == "EINVAL"

@@ -116,9 +116,7 @@ class Conversation:
             self._lost = "the connection was closed"
         self._stream.close()
 
-    def ask(
-        self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0
-    ) -> Answer:
+    def ask(self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0) -> Answer:
         """One request and its whole answer.
 
         `process` is the pid of a child of the agent that shall do the work, or 0. `patience`: how many seconds the

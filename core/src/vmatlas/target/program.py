@@ -48,7 +48,7 @@ class Hello:
 
     @property
     def role(self) -> str:
-        """"agent", "child" or "init"."""
+        """ "agent", "child" or "init"."""
         return self.fields.get("role", "")
 
     @property
@@ -297,6 +297,10 @@ class AgentProcess:
     def protect(self, address: int, length: int, protection: Protection) -> Result:
         """mprotect."""
         return self._call(Operation.PROTECT, pack("QQI", address, length, protection))
+
+    def protect_every(self, address: int, length: int, step: int, size: int, protection: Protection) -> Result:
+        """mprotect on `size` bytes at every `step` of the range: the value is how often."""
+        return self._call(Operation.PROTECT_EVERY, pack("QQQQI", address, length, step, size, protection))
 
     def lock(self, address: int, length: int, *, on_fault: bool = False) -> Result:
         """mlock."""

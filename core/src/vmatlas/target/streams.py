@@ -158,9 +158,7 @@ class ChildStream:
             name = self.command[0] if self.command else ""
             raise StreamEnded(f"cannot start '{name}': {reason}") from error
         assert self._child.stdin and self._child.stdout and self._child.stderr
-        self._bytes = _Descriptors(
-            self._child.stdout.fileno(), self._child.stdin.fileno(), self._child.stderr.fileno()
-        )
+        self._bytes = _Descriptors(self._child.stdout.fileno(), self._child.stdin.fileno(), self._child.stderr.fileno())
         self._finalizer = weakref.finalize(self, _end_child, self._child, self.PATIENCE)
 
     @property

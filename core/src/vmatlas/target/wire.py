@@ -60,6 +60,7 @@ class Operation(enum.IntEnum):
     PEEK = 25
     POKE = 26
     LOCK_ALL = 27
+    PROTECT_EVERY = 28
     WRITE_FILE = 32
     UNLINK = 33
     READ_FILE = 34
@@ -123,9 +124,7 @@ def encode(frame: Frame) -> bytes:
         )
     except struct.error as error:
         raise ValueError(f"a frame's number does not fit: {error}") from error
-    return b"".join(
-        (header, _CHECK.pack(zlib.crc32(header)), frame.payload, _CHECK.pack(zlib.crc32(frame.payload)))
-    )
+    return b"".join((header, _CHECK.pack(zlib.crc32(header)), frame.payload, _CHECK.pack(zlib.crc32(frame.payload))))
 
 
 class Decoder:

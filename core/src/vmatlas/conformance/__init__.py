@@ -1,0 +1,116 @@
+"""The suite that every backend must pass, as a pytest plugin and as a command.
+
+An agent makes known layouts in children of its own; the backend must read them back exactly. What a backend does not
+offer it declares (`features`, `rank`), and then the suite asserts that it refuses with `Unsupported`.
+
+    python -m vmatlas.conformance --vmatlas-target agent:COMMAND      the suite, against an agent
+    pytest_plugins = ["vmatlas.conformance"]                          its fixtures, in a project's conftest.py
+
+It is never loaded by itself. Needs pytest (`vmatlas[conformance]`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from vmatlas import registry
+from vmatlas.backend import Backend, Target
+from vmatlas.conformance.ground import READ, Ground
+from vmatlas.registry import Broken
+from vmatlas.target.agent import AgentProcess, AgentTarget, required
+from vmatlas.target.connect import connect
+from vmatlas.target.local import LOCAL
+
+STRIPES = 10_000
+"""How many regions the largest layout has."""
+
+_TARGET = pytest.StashKey[AgentTarget]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the suite."""
+    group = parser.getgroup("vmatlas", "conformance of vmatlas backends")
+    group.addoption("--vmatlas-target", metavar="URL", help="the agent that makes the layouts: agent:COMMAND, ssh:HOST")
+    group.addoption(
+        "--vmatlas-reader",
+        choices=["agent", "local"],
+        default="agent",
+        help="who reads them: the agent, or this process (when the agent runs on this machine)",
+    )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the connection."""
+    if (target := config.stash.get(_TARGET, None)) is not None:
+        target.close()
+
+
+def _agent_target(config: pytest.Config) -> AgentTarget:
+    if _TARGET not in config.stash:
+        url = config.getoption("--vmatlas-target")
+        if not url:
+            raise pytest.UsageError("the conformance suite needs --vmatlas-target URL, for example agent:COMMAND")
+        target = connect(url)
+        if not isinstance(target, AgentTarget):
+            raise pytest.UsageError(f"'{url}' is no agent; layouts need one (agent:, ssh:, serial:, qemu:)")
+        config.stash[_TARGET] = target
+    return config.stash[_TARGET]
+
+
+def _reader(config: pytest.Config) -> Target:
+    return LOCAL if config.getoption("--vmatlas-reader") == "local" else _agent_target(config)
+
+
+def _backends(config: pytest.Config) -> list[Backend]:
+    """The installed backends of the target's system."""
+    system = _reader(config).system_info.system
+    return [each for each in registry.backends() if not isinstance(each, Broken) and each.system == system]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `backend` runs for each that is available; one that takes `any_backend` for each there is."""
+    if "backend" in metafunc.fixturenames:
+        reader = _reader(metafunc.config)
+        available = [each.name for each in _backends(metafunc.config) if reader.offers(each)]
+        metafunc.parametrize("backend", available)
+    if "any_backend" in metafunc.fixturenames:
+        metafunc.parametrize("any_backend", [each.name for each in _backends(metafunc.config)])
+
+
+@pytest.fixture(scope="session")
+def agent_target(request: pytest.FixtureRequest) -> AgentTarget:
+    """The agent that makes the layouts."""
+    return _agent_target(request.config)
+
+
+@pytest.fixture(scope="session")
+def reader(request: pytest.FixtureRequest) -> Target:
+    """The target through which maps are read."""
+    return _reader(request.config)
+
+
+@pytest.fixture
+def worker(agent_target: AgentTarget) -> Iterator[AgentProcess]:
+    """A child of the agent that obeys, with an address space of its own; ended afterwards."""
+    child = agent_target.agent.spawn()
+    yield child
+    child.end()
+    child.reap()
+
+
+@pytest.fixture
+def ground(worker: AgentProcess) -> Ground:
+    """Free address space in the worker."""
+    return Ground(worker)
+
+
+@pytest.fixture
+def stripes(worker: AgentProcess) -> Ground:
+    """10,000 regions of a page each: every second one can be read only."""
+    ground = Ground(worker, STRIPES)
+    ground.lay(0, STRIPES)
+    changed = worker.protect_every(ground.at(1), (STRIPES - 1) * ground.page, 2 * ground.page, ground.page, READ)
+    assert required(changed, "striping") == STRIPES // 2
+    return ground

@@ -1,0 +1,22 @@
+"""`python -m vmatlas.conformance`: the suite as a command; arguments are pytest's, and the suite's own options."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from vmatlas import conformance
+
+
+def main(arguments: list[str]) -> int:
+    """Run the suite. Returns pytest's exit code."""
+    suite = Path(__file__).parent / "suite"
+    # The suite is the same wherever it runs: no configuration, no cache of the folder that it is started in.
+    settings = ["-c", str(suite / "pytest.ini"), "--rootdir", str(suite), "-p", "no:cacheprovider"]
+    return int(pytest.main([*settings, str(suite), *arguments], plugins=[conformance]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
