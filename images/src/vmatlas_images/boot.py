@@ -144,9 +144,9 @@ class RunningMachine:
     def check(self) -> None:
         """Raises `StageError` when the machine has panicked or QEMU has ended."""
         assert self._guarded is not None
-        if self._console is not None and (panic := self._console.panic) is not None:
-            self._console.wait(0.3)  # let it finish speaking: the lines after a panic say why
-            raise self._lost(f"the kernel panicked: {panic}")
+        if self._console is not None and self._console.panic is not None:
+            self._console.settle()
+            raise self._lost(f"the kernel panicked: {self._console.panic}")
         if (status := self._guarded.wait(0)) is not None:
             if self._console is not None:
                 self._console.close()  # reads what is left

@@ -68,7 +68,8 @@ class Console(ABC):
         self._changed = threading.Condition()
         self._recent = bytearray()  # the last TAIL bytes
         self._dropped = 0  # bytes that came before those
-        self._panic: str | None = None
+        self._panic_at: int | None = None  # where its word stands, in bytes from the start of the console
+        self._panic = ""
 
     @abstractmethod
     def type(self, text: str) -> None:
@@ -96,9 +97,17 @@ class Console(ABC):
     def panic(self) -> str | None:
         """The line with a word of panic, once there was one."""
         with self._changed:
-            return self._panic
+            return self._panic.strip() if self._panic_at is not None else None
 
-    def last_words(self, size: int = 2000) -> str:
+    def settle(self, quiet: float = 0.2, limit: float = 1.0) -> None:
+        """Returns when nothing was said for `quiet` seconds, at the latest after `limit`: last words are many."""
+        end = time.monotonic() + limit
+        mark = -1
+        while mark != self.mark() and time.monotonic() < end:
+            mark = self.mark()
+            time.sleep(quiet)
+
+    def last_words(self, size: int = 4000) -> str:
         """The end of what was said, as text."""
         with self._changed:
             return self._recent[-size:].decode("utf-8", "replace").replace("\r", "").strip()
@@ -114,20 +123,23 @@ class Console(ABC):
             overlap = max((len(word) for word in self._panic_words), default=0)
             start = max(0, len(self._recent) - overlap)
             self._recent += said
-            if self._panic is None:
-                self._panic = self._panic_in(start)
+            self._look_for_panic(start)
             if len(self._recent) > TAIL:
                 self._dropped += len(self._recent) - TAIL
                 del self._recent[:-TAIL]
             self._changed.notify_all()
 
-    def _panic_in(self, start: int) -> str | None:
-        for word in self._panic_words:
-            at = self._recent.find(word, start)
-            if at >= 0:
-                line = self._recent[self._recent.rfind(b"\n", 0, at) + 1 :].split(b"\n", 1)[0]
-                return line.decode("utf-8", "replace").strip()
-        return None
+    def _look_for_panic(self, start: int) -> None:
+        """Notes the first word of panic after `start`, and its line as far as it has come."""
+        if self._panic_at is None:
+            found = [at for word in self._panic_words if (at := self._recent.find(word, start)) >= 0]
+            if not found:
+                return
+            self._panic_at = self._dropped + min(found)
+        at = self._panic_at - self._dropped
+        if at >= 0 and not self._panic.endswith("\n"):
+            line = self._recent[self._recent.rfind(b"\n", 0, at) + 1 :]
+            self._panic = line[: line.find(b"\n") + 1 or None].decode("utf-8", "replace")
 
 
 class SerialConsole(Console):
@@ -191,7 +203,7 @@ class VgaConsole(Console):
         with self._changed:
             return self._screen
 
-    def last_words(self, size: int = 2000) -> str:
+    def last_words(self, size: int = 4000) -> str:
         """The screen as it last was."""
         return self.since(0).strip()[-size:]
 

@@ -7,6 +7,7 @@ operating system.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import socket
@@ -40,6 +41,8 @@ EMULATORS: Mapping[str, Emulator] = {
     "riscv64": Emulator("qemu-system-riscv64", ("qemu-system-riscv", "qemu-system-misc")),
     "s390x": Emulator("qemu-system-s390x", ("qemu-system-s390x", "qemu-system-misc")),
 }
+# The library logs an error whenever QEMU goes away; who asked is told by an exception, so nothing shall be printed.
+logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 _DISKS = {"ide": "ide-hd", "virtio": "virtio-blk", "scsi": "scsi-hd"}
 
 

@@ -1,0 +1,68 @@
+"""The conformance suite on a running machine, in a process of its own: from its JUnit file to an `Outcome`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+from .boot import RunningMachine
+from .errors import ImagesError
+from .results import Case, CaseState, Outcome
+
+_GRACE = 60  # seconds beside the stage's own limit, which ends the machine and so the suite
+
+
+def conform(machine: RunningMachine) -> Outcome:
+    """Run the suite against the machine's agent. What it printed is kept beside the console.
+
+    Raises ImagesError when the suite did not come to its end.
+    """
+    machine.stream.close()  # the suite connects by itself, and the agent's port takes one at a time
+    junit = machine.console_path.with_suffix(".xml")
+    printed = machine.console_path.with_suffix(".conformance.txt")
+    junit.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "vmatlas.conformance", "-q", f"--junit-xml={junit}"]
+    command += [f"--vmatlas-target=unix:{machine.socket_path}", f"--vmatlas-patience={machine.accelerator.scale}"]
+    limit = machine.machine.limits.test * machine.accelerator.scale + _GRACE
+    with printed.open("wb") as output:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=limit, check=False
+        )
+    if done.returncode not in (0, 1) or not junit.is_file():
+        last = " ".join(printed.read_text("utf-8", "replace").split())[-400:]
+        raise ImagesError(f"the conformance suite ended with status {done.returncode}: {last}", hint=f"see {printed}")
+    return read_junit(junit)
+
+
+def read_junit(path: Path) -> Outcome:
+    """The outcome that a JUnit file of the conformance suite tells. Raises ImagesError for one that is none."""
+    try:
+        elements = list(ElementTree.parse(path).getroot().iter("testcase"))
+    except (OSError, ElementTree.ParseError) as error:
+        raise ImagesError(f"{path} is no report of the conformance suite: {error}") from error
+    cases: list[Case] = []
+    answered: list[str] = []
+    refused: dict[str, str] = {}
+    for element in elements:
+        facts = {found.get("name", ""): found.get("value", "") for found in element.iter("property")}
+        backend = facts.get("backend", "")
+        if "answers" in facts:
+            answered.append(backend)
+        if "refuses" in facts:
+            refused[backend] = facts["refuses"]
+        cases.append(_case(element, backend))
+    return Outcome(tuple(cases), tuple(answered), refused)
+
+
+def _case(element: ElementTree.Element, backend: str) -> Case:
+    name, seconds = element.get("name", "?"), float(element.get("time") or 0)
+    for tag, state in (
+        ("failure", CaseState.FAILED),
+        ("error", CaseState.FAILED),
+        ("skipped", CaseState.NOT_RUN),
+    ):
+        if (found := element.find(tag)) is not None:
+            return Case(name, state, backend, found.get("message") or (found.text or "")[-400:], seconds)
+    return Case(name, CaseState.PASSED, backend, "", seconds)

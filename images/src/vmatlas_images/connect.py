@@ -1,0 +1,38 @@
+"""`vmatlas.connect("qemu:NAME")`: a machine booted for one connection, and ended with it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from rich.console import Console
+from vmatlas.target.agent import Agent, AgentTarget, Limits
+from vmatlas.target.streams import SocketStream
+
+from .boot import boot
+from .handshake import greet
+from .machine import find
+from .report import LiveLines
+
+
+def connect_machine(name: str, limits: Limits) -> AgentTarget:
+    """Boot the machine and reach its agent. Close the target to end it; it never outlives this process.
+
+    On a terminal its stages are shown on standard error. Raises MachineError for an unknown name, NotRunnable,
+    FetchError, and StageError for a machine that does not come up.
+    """
+    machine = find(name)
+    with contextlib.ExitStack() as stages:
+        lines = LiveLines([machine], Console(stderr=True, quiet=not sys.stderr.isatty()))
+        with lines:
+            running = stages.enter_context(
+                boot(
+                    machine,
+                    hello=greet,
+                    progress=lambda what, done, total: lines.fetching(machine, what, done, total),
+                    watch=lambda stage: lines.follow(machine, stage),
+                )
+            )
+        patience = limits.times(running.accelerator.scale)
+        agent = Agent(SocketStream(running.stream.dup()), f"qemu:{name}", patience)
+        return AgentTarget(agent, on_close=stages.pop_all().close)

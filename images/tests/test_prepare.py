@@ -1,0 +1,110 @@
+"""What QEMU boots from: read back by others than us where there is someone."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import shutil
+import subprocess
+from pathlib import Path
+
+import pycdlib
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycdlib.dr import DirectoryRecord
+
+from vmatlas_images import Cache, ImagesError
+from vmatlas_images.prepare import Entry, cpio, kernel_in, modules, write_cd
+
+from .conftest import deb
+
+
+def test_cpio_is_what_the_cpio_tool_reads(tmp_path: Path) -> None:
+    if shutil.which("cpio") is None:
+        pytest.skip("no cpio to read the archive back with: apt-get install cpio")
+    files = {"init": Entry(b"program", executable=True), "modules/00-a.ko": Entry(b"x" * 1001), "empty": Entry(b"")}
+    archive = b"".join(cpio(files))
+    done = subprocess.run(["cpio", "-itv", "--quiet"], input=archive, capture_output=True, check=True, timeout=30)
+    listed = {line.split()[-1]: line.split()[0] for line in done.stdout.decode().splitlines()}
+    assert listed["init"] == "-rwxr-xr-x"
+    assert listed["modules/00-a.ko"] == "-rw-r--r--"
+    assert listed["dev/console"][0] == "c"
+    assert {"dev", "proc", "modules", "empty"} <= listed.keys()
+    subprocess.run(
+        ["cpio", "-i", "--quiet", "init", "modules/*", "modules"], input=archive, cwd=tmp_path, check=True, timeout=30
+    )
+    assert (tmp_path / "modules/00-a.ko").read_bytes() == b"x" * 1001
+
+
+@given(st.binary(max_size=64), st.text(alphabet="abc/-.", min_size=1, max_size=20).filter(lambda name: name[0] != "/"))
+def test_every_cpio_entry_starts_at_a_multiple_of_four(content: bytes, name: str) -> None:
+    """The newc format pads each header and each body to four bytes (initramfs buffer format)."""
+    for entry in cpio({name: Entry(content)}):
+        assert entry.startswith(b"070701")
+        assert len(entry) % 4 == 0
+
+
+def test_the_same_parts_give_the_same_bytes() -> None:
+    files = {"init": Entry(b"program", executable=True), "a/b/c": Entry(b"1")}
+    assert b"".join(cpio(files)) == b"".join(cpio(files))
+
+
+def test_a_cd_has_long_names_and_programs_that_can_run(tmp_path: Path) -> None:
+    write_cd(tmp_path / "cd", {"vmatlas-agent-with-a-long.name": Entry(b"program", executable=True), "r": Entry(b"t")})
+    iso = pycdlib.PyCdlib()
+    iso.open(str(tmp_path / "cd"))
+    try:
+        content = io.BytesIO()
+        iso.get_file_from_iso_fp(content, rr_path="/vmatlas-agent-with-a-long.name")
+        assert content.getvalue() == b"program"
+        record = iso.get_record(rr_path="/vmatlas-agent-with-a-long.name")
+        assert isinstance(record, DirectoryRecord)
+        assert record.rock_ridge is not None
+        assert record.rock_ridge.get_file_mode() & 0o777 == 0o555
+    finally:
+        iso.close()
+
+
+def module(needs: str) -> bytes:
+    """As much of a kernel module as tells what it needs."""
+    return b"\x7fELF\0license=GPL\0depends=" + needs.encode() + b"\0intree=Y\0"
+
+
+def test_modules_come_after_those_that_they_need(tmp_path: Path) -> None:
+    folder = "lib/modules/6.1/kernel"
+    content = deb(
+        tmp_path, "linux-image-6.1", "6.1-1",
+        {f"{folder}/fs/isofs.ko.xz": lzma.compress(module("cdrom")), f"{folder}/cdrom.ko": module(""),
+         f"{folder}/virtio-console.ko": module("virtio_ring,virtio"), f"{folder}/virtio_ring.ko": module("virtio"),
+         f"{folder}/virtio.ko": module(""), f"{folder}/unwanted.ko": module("")},
+    )  # fmt: skip
+    (tmp_path / "p.deb").write_bytes(content)
+    found = modules(tmp_path / "p.deb", ["virtio_console", "isofs"])
+    assert [name for name, _ in found] == ["virtio", "virtio_ring", "virtio_console", "cdrom", "isofs"]
+    assert dict(found)["isofs"] == module("cdrom")
+    with pytest.raises(ImagesError, match=r"holds no kernel module nosuch"):
+        modules(tmp_path / "p.deb", ["isofs", "nosuch"])
+
+
+def test_modules_in_a_circle_are_an_error_and_no_hang(tmp_path: Path) -> None:
+    files = {"lib/modules/1/a.ko": module("b"), "lib/modules/1/b.ko": module("a")}
+    (tmp_path / "p.deb").write_bytes(deb(tmp_path, "linux-image-1", "1", files))
+    with pytest.raises(ImagesError, match="in a circle"):
+        modules(tmp_path / "p.deb", ["a"])
+
+
+def test_a_package_without_a_kernel_says_so(tmp_path: Path) -> None:
+    (tmp_path / "p.deb").write_bytes(deb(tmp_path, "linux-image-1", "1", {"boot/config-1": b"x"}))
+    with pytest.raises(ImagesError, match="holds no kernel"):
+        kernel_in(tmp_path / "p.deb")
+    (tmp_path / "q.deb").write_bytes(b"!<arch>\nnot at all")
+    with pytest.raises(ImagesError, match="no Debian package that can be read"):
+        kernel_in(tmp_path / "q.deb")
+
+
+def test_prepared_folders_are_found_again(cache: Cache) -> None:
+    made = []
+    for _ in range(2):
+        cache.prepared("k", lambda folder: made.append((folder / "x").write_bytes(b"")), limit=5)
+    assert len(made) == 1

@@ -1,0 +1,149 @@
+"""What a run comes to: nothing passes in silence, and each end has its own exit code."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from vmatlas_images import (
+    Case,
+    CaseState,
+    ExitCode,
+    Machine,
+    MachineResult,
+    Outcome,
+    Report,
+    State,
+    find,
+    show,
+    write_junit,
+)
+from vmatlas_images.report import LiveLines, summary
+from vmatlas_images.results import with_expectations
+
+PASSED = Case("bounds", CaseState.PASSED, "linux-procfs")
+FAILED = Case("holes", CaseState.FAILED, "linux-ioctl", "0x1000 is no hole")
+REFUSED = Case("resident", CaseState.REFUSED, "linux-ioctl", "no residency")
+NOT_RUN = Case("zombie", CaseState.NOT_RUN, "linux-ioctl", "no agent for it")
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """One of ours."""
+    return find("linux-6.1")
+
+
+def ran(machine: Machine, *cases: Case, answered: tuple[str, ...] = ("linux-procfs",)) -> MachineResult:
+    outcome = Outcome(cases, answered)
+    return MachineResult(
+        machine, State.RAN, kernel="6.1.0-50", accelerator="tcg", accelerator_reason="no /dev/kvm", outcome=outcome
+    )
+
+
+def test_each_end_has_its_own_exit_code(machine: Machine) -> None:
+    good, bad, empty = ran(machine, PASSED, REFUSED), ran(machine, PASSED, FAILED), ran(machine)
+    lost = MachineResult(machine, State.LOST, "agent: the kernel panicked")
+    away = MachineResult(machine, State.NOT_RUN, "QEMU is missing")
+    assert Report((good,)).exit_code() == ExitCode.PASSED
+    assert Report((good, away)).exit_code() == ExitCode.PASSED
+    assert Report((good, bad, lost)).exit_code() == ExitCode.TEST_FAILED
+    assert Report((good, lost)).exit_code() == ExitCode.MACHINE_LOST
+    assert Report((good, away)).exit_code(["linux-6.*"]) == ExitCode.REQUIRED_NOT_RUN
+    assert Report((away,)).exit_code() == ExitCode.REQUIRED_NOT_RUN
+    assert Report(()).exit_code() == ExitCode.REQUIRED_NOT_RUN
+    assert Report((empty,)).exit_code() == ExitCode.TEST_FAILED
+    assert Report((ran(machine, REFUSED, NOT_RUN),)).exit_code() == ExitCode.TEST_FAILED
+    assert len(set(ExitCode)) == 5
+
+
+def test_a_required_system_needs_one_machine_and_a_required_name_each(machine: Machine) -> None:
+    good, away = ran(machine, PASSED), MachineResult(find("linux-6.12"), State.NOT_RUN, "no network")
+    report = Report((good, away))
+    assert report.unmet(["linux"]) == []
+    assert report.unmet(["linux-6.1"]) == []
+    assert report.unmet(["linux-6.12"]) == ["linux-6.12: required, not run: no network"]
+    assert report.unmet(["freebsd"]) == ["freebsd: required, and no machine is called so or is of that system"]
+    assert report.exit_code(["linux", "freebsd"]) == ExitCode.REQUIRED_NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("answered", "refused", "states"),
+    [
+        (("linux-procfs",), {"linux-ioctl": "kernel older than 6.11"}, [CaseState.PASSED, CaseState.REFUSED]),
+        (("linux-procfs", "linux-ioctl"), {}, [CaseState.PASSED, CaseState.FAILED]),
+        (("linux-procfs",), {"linux-ioctl": "permission denied"}, [CaseState.PASSED, CaseState.FAILED]),
+        (("linux-procfs",), {}, [CaseState.PASSED, CaseState.FAILED]),
+        ((), {"linux-procfs": "no /proc", "linux-ioctl": "Kernel before 6.11"}, [CaseState.FAILED, CaseState.REFUSED]),
+    ],
+)
+def test_a_backend_must_do_what_the_description_says(
+    machine: Machine, answered: tuple[str, ...], refused: dict[str, str], states: list[CaseState]
+) -> None:
+    outcome = with_expectations(machine, Outcome((), answered, refused))
+    assert [case.state for case in outcome.cases] == states
+
+
+def printed(report: Report, *required: str) -> str:
+    out = io.StringIO()
+    show(report, Console(file=out, width=160), required)
+    return out.getvalue()
+
+
+def test_the_table_tells_of_every_machine(machine: Machine) -> None:
+    lost = MachineResult(
+        find("linux-6.12"), State.LOST, "test: not through within 300 s", last_words="last [line] of it"
+    )
+    away = MachineResult(find("linux-6.17"), State.NOT_RUN, "no [green]network[/green]")
+    shown = printed(Report((ran(machine, PASSED, FAILED, REFUSED, NOT_RUN), lost, away), 12), "freebsd")
+    for words in (
+        "linux-6.1 ", "6.1.0-50", "FAILED", "FAILED linux-6.1 linux-ioctl: holes: 0x1000 is no hole",
+        "1 tests not run: no agent for it", "LOST", "last [line] of it", "NOT RUN", "no [green]network[/green]",
+        "Accelerator tcg: no /dev/kvm", "REQUIRED freebsd",
+        "3 machines: 1 ran, 1 lost, 1 not run; 1 tests passed, 1 failed, 1 refused as declared, 1 not run; 12 s",
+    ):  # fmt: skip
+        assert words in shown, shown
+
+
+def test_what_did_not_run_is_not_counted_as_passed(machine: Machine) -> None:
+    assert summary(Report((MachineResult(machine, State.NOT_RUN, "x"),))).startswith(
+        "1 machines: 0 ran, 0 lost, 1 not run; 0 tests passed"
+    )
+
+
+def test_junit_has_a_case_for_all_that_was_told(machine: Machine, tmp_path: Path) -> None:
+    lost = MachineResult(find("linux-6.12"), State.LOST, "gone", last_words="a\x1b[1mb\x00")
+    away = MachineResult(find("linux-6.17"), State.NOT_RUN, "no <network>")
+    write_junit(Report((ran(machine, PASSED, FAILED, REFUSED, NOT_RUN), lost, away)), tmp_path / "out" / "junit.xml")
+    suites = {suite.attrib["name"]: suite for suite in ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()}
+    counts = {
+        name: [int(suite.attrib[key]) for key in ("tests", "failures", "errors", "skipped")]
+        for name, suite in suites.items()
+    }
+    assert counts == {"linux-6.1": [4, 1, 0, 1], "linux-6.12": [1, 0, 1, 0], "linux-6.17": [1, 0, 0, 1]}
+    error = suites["linux-6.12"].find("testcase/error")
+    assert error is not None
+    assert error.text == "a\N{REPLACEMENT CHARACTER}[1mb\N{REPLACEMENT CHARACTER}"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["junit.xml"]
+
+
+def test_without_a_terminal_each_change_is_a_line(machine: Machine) -> None:
+    out = io.StringIO()
+    with LiveLines([machine], Console(file=out, width=100)) as lines:
+        lines.follow(machine, "boot")
+        lines.fetching(machine, "kernel", 10, 100)
+        lines.follow(machine, "passed")
+    assert [line.split("s  ")[1] for line in out.getvalue().splitlines()] == ["linux-6.1: boot", "linux-6.1: passed"]
+
+
+def test_on_a_terminal_each_machine_has_a_live_line(machine: Machine) -> None:
+    out = io.StringIO()
+    with LiveLines([machine], Console(file=out, width=100, force_terminal=True)) as lines:
+        lines.follow(machine, "fetch")
+        lines.fetching(machine, "kernel", 10_000_000, 100_000_000)
+        lines._progress.refresh()
+        lines.follow(machine, "LOST")
+    assert "kernel 10.0 MB" in out.getvalue()
