@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import registry
-from vmatlas.backend import Feature, Target, TargetProcess
+from vmatlas.backend import Feature, SeesFiles, Target, TargetProcess
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
-from vmatlas.errors import Disordered, TornRead, UsageError, VmatlasError
+from vmatlas.errors import Disordered, TornRead, Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     ANY,
     AddressSpace,
@@ -71,7 +72,10 @@ def _pid(process: Pid) -> int | None:
 
 
 def _address(address: int) -> int:
-    number = operator.index(address)
+    try:
+        number = operator.index(address)
+    except TypeError:
+        raise UsageError(f"{address!r} is no address", hint="give a whole number of bytes") from None
     if not 0 <= number < _TOP:
         raise UsageError(f"address {number:#x} does not fit in 64 bits")
     return number
@@ -106,7 +110,7 @@ class Process:
         return self._target
 
     def close(self) -> None:
-        """Let go of the descriptors. Safe to call twice."""
+        """Let go of the descriptors; questions raise UsageError from then on. Safe to call twice."""
         self._process.close()
 
     def __enter__(self) -> Process:
@@ -163,31 +167,32 @@ class Process:
 
         Asks the kernel. Raises what `snapshot` raises.
         """
-        wanted = Filter.of(where, **criteria)
-        at: int | None = _address(address)
-        while at is not None and at < _TOP:
-            query = Query(address=at, or_next=or_next, where=wanted)
-            choice = self.choice(query)
-            found, at = self._find_once(choice, query)
-            if found is not None:
+        query = Query(address=_address(address), or_next=or_next, where=Filter.of(where, **criteria))
+        choice = self.choice(query)
+        found = self._search(choice, query)
+        if found is None and or_next and not choice.asked_for:
+            if Feature.ABOVE_USER not in choice.backend.features:
+                return self._search_above(query)
+        return found
+
+    def _search(self, choice: Choice, query: Query) -> Region | None:
+        """Goes on above what passed the kernel's part of the filter and did not pass ours."""
+        while True:
+            assert query.address is not None
+            _, space = self._read(choice, query)
+            found = space.where(query.where).find(query.address, or_next=query.or_next)
+            is_walk = query.or_next and Feature.WALK in choice.backend.features
+            if found is not None or not is_walk or len(space) < query.limit:
                 return found
-        if self._may_be_above(choice, or_next):
-            query = Query(address=address, or_next=or_next, where=wanted)
-            return self._find_once(choose(self._target, query, needs=Feature.ABOVE_USER), query)[0]
-        return None
+            query = replace(query, address=space[-1].end, limit=min(query.limit * 4, _LARGEST_STEP))
 
-    def _find_once(self, choice: Choice, query: Query) -> tuple[Region | None, int | None]:
-        """The region, or where to go on asking: the kernel's answer passed its part of the filter, and not ours."""
-        assert query.address is not None
-        _, space = self._read(choice, query)
-        found = space.where(query.where).find(query.address, or_next=query.or_next)
-        if found is not None or not query.or_next or Feature.WALK not in choice.backend.features or not space:
-            return found, None
-        return None, space[-1].end
-
-    def _may_be_above(self, choice: Choice, or_next: bool) -> bool:
-        """Whether a region above the process's own memory may answer, which the chosen backend cannot see."""
-        return or_next and not choice.asked_for and Feature.ABOVE_USER not in choice.backend.features
+    def _search_above(self, query: Query) -> Region | None:
+        """Asks a backend that sees what lies above the process's own memory; where there is none, nothing is seen."""
+        try:
+            choice = choose(self._target, query, needs=Feature.ABOVE_USER)
+        except Unsupported:
+            return None
+        return self._search(choice, query)
 
     def find_many(self, addresses: Iterable[int]) -> list[Region | None]:
         """The region that covers each address, in the order of the addresses; one reading of the map for all.
@@ -204,7 +209,9 @@ class Process:
     def iterate(self, *, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> Iterator[Region]:
         """The regions one after another, without keeping them: a backend that can walk is asked piece by piece.
 
-        Pieces are read at different times; no region is given twice. Raises what `snapshot` raises.
+        Pieces are read at different times. A region that grows downward, or merges with the one below, between two of
+        them can overlap the last region of the piece before; otherwise none is given twice. Raises what `snapshot`
+        raises.
         """
         wanted = Filter.of(where, **criteria)
         whole = Query(where=wanted)
@@ -224,6 +231,13 @@ class Process:
         """The kernel's bytes for the whole map, found to be whole and consistent. Raises what `snapshot` raises."""
         query = Query(residency=residency, build_ids=build_ids)
         return self._read(self.choice(query), query)[0]
+
+    def file_lookup(self) -> Callable[[str], int | None] | None:
+        """What `audit` asks of the file system: the inode at a path, as the process sees it. For as long as it is open.
+
+        None where the target's file system cannot be asked.
+        """
+        return self._process.inode_of if isinstance(self._process, SeesFiles) else None
 
     def _read(self, choice: Choice, query: Query) -> tuple[Capture, AddressSpace]:
         """Acquire and decode, again when the map changed under the reading."""

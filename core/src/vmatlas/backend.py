@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from vmatlas.capture import Capture
+from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Consistency, ProcessInfo, Query, SystemInfo
 
 
@@ -81,14 +82,24 @@ class LocalProcess:
         self.thread = thread
         self.lock = threading.Lock()
         self._descriptors: dict[str, int] = {}
+        self._closed = False
 
     @property
     def is_self(self) -> bool:
         """Whether it is the process that asks."""
         return self.pid == os.getpid()
 
+    def inode_of(self, path: str) -> int | None:
+        """The inode of the file that the process would find at a path now; None when there is none, or none is told."""
+        return None
+
     def descriptor(self, name: str, opened: Callable[[], int]) -> int:
-        """The descriptor kept under a name; made by `opened` the first time, and closed with the process."""
+        """The descriptor kept under a name; made by `opened` the first time, and closed with the process.
+
+        Raises UsageError after `close`: to open anew by the pid might find another process.
+        """
+        if self._closed:
+            raise UsageError(f"the handle of process {self.pid} has been closed", pid=self.pid, hint="open it again")
         found = self._descriptors.get(name)
         if found is None:
             found = self._descriptors[name] = opened()
@@ -100,12 +111,13 @@ class LocalProcess:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Close all. Safe to call twice."""
+        """Close all, for good. Safe to call twice."""
+        self._closed = True
         for name in list(self._descriptors):
             self.forget(name)
 
     def __del__(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # AttributeError: __init__ did not get that far
             self.close()
 
 
@@ -222,4 +234,13 @@ class TargetProcess(Protocol):
 
     def close(self) -> None:
         """Let go of what is held for it. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class SeesFiles(Protocol):
+    """A target's process through which the file system can be asked as well; not every target can do that."""
+
+    def inode_of(self, path: str) -> int | None:
+        """The inode of the file that the process would find at a path now; None when there is none."""
         ...

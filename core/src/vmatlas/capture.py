@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from vmatlas.errors import MalformedData, UsageError
-from vmatlas.model import Consistency, Origin, Query, SystemInfo
+from vmatlas.model import Consistency, Filter, Origin, Query, SystemInfo
 
 FORMAT = 1
 """The number of the format that this version writes, and the newest that it reads."""
@@ -23,8 +24,11 @@ FORMAT = 1
 LARGEST = 2**30
 """The most bytes that a saved capture may unpack to: a map of 100,000 regions with residency is a tenth of it."""
 
+_LARGEST_MANIFEST = 2**20
 _MANIFEST = "manifest.json"
 _STREAMS = "streams/"
+_PLUGIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+"""What a distribution may be called: hints tell users to install it, so nothing else may stand in the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,38 +125,30 @@ class Capture:
         Raises OSError when the file cannot be read, MalformedData when it is no whole capture, and UsageError when it
         was written in a newer format.
         """
-        import zipfile
-        import zlib
-
         shown = os.path.basename(os.fspath(path))
+        with open(path, "rb") as file:
+            members = _unpack(file, shown)
+        if _MANIFEST not in members:
+            raise MalformedData(shown, 0, f"a capture, with a member {_MANIFEST}")
         try:
-            with zipfile.ZipFile(path) as archive:
-                if sum(member.file_size for member in archive.infolist()) > LARGEST:
-                    raise MalformedData(shown, 0, f"a capture that unpacks to at most {LARGEST:,} bytes")
-                manifest = json.loads(archive.read(_MANIFEST))
-                streams = {
-                    member.filename.removeprefix(_STREAMS): archive.read(member)
-                    for member in archive.infolist()
-                    if member.filename.startswith(_STREAMS)
-                }
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise MalformedData(shown, 0, f"a whole zip file ({error})") from error
-        except KeyError as error:
-            raise MalformedData(shown, 0, f"a capture, with a member {_MANIFEST}") from error
+            manifest = json.loads(members[_MANIFEST])
         except (ValueError, RecursionError) as error:
             raise MalformedData(_MANIFEST, 0, f"JSON ({error})") from error
+        streams = {
+            name.removeprefix(_STREAMS): content for name, content in members.items() if name.startswith(_STREAMS)
+        }
         return cls._from_manifest(manifest, streams)
 
     @classmethod
     def _from_manifest(cls, manifest: Any, streams: dict[str, bytes]) -> Capture:
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        if not isinstance(manifest, dict):
             raise MalformedData(_MANIFEST, 0, "an object with a number 'format'")
-        if manifest["format"] > FORMAT:
+        read = _Fields(manifest)
+        if (version := read.number("format")) > FORMAT:
             raise UsageError(
-                f"the capture has format {manifest['format']}, and this version of vmatlas reads up to {FORMAT}",
+                f"the capture has format {version}, and this version of vmatlas reads up to {FORMAT}",
                 hint="pip install --upgrade vmatlas",
             )
-        read = _Fields(manifest)
         sizes = read.mapping("streams")
         actual = {name: len(content) for name, content in streams.items()}
         if sizes != actual:
@@ -162,10 +158,13 @@ class Capture:
         if byte_order not in ("little", "big"):
             raise MalformedData(_MANIFEST, 0, "byte_order 'little' or 'big'")
         try:
-            time = datetime.fromisoformat(read.text("time")).timestamp()
+            time = datetime.fromisoformat(read.text("time"))
             consistency = Consistency(read.text("consistency"))
-        except (ValueError, OverflowError, OSError) as error:
-            raise MalformedData(_MANIFEST, 0, f"a time and a consistency ({error})") from error
+            where = Filter.parse(query.optional_text("where") or "")
+        except ValueError as error:
+            raise MalformedData(_MANIFEST, 0, f"a time, a consistency and a filter ({error})") from error
+        if time.tzinfo is None:
+            raise MalformedData(_MANIFEST, 0, "a time with its zone", found=read.text("time").encode())
         return cls(
             streams=streams,
             system=SystemInfo(
@@ -178,22 +177,43 @@ class Capture:
                 page_size=system.number("page_size"),
             ),
             pid=read.number("pid"),
-            backend=read.text("backend"),
-            distribution=read.text("distribution"),
+            backend=read.plugin_name("backend"),
+            distribution=read.plugin_name("distribution"),
             query=Query(
                 address=query.optional_number("address"),
                 or_next=query.flag("or_next"),
+                limit=query.number("limit"),
                 residency=query.flag("residency"),
                 build_ids=query.flag("build_ids"),
+                where=where,
             ),
-            time=time,
+            time=time.timestamp(),
             start_time=read.optional_number("start_time"),
             thread=read.optional_number("thread"),
             pointer_width=read.optional_number("pointer_width"),
             target=read.text("target"),
             consistency=consistency,
-            incomplete=read.text("incomplete") if manifest.get("incomplete") is not None else None,
+            incomplete=read.optional_text("incomplete"),
         )
+
+
+def _unpack(file: BinaryIO, shown: str) -> dict[str, bytes]:
+    """Every member of a zip. Raises MalformedData for whatever keeps it from being unpacked whole."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > LARGEST:
+                raise MalformedData(shown, 0, f"a capture that unpacks to at most {LARGEST:,} bytes")
+            sizes = {member.filename: member.file_size for member in members}
+            if len(sizes) < len(members) or sizes.get(_MANIFEST, 0) > _LARGEST_MANIFEST:
+                raise MalformedData(shown, 0, f"members of different names, {_MANIFEST} of at most 1 MiB")
+            return {member.filename: archive.read(member) for member in members}
+    except MalformedData:
+        raise
+    except Exception as error:  # zipfile and its decompressors raise errors of a dozen kinds for foreign bytes
+        raise MalformedData(shown, 0, f"a whole zip file ({error})") from error
 
 
 class _Fields:
@@ -210,6 +230,15 @@ class _Fields:
 
     def text(self, name: str) -> str:
         return str(self._typed(name, str, "text"))
+
+    def optional_text(self, name: str) -> str | None:
+        return None if self._fields.get(name) is None else self.text(name)
+
+    def plugin_name(self, name: str) -> str:
+        text = self.text(name)
+        if not _PLUGIN_NAME.fullmatch(text):
+            raise MalformedData(_MANIFEST, 0, f"a name in '{name}'", found=text.encode("utf-8", "backslashreplace"))
+        return text
 
     def number(self, name: str) -> int:
         return int(self._typed(name, int, "a whole number"))

@@ -51,7 +51,7 @@ def audit(space: AddressSpace, lookup: FileLookup | None = None) -> list[Finding
         findings += _of_protection(region)
         findings += _of_file(region, lookup)
         if region.kind is Kind.STACK and below is not None and below.end == region.start:
-            if below.kind is not Kind.STACK and below.protection != Protection.NONE:
+            if below.kind is not Kind.STACK and below.protection & Protection.WRITE:
                 explanation = f"{below.label or 'nameless memory'} ({below.permissions}) ends where the stack begins"
                 findings.append(Finding(Suspicion.UNGUARDED_STACK, region, explanation))
         below = region

@@ -16,6 +16,9 @@ from vmatlas.model import AddressSpace, Region
 _OPTIONAL = ("flags", "max_protection", "resident", "private_resident", "page_size", "build_id", "details")
 """Fields that a backend may not tell at all."""
 
+_IDENTITY = ("path", "name", "device", "inode")
+"""Fields that say what a region is of; they stay when its bounds or its protection change."""
+
 _MEASURES = frozenset(["resident", "private_resident", "details", "flags"])
 """Fields that change by themselves when a region grows or moves."""
 
@@ -105,9 +108,9 @@ class Difference:
         return sum(change.growth for change in self.changes)
 
     def apply(self, space: AddressSpace) -> AddressSpace:
-        """The changes made to an address space: applied to `before`, it gives `after`.
+        """The changes made to an address space: applied to `before`, it gives `after`, in all that was compared.
 
-        Raises ValueError when the space lacks a region that changed.
+        Raises ValueError when the space lacks a region that changed, or has one where another is to come.
         """
         regions = {region.start: region for region in space}
         for change in self.changes:
@@ -115,6 +118,8 @@ class Difference:
                 raise ValueError(f"the space has no region at {change.before.start:#x}")
         for change in self.changes:
             if change.after is not None:
+                if change.after.start in regions:
+                    raise ValueError(f"the space has another region at {change.after.start:#x}")
                 regions[change.after.start] = change.after
         return AddressSpace.of(regions.values(), self.after.origin)
 
@@ -138,18 +143,25 @@ class _Pairing:
 
     def __init__(self, compared: list[str]) -> None:
         self._compared = compared
+        self._of_identity = [field for field in _IDENTITY if field in compared]
         self._found: list[Change] = []
 
     def changes(self, old: list[Region], new: list[Region]) -> tuple[Change, ...]:
         self._found = []
-        old, new = self._pair(old, new, lambda region: (region.start, _identity(region)), self._resized_or_changed)
-        old, new = self._pair(old, new, lambda region: (region.end, _identity(region)), self._grown_downward)
+        old, new = self._pair(old, new, lambda region: (region.start, self._identity(region)), self._resized_or_changed)
+        old, new = self._pair(old, new, lambda region: (region.end, self._identity(region)), self._grown_downward)
         old, new = self._pair_unique(old, new)
         self._found += [Change(ChangeKind.REMOVED, region, None) for region in old]
         self._found += [Change(ChangeKind.ADDED, None, region) for region in new]
         return tuple(sorted(self._found, key=lambda change: (change.region.start, change.kind.value)))
 
+    def _identity(self, region: Region) -> Hashable:
+        """What a region keeps when its bounds or its protection change."""
+        return tuple(getattr(region, field) for field in self._of_identity)
+
     def _differing(self, before: Region, after: Region) -> tuple[str, ...]:
+        if before == after:  # by far the most frequent, and much quicker than field by field
+            return ()
         return tuple(name for name in self._compared if getattr(before, name) != getattr(after, name))
 
     def _pair(
@@ -216,11 +228,6 @@ class _Pairing:
             else:
                 rest.append(region)
         return rest, [region for region in new if region.start not in paired]
-
-
-def _identity(region: Region) -> Hashable:
-    """What a region keeps when its bounds or its protection change."""
-    return region.path, region.name, region.device, region.inode
 
 
 def _grouped(regions: Iterable[Region], key: Callable[[Region], Hashable]) -> dict[Hashable, list[Region]]:

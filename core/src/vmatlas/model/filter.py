@@ -22,17 +22,18 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypedDict, TypeVar, Unpack
 
 from vmatlas.errors import UsageError
 from vmatlas.model.region import Kind, Protection, Region
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"(0x[0-9a-f]{1,16}|[0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_ADDRESS = re.compile(r"(?:0x)?[0-9a-f]+", re.IGNORECASE | re.ASCII)
 _EXACT = re.compile(r"[r-][w-][x-][ps]?")
 _RIGHTS = re.compile(r"[rwx]{1,3}")
-_COMPARISON = re.compile(r"(size|resident)\s*(>=|<=|>|<|=)\s*(.+)")
+_COMPARISON = re.compile(r"(size|resident)\s*(>=|<=|>|<|=)\s*(.+)", re.IGNORECASE | re.ASCII)
 _LETTERS = {"r": Protection.READ, "w": Protection.WRITE, "x": Protection.EXECUTE}
 _ALL = Protection.READ | Protection.WRITE | Protection.EXECUTE
 _LABELS = {kind.label: kind for kind in Kind} | {"anon": Kind.ANONYMOUS, "shm": Kind.SHARED_MEMORY}
@@ -53,12 +54,10 @@ def parse_size(text: str) -> int:
 
 def parse_address(text: str) -> int:
     """An address: hexadecimal with or without 0x, as maps show it. Raises UsageError."""
-    try:
-        address = int(text.strip(), 16)
-    except ValueError:
-        hint = "write it in hexadecimal, for example 0x7f1200000000"
-        raise UsageError(f"'{text}' is no address", hint=hint) from None
-    if not 0 <= address < 2**64:
+    if not _ADDRESS.fullmatch(text.strip()):
+        raise UsageError(f"'{text}' is no address", hint="write it in hexadecimal, for example 0x7f1200000000")
+    address = int(text.strip(), 16)
+    if address >= 2**64:
         raise UsageError(f"address '{text}' does not fit in 64 bits")
     return address
 
@@ -73,7 +72,8 @@ class Criteria(TypedDict, total=False):
     file_backed: bool | None
     """There is a file, a device or a shared memory object behind it."""
     deleted: bool | None
-    kind: Kind | Iterable[Kind] | None
+    kind: Kind | str | Iterable[Kind | str] | None
+    """Any of these; as text by their labels: "heap"."""
     path: str | None
     """A pattern, as `fnmatch` has them."""
     name: str | None
@@ -142,7 +142,7 @@ class Filter:
             shared=criteria.get("shared"),
             file_backed=criteria.get("file_backed"),
             deleted=criteria.get("deleted"),
-            kinds=frozenset() if kind is None else frozenset([kind] if isinstance(kind, Kind) else kind),
+            kinds=frozenset() if kind is None else _kinds([kind] if isinstance(kind, Kind | str) else kind),
             path=criteria.get("path"),
             name=criteria.get("name"),
             min_size=0 if larger is None else _bytes(larger) + 1,
@@ -159,7 +159,10 @@ class Filter:
         return result
 
     def __and__(self, other: Filter) -> Filter:
-        """Both. Raises UsageError when no region can pass, such as shared and private at once."""
+        """Both.
+
+        Raises UsageError when they contradict each other, such as shared and private, and for two different patterns.
+        """
         given, withheld = self.given | other.given, self.withheld | other.withheld
         if given & withheld:
             raise UsageError("the filter asks for a right to be both given and withheld")
@@ -226,11 +229,27 @@ class Filter:
         return self.matcher()(region)
 
     def __str__(self) -> str:
-        return ", ".join(
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        )
+        """As text that `parse` reads as the same filter; empty for the one that asks for nothing."""
+        conditions = [_rights(self.given)] if self.given else []
+        conditions += ["!" + _rights(self.withheld)] if self.withheld else []
+        for value, yes, no in (
+            (self.shared, "shared", "private"),
+            (self.file_backed, "file", "!file"),
+            (self.deleted, "deleted", "!deleted"),
+        ):
+            conditions += [] if value is None else [yes if value else no]
+        for prefix, kinds in (("kind=", self.kinds), ("!kind=", self.other_kinds)):
+            conditions += [prefix + "|".join(kind.label for kind in sorted(kinds))] if kinds else []
+        for key, low, high in (
+            ("size", self.min_size, self.max_size),
+            ("resident", self.min_resident, self.max_resident),
+        ):
+            conditions += [f"{key}>={low}"] if low > 0 else []
+            conditions += [] if high is None else [f"{key}<={high}" if high >= 0 else f"{key}<0"]
+        conditions += [f"in={self.overlaps[0]:#x}-{self.overlaps[1]:#x}"] if self.overlaps else []
+        for key, pattern in (("name", self.name), ("path", self.path)):
+            conditions += [] if pattern is None else [f"{key}={_pattern_text(pattern)}"]
+        return ",".join(conditions)
 
 
 ANY = Filter()
@@ -242,7 +261,7 @@ _T = TypeVar("_T")
 
 def _same(name: str, a: _T | None, b: _T | None) -> _T | None:
     if a is not None and b is not None and a != b:
-        raise UsageError(f"the filter asks for two different values of '{name}'")
+        raise UsageError(f"the filter asks for two different values of '{name}'", hint="filter twice to have both")
     return b if a is None else a
 
 
@@ -265,6 +284,29 @@ def _common_range(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple
 
 def _bytes(size: int | str) -> int:
     return parse_size(size) if isinstance(size, str) else size
+
+
+def _rights(protection: Protection) -> str:
+    return protection.letters.replace("-", "")
+
+
+def _pattern_text(glob: str) -> str:
+    """A pattern as the value of a condition: `parse` strips spaces and splits at commas without a backslash."""
+    text = glob.replace(",", "\\,")
+    if text[-1:].isspace() or text.endswith("\\"):
+        text = f"{text[:-1]}[{text[-1]}]"
+    return f"[{text[0]}]{text[1:]}" if text[:1].isspace() else text
+
+
+def _kinds(kinds: Iterable[Kind | str]) -> frozenset[Kind]:
+    return frozenset(kind if isinstance(kind, Kind) else _kind(kind) for kind in kinds)
+
+
+def _kind(label: str) -> Kind:
+    found = _LABELS.get(label.strip().lower())
+    if found is None:
+        raise UsageError(f"unknown kind '{label}'", hint="kinds: " + ", ".join(sorted(_LABELS)))
+    return found
 
 
 def _pattern(glob: str) -> Callable[[str], bool]:
@@ -325,12 +367,8 @@ def _parse_condition(text: str) -> Filter:
 
 
 def _parse_kinds(value: str, negated: bool) -> Filter:
-    labels = [label.strip().lower() for label in value.split("|")]
-    for label in labels:
-        # "file" alone means file-backed; kind=file is the kind.
-        if label not in _LABELS:
-            raise UsageError(f"unknown kind '{label}'", hint="kinds: " + ", ".join(sorted(_LABELS)))
-    kinds = frozenset(_LABELS[label] for label in labels)
+    # "file" alone means file-backed; kind=file is the kind.
+    kinds = _kinds(value.split("|"))
     return Filter(other_kinds=kinds) if negated else Filter(kinds=kinds)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Unpack, overload
 from vmatlas.errors import VmatlasError
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import Exports
-from vmatlas.model.filter import Criteria, Filter
+from vmatlas.model.filter import ANY, Criteria, Filter
 from vmatlas.model.region import Region
 from vmatlas.model.system import Consistency, SystemInfo
 
@@ -77,8 +77,15 @@ class AddressSpace(Exports, Sequence[Region]):
 
     @classmethod
     def of(cls, regions: Iterable[Region], origin: Origin) -> AddressSpace:
-        """From regions in any order. Raises ValueError when two overlap or one is empty."""
-        columns = Columns.of(sorted(regions, key=lambda region: region.start))
+        """From regions in any order.
+
+        Raises ValueError when two overlap, one is empty, or a number does not fit: addresses and sizes go from 0 to
+        2**64 - 2.
+        """
+        try:
+            columns = Columns.of(sorted(regions, key=lambda region: region.start))
+        except OverflowError as error:
+            raise ValueError(f"a region has a number that does not fit in 64 bits ({error})") from error
         if (row := columns.first_disorder()) is not None:
             raise ValueError(f"regions overlap or are empty at {columns.start[row]:#x}")
         return cls(columns, origin)
@@ -217,7 +224,10 @@ class AddressSpace(Exports, Sequence[Region]):
 
         Raises UsageError for text that is no filter.
         """
-        matches = Filter.of(where, **criteria).matcher()
+        wanted = Filter.of(where, **criteria)
+        if wanted == ANY:
+            return self
+        matches = wanted.matcher()
         return self._take([row for row, region in enumerate(self) if matches(region)])
 
     def entries(self) -> AddressSpace:

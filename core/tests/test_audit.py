@@ -1,0 +1,78 @@
+"""Findings on spaces made by hand: each suspicion where it belongs, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from vmatlas.analysis import Suspicion, audit
+from vmatlas.model import Kind, Protection, Region
+
+from .strategies import space_of, spaces
+
+R, W, X = Protection.READ, Protection.WRITE, Protection.EXECUTE
+NONE = Protection.NONE
+FILE = Region(0x1000, 0x2000, R | X, False, 0, None, 7, "/lib/a.so", kind=Kind.FILE)
+STACK = Region(0x9000, 0xA000, R | W, False, name="[stack]", kind=Kind.STACK)
+
+
+def suspicions(*regions: Region, **options):
+    return [(finding.suspicion, finding.region.start) for finding in audit(space_of(regions), **options)]
+
+
+def test_an_ordinary_process_gives_no_finding():
+    heap = Region(0x5000, 0x6000, R | W, False, name="[heap]", kind=Kind.HEAP)
+    shared = Region(0x3000, 0x4000, R | W, True, 0, None, 9, "/memfd:x", deleted=True, kind=Kind.SHARED_MEMORY)
+    assert suspicions(FILE, shared, heap, STACK, lookup=lambda path: 7) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "suspicion"),
+    [
+        (Kind.ANONYMOUS, Suspicion.WRITABLE_EXECUTABLE),
+        (Kind.FILE, Suspicion.WRITABLE_EXECUTABLE),
+        (Kind.STACK, Suspicion.EXECUTABLE_STACK),
+        (Kind.HEAP, Suspicion.EXECUTABLE_HEAP),
+    ],
+)
+def test_memory_that_can_be_written_and_run_is_found_once(kind, suspicion):
+    assert suspicions(Region(0x1000, 0x2000, R | W | X, kind=kind)) == [(suspicion, 0x1000)]
+
+
+def test_a_stack_or_heap_that_can_be_run_is_found_when_it_cannot_be_written():
+    assert suspicions(Region(0, 1, R | X, kind=Kind.STACK)) == [(Suspicion.EXECUTABLE_STACK, 0)]
+    assert suspicions(Region(0, 1, R | X, kind=Kind.HEAP)) == [(Suspicion.EXECUTABLE_HEAP, 0)]
+
+
+def test_a_deleted_file_is_told_from_a_replaced_one_by_its_inode():
+    gone = FILE._replace(deleted=True)
+    assert suspicions(gone) == [(Suspicion.DELETED_FILE, 0x1000)]
+    assert suspicions(gone, lookup=lambda path: None) == [(Suspicion.DELETED_FILE, 0x1000)]
+    assert suspicions(gone, lookup=lambda path: 8) == [(Suspicion.REPLACED_FILE, 0x1000)]
+
+
+def test_only_the_paths_of_deleted_files_are_looked_up():
+    asked = []
+    audit(space_of([FILE, FILE._replace(start=0x3000, end=0x4000, path="/old", deleted=True)]), asked.append)
+    assert asked == ["/old"]
+
+
+@pytest.mark.parametrize(
+    ("below", "found"),
+    [
+        (Region(0x8000, 0x9000, R | W, kind=Kind.ANONYMOUS), True),
+        (Region(0x8000, 0x9000, R, kind=Kind.FILE), False),  # writing there faults: the overflow is noticed
+        (Region(0x8000, 0x9000, NONE, kind=Kind.GUARD), False),
+        (Region(0x8000, 0x9000, R | W, kind=Kind.STACK), False),  # the stack's own lower part
+        (Region(0x7000, 0x8000, R | W, kind=Kind.ANONYMOUS), False),  # a hole between
+    ],
+)
+def test_a_stack_needs_something_below_that_faults(below, found):
+    assert suspicions(below, STACK) == ([(Suspicion.UNGUARDED_STACK, 0x9000)] if found else [])
+
+
+@given(spaces)
+def test_findings_come_by_address_and_speak_of_regions_of_the_space(space):
+    findings = audit(space)
+    assert [finding.region.start for finding in findings] == sorted(finding.region.start for finding in findings)
+    assert all(finding.region in space and finding.explanation for finding in findings)

@@ -1,0 +1,211 @@
+"""Filters: text to value to text, and each condition against a plain reading of its words."""
+
+from __future__ import annotations
+
+import contextlib
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from vmatlas.errors import UsageError
+from vmatlas.model import ANY, Filter, Kind, Protection, Region
+from vmatlas.model.filter import parse_address, parse_size
+
+from .strategies import filters, regions
+
+R, W, X = Protection.READ, Protection.WRITE, Protection.EXECUTE
+any_region = st.tuples(st.integers(0, 30), st.integers(1, 2**20)).flatmap(lambda at: regions(at[0], at[0] + at[1]))
+
+
+def plainly(wanted: Filter, region: Region) -> bool:
+    """The conditions one by one, as their documentation has them."""
+    return (
+        region.protection & wanted.given == wanted.given
+        and not region.protection & wanted.withheld
+        and wanted.shared in (None, region.shared)
+        and wanted.file_backed in (None, region.inode is not None)
+        and wanted.deleted in (None, region.deleted)
+        and (not wanted.kinds or region.kind in wanted.kinds)
+        and region.kind not in wanted.other_kinds
+        and (wanted.path is None or (region.path is not None and fnmatchcase(region.path, wanted.path)))
+        and (wanted.name is None or (region.name is not None and fnmatchcase(region.name, wanted.name)))
+        and region.size >= wanted.min_size
+        and (wanted.max_size is None or region.size <= wanted.max_size)
+        and (wanted.min_resident == 0 or (region.resident is not None and region.resident >= wanted.min_resident))
+        and (wanted.max_resident is None or (region.resident is not None and region.resident <= wanted.max_resident))
+        and (wanted.overlaps is None or max(region.start, wanted.overlaps[0]) < min(region.end, wanted.overlaps[1]))
+    )
+
+
+@given(filters(), any_region)
+def test_a_filter_agrees_with_a_plain_reading_of_its_conditions(wanted, region):
+    assert wanted.matches(region) is plainly(wanted, region)
+
+
+@given(filters(), filters(), any_region)
+def test_both_together_pass_what_each_passes(one, other, region):
+    try:
+        both = one & other
+    except UsageError:
+        assume(False)
+    assert both.matches(region) == (one.matches(region) and other.matches(region))
+
+
+@given(filters(), filters(), any_region)
+def test_a_pair_is_refused_only_where_no_region_passes_or_patterns_differ(one, other, region):
+    try:
+        assert one & other
+    except UsageError:
+        differ = (one.path, one.name) != (other.path, other.name)
+        assert differ or not (one.matches(region) and other.matches(region))
+
+
+@given(filters(), any_region)
+def test_a_filter_written_as_text_is_read_as_the_same_filter(wanted, region):
+    again = Filter.parse(str(wanted))
+    assert again.matches(region) == wanted.matches(region)
+    ends_open = any(
+        pattern is not None and (pattern != pattern.strip() or pattern.endswith("\\"))
+        for pattern in (wanted.path, wanted.name)
+    )
+    assert again == wanted or ends_open
+    assert str(again) == str(wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ANY),
+        (" , ", ANY),
+        ("rwx", Filter(given=R | W | X)),
+        ("x", Filter(given=X)),
+        ("RW", Filter(given=R | W)),
+        ("!w", Filter(withheld=W)),
+        ("r-x", Filter(given=R | X, withheld=W)),
+        ("r-xp", Filter(given=R | X, withheld=W, shared=False)),
+        ("rw-s", Filter(given=R | W, withheld=X, shared=True)),
+        ("---", Filter(withheld=R | W | X)),
+        ("rwxp", Filter(given=R | W | X, shared=False)),
+        ("shared", Filter(shared=True)),
+        ("!shared", Filter(shared=False)),
+        ("private", Filter(shared=False)),
+        ("!private", Filter(shared=True)),
+        ("file", Filter(file_backed=True)),
+        ("!file", Filter(file_backed=False)),
+        ("deleted", Filter(deleted=True)),
+        ("heap", Filter(kinds=frozenset([Kind.HEAP]))),
+        ("!stack", Filter(other_kinds=frozenset([Kind.STACK]))),
+        ("anon", Filter(kinds=frozenset([Kind.ANONYMOUS]))),
+        ("kind=heap|stack", Filter(kinds=frozenset([Kind.HEAP, Kind.STACK]))),
+        ("!kind=heap|stack", Filter(other_kinds=frozenset([Kind.HEAP, Kind.STACK]))),
+        ("kind=file", Filter(kinds=frozenset([Kind.FILE]))),
+        ("path=*/libc.so*", Filter(path="*/libc.so*")),
+        ("path=a\\,b", Filter(path="a,b")),
+        ("name=[[]heap]", Filter(name="[[]heap]")),
+        ("size>1M", Filter(min_size=2**20 + 1)),
+        ("SIZE >= 1.5k", Filter(min_size=1536)),
+        ("size<=64K", Filter(max_size=2**16)),
+        ("size=4096", Filter(min_size=4096, max_size=4096)),
+        ("size<0", Filter(max_size=-1)),
+        ("resident>0", Filter(min_resident=1)),
+        ("at=0x7f00", Filter(overlaps=(0x7F00, 0x7F01))),
+        ("in=1000-0x2000", Filter(overlaps=(0x1000, 0x2000))),
+        ("rw, shared ,size>4K", Filter(given=R | W, shared=True, min_size=4097)),
+    ],
+)
+def test_text_of_a_filter_is_read_as_documented(text, expected):
+    assert Filter.parse(text) == expected
+    assert Filter.of(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense", "rwxr", "!path=x", "!size>1", "size>", "size>1X", "size>-1", "size>1.5.5",
+        "size>" + "9" * 400 + ".5",
+        "size>1\u212a", "kind=", "kind=heap|nothing", "at=", "at=xyz", "at=-1", "at=1_000", "at=" + "f" * 17, "in=1",
+        "in=5-5", "in=9-1", "!", "=", "shared,private", "r,!r", "heap,stack", "path=a,path=b", "in=0-1,in=1-2",
+    ],
+)  # fmt: skip
+def test_text_that_is_no_filter_is_refused_in_one_line(text):
+    with pytest.raises(UsageError) as caught:
+        Filter.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=30))
+@example("size>" + "9" * 5000)
+@example("in=1-" + "f" * 5000)
+def test_any_text_is_a_filter_or_a_usage_error(text):
+    with contextlib.suppress(UsageError):
+        assert isinstance(Filter.parse(text), Filter)
+
+
+words = st.sampled_from(
+    [
+        "size",
+        "resident",
+        ">",
+        "<=",
+        "=",
+        "1",
+        "K",
+        "0x",
+        "!",
+        "kind",
+        "path",
+        "in",
+        "at",
+        "-",
+        "r",
+        "x",
+        ",",
+        "\\",
+        "|",
+        "heap",
+    ]
+)
+
+
+@given(st.lists(words, max_size=10).map("".join))
+def test_any_words_of_the_language_are_a_filter_or_a_usage_error(text):
+    test_any_text_is_a_filter_or_a_usage_error.hypothesis.inner_test(text)
+
+
+def test_keywords_say_the_same_as_text():
+    assert Filter.of(readable=True, writable=False) == Filter(given=R, withheld=W)
+    assert Filter.of(kind="heap") == Filter.of(kind=Kind.HEAP) == Filter.of(kind=["heap", Kind.HEAP])
+    assert Filter.of(larger_than="1M", smaller_than=2**21) == Filter(min_size=2**20 + 1, max_size=2**21 - 1)
+    assert Filter.of("r", path="/lib*") == Filter(given=R, path="/lib*")
+    assert Filter.of(readable=None, kind=None) == ANY
+
+
+@pytest.mark.parametrize(
+    "criteria",
+    [
+        {"kind": "nothing"},
+        {"larger_than": "much"},
+        {"where": "r", "readable": False},
+        {"where": "private", "shared": True},
+    ],
+)
+def test_keywords_that_make_no_filter_are_refused(criteria):
+    with pytest.raises(UsageError):
+        Filter.of(**criteria)
+
+
+def test_unknown_keywords_are_refused_with_those_that_there_are():
+    with pytest.raises(TypeError, match=r"colour.*readable"):
+        Filter.of(colour="red")
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_addresses_are_hexadecimal_with_or_without_a_prefix(address):
+    assert parse_address(hex(address)) == parse_address(f" {address:X} ") == address
+
+
+@given(st.integers(0, 2**50), st.sampled_from([("", 0), ("K", 10), ("MiB", 20), ("gb", 30), ("T", 40)]))
+def test_sizes_take_units_of_1024(number, unit):
+    assert parse_size(f"{number}{unit[0]}") == number << unit[1]
