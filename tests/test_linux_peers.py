@@ -169,8 +169,8 @@ def test_psutil_tells_the_same_regions_and_residency() -> None:
 
 
 def shown_by_psutil(region: Region) -> str:
-    """The declared differences: psutil strips spaces at both ends, leaves the escape of a newline as it stands, and cuts
-    " (deleted)" off, unless a file of the very name that the text shows is there."""
+    """The declared differences: psutil strips spaces at both ends, leaves the escape of a newline as it stands, and
+    cuts " (deleted)" off, unless a file of the very name that the text shows is there."""
     shown = region.label.replace("\n", "\\012").strip()
     if shown.endswith(DELETED) and not os.path.lexists(shown):
         shown = shown.removesuffix(DELETED)

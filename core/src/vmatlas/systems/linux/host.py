@@ -16,6 +16,7 @@ from vmatlas.systems.linux.stat import parse_stat
 _PROC = "/proc"
 _DIRECTORY = "directory"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_MOUNT = "mount -t proc proc /proc"
 _64_BIT = ("64", "64le", "64el", "s390x", "alpha", "64_be", "64eb")
 
 _CAPABILITIES = {19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE", 40: "CAP_CHECKPOINT_RESTORE"}
@@ -146,7 +147,9 @@ class LinuxSystem:
         try:
             pids = sorted(int(name) for name in os.listdir(_PROC) if name.isdigit())
         except OSError as error:
-            raise Unsupported(f"cannot list {_PROC}: {error.strerror}", hint="mount -t proc proc /proc") from error
+            raise Unsupported(f"cannot list {_PROC}: {error.strerror}", hint=_MOUNT) from error
+        if not pids:  # we ourselves are always listed
+            raise Unsupported("/proc is not mounted", hint=_MOUNT)
         for pid in pids:
             try:
                 with open(f"{_PROC}/{pid}/stat", "rb", buffering=0) as file:
@@ -167,12 +170,12 @@ class LinuxSystem:
         try:
             number_of_self = os.readlink(f"{_PROC}/self")
         except OSError as error:
-            raise Unsupported("/proc is not mounted", pid=pid, hint="mount -t proc proc /proc") from error
+            raise Unsupported("/proc is not mounted", pid=pid, hint=_MOUNT) from error
         if pid == os.getpid() and number_of_self != str(pid):
             raise Unsupported(
                 f"/proc is of another pid namespace: there, this process is {number_of_self} and {pid} another one",
                 pid=pid,
-                hint="mount -t proc proc /proc",
+                hint=_MOUNT,
             )
         process = LinuxProcess(pid, thread=thread)
         try:

@@ -1,0 +1,128 @@
+"""A process that changes its memory without pause, read as fast as possible: every answer is one that could be true.
+
+VMATLAS_RACE_SECONDS sets how long (30 by default, for each backend).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import vmatlas
+from tests.conftest import Program, Start, offered
+from vmatlas import Region, registry
+from vmatlas_linux_ioctl import acquire
+
+SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "30"))
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 4 * SECONDS)]
+
+
+@pytest.fixture
+def racer(start: Start) -> tuple[Program, dict[str, Any]]:
+    program = start("racer", random.randrange(2**32))
+    return program, json.loads(program.hear())
+
+
+def assert_possible(regions: list[Region], told: dict[str, Any]) -> None:
+    """Sorted, nothing twice, nothing overlapping, and all that stands still is there just as it is."""
+    for before, after in pairwise(regions):
+        assert before.start < before.end <= after.start < after.end
+    shown = {(region.start, region.end, int(region.protection)) for region in regions}
+    missing = [still for still in map(tuple, told["still"]) if still not in shown]
+    assert not missing, f"{len(missing)} of {len(told['still'])} regions that stand still are missing or torn"
+
+
+def whole_map(process: vmatlas.Process) -> list[Region]:
+    return list(process.snapshot())
+
+
+def residency(process: vmatlas.Process) -> list[Region]:
+    return list(process.snapshot(residency=True))
+
+
+def one_after_another(process: vmatlas.Process) -> list[Region]:
+    return list(process.iterate())
+
+
+CASES = [
+    ("linux-procfs", whole_map),
+    ("linux-ioctl", whole_map),
+    ("linux-procfs", residency),
+    ("linux-ioctl", one_after_another),
+]
+
+
+@pytest.mark.parametrize(("name", "ask"), CASES)
+def test_answers_about_a_racing_process_are_sorted_whole_and_never_overlap(
+    racer: tuple[Program, dict[str, Any]],
+    name: str,
+    ask: Callable[[vmatlas.Process], list[Region]],
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    program, told = racer
+    counts: Counter[str] = Counter()
+    backend = registry.backend(offered(name))
+    for owner, function, what in (
+        (backend, "acquire", "readings"),
+        (acquire._Walk, "_take_back", "steps back in a walk"),
+    ):
+        monkeypatch.setattr(owner, function, counting(getattr(owner, function), counts, what))
+    deadline = time.monotonic() + SECONDS
+    with vmatlas.open(program.pid, backend=name) as process:
+        while time.monotonic() < deadline:
+            try:
+                regions = ask(process)
+            except vmatlas.TornRead:
+                counts["torn reads"] += 1
+                continue
+            counts["answers"] += 1
+            assert_possible(regions, told)
+    program.send("enough")
+    counts["changes"] = int(program.hear())
+    if ask is not one_after_another:
+        counts["read again"] = counts["readings"] - counts["answers"]
+    print(name, ask.__name__, dict(counts))
+    for key, count in counts.items():
+        record_property(key, count)
+    assert counts["answers"] > 10
+    assert counts["changes"] > 1000
+
+
+def counting(function: Callable[..., Any], counts: Counter[str], what: str) -> Callable[..., Any]:
+    def counted(*arguments: Any) -> Any:
+        counts[what] += 1
+        return function(*arguments)
+
+    return counted
+
+
+def test_points_in_a_racing_process_are_told_right(racer: tuple[Program, dict[str, Any]], backend: str) -> None:
+    program, told = racer
+    deadline = time.monotonic() + min(SECONDS, 10)
+    count = 0
+    with vmatlas.open(program.pid, backend=backend) as process:
+        while time.monotonic() < deadline:
+            start, end, protection = random.choice(told["still"])
+            for region in (
+                process.find(start),
+                process.find(end - 1),
+                process.find(start, or_next=True),
+                process.neighbours(start).at,
+                *process.find_many([start, end - 1]),
+            ):
+                assert region is not None
+                assert (region.start, region.end, region.protection) == (start, end, protection)
+            count += 1
+    program.send("enough")
+    assert int(program.hear()) > 1000
+    assert count > 10

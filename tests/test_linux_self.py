@@ -1,0 +1,54 @@
+"""A process that reads its own map does not see the memory that the reading made; its parent, from outside, is the
+oracle, before and after."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import vmatlas
+from tests.conftest import Start
+
+Seen = tuple[int, int, str, str]
+
+
+def from_outside(pid: int, backend: str) -> set[Seen]:
+    space = vmatlas.snapshot(pid, backend=backend)
+    return {(region.start, region.end, region.permissions, region.label) for region in space}
+
+
+def reported(answer: str) -> list[Seen]:
+    return [(start, end, permissions, label) for start, end, permissions, label in json.loads(answer)]
+
+
+@pytest.mark.parametrize("count", [10, 1_000, 60_000])
+@pytest.mark.parametrize("how", ["maps", "smaps", "iterate"])
+def test_self_reading_sees_nothing_that_the_reading_made(start: Start, backend: str, how: str, count: int) -> None:
+    if backend == "linux-ioctl" and how == "smaps":
+        pytest.skip("the ioctl tells no residency")
+    program = start("self_reader", count, backend)
+    assert program.hear() == "ready"
+    before = from_outside(program.pid, backend)
+    inside = reported(program.tell(f"read {backend} {how}"))
+    after = from_outside(program.pid, backend)
+    assert len(inside) == len(set(inside)) >= count
+    assert not (before & after) - set(inside)
+    if how == "iterate":  # pieces come at different times, and the caller keeps those that came: that is its own memory
+        assert not [region for region in inside if "vmatlas" in region[3]]
+    else:
+        assert not set(inside) - before
+
+
+def test_self_reading_does_not_see_what_another_thread_s_reading_made(start: Start, backend: str) -> None:
+    program = start("self_reader", 1000, backend)
+    assert program.hear() == "ready"
+    seen = reported(program.tell(f"two-threads {backend}"))
+    assert not [region for region in seen if "vmatlas" in region[3]]
+
+
+def test_self_reading_leaves_nothing_behind(start: Start, backend: str) -> None:
+    program = start("self_reader", 1000, backend)
+    program.hear()
+    program.tell(f"read {backend} maps")
+    assert not [region for region in from_outside(program.pid, backend) if "vmatlas-scratch" in region[3]]
