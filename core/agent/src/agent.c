@@ -28,6 +28,7 @@ static const struct operation *find_operation(uint16_t number)
 /* ---- the loop ---- */
 
 static struct answer current;
+static int greeted; /* a host said hello to this very process */
 
 static void run(struct channel *channel, const struct frame *request, const uint8_t *payload)
 {
@@ -39,6 +40,11 @@ static void run(struct channel *channel, const struct frame *request, const uint
     answer_begin(&current, channel, request);
     if (operation == NULL) {
         answer_error(&current, ORIGIN_AGENT, ENOSYS, "unknown operation");
+        return;
+    }
+    if (operation->changes && !greeted && !agent_is_child) {
+        /* The host speaks to an agent that died; what it built on is gone, and a repeat must not be done by another. */
+        answer_error(&current, ORIGIN_AGENT, ENOTCONN, "no hello was said to this agent: it was started anew");
         return;
     }
     if (operation->changes) {
@@ -228,6 +234,7 @@ static void hello(struct reader *reader, struct answer *answer)
 
     (void)reader;
     answer_forget();
+    greeted = 1;
     fields.bytes = bytes;
     fields.used = 2;
     fields.room = sizeof bytes;

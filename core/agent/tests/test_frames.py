@@ -204,7 +204,8 @@ def test_a_line_that_echoes_does_not_make_it_talk_to_itself(line: Line) -> None:
 
 def test_a_repeated_operation_is_answered_again_and_not_done_twice(line: Line) -> None:
     request = Frame(Kind.REQUEST, Operation.MAP, 21, payload=pack("QQIIIBQ", 0, 4096, 3, 1, 0, 0, 0) + text16(b""))
-    line.send(request, request)
+    line.send(Frame(Kind.REQUEST, Operation.HELLO, 20), request, request)
+    line.next()
     first, second = line.next(), line.next()
     assert first == second and read_result(first.payload).value > 0
     line.send(Frame(Kind.REQUEST, Operation.MAP, 22, payload=request.payload))
@@ -212,6 +213,14 @@ def test_a_repeated_operation_is_answered_again_and_not_done_twice(line: Line) -
     line.send(Frame(Kind.REQUEST, Operation.HELLO, 23), request)
     line.next()
     assert read_result(line.next().payload).value != read_result(first.payload).value, "after a hello it is forgotten"
+
+
+def test_an_agent_that_was_not_greeted_changes_nothing(line: Line, tmp_path: Path) -> None:
+    path = tmp_path / "made"
+    line.send(Frame(Kind.REQUEST, Operation.WRITE_FILE, 21, payload=text16(bytes(path)) + pack("II", 0o644, 0)))
+    request, failure = line.failure()
+    assert (request, failure.errno_name, failure.origin) == (21, "ENOTCONN", 0)
+    assert not path.exists()
 
 
 def test_a_new_request_ends_the_one_in_progress(line: Line) -> None:

@@ -179,6 +179,24 @@ def test_a_dead_line_is_a_lost_target_with_what_it_said(wire: Wire, served: subp
         os.kill(served.pid, signal.SIGCONT)
 
 
+def test_an_agent_that_died_and_was_started_anew_is_a_lost_target(
+    wire: Wire, served: subprocess.Popen[bytes], binary: Path
+) -> None:
+    with Agent(TtyStream(wire.paths[0]), "serial:test") as agent:
+        os.kill(served.pid, signal.SIGKILL)
+        served.wait()
+        again = subprocess.Popen([binary, "--port", wire.paths[1]], stderr=subprocess.PIPE)
+        assert again.stderr and again.stderr.readline()
+        try:
+            with pytest.raises(TargetLost, match="started anew"):
+                agent.spawn()
+            with pytest.raises(TargetLost, match="started anew"):
+                agent.ping()
+        finally:
+            again.terminate()
+            again.communicate(timeout=10)
+
+
 @pytest.mark.parametrize(("path", "said"), [
     ("/no/such/tty", "cannot open /no/such/tty: No such file"),
     ("/dev/null", "/dev/null is no serial line"),

@@ -222,6 +222,8 @@ class Conversation:
                 target=self.name,
                 hint="use an agent and a vmatlas of the same version",
             )
+        if failure.errno_name == "ENOTCONN" and failure.origin == Origin.AGENT:
+            raise self._lose("the agent has died and was started anew; what was made through it is gone")
         raise AgentRefused(failure, assembly.streams, self.name)
 
 
