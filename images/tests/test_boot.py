@@ -52,7 +52,7 @@ Booting = Callable[..., AbstractContextManager[RunningMachine]]
 
 
 @pytest.fixture
-def booting(guest_init: Path, tmp_path: Path) -> functools.partial[AbstractContextManager[RunningMachine]]:
+def booting(guest_init: Path, tmp_path: Path) -> Booting:
     """`boot` with the test guest's init, its hello, and the console in the test's folder."""
     return functools.partial(
         boot, hello=hello, find_agent=lambda system, processor: guest_init, console=tmp_path / "console.log"
@@ -233,7 +233,8 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from vmatlas_images import boot, find
 from {package}.conftest import hello
-with boot(find("linux-6.12"), hello=hello, find_agent=lambda s, p: Path({init!r}), console=Path({console!r})) as machine:
+agent, console = Path({init!r}), Path({console!r})
+with boot(find("linux-6.12"), hello=hello, find_agent=lambda system, processor: agent, console=console) as machine:
     print(machine.socket_path.parent, flush=True)
     machine.stream.settimeout(None)
     machine.watched("test", 500, lambda: machine.stream.recv(1))

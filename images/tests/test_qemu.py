@@ -80,7 +80,9 @@ def test_a_machine_is_what_its_description_says(tmp_path: Path) -> None:
     assert words[words.index("-append") + 1] == "quiet, or not"
     assert line.index("-serial chardev:console") < line.index("-serial chardev:agent")
     assert "-m 128" in line
-    assert "-accel tcg" in line
+    assert "-accel tcg -cpu max,-cx16 " in line
+    kvm = arguments(machine, Prepared(kernel=Path("/k"), initramfs=Path("/i")), "kvm", Sockets(3, 4, 5))
+    assert "-accel kvm -cpu max " in " ".join(kvm)
 
 
 def test_a_disk_is_never_written_to_and_its_name_may_hold_a_comma(tmp_path: Path) -> None:

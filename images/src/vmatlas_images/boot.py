@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import vmatlas_agents
 from vmatlas.errors import VmatlasError
 
 from . import accelerator as acceleration
@@ -62,15 +63,11 @@ Watch = Callable[[str], None]
 
 
 def built_agent(system: str, processor: str) -> Path:
-    """The agent that the distribution `vmatlas-agents` has. Raises `NotRunnable` when it has none."""
-    try:
-        import vmatlas_agents  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        raise NotRunnable("vmatlas-agents is not installed", hint="pip install vmatlas-agents") from None
+    """The agent that the distribution `vmatlas-agents` has. Raises `NotRunnable` when it was not built."""
     try:
         return Path(vmatlas_agents.path(system, _UNAME.get(processor, processor)))
     except (LookupError, OSError) as error:
-        raise NotRunnable(f"no agent for {system} on {processor}: {error}", hint="./run invoke agents") from error
+        raise NotRunnable(str(error)) from error
 
 
 class RunningMachine:

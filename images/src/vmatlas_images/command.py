@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from . import overview as glance
 from .attend import attend
 from .cache import Cache
 from .conform import conform
@@ -16,6 +16,7 @@ from .errors import ImagesError, MachineError
 from .handshake import greet
 from .machine import Machine, find, machines
 from .matrix import run, select
+from .overview import overview, table
 from .qemu import install_qemu
 from .report import LiveLines, show, write_junit
 from .results import ExitCode
@@ -73,11 +74,11 @@ def _install(chosen: Sequence[Machine], out: Console) -> None:
 def list_machines() -> ExitCode:
     """Every machine: what it is for, where its kernel comes from, whether it could run here now, and the cache."""
     try:
-        rows = glance.overview(machines())
+        rows = overview(machines())
     except MachineError as error:
         return _usage(error)
     out = Console()
-    out.print(glance.table(rows))
+    out.print(table(rows))
     cache = Cache()
     out.print(Text(f"Cache: {cache.size() / 1e6:.0f} MB in {cache.root} (invoke machine-clean empties it)"))
     return ExitCode.PASSED
@@ -102,16 +103,14 @@ def fetch_machines(only: Sequence[str]) -> ExitCode:
         return _usage(error)
     out = Console()
     worst = ExitCode.PASSED
-    for machine in chosen:
-        with LiveLines([machine], out) as lines:
+    with LiveLines(chosen, out) as lines:
+        for machine in chosen:
             try:
-                fetched = fetch(
-                    machine, Cache(), progress=lambda what, done, total, of=machine: lines.fetching(of, what, done, total)
-                )
+                fetched = fetch(machine, Cache(), progress=partial(lines.fetching, machine))
             except ImagesError as error:
                 worst = _failed(error)
-                continue
-        out.print(Text(f"{machine.name}: {fetched.says}"))
+            else:
+                out.print(Text(f"{machine.name}: {fetched.says}"))
     return worst
 
 

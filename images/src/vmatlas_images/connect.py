@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import partial
 
 from rich.console import Console
+
 from vmatlas.target.agent import Agent, AgentTarget, Limits
 from vmatlas.target.streams import SocketStream
 
@@ -29,8 +31,8 @@ def connect_machine(name: str, limits: Limits) -> AgentTarget:
                 boot(
                     machine,
                     hello=greet,
-                    progress=lambda what, done, total: lines.fetching(machine, what, done, total),
-                    watch=lambda stage: lines.follow(machine, stage),
+                    progress=partial(lines.fetching, machine),
+                    watch=partial(lines.follow, machine),
                 )
             )
         patience = limits.times(running.accelerator.scale)
