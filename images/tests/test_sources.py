@@ -330,7 +330,7 @@ def test_a_users_image_that_is_not_named_says_how_to_get_one(
 
 def test_a_users_image_that_has_changed_is_refused(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(b"d")
-    source = f"  kind: file\n  path: disk.img\n  obtain: x\n  sha256: {'0' * 64}"
+    source = f"  kind: file\n  path: disk.img\n  obtain: x\n  sha256: {'f' * 64}"
     with pytest.raises(VerificationError, match=r"disk.img: sha256 is"):
         fetch(url_machine(tmp_path, source), cache)
 

@@ -13,7 +13,7 @@ import gzip
 import io
 import lzma
 import re
-import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,13 +95,17 @@ def _boot_file(machine: Machine, fetched: Fetched, cache: Cache, limit: float) -
     unpack = _UNPACKERS.get(Path(fetched.says).suffix)
     if unpack is None:
         return path
-    return _cached(cache, "image", [fetched.digests[0]], limit, lambda to: _unpack(unpack, path, to))
+    return _cached(cache, "image", [fetched.digests[0]], limit, lambda to: _unpack(unpack, path, to, limit))
 
 
-def _unpack(unpack: _Unpacker, path: Path, to: Path) -> None:
+def _unpack(unpack: _Unpacker, path: Path, to: Path, limit: float) -> None:
+    end = time.monotonic() + limit
     try:
         with unpack(path) as source, to.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+            while chunk := source.read(1 << 20):
+                target.write(chunk)
+                if time.monotonic() > end:
+                    raise ImagesError(f"{path}: not unpacked within {limit:g} s")
     except (lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
         raise FetchError(f"{path}: cannot be unpacked: {error}") from error
 
