@@ -10,6 +10,9 @@ from __future__ import annotations
 
 def main() -> int:
     """The program `vmatlas`: its exit code, which `vmatlas.cli.exits` explains."""
+    import gc
+
+    gc.set_threshold(50_000)  # the imports and a large map make many objects and no garbage: 5 % of a start
     try:
         from vmatlas.cli.program import program
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vmatlas.model import ProcessInfo
 
 
-@click.command("audit")
+@click.command("audit", short_help="Writable code, executable stacks, deleted and replaced files.")
 @click.argument("process", metavar="[PID]", type=ProcessType(), required=False)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
 @json_option

@@ -8,10 +8,8 @@ import click
 
 from vmatlas.cli.exits import Exit
 
-VARIABLE = "_VMATLAS_COMPLETE"
 
-
-@click.command("completion")
+@click.command("completion", short_help="Teach bash, zsh or fish to complete vmatlas's commands.")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def command(shell: str) -> int:
     """Print the script that makes a shell complete vmatlas's commands, options and process ids.
@@ -30,10 +28,10 @@ def command(shell: str) -> int:
     """
     from click.shell_completion import get_completion_class
 
-    from vmatlas.cli.program import program
+    from vmatlas.cli.program import COMPLETION, NAME, program
 
     kind = get_completion_class(shell)
     assert kind is not None
-    complete = kind(program, {}, "vmatlas", VARIABLE)
+    complete = kind(program, {}, NAME, COMPLETION)
     sys.stdout.write(complete.source_template % complete.source_vars())
     return Exit.OK

@@ -42,7 +42,7 @@ class SideType(ParameterType):
         return Asked(int(value)) if value.isascii() and value.isdigit() else str(value)
 
 
-@click.command("diff")
+@click.command("diff", short_help="What changed between two captures or processes, or with time.")
 @click.argument("a", metavar="A", type=SideType())
 @click.argument("b", metavar="[B]", type=SideType(), required=False)
 @click.option("--after", "seconds", metavar="SECONDS", type=float, help="Of one process: now, and after that time.")

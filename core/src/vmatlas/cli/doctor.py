@@ -8,7 +8,7 @@ from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import json_option, reach, target_option
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="What works here, what does not, and why.")
 @json_option
 @target_option
 def command(as_json: bool, target: str) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vmatlas.model import Filter, Region
 
 
-@click.command("find")
+@click.command("find", short_help="Which region covers an address, and where in its file it lies.")
 @process_argument
 @click.argument("addresses", metavar="ADDRESS...", type=AddressType(), nargs=-1, required=True)
 @click.option("--or-next", is_flag=True, help="Where nothing lies at an address: the next region above.")

@@ -113,7 +113,7 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False) -> Exi
     return Exit.FOUND if missed else Exit.OK
 
 
-@click.command("maps")
+@click.command("maps", short_help="The memory map of a process.")
 @process_argument
 @view_options
 @residency_option

@@ -8,7 +8,7 @@ from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import csv_option, json_option, reach, refuse_both, target_option
 
 
-@click.command("processes")
+@click.command("processes", short_help="The processes that may be seen.")
 @json_option
 @csv_option
 @target_option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,11 @@ from typing import Any
 import click
 
 from vmatlas.cli.exits import Exit, exit_of, say, story_of
+
+NAME = "vmatlas"
+
+COMPLETION = "_VMATLAS_COMPLETE"
+"""The environment variable by which a shell's completion script asks."""
 
 COMMANDS = (
     "maps",
@@ -70,29 +76,27 @@ class Program(click.Group):
         command: click.Command = import_module(f"vmatlas.cli.{cmd_name}").command
         return command
 
-    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
-        """As click calls it: ends by SystemExit with the code of `run`."""
-        extra.pop("standalone_mode", None)
-        sys.exit(self.run(args, **extra))
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
+        """As click's runner calls it: ends by SystemExit with the code of `run`."""
+        sys.exit(self.run(args))
 
-    def run(self, args: Sequence[str] | None = None, **extra: Any) -> int:
-        """Parse, do, and tell what went wrong: the exit code. Raises nothing but click's own exit for completion."""
-        extra.setdefault("prog_name", "vmatlas")
+    def run(self, args: Sequence[str] | None = None) -> int:
+        """Parse, do, and tell what went wrong: the exit code."""
         # What a terminal of another encoding cannot show is escaped, not an error.
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
+            if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            code: int | None = super().main(args, standalone_mode=False, **extra)
+            code = self._do(list(sys.argv[1:] if args is None else args) or ["--help"])
             sys.stdout.flush()
-            return int(code or Exit.OK)
+            return code
         except BrokenPipeError:
             _drop_output()
             return Exit.BROKEN_PIPE
         except (KeyboardInterrupt, click.Abort):
             return Exit.INTERRUPTED
         except click.UsageError as error:
-            name = error.ctx.command_path if error.ctx is not None else "vmatlas"
+            name = error.ctx.command_path if error.ctx is not None else NAME
             say(error.format_message(), hint=f"{name} --help")
             return Exit.USAGE
         except click.ClickException as error:
@@ -100,6 +104,17 @@ class Program(click.Group):
             return Exit.USAGE
         except Exception as error:  # every error ends here, as a line and a code
             return _tell(error)
+
+    def _do(self, args: list[str]) -> int:
+        if (instruction := os.environ.get(COMPLETION)) is not None:
+            from click.shell_completion import shell_complete
+
+            return shell_complete(self, {}, NAME, COMPLETION, instruction)
+        try:
+            with self.make_context(NAME, args) as context:
+                return int(self.invoke(context) or Exit.OK)
+        except click.exceptions.Exit as error:  # --help and --version
+            return error.exit_code
 
 
 def _tell(error: Exception) -> int:
@@ -126,9 +141,8 @@ def _drop_output() -> None:
 
 
 program = Program(
-    name="vmatlas",
+    name=NAME,
     help=_HELP,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 program = click.version_option(package_name="vmatlas", message="%(prog)s %(version)s")(program)

@@ -12,7 +12,7 @@ from vmatlas.cli.options import Asked, asking_options, process_argument, reach, 
 from vmatlas.errors import UsageError
 
 
-@click.command("record")
+@click.command("record", short_help="Save a process's map as a capture.")
 @process_argument
 @click.option("-o", "--output", "path", metavar="FILE", type=click.Path(), required=True, help="The file to write.")
 @residency_option

@@ -9,7 +9,7 @@ import click
 from vmatlas.cli.maps import View, show_map, view_options
 
 
-@click.command("replay")
+@click.command("replay", short_help="Show the map in a capture.")
 @click.argument("path", metavar="FILE", type=click.Path())
 @view_options
 def command(path: str, **shown: Any) -> int:

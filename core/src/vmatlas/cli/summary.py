@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vmatlas.backend import Target
 
 
-@click.command("summary")
+@click.command("summary", short_help="Totals by use (code, data, stack), by kind, by file.")
 @click.argument("process", metavar="[PID]", type=ProcessType(), required=False)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read, a line each.")
 @residency_option

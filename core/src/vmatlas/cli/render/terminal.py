@@ -1,34 +1,58 @@
-"""Tables on a terminal, with rich's help: colours where the terminal has them (NO_COLOR and TERM=dumb are heeded)."""
+"""Tables on a terminal: as wide as it is, in colours where it has them.
+
+Rich's styles and cell widths are used without its Console, whose import takes longer than reading a map. The palette
+holds only the sixteen colours of every terminal, so there is nothing to detect but whether colours are wanted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import shutil
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.segment import Segment, Segments
+from rich.color import ColorSystem
 from rich.style import Style
 
 from vmatlas.cli.render.palette import STYLES
 from vmatlas.cli.render.table import Cell, Table, terminal_lines
 
-_AT_ONCE = 500
-"""Lines given to rich together: quick, and what is read early is seen early."""
+
+def wants_colours() -> bool:
+    """NO_COLOR (no-color.org) and a terminal without colours are heeded."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
 def print_tables(tables: Iterable[Table], stream: TextIO, *, width: int | None = None) -> None:
     """Each table with its title, its legend and its notes; an empty line between two."""
-    console = Console(file=stream, highlight=False, markup=False, emoji=False, width=width, soft_wrap=True)
-    styles = {name: Style.parse(words) for name, words in STYLES.items()}
+    columns = width or shutil.get_terminal_size().columns
+    colours = wants_colours()
+    paint = _Painter() if colours else None
     for number, table in enumerate(tables):
-        lines: list[list[Cell]] = [[]] if number else []
-        lines += terminal_lines(table, console.width, cell_len)
-        if table.legend and console.color_system is not None:
-            lines.append([cell for style, word in table.legend for cell in (Cell(word, style), Cell("  ", ""))][:-1])
-        for first in range(0, len(lines), _AT_ONCE):
-            segments: list[Segment] = []
-            for line in lines[first : first + _AT_ONCE]:
-                segments += [Segment(text, styles.get(style)) for text, style in line]
-                segments.append(Segment.line())
-            console.print(Segments(segments), end="", soft_wrap=True)
+        if number:
+            stream.write("\n")
+        for line in _lines(table, columns, legend=colours):
+            stream.write("".join(paint(cell) if paint else cell.text for cell in line) + "\n")
+
+
+def _lines(table: Table, width: int, *, legend: bool) -> Iterator[list[Cell]]:
+    yield from terminal_lines(table, width, cell_len)
+    if legend and table.legend:
+        yield [cell for style, word in table.legend for cell in (Cell(word, style), Cell("  ", ""))][:-1]
+
+
+class _Painter:
+    """Puts a cell's text between the escape sequences of its style."""
+
+    def __init__(self) -> None:
+        self._around: dict[str, tuple[str, str]] = {"": ("", "")}
+
+    def __call__(self, cell: Cell) -> str:
+        around = self._around.get(cell.style)
+        if around is None:
+            before, _, after = (
+                Style.parse(STYLES[cell.style]).render("\0", color_system=ColorSystem.STANDARD).partition("\0")
+            )
+            around = self._around[cell.style] = before, after
+        return cell.text.join(around)

@@ -1,0 +1,170 @@
+"""Every error ends as a line, a hint and its exit code; bugs too; and none as a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+from vmatlas.cli.exits import Exit
+from vmatlas.model import IncompleteResult, Origin
+
+ORIGIN = Origin(vmatlas.SystemInfo("linux", "6", "", "x86_64", "little", 64, 4096), 1, "linux-procfs", 0.0)
+
+ERRORS = [
+    (vmatlas.UsageError("a"), 2),
+    (vmatlas.NoSuchProcess("a"), 3),
+    (vmatlas.AccessDenied("a"), 4),
+    (vmatlas.Unsupported("a"), 5),
+    (vmatlas.MalformedData("maps", 7, "a region"), 6),
+    (vmatlas.Disordered("maps", 7, "a region"), 6),
+    (vmatlas.TornRead("a"), 7),
+    (IncompleteResult("a", vmatlas.AddressSpace.of([], ORIGIN), target="local"), 7),
+    (vmatlas.TargetLost("a", last_words="Kernel panic\n"), 8),
+    (vmatlas.OperationFailed("a", errno=5, errno_name="EIO"), 9),
+    (vmatlas.VmatlasError("a"), 9),
+    (OSError(errno.EIO, "Input/output error", "/some/file"), 9),
+    (KeyboardInterrupt(), 130),
+    (RuntimeError("a bug"), 70),
+    (AssertionError(), 70),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda value: type(value).__name__)
+def test_each_error_has_its_exit_code_and_one_line(run, monkeypatch, error, code):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vmatlas.api.open", fail)
+    result = run("maps", "self")
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.splitlines()
+    if code == 130:
+        assert lines == []
+        return
+    assert lines[0].startswith("vmatlas: ")
+    assert all(line.startswith("hint: ") for line in lines[1:])
+    assert len(lines) <= 2
+
+
+def test_a_bug_asks_to_be_reported_and_shows_its_traceback_on_request(run, monkeypatch):
+    monkeypatch.setattr("vmatlas.api.open", lambda *_, **__: 1 // 0)
+    result = run("maps", "self")
+    assert result.stderr.splitlines()[0] == "vmatlas: ZeroDivisionError: integer division or modulo by zero"
+    assert "please report it" in result.stderr
+    monkeypatch.setenv("VMATLAS_DEBUG", "1")
+    assert "Traceback" in run("maps", "self").stderr
+
+
+def test_last_words_of_a_target_are_told(run, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise vmatlas.TargetLost(
+            "the machine is gone", target="qemu:x", last_words="booting\nKernel panic - not syncing\n"
+        )
+
+    monkeypatch.setattr("vmatlas.api.open", fail)
+    assert "its last words: Kernel panic - not syncing" in run("maps", "self").stderr
+
+
+def test_a_message_with_control_characters_stays_one_harmless_line(run, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise vmatlas.OperationFailed("one\ntwo\x1b[31m", hint="three\nfour")
+
+    monkeypatch.setattr("vmatlas.api.open", fail)
+    assert run("maps", "self").stderr == "vmatlas: one\\ntwo\\x1b[31m\nhint: three\\nfour\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["maps", "bash"], "pidof"),
+        (["maps", "0x10"], "is no process id"),
+        (["maps", "1_0"], "is no process id"),
+        (["maps", "\uff11\uff12"], "is no process id"),
+        (["maps", ""], "is no process id"),
+        (["maps", "99999999999999999999"], "is no process id"),
+        (["maps"], "Missing argument"),
+        (["maps", "self", "--nonsense"], "No such option"),
+        (["maps", "self", "--sort", "colour"], "colour"),
+        (["maps", "self", "--where", "colour=red"], "unknown filter condition"),
+        (["maps", "self", "--where", "shared,private"], "two different values"),
+        (["maps", "self", "--where", "shared", "--where", "private"], "two different values"),
+        (["maps", "self", "--at", "xyz"], "is no address"),
+        (["maps", "self", "--json", "--csv"], "exclude each other"),
+        (["maps", "self", "--backend", "nonsense"], "no backend 'nonsense'"),
+        (["maps", "self", "--target", "nonsense"], "nonsense"),
+        (["find", "self"], "Missing argument"),
+        (["find", "self", "10000000000000000"], "64 bits"),
+        (["nonsense"], "No such command"),
+        (["completion", "tcsh"], "tcsh"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(run, arguments, said):
+    result = run(*arguments)
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+    assert 1 <= len(result.stderr.splitlines()) <= 2
+    assert result.stdout == ""
+
+
+def test_a_process_that_has_ended(run):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    result = run("maps", ended.pid)
+    assert (result.exit_code, result.stderr) == (3, f"vmatlas: there is no process {ended.pid}\n")
+
+
+def test_a_zombie_has_ended(run):
+    with subprocess.Popen(["sh", "-c", "exit 0"]) as zombie:
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        for backend in ("linux-procfs", "linux-ioctl"):
+            assert run("maps", zombie.pid, "--backend", backend).exit_code in (3, 5)
+        assert run("maps", zombie.pid).exit_code == 3
+
+
+def test_a_process_of_the_kernel_is_an_empty_map(run):
+    kernel = next((process for process in vmatlas.processes() if process.kernel), None)
+    if kernel is None:
+        pytest.skip("no process of the kernel can be seen here (a container)")
+    result = run("maps", kernel.pid)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"", 6), (b"not a zip", 6), (None, 9)], ids=["empty", "garbage", "absent"]
+)
+def test_a_file_that_is_no_capture(run, tmp_path, content, code):
+    file = tmp_path / "x.vmatlas"
+    if content is not None:
+        file.write_bytes(content)
+    for command in (["replay", file], ["diff", file, "self"]):
+        result = run(*command)
+        assert result.exit_code == code, result.stderr
+        assert "x.vmatlas" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder/x", "/proc/x"])
+def test_a_file_that_cannot_be_written(run, path):
+    result = run("record", "self", "-o", path)
+    assert result.exit_code == 9
+    assert len(result.stderr.splitlines()) == 1
+    assert path in result.stderr
+
+
+def test_a_folder_is_no_capture(run, tmp_path):
+    result = run("replay", tmp_path)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (9, 1)
+
+
+def test_the_documentation_lists_each_exit_code():
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    assert listed == {int(code) for code in Exit}

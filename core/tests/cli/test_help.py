@@ -1,0 +1,91 @@
+"""Each command's help has examples, and they work; shells can complete."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from vmatlas.cli.program import COMMANDS, program
+
+
+def examples_of(command: str) -> list[str]:
+    import click
+
+    found = program.get_command(click.Context(program), command)
+    assert found is not None
+    assert found.help is not None
+    block = found.help.partition("Examples:")[2].partition("\n\n")[0]
+    return [line.strip() for line in block.splitlines() if line.strip()]
+
+
+ALL = [example for command in COMMANDS for example in examples_of(command)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_of_the_command(run, command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert re.search(rf"^ +vmatlas {command}\b", result.stdout, re.MULTILINE)
+    assert max(map(len, result.stdout.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("example", ALL)
+def test_example_of_the_help_works(run, child, tmp_path, monkeypatch, example):
+    monkeypatch.chdir(tmp_path)
+    for name in ("worker", "before", "after"):
+        assert run("record", child.pid, "-o", f"{name}.vmatlas").exit_code == 0
+    if example.startswith("vmatlas record"):
+        (tmp_path / "worker.vmatlas").unlink()
+    program_name, *words = shlex.split(example.partition(" | ")[0])
+    assert program_name == "vmatlas"
+    there = f"{child.at['plain']:x}"
+    real = {"1234": str(child.pid), "7f0012345678": there, "0x7f0012345678": there, "0x55d0c0001000": there}
+    result = run(*(real.get(word, word) for word in words))
+    may_find = words[0] in ("audit", "diff") or "--neighbours" in words
+    assert result.exit_code in ((0, 1) if may_find else (0, 7) if "--all" in words else (0,)), result.stderr
+    assert result.stdout
+
+
+def test_help_of_the_program_names_every_command_and_every_filter_word(run):
+    text = run("--help").stdout
+    assert all(re.search(rf"^ +{command} ", text, re.MULTILINE) for command in COMMANDS)
+    for word in ("rwx", "r-x", "shared", "private", "file", "deleted", "path=", "name=", "size>", "at=", "in=", "!"):
+        assert word in text
+
+
+def test_no_arguments_show_the_help(run):
+    result = run()
+    assert (result.exit_code, result.stdout) == (0, run("--help").stdout)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_one_that_the_shell_accepts(run, shell):
+    script = run("completion", shell).stdout
+    assert "_VMATLAS_COMPLETE" in script
+    if shutil.which(shell) is None:
+        return
+    checked = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 0, checked.stderr
+
+
+def completed(start, words: str) -> list[str]:
+    import os
+
+    count = len(words.split(" ")) - 1
+    environment = os.environ | {"_VMATLAS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+    out, said = start(env=environment).communicate(timeout=60)
+    assert said == b""
+    return [line.partition(",")[2] for line in out.decode().splitlines()]
+
+
+def test_completion_knows_commands_processes_options_and_backends(start, child):
+    assert completed(start, "vmatlas su") == ["summary"]
+    assert str(child.pid) in completed(start, "vmatlas maps ")
+    assert completed(start, f"vmatlas maps {child.pid}") == [str(child.pid)]
+    assert "--residency" in completed(start, "vmatlas maps self --")
+    assert "linux-procfs" in completed(start, "vmatlas maps self --backend ")
+    assert completed(start, "vmatlas maps self --sort re") == ["resident"]

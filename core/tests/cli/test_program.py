@@ -1,0 +1,157 @@
+"""The command line as a program of its own: pipes, signals, terminals, and what its start imports."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import vmatlas
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_output_into_a_pipe_is_plain_and_stable(start, child):
+    first, second = (start("maps", child.pid).communicate(timeout=60)[0] for _ in range(2))
+    assert first == second
+    assert b"\x1b" not in first
+    assert first.startswith(b"RANGE")
+
+
+def test_a_reader_that_goes_away_is_no_error(start, child):
+    reading = start("maps", child.pid, "--json")
+    assert reading.stdout is not None
+    reading.stdout.read(1)
+    reading.stdout.close()
+    assert reading.stderr is not None
+    said = reading.stderr.read()
+    assert (reading.wait(timeout=60), said) in ((141, b""), (0, b""))
+
+
+def test_a_reader_that_was_never_there_is_no_error(start):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    ended = start("maps", "self", stdout=theirs)
+    os.close(theirs)
+    _, said = ended.communicate(timeout=60)
+    assert (ended.returncode, said) == (141, b"")
+
+
+def test_a_full_disk_is_one_line(start):
+    with open("/dev/full", "wb") as full:
+        ended = start("maps", "self", stdout=full)
+        _, said = ended.communicate(timeout=60)
+    assert ended.returncode == 9
+    assert said == b"vmatlas: No space left on device\n"
+
+
+def test_interrupting_ends_with_130_and_silence(start, until_asleep, child):
+    waiting = start("diff", child.pid, "--after", "60")
+    until_asleep(waiting.pid)
+    waiting.send_signal(signal.SIGINT)
+    out, said = waiting.communicate(timeout=30)
+    assert (waiting.returncode, out, said) == (130, b"", b"")
+
+
+def test_a_terminal_without_utf8_gets_escapes(start, child):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    ended = start("maps", child.pid, "--at", f"{child.at['weird']:x}", env=environment)
+    out, said = ended.communicate(timeout=60)
+    assert (ended.returncode, said) == (0, b"")
+    assert rb"caf\xe9" in out
+    assert out.isascii()
+
+
+def test_a_terminal_gets_colours_a_title_and_a_legend(in_terminal, child):
+    text, code = in_terminal(200, "maps", child.pid)
+    assert code == 0
+    lines = text.splitlines()
+    plain = [COLOUR.sub("", line) for line in lines]
+    space = vmatlas.snapshot(child.pid)
+    assert plain[0].startswith(f"process {child.pid} · {len(space)} regions")
+    assert plain[1].split() == ["RANGE", "PERM", "SIZE", "OFFSET", "KIND", "NAME"]
+    assert plain[-1].split() == [kind.label for kind in sorted({region.kind for region in space})]
+    writable_code = next(line for line in lines if f"{child.at['wx']:x}-" in line)
+    assert "\x1b[1;31mrwxp" in writable_code
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120, 200])
+@pytest.mark.parametrize("command", ["maps", "maps --residency --gaps", "summary --residency", "audit"])
+def test_no_line_is_wider_than_the_terminal(in_terminal, columns, command, child):
+    name, *options = command.split()
+    text, _ = in_terminal(columns, name, child.pid, *options)
+    wide = [line for line in COLOUR.sub("", text).splitlines() if len(line) > columns]
+    if columns == 40:
+        assert text, "too narrow to promise anything but an answer"
+    else:
+        assert [line for line in wide if "[vsyscall]" not in line] == []
+
+
+def test_a_narrow_terminal_says_what_it_has_no_room_for(in_terminal, child):
+    text, _ = in_terminal(80, "maps", child.pid, "--build-ids")
+    if "no backend answers" in text:
+        pytest.skip(text)
+    assert "(no room here for: OFFSET, KIND, BUILD-ID)" in COLOUR.sub("", text)
+    assert "(anonymous)" in text, "the kind stands in for a missing name"
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_that_wants_no_colours_gets_none(in_terminal, environment):
+    text, code = in_terminal(100, "maps", "self", **environment)
+    assert code == 0
+    assert "\x1b" not in text
+
+
+def test_a_weird_path_does_nothing_to_a_terminal(in_terminal, child):
+    text, _ = in_terminal(250, "maps", child.pid)
+    visible = COLOUR.sub("", text)
+    assert all(line.isprintable() for line in visible.splitlines())
+    assert r"\x1b[31mred" in visible
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that a command has imported at its end."""
+    listing = "import sys; from vmatlas.cli import main; main(); sys.stderr.write(' '.join(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", listing, *arguments], capture_output=True, text=True, timeout=60)
+    return set(ended.stderr.split())
+
+
+def test_a_start_imports_nothing_that_it_does_not_need():
+    modules = imported_by("maps", "self")
+    assert "vmatlas.model" in modules, "the listing works"
+    unwanted = {"rich", "importlib.metadata", "zipfile", "email.message", "csv", "vmatlas.analysis", "pyarrow"}
+    assert modules & (unwanted | {"vmatlas.cli.find", "vmatlas.cli.doctor", "asyncio", "socket"}) == set()
+
+
+def test_importing_the_package_imports_none_of_it():
+    code = "import sys, vmatlas; print(*[name for name in sys.modules if name.startswith('vmatlas')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout
+    assert out.split() == ["vmatlas"]
+
+
+def test_every_name_of_the_package_is_there_and_is_the_one_of_its_home():
+    importlib.import_module("vmatlas.capture")  # a module of the name of a function must not hide it
+    assert callable(vmatlas.capture)
+    for name in vmatlas.__all__:
+        assert getattr(vmatlas, name) is getattr(importlib.import_module(vmatlas._HOME_OF[name]), name)
+    assert set(vmatlas.__all__) == set(vmatlas._HOME_OF)
+    assert set(vmatlas.__all__) <= set(dir(vmatlas))
+    with pytest.raises(AttributeError):
+        _ = vmatlas.nothing_of_that_name
+
+
+def test_the_version_is_told(run):
+    assert run("--version").stdout.strip() == f"vmatlas {vmatlas.__version__}"
+
+
+def test_without_click_one_line_says_what_to_install():
+    code = "import sys; sys.modules['click'] = None; from vmatlas.cli import main; sys.exit(main())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 5
+    assert 'hint: pip install "vmatlas[cli]"' in ended.stderr
+    assert "Traceback" not in ended.stderr

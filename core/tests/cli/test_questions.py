@@ -1,0 +1,297 @@
+"""`find`, `summary`, `diff`, `record`, `replay`, `audit`, `processes` against the API."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+
+import pytest
+
+import vmatlas
+from vmatlas.analysis import Use
+
+# find
+
+
+def test_find_tells_the_region_and_the_place_in_its_file(run, rows_of, child):
+    address = child.at["plain"] + 0x123
+    (row,) = rows_of(run("find", child.pid, f"{address:x}").stdout)
+    region = vmatlas.find(child.pid, address)
+    assert region is not None
+    assert row["RANGE"] == f"{region.start:x}-{region.end:x}"
+    assert int(row["IN-FILE"], 16) == region.offset + 0x123
+    assert row["NAME"].endswith("/plain file")
+
+
+def test_find_answers_many_addresses_in_the_order_asked(run, rows_of, child):
+    addresses = [child.at["wx"], 0x10, child.at["plain"]]
+    result = run("find", child.pid, *(f"{address:x}" for address in addresses))
+    found = vmatlas.find_many(child.pid, addresses)
+    assert [row["RANGE"] for row in rows_of(result.stdout)] == [
+        "-" if region is None else f"{region.start:x}-{region.end:x}" for region in found
+    ]
+    assert result.exit_code == 1
+    assert "0x10" in result.stderr
+
+
+def test_find_or_next_with_a_filter(run, child):
+    told = json.loads(run("find", child.pid, "0", "--or-next", "--where", "wx", "--json").stdout)
+    region = vmatlas.find(child.pid, 0, or_next=True, where="wx")
+    assert region is not None
+    assert told[0]["region"]["start"] == region.start
+    assert told[0]["file_offset"] is None, "0 does not lie in that region"
+
+
+def test_neighbours_tell_how_far_away_they_are(run, child, rows_of):
+    address = child.at["wx"] - 1
+    result = run("find", child.pid, f"{address:x}", "--neighbours", "--bytes")
+    around = vmatlas.neighbours(child.pid, address)
+    rows = {row["WHERE"]: row for row in rows_of(result.stdout)}
+    for word, region in zip(("before", "at", "after"), around, strict=True):
+        assert rows[word]["RANGE"] == ("-" if region is None else f"{region.start:x}-{region.end:x}")
+    assert rows["after"]["DISTANCE"] == "1" if around.at is None else "0"
+
+
+def test_find_refuses_residency_that_it_does_not_ask_for(run, child):
+    assert run("find", child.pid, "10", "--where", "resident>1K").exit_code == 2
+
+
+# summary
+
+
+def test_summary_adds_up_to_the_map(run, child):
+    space = vmatlas.snapshot(child.pid, residency=True)
+    told = json.loads(run("summary", child.pid, "--residency", "--json").stdout)
+    assert told["total"]["size"] == space.total == sum(use["size"] for use in told["uses"].values())
+    assert told["total"]["regions"] == len(space) == sum(kind["regions"] for kind in told["kinds"].values())
+    code = space.where("x,!w").total - sum(r.size for r in space.where("stack"))
+    assert told["uses"]["code"]["size"] in (code, space.where("x,!w").total)
+    libc = next(file for file in told["files"] if re.search(r"/libc[.-]", file["path"]))
+    assert libc["size"] == sum(region.size for region in space if region.path == libc["path"])
+    assert libc["library"] is True
+
+
+def test_summary_tables_hold_the_same_totals(run, rows_of, child):
+    uses, kinds, files = run("summary", child.pid, "--bytes").stdout.split("\n\n")
+    summary = vmatlas.summarize(vmatlas.snapshot(child.pid))
+    assert {row["USE"]: int(row["SIZE"]) for row in _rows(uses)} == {
+        **{use.value: total.size for use, total in summary.uses.items()},
+        "total": summary.total.size,
+    }
+    assert [row["KIND"] for row in rows_of(kinds)] == [kind.label for kind in summary.kinds]
+    assert [int(row["SIZE"]) for row in rows_of(files)] == [file.total.size for file in summary.files]
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    titles, *lines = (line.split() for line in text.splitlines())
+    return [dict(zip(titles[:3], line[:3], strict=True)) for line in lines]
+
+
+def test_summary_as_csv(run, child):
+    rows = list(csv.DictReader(io.StringIO(run("summary", child.pid, "--csv").stdout)))
+    summary = vmatlas.summarize(vmatlas.snapshot(child.pid))
+    by_use = {row["of"]: int(row["size"]) for row in rows if row["by"] == "use"}
+    assert by_use == {use.value: total.size for use, total in summary.uses.items()}
+
+
+def test_summary_of_all_has_the_child_among_the_others(run, rows_of, child):
+    result = run("summary", "--all", "--bytes")
+    assert result.exit_code in (0, 7), result.stderr
+    row = next(row for row in rows_of(result.stdout) if row["PID"] == str(child.pid))
+    summary = vmatlas.summarize(vmatlas.snapshot(child.pid))
+    assert (int(row["SIZE"]), int(row["CODE"])) == (summary.total.size, summary.uses[Use.CODE].size)
+
+
+@pytest.mark.parametrize("arguments", [[], ["self", "--all"], ["self", "--json", "--csv"]])
+def test_summary_of_nobody_or_of_one_and_all_is_refused(run, arguments):
+    assert run("summary", *arguments).exit_code == 2
+
+
+# record, replay
+
+
+def test_replay_shows_what_maps_showed(run, child, tmp_path):
+    file = tmp_path / "it.vmatlas"
+    recorded = run("record", child.pid, "-o", file, "--residency")
+    assert recorded.exit_code == 0
+    assert str(child.pid) in recorded.stdout
+    shown = run("maps", child.pid, "--residency", "--bytes", "--flags")
+    assert run("replay", file, "--bytes", "--flags").stdout == shown.stdout
+    space = vmatlas.replay(file)
+    told = json.loads(run("replay", file, "--json").stdout)
+    assert told["regions"] == json.loads(space.to_json())
+    assert (told["pid"], told["time"], told["backend"]) == (child.pid, space.time, space.backend)
+
+
+def test_replay_takes_the_options_of_maps(run, rows_of, child, tmp_path):
+    file = tmp_path / "it.vmatlas"
+    run("record", child.pid, "-o", file)
+    rows = rows_of(run("replay", file, "--where", "wx", "--sort", "size").stdout)
+    assert [row["PERM"][:3] for row in rows] == ["rwx"] * len(rows) != []
+    assert run("replay", file, "--at", "10").exit_code == 1
+
+
+def test_record_does_not_write_over_a_file_unless_forced(run, child, tmp_path):
+    file = tmp_path / "it.vmatlas"
+    file.write_text("precious")
+    refused = run("record", child.pid, "-o", file)
+    assert refused.exit_code == 2
+    assert "exists already" in refused.stderr
+    assert "--force" in refused.stderr
+    assert file.read_text() == "precious"
+    assert run("record", child.pid, "-o", file, "--force").exit_code == 0
+    assert vmatlas.replay(file).pid == child.pid
+
+
+# diff
+
+
+def test_diff_of_a_process_that_stands_still_is_empty(run, child):
+    result = run("diff", child.pid, "--after", "0.05")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
+
+
+def test_diff_of_a_capture_and_the_grown_process_shows_what_grew(run, rows_of, child, tmp_path):
+    file = tmp_path / "before.vmatlas"
+    run("record", child.pid, "-o", file)
+    child.grow()
+    result = run("diff", file, child.pid, "--bytes")
+    assert result.exit_code == 1
+    expected = vmatlas.diff(vmatlas.replay(file), vmatlas.snapshot(child.pid))
+    rows = rows_of(result.stdout)
+    assert [(row["CHANGE"], int(row["GROWTH"])) for row in rows] == [
+        (change.kind.value, change.growth) for change in expected.changes
+    ]
+    assert sum(int(row["GROWTH"]) for row in rows) >= 32 << 20
+    told = json.loads(run("diff", file, child.pid, "--json").stdout)
+    assert told["growth"] == expected.growth
+    assert len(told["changes"]) == len(expected.changes)
+
+
+def test_diff_of_two_captures_and_of_one_with_itself(run, child, tmp_path):
+    before, after = tmp_path / "a", tmp_path / "b"
+    run("record", child.pid, "-o", before)
+    child.grow()
+    run("record", child.pid, "-o", after)
+    assert run("diff", before, after).exit_code == 1
+    assert run("diff", before, before).exit_code == 0
+
+
+def test_diff_asks_the_process_as_the_capture_was_asked(run, child, tmp_path):
+    file = tmp_path / "before.vmatlas"
+    run("record", child.pid, "-o", file, "--residency")
+    told = json.loads(run("diff", file, child.pid, "--json").stdout)
+    assert told["before"]["backend"] == told["after"]["backend"]
+    # Only Pss, a share of memory that other processes use as well, may change while the child stands still.
+    assert {field for change in told["changes"] for field in change["fields"]} <= {"details"}
+    refused = run("diff", file, child.pid, "--backend", "linux-ioctl")
+    assert refused.exit_code == 5, "residency was asked for, which that backend cannot tell"
+
+
+def test_diff_watches_a_process(start, until_asleep, child):
+    watching = start("diff", child.pid, "--after", "5", "--json")
+    until_asleep(watching.pid)
+    child.grow()
+    out, err = watching.communicate(timeout=30)
+    assert watching.returncode == 1, err
+    assert json.loads(out)["growth"] >= 32 << 20
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["self"],
+        ["self", "self", "--after", "1"],
+        ["file", "--after", "1"],
+        ["self", "--after", "-1"],
+        ["self", "--after", "nan"],
+        ["self", "self", "--ignore", "colour"],
+    ],
+)
+def test_diff_refuses_what_makes_no_sense(run, arguments):
+    assert run("diff", *arguments).exit_code == 2
+
+
+def test_diff_ignores_a_field_when_told_to(run, child, tmp_path):
+    file = tmp_path / "before.vmatlas"
+    run("record", child.pid, "-o", file)
+    result = run("diff", file, file, "--ignore", "flags", "--ignore", "resident")
+    assert result.exit_code == 0
+
+
+# audit
+
+
+def test_audit_finds_what_the_child_laid_out(run, rows_of, child):
+    result = run("audit", child.pid)
+    assert result.exit_code == 1
+    found = {(row["FINDING"], int(row["RANGE"].split("-")[0], 16)) for row in _findings(result.stdout)}
+    assert {
+        ("writable-and-executable", child.at["wx"]),
+        ("deleted-file", child.at["gone"]),
+        ("replaced-file", child.at["replaced"]),
+    } <= found
+
+
+def _findings(text: str) -> list[dict[str, str]]:
+    titles = ["PID", "FINDING", "RANGE", "PERM"]
+    return [dict(zip(titles, line.split()[:4], strict=True)) for line in text.splitlines()[1:]]
+
+
+def test_audit_of_all_names_the_child(run, child):
+    told = json.loads(run("audit", "--all", "--json").stdout)
+    ours = [finding for finding in told if finding["pid"] == child.pid]
+    assert {finding["finding"] for finding in ours} >= {"writable and executable", "replaced file"}
+    assert all(finding["process"].startswith("python") for finding in ours)
+
+
+def test_audit_of_a_clean_process_finds_nothing(run):
+    import subprocess
+
+    with subprocess.Popen(["sleep", "60"]) as clean:
+        try:
+            result = run("audit", clean.pid)
+        finally:
+            clean.kill()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_audit_of_all_counts_those_that_cannot_be_read(run, child, monkeypatch):
+    from vmatlas.target.local import LocalTargetProcess
+
+    acquire = LocalTargetProcess.acquire
+
+    def refuse(self, backend, query):
+        if self.pid == child.pid:
+            raise vmatlas.AccessDenied("no right to read", hint="try sudo")
+        if self.pid == os.getpid():
+            raise vmatlas.NoSuchProcess("it has ended")
+        return acquire(self, backend, query)
+
+    monkeypatch.setattr(LocalTargetProcess, "acquire", refuse)
+    monkeypatch.setattr("vmatlas.analysis.audit", lambda space, lookup: [])
+    result = run("audit", "--all")
+    assert result.exit_code == 7, "nothing was found, and somebody could not be looked at"
+    assert re.search(r"vmatlas: \d+ processes read, \d+ not: ", result.stderr)
+    assert "no right to read" in result.stderr
+    assert "ended meanwhile" in result.stderr
+    assert "hint: try sudo" in result.stderr
+
+
+# processes
+
+
+def test_processes_are_those_of_the_api(run, child, rows_of):
+    result = run("processes")
+    rows = {row["PID"]: row for row in rows_of(result.stdout)}
+    assert rows[str(os.getpid())]["PARENT"] == str(os.getppid())
+    assert rows[str(child.pid)]["KERNEL"] == "no"
+    told = json.loads(run("processes", "--json").stdout)
+    known = {process.pid: process.name for process in vmatlas.processes()}
+    assert next(process["name"] for process in told if process["pid"] == child.pid) == known[child.pid]
+    rows = list(csv.DictReader(io.StringIO(run("processes", "--csv").stdout)))
+    assert str(child.pid) in {row["pid"] for row in rows}
