@@ -139,6 +139,25 @@ def test_work_that_takes_longer_than_the_silence_allowed_is_waited_for(start: Ca
     assert agent.ping(b"on") == b"on"
 
 
+def test_an_answer_that_takes_its_time_is_not_begun_again(start: Callable[..., Agent], tmp_path: Path) -> None:
+    agent = start(limits=Limits(silence=10, again=0.2))
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(1 << 20))
+    real, began = agent.talk._stream.receive, time.monotonic()
+
+    def slow(limit: float) -> bytes:
+        if time.monotonic() - began < 1.0:
+            time.sleep(min(limit, 0.15))
+            return b""
+        return real(limit)
+
+    agent.talk._stream.receive = slow  # type: ignore[method-assign]
+    before = agent.talk.frames_received
+    assert agent.read_file(bytes(large)) == large.read_bytes()
+    assert agent.talk.requests_sent > 4, "it was asked again and again"
+    assert agent.talk.frames_received - before < 2 * (len(large.read_bytes()) // 32000 + 2)
+
+
 def test_what_is_no_agent_is_told_by_its_last_words() -> None:
     with pytest.raises(TargetLost) as lost:
         Agent(ChildStream(["sh", "-c", "echo not an agent; echo no such file >&2; exit 3"]), "agent:sh")

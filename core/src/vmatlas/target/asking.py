@@ -17,6 +17,7 @@ from vmatlas.target.streams import ByteStream, StreamEnded
 from vmatlas.target.wire import (
     VERSION,
     Assembly,
+    Damage,
     Decoder,
     Failure,
     Frame,
@@ -45,6 +46,9 @@ _CHANGING = frozenset(Operation) - {
 
 _ASK_AGAIN = ("EBADMSG", "EMSGSIZE")
 _CUT_SECONDS = 1.0
+"""How long the rest of a frame is awaited."""
+_PLEA_SECONDS = 0.1
+"""How soon to ask again when the agent says that something reached it damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class Limits:
     """No frame for so long: the target is lost."""
     again: float = 2.0
     """No frame for so long: the request is sent again."""
-    attempts: int = 8
-    """How often a request is sent before the target counts as lost."""
+    attempts: int = 16
+    """How many damaged answers to one question make a target lost."""
 
     def times(self, factor: float) -> Limits:
         """The same, for a machine that is so many times slower."""
@@ -157,30 +161,33 @@ class Conversation:
         request = self._new_request()
         self._heard_at = time.monotonic()
         for _ in range(self.limits.attempts):
-            frame = Frame(Kind.REQUEST, operation, request, process=process, payload=payload)
-            self.requests_sent += 1
-            self._stream.send(encode(frame), self.limits.silence)
-            assembly = self._collect(request, patience)
+            asked = Frame(Kind.REQUEST, operation, request, process=process, payload=payload)
+            assembly = self._collect(asked, patience)
             if assembly is not None:
                 return self._finish(assembly)
             if operation not in _CHANGING:
                 request = self._new_request()  # ends what may still be coming of the damaged answer
         raise self._lose(f"no undamaged answer in {self.limits.attempts} attempts to {operation.name.lower()}")
 
-    def _collect(self, request: int, patience: float) -> Assembly | None:
-        """The answer, or None when the request has to be sent again."""
-        assembly = Assembly(request)
-        now = time.monotonic()
-        heard = now  # a frame of this answer
-        moved = now  # any byte at all
+    def _send(self, asked: Frame) -> None:
+        self.requests_sent += 1
+        self._stream.send(encode(asked), self.limits.silence)
+
+    def _collect(self, asked: Frame, patience: float) -> Assembly | None:
+        """Ask, and ask the same again after each silence; gives the answer, or None when it came damaged."""
+        self._send(asked)
+        assembly = Assembly(asked.request)
         again = self.limits.again + patience
+        moved = time.monotonic()  # when any byte at all came
+        due = moved + again  # when to ask again
         while True:
             now = time.monotonic()
-            if now - heard > again:
+            if now >= due:
                 if now - self._heard_at > self.limits.silence + patience:
                     raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
-                return None
-            data = self._stream.receive(min(heard + again - now, _CUT_SECONDS) + 0.001)
+                self._send(asked)
+                due = now + again
+            data = self._stream.receive(min(due - now, _CUT_SECONDS) + 0.001)
             now = time.monotonic()
             if data:
                 moved = now
@@ -190,26 +197,28 @@ class Conversation:
             else:
                 continue
             for each in found:
-                if not isinstance(each, Frame) or each.kind == Kind.REQUEST:
-                    if isinstance(each, Frame) or each.request != request:
-                        continue
-                    return None  # a frame of this answer came damaged
+                if isinstance(each, Damage):
+                    if each.request == asked.request:
+                        return None
+                    continue
+                if each.kind == Kind.REQUEST:
+                    continue  # our own words: the line echoes
                 self._heard_at = now
                 self.frames_received += 1
                 if each.request == 0 and _is_plea(each):
-                    return None
-                if each.request != request:
+                    due = min(due, now + _PLEA_SECONDS)  # often several at once, after one burst of noise
+                if each.request != asked.request:
                     continue
-                heard = now
+                due = now + again
                 try:
-                    if assembly.add(each):
-                        return None if _is_plea(each) else assembly
+                    complete = assembly.add(each)
                 except Gap:
                     if each.sequence != 0:
                         return None
-                    assembly = Assembly(request)
-                    if assembly.add(each):
-                        return assembly
+                    assembly = Assembly(asked.request)  # the agent was done, and answers a repeat from the beginning
+                    complete = assembly.add(each)
+                if complete:
+                    return None if _is_plea(each) else assembly
 
     def _finish(self, assembly: Assembly) -> Answer:
         assert assembly.last is not None
