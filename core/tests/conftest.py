@@ -1,4 +1,4 @@
-"""Installs plugins for a test: real metadata on the path, found by the registry's own ways."""
+"""Settings of hypothesis, and plugins installed for a test: real metadata on the path, found as the registry finds it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from vmatlas import registry
+
+# No test fails for being slow on a busy machine: speed is for the benchmark.
+settings.register_profile("vmatlas", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vmatlas")
 
 Install = Callable[..., None]
 

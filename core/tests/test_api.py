@@ -1,0 +1,295 @@
+"""What stands between a question and a backend, with a backend in memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import vmatlas
+from vmatlas import api
+from vmatlas.backend import Feature, Reading
+from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, UsageError
+from vmatlas.model import Filter, IncompleteResult, Kind, Protection, Region
+from vmatlas.registry import BACKENDS
+
+from .fakes import FakeBackend, FakeTarget
+from .strategies import addresses, filters, region_lists, space_of
+
+on_fakes = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+EVERY = [Feature.WALK | Feature.ABOVE_USER, Feature.ABOVE_USER]
+RW = Protection.READ | Protection.WRITE
+
+
+@pytest.fixture
+def process(install):
+    """`process(regions, ...)`: a handle on a process with these regions, read by a backend in memory."""
+
+    def one(found: list[Region], **options) -> vmatlas.Process:
+        backend = FakeBackend(found, **options)
+        install("vmatlas-fake", BACKENDS, "fake", backend)
+        handle = vmatlas.open(42, target=FakeTarget(), backend="fake")
+        handle.fake = backend
+        return handle
+
+    return one
+
+
+def kernel_knows_rights(region: Region, query) -> bool:
+    """Like the ioctl: it can ask for rights, and for little else."""
+    return region.protection & query.where.given == query.where.given
+
+
+@pytest.mark.parametrize("features", EVERY)
+@on_fakes
+@given(found=region_lists(), wanted=st.just(Filter()) | filters(), or_next=st.booleans(), data=st.data())
+def test_find_agrees_with_a_linear_search_whatever_the_kernel_can_filter(
+    process, features, found, wanted, or_next, data
+):
+    address = data.draw(addresses(found))
+    passing = [region for region in found if wanted.matches(region)]
+    covering = next((region for region in passing if region.covers(address)), None)
+    expected = next((region for region in passing if region.end > address), None) if or_next else covering
+    with process(found, features=features, kernel_filter=kernel_knows_rights) as asked:
+        assert asked.find(address, or_next=or_next, where=wanted) == expected
+
+
+@pytest.mark.parametrize("features", EVERY)
+@on_fakes
+@given(found=region_lists(most=30), wanted=st.just(Filter()) | filters())
+def test_iterate_and_snapshot_give_the_same_regions_in_order(process, features, found, wanted):
+    expected = [region for region in found if wanted.matches(region)]
+    with process(found, features=features, kernel_filter=kernel_knows_rights) as asked:
+        assert list(asked.snapshot(where=wanted)) == expected
+        assert list(asked.iterate(where=wanted)) == expected
+
+
+@on_fakes
+@given(found=region_lists(), data=st.data())
+def test_find_many_and_neighbours_agree_with_the_space(process, found, data):
+    wanted = data.draw(st.lists(addresses(found), max_size=9))
+    with process(found) as asked:
+        assert asked.find_many(wanted) == space_of(found).find_many(wanted)
+        for address in wanted:
+            assert asked.neighbours(address) == space_of(found).neighbours(address)
+
+
+def test_find_with_a_filter_that_the_kernel_cannot_apply_asks_in_growing_pieces(process):
+    found = [Region(row, row + 1, RW) for row in range(5000)] + [Region(5000, 5001, RW, kind=Kind.STACK)]
+    with process(found) as asked:
+        assert asked.find(0, or_next=True, kind=Kind.STACK) == found[-1]
+        assert len(asked.fake.queries) < 10
+
+
+def test_a_region_above_the_process_is_sought_with_another_backend(install, monkeypatch):
+    below, above = Region(1, 2, RW), Region(2**63, 2**63 + 1, RW)
+    lower = FakeBackend([below], name="lower", ranked=1, features=Feature.WALK)
+    upper = FakeBackend([below, above], name="upper", ranked=2, features=Feature.ABOVE_USER)
+    for installed, expected in (([lower, upper], above), ([lower], None)):
+        monkeypatch.setattr("vmatlas.registry.backends", lambda installed=installed: installed)
+        assert vmatlas.find(42, 5, or_next=True, target=FakeTarget()) == expected
+
+
+def test_a_map_that_is_torn_once_is_read_again(process, monkeypatch):
+    torn, whole = [Region(0, 9, RW), Region(5, 10, RW)], [Region(0, 10, RW)]
+    with process(torn) as asked:
+        ask = asked.fake.acquire
+
+        def heal(local, query) -> Reading:
+            reading = ask(local, query)
+            asked.fake.regions = whole
+            return reading
+
+        monkeypatch.setattr(asked.fake, "acquire", heal)
+        assert list(asked.snapshot()) == whole
+        assert len(asked.fake.queries) == 2
+
+
+@pytest.mark.parametrize(
+    "question", [lambda p: p.snapshot(), lambda p: p.find(1), lambda p: list(p.iterate()), lambda p: p.capture()]
+)
+def test_a_map_that_is_torn_each_time_is_a_torn_read_after_bounded_attempts(process, question):
+    with process([Region(0, 9, RW), Region(5, 10, RW)], features=Feature.ABOVE_USER) as asked:
+        with pytest.raises(TornRead, match=f"each of {api.ATTEMPTS} readings") as caught:
+            question(asked)
+        assert len(asked.fake.queries) == api.ATTEMPTS
+    assert (caught.value.pid, caught.value.target, caught.value.backend) == (42, "board", "fake")
+
+
+def test_malformed_data_is_not_read_again_and_says_where_it_comes_from(process, monkeypatch):
+    with process([]) as asked:
+
+        def refuse(capture):
+            raise MalformedData("maps", 3, "sense")
+
+        monkeypatch.setattr(asked.fake, "decode", refuse)
+        with pytest.raises(MalformedData, match=r"\[board, fake\]") as caught:
+            asked.snapshot()
+        assert (caught.value.pid, len(asked.fake.queries)) == (42, 1)
+
+
+def test_an_incomplete_result_is_a_value_and_with_strict_an_error_that_carries_it(process):
+    with process([Region(0, 1, RW)], incomplete="a name was too long") as asked:
+        space = asked.snapshot()
+        assert space.incomplete == "a name was too long"
+        with pytest.raises(IncompleteResult, match="a name was too long") as caught:
+            asked.snapshot(strict=True)
+    assert caught.value.space == space
+    assert (caught.value.pid, caught.value.target, caught.value.backend) == (42, "board", "fake")
+
+
+def test_the_choice_is_made_once_for_questions_of_a_kind(process, monkeypatch):
+    with process([Region(0, 1, RW)]) as asked:
+        first = asked.choice(vmatlas.Query(address=5))
+        monkeypatch.setattr(api, "choose", lambda *_: pytest.fail("chosen again"))
+        assert asked.choice(vmatlas.Query(address=7)) is first
+
+
+class Pid:
+    """Like an integer of numpy: no int, and yet a whole number."""
+
+    def __index__(self) -> int:
+        return os.getpid()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        os.getpid(),
+        None,
+        Pid(),
+        SimpleNamespace(pid=os.getpid()),
+        psutil.Process(),
+        multiprocessing.current_process(),
+    ],
+    ids=lambda form: type(form).__name__,
+)
+def test_a_process_is_named_by_a_number_none_or_an_object_with_a_pid(form):
+    with vmatlas.open(form) as handle:
+        assert handle.pid == os.getpid()
+
+
+def test_a_popen_names_its_process_and_when_it_is_gone_that_is_said():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with vmatlas.open(child) as handle:
+            assert handle.pid == child.pid
+            assert len(handle.snapshot()) > 0
+            child.communicate(b"\n", timeout=60)
+            for question in (handle.snapshot, lambda: handle.find(0, or_next=True)):
+                with pytest.raises(NoSuchProcess, match=str(child.pid)):
+                    question()
+    finally:
+        child.kill()
+        child.wait(60)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [True, False, "1", "self", 1.0, b"1", -1, 2**31, 2**70, [1], {}, SimpleNamespace(pid=None)],
+    ids=repr,
+)
+@pytest.mark.parametrize("asked", [vmatlas.open, vmatlas.snapshot, lambda pid: vmatlas.find(pid, 0)])
+def test_what_is_no_process_id_is_a_usage_error(form, asked):
+    with pytest.raises(UsageError, match="is no process id"):
+        asked(form)
+
+
+@pytest.mark.parametrize("address", ["0x1000", 1.5, None, -1, 2**64])
+def test_what_is_no_address_is_a_usage_error(process, address):
+    with process([]) as asked:
+        for question in (asked.find, asked.neighbours, lambda address: asked.find_many([0, address])):
+            with pytest.raises(UsageError, match="address"):
+                question(address)
+
+
+def test_an_unknown_backend_is_refused_when_opened():
+    with pytest.raises(UsageError, match="'nothing'"):
+        vmatlas.open(backend="nothing")
+
+
+def test_a_process_that_never_was_is_no_such_process():
+    with pytest.raises(NoSuchProcess):
+        vmatlas.snapshot(2**31 - 1)
+
+
+def test_a_handle_is_closed_by_with_and_twice_does_no_harm():
+    with vmatlas.open() as handle:
+        handle.snapshot()
+    handle.close()
+
+
+def test_a_closed_handle_answers_no_more_since_its_pid_may_be_another_process(recwarn):
+    before = len(os.listdir("/proc/self/fd"))
+    with vmatlas.open(os.getppid()) as handle:
+        handle.find(0, or_next=True)
+    for question in (handle.snapshot, lambda: handle.find(0)):
+        with pytest.raises(UsageError, match="closed"):
+            question()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("backend", ["linux-procfs", "linux-ioctl"])
+def test_one_handle_serves_many_threads_at_once(backend):
+    child = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=-1, stdout=-1)
+    try:
+        child.stdout.readline()
+        with vmatlas.open(child, backend=backend) as handle:
+            expected = handle.snapshot()
+            starts = list(expected.columns.start)
+            gate = threading.Barrier(8)
+
+            def ask(number: int) -> bool:
+                gate.wait(60)
+                for _ in range(20):
+                    region = expected[(number * 7) % len(starts)]
+                    if handle.snapshot() != expected or handle.find(region.start) != region:
+                        return False
+                return True
+
+            with ThreadPoolExecutor(8) as threads:
+                assert all(threads.map(ask, range(8)))
+    finally:
+        child.kill()
+        child.communicate(timeout=60)
+
+
+def test_closing_while_another_thread_asks_gives_an_answer_or_says_closed():
+    for _ in range(30):
+        handle = vmatlas.open(os.getppid())
+        outcomes: list[str] = []
+
+        def ask(handle=handle, outcomes=outcomes) -> None:
+            try:
+                while True:
+                    handle.find(0, or_next=True)
+            except UsageError as error:
+                outcomes.append(str(error))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        handle.close()
+        thread.join(60)
+        assert len(outcomes) == 1 and "closed" in outcomes[0]
+
+
+def test_an_abandoned_iteration_closes_its_handle():
+    before = len(os.listdir("/proc/self/fd"))
+    regions = vmatlas.iterate(os.getppid())
+    next(regions)
+    regions.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_processes_are_those_of_the_target():
+    assert [each.pid for each in vmatlas.processes(FakeTarget())] == [42]
+    assert os.getpid() in [each.pid for each in vmatlas.processes()]

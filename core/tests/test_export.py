@@ -1,0 +1,110 @@
+"""Exports: the same facts as dictionaries, as JSON and as Arrow."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+
+import pyarrow
+import pytest
+from hypothesis import given
+
+from vmatlas.errors import Unsupported
+from vmatlas.model import Device, Kind, Protection, Region
+
+from .strategies import Flags, space_of, spaces
+
+
+@given(spaces)
+def test_json_is_the_dictionaries(space):
+    assert json.loads(space.to_json()) == space.to_dicts()
+    assert json.loads(space.to_json(indent=1)) == space.to_dicts()
+    assert space.to_json().isascii()
+
+
+@given(spaces)
+def test_dictionaries_say_what_the_regions_say(space):
+    for row, region in zip(space.to_dicts(), space, strict=True):
+        for name in ("start", "end", "size", "shared", "offset", "inode", "path", "name", "deleted", "resident"):
+            assert row[name] == getattr(region, name)
+        assert row["details"] == dict(region.details)
+        assert row["protection"] == region.protection.letters
+        assert row["kind"] == region.kind.label
+
+
+@given(spaces)
+def test_arrow_has_the_same_rows_as_the_dictionaries(space):
+    table = space.to_arrow()
+    table.validate(full=True)
+    rows = table.to_pylist()
+    assert len(rows) == len(space)
+    for row, expected in zip(rows, space.to_dicts(), strict=True):
+        details = {name.removeprefix("detail."): row.pop(name) for name in list(row) if name.startswith("detail.")}
+        assert {key: value for key, value in details.items() if value is not None} == expected.pop("details")
+        for name in ("path", "name"):
+            if expected[name] is not None:
+                expected[name] = expected[name].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        assert row == expected
+
+
+@given(spaces)
+def test_the_types_of_the_arrow_columns_do_not_depend_on_the_values(space):
+    empty = space_of([]).to_arrow().schema
+    schema = space.to_arrow().schema
+    assert pyarrow.schema([field for field in schema if not field.name.startswith("detail.")]) == empty
+
+
+def test_one_region_is_exported_as_documented():
+    region = Region(
+        0x1000,
+        0x3000,
+        Protection.READ | Protection.EXECUTE,
+        False,
+        0x1000,
+        Device(0xFD, 1),
+        42,
+        "/caf\udce9",
+        None,
+        True,
+        Kind.SHARED_MEMORY,
+        Flags(0b100011),
+        resident=4096,
+        build_id=b"\xab\xcd",
+    )
+    assert space_of([region]).to_dicts() == [
+        {
+            "start": 0x1000,
+            "end": 0x3000,
+            "size": 0x2000,
+            "protection": "r-x",
+            "max_protection": None,
+            "shared": False,
+            "offset": 0x1000,
+            "device": "fd:01",
+            "inode": 42,
+            "path": "/caf\udce9",
+            "name": None,
+            "deleted": True,
+            "kind": "shared-memory",
+            "flags": ["WIRED", "COPIED", "0x20"],
+            "resident": 4096,
+            "private_resident": None,
+            "page_size": None,
+            "build_id": "abcd",
+            "details": {},
+        }
+    ]
+    assert space_of([region]).to_arrow()["path"].to_pylist() == ["/caf\\xe9"]
+
+
+def test_arrow_without_pyarrow_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(Unsupported, match="pyarrow") as caught:
+        space_of([]).to_arrow()
+    assert caught.value.hint == 'pip install "vmatlas[arrow]"'
+
+
+@given(spaces)
+def test_tables_survive_pickling(space):
+    assert pickle.loads(pickle.dumps(space.to_arrow())) == space.to_arrow()

@@ -1,0 +1,90 @@
+"""Plugins as they are really found: by the metadata of installed distributions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vmatlas import registry
+from vmatlas.errors import Unsupported, UsageError, VmatlasError
+from vmatlas.registry import BACKENDS, SYSTEMS, Broken
+
+from .fakes import FakeBackend
+
+
+def test_an_installed_backend_is_found_by_its_name(install):
+    fake = FakeBackend()
+    install("vmatlas-fake", BACKENDS, "fake", fake)
+    assert registry.backend("fake") is fake
+    assert fake in registry.backends()
+
+
+def test_backends_are_listed_by_name(install):
+    for name in ("zebra", "aardvark"):
+        install("vmatlas-zoo", BACKENDS, name, FakeBackend(name=name))
+    names = [each.name for each in registry.backends()]
+    assert names == sorted(names)
+    assert {"zebra", "aardvark", "linux-procfs", "linux-ioctl"} <= set(names)
+
+
+def test_two_distributions_of_one_name_are_refused_with_both_their_names(install):
+    install("vmatlas-fake", BACKENDS, "fake", FakeBackend())
+    install("another-fake", BACKENDS, "fake", FakeBackend())
+    with pytest.raises(VmatlasError, match="'fake'") as caught:
+        registry.backends()
+    assert "vmatlas-fake" in str(caught.value) and "another-fake" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (None, "ModuleNotFoundError"),
+        (object(), "no vmatlas.backend.Backend"),
+        (FakeBackend(name="other"), "registered as 'fake' and calls itself 'other'"),
+    ],
+)
+def test_a_broken_plugin_is_a_value_with_its_reason_and_stops_no_other(install, found, reason):
+    install("vmatlas-fake", BACKENDS, "fake", found)
+    (broken,) = [each for each in registry.backends() if isinstance(each, Broken)]
+    assert (broken.name, broken.distribution) == ("fake", "vmatlas-fake")
+    assert reason in broken.reason
+    assert registry.backend("linux-procfs").name == "linux-procfs"
+    with pytest.raises(Unsupported, match=f"vmatlas-fake.*{reason}"):
+        registry.backend("fake")
+
+
+def test_a_plugin_that_raises_anything_on_import_is_broken(install, tmp_path):
+    (tmp_path / "exploding.py").write_text("raise ZeroDivisionError('boom')\n")
+    install("vmatlas-fake", BACKENDS, "fake", None, module="exploding")
+    (broken,) = [each for each in registry.backends() if isinstance(each, Broken)]
+    assert broken.reason == "ZeroDivisionError: boom"
+
+
+def test_an_unknown_backend_is_refused_with_those_that_there_are():
+    with pytest.raises(UsageError, match="no backend 'nothing'") as caught:
+        registry.backend("nothing")
+    assert "linux-procfs" in caught.value.hint
+
+
+def test_an_unknown_backend_of_a_known_distribution_says_what_to_install():
+    with pytest.raises(Unsupported) as caught:
+        registry.backend("qnx-mapinfo", distribution="vmatlas-qnx")
+    assert caught.value.hint == "pip install vmatlas-qnx"
+
+
+def test_an_unknown_or_broken_system_is_unsupported(install):
+    with pytest.raises(Unsupported, match="'plan9'"):
+        registry.system("plan9")
+    install("vmatlas-nine", SYSTEMS, "plan9", None)
+    with pytest.raises(Unsupported, match=r"vmatlas-nine.*ModuleNotFoundError"):
+        registry.system("plan9")
+
+
+def test_importing_vmatlas_loads_no_plugin_and_looks_none_up():
+    code = (
+        "import sys, vmatlas; print([name for name in sys.modules if 'linux' in name or name == 'importlib.metadata'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
