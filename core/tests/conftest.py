@@ -1,4 +1,4 @@
-"""Settings of hypothesis, and plugins installed for a test: real metadata on the path, found as the registry finds it."""
+"""Settings of hypothesis, and plugins installed for one test: real metadata on the path."""
 
 from __future__ import annotations
 
