@@ -11,7 +11,7 @@ It is never loaded by itself. Needs pytest (`vmatlas[conformance]`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,7 +19,7 @@ from vmatlas import registry
 from vmatlas.backend import Backend, Target
 from vmatlas.conformance.ground import READ, Ground
 from vmatlas.registry import Broken
-from vmatlas.target.agent import AgentProcess, AgentTarget, required
+from vmatlas.target.agent import AgentProcess, AgentTarget, Limits, required
 from vmatlas.target.connect import connect
 from vmatlas.target.local import LOCAL
 
@@ -39,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="agent",
         help="who reads them: the agent, or this process (when the agent runs on this machine)",
     )
+    group.addoption(
+        "--vmatlas-patience", type=float, default=1.0, metavar="FACTOR", help="how many times slower the target may be"
+    )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -52,7 +55,7 @@ def _agent_target(config: pytest.Config) -> AgentTarget:
         url = config.getoption("--vmatlas-target")
         if not url:
             raise pytest.UsageError("the conformance suite needs --vmatlas-target URL, for example agent:COMMAND")
-        target = connect(url)
+        target = connect(url, Limits().times(config.getoption("--vmatlas-patience")))
         if not isinstance(target, AgentTarget):
             raise pytest.UsageError(f"'{url}' is no agent; layouts need one (agent:, ssh:, serial:, qemu:)")
         config.stash[_TARGET] = target
@@ -77,6 +80,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", available)
     if "any_backend" in metafunc.fixturenames:
         metafunc.parametrize("any_backend", [each.name for each in _backends(metafunc.config)])
+
+
+@pytest.fixture(autouse=True)
+def _name_the_backend(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """Reports tell which backend a test was about."""
+    for name in ("backend", "any_backend"):
+        if name in request.fixturenames:
+            record_property("backend", request.getfixturevalue(name))
 
 
 @pytest.fixture(scope="session")
