@@ -44,7 +44,7 @@ def summary_tables(space: AddressSpace, summary: Summary, *, exact: bool) -> lis
         return Row((name, *_measures(total, whole, exact=exact), *more), "", {0: style})
 
     uses = [row(use.value, total, "heading", _USES[use]) for use, total in summary.uses.items()]
-    uses.append(Row(("total", *_measures(whole, whole, exact=exact), ""), "heading"))
+    uses.append(Row(("total", *_measures(whole, whole, exact=exact), "everything"), "heading"))
     kinds = [row(kind.label, total, f"kind.{kind.label}") for kind, total in summary.kinds.items()]
     return [
         Table((Column("USE"), *measures, Column("WHAT", leaves=1)), uses, title=headline(space)),
