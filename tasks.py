@@ -1,17 +1,24 @@
-"""The tasks of the repository, each a line or two into the package that owns the job: `./run invoke --list`."""
+"""The tasks of the repository, each a few lines into the package that owns the job: `./run invoke --list`."""
 
 from __future__ import annotations
 
 import sys
 
 from invoke.context import Context
+from invoke.exceptions import Exit
 from invoke.tasks import task
 
-PACKAGES = "-p vmatlas -p vmatlas_linux_procfs -p vmatlas_linux_ioctl"
+PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_images", "vmatlas_linux_procfs", "vmatlas_linux_ioctl")
 
 
-def _run(context: Context, command: str) -> None:
-    context.run(command, pty=sys.stdout.isatty(), in_stream=False)
+def _run(context: Context, command: str, *, warn: bool = False) -> bool:
+    """Run a command, shown as it goes; whether it succeeded."""
+    result = context.run(command, pty=sys.stdout.isatty(), in_stream=False, warn=warn)
+    return result is not None and result.ok
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.replace(",", " ").split() if word]
 
 
 @task
@@ -19,21 +26,83 @@ def check(context: Context) -> None:
     """Check style and types: ruff, and mypy in its strict mode."""
     _run(context, "ruff check .")
     _run(context, "ruff format --check .")
-    _run(context, f"mypy {PACKAGES}")
+    _run(context, "mypy " + " ".join(f"-p {package}" for package in PACKAGES))
 
 
 @task
+def agents(context: Context, everything: bool = False) -> None:
+    """Build the agents that the machines need; --everything: those of every processor."""
+    _run(context, "python -m vmatlas_agents.build" + (" --all" if everything else ""))
+
+
+@task(pre=[agents])
 def test(context: Context, only: str = "") -> None:
     """Run the tests that need no machine. --only EXPRESSION chooses some (pytest's -k)."""
     chosen = f" -k '{only}'" if only else ""
-    _run(context, f"pytest -n auto core platforms tests -m 'not machine'{chosen}")
+    _run(context, f"pytest -n auto core platforms images tests -m 'not machine'{chosen}")
+
+
+@task(
+    pre=[agents],
+    help={
+        "only": "patterns of machine names, separated by commas: linux-6.*",
+        "require": "systems or patterns of machines that must run, else the exit code is 4",
+        "jobs": "processors to use (as many as there are)",
+        "install": "install the QEMU packages that are missing (root, on Debian or Ubuntu)",
+        "machines-only": "leave the host's own tests out",
+    },
+)
+def test_all_platforms(
+    context: Context,
+    only: str = "",
+    require: str = "",
+    jobs: int = 0,
+    install: bool = False,
+    machines_only: bool = False,
+) -> None:
+    """Run the tests of this host, then boot every machine and run the conformance suite on it; one table.
+
+    Exit codes: 0 all passed, 1 a test failed, 2 usage, 3 a machine was lost, 4 something required did not run.
+    """
+    from vmatlas_images.command import test_machines
+
+    host_passed = machines_only or _run(context, "invoke check test", warn=True)
+    code = test_machines(only=_words(only), require=_words(require), jobs=jobs, install=install)
+    if not host_passed:
+        raise Exit("The tests of this host FAILED (see above).", code=1)
+    raise Exit(code=int(code))
 
 
 @task
-def test_all_platforms(context: Context) -> None:
-    """Check and test everything that can run here."""
-    check(context)
-    test(context)
+def machines(context: Context) -> None:
+    """List the machines: what each is for, where its kernel comes from, whether it could run here now."""
+    from vmatlas_images.command import list_machines
+
+    raise Exit(code=int(list_machines()))
+
+
+@task
+def machine_boot(context: Context, name: str) -> None:
+    """Boot a machine for a person: its console and its agent at hand, until Ctrl-C."""
+    from vmatlas_images.command import boot_machine
+
+    raise Exit(code=int(boot_machine(name)))
+
+
+@task
+def machine_fetch(context: Context, only: str = "") -> None:
+    """Fetch and verify the kernels of the machines (--only PATTERNS), without booting any."""
+    from vmatlas_images.command import fetch_machines
+
+    raise Exit(code=int(fetch_machines(_words(only))))
+
+
+@task
+def machine_clean(context: Context) -> None:
+    """Empty the cache of fetched and prepared kernels."""
+    from vmatlas_images.command import clean_cache
+
+    raise Exit(code=int(clean_cache()))
 
 
 @task

@@ -22,6 +22,9 @@ from .report import LiveLines, show, write_junit
 from .results import ExitCode
 from .sources import fetch
 
+_WIDE = 150
+"""Columns of a table that goes to a file or a log."""
+
 OUTPUT = Path(".vmatlas")
 """Where a run leaves its report and the consoles."""
 
@@ -38,7 +41,7 @@ def test_machines(
 
     `require` names systems or patterns of machines that must run. `install` installs the emulators that are missing.
     """
-    out = Console(soft_wrap=False)
+    out = _console()
     try:
         chosen = select(machines(), only)
         if install:
@@ -61,6 +64,12 @@ def test_machines(
     return report.exit_code(require)
 
 
+def _console() -> Console:
+    """Standard output: as wide as the terminal, or wide enough for a log."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(width=_WIDE, highlight=False)
+
+
 def _install(chosen: Sequence[Machine], out: Console) -> None:
     try:
         installed = install_qemu({machine.processor for machine in chosen})
@@ -77,7 +86,7 @@ def list_machines() -> ExitCode:
         rows = overview(machines())
     except MachineError as error:
         return _usage(error)
-    out = Console()
+    out = _console()
     out.print(table(rows))
     cache = Cache()
     out.print(Text(f"Cache: {cache.size() / 1e6:.0f} MB in {cache.root} (invoke machine-clean empties it)"))
@@ -87,7 +96,7 @@ def list_machines() -> ExitCode:
 def boot_machine(name: str) -> ExitCode:
     """Boot a machine for a person, until Ctrl-C."""
     try:
-        attend(find(name), hello=greet, out=Console())
+        attend(find(name), hello=greet, out=_console())
     except MachineError as error:
         return _usage(error)
     except ImagesError as error:
@@ -101,7 +110,7 @@ def fetch_machines(only: Sequence[str]) -> ExitCode:
         chosen = select(machines(), only)
     except MachineError as error:
         return _usage(error)
-    out = Console()
+    out = _console()
     worst = ExitCode.PASSED
     with LiveLines(chosen, out) as lines:
         for machine in chosen:
@@ -121,7 +130,7 @@ def clean_cache() -> ExitCode:
         freed = cache.clean()
     except ImagesError as error:
         return _failed(error)
-    Console().print(Text(f"Freed {freed / 1e6:.0f} MB in {cache.root}"))
+    _console().print(Text(f"Freed {freed / 1e6:.0f} MB in {cache.root}"))
     return ExitCode.PASSED
 
 

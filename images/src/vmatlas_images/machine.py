@@ -208,7 +208,7 @@ class Limits(_Part):
     fetch: Seconds = 1800
     prepare: Seconds = 120
     boot: Seconds = 90
-    agent: Seconds = 30
+    agent: Seconds = 60
     test: Seconds = 300
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -59,17 +60,20 @@ def _source(machine: Machine) -> str:
 
 def table(rows: Sequence[Overview]) -> Table:
     """The overview as a table for a terminal."""
-    shown = Table(title="Machines", title_justify="left")
-    for name in ("machine", "system", "source", "cached"):
-        shown.add_column(name, overflow="fold")
-    shown.add_column("runnable here, or why not", overflow="fold", ratio=1)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("machine", no_wrap=True)
+    shown.add_column("processor", no_wrap=True)
+    shown.add_column("what it is for", ratio=2)
+    shown.add_column("kernel", ratio=2)
+    shown.add_column("runs here", ratio=1, overflow="fold")
     for row in rows:
         labels = f" ({', '.join(row.machine.labels)})" if row.machine.labels else ""
+        runs = Text("yes, cached" if row.cached else "yes, to be fetched", style="green")
         shown.add_row(
             Text(row.machine.name + labels),
-            Text(f"{row.machine.system} {row.machine.processor}"),
+            Text(row.machine.processor),
+            Text(row.machine.about),
             Text(row.source),
-            "yes" if row.cached else "no",
-            Text("yes", style="green") if row.obstacle is None else Text(row.obstacle, style="yellow"),
+            runs if row.obstacle is None else Text(f"no: {row.obstacle}", style="yellow"),
         )
     return shown

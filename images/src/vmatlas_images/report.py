@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from xml.etree import ElementTree
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -28,11 +29,13 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 def table(report: Report) -> Table:
     """One row a machine: kernel, accelerator, backends, passed, failed, refused as declared, not run and why,
     seconds."""
-    shown = Table(title="Machines", title_justify="left", show_lines=False)
-    for name in ("machine", "kernel", "accelerator", "backends"):
-        shown.add_column(name, overflow="fold")
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("machine", no_wrap=True)
+    shown.add_column("kernel", overflow="fold")
+    shown.add_column("accel", no_wrap=True)
+    shown.add_column("backends", overflow="fold")
     for name in ("passed", "failed", "refused"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("result, and why", overflow="fold", ratio=1)
     shown.add_column("s", justify="right")
     for result in report.results:
