@@ -114,6 +114,15 @@ def test_wrong_usage_is_one_line_and_exit_2(run, arguments, said):
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("command", [["maps", "self"], ["record", "self", "-o", "never-written"]])
+def test_build_ids_that_would_silently_be_missing_are_refused(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    result = run(*command, "--residency", "--build-ids")
+    assert result.exit_code == 5
+    assert "tells no build ids" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_process_that_has_ended(run):
     ended = subprocess.Popen(["true"])
     ended.wait()

@@ -17,6 +17,7 @@ from vmatlas.cli.options import (
     process_argument,
     reach,
     refuse_both,
+    refuse_untold_build_ids,
     residency_option,
     warn_if_incomplete,
     where_option,
@@ -151,6 +152,8 @@ def command(
         reach(target) as place,
         api.open(process.pid, target=place, backend=backend, thread=thread) as asked,
     ):
+        if build_ids:
+            refuse_untold_build_ids(asked, residency=residency)
         # The whole map is asked for where the view needs it whole; else the kernel may filter.
         whole = view.entries or view.gaps or bool(view.at)
         space = asked.snapshot(residency=residency, build_ids=build_ids, where=None if whole else view.where)

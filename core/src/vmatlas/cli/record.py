@@ -8,7 +8,14 @@ import sys
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import Asked, asking_options, process_argument, reach, residency_option
+from vmatlas.cli.options import (
+    Asked,
+    asking_options,
+    process_argument,
+    reach,
+    refuse_untold_build_ids,
+    residency_option,
+)
 from vmatlas.errors import UsageError
 
 
@@ -40,6 +47,8 @@ def command(
         reach(target) as place,
         api.open(process.pid, target=place, backend=backend) as asked,
     ):
+        if build_ids:
+            refuse_untold_build_ids(asked, residency=residency)
         capture = asked.capture(residency=residency, build_ids=build_ids)
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")

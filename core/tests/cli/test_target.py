@@ -1,0 +1,37 @@
+"""The command line asks a process through an agent as it asks one of this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory) -> Path:
+    """An agent for this machine, built by its own compiler."""
+    build = pytest.importorskip("vmatlas_agents.build")
+    try:
+        return build.build(build.host_target(), build.host_compiler("cc"), output=tmp_path_factory.mktemp("agent"))[0]
+    except build.BuildFailed as error:
+        pytest.skip(f"no agent can be built here: {error}")
+
+
+def test_maps_through_an_agent_are_those_of_this_machine(run, child, agent):
+    target = f"agent:{agent}"
+    told = json.loads(run("maps", child.pid, "--target", target, "--json").stdout)
+    assert told["target"] == target
+    assert told["regions"] == json.loads(vmatlas.snapshot(child.pid).to_json())
+
+
+def test_doctor_looks_at_the_machine_behind_the_agent(run, agent):
+    told = json.loads(run("doctor", "--target", f"agent:{agent}", "--json").stdout)
+    assert told["answers"] is True
+    assert told["target"] == f"agent:{agent}"
+
+
+def test_a_target_that_is_lost_has_its_exit_code(run):
+    assert run("maps", "self", "--target", "agent:/no/such/agent").exit_code == 8
