@@ -14,13 +14,27 @@
 #include <termios.h>
 #include <unistd.h>
 
+/* The port that the kernel command line names: a device, or virtio:NAME for a virtio port, which may come late. */
 static int open_port(void)
 {
-    char line[4096] = "", name[256] = "/dev/ttyS1", *found;
-    int file = open("/proc/cmdline", O_RDONLY);
+    char line[4096] = "", name[256] = "/dev/ttyS1", path[300], said[256], *found;
+    int file = open("/proc/cmdline", O_RDONLY), port = -1;
     if (file >= 0 && read(file, line, sizeof line - 1) > 0 && (found = strstr(line, "vmatlas.port=")))
         sscanf(found, "vmatlas.port=%255s", name);
-    int port = open(name, O_RDWR | O_NOCTTY);
+    if (strncmp(name, "virtio:", 7))
+        port = open(name, O_RDWR | O_NOCTTY);
+    for (int tries = 0; port < 0 && tries < 200; tries++, usleep(50000))
+        for (int number = 0; port < 0 && number < 8; number++) {
+            snprintf(path, sizeof path, "/sys/class/virtio-ports/vport0p%d/name", number);
+            FILE *names = fopen(path, "r");
+            if (!names)
+                continue;
+            if (fgets(said, sizeof said, names) && !strcmp(strtok(said, "\n"), name + 7)) {
+                snprintf(path, sizeof path, "/dev/vport0p%d", number);
+                port = open(path, O_RDWR);
+            }
+            fclose(names);
+        }
     struct termios settings;
     if (port >= 0 && tcgetattr(port, &settings) == 0) {
         cfmakeraw(&settings);
@@ -33,6 +47,7 @@ int main(void)
 {
     mount("dev", "/dev", "devtmpfs", 0, "");
     mount("proc", "/proc", "proc", 0, "");
+    mount("sys", "/sys", "sysfs", 0, "");
     printf("test init is here\n");
     fflush(stdout);
     FILE *port = fdopen(open_port(), "r+");
@@ -40,7 +55,12 @@ int main(void)
     if (!port)
         return 1;
     setvbuf(port, NULL, _IONBF, 0);
-    while (fgets(word, sizeof word, port)) {
+    for (;;) {
+        if (!fgets(word, sizeof word, port)) { /* nobody is connected */
+            clearerr(port);
+            usleep(20000);
+            continue;
+        }
         struct utsname self;
         uname(&self);
         *answer = 0;
@@ -64,5 +84,4 @@ int main(void)
         if (write(fileno(port), answer, strlen(answer)) < 0)
             return 5;
     }
-    return 6;
 }
