@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
-from tests.conftest import Program, Start, as_root
+from tests.conftest import Start, as_root
 from vmatlas import Kind
 
 QUESTIONS: dict[str, Callable[[vmatlas.Process], object]] = {
@@ -115,7 +115,7 @@ def test_process_killed_while_it_is_read_gives_its_whole_map_or_none(start: Star
             took = time.monotonic()
             process.capture()
             took = time.monotonic() - took
-            killer = threading.Timer(took * trial / 10 * random.uniform(0.8, 1.2), program.kill)
+            killer = threading.Timer(took * trial / 20 * random.uniform(0.8, 1.2), program.kill)
             killer.start()
             try:
                 assert len(process.snapshot()) == complete
