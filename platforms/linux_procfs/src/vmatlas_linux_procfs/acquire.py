@@ -105,7 +105,7 @@ def _without_scratch(text: bytes) -> bytes:
     for found in _SCRATCH.finditer(text):
         begin = text.rfind(b"\n", 0, found.start()) + 1
         line = LINE.match(text, begin)
-        if line is not None and line[6] == LABEL:
+        if line is not None and line[5].split(None, 2)[2:] == [LABEL]:
             kept.append(text[position:begin])
             following = LINE.search(text, found.end())
             position = len(text) if following is None else following.start()

@@ -14,12 +14,12 @@ The reading is by columns: one regular expression takes all lines apart, and wha
 from __future__ import annotations
 
 import re
+import struct
 import sys
 from array import array
 from binascii import unhexlify
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
-from operator import or_
 
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
@@ -38,10 +38,10 @@ MOST_KEYS = 256
 """How many different keys smaps may have: ten times those of any kernel. Each takes a column."""
 
 # Quantifiers are possessive (++): a line that fits in one way only is never tried in others, whatever stands in it.
-# START-END PERMS OFFSET, then MAJOR:MINOR INODE NAME as one group: it names the file, and files are few.
+# START-END PERMS OFFSET, then MAJOR:MINOR INODE NAME as one group (files are few), and NAME again.
 _HEAD = (
     rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][sp]) ([0-9a-f]{1,16})"
-    rb" ([0-9a-f]{1,8}:[0-9a-f]{1,8} [0-9]{1,20}(?: .*+|))$"
+    rb" ([0-9a-f]{1,8}:[0-9a-f]{1,8} [0-9]{1,20}(?: ++(.*+)|))$"
 )
 LINE = re.compile(_HEAD, re.MULTILINE)
 _FILE = re.compile(rb"([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20})(?: ++(.*+)|)")
@@ -53,15 +53,15 @@ _SHAPE = "START-END rwxp OFFSET MAJOR:MINOR INODE NAME"
 _RIGHTS = re.compile(rb"[r-][w-][x-][sp]")
 _PROTECTION = {b"r": 1, b"w": 2, b"x": 4}
 
-# What a distinct (rights, file and name) means: protection, shared, device, inode, label, kind, and what hides the
-# offset where there is no file.
-_Facts = tuple[int, int, int, int, int, int, int]
+# What a distinct (rights, file and name) means: device, inode, what hides the offset where there is no file, label,
+# protection, shared, kind. Packed, so that the columns of all regions are cut out of the joined bytes by strides.
+_FACTS = struct.Struct("=QQQIBBBx")
 _Texts = Sequence[Sequence[bytes]]
 """The columns as texts: starts, ends, rights, offsets, files with their names."""
 _Values = Mapping[bytes, Sequence[bytes | None]]
 
 
-class _Meanings(dict[tuple[bytes, bytes], _Facts]):
+class _Meanings(dict[tuple[bytes, bytes], bytes]):
     """What each distinct (rights, file and name) means, worked out when first met. Raises _Misshapen, OverflowError."""
 
     def __init__(self, linked: Mapping[links.Name, bool]) -> None:
@@ -70,7 +70,7 @@ class _Meanings(dict[tuple[bytes, bytes], _Facts]):
         # Names that hold the four characters of the escape themselves; else each escape is a newline.
         self._exact = {(name.replace(b"\n", ESCAPE), inode): name for name, inode in linked if ESCAPE in name}
 
-    def __missing__(self, key: tuple[bytes, bytes]) -> _Facts:
+    def __missing__(self, key: tuple[bytes, bytes]) -> bytes:
         rights, file = key
         match = _FILE.fullmatch(file)
         if match is None or not _RIGHTS.fullmatch(rights):
@@ -83,16 +83,15 @@ class _Meanings(dict[tuple[bytes, bytes], _Facts]):
         if ESCAPE in name:
             name = self._exact.get((name, inode)) or name.replace(ESCAPE, b"\n")
         label, kind = self.namer.tell(name, inode, protection, has_file)
-        facts = (
-            protection,
-            rights.endswith(b"s"),
+        facts = self[key] = _FACTS.pack(
             pack_device(major, minor) if has_file else UNKNOWN,
             inode if has_file else UNKNOWN,
-            label,
-            kind,
             0 if has_file else UNKNOWN,
+            label,
+            protection,
+            rights.endswith(b"s"),
+            kind,
         )
-        self[key] = facts
         return facts
 
 
@@ -145,20 +144,26 @@ def _decode_maps(text: bytes, linked: Mapping[links.Name, bool]) -> Columns:
 
 def _columns(texts: _Texts, meanings: _Meanings) -> Columns:
     starts, ends, rights, offsets, files = texts
-    facts = map(meanings.__getitem__, zip(rights, files, strict=True))
-    protection, shared, device, inode, label, kind, hiding = zip(*facts, strict=True)
+    facts = b"".join(map(meanings.__getitem__, zip(rights, files, strict=True)))
+    words = array("Q", facts)
     return Columns(
         start=_numbers_of(starts),
         end=_numbers_of(ends),
-        offset=array("Q", list(map(or_, _numbers_of(offsets), hiding))),
-        device=array("Q", device),
-        inode=array("Q", inode),
-        protection=array("B", protection),
-        shared=array("B", shared),
-        kind=array("B", kind),
-        label=array("I", label),
+        offset=_either(_numbers_of(offsets), words[2::4]),
+        device=words[0::4],
+        inode=words[1::4],
+        protection=array("B", facts[28::32]),
+        shared=array("B", facts[29::32]),
+        kind=array("B", facts[30::32]),
+        label=array("I", facts)[6::8],
         labels=meanings.namer.labels,
     )
+
+
+def _either(numbers: array[int], others: array[int]) -> array[int]:
+    """The bits of both. As two very long numbers, which takes a tenth of the time of `a | b` of each."""
+    bits = int.from_bytes(numbers.tobytes(), sys.byteorder) | int.from_bytes(others.tobytes(), sys.byteorder)
+    return array("Q", bits.to_bytes(8 * len(numbers), sys.byteorder))
 
 
 def _numbers_of(texts: Sequence[bytes]) -> array[int]:
@@ -210,7 +215,7 @@ def _take_apart(text: bytes) -> tuple[_Texts, _Values] | None:
     if not text.endswith(b"\n") or len(regions) * (1 + len(keys)) != text.count(b"\n"):
         return None
     columns = list(zip(*regions, strict=True))
-    return columns[:5], dict(zip(keys, columns[5:], strict=True))
+    return columns[:5], dict(zip(keys, columns[6:], strict=True))
 
 
 def _take_apart_unlike(text: bytes) -> tuple[_Texts, _Values]:
@@ -233,7 +238,7 @@ def _take_apart_unlike(text: bytes) -> tuple[_Texts, _Values]:
             values.setdefault(match[1], [None] * len(heads))[row] = match[2]
             if len(values) > MOST_KEYS:
                 raise MalformedData(SMAPS, match.start(), f"at most {MOST_KEYS} different keys")
-    return list(zip(*(head.groups() for head in heads), strict=True)), values
+    return list(zip(*(head.groups()[:5] for head in heads), strict=True)), values
 
 
 def _add_detail(columns: Columns, key: str, raw: Sequence[bytes | None]) -> None:
