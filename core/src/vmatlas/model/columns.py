@@ -9,8 +9,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, islice
-from operator import gt, lt
+from itertools import compress, count, islice
+from operator import ge, gt, lt
 from typing import NamedTuple
 
 from vmatlas.model.region import (
@@ -190,13 +190,11 @@ class Columns:
 
     def first_disorder(self) -> int | None:
         """The first row that is empty or backward, or begins before the row before it ends; None when all is right."""
-        if all(map(lt, self.start, self.end)) and not any(map(gt, self.end, islice(self.start, 1, None))):
+        starts, ends = self.start.tolist(), self.end.tolist()
+        if all(map(lt, starts, ends)) and not any(map(gt, ends, islice(starts, 1, None))):
             return None
-        backward = next(
-            compress(range(len(self)), (start >= end for start, end in zip(self.start, self.end, strict=True))),
-            len(self),
-        )
-        overlap = next(compress(range(1, len(self)), map(gt, self.end, islice(self.start, 1, None))), len(self))
+        backward = next(compress(count(), map(ge, starts, ends)), len(self))
+        overlap = next(compress(count(1), map(gt, ends, islice(starts, 1, None))), len(self))
         return min(backward, overlap)
 
 
