@@ -28,7 +28,7 @@ class LinuxProcfs:
     features = (
         Feature.RESIDENCY | Feature.PAGE_SIZE | Feature.FLAGS | Feature.OFFSET | Feature.ABOVE_USER | Feature.THREADS
     )
-    consistency = Consistency.PER_CHUNK
+    consistency = Consistency.PER_REGION  # a page of text is of one moment before Linux 6.17 only: see README.md
 
     def probe(self) -> Availability:
         """Whether /proc is mounted and tells of this process."""
