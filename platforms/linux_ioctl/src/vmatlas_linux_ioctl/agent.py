@@ -12,8 +12,8 @@ from vmatlas.systems.linux.remote import read_streams, settle
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_linux_ioctl.acquire import kernel_flags
-from vmatlas_linux_ioctl.decode import STAT, VMAS, split
-from vmatlas_linux_ioctl.layout import MAX_NAME, SIZE, QueryFlags
+from vmatlas_linux_ioctl.decode import STAT, VMAS, split, texts
+from vmatlas_linux_ioctl.layout import MAX_NAME, QueryFlags
 
 SOURCE = "linux.procmap_query"
 
@@ -57,13 +57,10 @@ def ask(process: RemoteProcess, query: Query) -> Reading:
 
 def _names_of(process: RemoteProcess, data: bytes) -> tuple[list[links.Name], int]:
     """The names that only the file system can settle, and how many regions lack the name that they should have."""
-    records = split(data, process.system.byte_order)
-    position, unnamed = len(records) * SIZE, 0
+    fields = split(data, process.system.byte_order)
+    unnamed = 0
     names: list[links.Name] = []
-    for fields in records:
-        inode, name_size, build_id_size = fields[8], fields[11], fields[12]
-        name = data[position : position + max(name_size - 1, 0)]
-        position += name_size + build_id_size
+    for inode, name in zip(fields["inode"], texts(fields, data)[0], strict=True):
         unnamed += bool(inode and not name)
         if name.startswith(b"/") and name.endswith(DELETED) and may_be_ambiguous(name):
             names.append((name, inode))

@@ -7,22 +7,22 @@ first count of records whose names make up just the rest of the stream is the co
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Mapping
+from itertools import accumulate, compress, count, repeat
+from operator import add, ne
 from typing import Literal
 
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
-from vmatlas.model import ANY, UNKNOWN, AddressSpace, Columns, pack_device
+from vmatlas.model import ANY, AddressSpace, Columns
 from vmatlas.systems.linux import Namer, judge_empty_map, links
-from vmatlas_linux_ioctl.layout import SIZE, VMA_SHARED, record
+from vmatlas.systems.linux.facts import columns_of, pack_facts
+from vmatlas_linux_ioctl.layout import FIELDS, SIZE, VMA_SHARED
 
 VMAS = "vmas"
 STAT = "stat"
-
-_Record = tuple[int, ...]
-# What a distinct (vma_flags, device, inode, name) means: protection, shared, device, inode, label, kind.
-_Facts = tuple[int, int, int, int, int, int]
 
 
 def decode(capture: Capture) -> AddressSpace:
@@ -32,9 +32,9 @@ def decode(capture: Capture) -> AddressSpace:
         if capture.query.address is None and capture.query.where == ANY:
             judge_empty_map(capture.streams.get(STAT), VMAS, pid=capture.pid)
         return AddressSpace(Columns(), capture.origin)
-    records = split(data, capture.system.byte_order)
+    fields = split(data, capture.system.byte_order)
     linked = links.decode(capture.streams.get(links.STREAM, b""))
-    columns = _columns(records, data, linked)
+    columns = _columns(fields, data, linked)
     row = columns.first_disorder()
     if row is not None:
         expected = "a region after the one before it, and not empty"
@@ -42,66 +42,81 @@ def decode(capture: Capture) -> AddressSpace:
     return AddressSpace(columns, capture.origin)
 
 
-def split(data: bytes, byte_order: Literal["little", "big"]) -> list[_Record]:
-    """The records at the front of a stream. Raises MalformedData when no count of them fits its length."""
-    layout = record(byte_order)
-    records: list[_Record] = []
-    names = 0
-    for offset in range(0, len(data) - SIZE + 1, SIZE):
-        fields = layout.unpack_from(data, offset)
-        if fields[0] != SIZE:
-            raise MalformedData(VMAS, offset, f"a record of {SIZE} bytes", found=data[offset : offset + 8])
-        records.append(fields)
-        names += fields[11] + fields[12]
-        if offset + SIZE + names == len(data):
-            return records
-    expected = "as many bytes of names as the records before them say"
-    raise MalformedData(VMAS, len(records) * SIZE, expected, found=data[len(records) * SIZE :])
+def split(data: bytes, byte_order: Literal["little", "big"]) -> dict[str, array[int]]:
+    """The records at the front of a stream: a column for each field.
+
+    Raises MalformedData when no count of records fits its length.
+    """
+    most = len(data) // SIZE
+    columns = _fields(data[: most * SIZE], byte_order)
+    behind = accumulate(map(add, columns["vma_name_size"], columns["build_id_size"]))
+    lengths = list(map(add, behind, count(SIZE, SIZE)))
+    records = lengths.index(len(data)) + 1 if len(data) in lengths else most
+    row = next(compress(count(), map(ne, columns["size"][:records], repeat(SIZE))), None)
+    if row is not None:
+        raise MalformedData(VMAS, row * SIZE, f"a record of {SIZE} bytes", found=data[row * SIZE : row * SIZE + 8])
+    if not lengths or lengths[records - 1] != len(data):
+        expected = "as many bytes of names as the records before them say"
+        raise MalformedData(VMAS, most * SIZE, expected, found=data[most * SIZE :])
+    return {name: column[:records] for name, column in columns.items()}
 
 
-def _columns(records: list[_Record], data: bytes, linked: Mapping[links.Name, bool]) -> Columns:
-    namer = Namer(linked)
-    known: dict[tuple[int, int, int, int, bytes], _Facts] = {}
-    facts: list[_Facts] = []
-    build_ids: list[bytes | None] = []
-    position = len(records) * SIZE
-    for row, fields in enumerate(records):
-        flags, inode, major, minor, name_size, build_id_size = fields[5], *fields[8:13]
-        name = data[position : position + name_size]
-        if name_size and (not name.endswith(b"\0") or b"\0" in name[:-1]):
-            raise MalformedData(VMAS, position, f"a name of record {row} that ends with its only NUL byte", found=name)
-        name = name[:-1]
-        position += name_size
-        build_ids.append(data[position : position + build_id_size] or None)
-        position += build_id_size
-        key = flags, major, minor, inode, name
-        meaning = known.get(key)
-        if meaning is None:
-            has_file = bool(major or minor or inode)
-            label, kind = namer.tell(name, inode, flags & 7, has_file)
-            meaning = known[key] = (
-                flags & 7,
-                bool(flags & VMA_SHARED),
-                pack_device(major, minor) if has_file else UNKNOWN,
-                inode if has_file else UNKNOWN,
-                label,
-                kind,
-            )
-        facts.append(meaning)
-    protection, shared, device, inodes, labels, kinds = zip(*facts, strict=True)
-    return Columns(
-        start=array("Q", [fields[3] for fields in records]),
-        end=array("Q", [fields[4] for fields in records]),
-        offset=array(
-            "Q", [UNKNOWN if there == UNKNOWN else fields[7] for fields, there in zip(records, device, strict=True)]
-        ),
-        device=array("Q", device),
-        inode=array("Q", inodes),
-        protection=array("B", protection),
-        shared=array("B", shared),
-        kind=array("B", kinds),
-        label=array("I", labels),
-        labels=namer.labels,
-        page_size=array("Q", [fields[6] for fields in records]),
-        build_id=build_ids if any(build_ids) else None,
-    )
+def _fields(records: bytes, byte_order: Literal["little", "big"]) -> dict[str, array[int]]:
+    """Each field of the records, cut out by its stride."""
+    arrays = {kind: array(kind, records) for kind in ("Q", "I")}
+    if byte_order != sys.byteorder:
+        for each in arrays.values():
+            each.byteswap()
+    return {
+        name: arrays[kind][at // arrays[kind].itemsize :: SIZE // arrays[kind].itemsize] for name, kind, at in FIELDS
+    }
+
+
+def texts(fields: Mapping[str, array[int]], data: bytes) -> tuple[list[bytes], list[bytes]]:
+    """The name of each record, without its NUL byte, and the build id of each. Raises MalformedData."""
+    names: list[bytes] = []
+    build_ids: list[bytes] = []
+    position = len(fields["size"]) * SIZE
+    for name_size, build_id_size in zip(fields["vma_name_size"], fields["build_id_size"], strict=True):
+        stop = position + name_size
+        if name_size and data.find(b"\0", position, stop) != stop - 1:
+            expected = f"a name of record {len(names)} that ends with its only NUL byte"
+            raise MalformedData(VMAS, position, expected, found=data[position:stop])
+        names.append(data[position : stop - 1] if name_size else b"")
+        position = stop + build_id_size
+        build_ids.append(data[stop:position])
+    return names, build_ids
+
+
+class _Meanings(dict[tuple[int, int, int, int, bytes], bytes]):
+    """What each distinct (vma_flags, major, minor, inode, name) means, packed, worked out when first met."""
+
+    def __init__(self, linked: Mapping[links.Name, bool]) -> None:
+        super().__init__()
+        self.namer = Namer(linked)
+
+    def __missing__(self, key: tuple[int, int, int, int, bytes]) -> bytes:
+        flags, major, minor, inode, name = key
+        label, kind = self.namer.tell(name, inode, flags & 7, bool(major or minor or inode))
+        facts = self[key] = pack_facts(
+            protection=flags & 7,
+            shared=bool(flags & VMA_SHARED),
+            major=major,
+            minor=minor,
+            inode=inode,
+            label=label,
+            kind=kind,
+        )
+        return facts
+
+
+def _columns(fields: Mapping[str, array[int]], data: bytes, linked: Mapping[links.Name, bool]) -> Columns:
+    meanings = _Meanings(linked)
+    names, build_ids = texts(fields, data)
+    keys = zip(fields["vma_flags"], fields["dev_major"], fields["dev_minor"], fields["inode"], names, strict=True)
+    facts = b"".join(map(meanings.__getitem__, keys))
+    columns = columns_of(fields["vma_start"], fields["vma_end"], fields["vma_offset"], facts, meanings.namer.labels)
+    columns.page_size = fields["vma_page_size"]
+    if any(build_ids):
+        columns.build_id = [build_id or None for build_id in build_ids]
+    return columns

@@ -59,7 +59,10 @@ _Values = Mapping[bytes, Sequence[bytes | None]]
 
 
 class _Meanings(dict[tuple[bytes, bytes], bytes]):
-    """What each distinct (rights, file and name) means, packed, worked out when first met. Raises _Misshapen, OverflowError."""
+    """What each distinct (rights, file and name) means, packed, worked out when first met.
+
+    Raises _Misshapen, OverflowError.
+    """
 
     def __init__(self, linked: Mapping[links.Name, bool]) -> None:
         super().__init__()
