@@ -168,7 +168,7 @@ def test_map_that_never_stands_still_is_a_torn_read(ask: Ask) -> None:
 
 
 def test_limit_is_not_used_up_by_scratch_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A walk over oneself in pieces once ended early: the piece that the scratch memory was cut from seemed the last."""
+    """A walk over oneself in pieces ended early once: the piece that scratch memory was cut from seemed the last."""
     scratch = Vma(0x2000, 0x3000, 11, acquire.LABEL, 5)
     kernel = Kernel(Vma(0x1000, 0x2000), scratch, *pages((3, 4), (4, 5), (5, 6)))
     monkeypatch.setattr(acquire.fcntl, "ioctl", kernel)
