@@ -17,7 +17,7 @@ from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess, Reading
 from vmatlas.errors import NoSuchProcess, OperationFailed, TornRead, Unsupported, VmatlasError
-from vmatlas.model import Filter, Kind, Protection, Query
+from vmatlas.model import Filter, Kind, Query
 from vmatlas.systems.linux import LinuxProcess, links, parse_stat
 from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
@@ -31,31 +31,25 @@ STEPS_BACK = 1000
 """How often one walk may have to go back, before that is said."""
 
 _NATIVE = record(sys.byteorder)
+_ADDRESS = struct.Struct("=Q")
 _BOUNDS = struct.Struct("=QQ")
-_BOUNDS_AT, _SIZES_AT, _POINTERS_AT = 24, 80, 88
+_ADDRESS_AT, _BOUNDS_AT, _SIZES_AT, _POINTERS_AT = 16, 24, 80, 88
+_NAME_POINTER_AT = 88
 _SIZES = struct.Struct("=II")
 _INODE_AT = 64
 _INODE = struct.Struct("=Q")
-_NO_POINTERS = bytes(16)
 _MAPS = "maps"
 _FILE_KINDS = frozenset([Kind.FILE, Kind.SHARED_MEMORY, Kind.DEVICE])
 
 
 def kernel_flags(where: Filter) -> QueryFlags:
     """The part of a filter that the kernel can apply. It can ask for rights and sharing, not for their absence."""
-    flags = QueryFlags(0)
-    for right, flag in (
-        (Protection.READ, QueryFlags.READABLE),
-        (Protection.WRITE, QueryFlags.WRITABLE),
-        (Protection.EXECUTE, QueryFlags.EXECUTABLE),
-    ):
-        if where.given & right:
-            flags |= flag
+    flags = int(where.given)  # the three rights have the same bits here and there
     if where.shared:
-        flags |= QueryFlags.SHARED
+        flags |= QueryFlags.SHARED.value
     if where.file_backed or (where.kinds and where.kinds <= _FILE_KINDS):
-        flags |= QueryFlags.FILE_BACKED
-    return flags
+        flags |= QueryFlags.FILE_BACKED.value
+    return QueryFlags(flags)
 
 
 def acquire(process: LocalProcess, query: Query) -> Reading:
@@ -156,10 +150,18 @@ class _Walk:
         self._texts_address = self._texts.buffer_info()[0]
         self._texts_view = memoryview(self._texts)
         self._record = bytearray(SIZE)
+        # Of this, the kernel changes only what it answers, and the two sizes.
+        _NATIVE.pack_into(
+            self._record, 0, SIZE, self.flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            self._texts_address, self._texts_address + MAX_NAME if self.build_id_size else 0,
+        )  # fmt: skip
 
     def records_kept(self) -> bytes:
-        """The records of the walk."""
-        return bytes(self._records[: self._records_end])
+        """The records of the walk, without the pointers, which are of no use to anybody else."""
+        kept = bytearray(self._records[: self._records_end])
+        for at in range(_POINTERS_AT, SIZE):
+            kept[at::SIZE] = bytes(len(kept) // SIZE)
+        return bytes(kept)
 
     def names_kept(self) -> bytes:
         """The names and build ids of the walk."""
@@ -194,12 +196,8 @@ class _Walk:
 
     def _query(self, address: int, name_size: int) -> bool:
         """One question; the answer is in `_record` and `_texts`. False at the end, or when the memory is gone."""
-        _NATIVE.pack_into(
-            self._record, 0, SIZE, self.flags, address, 0, 0, 0, 0, 0, 0, 0, 0,
-            name_size, self.build_id_size,
-            self._texts_address if name_size else 0,
-            self._texts_address + MAX_NAME if self.build_id_size else 0,
-        )  # fmt: skip
+        _ADDRESS.pack_into(self._record, _ADDRESS_AT, address)
+        _SIZES.pack_into(self._record, _SIZES_AT, name_size, self.build_id_size)
         try:
             fcntl.ioctl(self.descriptor, PROCMAP_QUERY, self._record)
         except OSError as error:
@@ -210,9 +208,16 @@ class _Walk:
                 return False
             if error.errno == ENAMETOOLONG and name_size:
                 self.some_unnamed = True
-                return self._query(address, 0)
+                return self._query_without_name(address)
             raise self._failure(error, address) from error
         return True
+
+    def _query_without_name(self, address: int) -> bool:
+        """The same where the name is longer than the kernel tells: neither a size nor a pointer may be given for it."""
+        _ADDRESS.pack_into(self._record, _NAME_POINTER_AT, 0)
+        found = self._query(address, 0)
+        _ADDRESS.pack_into(self._record, _NAME_POINTER_AT, self._texts_address)
+        return found
 
     def _failure(self, error: OSError, address: int) -> VmatlasError:
         if error.errno == ENOTTY:
@@ -232,9 +237,9 @@ class _Walk:
         name_size, build_id_size = _SIZES.unpack_from(self._record, _SIZES_AT)
         if name_size == len(self._without) and self._texts_view[:name_size] == self._without:
             return
-        self._record[_POINTERS_AT:] = _NO_POINTERS
         self._records_end = self._put(self._records, self._records_end, self._record)
-        self._names_end = self._put(self._names, self._names_end, self._texts_view[:name_size])
+        if name_size:
+            self._names_end = self._put(self._names, self._names_end, self._texts_view[:name_size])
         if build_id_size:
             build_id = self._texts_view[MAX_NAME : MAX_NAME + build_id_size]
             self._names_end = self._put(self._names, self._names_end, build_id)

@@ -24,6 +24,14 @@ from vmatlas_linux_ioctl.layout import FIELDS, SIZE, VMA_SHARED
 VMAS = "vmas"
 STAT = "stat"
 
+_ASKED = ("query_flags", "query_addr", "vma_name_addr", "build_id_addr")
+_STRIDES = tuple(
+    (name, kind, at // array(kind).itemsize, SIZE // array(kind).itemsize)
+    for name, kind, at in FIELDS
+    if name not in _ASKED
+)
+"""Of each field that is an answer: its place in the records as one array of its kind, and the step to the next."""
+
 
 def decode(capture: Capture) -> AddressSpace:
     """Raises MalformedData, Disordered, NoSuchProcess."""
@@ -58,18 +66,16 @@ def split(data: bytes, byte_order: Literal["little", "big"]) -> dict[str, array[
     if not lengths or lengths[records - 1] != len(data):
         expected = "as many bytes of names as the records before them say"
         raise MalformedData(VMAS, most * SIZE, expected, found=data[most * SIZE :])
-    return {name: column[:records] for name, column in columns.items()}
+    return columns if records == most else {name: column[:records] for name, column in columns.items()}
 
 
 def _fields(records: bytes, byte_order: Literal["little", "big"]) -> dict[str, array[int]]:
-    """Each field of the records, cut out by its stride."""
+    """Each field that the kernel fills, cut out of the records by its stride."""
     arrays = {kind: array(kind, records) for kind in ("Q", "I")}
     if byte_order != sys.byteorder:
         for each in arrays.values():
             each.byteswap()
-    return {
-        name: arrays[kind][at // arrays[kind].itemsize :: SIZE // arrays[kind].itemsize] for name, kind, at in FIELDS
-    }
+    return {name: arrays[kind][first::step] for name, kind, first, step in _STRIDES}
 
 
 def texts(fields: Mapping[str, array[int]], data: bytes) -> tuple[list[bytes], list[bytes]]:
