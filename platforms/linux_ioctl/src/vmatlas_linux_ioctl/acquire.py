@@ -131,7 +131,7 @@ class _Walk:
         *,
         without: bytes = b"",
     ) -> None:
-        """A bytearray grows; a memoryview does not. Regions of the name `without` are passed over."""
+        """A bytearray grows; memoryviews, of one size both, do not. Regions of the name `without` are passed over."""
         self.pid = pid
         self.descriptor = descriptor
         self.flags = int(kernel_flags(query.where))
@@ -143,6 +143,7 @@ class _Walk:
         self.some_unnamed = False
         self._without = without + b"\0"
         self._records, self._names = records, names
+        self._room = len(records) if isinstance(records, memoryview) else sys.maxsize
         self._records_end = self._names_end = 0
         self._gone = False
         # The name first, the build id behind it; array tells its address without help from ctypes.
@@ -237,20 +238,21 @@ class _Walk:
         name_size, build_id_size = _SIZES.unpack_from(self._record, _SIZES_AT)
         if name_size == len(self._without) and self._texts_view[:name_size] == self._without:
             return
-        self._records_end = self._put(self._records, self._records_end, self._record)
-        if name_size:
-            self._names_end = self._put(self._names, self._names_end, self._texts_view[:name_size])
-        if build_id_size:
-            build_id = self._texts_view[MAX_NAME : MAX_NAME + build_id_size]
-            self._names_end = self._put(self._names, self._names_end, build_id)
-
-    @staticmethod
-    def _put(memory: bytearray | memoryview, at: int, content: bytearray | memoryview) -> int:
-        end = at + len(content)
-        if isinstance(memory, memoryview) and end > len(memory):
+        end = self._records_end + SIZE
+        if end > self._room:
             raise _Full
-        memory[at:end] = content
-        return end
+        self._records[self._records_end : end] = self._record
+        self._records_end = end
+        if name_size or build_id_size:
+            self._keep_text(self._texts_view[:name_size])
+            self._keep_text(self._texts_view[MAX_NAME : MAX_NAME + build_id_size])
+
+    def _keep_text(self, text: memoryview) -> None:
+        end = self._names_end + len(text)
+        if end > self._room:
+            raise _Full
+        self._names[self._names_end : end] = text
+        self._names_end = end
 
     def _take_back(self) -> tuple[int, int]:
         """Drop the last record: its start, and the end of the record before it."""
