@@ -225,7 +225,7 @@ class AddressSpace(Exports, Sequence[Region]):
         Raises UsageError for text that is no filter.
         """
         wanted = Filter.of(where, **criteria)
-        if wanted == ANY:
+        if wanted is ANY or wanted == ANY:
             return self
         matches = wanted.matcher()
         return self._take([row for row, region in enumerate(self) if matches(region)])

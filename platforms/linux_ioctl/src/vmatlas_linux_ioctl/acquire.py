@@ -33,8 +33,8 @@ STEPS_BACK = 1000
 _NATIVE = record(sys.byteorder)
 _ADDRESS = struct.Struct("=Q")
 _BOUNDS = struct.Struct("=QQ")
-_ADDRESS_AT, _BOUNDS_AT, _SIZES_AT, _POINTERS_AT = 16, 24, 80, 88
-_NAME_POINTER_AT = 88
+_ADDRESS_AT, _BOUNDS_AT, _SIZES_AT = 16, 24, 80
+_POINTERS_AT = 88, 96
 _SIZES = struct.Struct("=II")
 _INODE_AT = 64
 _INODE = struct.Struct("=Q")
@@ -159,10 +159,11 @@ class _Walk:
 
     def records_kept(self) -> bytes:
         """The records of the walk, without the pointers, which are of no use to anybody else."""
-        kept = bytearray(self._records[: self._records_end])
-        for at in range(_POINTERS_AT, SIZE):
-            kept[at::SIZE] = bytes(len(kept) // SIZE)
-        return bytes(kept)
+        words = array("Q", bytes(self._records[: self._records_end]))
+        nothing = array("Q", bytes(self._records_end // SIZE * 8))
+        for pointer in _POINTERS_AT:
+            words[pointer // 8 :: SIZE // 8] = nothing
+        return words.tobytes()
 
     def names_kept(self) -> bytes:
         """The names and build ids of the walk."""
@@ -215,9 +216,9 @@ class _Walk:
 
     def _query_without_name(self, address: int) -> bool:
         """The same where the name is longer than the kernel tells: neither a size nor a pointer may be given for it."""
-        _ADDRESS.pack_into(self._record, _NAME_POINTER_AT, 0)
+        _ADDRESS.pack_into(self._record, _POINTERS_AT[0], 0)
         found = self._query(address, 0)
-        _ADDRESS.pack_into(self._record, _NAME_POINTER_AT, self._texts_address)
+        _ADDRESS.pack_into(self._record, _POINTERS_AT[0], self._texts_address)
         return found
 
     def _failure(self, error: OSError, address: int) -> VmatlasError:
