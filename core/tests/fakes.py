@@ -25,7 +25,7 @@ class FakeBackend:
     system: str = "linux"
     distribution: str = "vmatlas-fake"
     source: str = "fake.regions"
-    features: Feature = Feature.WALK | Feature.ABOVE_USER
+    features: Feature = Feature.WALK | Feature.ABOVE_USER | Feature.RESIDENCY
     consistency: Consistency = Consistency.SINGLE_CALL
     availability: Availability = YES
     ranked: int | None = 10

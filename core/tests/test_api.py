@@ -26,7 +26,7 @@ from .fakes import FakeBackend, FakeTarget
 from .strategies import addresses, filters, region_lists, space_of
 
 on_fakes = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-EVERY = [Feature.WALK | Feature.ABOVE_USER, Feature.ABOVE_USER]
+EVERY = [Feature.WALK | Feature.ABOVE_USER | Feature.RESIDENCY, Feature.ABOVE_USER | Feature.RESIDENCY]
 RW = Protection.READ | Protection.WRITE
 
 

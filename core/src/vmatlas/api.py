@@ -92,7 +92,7 @@ class Process:
         self._target = target
         self._process = process
         self._backend = backend
-        self._choices: dict[tuple[Question, Filter, bool], Choice] = {}
+        self._choices: dict[tuple[Question, bool, Filter, bool], Choice] = {}
 
     @property
     def pid(self) -> int:
@@ -126,7 +126,7 @@ class Process:
 
     def choice(self, query: Query) -> Choice:
         """Which backend answers a query, and why. Raises Unsupported, UsageError."""
-        key = query.question, query.where, (query.address or 0) >= _KERNEL_HALF
+        key = query.question, query.build_ids, query.where, (query.address or 0) >= _KERNEL_HALF
         found = self._choices.get(key)
         if found is None:
             found = self._choices[key] = choose(self._target, query, self._backend)
@@ -145,12 +145,13 @@ class Process:
 
         `residency` asks for the memory in use (dearer: the kernel walks the page tables), `build_ids` for the ELF
         build id of each file (dearer: it reads the files). `where` is a `Filter` or its text, `criteria` are the
-        keywords of `Filter.of`. With `strict`, a result that may lack something raises IncompleteResult.
+        keywords of `Filter.of`; a filter on the resident size asks for residency by itself. With `strict`, a result
+        that may lack something raises IncompleteResult.
 
         Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, UsageError, IncompleteResult.
         """
         wanted = Filter.of(where, **criteria)
-        query = Query(residency=residency, build_ids=build_ids, where=wanted)
+        query = Query(residency=residency or wanted.asks_residency, build_ids=build_ids, where=wanted)
         _, space = self._read(self.choice(query), query)
         if wanted != ANY:
             space = space.where(wanted)
@@ -167,7 +168,8 @@ class Process:
 
         Asks the kernel. Raises what `snapshot` raises.
         """
-        query = Query(address=_address(address), or_next=or_next, where=Filter.of(where, **criteria))
+        wanted = Filter.of(where, **criteria)
+        query = Query(address=_address(address), or_next=or_next, residency=wanted.asks_residency, where=wanted)
         choice = self.choice(query)
         found = self._search(choice, query)
         if found is None and or_next and not choice.asked_for:
@@ -214,7 +216,7 @@ class Process:
         raises.
         """
         wanted = Filter.of(where, **criteria)
-        whole = Query(where=wanted)
+        whole = Query(where=wanted, residency=wanted.asks_residency)
         choice = self.choice(whole)
         if Feature.WALK not in choice.backend.features:
             yield from self.snapshot(where=wanted)

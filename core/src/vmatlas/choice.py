@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vmatlas import registry
 from vmatlas.backend import Availability, Backend, Feature, Target
 from vmatlas.errors import Unsupported
-from vmatlas.model import Query
+from vmatlas.model import Query, Question
 from vmatlas.registry import Broken
 
 
@@ -53,6 +53,7 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
     if name is not None:
         return _named(target, query, name)
     candidates = consider(target)
+    needs |= _needs(query)
     ranked = sorted(
         (rank, each.name, each.backend)
         for each in candidates
@@ -63,7 +64,7 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
     )
     if not ranked:
         raise Unsupported(
-            f"no backend answers the question '{query.question.value}' here: " + _reasons(candidates, query, target),
+            f"no backend answers the question '{_words(query)}' here: " + _reasons(candidates, query, target),
             target=target.name,
             hint=None if candidates else f'pip install "vmatlas[{target.system_info.system}]"',
         )
@@ -80,6 +81,17 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
     return Choice(best, reason, asked_for=False)
 
 
+def _needs(query: Query) -> Feature:
+    """What a backend must tell to answer all of a query."""
+    needs = Feature.RESIDENCY if query.residency else Feature.NONE
+    return needs | Feature.BUILD_ID if query.build_ids else needs
+
+
+def _words(query: Query) -> str:
+    both = query.residency and query.build_ids
+    return f"{Question.RESIDENCY.value} and {Question.BUILD_IDS.value}" if both else query.question.value
+
+
 def _named(target: Target, query: Query, name: str) -> Choice:
     backend = registry.backend(name)
     availability = target.offers(backend)
@@ -87,9 +99,9 @@ def _named(target: Target, query: Query, name: str) -> Choice:
         raise Unsupported(
             f"the backend '{name}' is not available: {availability.reason}", target=target.name, backend=name
         )
-    if backend.rank(query) is None:
+    if backend.rank(query) is None or _needs(query) not in backend.features:
         raise Unsupported(
-            f"the backend '{name}' cannot answer the question '{query.question.value}'",
+            f"the backend '{name}' cannot answer the question '{_words(query)}'",
             target=target.name,
             backend=name,
             hint="leave the choice of the backend to vmatlas, or see: vmatlas doctor",
@@ -100,7 +112,7 @@ def _named(target: Target, query: Query, name: str) -> Choice:
 def _reason(each: Considered, query: Query) -> str:
     if not each.availability:
         return each.availability.reason
-    return f"cannot answer the question '{query.question.value}'"
+    return f"cannot answer the question '{_words(query)}'"
 
 
 def _reasons(candidates: list[Considered], query: Query, target: Target) -> str:

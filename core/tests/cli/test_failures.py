@@ -119,7 +119,7 @@ def test_build_ids_that_would_silently_be_missing_are_refused(run, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     result = run(*command, "--residency", "--build-ids")
     assert result.exit_code == 5
-    assert "tells no build ids" in result.stderr
+    assert "no backend answers the question 'residency and build ids'" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -55,8 +55,11 @@ def test_neighbours_tell_how_far_away_they_are(run, child, rows_of):
     assert rows["after"]["DISTANCE"] == "1" if around.at is None else "0"
 
 
-def test_find_refuses_residency_that_it_does_not_ask_for(run, child):
-    assert run("find", child.pid, "10", "--where", "resident>1K").exit_code == 2
+def test_find_asks_for_residency_when_the_filter_looks_at_it(run, child):
+    touched = run("find", child.pid, "10", "--or-next", "--where", "resident>1K", "--json")
+    assert touched.exit_code == 0
+    assert "resident" in touched.stdout
+    assert run("find", child.pid, "10", "--or-next", "--where", "resident>1T").exit_code == 1
 
 
 # summary

@@ -65,8 +65,6 @@ def command(
     where = all_of(wheres)
     if neighbours and (or_next or where != ANY):
         raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
-    if where.min_resident > 0 or where.max_resident is not None:
-        raise UsageError("find does not ask for the memory in use", hint="vmatlas maps PID --where 'resident>1M'")
     with (
         reach(target) as place,
         api.open(process.pid, target=place, backend=backend) as asked,

@@ -17,7 +17,6 @@ from vmatlas.cli.options import (
     process_argument,
     reach,
     refuse_both,
-    refuse_untold_build_ids,
     residency_option,
     warn_if_incomplete,
     where_option,
@@ -60,7 +59,7 @@ class View(NamedTuple):
     def needs_residency(self) -> bool:
         """Whether the order or the filter asks for the memory in use."""
         where = self.where
-        return self.sort == "resident" or where.min_resident > 0 or where.max_resident is not None
+        return self.sort == "resident" or where.asks_residency
 
 
 def view_options(command: _Command) -> _Command:
@@ -152,8 +151,6 @@ def command(
         reach(target) as place,
         api.open(process.pid, target=place, backend=backend, thread=thread) as asked,
     ):
-        if build_ids:
-            refuse_untold_build_ids(asked, residency=residency)
         # The whole map is asked for where the view needs it whole; else the kernel may filter.
         whole = view.entries or view.gaps or bool(view.at)
         space = asked.snapshot(residency=residency, build_ids=build_ids, where=None if whole else view.where)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from vmatlas.errors import Unsupported, UsageError
+from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
-    from vmatlas.api import Process
     from vmatlas.backend import Target
     from vmatlas.model import AddressSpace, Filter
 
@@ -168,16 +167,3 @@ def warn_if_incomplete(space: AddressSpace) -> None:
         from vmatlas.cli.exits import say
 
         say(f"warning: the map of process {space.pid} may lack something: {space.incomplete}")
-
-
-def refuse_untold_build_ids(asked: Process, *, residency: bool) -> None:
-    """Raises Unsupported when the backend that tells the memory in use tells no build ids; they would be missing."""
-    from vmatlas.backend import Feature
-    from vmatlas.model import Query
-
-    backend = asked.choice(Query(residency=residency, build_ids=True)).backend
-    if Feature.BUILD_ID not in backend.features:
-        raise Unsupported(
-            f"{backend.name}, which tells the memory in use, tells no build ids",
-            hint="ask for the two one after the other",
-        )

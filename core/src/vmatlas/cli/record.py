@@ -13,7 +13,6 @@ from vmatlas.cli.options import (
     asking_options,
     process_argument,
     reach,
-    refuse_untold_build_ids,
     residency_option,
 )
 from vmatlas.errors import UsageError
@@ -47,8 +46,6 @@ def command(
         reach(target) as place,
         api.open(process.pid, target=place, backend=backend) as asked,
     ):
-        if build_ids:
-            refuse_untold_build_ids(asked, residency=residency)
         capture = asked.capture(residency=residency, build_ids=build_ids)
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")

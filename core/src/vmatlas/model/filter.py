@@ -158,6 +158,11 @@ class Filter:
                 result = result & _parse_condition(condition.strip().replace("\\,", ","))
         return result
 
+    @property
+    def asks_residency(self) -> bool:
+        """Whether it looks at the resident size, which a backend tells only when asked."""
+        return self.min_resident > 0 or self.max_resident is not None
+
     def __and__(self, other: Filter) -> Filter:
         """Both.
 
@@ -209,7 +214,7 @@ class Filter:
             tests.append(lambda region: region.name is not None and name(region.name))
         if self.min_size > 0 or self.max_size is not None:
             tests.append(lambda region: _within(region.end - region.start, self.min_size, self.max_size))
-        if self.min_resident > 0 or self.max_resident is not None:
+        if self.asks_residency:
             tests.append(
                 lambda region: (
                     region.resident is not None and _within(region.resident, self.min_resident, self.max_resident)

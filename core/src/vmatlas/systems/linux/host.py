@@ -113,7 +113,8 @@ def process_error(error: OSError, pid: int) -> VmatlasError:
         return AccessDenied(
             f"no right to read the memory map of process {pid}",
             pid=pid,
-            hint="it takes the same user (and a process that may be dumped) or CAP_SYS_PTRACE: try sudo",
+            hint="it takes the same user (and a process that may be dumped), or the capability CAP_SYS_PTRACE"
+            + ("" if os.geteuid() == 0 else ": try sudo"),
         )
     return OperationFailed(
         f"reading process {pid} failed: {error.strerror}",
