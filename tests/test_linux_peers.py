@@ -23,18 +23,20 @@ from vmatlas import AddressSpace, Kind, Region
 
 DELETED = " (deleted)"
 ENOUGH = 3
-"""Fewer processes than this would be no evidence: the tests, their runner and a child of ours are always there."""
+"""Fewer processes than this would be no evidence; as many of our own stand still meanwhile."""
 
 T = TypeVar("T")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def still_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """A process with one region of each sort that stands still, so that there is always much to compare."""
-    program = Program("layout", tmp_path_factory.mktemp("peers"))
-    program.hear()
-    yield program
-    program.end()
+    """One of some processes with a region of each sort, that stand still: so there is always much to compare."""
+    programs = [Program("layout", tmp_path_factory.mktemp("peers")) for _ in range(ENOUGH)]
+    for program in programs:
+        program.hear()
+    yield programs[0]
+    for program in programs:
+        program.end()
 
 
 def readable() -> Iterator[int]:

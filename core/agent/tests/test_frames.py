@@ -264,8 +264,9 @@ def test_no_stream_of_bytes_stops_it(line: Line) -> None:
     noise = random.Random(20)
     longest = 0.0
 
-    @settings(max_examples=150, deadline=None, database=None, derandomize=True,
-              suppress_health_check=[HealthCheck.too_slow])
+    @settings(
+        max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
     @given(st.lists(st.one_of(FRAMES.map(encode), st.binary(max_size=60)), max_size=6), st.integers(0, 3))
     def attack(pieces: list[bytes], flips: int) -> None:
         nonlocal longest

@@ -19,8 +19,19 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("no compiler 'cc' in PATH")
     made = tmp_path_factory.mktemp("fuzz") / "fuzz_frame"
-    command = [compiler, *COMMON, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-               f"-I{NATIVE}", "-o", str(made), str(Path(__file__).with_name("fuzz_frame.c")), str(NATIVE / "frame.c")]
+    command = [
+        compiler,
+        *COMMON,
+        "-O1",
+        "-g",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        f"-I{NATIVE}",
+        "-o",
+        str(made),
+        str(Path(__file__).with_name("fuzz_frame.c")),
+        str(NATIVE / "frame.c"),
+    ]
     subprocess.run(command, check=True, timeout=120)
     return made
 

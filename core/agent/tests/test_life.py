@@ -126,8 +126,9 @@ def test_a_stopped_agent_is_a_lost_target_within_the_limit(start: Callable[..., 
 def test_an_agent_that_stops_for_a_while_is_asked_again(start: Callable[..., Agent]) -> None:
     agent = start(limits=Limits(silence=8, again=0.3))
     os.kill(agent.hello.pid, signal.SIGSTOP)
-    resume = subprocess.Popen([sys.executable, "-c",
-                               f"import os, time; time.sleep(1.2); os.kill({agent.hello.pid}, {signal.SIGCONT})"])
+    resume = subprocess.Popen(
+        [sys.executable, "-c", f"import os, time; time.sleep(1.2); os.kill({agent.hello.pid}, {signal.SIGCONT})"]
+    )
     assert agent.ping(b"late") == b"late"
     assert agent.ping(b"next") == b"next"
     resume.wait()

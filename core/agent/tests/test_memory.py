@@ -56,7 +56,10 @@ def test_region_after_mprotect_is_split_in_three(process: AgentProcess, page: in
     assert process.protect(base + page, page, READ).ok
     lines = seen(process, base, base + 3 * page)
     assert [(line.start, line.rights) for line in lines] == [
-        (base, "rw-s"), (base + page, "r--s"), (base + 2 * page, "rw-s")]
+        (base, "rw-s"),
+        (base + page, "r--s"),
+        (base + 2 * page, "rw-s"),
+    ]
 
 
 def test_protect_every_second_page_makes_a_region_of_each(process: AgentProcess, page: int) -> None:
@@ -97,14 +100,15 @@ def test_a_shared_file_gets_what_is_poked(process: AgentProcess, page: int, tmp_
     assert path.read_bytes()[5:10] == b"poked"
 
 
-@pytest.mark.parametrize(("source", "name", "shown"), [
-    (MapObject.MEMORY, b"some name", "/memfd:some name (deleted)"),
-    (MapObject.SHARED_MEMORY, b"/vmatlas-test-%d", "/dev/shm/vmatlas-test-{} (deleted)"),
-    (MapObject.SYSTEM_V, b"", "/SYSV00000000 (deleted)"),
-])
-def test_shared_memory_objects(
-    process: AgentProcess, page: int, source: MapObject, name: bytes, shown: str
-) -> None:
+@pytest.mark.parametrize(
+    ("source", "name", "shown"),
+    [
+        (MapObject.MEMORY, b"some name", "/memfd:some name (deleted)"),
+        (MapObject.SHARED_MEMORY, b"/vmatlas-test-%d", "/dev/shm/vmatlas-test-{} (deleted)"),
+        (MapObject.SYSTEM_V, b"", "/SYSV00000000 (deleted)"),
+    ],
+)
+def test_shared_memory_objects(process: AgentProcess, page: int, source: MapObject, name: bytes, shown: str) -> None:
     name = name.replace(b"%d", b"%d" % os.getpid())
     base = process.map(2 * page, flags=MapFlag.SHARED, source=source, name=name).value
     (line,) = seen(process, base, base + 2 * page)

@@ -42,8 +42,11 @@ def records(streams: dict[str, bytes]) -> list[tuple[tuple[int, ...], bytes, byt
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process that does nothing, whose map stands still."""
-    child = subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert child.stdout is not None
     child.stdout.readline()
     yield child
@@ -54,7 +57,11 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 def test_hello_tells_the_machine_as_uname_does(agent: Agent) -> None:
     uname, fields = os.uname(), agent.hello.fields
     assert (fields["system"], fields["release"], fields["version"], fields["machine"]) == (
-        uname.sysname, uname.release, uname.version, uname.machine)
+        uname.sysname,
+        uname.release,
+        uname.version,
+        uname.machine,
+    )
     assert agent.hello.page_size == os.sysconf("SC_PAGE_SIZE")
     assert fields["byte_order"] == sys.byteorder
     assert int(fields["ticks_per_second"]) == os.sysconf("SC_CLK_TCK")
@@ -112,9 +119,7 @@ def test_text_is_the_files_own(agent: Agent, sleeper: subprocess.Popen[bytes], s
 def test_ioctl_tells_the_regions_of_the_text(agent: Agent, sleeper: subprocess.Popen[bytes]) -> None:
     found = records(dict(agent.itself.acquire(PROCMAP, sleeper.pid, flags=WALK)))
     lines = [line.split(None, 5) for line in Path(f"/proc/{sleeper.pid}/maps").read_text().splitlines()]
-    expected = [
-        (line[0], line[5] if len(line) > 5 else "") for line in lines if not line[-1].startswith("[vsyscall]")
-    ]
+    expected = [(line[0], line[5] if len(line) > 5 else "") for line in lines if not line[-1].startswith("[vsyscall]")]
     assert [(f"{f[3]:08x}-{f[4]:08x}", name.rstrip(b"\0").decode()) for f, name, _ in found] == expected
     assert all(fields[13] == fields[14] == 0 for fields, _, _ in found), "pointers are zeroed"
 
@@ -140,8 +145,9 @@ def test_limit_and_end_stop_a_walk(agent: Agent, sleeper: subprocess.Popen[bytes
 
 
 def test_names_are_left_out_when_not_wanted(agent: Agent, sleeper: subprocess.Popen[bytes]) -> None:
-    assert not any(name for _, name, _ in records(
-        dict(agent.itself.acquire(PROCMAP, sleeper.pid, flags=WALK, names=False))))
+    assert not any(
+        name for _, name, _ in records(dict(agent.itself.acquire(PROCMAP, sleeper.pid, flags=WALK, names=False)))
+    )
 
 
 def test_many_single_addresses_in_one_question(agent: Agent, sleeper: subprocess.Popen[bytes]) -> None:
@@ -222,8 +228,14 @@ def test_a_flag_that_the_kernel_does_not_know_is_its_own_refusal(agent: Agent) -
     assert (refused.value.errno_name, refused.value.by_kernel) == ("EINVAL", True)
 
 
-@pytest.mark.parametrize("operation", [operation for operation in Operation if operation not in (
-    Operation.HELLO, Operation.PING, Operation.PROCESSES, Operation.SHUTDOWN)])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        operation
+        for operation in Operation
+        if operation not in (Operation.HELLO, Operation.PING, Operation.PROCESSES, Operation.SHUTDOWN)
+    ],
+)
 def test_a_request_without_its_fields_is_refused(agent: Agent, operation: Operation) -> None:
     with pytest.raises(AgentRefused) as refused:
         agent.ask(operation)

@@ -197,10 +197,13 @@ def test_an_agent_that_died_and_was_started_anew_is_a_lost_target(
             again.communicate(timeout=10)
 
 
-@pytest.mark.parametrize(("path", "said"), [
-    ("/no/such/tty", "cannot open /no/such/tty: No such file"),
-    ("/dev/null", "/dev/null is no serial line"),
-])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/no/such/tty", "cannot open /no/such/tty: No such file"),
+        ("/dev/null", "/dev/null is no serial line"),
+    ],
+)
 def test_what_is_no_line_is_said(path: str, said: str) -> None:
     with pytest.raises(StreamEnded, match=said):
         TtyStream(path)

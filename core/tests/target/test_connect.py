@@ -36,8 +36,9 @@ def target(binary: Path) -> Iterator[AgentTarget]:
 
 @pytest.fixture
 def sleeper() -> Iterator[int]:
-    child = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert child.stdout
     child.stdout.readline()
     yield child.pid
@@ -68,7 +69,8 @@ def test_points_are_the_same_through_an_agent(target: AgentTarget, sleeper: int,
     for address in (0, first.start - 1, first.start, first.end - 1, first.end, 2**63):
         for or_next in (False, True):
             assert vmatlas.find(sleeper, address, or_next, target=target, backend=backend) == vmatlas.find(
-                sleeper, address, or_next, backend=backend)
+                sleeper, address, or_next, backend=backend
+            )
 
 
 def test_residency_comes_through_an_agent(target: AgentTarget) -> None:
@@ -162,7 +164,11 @@ def test_processes_are_listed_as_here(target: AgentTarget, sleeper: int) -> None
     for pid in (sleeper, os.getpid()):
         mine, yours = here[pid], there[pid]
         assert (mine.parent, mine.name, mine.start_time, mine.kernel) == (
-            yours.parent, yours.name, yours.start_time, yours.kernel)
+            yours.parent,
+            yours.name,
+            yours.start_time,
+            yours.kernel,
+        )
 
 
 def test_a_backend_of_another_system_is_not_offered(target: AgentTarget) -> None:
@@ -236,31 +242,37 @@ def test_local_is_this_machine() -> None:
     assert connect("local") is LOCAL
 
 
-@pytest.mark.parametrize(("url", "said"), [
-    ("", "is no target"),
-    ("board", "is no target"),
-    ("http://board", "is no target"),
-    ("agent:", "does not say what to connect to"),
-    ("agent:'unclosed", "is no command"),
-    ("serial:/dev/ttyS0?speed=3", "is no serial line"),
-    ("serial:/dev/ttyS0?baud=fast", "is no serial line"),
-    ("tcp:board", "is no address"),
-    ("tcp:board:70000", "is no address"),
-])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "is no target"),
+        ("board", "is no target"),
+        ("http://board", "is no target"),
+        ("agent:", "does not say what to connect to"),
+        ("agent:'unclosed", "is no command"),
+        ("serial:/dev/ttyS0?speed=3", "is no serial line"),
+        ("serial:/dev/ttyS0?baud=fast", "is no serial line"),
+        ("tcp:board", "is no address"),
+        ("tcp:board:70000", "is no address"),
+    ],
+)
 def test_a_url_that_is_none_is_said_with_what_to_write(url: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as wrong:
         connect(url)
     assert wrong.value.hint or "command" in said
 
 
-@pytest.mark.parametrize(("url", "said"), [
-    ("agent:/no/such/agent", "cannot start '/no/such/agent': No such file"),
-    ("agent:/etc/passwd", "cannot start '/etc/passwd': Permission denied"),
-    ("agent:true", "ended with exit code 0"),
-    ("unix:/no/such/socket", "cannot connect to /no/such/socket"),
-    ("serial:/no/such/tty", "cannot open /no/such/tty"),
-    ("tcp:127.0.0.1:1", "cannot connect to 127.0.0.1:1"),
-])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("agent:/no/such/agent", "cannot start '/no/such/agent': No such file"),
+        ("agent:/etc/passwd", "cannot start '/etc/passwd': Permission denied"),
+        ("agent:true", "ended with exit code 0"),
+        ("unix:/no/such/socket", "cannot connect to /no/such/socket"),
+        ("serial:/no/such/tty", "cannot open /no/such/tty"),
+        ("tcp:127.0.0.1:1", "cannot connect to 127.0.0.1:1"),
+    ],
+)
 def test_a_target_that_is_not_there_is_lost_with_a_reason(url: str, said: str) -> None:
     with pytest.raises(TargetLost, match=said) as lost:
         connect(url, Limits(silence=2, again=0.5))

@@ -103,7 +103,8 @@ def test_the_map_of_a_process_is_read_by_ssh(server: Server) -> None:
         target = connect(server.url)
         with vmatlas.open(sleeper.pid, target=target) as process:
             assert [(region.start, region.path) for region in process.snapshot()] == [
-                (region.start, region.path) for region in vmatlas.snapshot(sleeper.pid)]
+                (region.start, region.path) for region in vmatlas.snapshot(sleeper.pid)
+            ]
         assert target.name == server.url
         assert os.listdir(server.temporary), "the agent lies there while it runs"
         target.close()
@@ -166,13 +167,16 @@ def test_no_agent_for_that_machine_names_the_command_that_builds_it(
     assert server.left_over() == []
 
 
-@pytest.mark.parametrize(("destination", "port", "host"), [
-    ("board", None, "board"),
-    ("root@board", None, "root@board"),
-    ("root@board:2222", "2222", "root@board"),
-    ("root@[fe80::1]:2222", "2222", "root@fe80::1"),
-    ("fe80::1", None, "fe80::1"),
-])
+@pytest.mark.parametrize(
+    ("destination", "port", "host"),
+    [
+        ("board", None, "board"),
+        ("root@board", None, "root@board"),
+        ("root@board:2222", "2222", "root@board"),
+        ("root@[fe80::1]:2222", "2222", "root@fe80::1"),
+        ("fe80::1", None, "fe80::1"),
+    ],
+)
 def test_destinations(monkeypatch: pytest.MonkeyPatch, destination: str, port: str | None, host: str) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     command = command_for(destination)

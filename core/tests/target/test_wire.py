@@ -140,14 +140,20 @@ def test_the_end_of_what_was_said_outside_of_frames_is_kept() -> None:
 def test_the_sync_bytes_are_no_text_and_the_layout_is_the_protocols() -> None:
     stream = encode(Frame(Kind.REQUEST, 0x1234, 0xA1B2C3D4, 5, 6, b"ab"))
     assert stream[:4].hex() == "9d564da5"
-    assert stream[4:28].hex() == "0101" "3412" "d4c3b2a1" "05000000" "06000000" "02000000" + stream[24:28].hex()
+    assert stream[4:28].hex() == "01013412d4c3b2a1050000000600000002000000" + stream[24:28].hex()
     assert struct.unpack("<I", stream[24:28])[0] == zlib.crc32(stream[:24])
     assert stream[28:30] == b"ab" and struct.unpack("<I", stream[30:])[0] == zlib.crc32(b"ab")
 
 
-@pytest.mark.parametrize("frame", [
-    Frame(Kind.REQUEST, 1, 1, payload=bytes(MAX_PAYLOAD + 1)), Frame(256, 1, 1), Frame(1, 65536, 1), Frame(1, 1, -1),
-])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame(Kind.REQUEST, 1, 1, payload=bytes(MAX_PAYLOAD + 1)),
+        Frame(256, 1, 1),
+        Frame(1, 65536, 1),
+        Frame(1, 1, -1),
+    ],
+)
 def test_what_does_not_fit_in_a_frame_is_refused(frame: Frame) -> None:
     with pytest.raises(ValueError, match="fit"):
         encode(frame)
