@@ -282,6 +282,7 @@ def test_process_of_32_bits_is_read_whole(tmp_path: Path, backend: str) -> None:
     except OSError as error:
         pytest.skip(f"this kernel runs no 32-bit programs: {error.strerror}")
     try:
+        wait_until(lambda: state(program.pid) == "S")  # exec is told to be done before the memory is made
         space = vmatlas.snapshot(program.pid, backend=backend)
         assert space[-1].end <= 2**32
         code = space.find(0x08048000)
