@@ -23,6 +23,7 @@ from itertools import zip_longest
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, SystemFlags
+from vmatlas.model.region import PROTECTIONS
 from vmatlas.systems.linux import Namer, judge_empty_map, links
 from vmatlas.systems.linux.facts import columns_of, pack_facts
 from vmatlas_linux_procfs.flags import VmFlags, flag_of
@@ -50,8 +51,12 @@ _QUICK_LINE = re.compile(rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) (....) ([0-9a-f]{1
 _DETAIL = re.compile(rb"^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$", re.MULTILINE)
 NO_FLAGS = VmFlags(0)
 _SHAPE = "START-END rwxp OFFSET MAJOR:MINOR INODE NAME"
-_RIGHTS = re.compile(rb"[r-][w-][x-][sp]")
-_PROTECTION = {b"r": 1, b"w": 2, b"x": 4}
+_RIGHTS = {
+    f"{protection.letters}{sharing}".encode(): (int(protection), sharing == "s")
+    for protection in PROTECTIONS
+    for sharing in "sp"
+}
+"""Every PERMS: the protection, and whether shared."""
 
 _Texts = Sequence[Sequence[bytes]]
 """The columns as texts: starts, ends, rights, offsets, files with their names."""
@@ -71,20 +76,19 @@ class _Meanings(dict[tuple[bytes, bytes], bytes]):
         self._exact = {(name.replace(b"\n", ESCAPE), inode): name for name, inode in linked if ESCAPE in name}
 
     def __missing__(self, key: tuple[bytes, bytes]) -> bytes:
-        rights, file = key
-        match = _FILE.fullmatch(file)
-        if match is None or not _RIGHTS.fullmatch(rights):
+        rights, file = _RIGHTS.get(key[0]), _FILE.fullmatch(key[1])
+        if rights is None or file is None:
             raise _Misshapen
-        major, minor, inode, name = int(match[1], 16), int(match[2], 16), int(match[3]), match[4] or b""
+        protection, shared = rights
+        major, minor, inode, name = int(file[1], 16), int(file[2], 16), int(file[3]), file[4] or b""
         if inode > UNKNOWN:
             raise OverflowError("an inode number beyond 64 bits")
-        protection = sum(bit for letter, bit in _PROTECTION.items() if letter in rights)
         if ESCAPE in name:
             name = self._exact.get((name, inode)) or name.replace(ESCAPE, b"\n")
         label, kind = self.namer.tell(name, inode, protection, bool(major or minor or inode))
         facts = self[key] = pack_facts(
             protection=protection,
-            shared=rights.endswith(b"s"),
+            shared=shared,
             major=major,
             minor=minor,
             inode=inode,
