@@ -205,9 +205,15 @@ def thread_s_stack() -> dict[str, int]:
     return told
 
 
+def clean_up() -> None:
+    if path := made.get("posix-shared", {}).get("unlink"):
+        os.unlink(path)
+
+
 def obey(line: str) -> str:
     word, *arguments = line.split()
     if word == "exec":
+        clean_up()
         os.execv(sys.executable, [sys.executable, "-c", "import sys; print('ok', flush=True); sys.stdin.read()"])
     start = made[arguments[0]]["start"] + int(arguments[1])
     size = int(arguments[2])
@@ -228,8 +234,7 @@ def main() -> None:
     print(json.dumps(told), flush=True)
     for line in sys.stdin:
         print(obey(line), flush=True)
-    if path := made.get("posix-shared", {}).get("unlink"):
-        os.unlink(path)
+    clean_up()
 
 
 if __name__ == "__main__":
