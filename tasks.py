@@ -64,10 +64,10 @@ def test_all_platforms(
 
     Exit codes: 0 all passed, 1 a test failed, 2 usage, 3 a machine was lost, 4 something required did not run.
     """
-    from vmatlas_images.command import test_machines
+    from vmatlas_images.command import run_machines
 
     host_passed = machines_only or _run(context, "invoke check test", warn=True)
-    code = test_machines(only=_words(only), require=_words(require), jobs=jobs, install=install)
+    code = run_machines(only=_words(only), require=_words(require), jobs=jobs, install=install)
     if not host_passed:
         raise Exit("The tests of this host FAILED (see above).", code=1)
     raise Exit(code=int(code))

@@ -29,7 +29,7 @@ OUTPUT = Path(".vmatlas")
 """Where a run leaves its report and the consoles."""
 
 
-def test_machines(
+def run_machines(
     *,
     only: Sequence[str] = (),
     require: Sequence[str] = (),

@@ -11,7 +11,7 @@ from rich.console import Console
 from vmatlas.target.agent import Agent, AgentTarget, Limits
 from vmatlas.target.streams import SocketStream
 
-from .boot import boot
+from .boot import RunningMachine, boot
 from .handshake import greet
 from .machine import find
 from .report import LiveLines
@@ -36,5 +36,17 @@ def connect_machine(name: str, limits: Limits) -> AgentTarget:
                 )
             )
         patience = limits.times(running.accelerator.scale)
-        agent = Agent(SocketStream(running.stream.dup()), f"qemu:{name}", patience)
+        agent = Agent(_MachineStream(running), f"qemu:{name}", patience)
         return AgentTarget(agent, on_close=stages.pop_all().close)
+
+
+class _MachineStream(SocketStream):
+    """The agent's wire; when it breaks, what the machine said last stands on its console."""
+
+    def __init__(self, running: RunningMachine) -> None:
+        super().__init__(running.stream.dup())
+        self._running = running
+
+    def last_words(self) -> str:
+        """The end of the console."""
+        return self._running.console.last_words()

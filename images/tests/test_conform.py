@@ -1,0 +1,43 @@
+"""From the conformance suite's JUnit file to an outcome: nothing that did not pass is counted as passed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vmatlas_images.conform import read_junit
+from vmatlas_images.errors import ImagesError
+from vmatlas_images.results import CaseState
+
+REPORT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
+<testcase name="a[linux-procfs]" time="0.5"><properties><property name="backend" value="linux-procfs"/>
+ <property name="answers" value="linux-procfs"/></properties></testcase>
+<testcase name="a[linux-ioctl]" time="0.1"><properties><property name="backend" value="linux-ioctl"/>
+ <property name="refuses" value="older than 6.11"/></properties></testcase>
+<testcase name="b" time="0.1"><failure message="assert 1 == 2">story</failure></testcase>
+<testcase name="c" time="0.1"><error message="no fixture">story</error></testcase>
+<testcase name="d" time="0.1"><skipped message="a container hides them"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_every_case_comes_out_as_what_it_was(tmp_path: Path) -> None:
+    (tmp_path / "report.xml").write_text(REPORT)
+    outcome = read_junit(tmp_path / "report.xml")
+    assert [case.state for case in outcome.cases] == [
+        CaseState.PASSED,
+        CaseState.PASSED,
+        CaseState.FAILED,
+        CaseState.FAILED,
+        CaseState.NOT_RUN,
+    ]
+    assert outcome.answered == ("linux-procfs",)
+    assert outcome.refused == {"linux-ioctl": "older than 6.11"}
+    assert [case.reason for case in outcome.cases[2:]] == ["assert 1 == 2", "no fixture", "a container hides them"]
+
+
+@pytest.mark.parametrize("text", ["", "<testsuites>", "no xml"])
+def test_report_that_is_none_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "report.xml").write_text(text)
+    with pytest.raises(ImagesError, match="no report"):
+        read_junit(tmp_path / "report.xml")
