@@ -157,7 +157,7 @@ def filters(draw: st.DrawFn) -> Filter:
         max_size=draw(st.none() | st.just(high)) if 7 in chosen else None,
         min_resident=low if 8 in chosen else 0,
         max_resident=draw(st.none() | st.just(high)) if 8 in chosen else None,
-        overlaps=(start, start + draw(st.integers(1, 2**63))) if draw(st.booleans()) else None,
+        overlaps=(start, start + draw(st.integers(1, 20) | st.integers(1, 2**63))) if draw(st.booleans()) else None,
     )
 
 

@@ -111,7 +111,8 @@ class Filter:
     max_resident: int | None = None
     """Bytes, inclusive both; a region of unknown residency passes neither."""
     overlaps: tuple[int, int] | None = None
-    """[start, end): the region has an address in common with it."""
+    """(low, high): the region begins below `high` and ends above `low`: it has an address in common with [low, high).
+    Two ranges together can have `low` above `high`: then the region reaches from one range into the other."""
 
     @classmethod
     def of(cls, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> Filter:
@@ -251,7 +252,10 @@ class Filter:
         ):
             conditions += [f"{key}>={low}"] if low > 0 else []
             conditions += [] if high is None else [f"{key}<={high}" if high >= 0 else f"{key}<0"]
-        conditions += [f"in={self.overlaps[0]:#x}-{self.overlaps[1]:#x}"] if self.overlaps else []
+        if self.overlaps is not None:
+            low, high = self.overlaps
+            spans = [(low, high)] if low < high else [(0, high), (low, 2**64 - 1)]
+            conditions += [f"in={start:#x}-{end:#x}" for start, end in spans]
         for key, pattern in (("name", self.name), ("path", self.path)):
             conditions += [] if pattern is None else [f"{key}={_pattern_text(pattern)}"]
         return ",".join(conditions)
@@ -281,10 +285,7 @@ def _least(a: int | None, b: int | None) -> int | None:
 def _common_range(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple[int, int] | None:
     if a is None or b is None:
         return a or b
-    low, high = max(a[0], b[0]), min(a[1], b[1])
-    if low >= high:
-        raise UsageError("the filter asks for two address ranges that have nothing in common")
-    return low, high
+    return max(a[0], b[0]), min(a[1], b[1])
 
 
 def _bytes(size: int | str) -> int:
