@@ -10,6 +10,9 @@ from invoke.tasks import task
 
 PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_images", "vmatlas_linux_procfs", "vmatlas_linux_ioctl")
 
+TESTS = "core/tests core/agent/tests platforms images/tests tests"
+HOST_TASKS = ("check", "test", "test-faults")
+
 
 def _run(context: Context, command: str, *, warn: bool = False) -> bool:
     """Run a command, shown as it goes; whether it succeeded."""
@@ -39,7 +42,19 @@ def agents(context: Context, everything: bool = False) -> None:
 def test(context: Context, only: str = "") -> None:
     """Run the tests that need no machine. --only EXPRESSION chooses some (pytest's -k)."""
     chosen = f" -k '{only}'" if only else ""
-    _run(context, f"pytest -n auto core platforms images tests -m 'not machine'{chosen}")
+    _run(context, f"pytest -n auto {TESTS} -m 'not machine'{chosen}")
+
+
+@task(pre=[agents])
+def test_as_user(context: Context) -> None:
+    """Run the tests that need no machine as an ordinary user too (called by root), without the slow ones."""
+    _run(context, f"tests/as_user pytest -n auto {TESTS} -m 'not machine and not slow'")
+
+
+@task(pre=[agents])
+def test_faults(context: Context) -> None:
+    """Run the tests that boot machines to break them: panics, hangs, killed runners, lost targets."""
+    _run(context, f"pytest -n 2 {TESTS} -m machine")
 
 
 @task(
@@ -64,12 +79,14 @@ def test_all_platforms(
 
     Exit codes: 0 all passed, 1 a test failed, 2 usage, 3 a machine was lost, 4 something required did not run.
     """
-    from vmatlas_images.command import run_machines
+    from vmatlas_images.command import install_emulators, run_machines
 
-    host_passed = machines_only or _run(context, "invoke check test", warn=True)
-    code = run_machines(only=_words(only), require=_words(require), jobs=jobs, install=install)
-    if not host_passed:
-        raise Exit("The tests of this host FAILED (see above).", code=1)
+    if install:
+        install_emulators()
+    failed = [] if machines_only else [name for name in HOST_TASKS if not _run(context, f"invoke {name}", warn=True)]
+    code = run_machines(only=_words(only), require=_words(require), jobs=jobs)
+    if failed:
+        raise Exit(f"FAILED on this host: {', '.join(failed)} (see above)", code=1)
     raise Exit(code=int(code))
 
 

@@ -14,7 +14,7 @@ from .cache import Cache
 from .conform import conform
 from .errors import ImagesError, MachineError
 from .handshake import greet
-from .machine import Machine, find, machines
+from .machine import find, machines
 from .matrix import run, select
 from .overview import overview, table
 from .qemu import install_qemu
@@ -34,18 +34,15 @@ def run_machines(
     only: Sequence[str] = (),
     require: Sequence[str] = (),
     jobs: int | None = None,
-    install: bool = False,
     output: Path = OUTPUT,
 ) -> ExitCode:
     """Boot the machines (those whose names fit a pattern of `only`), run the conformance suite on each, and report.
 
-    `require` names systems or patterns of machines that must run. `install` installs the emulators that are missing.
+    `require` names systems or patterns of machines that must run.
     """
     out = _console()
     try:
         chosen = select(machines(), only)
-        if install:
-            _install(chosen, out)
     except MachineError as error:
         return _usage(error)
     with LiveLines(chosen, out) as lines:
@@ -70,10 +67,15 @@ def _console() -> Console:
     return out if out.is_terminal else Console(width=_WIDE, highlight=False)
 
 
-def _install(chosen: Sequence[Machine], out: Console) -> None:
+def install_emulators() -> None:
+    """Install the emulators that are missing, where that can be done; otherwise say why not.
+
+    Machines that lack theirs come out of a run as not run, each with the reason.
+    """
+    out = _console()
     try:
-        installed = install_qemu({machine.processor for machine in chosen})
-    except ImagesError as error:  # the machines that lack it come out as not run, each with the reason
+        installed = install_qemu({machine.processor for machine in machines()})
+    except ImagesError as error:
         out.print(Text(f"QEMU was not installed: {_line(error)}", style="yellow"))
         return
     if installed:

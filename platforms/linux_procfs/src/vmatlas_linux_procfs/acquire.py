@@ -32,7 +32,7 @@ _LAST = re.compile(rb"f{8,}[0-9a-f]{8}-[0-9a-f]{16} ..x. .*\n")
 """The last line of a whole text on x86-64 ([vsyscall]), unless the kernel was started with vsyscall=none. No memory of
 the process lies up there."""
 
-_OPEN_NAME = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ ([0-9]+) +(/.*\\012.*|/.* \(deleted\))$", re.MULTILINE)
+OPEN_NAME = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ ([0-9]+) +(/.*\\012.*|/.* \(deleted\))$", re.MULTILINE)
 """A line whose name only the file system can settle: bounds, inode, name."""
 
 _SCRATCH = re.compile(re.escape(b" " + LABEL + b"\n"))
@@ -130,7 +130,7 @@ def _settled(process: LinuxProcess, name: str, text: bytes) -> Reading:
     if b" (deleted)\n" not in text and ESCAPE not in text:
         return Reading({name: text})
     shown: dict[tuple[bytes, int], bytes] = {}
-    for bounds, inode, escaped in _OPEN_NAME.findall(text):
+    for bounds, inode, escaped in OPEN_NAME.findall(text):
         shown.setdefault((escaped, int(inode)), bounds)
     names = [(_exact(process, escaped, bounds), inode) for (escaped, inode), bounds in shown.items()]
     open_names = [each for each in names if may_be_ambiguous(each[0]) or ESCAPE in each[0]]

@@ -11,7 +11,7 @@ from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas.systems.linux.remote import read_streams, settle
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
-from vmatlas_linux_procfs.acquire import _OPEN_NAME
+from vmatlas_linux_procfs.acquire import OPEN_NAME
 from vmatlas_linux_procfs.decode import ESCAPE, MAPS, SMAPS, STAT
 
 
@@ -39,7 +39,7 @@ def _open_names(process: RemoteProcess, text: bytes) -> list[links.Name]:
     if b" (deleted)\n" not in text and ESCAPE not in text:
         return []
     shown: dict[tuple[bytes, int], bytes] = {}
-    for bounds, inode, escaped in _OPEN_NAME.findall(text):
+    for bounds, inode, escaped in OPEN_NAME.findall(text):
         shown.setdefault((escaped, int(inode)), bounds)
     names = [(_exact(process, escaped, bounds), inode) for (escaped, inode), bounds in shown.items()]
     return [each for each in names if may_be_ambiguous(each[0]) or ESCAPE in each[0]]
