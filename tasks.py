@@ -47,7 +47,7 @@ def test(context: Context, only: str = "") -> None:
 
 @task(pre=[agents])
 def test_as_user(context: Context) -> None:
-    """Run the tests that need no machine as an ordinary user too (called by root), without the slow ones."""
+    """Run the tests that need no machine as the user nobody (called by root), without the slow ones."""
     _run(context, f"tests/as_user pytest -n auto {TESTS} -m 'not machine and not slow'")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -50,6 +51,9 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Iterator[Server]:
     if SSHD is None or shutil.which("ssh") is None:
         pytest.skip("no sshd or no ssh here: apt-get install openssh-server openssh-client")
+    shell = pwd.getpwuid(os.geteuid()).pw_shell
+    if Path(shell).name in ("nologin", "false"):
+        pytest.skip(f"the user {getpass.getuser()} has no shell to log in to ({shell})")
     folder = tmp_path_factory.mktemp("sshd")
     temporary = folder / "tmp"
     temporary.mkdir()
