@@ -67,6 +67,19 @@ def test_uses_are_told_by_kind_and_protection():
         assert use_of(Region(0, 1, protection, kind=kind)) is use
 
 
+def test_guard_that_the_systems_flags_give_to_a_stack_is_part_of_it():
+    class Flags(SystemFlags):
+        BELOW_A_STACK = 1
+
+        @property
+        def of_stack(self):
+            return bool(self)
+
+    guard = Region(0, 1, Protection.NONE, kind=Kind.GUARD)
+    assert use_of(guard) is use_of(guard._replace(flags=Flags(0))) is Use.RESERVED
+    assert use_of(guard._replace(flags=Flags.BELOW_A_STACK)) is Use.STACK
+
+
 def test_a_library_is_a_file_with_code():
     regions = [Region(0, 4, R | X, path="/lib/a.so"), Region(4, 5, R, path="/lib/a.so"), Region(5, 6, R, path="/data")]
     library, data = summarize(space_of(regions)).files

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         Region,
         SystemInfo,
     )
+    from vmatlas.target.connect import connect
 
 __version__ = "0.1.0"
 
@@ -95,6 +96,7 @@ __all__ = [
     "VmatlasError",
     "audit",
     "capture",
+    "connect",
     "diff",
     "find",
     "find_many",
@@ -119,6 +121,7 @@ _HOMES = {
         "AddressSpace Consistency Criteria Device Filter Gap IncompleteResult Kind Neighbours ProcessInfo "
         "Protection Query Region SystemInfo"
     ),
+    "vmatlas.target.connect": "connect",
 }
 """Where each name lives. A module is imported when one of its names is first used: `import vmatlas` itself takes a
 millisecond, and the command line pays only for what it shows."""

@@ -19,14 +19,14 @@ class Use(enum.Enum):
     READ_ONLY = "read-only"
     """Readable only: constants, read-only files."""
     STACK = "stack"
-    """A stack that the system knows as one."""
+    """A stack that the system knows as one, with its guard where the system's flags tell it."""
     RESERVED = "reserved"
     """Without any right: guard pages, reserved address space."""
 
 
 def use_of(region: Region) -> Use:
     """What a region is for, told by its kind and its protection."""
-    if region.kind is Kind.STACK:
+    if region.kind is Kind.STACK or region.flags.of_stack:
         return Use.STACK
     if region.protection & Protection.WRITE:
         return Use.DATA

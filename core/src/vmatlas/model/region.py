@@ -79,6 +79,11 @@ class SystemFlags(enum.IntFlag, boundary=enum.KEEP):
         """One flag as the system's own tools write it; a plugin may override it."""
         return self.name or hex(self)
 
+    @property
+    def of_stack(self) -> bool:
+        """Whether they say that the region belongs to a stack, be it the guard below it; a plugin may override it."""
+        return False
+
     def labels(self) -> list[str]:
         """Every flag that is set, the lowest bit first; a bit without a name by what `label` makes of it."""
         kind = type(self)
