@@ -8,7 +8,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_images", "vmatlas_linux_procfs", "vmatlas_linux_ioctl")
+PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_images", "vmatlas_linux_procfs", "vmatlas_linux_ioctl", "vmatlas_qnx")
 
 TESTS = "core/tests core/agent/tests platforms images/tests tests"
 HOST_TASKS = ("check", "test", "test-faults")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 
 from vmatlas.analysis import Use, summarize, use_of
-from vmatlas.model import Kind, Protection, Region
+from vmatlas.model import Kind, Protection, Region, SystemFlags
 
 from .strategies import space_of, spaces
 

@@ -1,0 +1,213 @@
+"""Arrays of `procfs_mapinfo` to an address space. Pure: it never touches the system.
+
+The stream `mapinfo` or `pagedata` holds the entries as the kernel wrote them. The kernel splits a mapping wherever its
+residency changes; a region here is what such neighbours are together, and `entries()` gives the kernel's own.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from vmatlas.capture import Capture
+from vmatlas.errors import Disordered, MalformedData, NoSuchProcess
+from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, Protection
+from vmatlas_qnx import names
+from vmatlas_qnx.flags import RESIDENCY, MapFlags, Sharing
+from vmatlas_qnx.layout import ENTRY, Entry, read_entries, read_info
+
+MAPINFO = "mapinfo"
+PAGEDATA = "pagedata"
+PROCESS = "procinfo"
+
+OBJECT_NONE, OBJECT_PLAIN, OBJECT_SHARED, OBJECT_ELF = 0, 2, 3, 4
+"""What `dev` was seen to be on 6.4.1: a guard; anonymous, physical or plain file; shared memory or a file of the boot
+image; a program or library."""
+
+
+_PAGE_BITS = int(RESIDENCY)  # a number: the complement of a flag would lose the bits without a name
+
+
+def decode(capture: Capture) -> AddressSpace:
+    """Raises MalformedData, Disordered, NoSuchProcess."""
+    stream = PAGEDATA if PAGEDATA in capture.streams else MAPINFO
+    data = capture.stream(stream)
+    if not data:
+        _judge_empty(capture)
+        return AddressSpace(Columns(), capture.origin)
+    order = capture.system.byte_order
+    entries = read_entries(data, order)
+    if len(data) % ENTRY:
+        at = len(entries) * ENTRY
+        raise MalformedData(stream, at, f"a whole entry of {ENTRY} bytes", found=data[at:], pid=capture.pid)
+    _check(entries, stream, data, capture)
+    paths = names.unpack(capture.streams.get(names.STREAM, b""), order)
+    runs = _merge(entries, paths)
+    told = stream == PAGEDATA
+    regions = [_region(run, paths, told) for run in runs]
+    _find_heap(regions)
+    own = [
+        _Row(entry, entry.vaddr, entry.vaddr + entry.size, entry.flags, row.kind, row.path, _resident(entry, told))
+        for run, row in zip(runs, regions, strict=True)
+        for entry in run
+    ]
+    return AddressSpace(_columns(regions), capture.origin, entries=_columns(own))
+
+
+def _judge_empty(capture: Capture) -> None:
+    """No entries: the kernel's own process, or one whose memory is gone. Raises NoSuchProcess."""
+    info = read_info(capture.streams.get(PROCESS, b""), capture.system.byte_order)
+    if info is not None and info.is_zombie:
+        raise NoSuchProcess(f"process {capture.pid} has ended; it is a zombie without memory", pid=capture.pid)
+
+
+def _check(entries: Sequence[Entry], stream: str, data: bytes, capture: Capture) -> None:
+    """Raises MalformedData for an entry beyond the end of memory, Disordered for one that is empty or out of order."""
+    limit = min(1 << capture.system.pointer_width, UNKNOWN - 1)
+    end = 0
+    for row, entry in enumerate(entries):
+        at = row * ENTRY
+        if entry.vaddr + entry.size > limit:
+            raise MalformedData(stream, at, f"an entry that ends at or below {limit:#x}", found=data[at : at + 16])
+        if not entry.size or entry.vaddr < end:
+            expected = "an entry after the one before it, and not empty"
+            raise Disordered(stream, at, expected, found=data[at : at + 16], pid=capture.pid)
+        end = entry.vaddr + entry.size
+
+
+def _merge(entries: Sequence[Entry], paths: Mapping[int, str]) -> list[list[Entry]]:
+    """Neighbours that differ in nothing but residency, together."""
+    runs = [[entries[0]]]
+    for before, entry in pairwise(entries):
+        if _differs_in_residency_alone(before, entry) and paths.get(before.vaddr) == paths.get(entry.vaddr):
+            runs[-1].append(entry)
+        else:
+            runs.append([entry])
+    return runs
+
+
+def _differs_in_residency_alone(one: Entry, other: Entry) -> bool:
+    flags = MapFlags(one.flags)
+    if one.vaddr + one.size != other.vaddr or (one.flags ^ other.flags) & ~_PAGE_BITS or one.dev != other.dev:
+        return False
+    if flags.is_anonymous and one.dev != OBJECT_SHARED:
+        # Of a stack the part that was never touched has ino 0, the other 1.
+        return one.ino == other.ino or (flags.of_stack and {one.ino, other.ino} == {0, 1})
+    if flags & (MapFlags.PHYS | MapFlags.ELF):
+        return False  # never split by residency, and nothing shows that two of them belong together
+    return one.ino == other.ino and other.offset == one.offset + one.size
+
+
+@dataclass(slots=True)
+class _Row:
+    """A region, or an entry of the kernel's own, on its way into columns."""
+
+    first: Entry
+    start: int
+    end: int
+    flags: int
+    kind: Kind
+    path: str | None
+    resident: int
+
+
+def _resident(entry: Entry, told: bool) -> int:
+    """Bytes; UNKNOWN where it was not asked: MAPINFO has the bits cleared."""
+    if not told:
+        return UNKNOWN
+    return entry.size if entry.flags & MapFlags.PG_HWMAPPED else 0
+
+
+def _region(run: Sequence[Entry], paths: Mapping[int, str], told: bool) -> _Row:
+    first, last = run[0], run[-1]
+    path = paths.get(first.vaddr)
+    return _Row(
+        first._replace(ino=last.ino),  # of a stack: 1 once some of it was touched
+        first.vaddr,
+        last.vaddr + last.size,
+        first.flags & ~_PAGE_BITS,
+        _kind(first, path),
+        path,
+        sum(_resident(entry, told) for entry in run) if told else UNKNOWN,
+    )
+
+
+def _kind(entry: Entry, path: str | None) -> Kind:
+    """Told from what mappings were seen to become; the heap is found among its neighbours (`_find_heap`)."""
+    flags = MapFlags(entry.flags)
+    if (flags.is_anonymous and entry.dev != OBJECT_SHARED) or entry.dev == OBJECT_NONE:
+        if flags.protection == Protection.NONE:
+            return Kind.GUARD
+        return Kind.STACK if flags.of_stack else Kind.ANONYMOUS
+    if flags & MapFlags.ELF or entry.dev == OBJECT_ELF:
+        return Kind.FILE  # with PHYS as well where the code is run in place, in the boot image
+    if flags & MapFlags.PHYS:
+        return Kind.PHYSICAL
+    if entry.dev == OBJECT_SHARED:
+        if flags & MapFlags.SYSRAM or (path or "").startswith("/dev/shmem/"):
+            return Kind.SHARED_MEMORY
+        return Kind.OTHER if path is None else Kind.FILE  # a file of the boot image, or device memory under a name
+    return Kind.FILE if entry.dev == OBJECT_PLAIN else Kind.OTHER
+
+
+def _find_heap(regions: Sequence[_Row]) -> None:
+    """The kernel knows no heap: malloc maps anonymous memory wherever there is room. The first of it was always seen
+    just above the program's own data, without MAP_FIXED, which the loader uses for what belongs to the program."""
+    end = None
+    for row in regions:
+        flags = MapFlags(row.flags)
+        if row.kind is Kind.FILE and flags & MapFlags.ELF and (end is None or row.start == end):
+            end = row.end
+        elif end is not None and row.start == end and row.kind is Kind.ANONYMOUS:
+            if not flags & MapFlags.FIXED:
+                if flags.protection == Protection.READ | Protection.WRITE:
+                    row.kind = Kind.HEAP
+                return
+            end = row.end
+        elif end is not None:
+            return
+
+
+def _offset(row: _Row) -> int:
+    """UNKNOWN where there is no file, and where the kernel's number is none to trust: of a program's or library's data,
+    of files in the boot image (it is the place in the image), of physical memory (it is always 0)."""
+    flags = MapFlags(row.flags)
+    if row.kind in (Kind.PHYSICAL, Kind.GUARD, Kind.STACK, Kind.ANONYMOUS, Kind.HEAP):
+        return UNKNOWN
+    if not flags & MapFlags.SYSRAM:
+        return UNKNOWN
+    if row.first.dev == OBJECT_ELF and flags & MapFlags.PROT_WRITE:
+        return UNKNOWN
+    return row.first.offset if row.first.offset < 1 << 63 else UNKNOWN
+
+
+def _columns(rows: Sequence[_Row]) -> Columns:
+    labels: dict[str | None, int] = {None: 0}
+    flags: dict[int, MapFlags] = {}
+    made = Columns()
+    for row in rows:
+        made.start.append(row.start)
+        made.end.append(row.end)
+        made.offset.append(_offset(row))
+        made.protection.append(row.flags >> 8 & 7)
+        made.shared.append(row.flags & 3 == Sharing.SHARED)
+        made.kind.append(row.kind)
+        made.label.append(labels.setdefault(row.path, len(labels)))
+        if row.flags not in flags:
+            flags[row.flags] = MapFlags(row.flags)
+    made.labels = [Label(path) for path in labels]
+    made.device = array("Q", [UNKNOWN]) * len(rows)
+    made.inode = array("Q", [UNKNOWN]) * len(rows)
+    made.flags = [flags[row.flags] for row in rows]
+    if any(row.resident != UNKNOWN for row in rows):
+        made.resident = array("Q", (row.resident for row in rows))
+    made.details = {"dev": _numbers(row.first.dev for row in rows), "ino": _numbers(row.first.ino for row in rows)}
+    if any(row.first.paddr for row in rows):
+        made.details["paddr"] = _numbers(row.first.paddr or UNKNOWN for row in rows)
+    return made
+
+
+def _numbers(values: Iterable[int]) -> array[int]:
+    return array("Q", values)
