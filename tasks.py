@@ -8,7 +8,15 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_images", "vmatlas_linux_procfs", "vmatlas_linux_ioctl", "vmatlas_qnx")
+PACKAGES = (
+    "vmatlas",
+    "vmatlas_agents",
+    "vmatlas_images",
+    "vmatlas_linux_procfs",
+    "vmatlas_linux_ioctl",
+    "vmatlas_freebsd",
+    "vmatlas_qnx",
+)
 
 TESTS = "core/tests core/agent/tests platforms images/tests tests"
 HOST_TASKS = ("check", "test", "test-faults")

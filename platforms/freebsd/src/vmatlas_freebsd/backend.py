@@ -1,0 +1,81 @@
+"""Ties decode and acquire together as the backends `freebsd-sysctl` and `freebsd-procfs`.
+
+What asks the kernel is imported when it is used: it loads libc by ctypes, which no other machine needs.
+"""
+
+from __future__ import annotations
+
+from vmatlas.backend import Availability, Feature, LocalProcess, Reading
+from vmatlas.capture import Capture
+from vmatlas.model import AddressSpace, Consistency, Query
+from vmatlas_freebsd.decode import decode_map, decode_vmmap
+
+_SYSCTL_RANK = 10
+_PROCFS_RANK = 90
+"""Far behind: names are not escaped in that text, so it is taken only where nothing else answers."""
+
+
+class FreeBSDSysctl:
+    """sysctl kern.proc.vmmap (FreeBSD 7.1 and newer)."""
+
+    name = "freebsd-sysctl"
+    system = "freebsd"
+    distribution = "vmatlas-freebsd"
+    source = "freebsd.vmmap"
+    features = Feature.RESIDENCY | Feature.FLAGS | Feature.MAX_PROTECTION | Feature.OFFSET
+    consistency = Consistency.PER_REGION  # the kernel lets go of the map at each entry
+
+    def probe(self) -> Availability:
+        """Whether the kernel tells this process its own map."""
+        from vmatlas_freebsd.acquire import probe_vmmap
+
+        return probe_vmmap()
+
+    def rank(self, query: Query) -> int | None:
+        """It answers all but build ids. Each answer is the whole map."""
+        return None if query.build_ids else _SYSCTL_RANK
+
+    def acquire(self, process: LocalProcess, query: Query) -> Reading:
+        """The records, whole: the kernel gives them in no other way."""
+        from vmatlas_freebsd.acquire import acquire_vmmap
+
+        return acquire_vmmap(process)
+
+    def decode(self, capture: Capture) -> AddressSpace:
+        """See `vmatlas_freebsd.decode.vmmap`."""
+        return decode_vmmap(capture)
+
+
+class FreeBSDProcfs:
+    """The text of /proc/PID/map, where procfs is mounted."""
+
+    name = "freebsd-procfs"
+    system = "freebsd"
+    distribution = "vmatlas-freebsd"
+    source = "freebsd.procfs_map"
+    features = Feature.RESIDENCY | Feature.FLAGS
+    consistency = Consistency.PER_REGION
+
+    def probe(self) -> Availability:
+        """Whether procfs is mounted."""
+        from vmatlas_freebsd.acquire import probe_map
+
+        return probe_map()
+
+    def rank(self, query: Query) -> int | None:
+        """It answers all but build ids, and after every other backend."""
+        return None if query.build_ids else _PROCFS_RANK
+
+    def acquire(self, process: LocalProcess, query: Query) -> Reading:
+        """The text, in one read."""
+        from vmatlas_freebsd.acquire import acquire_map
+
+        return acquire_map(process)
+
+    def decode(self, capture: Capture) -> AddressSpace:
+        """See `vmatlas_freebsd.decode.map_text`."""
+        return decode_map(capture)
+
+
+SYSCTL = FreeBSDSysctl()
+PROCFS = FreeBSDProcfs()

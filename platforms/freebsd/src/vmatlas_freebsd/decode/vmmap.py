@@ -1,0 +1,219 @@
+"""The records of the sysctl KERN_PROC_VMMAP to an address space. Pure: it never touches the system.
+
+A record is a `struct kinfo_vmentry`, cut after its path and rounded up to 8 bytes; `structsize` says where the next
+begins. There is no terminator: the records fill the bytes exactly. A size of 0 ends them too (as FreeBSD's own libutil
+reads it), and a record longer than the structure is of a newer kernel: what is known of it is read, and the result says
+that there was more.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from dataclasses import replace
+from typing import NamedTuple
+
+from vmatlas.capture import Capture
+from vmatlas.errors import Disordered, MalformedData
+from vmatlas.model import UNKNOWN, AddressSpace, Columns, pack_device
+from vmatlas.model.columns import UNKNOWN_BYTE
+from vmatlas_freebsd.decode.meaning import Facts, Labels, entries_of, tell
+from vmatlas_freebsd.decode.process import STREAM as PROC
+from vmatlas_freebsd.decode.process import judge_empty_map
+from vmatlas_freebsd.flags import NO_FLAGS, KvmeFlags
+from vmatlas_freebsd.layout import (
+    ATTRIBUTES_VALID,
+    CHARACTER_DEVICE,
+    MAX_PROTECTION_SHIFT,
+    PATH_AT,
+    PATH_ROOM,
+    VMENTRY_SIZE,
+    VNODE_TYPES,
+    ByteOrder,
+    EntryType,
+    device_numbers,
+    vmentry,
+)
+
+VMMAP = "vmmap"
+
+_NO_OBJECT = frozenset([EntryType.NONE, EntryType.GUARD])
+_TYPE_NAMES = {int(each): each.name.lower() for each in EntryType}
+_SHARING_CODES = {False: 0, True: 1, None: UNKNOWN_BYTE}
+_LARGEST_PAGE = 2**30
+
+
+class _Entry(NamedTuple):
+    """The fixed fields of a record, in the order of `layout.VMENTRY_FIELDS`, without its size; and where it begins."""
+
+    type: int
+    start: int
+    end: int
+    offset: int
+    fileid: int
+    fsid_freebsd11: int
+    flags: int
+    resident: int
+    private_resident: int
+    protection: int
+    ref_count: int
+    shadow_count: int
+    vn_type: int
+    vn_size: int
+    rdev_freebsd11: int
+    mode: int
+    status: int
+    fsid_or_object: int
+    rdev: int
+    path: bytes
+    at: int
+
+    @property
+    def object(self) -> int:
+        """The kernel's number of the anonymous object on top; 0: none, not anonymous, or not told (before 13)."""
+        return 0 if self.type == EntryType.VNODE else self.fsid_or_object
+
+
+def decode_vmmap(capture: Capture) -> AddressSpace:
+    """Raises MalformedData, Disordered, NoSuchProcess."""
+    data = capture.stream(VMMAP)
+    if not data:
+        # The kernel answers so for its own processes alone; where the process is told beside it, that must agree.
+        if PROC in capture.streams:
+            judge_empty_map(capture.streams[PROC], VMMAP, capture.system.byte_order, pid=capture.pid)
+        return AddressSpace(Columns(), capture.origin)
+    if not 0 < capture.system.page_size <= _LARGEST_PAGE:
+        raise MalformedData(VMMAP, 0, f"a system with pages of 1 to {_LARGEST_PAGE:,} bytes", pid=capture.pid)
+    entries, more = _entries(data, capture.system.byte_order)
+    columns = _columns(entries, capture.system.page_size)
+    if (row := columns.first_disorder()) is not None:
+        at = entries[row].at
+        expected = "a region after the one before it, and not empty"
+        raise Disordered(VMMAP, at, expected, found=data[at : at + 24], pid=capture.pid)
+    origin = capture.origin
+    if more:
+        origin = replace(origin, incomplete="; ".join(filter(None, [origin.incomplete, more])))
+    return AddressSpace(columns, origin)
+
+
+def _entries(data: bytes, byte_order: ByteOrder) -> tuple[list[_Entry], str]:
+    """The records, and what else there was."""
+    layout = vmentry(byte_order)
+    found: list[_Entry] = []
+    longest = position = 0
+    while position < len(data):
+        left = len(data) - position
+        size = int.from_bytes(data[position : position + 4], byte_order) if left >= 4 else -1
+        if size == 0:
+            break
+        if not PATH_AT <= size <= left or size % 8:
+            expected = f"a record of {PATH_AT} to {left} bytes, a multiple of 8"
+            raise MalformedData(VMMAP, position, expected, found=data[position : position + 8])
+        fields = layout.unpack_from(data, position)
+        path = data[position + PATH_AT : position + min(size, PATH_AT + PATH_ROOM)]
+        found.append(_Entry._make([*fields[1:], path.partition(b"\0")[0], position]))
+        longest = max(longest, size)
+        position += size
+    if longest > VMENTRY_SIZE:
+        return (
+            found,
+            f"records of {longest} bytes, of a newer kernel: what follows the {VMENTRY_SIZE} known is not read",
+        )
+    if any(data[position:]):
+        return found, f"{len(data) - position} bytes after the end of the records are not read"
+    return found, ""
+
+
+def _columns(entries: list[_Entry], page_size: int) -> Columns:
+    labels = Labels()
+    users = entries_of(each.object for each in entries)
+    objects_are_told = bool(users)
+    flags_of: dict[int, KvmeFlags] = {0: NO_FLAGS}
+    columns = Columns(labels=labels.all)
+    columns.flags, columns.resident, columns.private_resident = [], array("Q"), array("Q")
+    for each in entries:
+        is_file = each.type == EntryType.VNODE
+        flags = flags_of.get(each.flags)
+        if flags is None:
+            flags = flags_of[each.flags] = KvmeFlags(each.flags)
+        shared, kind = tell(_facts(each, flags, users, objects_are_told, page_size))
+        has_attributes = is_file and bool(each.status & ATTRIBUTES_VALID)
+        device = each.fsid_or_object or each.fsid_freebsd11
+        columns.start.append(each.start)
+        columns.end.append(each.end)
+        columns.offset.append(each.offset if is_file else UNKNOWN)
+        columns.device.append(pack_device(*device_numbers(device)) if has_attributes else UNKNOWN)
+        columns.inode.append(each.fileid if has_attributes else UNKNOWN)
+        columns.protection.append(each.protection & 7)
+        columns.shared.append(_SHARING_CODES[shared])
+        columns.kind.append(kind)
+        named = each.path or (b"" if each.type in _SELF_EXPLAINING else _type_name(each.type).encode())
+        columns.label.append(labels.number(named, is_file))
+        columns.flags.append(flags)
+        columns.resident.append(each.resident * page_size)
+        columns.private_resident.append(each.private_resident * page_size)
+    columns.max_protection = _max_protection(entries)
+    columns.details = _details(entries)
+    return columns
+
+
+_SELF_EXPLAINING = frozenset(each for each in EntryType if each not in (EntryType.DEAD, EntryType.SG, 255))
+"""Types that a kind stands for; regions of others bear the type's name."""
+
+
+def _type_name(number: int) -> str:
+    return _TYPE_NAMES.get(number) or f"type {number}"
+
+
+def _facts(each: _Entry, flags: KvmeFlags, users: Counter[int], objects_are_told: bool, page_size: int) -> Facts:
+    anonymous: bool | None = None
+    if each.type == EntryType.DEFAULT or each.object:
+        anonymous = True  # kernels that tell the number of an object tell it of anonymous ones alone
+    elif objects_are_told:
+        anonymous = False
+    return Facts(
+        type=each.type,
+        copy_on_write=KvmeFlags.COW in flags,
+        protection=each.protection & 7,
+        anonymous=anonymous,
+        used_elsewhere=bool(each.object) and each.ref_count > users[each.object] + each.shadow_count,
+        grows_down=KvmeFlags.GROWS_DOWN in flags,
+        shared_memory=bool(flags & (KvmeFlags.SYSVSHM | KvmeFlags.POSIXSHM)),
+        one_page=each.end - each.start == page_size,
+    )
+
+
+def _max_protection(entries: list[_Entry]) -> array[int] | None:
+    """None before kernels told it (13.2 does not): then no record has any of its bits."""
+    if not any(each.protection >> MAX_PROTECTION_SHIFT & 7 for each in entries):
+        return None
+    return array("B", (each.protection >> MAX_PROTECTION_SHIFT & 7 for each in entries))
+
+
+def _details(entries: list[_Entry]) -> dict[str, array[int] | list[str | None]]:
+    """The kernel's own fields, where they say something: an entry without an object has none of them."""
+    attributes = [each.type == EntryType.VNODE and bool(each.status & ATTRIBUTES_VALID) for each in entries]
+    with_object = [each.type not in _NO_OBJECT for each in entries]
+
+    def numbers(name: str, told: list[bool]) -> array[int]:
+        return array(
+            "Q", (getattr(each, name) if tells else UNKNOWN for each, tells in zip(entries, told, strict=True))
+        )
+
+    found: dict[str, array[int] | list[str | None]] = {
+        "type": [_type_name(each.type) for each in entries],
+        "ref_count": numbers("ref_count", with_object),
+        "shadow_count": numbers("shadow_count", with_object),
+        "object": numbers("object", [each.object != 0 for each in entries]),
+        "object_offset": numbers("offset", [each.type not in _NO_OBJECT | {EntryType.VNODE} for each in entries]),
+        "vn_type": [
+            VNODE_TYPES.get(each.vn_type, str(each.vn_type)) if told else None
+            for each, told in zip(entries, attributes, strict=True)
+        ],
+        "vn_size": numbers("vn_size", attributes),
+        "vn_mode": numbers("mode", attributes),
+        "vn_rdev": numbers(
+            "rdev", [told and e.vn_type == CHARACTER_DEVICE for e, told in zip(entries, attributes, strict=True)]
+        ),
+    }
+    return {key: column for key, column in found.items() if any(value not in (None, UNKNOWN) for value in column)}

@@ -1,0 +1,81 @@
+"""FreeBSD as the machine that we run on: its description, its processes, and what may be read of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+
+from vmatlas.errors import Unsupported
+from vmatlas.model import ProcessInfo, SystemInfo
+from vmatlas_freebsd.acquire.libc import read_number, read_sysctl
+from vmatlas_freebsd.acquire.process import BYTE_ORDER, FreeBSDProcess, absence, read_boot_time, read_identity
+from vmatlas_freebsd.decode.process import parse_processes, start_time
+from vmatlas_freebsd.layout import CTL_KERN, KERN_PROC, KERN_PROC_PROC
+
+_WIDE = ("amd64", "arm64", "riscv64", "powerpc64", "powerpc64le", "sparc64")
+
+_RIGHTS = (
+    ("security.bsd.see_other_uids", "processes of other users are shown", "processes of other users are hidden"),
+    ("security.bsd.see_other_gids", "processes of other groups are shown", "processes of other groups are hidden"),
+    ("security.bsd.unprivileged_proc_debug", "users may read their own processes", "only root may read maps of others"),
+    ("security.jail.jailed", "in a jail: only its processes are there", "not in a jail"),
+)
+"""What decides whose maps may be read, what 1 means and what 0 means."""
+
+
+class FreeBSDSystem:
+    """This FreeBSD machine."""
+
+    name = "freebsd"
+
+    def info(self) -> SystemInfo:
+        """From uname(2)."""
+        uname = os.uname()
+        return SystemInfo(
+            system=self.name,
+            release=uname.release,
+            version=uname.version,
+            machine=uname.machine,
+            byte_order=BYTE_ORDER,
+            pointer_width=64 if uname.machine in _WIDE or struct.calcsize("P") == 8 else 32,
+            page_size=os.sysconf("SC_PAGE_SIZE"),
+        )
+
+    def processes(self) -> Iterator[ProcessInfo]:
+        """From the sysctl kern.proc.proc, in order of pid. Raises OSError, Unsupported (a 32-bit Python)."""
+        if struct.calcsize("P") != 8:
+            raise Unsupported("processes of this machine are listed by a 64-bit Python alone; the agent can list them")
+        boot_time = read_boot_time()
+        found = parse_processes(read_sysctl((CTL_KERN, KERN_PROC, KERN_PROC_PROC, 0)), BYTE_ORDER)
+        for each in sorted(found, key=lambda process: process.pid):
+            yield ProcessInfo(
+                pid=each.pid,
+                parent=each.parent,
+                name=each.name,
+                start_time=start_time(each, boot_time),
+                state=each.state,
+                kernel=each.kernel,
+            )
+
+    def open(self, pid: int, thread: int | None) -> FreeBSDProcess:
+        """Raises NoSuchProcess, Unsupported. A thread's id is taken for its process, as the kernel does."""
+        if thread is not None:
+            raise Unsupported("FreeBSD tells the map of a process, not of a thread", pid=pid)
+        record, boot_time = read_identity(pid)
+        found = parse_processes(record, BYTE_ORDER)
+        if not found:
+            raise absence(record, pid)
+        return FreeBSDProcess(found[0].pid, start_time=start_time(found[0], boot_time))
+
+    def rights(self) -> list[tuple[str, str]]:
+        """User, and the sysctls that hide or forbid."""
+        user = f"uid {os.getuid()}" + (", root" if os.geteuid() == 0 else "")
+        told = [("user", user)]
+        for name, one, zero in _RIGHTS:
+            value = read_number(name)
+            told.append((name, "not told" if value is None else f"{value} ({one if value else zero})"))
+        return told
+
+
+FREEBSD = FreeBSDSystem()

@@ -1,0 +1,127 @@
+"""A scripted kernel: processes and their maps behind a libc that only looks like FreeBSD's."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from errno import EINVAL, ENOENT, ENOMEM, ESRCH
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vmatlas_freebsd.acquire import libc, map_text
+from vmatlas_freebsd.layout import PROC_FIELDS, PROC_SIZE
+
+CAPTURES = Path(__file__).parent / "captures"
+
+
+@dataclass
+class FakeProcess:
+    pid: int
+    started: int = 5_000_000
+    """Microseconds since boot."""
+    state: int = 3
+    flag: int = 0
+    name: bytes = b"sleep"
+    parent: int = 1
+    maps: list[bytes | int] = field(default_factory=list)
+    """The answers to the readings of its map, one after another, the last again; a number is an errno."""
+
+
+class FakeKernel:
+    """Answers sysctl as abi facts say: size probe exact, ENOMEM with a prefix when the room is too small."""
+
+    def __init__(self) -> None:
+        self.processes: dict[int, FakeProcess] = {}
+        self.boot_times = [1_700_000_000_000_000]
+        self.numbers: dict[str, int] = {}
+        self.growth: list[int] = []
+        """Bytes by which the map has grown between a size probe and the reading, one for each."""
+        self.calls: list[tuple[int, ...]] = []
+
+    def add(self, pid: int, **known: Any) -> FakeProcess:
+        self.processes[pid] = FakeProcess(pid, **known)
+        return self.processes[pid]
+
+    def record(self, process: FakeProcess) -> bytes:
+        data = bytearray(PROC_SIZE)
+        struct.pack_into("<I", data, 0, PROC_SIZE)
+        started = process.started + self.boot_times[0]
+        values: dict[str, tuple[Any, ...]] = {
+            "pid": (process.pid,), "ppid": (process.parent,), "uid": (0,), "flag": (process.flag,),
+            "start": divmod(started, 1_000_000), "stat": (process.state,), "comm": (process.name,),
+        }  # fmt: skip
+        for name, (at, code) in PROC_FIELDS.items():
+            struct.pack_into("<" + code, data, at, *values[name])
+        return bytes(data)
+
+    def value(self, mib: tuple[int, ...], probing: bool) -> bytes | int:
+        match mib:
+            case (1, 21):
+                time = self.boot_times[0]
+                if not probing and len(self.boot_times) > 1:
+                    self.boot_times.pop(0)
+                return struct.pack("<qq", *divmod(time, 1_000_000))
+            case (1, 14, 8, 0):
+                return b"".join(self.record(self.processes[pid]) for pid in sorted(self.processes, reverse=True))
+            case (1, 14, 1, pid):
+                return self.record(self.processes[pid]) if pid in self.processes else ESRCH
+            case (1, 14, 32, pid) if pid in self.processes:
+                maps = self.processes[pid].maps
+                answer = maps[0]
+                if not probing and len(maps) > 1:
+                    maps.pop(0)
+                return answer
+            case (1, 14, 32, _):
+                return ESRCH
+        return EINVAL
+
+    def sysctl(self, mib: Any, count: Any, buffer: Any, size: Any, new: Any, new_size: Any) -> int:
+        numbers = tuple(mib)
+        assert (count.value, new, new_size.value) == (len(numbers), None, 0), "it only ever reads"
+        self.calls.append(numbers)
+        value = self.value(numbers, buffer is None)
+        if isinstance(value, int):
+            ctypes.set_errno(value)
+            return -1
+        room = size._obj
+        if buffer is None:
+            room.value = len(value)
+            return 0
+        if self.growth and numbers[2:3] == (32,):
+            value += bytes(self.growth.pop(0))
+        ctypes.memmove(buffer, value, min(len(value), room.value))
+        if room.value < len(value):
+            ctypes.set_errno(ENOMEM)
+            return -1
+        room.value = len(value)
+        return 0
+
+    def sysctlbyname(self, name: bytes, value: Any, size: Any, new: Any, new_size: Any) -> int:
+        assert (new, new_size.value) == (None, 0)
+        if name.decode() not in self.numbers:
+            ctypes.set_errno(ENOENT)
+            return -1
+        value._obj.value = self.numbers[name.decode()]
+        return 0
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    made = FakeKernel()
+    monkeypatch.setattr(libc, "libc", lambda: made)
+    made.add(os.getpid(), maps=[(CAPTURES / "sh.vmmap.bin").read_bytes()])
+    return made
+
+
+@pytest.fixture
+def procfs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder in place of /proc, with the reader in it."""
+    (tmp_path / "curproc").mkdir()
+    (tmp_path / "curproc" / "map").write_bytes(b"")
+    monkeypatch.setattr(map_text, "PROC_FOLDER", str(tmp_path))
+    yield tmp_path
