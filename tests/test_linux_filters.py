@@ -14,8 +14,8 @@ import pytest
 import vmatlas
 from tests.conftest import Program, offered
 from vmatlas import AddressSpace, Filter, Protection, Region
-from vmatlas_linux_ioctl.acquire import kernel_flags
 from vmatlas_linux_ioctl.layout import QueryFlags
+from vmatlas_linux_ioctl.question import kernel_flags
 
 FILTERS = [
     Filter(

@@ -15,6 +15,7 @@ from vmatlas.model import Filter
 from vmatlas.systems.linux import LinuxProcess
 from vmatlas_linux_ioctl import BACKEND, acquire
 from vmatlas_linux_ioctl.layout import SIZE, record
+from vmatlas_linux_ioctl.question import kernel_flags
 
 LAYOUT = record("little")
 
@@ -252,7 +253,7 @@ def test_memory_that_went_in_the_middle_of_a_walk_is_asked_anew(ask: Ask) -> Non
     ],
 )
 def test_kernel_is_asked_only_what_it_can_tell(where: Filter, flags: int) -> None:
-    assert acquire.kernel_flags(where) == flags
+    assert kernel_flags(where) == flags
 
 
 def test_memory_made_beforehand_grows_until_the_map_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,13 @@ from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess, Reading
 from vmatlas.errors import NoSuchProcess, OperationFailed, TornRead, Unsupported, VmatlasError
-from vmatlas.model import Filter, Kind, Query
+from vmatlas.model import Query
 from vmatlas.systems.linux import LinuxProcess, links, parse_stat
 from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas_linux_ioctl.decode import STAT, VMAS
 from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
+from vmatlas_linux_ioctl.question import kernel_flags
 
 ATTEMPTS = 20
 """How often a process may replace its memory (exec) while it is asked, before that is said."""
@@ -39,17 +40,6 @@ _SIZES = struct.Struct("=II")
 _INODE_AT = 64
 _INODE = struct.Struct("=Q")
 _MAPS = "maps"
-_FILE_KINDS = frozenset([Kind.FILE, Kind.SHARED_MEMORY, Kind.DEVICE])
-
-
-def kernel_flags(where: Filter) -> QueryFlags:
-    """The part of a filter that the kernel can apply. It can ask for rights and sharing, not for their absence."""
-    flags = int(where.given)  # the three rights have the same bits here and there
-    if where.shared:
-        flags |= QueryFlags.SHARED.value
-    if where.file_backed or (where.kinds and where.kinds <= _FILE_KINDS):
-        flags |= QueryFlags.FILE_BACKED.value
-    return QueryFlags(flags)
 
 
 def acquire(process: LocalProcess, query: Query) -> Reading:

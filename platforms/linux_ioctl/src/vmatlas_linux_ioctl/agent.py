@@ -11,9 +11,9 @@ from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.remote import read_streams, settle
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
-from vmatlas_linux_ioctl.acquire import kernel_flags
 from vmatlas_linux_ioctl.decode import STAT, VMAS, split, texts
 from vmatlas_linux_ioctl.layout import MAX_NAME, QueryFlags
+from vmatlas_linux_ioctl.question import kernel_flags
 
 SOURCE = "linux.procmap_query"
 

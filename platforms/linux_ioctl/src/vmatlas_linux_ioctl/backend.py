@@ -1,4 +1,7 @@
-"""Ties acquire and decode together as the backend `linux-ioctl`."""
+"""Ties acquire and decode together as the backend `linux-ioctl`.
+
+Cheap to import, since every backend is looked at for the choice: acquire and decode are imported when first used.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,8 @@ from errno import ENOTTY
 from vmatlas.backend import YES, Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Consistency, Filter, Protection, Query, Question
-from vmatlas_linux_ioctl.acquire import acquire, kernel_flags
-from vmatlas_linux_ioctl.decode import decode
 from vmatlas_linux_ioctl.layout import PROCMAP_QUERY, SIZE, QueryFlags
+from vmatlas_linux_ioctl.question import kernel_flags
 
 KERNEL_HALF = 1 << 63
 """From here on addresses are the kernel's; [vsyscall] lies there, and the ioctl never returns it."""
@@ -60,10 +62,14 @@ class LinuxIoctl:
 
     def acquire(self, process: LocalProcess, query: Query) -> Reading:
         """See `vmatlas_linux_ioctl.acquire`."""
+        from vmatlas_linux_ioctl.acquire import acquire
+
         return acquire(process, query)
 
     def decode(self, capture: Capture) -> AddressSpace:
         """See `vmatlas_linux_ioctl.decode`."""
+        from vmatlas_linux_ioctl.decode import decode
+
         return decode(capture)
 
 

@@ -1,4 +1,7 @@
-"""Ties acquire and decode together as the backend `linux-procfs`."""
+"""Ties acquire and decode together as the backend `linux-procfs`.
+
+Cheap to import, since every backend is looked at for the choice: acquire and decode are imported when first used.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import os
 from vmatlas.backend import YES, Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Consistency, Query, Question
-from vmatlas_linux_procfs.acquire import acquire
-from vmatlas_linux_procfs.decode import MAPS, SMAPS, decode
 
 _RANKS = {
     Question.WHOLE_MAP: 10,  # one read gives fifty regions; the ioctl takes a call for each
@@ -42,10 +43,14 @@ class LinuxProcfs:
 
     def acquire(self, process: LocalProcess, query: Query) -> Reading:
         """The text, whole: the kernel gives it in no other way."""
-        return acquire(process, SMAPS if query.residency else MAPS)
+        from vmatlas_linux_procfs.acquire import acquire
+
+        return acquire(process, "smaps" if query.residency else "maps")
 
     def decode(self, capture: Capture) -> AddressSpace:
         """See `vmatlas_linux_procfs.decode`."""
+        from vmatlas_linux_procfs.decode import decode
+
         return decode(capture)
 
 
