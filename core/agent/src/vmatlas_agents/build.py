@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vmatlas_agents import BUILT, AgentMissing, target_for
-from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES, TARGETS, Target
+from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES, TARGETS, NamesOnly, Target
 
 NATIVE = Path(__file__).parents[1]
 """The agent's own C: it lies beside the package in a source tree, and is not part of a wheel."""
@@ -72,7 +72,9 @@ def ziglang(target: Target) -> Compiler:
         raise BuildFailed(
             "ziglang is not installed: pip install ziglang   (or --cc cc, for an agent for this machine alone)"
         )
-    return Compiler((sys.executable, "-m", "ziglang", "cc", "-target", target.name), f"ziglang {version('ziglang')}")
+    return Compiler(
+        (sys.executable, "-m", "ziglang", "cc", "-target", target.zig or target.name), f"ziglang {version('ziglang')}"
+    )
 
 
 def host_compiler(command: str) -> Compiler:
@@ -107,8 +109,9 @@ def plugin_sources(system: str) -> list[Sources]:
 
 def sources_table(plugins: Sequence[Sources]) -> str:
     """The C file that lists the tables of the plugins for the agent."""
-    declared = "".join(f"extern const struct source {plugin.table}[];\n" for plugin in plugins)
-    listed = "".join(f"    {plugin.table},\n" for plugin in plugins)
+    tables = dict.fromkeys(plugin.table for plugin in plugins)  # the backends of one plugin may share theirs
+    declared = "".join(f"extern const struct source {table}[];\n" for table in tables)
+    listed = "".join(f"    {table},\n" for table in tables)
     return (
         '#include "source.h"\n\n'
         f"{declared}extern const struct source *const agent_sources[];\n"
@@ -117,11 +120,12 @@ def sources_table(plugins: Sequence[Sources]) -> str:
 
 
 def _inputs(target: Target, plugins: Sequence[Sources]) -> list[Path]:
-    own = [NATIVE / name for name in (*PORTABLE_SOURCES, *SYSTEM_SOURCES[target.system])]
+    start = target.names_only.start if target.names_only else ()
+    own = [NATIVE / name for name in (*PORTABLE_SOURCES, *SYSTEM_SOURCES[target.system], *start)]
     missing = [file for file in own if not file.is_file()]
     if missing:
         raise BuildFailed(f"no file {missing[0]}: agents are built from a source tree, not from an installed wheel")
-    return [*own, *(file for plugin in plugins for file in plugin.files)]
+    return [*own, *dict.fromkeys(file for plugin in plugins for file in plugin.files)]
 
 
 def _digest(parts: Iterator[bytes]) -> str:
@@ -147,7 +151,9 @@ def build(
         yield compiler.version.encode()
         yield "\0".join([*compiler.command[1:], *arguments]).encode()
         yield table.encode()
-        for file in [*inputs, *sorted(NATIVE.glob("*.h"))]:
+        yield repr(target.names_only).encode()
+        names = [NATIVE / target.names_only.symbols] if target.names_only else []
+        for file in [*inputs, *names, *sorted(NATIVE.rglob("*.h"))]:
             yield file.name.encode()
             yield file.read_bytes()
 
@@ -159,7 +165,11 @@ def build(
     with tempfile.TemporaryDirectory(prefix=".building-", dir=output) as folder:
         made = Path(folder, target.file)
         Path(folder, "sources.c").write_text(table)
-        _compile(compiler, [*arguments, f"-I{NATIVE}"], [*inputs, Path(folder, "sources.c")], made)
+        whole = [*inputs, Path(folder, "sources.c")]
+        if target.names_only is None:
+            _compile(compiler, [*arguments, f"-I{NATIVE}"], whole, made)
+        else:
+            _link_to_names(target.names_only, compiler, [*arguments, f"-I{NATIVE}"], whole, made)
         if check_size and made.stat().st_size > LARGEST:
             raise BuildFailed(f"{target.file} has {made.stat().st_size:,} bytes, and the bound is {LARGEST:,}")
         made.chmod(0o755)
@@ -177,7 +187,31 @@ def _note(wanted: str, agent: Path) -> str:
 
 
 def _compile(compiler: Compiler, arguments: Sequence[str], inputs: Sequence[Path], made: Path) -> None:
-    command = [*compiler.command, *arguments, "-o", str(made), *map(str, inputs)]
+    _run([*compiler.command, *arguments, "-o", str(made), *map(str, inputs)], made)
+
+
+def _link_to_names(
+    names: NamesOnly, compiler: Compiler, arguments: Sequence[str], inputs: Sequence[Path], made: Path
+) -> None:
+    """Compile each file, and link all against a library that has the system's names and nothing behind them."""
+    linker = [sys.executable, "-m", "ziglang", "ld.lld"]
+    stubs = made.with_name("names.c")
+    known = (NATIVE / names.symbols).read_text().split()
+    stubs.write_text("".join(f'__asm__(".globl {name}\\n.type {name}, @function\\n{name}:\\n");\n' for name in known))
+    # What is for the linker is no business of compiling.
+    flags = [each for each in arguments if not each.startswith("-Wl,") and each != "-s"]
+    objects = []
+    for number, file in enumerate([*inputs, stubs]):
+        objects.append(made.with_name(f"{number}.o"))
+        include = f"-isystem{NATIVE / names.include}"
+        _run([*compiler.command, *flags, include, "-c", "-o", str(objects[-1]), str(file)], objects[-1])
+    library = made.with_name(names.library)
+    shared = [*names.link[:2], "-shared", "--hash-style=sysv", "-soname", names.library]
+    _run([*linker, *shared, "-o", str(library), str(objects.pop())], library)
+    _run([*linker, *names.link, "--gc-sections", "-s", "-o", str(made), *map(str, objects), str(library)], made)
+
+
+def _run(command: Sequence[str], made: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:

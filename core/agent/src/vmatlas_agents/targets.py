@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SYSTEM_SOURCES = {
+    "freebsd": ("system_freebsd.c",),
     "linux": ("system_linux.c", "init_linux.c"),
+    "qnx": ("system_qnx.c",),
 }
 """The C files that are one system's own; all other systems' are left out."""
 
@@ -23,11 +25,43 @@ PORTABLE_SOURCES = (
 
 
 @dataclass(frozen=True, slots=True)
+class NamesOnly:
+    """A system whose C library and headers are not at hand: the program is linked against a library of bare names.
+
+    At run time the system's own library of that name is loaded; what it is told on the way is its ABI.
+    """
+
+    library: str
+    """What the program says that it needs: "libc.so.3"."""
+    symbols: str
+    """The file with the names that the library has, below the agent's sources; a name that is not there is an error."""
+    include: str
+    """The folder with our declarations of that library."""
+    start: tuple[str, ...]
+    """The C files that stand in for the system's start files."""
+    link: tuple[str, ...]
+    """What ziglang's ld.lld is told."""
+
+
+QNX_X86 = NamesOnly(
+    library="libc.so.3",
+    symbols="qnx/libc.symbols",
+    include="qnx/include",
+    start=("qnx/start_x86.c",),
+    link=(
+        *("-m", "elf_i386", "--dynamic-linker", "/usr/lib/ldqnx.so.2", "--hash-style=sysv", "--image-base=0x08048000"),
+        # The loader of 6.4 parses each PT_NOTE and knows no RELRO; it wants code and headers in one segment.
+        *("-z", "norelro", "-z", "noseparate-code", "-z", "lazy", "--no-rosegment", "--build-id=none"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """One kind of machine that an agent is built for."""
 
     name: str
-    """What `--target` takes: ziglang's name for it."""
+    """What `--target` takes: ziglang's name for it, but where `zig` is given."""
     system: str
     """In small letters, as `uname -s` says: the key of SYSTEM_SOURCES, and of the plugins' sources."""
     machines: tuple[str, ...]
@@ -36,12 +70,19 @@ class Target:
     """What the compiler is told besides the common flags."""
     asked: bool = False
     """Built when nothing is named."""
+    zig: str = ""
+    """ziglang's name for it, when it is another."""
+    names_only: NamesOnly | None = None
+    """How it is linked where ziglang has no C library for the system."""
 
     @property
     def file(self) -> str:
         """The name of the built agent."""
         return f"vmatlas-agent-{self.system}-{self.machines[0]}"
 
+
+_OWN_ENTRY = ("-Wl,-e,vmatlas_start", "-Wl,-z,lazy")
+"""system_freebsd.c has an entry of its own, so that what is built against FreeBSD 14 needs nothing that 13.2 lacks."""
 
 TARGETS = (
     Target("x86_64-linux-musl", "linux", ("x86_64", "amd64"), asked=True),
@@ -50,4 +91,14 @@ TARGETS = (
     Target("riscv64-linux-musl", "linux", ("riscv64",)),
     Target("arm-linux-musleabihf", "linux", ("armv7l", "armv8l")),
     Target("s390x-linux-musl", "linux", ("s390x",)),
+    Target("x86_64-freebsd", "freebsd", ("amd64", "x86_64"), flags=_OWN_ENTRY),
+    Target("aarch64-freebsd", "freebsd", ("arm64", "aarch64"), flags=_OWN_ENTRY),
+    Target(
+        "x86-qnx",
+        "qnx",
+        ("x86", "x86pc", "i686", "i386"),
+        flags=("-mcpu=pentium", "-ffreestanding", "-fno-builtin", "-fno-pic", "-fno-stack-protector"),
+        zig="x86-linux-none",
+        names_only=QNX_X86,
+    ),
 )

@@ -137,12 +137,12 @@ def _region(run: Sequence[Entry], paths: Mapping[int, str], told: bool) -> _Row:
 def _kind(entry: Entry, path: str | None) -> Kind:
     """Told from what mappings were seen to become; the heap is found among its neighbours (`_find_heap`)."""
     flags = MapFlags(entry.flags)
+    if flags & MapFlags.ELF or entry.dev == OBJECT_ELF:
+        return Kind.FILE  # with ANON for its data; with PHYS for code that is run in place, in the boot image
     if (flags.is_anonymous and entry.dev != OBJECT_SHARED) or entry.dev == OBJECT_NONE:
         if flags.protection == Protection.NONE:
             return Kind.GUARD
         return Kind.STACK if flags.of_stack else Kind.ANONYMOUS
-    if flags & MapFlags.ELF or entry.dev == OBJECT_ELF:
-        return Kind.FILE  # with PHYS as well where the code is run in place, in the boot image
     if flags & MapFlags.PHYS:
         return Kind.PHYSICAL
     if entry.dev == OBJECT_SHARED:

@@ -1,0 +1,1 @@
+#include <qnx_libc.h>

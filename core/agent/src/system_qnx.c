@@ -1,0 +1,175 @@
+/* QNX Neutrino: hello, processes, and what of memory calls it has. */
+#include "agent.h"
+#include "source_qnx.h"
+
+#include <dirent.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+void system_hello(struct fields *fields)
+{
+    add_number_field(fields, "ticks_per_second", 1000000000U); /* start times are in nanoseconds */
+}
+
+/* ---- processes ---- */
+
+static int put_process(uint32_t pid, struct source_sink *sink)
+{
+    enum { ZOMBIE = 0x8, RING0 = 0x8000, NAME_MOST = 255 };
+    static uint8_t info[QNX_INFO_SIZE], name[QNX_NAME_ROOM], record[300];
+    uint32_t parent, flags, user;
+    uint64_t base, start_time;
+    const char *path = "", *slash;
+    size_t size, length;
+    int process, kernel, told = 0, error = qnx_open_process(pid, &process);
+    if (error != 0)
+        return error == ENOENT || error == ESRCH || error == EACCES || error == EPERM ? 0 : error;
+    error = qnx_ask(process, QNX_INFO, info, sizeof info, &told);
+    memcpy(&parent, info + QNX_INFO_PARENT, sizeof parent);
+    memcpy(&flags, info + QNX_INFO_FLAGS, sizeof flags);
+    memcpy(&user, info + QNX_INFO_USER, sizeof user);
+    memcpy(&base, info + QNX_INFO_BASE, sizeof base);
+    memcpy(&start_time, info + QNX_INFO_START_TIME, sizeof start_time);
+    if (error == 0 && (flags & ZOMBIE) == 0 && qnx_ask_name(process, base, name, sizeof name) == 0)
+        path = (const char *)name + QNX_NAME_AT;
+    (void)close(process);
+    if (error != 0)
+        return error == ESRCH || error == ENXIO ? 0 : qnx_failure(pid, sink, "devctl INFO", error);
+    slash = strrchr(path, '/');
+    path = slash != NULL ? slash + 1 : path;
+    kernel = pid == 1 || (flags & RING0) != 0;
+    length = strlen(path) < NAME_MOST ? strlen(path) : NAME_MOST;
+    size = 4 + 4 + 8 + 4 + 1 + 1 + 1 + length;
+    write_u16(record, (uint16_t)size);
+    write_u32(record + 2, pid);
+    write_u32(record + 6, parent);
+    write_u64(record + 10, start_time);
+    write_u32(record + 18, user);
+    record[22] = (flags & ZOMBIE) ? 'Z' : 'A'; /* alive: threads have states here, processes have not */
+    record[23] = (uint8_t)((kernel ? 1 : 0) | ((flags & ZOMBIE) ? 2 : 0));
+    record[24] = (uint8_t)length;
+    memcpy(record + 25, path, length);
+    return sink->put(sink, "processes", 0, record, 2 + size);
+}
+
+int system_processes(struct source_sink *sink, uint32_t only)
+{
+    struct dirent *entry;
+    int error = 0;
+    DIR *folder;
+    if (only != 0)
+        return put_process(only, sink);
+    folder = opendir("/proc");
+    strcpy(sink->failed, "reading /proc");
+    if (folder == NULL)
+        return errno;
+    while (error == 0 && (entry = readdir(folder)) != NULL) {
+        char *end;
+        unsigned long pid = strtoul(entry->d_name, &end, 10);
+        if (*end == '\0' && pid > 0)
+            error = put_process((uint32_t)pid, sink);
+    }
+    (void)closedir(folder);
+    return error;
+}
+
+/* ---- memory ---- */
+
+int system_map_flags(uint32_t flags)
+{
+    const uint32_t known = MAP_FLAG_SHARED | MAP_FLAG_FIXED | MAP_FLAG_NO_RESERVE | MAP_FLAG_POPULATE | MAP_FLAG_STACK;
+    int native = (flags & MAP_FLAG_SHARED) ? MAP_SHARED : MAP_PRIVATE;
+    if ((flags & ~known) != 0)
+        return -1;
+    native |= (flags & MAP_FLAG_FIXED) ? MAP_FIXED : 0;
+    native |= (flags & MAP_FLAG_NO_RESERVE) ? MAP_LAZY : 0; /* everything else has its memory at once: populated */
+    native |= (flags & MAP_FLAG_STACK) ? MAP_STACK : 0;
+    return native;
+}
+
+static int lacking(void)
+{
+    errno = ENOSYS;
+    return -1;
+}
+
+int system_protect(void *address, size_t length, int protection) { return mprotect(address, length, protection); }
+
+int system_advise(void *address, size_t length, int advice)
+{
+    (void)address, (void)length, (void)advice;
+    return lacking();
+}
+
+int system_lock_on_fault(void *address, size_t length)
+{
+    (void)address, (void)length;
+    return lacking();
+}
+
+int system_lock_all(uint32_t flags)
+{
+    if (flags & 4U)
+        return lacking();
+    return mlockall(((flags & 1U) ? MCL_CURRENT : 0) | ((flags & 2U) ? MCL_FUTURE : 0));
+}
+
+int system_open_memory(const char *name)
+{
+    (void)name;
+    return lacking();
+}
+
+void *system_attach(void *address, size_t size, int writable)
+{
+    (void)address, (void)size, (void)writable;
+    (void)lacking();
+    return MAP_FAILED;
+}
+
+void *system_move(void *address, size_t size, size_t new_size, int flags, void *to)
+{
+    (void)address, (void)size, (void)new_size, (void)flags, (void)to;
+    (void)lacking();
+    return MAP_FAILED;
+}
+
+int system_name(void *address, size_t length, const char *name)
+{
+    (void)address, (void)length, (void)name;
+    return lacking();
+}
+
+int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,
+                              uint32_t count)
+{
+    (void)pid, (void)start_time, (void)advice, (void)flags, (void)pairs, (void)count;
+    return lacking();
+}
+
+/* ---- children, ports ---- */
+
+int system_become(uint32_t user, uint32_t group)
+{
+    if (setgroups(0, NULL) != 0 || setgid((gid_t)group) != 0)
+        return -1;
+    return setuid((uid_t)user);
+}
+
+void system_follow_parent(pid_t parent) { (void)parent; /* its pipe ends with the parent, and then the child ends too */ }
+
+int system_find_port(const char *port, char *path, size_t size)
+{
+    path[0] = '\0';
+    qnx_add(path, size, port);
+    return 0;
+}
+
+int system_start(char *port, size_t size, uint32_t *baud)
+{
+    (void)port, (void)size, (void)baud;
+    return 0; /* never process 1, which is the kernel */
+}
+
+void system_power_off(void) {}
