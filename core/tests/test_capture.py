@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import random
 import sys
 import zipfile
@@ -107,6 +108,23 @@ def test_the_real_backends_captures_of_this_process_replay_as_they_were_read(tmp
 def test_saving_leaves_one_file_and_replaces_the_old_one_whole(file):
     SAVED.save(file)
     assert [path.name for path in file.parent.iterdir()] == ["saved.zip"]
+
+
+def test_saving_through_a_link_replaces_what_it_leads_to(tmp_path):
+    (tmp_path / "link").symlink_to("real")
+    SAVED.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert Capture.load(tmp_path / "real") == Capture.load(tmp_path / "link")
+
+
+def test_saving_over_what_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # stands for /dev/null, which root could replace by a file
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(FileExistsError, match="no regular file"):
+            SAVED.save(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
 
 
 def test_a_failed_saving_leaves_the_old_file_and_nothing_else(file):
@@ -274,10 +292,10 @@ def test_a_wrong_field_of_the_manifest_is_malformed(file, field, value):
 
 
 def test_a_capture_of_a_backend_that_is_not_installed_names_what_to_install(file):
-    write(file, manifest_of(file) | {"backend": "qnx-mapinfo", "distribution": "vmatlas-qnx"})
-    with pytest.raises(Unsupported, match="'qnx-mapinfo', which is not installed") as caught:
+    write(file, manifest_of(file) | {"backend": "plan9-segment", "distribution": "vmatlas-plan9"})
+    with pytest.raises(Unsupported, match="'plan9-segment', which is not installed") as caught:
         vmatlas.replay(file)
-    assert caught.value.hint == "pip install vmatlas-qnx"
+    assert caught.value.hint == "pip install vmatlas-plan9"
 
 
 def test_a_capture_without_the_stream_that_its_backend_reads_says_which(file):

@@ -7,6 +7,7 @@ reader refuses a newer one by name. docs/captures.md describes it.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -83,19 +84,26 @@ class Capture:
             ) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as a file, under a temporary name first. Raises OSError."""
+        """Write it as a file, under a temporary name first, so that what stood there is replaced whole or not at all.
+
+        Raises OSError; FileExistsError where something stands that is no regular file (a device would be replaced by
+        a file, and be gone).
+        """
         import zipfile
 
-        temporary = f"{os.fspath(path)}.part"
+        final = os.path.realpath(path)  # a link stays, what it leads to is replaced
+        if os.path.exists(final) and not os.path.isfile(final):
+            raise FileExistsError(errno.EEXIST, "something that is no regular file stands there", os.fspath(path))
+        temporary = f"{final}.{os.getpid()}.part"
+        archive = zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED)
         try:
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive:
                 archive.writestr(_MANIFEST, json.dumps(self._manifest(), indent=2) + "\n")
                 for name, content in self.streams.items():
                     archive.writestr(_STREAMS + name, content)
-            os.replace(temporary, path)
+            os.replace(temporary, final)
         except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
+            os.unlink(temporary)
             raise
 
     def _manifest(self) -> dict[str, Any]:

@@ -94,6 +94,9 @@ def test_at_shows_the_region_and_exits_with_1_where_there_is_none(run, rows_of, 
     missed = run("maps", child.pid, "--at", "10")
     assert missed.exit_code == 1
     assert "no region covers 0x10" in missed.stderr
+    filtered = run("maps", child.pid, "--at", f"{child.at['plain']:x}", "--where", "wx")
+    assert (filtered.exit_code, len(filtered.stdout.splitlines())) == (1, 1)
+    assert filtered.stderr == f"vmatlas: the region at {child.at['plain']:#x} does not pass the filter\n"
 
 
 def test_gaps_fill_the_space_between_the_regions(run, child):

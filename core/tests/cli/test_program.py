@@ -50,6 +50,20 @@ def test_a_full_disk_is_one_line(start):
     assert said == b"vmatlas: No space left on device\n"
 
 
+@pytest.mark.parametrize("arguments", ["maps self", "maps self --json", "maps self --csv", "--help"])
+def test_a_closed_output_is_one_line(start, arguments):
+    ended = start(*arguments.split(), stdout=None, preexec_fn=lambda: os.close(1))
+    _, said = ended.communicate(timeout=60)
+    assert (ended.returncode, said) == (9, b"vmatlas: standard output is closed\n")
+
+
+def test_where_errors_cannot_be_told_the_exit_code_tells(start):
+    closed = start("maps", "bash", stderr=None, preexec_fn=lambda: os.close(2))
+    with open("/dev/full", "wb") as full:
+        unheard = start("maps", "bash", stderr=full)
+    assert [each.wait(timeout=60) for each in (closed, unheard)] == [2, 2]
+
+
 def test_interrupting_ends_with_130_and_silence(start, until_asleep, child):
     waiting = start("diff", child.pid, "--after", "60")
     until_asleep(waiting.pid)

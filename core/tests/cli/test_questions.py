@@ -144,7 +144,27 @@ def test_replay_takes_the_options_of_maps(run, rows_of, child, tmp_path):
     run("record", child.pid, "-o", file)
     rows = rows_of(run("replay", file, "--where", "wx", "--sort", "size").stdout)
     assert [row["PERM"][:3] for row in rows] == ["rwx"] * len(rows) != []
-    assert run("replay", file, "--at", "10").exit_code == 1
+    missed = run("replay", file, "--at", "10")
+    assert (missed.exit_code, missed.stderr) == (1, "vmatlas: no region covers 0x10\n")
+
+
+@pytest.mark.parametrize("option", [["--where", "resident>1"], ["--sort", "resident"]])
+def test_replay_refuses_a_question_on_the_memory_in_use_that_was_not_recorded(run, tmp_path, option):
+    without, with_it = tmp_path / "without", tmp_path / "with"
+    run("record", "self", "-o", without)
+    run("record", "self", "-o", with_it, "--residency")
+    refused = run("replay", without, *option)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "record --residency" in refused.stderr
+    assert len(run("replay", with_it, *option).stdout.splitlines()) > 10
+
+
+def test_record_leaves_a_device_alone(run, tmp_path):
+    os.mkfifo(tmp_path / "device")
+    refused = run("record", "self", "-o", tmp_path / "device", "--force")
+    assert refused.exit_code == 9
+    assert "no regular file" in refused.stderr
+    assert (tmp_path / "device").is_fifo()
 
 
 def test_record_does_not_write_over_a_file_unless_forced(run, child, tmp_path):

@@ -6,7 +6,9 @@ docs/cli.md shows the table to users; a test keeps the two alike.
 from __future__ import annotations
 
 import enum
+import os
 import sys
+from typing import TextIO
 
 
 class Exit(enum.IntEnum):
@@ -59,11 +61,25 @@ def say(line: str, *, hint: str | None = None) -> None:
     """One line on standard error, and the hint below it. What would break the line is escaped."""
     from vmatlas.cli.render.text import one_line
 
-    sys.stdout.flush()  # so that the two streams keep their order on a terminal
-    sys.stderr.write(f"vmatlas: {one_line(line)}\n")
-    if hint:
-        sys.stderr.write(f"hint: {one_line(hint)}\n")
-    sys.stderr.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()  # so that the two streams keep their order on a terminal
+    try:
+        sys.stderr.write(f"vmatlas: {one_line(line)}\n")
+        if hint:
+            sys.stderr.write(f"hint: {one_line(hint)}\n")
+        sys.stderr.flush()
+    except OSError:  # a full disk, a reader that went away: the exit code still tells
+        drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """Let the interpreter not try again, at its end, to write what a stream could not take."""
+    try:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+    except (OSError, ValueError):
+        return
 
 
 def story_of(error: BaseException) -> tuple[str, str | None]:

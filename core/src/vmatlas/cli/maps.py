@@ -90,15 +90,15 @@ def view_options(command: _Command) -> _Command:
     return command
 
 
-def show_map(space: AddressSpace, view: View, *, build_ids: bool = False) -> Exit:
-    """Show a whole address space as the view wants it."""
+def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: str | None = None) -> Exit:
+    """Show a whole address space as the view wants it. `ask` is the command that tells more of an address."""
     from vmatlas.cli.render import maps, output
 
     warn_if_incomplete(space)
     if view.entries:
         space = space.entries()
-    missed = [address for address in view.at if space.find(address) is None]
     shown = space.where(view.where)
+    missed = [address for address in view.at if shown.find(address) is None]
     if view.at:
         shown = type(space).of(dict.fromkeys(region for region in shown.find_many(view.at) if region), space.origin)
     lines = maps.order(shown, gaps=view.gaps, by=view.sort)
@@ -109,7 +109,10 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False) -> Exi
     else:
         output.show(maps.map_table(shown, lines, exact=view.exact, build_ids=build_ids, flags=view.flags))
     for address in missed:
-        say(f"no region covers {address:#x}", hint=f"vmatlas find {space.pid} {address:x} --neighbours")
+        if space.find(address) is not None:
+            say(f"the region at {address:#x} does not pass the filter")
+        else:
+            say(f"no region covers {address:#x}", hint=f"{ask} {address:x} --neighbours" if ask else None)
     return Exit.FOUND if missed else Exit.OK
 
 
@@ -154,4 +157,5 @@ def command(
         # The whole map is asked for where the view needs it whole; else the kernel may filter.
         whole = view.entries or view.gaps or bool(view.at)
         space = asked.snapshot(residency=residency, build_ids=build_ids, where=None if whole else view.where)
-    return show_map(space, view, build_ids=build_ids)
+    ask = f"vmatlas find {space.pid}" if target == "local" else None
+    return show_map(space, view, build_ids=build_ids, ask=ask)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from vmatlas.cli.exits import Exit, exit_of, say, story_of
+from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
 
 NAME = "vmatlas"
 
@@ -82,6 +82,11 @@ class Program(click.Group):
 
     def run(self, args: Sequence[str] | None = None) -> int:
         """Parse, do, and tell what went wrong: the exit code."""
+        if sys.stderr is None:  # closed by who started us: there is nobody to tell
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (it stays until the end)
+        if sys.stdout is None:
+            say("standard output is closed")
+            return Exit.FAILED
         # What a terminal of another encoding cannot show is escaped, not an error.
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -91,7 +96,7 @@ class Program(click.Group):
             sys.stdout.flush()
             return code
         except BrokenPipeError:
-            _drop_output()
+            drop(sys.stdout)
             return Exit.BROKEN_PIPE
         except (KeyboardInterrupt, click.Abort):
             return Exit.INTERRUPTED
@@ -125,19 +130,9 @@ def _tell(error: Exception) -> int:
         traceback.print_exc()
     line, hint = story_of(error)
     if isinstance(error, OSError) and error.filename is None:
-        _drop_output()  # most likely the output itself: a full disk, say
+        drop(sys.stdout)  # most likely the output itself: a full disk, say
     say(line, hint=REPORT if code is Exit.BUG else hint)
     return code
-
-
-def _drop_output() -> None:
-    """Let the interpreter not try again, at its end, to write what could not be written."""
-    try:
-        descriptor = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(descriptor, sys.stdout.fileno())
-        os.close(descriptor)
-    except (OSError, ValueError):
-        return
 
 
 program = Program(

@@ -100,10 +100,10 @@ class Filter:
     """Any of these; empty: every kind."""
     other_kinds: frozenset[Kind] = frozenset()
     """None of these."""
-    path: str | None = None
-    """A pattern (`fnmatch`, case matters) for the path."""
-    name: str | None = None
-    """A pattern for the kernel's name."""
+    paths: frozenset[str] = frozenset()
+    """Patterns (`fnmatch`, case matters) that the path must match, each of them."""
+    names: frozenset[str] = frozenset()
+    """Patterns that the kernel's name must match, each of them."""
     min_size: int = 0
     max_size: int | None = None
     """Bytes, inclusive both."""
@@ -144,8 +144,8 @@ class Filter:
             file_backed=criteria.get("file_backed"),
             deleted=criteria.get("deleted"),
             kinds=frozenset() if kind is None else _kinds([kind] if isinstance(kind, Kind | str) else kind),
-            path=criteria.get("path"),
-            name=criteria.get("name"),
+            paths=_patterns(criteria.get("path")),
+            names=_patterns(criteria.get("name")),
             min_size=0 if larger is None else _bytes(larger) + 1,
             max_size=None if smaller is None else _bytes(smaller) - 1,
         )
@@ -167,7 +167,7 @@ class Filter:
     def __and__(self, other: Filter) -> Filter:
         """Both.
 
-        Raises UsageError when they contradict each other, such as shared and private, and for two different patterns.
+        Raises UsageError when they contradict each other, such as shared and private.
         """
         given, withheld = self.given | other.given, self.withheld | other.withheld
         if given & withheld:
@@ -183,8 +183,8 @@ class Filter:
             deleted=_same("deleted", self.deleted, other.deleted),
             kinds=kinds,
             other_kinds=self.other_kinds | other.other_kinds,
-            path=_same("path", self.path, other.path),
-            name=_same("name", self.name, other.name),
+            paths=self.paths | other.paths,
+            names=self.names | other.names,
             min_size=max(self.min_size, other.min_size),
             max_size=_least(self.max_size, other.max_size),
             min_resident=max(self.min_resident, other.min_resident),
@@ -207,11 +207,11 @@ class Filter:
         if self.kinds or self.other_kinds:
             kinds = (self.kinds or frozenset(Kind)) - self.other_kinds
             tests.append(lambda region: region.kind in kinds)
-        if self.path is not None:
-            path = _pattern(self.path)
+        if self.paths:
+            path = _all_patterns(self.paths)
             tests.append(lambda region: region.path is not None and path(region.path))
-        if self.name is not None:
-            name = _pattern(self.name)
+        if self.names:
+            name = _all_patterns(self.names)
             tests.append(lambda region: region.name is not None and name(region.name))
         if self.min_size > 0 or self.max_size is not None:
             tests.append(lambda region: _within(region.end - region.start, self.min_size, self.max_size))
@@ -256,8 +256,8 @@ class Filter:
             low, high = self.overlaps
             spans = [(low, high)] if low < high else [(0, high), (low, 2**64 - 1)]
             conditions += [f"in={start:#x}-{end:#x}" for start, end in spans]
-        for key, pattern in (("name", self.name), ("path", self.path)):
-            conditions += [] if pattern is None else [f"{key}={_pattern_text(pattern)}"]
+        for key, patterns in (("name", self.names), ("path", self.paths)):
+            conditions += [f"{key}={text}" for text in sorted(map(_pattern_text, patterns))]
         return ",".join(conditions)
 
 
@@ -270,7 +270,7 @@ _T = TypeVar("_T")
 
 def _same(name: str, a: _T | None, b: _T | None) -> _T | None:
     if a is not None and b is not None and a != b:
-        raise UsageError(f"the filter asks for two different values of '{name}'", hint="filter twice to have both")
+        raise UsageError(f"the filter asks for two different values of '{name}'")
     return b if a is None else a
 
 
@@ -315,9 +315,13 @@ def _kind(label: str) -> Kind:
     return found
 
 
-def _pattern(glob: str) -> Callable[[str], bool]:
-    match = re.compile(fnmatch.translate(glob)).match
-    return lambda text: match(text) is not None
+def _patterns(glob: str | None) -> frozenset[str]:
+    return frozenset() if glob is None else frozenset([glob])
+
+
+def _all_patterns(globs: Iterable[str]) -> Callable[[str], bool]:
+    matches = [re.compile(fnmatch.translate(glob)).match for glob in globs]
+    return lambda text: all(match(text) for match in matches)
 
 
 def _parse_condition(text: str) -> Filter:
@@ -353,9 +357,9 @@ def _parse_condition(text: str) -> Filter:
             case "kind":
                 return _parse_kinds(value, negated)
             case "path":
-                return Filter(path=value)
+                return Filter(paths=frozenset([value]))
             case "name":
-                return Filter(name=value)
+                return Filter(names=frozenset([value]))
             case "at":
                 address = parse_address(value)
                 return Filter(overlaps=(address, address + 1))
@@ -367,8 +371,8 @@ def _parse_condition(text: str) -> Filter:
     raise UsageError(
         f"unknown filter condition '{text}'",
         hint="conditions: rwx, r-xp, shared, private, file, deleted, "
-        + ", ".join(sorted(_LABELS))
-        + ", path=GLOB, name=GLOB, size>1M, resident>1M, at=ADDRESS, in=START-END",
+        + ", ".join(sorted(_LABELS.keys() - {Kind.FILE.label}))
+        + ", kind=file, path=GLOB, name=GLOB, size>1M, resident>1M, at=ADDRESS, in=START-END",
     )
 
 

@@ -23,7 +23,6 @@ from vmatlas.model.export import region_to_dict
 Line: TypeAlias = Region | Gap
 """What a line of the table stands for."""
 
-SORTS = ("start", "size", "resident", "kind", "path")
 GAP = "gap"
 _WX = Protection.WRITE | Protection.EXECUTE
 _KERNEL_HALF = 2**63
