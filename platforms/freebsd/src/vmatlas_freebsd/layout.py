@@ -14,6 +14,7 @@ ByteOrder = Literal["little", "big"]
 
 CTL_KERN = 1
 KERN_PROC = 14
+KERN_BOOTTIME = 21
 KERN_PROC_PID = 1
 KERN_PROC_PROC = 8
 KERN_PROC_VMMAP = 32

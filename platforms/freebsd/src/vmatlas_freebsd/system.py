@@ -9,9 +9,16 @@ from collections.abc import Iterator
 from vmatlas.errors import Unsupported
 from vmatlas.model import ProcessInfo, SystemInfo
 from vmatlas_freebsd.acquire.libc import read_number, read_sysctl
-from vmatlas_freebsd.acquire.process import BYTE_ORDER, FreeBSDProcess, absence, read_boot_time, read_identity
+from vmatlas_freebsd.acquire.process import (
+    BYTE_ORDER,
+    FreeBSDProcess,
+    read_boot_time,
+    read_identity,
+    require_64_bit,
+)
 from vmatlas_freebsd.decode.process import parse_processes, start_time
 from vmatlas_freebsd.layout import CTL_KERN, KERN_PROC, KERN_PROC_PROC
+from vmatlas_freebsd.story import absence, find
 
 _WIDE = ("amd64", "arm64", "riscv64", "powerpc64", "powerpc64le", "sparc64")
 
@@ -44,8 +51,7 @@ class FreeBSDSystem:
 
     def processes(self) -> Iterator[ProcessInfo]:
         """From the sysctl kern.proc.proc, in order of pid. Raises OSError, Unsupported (a 32-bit Python)."""
-        if struct.calcsize("P") != 8:
-            raise Unsupported("processes of this machine are listed by a 64-bit Python alone; the agent can list them")
+        require_64_bit()
         boot_time = read_boot_time()
         found = parse_processes(read_sysctl((CTL_KERN, KERN_PROC, KERN_PROC_PROC, 0)), BYTE_ORDER)
         for each in sorted(found, key=lambda process: process.pid):
@@ -63,10 +69,10 @@ class FreeBSDSystem:
         if thread is not None:
             raise Unsupported("FreeBSD tells the map of a process, not of a thread", pid=pid)
         record, boot_time = read_identity(pid)
-        found = parse_processes(record, BYTE_ORDER)
-        if not found:
-            raise absence(record, pid)
-        return FreeBSDProcess(found[0].pid, start_time=start_time(found[0], boot_time))
+        found = find(record, BYTE_ORDER)
+        if found is None:
+            raise absence(None, pid)
+        return FreeBSDProcess(found.pid, start_time=start_time(found, boot_time))
 
     def rights(self) -> list[tuple[str, str]]:
         """User, and the sysctls that hide or forbid."""
