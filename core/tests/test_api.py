@@ -293,3 +293,15 @@ def test_an_abandoned_iteration_closes_its_handle():
 def test_processes_are_those_of_the_target():
     assert [each.pid for each in vmatlas.processes(FakeTarget())] == [42]
     assert os.getpid() in [each.pid for each in vmatlas.processes()]
+
+
+def test_the_url_of_a_target_is_not_taken_for_a_target():
+    for ask in (lambda: vmatlas.open(target="ssh:root@board"), lambda: vmatlas.processes("ssh:root@board")):
+        with pytest.raises(UsageError, match="is no target") as caught:
+            ask()
+        assert "vmatlas.connect('ssh:root@board')" in caught.value.hint
+
+
+def test_what_is_no_filter_is_refused():
+    with pytest.raises(UsageError, match="is no filter"):
+        vmatlas.snapshot(where=lambda region: True)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmatlas.analysis import ChangeKind, diff
+from vmatlas.errors import UsageError
 from vmatlas.model import Device, Kind, Protection, Region
 
 from .strategies import plain_spaces, region_lists, space_of, spaces
@@ -134,6 +135,12 @@ def test_another_protection_is_a_change_of_that_field():
 def test_an_unlinked_file_is_a_change_of_that_field():
     change = only_change(LIBC._replace(deleted=True), HEAP, NAMELESS, STACK)
     assert (change.kind, change.fields) == (ChangeKind.CHANGED, ("deleted",))
+
+
+@pytest.mark.parametrize("ignore", [["colour"], ["path", "colour"], "path"])
+def test_what_is_no_list_of_fields_cannot_be_ignored(ignore):
+    with pytest.raises(UsageError, match="no list of a region's fields"):
+        diff(BEFORE, BEFORE, ignore=ignore)
 
 
 def test_ignored_fields_are_not_compared():

@@ -71,6 +71,14 @@ def _pid(process: Pid) -> int | None:
     return pid
 
 
+def _place(target: Target | None) -> Target:
+    place: Any = LOCAL if target is None else target
+    if isinstance(place, str):
+        raise UsageError(f"{place!r} is no target", hint=f"target=vmatlas.connect({place!r}), and close it afterwards")
+    found: Target = place
+    return found
+
+
 def _address(address: int) -> int:
     try:
         number = operator.index(address)
@@ -273,7 +281,7 @@ def open(
 
     Raises NoSuchProcess, AccessDenied, Unsupported, UsageError.
     """
-    place = LOCAL if target is None else target
+    place = _place(target)
     if backend is not None:
         registry.backend(backend)
     number, task = _pid(pid), _pid(thread)
@@ -371,4 +379,4 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
 
 def processes(target: Target | None = None) -> Iterator[ProcessInfo]:
     """Every process that may be seen on a target, in order of pid."""
-    return (LOCAL if target is None else target).processes()
+    return _place(target).processes()

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 
+from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Region
 
 _OPTIONAL = ("flags", "max_protection", "resident", "private_resident", "page_size", "build_id", "details")
@@ -125,13 +126,27 @@ class Difference:
 
 
 def diff(before: AddressSpace, after: AddressSpace, *, ignore: Collection[str] = ()) -> Difference:
-    """What changed. Fields named in `ignore`, and those that one of the two does not tell at all, are not compared."""
+    """What changed. Fields named in `ignore`, and those that one of the two does not tell at all, are not compared.
+
+    Raises UsageError when `ignore` names what is no field of a region.
+    """
+    check_fields(ignore)
     compared = [
         field
         for field in Region._fields
         if field not in ignore and not (field in _OPTIONAL and (_untold(before, field) or _untold(after, field)))
     ]
     return Difference(before, after, _Pairing(compared).changes(list(before), list(after)))
+
+
+def check_fields(names: Collection[str]) -> None:
+    """Raises UsageError for what is no list of fields of a region."""
+    unknown = [names] if isinstance(names, str) else [name for name in names if name not in Region._fields]
+    if unknown:
+        raise UsageError(
+            f"no list of a region's fields: {', '.join(map(repr, unknown))}",
+            hint=f"fields: {', '.join(Region._fields)}",
+        )
 
 
 def _untold(space: AddressSpace, field: str) -> bool:

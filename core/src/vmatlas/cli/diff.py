@@ -76,13 +76,11 @@ def command(
     as diff does.
     """
     from vmatlas.analysis import diff
+    from vmatlas.analysis.diff import check_fields
     from vmatlas.cli.render import diff as render
     from vmatlas.cli.render import output
-    from vmatlas.model import Region
 
-    for field in ignore:
-        if field not in Region._fields:
-            raise UsageError(f"a region has no field '{field}'", hint=f"fields: {', '.join(Region._fields)}")
+    check_fields(ignore)  # before anything is waited for
     if seconds is not None:
         before, after = _watched(a, b, seconds, residency, backend, target)
     else:

@@ -23,7 +23,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from vmatlas.errors import UsageError
 from vmatlas.model.region import Kind, Protection, Region
@@ -124,7 +124,10 @@ class Filter:
             raise TypeError(
                 f"unknown criteria: {', '.join(sorted(unknown))}; there are {', '.join(Criteria.__annotations__)}"
             )
-        base = ANY if where is None else cls.parse(where) if isinstance(where, str) else where
+        wanted: Any = ANY if where is None else cls.parse(where) if isinstance(where, str) else where
+        if not isinstance(wanted, Filter):
+            raise UsageError(f"{wanted!r} is no filter", hint="give its text, such as 'x,file', or a vmatlas.Filter")
+        base = wanted
         if not criteria:
             return base
         given = withheld = Protection.NONE
