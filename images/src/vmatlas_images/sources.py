@@ -21,6 +21,7 @@ from .errors import FetchError, NotRunnable, VerificationError
 from .machine import DebianKernel, Download, LocalFile, Machine
 
 FRESH = 24 * 3600  # seconds for which a resolved package or a checksum file is not asked for again
+CHECKSUMS_WITHIN = 60.0  # seconds for a checksum file, of some kilobytes: a publisher out of reach is told soon
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def _digest(source: Download, cache: Cache, space: Path, end: float, progress: P
     if source.checksum_file is None:
         return ("sha256", source.sha256) if source.sha256 else ("sha512", source.sha512 or "")
     place = space / "checksums"
-    download(source.checksum_file, place, limit=max(1.0, end - time.monotonic()), progress=progress, most=4 << 20)
+    limit = min(CHECKSUMS_WITHIN, max(1.0, end - time.monotonic()))
+    download(source.checksum_file, place, limit=limit, progress=progress, most=4 << 20)
     name = urlsplit(source.url).path.rsplit("/", 1)[-1]
     algorithm, digest = read_checksums(place.read_text("utf-8", "replace"), name, source.checksum_file)
     record = {"algorithm": algorithm, "digest": digest}

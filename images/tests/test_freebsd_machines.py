@@ -1,0 +1,115 @@
+"""FreeBSD's machines without their images: the dialogue against a scripted console, and a run without a network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from vmatlas_images import Cache, FetchError, Machine, NotRunnable, fetch, machines, sources
+from vmatlas_images.console import converse
+from vmatlas_images.errors import ImagesError
+from vmatlas_images.machine import Download
+from vmatlas_images.matrix import run
+from vmatlas_images.results import State
+
+from .conftest import Server, describe
+from .test_console import Guest, check_nothing
+
+FREEBSD = [machine for machine in machines() if machine.system == "freebsd"]
+NAMED = pytest.mark.parametrize("machine", FREEBSD, ids=lambda machine: machine.name)
+BOOT = "\r\nFreeBSD/amd64 (freebsd) (ttyu0)\r\n\r\nlogin: "
+WELCOME = "Last login: Sun Nov 22 04:00:00 on ttyu0\r\nFreeBSD 15.1-RELEASE (GENERIC)\r\n# a line of /etc/motd\r\n"
+PROCFS, CD, START = (
+    "mount -t procfs proc /proc",
+    "mount -t cd9660 /dev/cd0 /mnt",
+    "/mnt/agent --port /dev/cuau1 &",
+)
+
+
+def guest(tmp_path: Path, prompt: str, **answers: str) -> Guest:
+    said = {"root": WELCOME + prompt, PROCFS: prompt, CD: prompt}
+    said[START] = answers.get("start", f"[1] 812\r\n{prompt}vmatlas-agent: ready on /dev/cuau1\r\n")
+    return Guest(tmp_path, said, BOOT)
+
+
+@NAMED
+@pytest.mark.parametrize("prompt", ["root@freebsd:~ # ", "# "], ids=["csh", "sh"])
+def test_dialogue_logs_in_mounts_and_starts_the_agent(machine: Machine, prompt: str, tmp_path: Path) -> None:
+    scripted = guest(tmp_path, prompt)
+    converse(machine.dialogue, scripted.console, scale=1, check=check_nothing)
+    assert scripted.typed == ["root", PROCFS, CD, START]
+    scripted.console.close()
+
+
+@NAMED
+def test_agent_that_does_not_start_is_told_by_its_step(machine: Machine, tmp_path: Path) -> None:
+    scripted = guest(tmp_path, "# ", start="ELF binary type not known\r\n# ")
+    with pytest.raises(ImagesError, match="step 5 of the dialogue"):
+        converse(machine.dialogue, scripted.console, scale=0.01, check=check_nothing)
+    scripted.console.close()
+
+
+@NAMED
+def test_images_are_checked_by_the_publishers_own_file_and_labelled(machine: Machine) -> None:
+    assert isinstance(machine.source, Download)
+    folder, name = machine.source.url.rsplit("/", 1)
+    assert folder.startswith("https://download.freebsd.org/releases/CI-IMAGES/")
+    assert machine.source.checksum_file == f"{folder}/CHECKSUM.SHA512"
+    assert machine.source.sha256 is machine.source.sha512 is None, "no digest that nobody saw"
+    assert machine.expect.kernel.at_least is not None and f"FreeBSD-{machine.expect.kernel.at_least}-RELEASE" in name
+    assert f"{machine.expect.kernel.at_least}-RELEASE" in machine.expect.kernel
+    assert "never run" in machine.labels
+    assert machine.expect.answering == ("freebsd-sysctl", "freebsd-procfs")
+    assert sum(step.within for step in machine.dialogue) <= machine.limits.boot
+
+
+def test_there_is_another_processor_and_an_older_release() -> None:
+    assert {machine.processor for machine in FREEBSD} == {"x86_64", "aarch64"}
+    assert len({machine.expect.kernel.at_least for machine in FREEBSD}) == 3
+
+
+def test_the_machine_that_the_docs_spell_out_is_well_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """freebsd-local: a user's own file, in a folder of the user's."""
+    page = Path(__file__).parents[2] / "docs" / "get-an-image.md"
+    text = page.read_text("utf-8").split("```yaml\n")[1].split("```")[0]
+    machine = describe(tmp_path, "freebsd-local", text)
+    scripted = guest(tmp_path, "root@mine:~ # ")
+    converse(machine.dialogue, scripted.console, scale=1, check=check_nothing)
+    scripted.console.close()
+    monkeypatch.delenv("VMATLAS_FREEBSD_IMAGE", raising=False)
+    with pytest.raises(NotRunnable, match="VMATLAS_FREEBSD_IMAGE is not set"):
+        fetch(machine, Cache(tmp_path / "cache"))
+
+
+def _at(server: Server, folder: Path) -> Machine:
+    source = f"  kind: url\n  url: {server.url}/disk.raw.xz\n  checksum_file: {server.url}/CHECKSUM.SHA512\n"
+    dialogue = "dialogue: [{type: x}]\n"
+    head = "name: m\nabout: a test\nsystem: freebsd\nprocessor: x86_64\nsource:\n"
+    return describe(folder, "m", head + source + "boot: {start: disk}\nagent: {delivery: cd}\n" + dialogue)
+
+
+def test_publisher_that_hardly_answers_is_given_up_soon(
+    server: Server, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "CHECKSUMS_WITHIN", 1.0)
+    server.files["CHECKSUM.SHA512"] = b"x" * 1000
+    server.trickle["CHECKSUM.SHA512"] = 0.05
+    started = time.monotonic()
+    with pytest.raises(FetchError, match=r"CHECKSUM\.SHA512"):
+        fetch(_at(server, tmp_path), cache)
+    assert time.monotonic() - started < 20, "and not the half hour that the image itself may take"
+
+
+def test_image_that_cannot_be_fetched_is_not_run_with_its_reason(
+    server: Server, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("vmatlas_images.boot"), "find_qemu", lambda processor: Path("/bin/true"))
+    never: Callable[..., object] = lambda *_: pytest.fail("nothing ran")  # noqa: E731
+    report = run([_at(server, tmp_path)], never, hello=never, output=tmp_path / "out", cache=cache)  # type: ignore[arg-type]
+    (result,) = report.results
+    assert result.state is State.NOT_RUN
+    assert "404" in result.reason and "CHECKSUM.SHA512" in result.reason
