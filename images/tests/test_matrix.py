@@ -80,10 +80,16 @@ def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
     return faults
 
 
-def run(machines: list[Machine], tmp_path: Path, conformance: matrix.Conformance, jobs: int = 4) -> Report:
+def run(
+    machines: list[Machine],
+    tmp_path: Path,
+    conformance: matrix.Conformance,
+    jobs: int = 4,
+    follow: matrix.Follow = lambda machine, stage: None,
+) -> Report:
     return matrix.run(
         machines, conformance, hello=lambda stream, limit: Greeting("x"), output=tmp_path / "out", jobs=jobs,
-        cache=Cache(tmp_path / "cache"),
+        cache=Cache(tmp_path / "cache"), follow=follow,
     )  # fmt: skip
 
 
@@ -179,8 +185,9 @@ def test_memory_holds_machines_back_and_one_that_is_too_large_runs_alone(machine
 
 
 @pytest.mark.usefixtures("script")
-def test_an_interruption_ends_all_machines(machines: list[Machine], tmp_path: Path) -> None:
+def test_an_interruption_ends_all_machines_and_gives_none_a_verdict(machines: list[Machine], tmp_path: Path) -> None:
     running: list[FakeMachine] = []
+    told: list[str] = []
 
     def conformance(machine: Any) -> Outcome:
         running.append(machine)
@@ -195,7 +202,8 @@ def test_an_interruption_ends_all_machines(machines: list[Machine], tmp_path: Pa
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        run(machines, tmp_path, conformance)
+        run(machines, tmp_path, conformance, follow=lambda machine, stage: told.append(stage))
+    assert not {"passed", "FAILED", "LOST", "NOT RUN"} & set(told)
     assert len(running) == 3
     assert all(machine.stopped.is_set() for machine in running)
 

@@ -6,8 +6,9 @@ with boot(find("linux-6.12"), hello=...) as machine:
 """
 
 from .accelerator import Accelerator
+from .agents import built_agent
 from .attend import attend
-from .boot import Greeting, Hello, RunningMachine, boot, built_agent
+from .boot import Greeting, Hello, RunningMachine, boot
 from .cache import Cache
 from .download import Progress
 from .errors import (

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from .boot import FindAgent, Hello, boot, built_agent
+from .agents import FindAgent, built_agent
+from .boot import Hello, boot
 from .cache import Cache
 from .errors import StageError
 from .machine import Machine

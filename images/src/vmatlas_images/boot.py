@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import vmatlas_agents
 from vmatlas.errors import VmatlasError
 
 from . import accelerator as acceleration
 from .accelerator import Accelerator
+from .agents import FindAgent, built_agent
 from .cache import Cache
 from .console import Console, SerialConsole, Transcript, VgaConsole, converse
 from .download import Progress, quiet
-from .errors import ImagesError, NotAsExpected, NotRunnable, StageError
+from .errors import ImagesError, NotAsExpected, StageError
 from .guarded import Guarded
 from .machine import Machine
 from .prepare import Prepared, prepare
@@ -38,7 +38,6 @@ from .sources import Fetched, fetch
 
 T = TypeVar("T")
 _WEEK = 7 * 24 * 3600
-_UNAME = {"armhf": "armv7l"}  # processors whose name in uname(2) is not the one in a description
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,8 @@ Hello = Callable[[socket.socket, float], Greeting]
 The guest may still be booting: it asks again until an answer comes. It raises when the stream ends; it is then over
 with the machine, so the stream is shut down to end it.
 """
-FindAgent = Callable[[str, str], Path]
-"""Gives the built agent of a system and a processor."""
 Watch = Callable[[str], None]
 """Told the name of each stage as it begins."""
-
-
-def built_agent(system: str, processor: str) -> Path:
-    """The agent that the distribution `vmatlas-agents` has. Raises `NotRunnable` when it was not built."""
-    try:
-        return Path(vmatlas_agents.path(system, _UNAME.get(processor, processor)))
-    except (LookupError, OSError) as error:
-        raise NotRunnable(str(error)) from error
 
 
 class RunningMachine:

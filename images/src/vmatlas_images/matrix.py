@@ -18,7 +18,8 @@ from pathlib import Path
 
 from vmatlas.errors import TargetLost, VmatlasError
 
-from .boot import FindAgent, Hello, RunningMachine, boot, built_agent
+from .agents import FindAgent, built_agent
+from .boot import Hello, RunningMachine, boot
 from .cache import Cache
 from .download import Progress
 from .errors import FetchError, MachineError, NotAsExpected, NotRunnable, VerificationError
@@ -123,6 +124,8 @@ def run(
                 return
             one = _One(machine, conformance, hello, output, cache, find_agent, follow, fetching, running)
             result = one.run()
+        if interrupted.is_set():
+            return  # what became of it is our own doing: no verdict
         with finished:
             results[machine.name] = result
             finished.notify_all()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from .boot import FindAgent, built_agent
+from .agents import agent_is_built
 from .cache import Cache
 from .download import is_offline
 from .errors import ImagesError
 from .machine import DebianKernel, Download, LocalFile, Machine
 from .qemu import find_qemu
 from .sources import is_cached, local_path
+
+AgentStands = Callable[[str, str], bool]
+"""Whether the agent of a system and a processor is built; raises `NotRunnable` when it cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -25,30 +28,31 @@ class Overview:
     machine: Machine
     source: str
     cached: bool
+    agent_built: bool
     obstacle: str | None
 
 
 def overview(
-    machines: Sequence[Machine], cache: Cache | None = None, find_agent: FindAgent = built_agent
+    machines: Sequence[Machine], cache: Cache | None = None, agent_stands: AgentStands = agent_is_built
 ) -> list[Overview]:
-    """Looks at each machine; fetches nothing and starts nothing."""
+    """Looks at each machine; fetches nothing, builds nothing and starts nothing."""
     cache = cache or Cache()
-    return [_look(machine, cache, find_agent) for machine in machines]
+    return [_look(machine, cache, agent_stands) for machine in machines]
 
 
-def _look(machine: Machine, cache: Cache, find_agent: FindAgent) -> Overview:
+def _look(machine: Machine, cache: Cache, agent_stands: AgentStands) -> Overview:
     cached = is_cached(machine, cache)
-    obstacle = None
+    obstacle, built = None, False
     try:
         find_qemu(machine.processor)
         if isinstance(machine.source, LocalFile):
             local_path(machine, machine.source)
         elif is_offline() and not cached:
             obstacle = "not in the cache, and VMATLAS_OFFLINE is set"
-        find_agent(machine.system, machine.agent_processor)
+        built = agent_stands(machine.system, machine.agent_processor)
     except ImagesError as error:
         obstacle = f"{error.message} ({error.hint})" if error.hint else error.message
-    return Overview(machine, _source(machine), cached, obstacle)
+    return Overview(machine, _source(machine), cached, built, obstacle)
 
 
 def _source(machine: Machine) -> str:
@@ -68,7 +72,8 @@ def table(rows: Sequence[Overview]) -> Table:
     shown.add_column("runs here", ratio=1, overflow="fold")
     for row in rows:
         labels = f" ({', '.join(row.machine.labels)})" if row.machine.labels else ""
-        runs = Text("yes, cached" if row.cached else "yes, to be fetched", style="green")
+        agent = "" if row.agent_built else "; its agent is built first"
+        runs = Text(("yes, cached" if row.cached else "yes, to be fetched") + agent, style="green")
         shown.add_row(
             Text(row.machine.name + labels),
             Text(row.machine.processor),
