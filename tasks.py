@@ -71,6 +71,7 @@ def test_faults(context: Context) -> None:
         "only": "patterns of machine names, separated by commas: linux-6.*",
         "require": "systems or patterns of machines that must run, else the exit code is 4",
         "jobs": "processors to use (as many as there are)",
+        "set": "a set of ci/sets.yaml instead of patterns: pull-request, nightly",
         "install": "install the QEMU packages that are missing (root, on Debian or Ubuntu)",
         "machines-only": "leave the host's own tests out",
     },
@@ -78,6 +79,7 @@ def test_faults(context: Context) -> None:
 def test_all_platforms(
     context: Context,
     only: str = "",
+    set: str = "",
     require: str = "",
     jobs: int = 0,
     install: bool = False,
@@ -85,14 +87,17 @@ def test_all_platforms(
 ) -> None:
     """Run the tests of this host, then boot every machine and run the conformance suite on it; one table.
 
-    Exit codes: 0 all passed, 1 a test failed, 2 usage, 3 a machine was lost, 4 something required did not run.
+    Exit codes: 0 all passed, 1 a test failed, 2 usage, 3 a machine was lost, 4 something required did not run,
+    130 interrupted.
     """
-    from vmatlas_images.command import install_emulators, run_machines
+    from vmatlas_images.command import check_choice, install_emulators, run_machines
 
+    if check_choice(only=_words(only), set_name=set, jobs=jobs):
+        raise Exit(code=2)
     if install:
-        install_emulators()
+        install_emulators(only=_words(only), set_name=set)
     failed = [] if machines_only else [name for name in HOST_TASKS if not _run(context, f"invoke {name}", warn=True)]
-    code = run_machines(only=_words(only), require=_words(require), jobs=jobs)
+    code = run_machines(only=_words(only), set_name=set, require=_words(require), jobs=jobs)
     if failed:
         raise Exit(f"FAILED on this host: {', '.join(failed)} (see above)", code=1)
     raise Exit(code=int(code))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vmatlas_images.command import boot_machine, clean_cache, fetch_machines, list_machines, run_machines
+from vmatlas_images import command
+from vmatlas_images.command import boot_machine, check_choice, clean_cache, fetch_machines, list_machines, run_machines
 from vmatlas_images.results import ExitCode
 
 
@@ -40,8 +41,65 @@ def test_machines_that_did_not_run_are_not_passed(capsys: pytest.CaptureFixture[
     assert (tmp_path / "machines.xml").is_file()
 
 
+def test_an_interrupted_run_is_none_of_the_verdicts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", interrupted)
+    assert run_machines(only=["linux-6.1"], output=tmp_path) == ExitCode.INTERRUPTED == 130
+    assert "Interrupted" in capsys.readouterr().out
+
+
+def test_a_complaint_is_one_line_however_narrow_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    folder = tmp_path / "a-folder-with-a-long-name-that-would-be-cut"
+    folder.mkdir()
+    (folder / "broken.yaml").write_text("name: broken\nname: broken\n")
+    monkeypatch.setenv("VMATLAS_IMAGES", str(folder))
+    assert list_machines() == ExitCode.USAGE
+    assert f"{folder}/broken.yaml:2: name: said twice (before in line 1)\n" in capsys.readouterr().err
+
+
+def test_a_choice_that_is_none_is_said_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = tmp_path / "sets.yaml"
+    sets.write_text("small: [{machines: linux-6.1, reason: the fallback}]\ngone: [{machines: minix, reason: it was}]\n")
+    monkeypatch.setattr(command, "SETS", sets)
+    assert check_choice(set_name="small") == ExitCode.PASSED
+    for wrong in (
+        {"set_name": "large"},
+        {"set_name": "gone"},
+        {"set_name": "small", "only": ["linux-*"]},
+        {"jobs": -1},
+    ):
+        assert check_choice(**wrong) == ExitCode.USAGE  # type: ignore[arg-type]
+    said = capsys.readouterr().err.splitlines()
+    for line, words in zip(
+        said, ("no set 'large'; it has: small, gone", "'minix'", "give one", "-1 jobs"), strict=True
+    ):
+        assert words in line
+
+
+def test_a_set_is_named_with_its_reasons_and_what_it_leaves_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = tmp_path / "sets.yaml"
+    sets.write_text("small: [{machines: linux-6.1, reason: the fallback}]\n")
+    monkeypatch.setattr(command, "SETS", sets)
+    assert run_machines(set_name="small", require=["linux-6.17"], output=tmp_path) == ExitCode.REQUIRED_NOT_RUN
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Set small: linux-6.1 (the fallback)" in shown
+    assert "LEFT OUT by the set small: " in shown
+    assert "REQUIRED linux-6.17: required, and the set small leaves out linux-6.17" in shown
+
+
 def test_kernel_that_cannot_be_fetched_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fetch_machines(["linux-6.1"]) != ExitCode.PASSED
+    assert fetch_machines(["linux-6.1"]) == ExitCode.REQUIRED_NOT_RUN
     assert "VMATLAS_OFFLINE" in capsys.readouterr().err
 
 

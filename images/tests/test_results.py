@@ -57,7 +57,7 @@ def test_each_end_has_its_own_exit_code(machine: Machine) -> None:
     assert Report(()).exit_code() == ExitCode.REQUIRED_NOT_RUN
     assert Report((empty,)).exit_code() == ExitCode.TEST_FAILED
     assert Report((ran(machine, REFUSED, NOT_RUN),)).exit_code() == ExitCode.TEST_FAILED
-    assert len(set(ExitCode)) == 5
+    assert len(set(ExitCode)) == 6
 
 
 def test_a_required_system_needs_one_machine_and_a_required_name_each(machine: Machine) -> None:
@@ -91,6 +91,26 @@ def printed(report: Report, *required: str) -> str:
     out = io.StringIO()
     show(report, Console(file=out, width=160), required)
     return out.getvalue()
+
+
+def test_what_was_left_out_is_told_and_is_not_there_where_it_is_required(machine: Machine) -> None:
+    away = find("linux-6.12")
+    report = Report((ran(machine, PASSED),), 3, left_out=(away,), left_out_by="the set small")
+    shown = printed(report)
+    assert "LEFT OUT by the set small: linux-6.12" in shown
+    assert "2 machines: 1 left out, 1 ran, 0 lost, 0 not run; 1 tests passed" in shown
+    assert report.exit_code(["linux"]) == ExitCode.PASSED
+    assert report.unmet(["linux-6.*"]) == ["linux-6.*: required, and the set small leaves out linux-6.12"]
+    assert report.exit_code(["linux-6.12"]) == ExitCode.REQUIRED_NOT_RUN
+
+
+def test_junit_has_what_was_left_out_as_skipped(machine: Machine, tmp_path: Path) -> None:
+    left_out = (find("linux-6.12"),)
+    write_junit(Report((ran(machine, PASSED),), 3, left_out, "the set small"), tmp_path / "report.xml")
+    suites = {suite.get("name"): suite for suite in ElementTree.parse(tmp_path / "report.xml").iter("testsuite")}
+    skipped = suites["linux-6.12"].find("testcase/skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "left out by the set small"
 
 
 def test_the_table_tells_of_every_machine(machine: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +13,22 @@ from rich.text import Text
 from .attend import attend
 from .cache import Cache
 from .conform import conform
-from .errors import ImagesError, MachineError
+from .errors import FetchError, ImagesError, MachineError, NotRunnable, VerificationError
 from .handshake import greet
-from .machine import find, machines
+from .machine import Machine, find, machines
 from .matrix import run, select
 from .overview import overview, table
 from .qemu import install_qemu
 from .report import LiveLines, show, write_junit
 from .results import ExitCode
+from .sets import MachineSet, find_set
 from .sources import fetch
 
 _WIDE = 150
 """Columns of a table that goes to a file or a log."""
+
+SETS = Path("ci/sets.yaml")
+"""The named sets of this repository's machines (sets.py)."""
 
 OUTPUT = Path(".vmatlas")
 """Where a run leaves its report and the consoles."""
@@ -32,33 +37,68 @@ OUTPUT = Path(".vmatlas")
 def run_machines(
     *,
     only: Sequence[str] = (),
+    set_name: str = "",
     require: Sequence[str] = (),
-    jobs: int | None = None,
+    jobs: int = 0,
     output: Path = OUTPUT,
 ) -> ExitCode:
-    """Boot the machines (those whose names fit a pattern of `only`), run the conformance suite on each, and report.
+    """Boot machines, run the conformance suite on each, and report.
 
-    `require` names systems or patterns of machines that must run.
+    Which: those whose names fit a pattern of `only`, or those of a set, else all. `require` names systems or patterns
+    of machines that must run; `jobs` is how many processors to use (0: all).
     """
     out = _console()
     try:
-        chosen = select(machines(), only)
+        known = machines()
+        chosen, named = _choose(known, only, set_name, jobs)
     except MachineError as error:
         return _usage(error)
-    with LiveLines(chosen, out) as lines:
-        report = run(
-            chosen,
-            conform,
-            hello=greet,
-            output=output,
-            jobs=jobs or None,
-            follow=lines.follow,
-            fetching=lines.fetching,
-        )
+    if named is not None:
+        out.print(Text(str(named)))
+    try:
+        with LiveLines(chosen, out) as lines:
+            report = run(
+                chosen,
+                conform,
+                hello=greet,
+                output=output,
+                jobs=jobs or None,
+                follow=lines.follow,
+                fetching=lines.fetching,
+            )
+    except KeyboardInterrupt:
+        out.print(Text("Interrupted: every machine was ended, and there is no report.", style="yellow"))
+        return ExitCode.INTERRUPTED
+    left_out = tuple(machine for machine in known if machine not in chosen)
+    by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}"
+    report = replace(report, left_out=left_out, left_out_by=by if left_out else "")
     show(report, out, require)
     write_junit(report, output / "machines.xml")
     out.print(Text(f"Kept: {output / 'machines.xml'} (JUnit), {output / 'consoles'} (consoles and the suites' output)"))
     return report.exit_code(require)
+
+
+def check_choice(*, only: Sequence[str] = (), set_name: str = "", jobs: int = 0) -> ExitCode:
+    """Whether `run_machines` could begin with this: said before anything that takes long."""
+    try:
+        _choose(machines(), only, set_name, jobs)
+    except MachineError as error:
+        return _usage(error)
+    return ExitCode.PASSED
+
+
+def _choose(
+    known: Sequence[Machine], only: Sequence[str], set_name: str, jobs: int
+) -> tuple[list[Machine], MachineSet | None]:
+    """The machines that are asked for, and the set if one was named. Raises `MachineError`."""
+    if jobs < 0:
+        raise MachineError(f"{jobs} jobs: a number from 1 on is needed, or 0 for as many as there are processors")
+    if set_name and only:
+        raise MachineError("--only and --set both say which machines to run: give one of them")
+    if not set_name:
+        return select(known, only), None
+    named = find_set(SETS, set_name)
+    return select(known, named.patterns), named
 
 
 def _console() -> Console:
@@ -67,14 +107,15 @@ def _console() -> Console:
     return out if out.is_terminal else Console(width=_WIDE, highlight=False)
 
 
-def install_emulators() -> None:
-    """Install the emulators that are missing, where that can be done; otherwise say why not.
+def install_emulators(*, only: Sequence[str] = (), set_name: str = "") -> None:
+    """Install the emulators that these machines lack, where that can be done; otherwise say why not.
 
     Machines that lack theirs come out of a run as not run, each with the reason.
     """
     out = _console()
     try:
-        installed = install_qemu({machine.processor for machine in machines()})
+        chosen, _ = _choose(machines(), only, set_name, 0)
+        installed = install_qemu({machine.processor for machine in chosen})
     except ImagesError as error:
         out.print(Text(f"QEMU was not installed: {_line(error)}", style="yellow"))
         return
@@ -137,13 +178,21 @@ def clean_cache() -> ExitCode:
 
 
 def _usage(error: ImagesError) -> ExitCode:
-    Console(stderr=True).print(Text(f"machines: {_line(error)}", style="red"))
+    _complain(error)
     return ExitCode.USAGE
 
 
 def _failed(error: ImagesError) -> ExitCode:
-    Console(stderr=True).print(Text(f"machines: {_line(error)}", style="red"))
+    """As a run of all machines would count it: what could not be had did not run, all else was lost."""
+    _complain(error)
+    if isinstance(error, NotRunnable | FetchError) and not isinstance(error, VerificationError):
+        return ExitCode.REQUIRED_NOT_RUN
     return ExitCode.MACHINE_LOST
+
+
+def _complain(error: ImagesError) -> None:
+    """One line, however narrow the terminal: a file and a line in it are to be found by a search."""
+    Console(stderr=True).print(Text(f"machines: {_line(error)}", style="red"), soft_wrap=True)
 
 
 def _line(error: ImagesError) -> str:

@@ -78,6 +78,9 @@ def show(report: Report, console: Console, required: Iterable[str] = ()) -> None
             console.print(Text(f"    its console: {result.console}"))
     for reason in sorted({f"{r.accelerator}: {r.accelerator_reason}" for r in report.results if r.accelerator}):
         console.print(Text(f"Accelerator {reason}"))
+    if report.left_out:
+        names = ", ".join(machine.name for machine in report.left_out)
+        console.print(Text(f"LEFT OUT by {report.left_out_by}: {names}", style="yellow"))
     for sentence in report.unmet(required):
         console.print(Text(f"REQUIRED {sentence}", style="red"))
     console.print(Text(summary(report)))
@@ -88,21 +91,27 @@ def summary(report: Report) -> str:
     count = {state: sum(result.count(state) for result in report.results) for state in CaseState}
     ran = sum(result.state is State.RAN for result in report.results)
     lost = sum(result.state is State.LOST for result in report.results)
+    left_out = f"{len(report.left_out)} left out, " if report.left_out else ""
     return (
-        f"{len(report.results)} machines: {ran} ran, {lost} lost, {len(report.results) - ran - lost} not run; "
+        f"{len(report.results) + len(report.left_out)} machines: {left_out}"
+        f"{ran} ran, {lost} lost, {len(report.results) - ran - lost} not run; "
         f"{count[CaseState.PASSED]} tests passed, {count[CaseState.FAILED]} failed, "
         f"{count[CaseState.REFUSED]} refused as declared, {count[CaseState.NOT_RUN]} not run; {report.seconds:.0f} s"
     )
 
 
 def write_junit(report: Report, path: Path) -> None:
-    """Writes the report for machines to read: one suite a machine; one that was lost or did not run is a case
-    itself.
+    """Writes the report for machines to read: one suite a machine; one that was lost, did not run or was left out is a
+    case itself.
     """
     root = ElementTree.Element("testsuites", name="vmatlas machines", time=f"{report.seconds:.3f}")
     for result in report.results:
         suite = ElementTree.SubElement(root, "testsuite", name=result.machine.name)
         _fill(suite, result)
+    for machine in report.left_out:
+        suite = ElementTree.SubElement(root, "testsuite", name=machine.name, tests="1", skipped="1")
+        element = _case(suite, machine.name, "the machine", 0.0)
+        ElementTree.SubElement(element, "skipped", message=_xml(f"left out by {report.left_out_by}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "wb") as file:

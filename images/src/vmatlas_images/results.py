@@ -23,6 +23,7 @@ class ExitCode(enum.IntEnum):
     USAGE = 2
     MACHINE_LOST = 3
     REQUIRED_NOT_RUN = 4
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class CaseState(enum.Enum):
@@ -106,10 +107,12 @@ class MachineResult:
 
 @dataclass(frozen=True)
 class Report:
-    """A run of machines."""
+    """A run of machines. `left_out` are those that were not asked for, `left_out_by` says by what."""
 
     results: tuple[MachineResult, ...]
     seconds: float = 0.0
+    left_out: tuple[Machine, ...] = ()
+    left_out_by: str = ""
 
     def unmet(self, required: Iterable[str]) -> list[str]:
         """What of `required` did not run, each as a sentence.
@@ -122,7 +125,10 @@ class Report:
             named = [result for result in self.results if fnmatch.fnmatchcase(result.machine.name, entry)]
             wanted = of_system or named
             missing = [result for result in wanted if result.state is State.NOT_RUN]
-            if not wanted:
+            away = [m.name for m in self.left_out if m.system == entry or fnmatch.fnmatchcase(m.name, entry)]
+            if away and not of_system:
+                sentences.append(f"{entry}: required, and {self.left_out_by} leaves out {', '.join(away)}")
+            elif not wanted:
                 sentences.append(f"{entry}: required, and no machine is called so or is of that system")
             elif of_system and len(missing) < len(wanted):
                 continue

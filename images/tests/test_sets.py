@@ -1,0 +1,46 @@
+"""Named sets of machines: those of this repository, and what is said of a file that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vmatlas_images import machines, select
+from vmatlas_images.errors import MachineError
+from vmatlas_images.sets import find_set
+
+OURS = Path(__file__).parents[2] / "ci" / "sets.yaml"
+
+
+@pytest.mark.parametrize("name", ["pull-request", "nightly"])
+def test_every_pattern_of_our_sets_fits_a_machine_and_has_a_reason(name: str) -> None:
+    chosen = find_set(OURS, name)
+    assert select(machines(), chosen.patterns)
+    assert all(choice.reason for choice in chosen.choices)
+
+
+def test_every_machine_is_in_the_nightly_set() -> None:
+    assert select(machines(), find_set(OURS, "nightly").patterns) == machines()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "not YAML"),
+        ("- a", "the file"),
+        ("a: [{machines: x}]", r"a\.0\.reason"),
+        ("a: [{machines: x, reason: y, until: z}]", r"a\.0\.until"),
+        ("a: []", "no set 'a'"),
+        ("b: [{machines: x, reason: y}]", "no set 'a'; it has: b"),
+    ],
+)
+def test_a_file_that_is_wrong_is_said(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "sets.yaml").write_text(text)
+    with pytest.raises(MachineError, match=words):
+        find_set(tmp_path / "sets.yaml", "a")
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="cannot be read"):
+        find_set(tmp_path / "none.yaml", "a")
