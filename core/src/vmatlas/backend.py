@@ -37,7 +37,15 @@ class Feature(enum.Flag):
     MAX_PROTECTION = enum.auto()
     """`max_protection`."""
     OFFSET = enum.auto()
-    """`offset`, `device` and `inode`."""
+    """`offset` of what is mapped from a file."""
+    FILE_ID = enum.auto()
+    """`device` and `inode` of every mapped file."""
+    FILE_NAME = enum.auto()
+    """`path` of every mapped file, not just of programs and libraries."""
+    DELETED = enum.auto()
+    """`deleted`, with the path that the file had."""
+    OWNERS_ONLY = enum.auto()
+    """The kernel refuses other users' processes to those who lack the right."""
     KERNEL_FILTER = enum.auto()
     """The kernel itself applies a part of a filter."""
     ABOVE_USER = enum.auto()

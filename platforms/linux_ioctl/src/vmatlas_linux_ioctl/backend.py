@@ -27,7 +27,16 @@ class LinuxIoctl:
     distribution = "vmatlas-linux-ioctl"
     source = "linux.procmap_query"
     features = (
-        Feature.WALK | Feature.BUILD_ID | Feature.PAGE_SIZE | Feature.OFFSET | Feature.KERNEL_FILTER | Feature.THREADS
+        Feature.WALK
+        | Feature.BUILD_ID
+        | Feature.PAGE_SIZE
+        | Feature.OFFSET
+        | Feature.KERNEL_FILTER
+        | Feature.THREADS
+        | Feature.FILE_ID
+        | Feature.FILE_NAME
+        | Feature.DELETED
+        | Feature.OWNERS_ONLY
     )
     consistency = Consistency.PER_REGION
 

@@ -27,7 +27,16 @@ class LinuxProcfs:
     distribution = "vmatlas-linux-procfs"
     source = "linux.maps"
     features = (
-        Feature.RESIDENCY | Feature.PAGE_SIZE | Feature.FLAGS | Feature.OFFSET | Feature.ABOVE_USER | Feature.THREADS
+        Feature.RESIDENCY
+        | Feature.PAGE_SIZE
+        | Feature.FLAGS
+        | Feature.OFFSET
+        | Feature.ABOVE_USER
+        | Feature.THREADS
+        | Feature.FILE_ID
+        | Feature.FILE_NAME
+        | Feature.DELETED
+        | Feature.OWNERS_ONLY
     )
     consistency = Consistency.PER_REGION  # a page of text is of one moment before Linux 6.17 only: see README.md
 

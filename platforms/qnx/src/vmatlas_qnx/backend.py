@@ -43,5 +43,5 @@ class QnxBackend:
         return decode.decode(capture)
 
 
-MAPINFO = QnxBackend(decode.MAPINFO, Feature.FLAGS)
-PAGEDATA = QnxBackend(decode.PAGEDATA, Feature.FLAGS | Feature.RESIDENCY)
+MAPINFO = QnxBackend(decode.MAPINFO, Feature.FLAGS | Feature.OFFSET)
+PAGEDATA = QnxBackend(decode.PAGEDATA, Feature.FLAGS | Feature.OFFSET | Feature.RESIDENCY)
