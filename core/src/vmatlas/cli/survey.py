@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vmatlas import errors
 from vmatlas.cli.exits import Exit, exit_of, say
+from vmatlas.cli.render.text import count
 
 if TYPE_CHECKING:
     from vmatlas.api import Process
@@ -64,6 +65,6 @@ class Survey(Generic[_Answer]):
         """Say how many could not be read and why: incomplete when any of them still has memory."""
         if self.unread:
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.unread.most_common())
-            known = f"{self.read} processes read, {self.unread.total()} not: {reasons}"
+            known = f"{count(self.read, 'process', 'processes')} read, {self.unread.total():,} not: {reasons}"
             say(known, hint=self._hint)
         return Exit.INCOMPLETE if self._is_incomplete else Exit.OK
