@@ -79,6 +79,8 @@ static inline int freebsd_read(const int *mib, unsigned count, void *room, size_
         if (size > MOST)
             return E2BIG;
         wanted = size + size / 3 > 2 * wanted ? size + size / 3 : 2 * wanted;
+        if (wanted > MOST)
+            return E2BIG;
         value->size = room_size;
         if (wanted > room_size) {
             void *mapped = mmap(NULL, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
@@ -93,6 +95,7 @@ static inline int freebsd_read(const int *mib, unsigned count, void *room, size_
         freebsd_free(value);
         if (size != ENOMEM)
             return (int)size;
+        wanted = wanted > room_size ? wanted : room_size;
     }
     return ENOMEM;
 }
