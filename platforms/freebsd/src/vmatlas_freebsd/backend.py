@@ -22,7 +22,15 @@ class FreeBSDSysctl:
     system = "freebsd"
     distribution = "vmatlas-freebsd"
     source = "freebsd.vmmap"
-    features = Feature.RESIDENCY | Feature.FLAGS | Feature.MAX_PROTECTION | Feature.OFFSET
+    # Names of files come from the kernel's name cache, so they are told of many files and not of every one.
+    features = (
+        Feature.RESIDENCY
+        | Feature.FLAGS
+        | Feature.MAX_PROTECTION
+        | Feature.OFFSET
+        | Feature.FILE_ID
+        | Feature.OWNERS_ONLY
+    )
     consistency = Consistency.PER_REGION  # the kernel lets go of the map at each entry
 
     def probe(self) -> Availability:
@@ -53,7 +61,7 @@ class FreeBSDProcfs:
     system = "freebsd"
     distribution = "vmatlas-freebsd"
     source = "freebsd.procfs_map"
-    features = Feature.RESIDENCY | Feature.FLAGS
+    features = Feature.RESIDENCY | Feature.FLAGS | Feature.OWNERS_ONLY
     consistency = Consistency.PER_REGION
 
     def probe(self) -> Availability:
