@@ -13,7 +13,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from vmatlas.errors import MalformedData, UsageError
@@ -120,7 +119,7 @@ class Capture:
             "backend": self.backend,
             "distribution": self.distribution,
             "query": query,
-            "time": datetime.fromtimestamp(self.time, UTC).isoformat(),
+            "time": _to_text(self.time),
             "consistency": self.consistency.value,
             "incomplete": self.incomplete,
             "streams": {name: len(content) for name, content in self.streams.items()},

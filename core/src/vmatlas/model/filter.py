@@ -29,11 +29,12 @@ from vmatlas.errors import UsageError
 from vmatlas.model.region import Kind, Protection, Region
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE = re.compile(r"(0x[0-9a-f]{1,16}|[0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
-_ADDRESS = re.compile(r"(?:0x)?[0-9a-f]+", re.IGNORECASE | re.ASCII)
-_EXACT = re.compile(r"[r-][w-][x-][ps]?")
-_RIGHTS = re.compile(r"[rwx]{1,3}")
-_COMPARISON = re.compile(r"(size|resident)\s*(>=|<=|>|<|=)\s*(.+)", re.IGNORECASE | re.ASCII)
+# Texts, compiled by `re` when first used: most programs never parse a filter, and every one imports this module.
+_SIZE = r"(?ia)(0x[0-9a-f]{1,16}|[0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:i?B)?"
+_ADDRESS = r"(?ia)(?:0x)?[0-9a-f]+"
+_EXACT = r"[r-][w-][x-][ps]?"
+_RIGHTS = r"[rwx]{1,3}"
+_COMPARISON = r"(?ia)(size|resident)\s*(>=|<=|>|<|=)\s*(.+)"
 _LETTERS = {"r": Protection.READ, "w": Protection.WRITE, "x": Protection.EXECUTE}
 _ALL = Protection.READ | Protection.WRITE | Protection.EXECUTE
 _LABELS = {kind.label: kind for kind in Kind} | {"anon": Kind.ANONYMOUS, "shm": Kind.SHARED_MEMORY}
@@ -41,7 +42,7 @@ _LABELS = {kind.label: kind for kind in Kind} | {"anon": Kind.ANONYMOUS, "shm": 
 
 def parse_size(text: str) -> int:
     """Bytes, from "4096", "0x1000", "64K", "1.5M", "2GiB". Raises UsageError."""
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         raise UsageError(f"'{text}' is no size", hint="write for example 4096, 0x1000, 64K or 1.5M")
     number, unit = match[1], match[2].upper()
@@ -54,7 +55,7 @@ def parse_size(text: str) -> int:
 
 def parse_address(text: str) -> int:
     """An address: hexadecimal with or without 0x, as maps show it. Raises UsageError."""
-    if not _ADDRESS.fullmatch(text.strip()):
+    if not re.fullmatch(_ADDRESS, text.strip()):
         raise UsageError(f"'{text}' is no address", hint="write it in hexadecimal, for example 0x7f1200000000")
     address = int(text.strip(), 16)
     if address >= 2**64:
@@ -331,7 +332,7 @@ def _parse_condition(text: str) -> Filter:
     negated = text.startswith("!")
     word = text[1:].strip() if negated else text
     lowered = word.lower()
-    if _RIGHTS.fullmatch(lowered):
+    if re.fullmatch(_RIGHTS, lowered):
         rights = Protection.NONE
         for letter in lowered:
             rights |= _LETTERS[letter]
@@ -347,12 +348,12 @@ def _parse_condition(text: str) -> Filter:
         return Filter(other_kinds=kinds) if negated else Filter(kinds=kinds)
     if negated and not lowered.startswith("kind="):
         raise UsageError(f"the filter condition '{text}' cannot be negated")
-    if _EXACT.fullmatch(lowered):
+    if re.fullmatch(_EXACT, lowered):
         given = Protection.NONE
         for letter in lowered[:3]:
             given |= _LETTERS.get(letter, Protection.NONE)
         return Filter(given=given, withheld=_ALL & ~given, shared={"s": True, "p": False}.get(lowered[3:]))
-    if (comparison := _COMPARISON.fullmatch(word)) is not None:
+    if (comparison := re.fullmatch(_COMPARISON, word)) is not None:
         return _parse_comparison(comparison[1].lower(), comparison[2], parse_size(comparison[3]))
     key, equals, value = word.partition("=")
     if equals:
