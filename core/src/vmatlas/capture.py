@@ -27,7 +27,7 @@ LARGEST = 2**30
 _LARGEST_MANIFEST = 2**20
 _MANIFEST = "manifest.json"
 _STREAMS = "streams/"
-_PLUGIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 """What a distribution may be called: hints tell users to install it, so nothing else may stand in the manifest."""
 
 
@@ -106,6 +106,8 @@ class Capture:
             raise
 
     def _manifest(self) -> dict[str, Any]:
+        from datetime import UTC, datetime
+
         query = dataclasses.asdict(self.query)
         query["where"] = str(self.query.where) or None
         return {
@@ -119,7 +121,7 @@ class Capture:
             "backend": self.backend,
             "distribution": self.distribution,
             "query": query,
-            "time": _to_text(self.time),
+            "time": datetime.fromtimestamp(self.time, UTC).isoformat(),
             "consistency": self.consistency.value,
             "incomplete": self.incomplete,
             "streams": {name: len(content) for name, content in self.streams.items()},
@@ -164,6 +166,8 @@ class Capture:
         byte_order = system.text("byte_order")
         if byte_order not in ("little", "big"):
             raise MalformedData(_MANIFEST, 0, "byte_order 'little' or 'big'")
+        from datetime import datetime
+
         try:
             time = datetime.fromisoformat(read.text("time"))
             consistency = Consistency(read.text("consistency"))
@@ -243,7 +247,7 @@ class _Fields:
 
     def plugin_name(self, name: str) -> str:
         text = self.text(name)
-        if not _PLUGIN_NAME.fullmatch(text):
+        if not re.fullmatch(_PLUGIN_NAME, text):
             raise MalformedData(_MANIFEST, 0, f"a name in '{name}'", found=text.encode("utf-8", "backslashreplace"))
         return text
 
