@@ -1,6 +1,7 @@
 """Ties decode and acquire together as the backends `freebsd-sysctl` and `freebsd-procfs`.
 
-What asks the kernel is imported when it is used: it loads libc by ctypes, which no other machine needs.
+Cheap to import, since every backend is looked at for the choice: decode and acquire (which loads libc by ctypes) are
+imported when first used.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from vmatlas.backend import Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Consistency, Query
-from vmatlas_freebsd.decode import decode_map, decode_vmmap
 
 _SYSCTL_RANK = 10
 _PROCFS_RANK = 90
@@ -51,6 +51,8 @@ class FreeBSDSysctl:
 
     def decode(self, capture: Capture) -> AddressSpace:
         """See `vmatlas_freebsd.decode.vmmap`."""
+        from vmatlas_freebsd.decode import decode_vmmap
+
         return decode_vmmap(capture)
 
 
@@ -82,6 +84,8 @@ class FreeBSDProcfs:
 
     def decode(self, capture: Capture) -> AddressSpace:
         """See `vmatlas_freebsd.decode.map_text`."""
+        from vmatlas_freebsd.decode import decode_map
+
         return decode_map(capture)
 
 
