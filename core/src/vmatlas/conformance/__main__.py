@@ -10,12 +10,21 @@ import pytest
 from vmatlas import conformance
 
 
+class _TargetNeeded:
+    """Says that no target was named once, before each file of the suite would."""
+
+    @staticmethod
+    def pytest_sessionstart(session: pytest.Session) -> None:
+        if not session.config.getoption("--vmatlas-target"):
+            raise pytest.UsageError("the conformance suite needs --vmatlas-target URL, for example agent:COMMAND")
+
+
 def main(arguments: list[str]) -> int:
     """Run the suite. Returns pytest's exit code."""
     suite = Path(__file__).parent / "suite"
     # The suite is the same wherever it runs: no configuration, no cache of the folder that it is started in.
     settings = ["-c", str(suite / "pytest.ini"), "--rootdir", str(suite), "-p", "no:cacheprovider"]
-    return int(pytest.main([*settings, str(suite), *arguments], plugins=[conformance]))
+    return int(pytest.main([*settings, str(suite), *arguments], plugins=[conformance, _TargetNeeded()]))
 
 
 if __name__ == "__main__":
