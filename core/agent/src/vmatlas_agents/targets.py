@@ -98,6 +98,7 @@ TARGETS = (
         "qnx",
         ("x86", "x86pc", "i686", "i386"),
         flags=("-mcpu=pentium", "-ffreestanding", "-fno-builtin", "-fno-pic", "-fno-stack-protector"),
+        asked=True,
         zig="x86-linux-none",
         names_only=QNX_X86,
     ),
