@@ -1,11 +1,15 @@
-"""Ties acquire and decode together as the backends `qnx-mapinfo` and `qnx-pagedata`."""
+"""Ties acquire and decode together as the backends `qnx-mapinfo` and `qnx-pagedata`.
+
+Cheap to import, since every backend is looked at for the choice: acquire and decode are imported when first used.
+"""
 
 from __future__ import annotations
 
 from vmatlas.backend import Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Consistency, Query, Question
-from vmatlas_qnx import acquire, decode
+
+_MAPINFO, _PAGEDATA = "mapinfo", "pagedata"
 
 
 class QnxBackend:
@@ -24,24 +28,30 @@ class QnxBackend:
 
     def probe(self) -> Availability:
         """Whether this machine answers the device command, found out by asking about this process."""
-        return acquire.probe(self.stream)
+        from vmatlas_qnx.acquire import probe
+
+        return probe(self.stream)
 
     def rank(self, query: Query) -> int | None:
         """PAGEDATA for residency, MAPINFO for all else. None: it cannot answer."""
         if query.build_ids:
             return None
-        if self.stream == decode.PAGEDATA:
+        if self.stream == _PAGEDATA:
             return 10 if query.question is Question.RESIDENCY else 20
         return None if query.residency else 10
 
     def acquire(self, process: LocalProcess, query: Query) -> Reading:
         """See `vmatlas_qnx.acquire`."""
-        return acquire.acquire(process, self.stream)
+        from vmatlas_qnx.acquire import acquire
+
+        return acquire(process, self.stream)
 
     def decode(self, capture: Capture) -> AddressSpace:
         """See `vmatlas_qnx.decode`."""
-        return decode.decode(capture)
+        from vmatlas_qnx.decode import decode
+
+        return decode(capture)
 
 
-MAPINFO = QnxBackend(decode.MAPINFO, Feature.FLAGS | Feature.OFFSET)
-PAGEDATA = QnxBackend(decode.PAGEDATA, Feature.FLAGS | Feature.OFFSET | Feature.RESIDENCY)
+MAPINFO = QnxBackend(_MAPINFO, Feature.FLAGS | Feature.OFFSET)
+PAGEDATA = QnxBackend(_PAGEDATA, Feature.FLAGS | Feature.OFFSET | Feature.RESIDENCY)
