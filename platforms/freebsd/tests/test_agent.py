@@ -164,14 +164,14 @@ def test_agents_of_freebsd_get_both_sources() -> None:
 
 
 @pytest.mark.parametrize("machine", ["amd64", "arm64"])
-def test_built_agent_needs_nothing_newer_than_13_2(machine: str) -> None:
+def test_built_agent_needs_nothing_newer_than_13_2(machine: str, tmp_path: Path) -> None:
     """The compiler's own start files need __libc_start1@FBSD_1.7, of FreeBSD 14: the agent has an entry of its own.
 
     What libc of 13.2 wants of a program (environ, __progname) the agent has to hand out.
     """
     target = target_for("FreeBSD", machine)
     try:
-        agent, _ = build(target, ziglang(target))
+        agent, _ = build(target, ziglang(target), output=tmp_path)
     except BuildFailed as error:
         if "ziglang is not installed" in str(error):
             pytest.skip(str(error))
