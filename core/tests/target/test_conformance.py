@@ -58,9 +58,11 @@ def outside(tmp_path: Path) -> Path:
 def conform(arguments: list[str], outside: Path, tmp_path: Path) -> dict[str, bool]:
     """Test to whether it passed, each with its backend in brackets."""
     report = tmp_path / "report.xml"
+    # The run of pytest that this test belongs to has options that are not the other one's.
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(
         [sys.executable, "-m", *arguments, "--vmatlas-reader=local", f"--junit-xml={report}"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(outside)}, capture_output=True, text=True, timeout=100,
+        cwd=tmp_path, env={**surroundings, "PYTHONPATH": str(outside)}, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stdout + done.stderr
     cases = ElementTree.parse(report).iter("testcase")

@@ -240,7 +240,7 @@ def _say(line: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. 0 when every agent stands, 1 when one could not be built, 2 for wrong usage."""
+    """The command. 0 when every agent stands, 1 when one could not be built, 2 for wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m vmatlas_agents.build", description="Build the agents of vmatlas.")
     parser.add_argument("--target", action="append", metavar="NAME", help="one of --list; may be given again")
     parser.add_argument("--all", action="store_true", help="every target of the table")
@@ -268,6 +268,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             agent, compiled = build(target, compiler, output=options.output)
             said = "built" if compiled else "unchanged"
             _say(f"{target.name}: {said}, {agent.stat().st_size:,} bytes: {agent}")
+    except KeyboardInterrupt:
+        sys.stderr.write("vmatlas-agents: interrupted; what was built before stands\n")
+        return 130
     except BuildFailed as error:
         sys.stderr.write(f"vmatlas-agents: {error}\n")
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,8 @@ class _TargetNeeded:
 def main(arguments: list[str]) -> int:
     """Run the suite. Returns pytest's exit code."""
     suite = Path(__file__).parent / "suite"
-    # The suite is the same wherever it runs: no configuration, no cache of the folder that it is started in.
+    # The suite is the same wherever it runs: no options of the surroundings, no configuration, no cache of the folder.
+    os.environ.pop("PYTEST_ADDOPTS", None)
     settings = ["-c", str(suite / "pytest.ini"), "--rootdir", str(suite), "-p", "no:cacheprovider"]
     return int(pytest.main([*settings, str(suite), *arguments], plugins=[conformance, _TargetNeeded()]))
 
