@@ -106,3 +106,14 @@ def test_kernel_that_cannot_be_fetched_is_said(capsys: pytest.CaptureFixture[str
 def test_cache_is_emptied(capsys: pytest.CaptureFixture[str]) -> None:
     assert clean_cache() == ExitCode.PASSED
     assert "Freed 0 MB" in capsys.readouterr().out
+
+
+def test_machines_that_nobody_saw_run_are_left_out_and_said_unless_they_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run_machines(output=tmp_path) == ExitCode.REQUIRED_NOT_RUN
+    shown = capsys.readouterr().out
+    assert "LEFT OUT by their label 'never run'" in shown
+    assert "freebsd-14.4" in shown.partition("LEFT OUT")[2]
+    run_machines(only=["freebsd-14.4"], output=tmp_path)
+    assert "LEFT OUT by their label" not in capsys.readouterr().out

@@ -24,6 +24,11 @@ from .results import ExitCode
 from .sets import MachineSet, find_set
 from .sources import fetch
 
+NEVER_RUN = "never run"
+"""The label of machines that nobody has seen run yet: large downloads that may fail, so they run when named."""
+
+_BY_LABEL = f"their label '{NEVER_RUN}' (--only NAME runs them all the same)"
+
 _WIDE = 150
 """Columns of a table that goes to a file or a log."""
 
@@ -44,8 +49,8 @@ def run_machines(
 ) -> ExitCode:
     """Boot machines, run the conformance suite on each, and report.
 
-    Which: those whose names fit a pattern of `only`, or those of a set, else all. `require` names systems or patterns
-    of machines that must run; `jobs` is how many processors to use (0: all).
+    Which: those whose names fit a pattern of `only`, or those of a set, else all but those labelled `never run`.
+    `require` names systems or patterns of machines that must run; `jobs` is how many processors to use (0: all).
     """
     out = _console()
     try:
@@ -70,7 +75,7 @@ def run_machines(
         out.print(Text("Interrupted: every machine was ended, and there is no report.", style="yellow"))
         return ExitCode.INTERRUPTED
     left_out = tuple(machine for machine in known if machine not in chosen)
-    by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}"
+    by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}" if only else _BY_LABEL
     report = replace(report, left_out=left_out, left_out_by=by if left_out else "")
     show(report, out, require)
     write_junit(report, output / "machines.xml")
@@ -95,8 +100,10 @@ def _choose(
         raise MachineError(f"{jobs} jobs: a number from 1 on is needed, or 0 for as many as there are processors")
     if set_name and only:
         raise MachineError("--only and --set both say which machines to run: give one of them")
-    if not set_name:
+    if only:
         return select(known, only), None
+    if not set_name:
+        return [machine for machine in known if NEVER_RUN not in machine.labels], None
     named = find_set(SETS, set_name)
     return select(known, named.patterns), named
 
