@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,17 @@ def test_a_kernel_that_is_not_the_expected_one_fails(booting: Booting, tmp_path:
 def test_a_process_of_the_wrong_width_fails(booting: Booting, tmp_path: Path) -> None:
     machine = altered(tmp_path, "pointer_bits: 64", "pointer_bits: 32")
     with pytest.raises(NotAsExpected, match="expected an agent of 32 bits, found one of 64"), booting(machine):
+        pass
+
+
+@pytest.mark.parametrize("fact", ["page_size: 16384", "byte_order: big"])
+def test_a_machine_of_other_pages_or_bytes_fails(booting: Booting, tmp_path: Path, fact: str) -> None:
+    def told(stream: socket.socket, limit: float) -> Greeting:
+        return replace(hello(stream, limit), details={"page_size": "4096", "byte_order": "little"})
+
+    machine = altered(tmp_path, "pointer_bits: 64", fact)
+    expected = fact.replace(":", "")
+    with pytest.raises(NotAsExpected, match=f"expected {expected}, found (4096|little)"), booting(machine, hello=told):
         pass
 
 

@@ -319,6 +319,10 @@ def _check_greeting(running: RunningMachine, greeting: Greeting) -> None:
     if expect.pointer_bits is not None and greeting.pointer_bits not in (None, expect.pointer_bits):
         told = f"one of {greeting.pointer_bits}"
         raise NotAsExpected(running.machine.name, f"an agent of {expect.pointer_bits} bits", told)
+    for name, wanted in (("byte_order", expect.byte_order), ("page_size", expect.page_size)):
+        said = greeting.details.get(name, "not told")
+        if wanted is not None and said != str(wanted):
+            raise NotAsExpected(running.machine.name, f"{name} {wanted}", said)
 
 
 @contextlib.contextmanager

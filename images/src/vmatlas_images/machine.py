@@ -223,6 +223,8 @@ class Expect(_Part):
 
     kernel: VersionRange = VersionRange()
     pointer_bits: Literal[32, 64] | None = None  # of the agent's own process
+    byte_order: Literal["little", "big"] | None = None
+    page_size: Annotated[int, Field(ge=4096)] | None = None  # bytes
     backends: dict[Text, Literal["answers"] | Refuses] = {}
 
     @property
