@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -74,6 +75,7 @@ def test_faults(context: Context) -> None:
         "set": "a set of ci/sets.yaml instead of patterns: pull-request, nightly",
         "install": "install the QEMU packages that are missing (root, on Debian or Ubuntu)",
         "machines-only": "leave the host's own tests out",
+        "page": "where the page goes (.vmatlas/page.html)",
     },
 )
 def test_all_platforms(
@@ -84,6 +86,7 @@ def test_all_platforms(
     jobs: int = 0,
     install: bool = False,
     machines_only: bool = False,
+    page: str = "",
 ) -> None:
     """Run the tests of this host, then boot every machine and run the conformance suite on it; one table.
 
@@ -92,15 +95,32 @@ def test_all_platforms(
     """
     from vmatlas_images.command import check_choice, install_emulators, run_machines
 
+    where = Path(page) if page else None
     if check_choice(only=_words(only), set_name=set, jobs=jobs):
         raise Exit(code=2)
     if install:
         install_emulators(only=_words(only), set_name=set)
     failed = [] if machines_only else [name for name in HOST_TASKS if not _run(context, f"invoke {name}", warn=True)]
-    code = run_machines(only=_words(only), set_name=set, require=_words(require), jobs=jobs)
+    code = run_machines(only=_words(only), set_name=set, require=_words(require), jobs=jobs, page=where)
     if failed:
         raise Exit(f"FAILED on this host: {', '.join(failed)} (see above)", code=1)
     raise Exit(code=int(code))
+
+
+@task(help={"results": "the record of a run", "output": "where the page goes"})
+def page(context: Context, results: str = ".vmatlas/results.json", output: str = ".vmatlas/page.html") -> None:
+    """Make the page of a run that was kept: one HTML file, fit for publishing."""
+    from vmatlas_images.command import make_page
+
+    raise Exit(code=int(make_page(Path(results), Path(output))))
+
+
+@task(help={"results": "records of runs, separated by commas; machines that they do not tell of keep their rows"})
+def table(context: Context, results: str = "") -> None:
+    """Write the README's table of machines anew, from the records of runs."""
+    from vmatlas_images.command import make_table
+
+    raise Exit(code=int(make_table([Path(each) for each in _words(results)], Path("README.md"))))
 
 
 @task

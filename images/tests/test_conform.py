@@ -11,13 +11,15 @@ from vmatlas_images.errors import ImagesError
 from vmatlas_images.results import CaseState
 
 REPORT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
-<testcase name="a[linux-procfs]" time="0.5"><properties><property name="backend" value="linux-procfs"/>
+<testcase classname="test_two_words" name="a[linux-procfs]" time="0.5"><properties><property name="backend" value="linux-procfs"/>
  <property name="answers" value="linux-procfs"/></properties></testcase>
 <testcase name="a[linux-ioctl]" time="0.1"><properties><property name="backend" value="linux-ioctl"/>
  <property name="refuses" value="older than 6.11"/></properties></testcase>
 <testcase name="b" time="0.1"><failure message="assert 1 == 2">story</failure></testcase>
 <testcase name="c" time="0.1"><error message="no fixture">story</error></testcase>
 <testcase name="d" time="0.1"><skipped message="a container hides them"/></testcase>
+<testcase classname="suite.test_declared" name="e[linux-ioctl]" time="0.1"><properties>
+ <property name="backend" value="linux-ioctl"/><property name="refused" value="it tells of no residency"/></properties></testcase>
 </testsuite></testsuites>"""
 
 
@@ -30,10 +32,17 @@ def test_every_case_comes_out_as_what_it_was(tmp_path: Path) -> None:
         CaseState.FAILED,
         CaseState.FAILED,
         CaseState.NOT_RUN,
+        CaseState.REFUSED,
     ]
+    assert (outcome.cases[0].topic, outcome.cases[5].topic) == ("two words", "declared")
     assert outcome.answered == ("linux-procfs",)
     assert outcome.refused == {"linux-ioctl": "older than 6.11"}
-    assert [case.reason for case in outcome.cases[2:]] == ["assert 1 == 2", "no fixture", "a container hides them"]
+    assert [case.reason for case in outcome.cases[2:]] == [
+        "assert 1 == 2",
+        "no fixture",
+        "a container hides them",
+        "it tells of no residency",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "<testsuites>", "no xml"])

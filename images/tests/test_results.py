@@ -98,7 +98,7 @@ def test_what_was_left_out_is_told_and_is_not_there_where_it_is_required(machine
     report = Report((ran(machine, PASSED),), 3, left_out=(away,), left_out_by="the set small")
     shown = printed(report)
     assert "LEFT OUT by the set small: linux-6.12" in shown
-    assert "2 machines: 1 left out, 1 ran, 0 lost, 0 not run; 1 tests passed" in shown
+    assert "2 machines: 1 left out, 1 ran, 0 lost, 0 not run; 1 test passed" in shown
     assert report.exit_code(["linux"]) == ExitCode.PASSED
     assert report.unmet(["linux-6.*"]) == ["linux-6.*: required, and the set small leaves out linux-6.12"]
     assert report.exit_code(["linux-6.12"]) == ExitCode.REQUIRED_NOT_RUN
@@ -121,16 +121,16 @@ def test_the_table_tells_of_every_machine(machine: Machine) -> None:
     shown = printed(Report((ran(machine, PASSED, FAILED, REFUSED, NOT_RUN), lost, away), 12), "freebsd")
     for words in (
         "linux-6.1 ", "6.1.0-50", "FAILED", "FAILED linux-6.1 linux-ioctl: holes: 0x1000 is no hole",
-        "1 tests not run: no agent for it", "LOST", "last [line] of it", "NOT RUN", "no [green]network[/green]",
+        "1 test not run: no agent for it", "LOST", "last [line] of it", "NOT RUN", "no [green]network[/green]",
         "Accelerator tcg: no /dev/kvm", "REQUIRED freebsd",
-        "3 machines: 1 ran, 1 lost, 1 not run; 1 tests passed, 1 failed, 1 refused as declared, 1 not run; 12 s",
+        "3 machines: 1 ran, 1 lost, 1 not run; 1 test passed, 1 failed, 1 refused as declared, 1 not run; 12 s",
     ):  # fmt: skip
         assert words in shown, shown
 
 
 def test_what_did_not_run_is_not_counted_as_passed(machine: Machine) -> None:
     assert summary(Report((MachineResult(machine, State.NOT_RUN, "x"),))).startswith(
-        "1 machines: 0 ran, 0 lost, 1 not run; 0 tests passed"
+        "1 machine: 0 ran, 0 lost, 1 not run; 0 tests passed"
     )
 
 

@@ -18,7 +18,10 @@ from .handshake import greet
 from .machine import Machine, find, machines
 from .matrix import run, select
 from .overview import overview, table
+from .page import write_page
 from .qemu import install_qemu
+from .readme import rewrite
+from .record import load, save
 from .report import LiveLines, show, write_junit
 from .results import ExitCode
 from .sets import MachineSet, find_set
@@ -46,11 +49,13 @@ def run_machines(
     require: Sequence[str] = (),
     jobs: int = 0,
     output: Path = OUTPUT,
+    page: Path | None = None,
 ) -> ExitCode:
     """Boot machines, run the conformance suite on each, and report.
 
     Which: those whose names fit a pattern of `only`, or those of a set, else all but those labelled `never run`.
     `require` names systems or patterns of machines that must run; `jobs` is how many processors to use (0: all).
+    `page` is where the page goes, if not into `output` with the rest.
     """
     out = _console()
     try:
@@ -79,8 +84,37 @@ def run_machines(
     report = replace(report, left_out=left_out, left_out_by=by if left_out else "")
     show(report, out, require)
     write_junit(report, output / "machines.xml")
-    out.print(Text(f"Kept: {output / 'machines.xml'} (JUnit), {output / 'consoles'} (consoles and the suites' output)"))
+    results, page = output / "results.json", page or output / "page.html"
+    try:
+        save(report, results)
+        write_page(load(results), page)
+    except OSError as error:
+        _complain(ImagesError(f"{error.filename or output}: the report could not be kept: {error.strerror}"))
+        return ExitCode.USAGE
+    out.print(Text(f"Kept in {output}: machines.xml (JUnit), results.json, consoles (and what the suites printed)"))
+    out.print(Text(f"The page: {page}"), soft_wrap=True)
     return report.exit_code(require)
+
+
+def make_page(results: Path, page: Path) -> ExitCode:
+    """Make the page of a run that was kept. Consoles are read where they were left."""
+    try:
+        write_page(load(results), page)
+    except ImagesError as error:
+        return _usage(error)
+    except OSError as error:
+        return _usage(ImagesError(f"{page}: cannot be written: {error.strerror}"))
+    _console().print(Text(f"The page: {page}"), soft_wrap=True)
+    return ExitCode.PASSED
+
+
+def make_table(results: Sequence[Path], file: Path) -> ExitCode:
+    """Write the README's table of machines anew, from runs that were kept (later ones win)."""
+    try:
+        rewrite(file, [load(each) for each in results], machines())
+    except ImagesError as error:
+        return _usage(error)
+    return ExitCode.PASSED
 
 
 def check_choice(*, only: Sequence[str] = (), set_name: str = "", jobs: int = 0) -> ExitCode:

@@ -52,17 +52,21 @@ def read_junit(path: Path) -> Outcome:
             answered.append(backend)
         if "refuses" in facts:
             refused[backend] = facts["refuses"]
-        cases.append(_case(element, backend))
+        cases.append(_case(element, backend, facts.get("refused")))
     return Outcome(tuple(cases), tuple(answered), refused)
 
 
-def _case(element: ElementTree.Element, backend: str) -> Case:
+def _case(element: ElementTree.Element, backend: str, refused: str | None) -> Case:
+    """`refused`: what the backend said when it refused what it declares not to tell."""
     name, seconds = element.get("name", "?"), float(element.get("time") or 0)
+    topic = element.get("classname", "").rpartition(".")[2].removeprefix("test_").replace("_", " ")
     for tag, state in (
         ("failure", CaseState.FAILED),
         ("error", CaseState.FAILED),
         ("skipped", CaseState.NOT_RUN),
     ):
         if (found := element.find(tag)) is not None:
-            return Case(name, state, backend, found.get("message") or (found.text or "")[-400:], seconds)
-    return Case(name, CaseState.PASSED, backend, "", seconds)
+            return Case(name, state, backend, found.get("message") or (found.text or "")[-400:], seconds, topic)
+    if refused is not None:
+        return Case(name, CaseState.REFUSED, backend, refused, seconds, topic)
+    return Case(name, CaseState.PASSED, backend, "", seconds, topic)

@@ -4,9 +4,7 @@ does.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .machine import Machine
+from .record import replace_file
 from .results import CaseState, MachineResult, Report, State
 
 _STYLES = {"passed": "green", "FAILED": "bold red", "LOST": "bold red", "NOT RUN": "yellow", "NOTHING RAN": "bold red"}
@@ -58,7 +57,7 @@ def _story(result: MachineResult) -> str:
         parts.append(result.reason)
     if not_run := result.count(CaseState.NOT_RUN):
         reasons = {case.reason for case in result.outcome.cases if case.state is CaseState.NOT_RUN}
-        parts.append(f"{not_run} tests not run: {'; '.join(sorted(reasons))}")
+        parts.append(f"{_counted(not_run, 'test')} not run: {'; '.join(sorted(reasons))}")
     return ": ".join(parts[:2]) + "".join(f"; {part}" for part in (*parts[2:], *result.notes))
 
 
@@ -93,11 +92,15 @@ def summary(report: Report) -> str:
     lost = sum(result.state is State.LOST for result in report.results)
     left_out = f"{len(report.left_out)} left out, " if report.left_out else ""
     return (
-        f"{len(report.results) + len(report.left_out)} machines: {left_out}"
+        f"{_counted(len(report.results) + len(report.left_out), 'machine')}: {left_out}"
         f"{ran} ran, {lost} lost, {len(report.results) - ran - lost} not run; "
-        f"{count[CaseState.PASSED]} tests passed, {count[CaseState.FAILED]} failed, "
+        f"{_counted(count[CaseState.PASSED], 'test')} passed, {count[CaseState.FAILED]} failed, "
         f"{count[CaseState.REFUSED]} refused as declared, {count[CaseState.NOT_RUN]} not run; {report.seconds:.0f} s"
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def write_junit(report: Report, path: Path) -> None:
@@ -112,12 +115,7 @@ def write_junit(report: Report, path: Path) -> None:
         suite = ElementTree.SubElement(root, "testsuite", name=machine.name, tests="1", skipped="1")
         element = _case(suite, machine.name, "the machine", 0.0)
         ElementTree.SubElement(element, "skipped", message=_xml(f"left out by {report.left_out_by}"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "wb") as file:
-        ElementTree.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
-    Path(name).chmod(0o644)
-    Path(name).replace(path)
+    replace_file(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def _fill(suite: ElementTree.Element, result: MachineResult) -> None:

@@ -10,9 +10,13 @@ import enum
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .machine import Machine
+
+EXPECTED = "expected"
+"""The topic of what a machine's description says."""
 
 
 class ExitCode(enum.IntEnum):
@@ -37,13 +41,14 @@ class CaseState(enum.Enum):
 
 @dataclass(frozen=True)
 class Case:
-    """One test: its name, the backend that it is about, how it ended and, unless it passed, why."""
+    """One test: its name, the backend and the topic that it is about, how it ended and, unless it passed, why."""
 
     name: str
     state: CaseState
     backend: str = ""
     reason: str = ""
     seconds: float = 0.0
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,13 @@ class MachineResult:
 
 @dataclass(frozen=True)
 class Report:
-    """A run of machines. `left_out` are those that were not asked for, `left_out_by` says by what."""
+    """A run of machines. `left_out` are those that were not asked for, `left_out_by` says by what; `made` is when."""
 
     results: tuple[MachineResult, ...]
     seconds: float = 0.0
     left_out: tuple[Machine, ...] = ()
     left_out_by: str = ""
+    made: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def unmet(self, required: Iterable[str]) -> list[str]:
         """What of `required` did not run, each as a sentence.
@@ -158,21 +164,21 @@ def with_expectations(machine: Machine, outcome: Outcome) -> Outcome:
 def _must_answer(backend: str, outcome: Outcome) -> Case:
     name = "expect: answers"
     if backend in outcome.answered:
-        return Case(name, CaseState.PASSED, backend)
+        return Case(name, CaseState.PASSED, backend, topic=EXPECTED)
     refusal = outcome.refused.get(backend)
     reason = f"it must answer here, and {f'refuses: {refusal}' if refusal is not None else 'was not asked'}"
-    return Case(name, CaseState.FAILED, backend, reason)
+    return Case(name, CaseState.FAILED, backend, reason, topic=EXPECTED)
 
 
 def _must_refuse(backend: str, reason: str, outcome: Outcome) -> Case:
     name = f"expect: refuses ({reason})"
     said = outcome.refused.get(backend)
     if said is not None and reason.lower() in said.lower():
-        return Case(name, CaseState.REFUSED, backend, said)
+        return Case(name, CaseState.REFUSED, backend, said, topic=EXPECTED)
     if said is not None:
-        return Case(name, CaseState.FAILED, backend, f"it refuses, but says: {said}")
+        return Case(name, CaseState.FAILED, backend, f"it refuses, but says: {said}", topic=EXPECTED)
     found = "it answers" if backend in outcome.answered else "it was not asked"
-    return Case(name, CaseState.FAILED, backend, f"it must refuse here, and {found}")
+    return Case(name, CaseState.FAILED, backend, f"it must refuse here, and {found}", topic=EXPECTED)
 
 
 def in_order(results: Sequence[MachineResult], machines: Sequence[Machine]) -> tuple[MachineResult, ...]:

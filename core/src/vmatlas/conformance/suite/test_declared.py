@@ -30,20 +30,26 @@ def test_automatic_choice_answers(reader: Target, worker: AgentProcess) -> None:
     assert len(vmatlas.snapshot(worker.pid, target=reader)) > 0
 
 
-def test_residency_is_told_or_refused(backend: str, reader: Target, worker: AgentProcess) -> None:
+def test_residency_is_told_or_refused(
+    backend: str, reader: Target, worker: AgentProcess, record_property: Callable[[str, object], None]
+) -> None:
     if Feature.RESIDENCY in registry.backend(backend).features:
         space = vmatlas.snapshot(worker.pid, target=reader, backend=backend, residency=True)
         assert any(region.resident for region in space)
     else:
-        with pytest.raises(vmatlas.Unsupported):
+        with pytest.raises(vmatlas.Unsupported) as refusal:
             vmatlas.snapshot(worker.pid, target=reader, backend=backend, residency=True)
+        record_property("refused", str(refusal.value))
 
 
-def test_build_ids_are_told_or_refused(backend: str, reader: Target, worker: AgentProcess) -> None:
+def test_build_ids_are_told_or_refused(
+    backend: str, reader: Target, worker: AgentProcess, record_property: Callable[[str, object], None]
+) -> None:
     if Feature.BUILD_ID in registry.backend(backend).features:
         space = vmatlas.snapshot(worker.pid, target=reader, backend=backend, build_ids=True)
         assert all(region.build_id is None or len(region.build_id) >= 8 for region in space)
         assert all(region.build_id is None for region in vmatlas.snapshot(worker.pid, target=reader, backend=backend))
     else:
-        with pytest.raises(vmatlas.Unsupported):
+        with pytest.raises(vmatlas.Unsupported) as refusal:
             vmatlas.snapshot(worker.pid, target=reader, backend=backend, build_ids=True)
+        record_property("refused", str(refusal.value))

@@ -1,0 +1,211 @@
+"""The page of a run: one HTML file, with all in it, that can be published. It works without scripts and asks nobody.
+
+Whatever comes from a machine (consoles, reasons, kernel names) is hostile: the template engine escapes all of it, and
+what has no place in a text is made visible.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from .record import Record, replace_file
+from .report import summary
+from .results import EXPECTED, Case, CaseState, MachineResult, Report, State
+
+CONSOLE_BYTES = 64 * 1024
+"""How much of a console's end the page has."""
+
+_NAME = re.compile(r"(?P<test>[^\[]*)(?:\[(?P<values>.*)\])?", re.DOTALL)
+_LINE_ENDS = re.compile("\r+\n")
+_WORDS = {
+    CaseState.FAILED: "failed",
+    CaseState.NOT_RUN: "not run",
+    CaseState.REFUSED: "refused",
+    CaseState.PASSED: "passed",
+}
+_KIND = {state: state.name.lower().replace("_", "-") for state in CaseState}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A test of the suite with all values that it ran with: what it claims, and how each ended."""
+
+    text: str
+    cases: tuple[tuple[str, Case], ...]
+    """The values, as text, and the case."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one backend on one machine came to in one topic."""
+
+    machine: str
+    backend: str
+    topic: str
+    claims: tuple[Claim, ...]
+    counts: tuple[tuple[CaseState, int], ...]
+    """The worst first; those that are 0 are left out."""
+
+    @property
+    def kind(self) -> str:
+        """The name of its worst state, for the style; `none` when there is no test."""
+        return _KIND[self.counts[0][0]] if self.counts else "none"
+
+    @property
+    def says(self) -> str:
+        """`1 failed, 24 passed`."""
+        return ", ".join(f"{count} {_WORDS[state]}" for state, count in self.counts)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backend on a machine. `why` tells of a backend that refused the machine."""
+
+    backend: str
+    cells: tuple[Cell, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one machine, and what else is to be told of it."""
+
+    result: MachineResult
+    rows: tuple[Row, ...]
+    console: str
+    omitted: int
+    """Bytes of the console before those that are here."""
+    printed: str
+    """What the suite printed, if a test failed."""
+
+    @property
+    def kind(self) -> str:
+        """The name of its verdict, for the style."""
+        return self.result.verdict.lower().replace(" ", "-")
+
+
+def write_page(record: Record, path: Path) -> None:
+    """Make the page. Consoles are read where the report says that they lie; one that is gone is left out and said."""
+    replace_file(path, render(record).encode("utf-8"))
+
+
+def render(record: Record) -> str:
+    """The page as text."""
+    found = topics(record.report)
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            record=record,
+            report=record.report,
+            summary=summary(record.report),
+            topics=found,
+            blocks=[_block(result, found) for result in record.report.results],
+            State=State,
+            CaseState=CaseState,
+            kinds=_KIND,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("vmatlas_images", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    environment.filters["seconds"] = lambda value: f"{value:.0f} s" if value >= 10 else f"{value:.1f} s"
+    return environment
+
+
+def topics(report: Report) -> list[str]:
+    """The columns: what the descriptions say first, then the suite's topics by name."""
+    found = {_topic(case) for result in report.results for case in result.outcome.cases}
+    return [EXPECTED, *sorted(found - {EXPECTED})]
+
+
+def _block(result: MachineResult, found: Sequence[str]) -> Block:
+    console, omitted = _tail(result.console)
+    failed = result.count(CaseState.FAILED) > 0
+    printed = _tail(result.console.with_suffix(".conformance.txt"))[0] if failed and result.console else ""
+    return Block(result, tuple(_rows(result, found)), console, omitted, printed)
+
+
+def _topic(case: Case) -> str:
+    """A fault of ours has no topic of the suite: it stands with what was expected."""
+    return case.topic or EXPECTED
+
+
+def _rows(result: MachineResult, found: Sequence[str]) -> Iterator[Row]:
+    outcome = result.outcome
+    named = {case.backend for case in outcome.cases} | {*outcome.answered, *outcome.refused}
+    for backend in sorted(named, key=lambda name: (name == "", name)):
+        cases = [case for case in outcome.cases if case.backend == backend]
+        cells = [_cell(result.machine.name, backend, topic, cases) for topic in found]
+        yield Row(backend, tuple(cells), outcome.refused.get(backend, ""))
+
+
+def _cell(machine: str, backend: str, topic: str, cases: Sequence[Case]) -> Cell:
+    own = [case for case in cases if _topic(case) == topic]
+    taken = [(_taken_apart(case.name, backend), case) for case in own]
+    claims = tuple(
+        Claim(text, tuple((values, case) for (_, values), case in group))
+        for text, group in groupby(taken, key=lambda each: each[0][0])
+    )
+    counts = [(state, sum(case.state is state for case in own)) for state in _WORDS]
+    return Cell(machine, backend, topic, claims, tuple((state, count) for state, count in counts if count))
+
+
+def _taken_apart(name: str, backend: str) -> tuple[str, str]:
+    """A test's name as a claim, and the values that it ran with but for the backend."""
+    match = _NAME.fullmatch(name)
+    assert match is not None  # it takes any text
+    values = match["values"] or ""
+    if values == backend:
+        values = ""
+    for at in (f"{backend}-", f"-{backend}"):
+        values = values.removeprefix(at) if at.endswith("-") else values.removesuffix(at)
+    return match["test"].removeprefix("test_").replace("_", " "), values
+
+
+def _tail(path: Path | None) -> tuple[str, int]:
+    """The end of a file as text, and how many bytes before it are left out."""
+    if path is None:
+        return "", 0
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - CONSOLE_BYTES))
+            return file.read(CONSOLE_BYTES).decode("utf-8", "replace"), max(0, size - CONSOLE_BYTES)
+    except OSError as error:
+        return f"(it cannot be read any more: {error.strerror})", 0
+
+
+def visible(text: str) -> str:
+    """The text with line ends of one sort, and with a mark in place of each character that cannot be seen or would
+    turn the order of others round."""
+    return "".join(map(_mark, _LINE_ENDS.sub("\n", text)))
+
+
+def _mark(character: str) -> str:
+    if character in "\t\n" or " " <= character <= "~":
+        return character
+    if character < " ":
+        return chr(0x2400 + ord(character))  # the control pictures
+    if character == "\x7f":
+        return "\N{SYMBOL FOR DELETE}"
+    if unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"):
+        return f"\N{LEFT-POINTING ANGLE BRACKET}U+{ord(character):04X}\N{RIGHT-POINTING ANGLE BRACKET}"
+    return character

@@ -1,0 +1,62 @@
+"""A run, kept as a file of JSON, so that its page and its table can be made later and elsewhere. It shows nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import ImagesError
+from .results import Report
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is in the file."""
+
+    report: Report
+    vmatlas: str
+    """The version of vmatlas that ran."""
+    format: Literal[1] = 1
+
+
+_RECORDS = TypeAdapter(Record)
+
+
+def save(report: Report, path: Path) -> None:
+    """Write a run's report; a file that was there is replaced at once."""
+    replace_file(path, _RECORDS.dump_json(Record(report, version("vmatlas")), indent=1))
+
+
+def load(path: Path) -> Record:
+    """The run that a file keeps. Raises `ImagesError`, in one line, for a file that is not there or is none."""
+    try:
+        return _RECORDS.validate_json(path.read_bytes())
+    except OSError as error:
+        raise ImagesError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ImagesError(
+            f"{path}: no record of a run: {where}: {first['msg']}",
+            hint="a run of machines of this version writes one as results.json",
+        ) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole, readable for all, or leave what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,248 @@
+"""The page of a run: all that happened is on it, and nothing that a machine says can be anything but text."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree
+
+import html5lib
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find
+from vmatlas_images.page import CONSOLE_BYTES, render, visible, write_page
+from vmatlas_images.record import Record, load, save
+
+MADE = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+HOSTILE = [
+    b"<script>alert(1)</script>",
+    b"</pre></div></details></table><h1>passed</h1>",
+    b"<!-- ", b"]]>", b"&lt;b&gt;", b"&#x3c;img src=x onerror=alert(1)&#x3e;", b"\x00\x1b[31m\x07\x7f",
+    b"\xff\xfe\xc3\x28", b"\xef\xbf\xbe", "\u202e\u2066\u200b\ufeff".encode(), b"{{ 7*7 }}{% raw %}", b"\r\n\r\r\n\r",
+    b"<style>*{display:none}</style><base href=//evil.example>", b"' onclick='x", b'" autofocus onfocus="x',
+]  # fmt: skip
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """One of ours."""
+    return find_once("linux-6.1")
+
+
+def told(machine: Machine, console: Path | None = None, words: str = "plain") -> Record:
+    """A run with every way to end, whose machines say `words` wherever they can."""
+    cases = (
+        Case("test_a[linux-procfs-7]", CaseState.PASSED, "linux-procfs", "", 0.5, "layouts"),
+        Case("test_a[linux-procfs-8]", CaseState.PASSED, "linux-procfs", "", 0.5, "layouts"),
+        Case(f"test_b[{words}]", CaseState.FAILED, "linux-procfs", words, 1.5, "layouts"),
+        Case("test_c[linux-procfs]", CaseState.NOT_RUN, "linux-procfs", words, 0, "processes"),
+        Case("test_d[linux-procfs]", CaseState.REFUSED, "linux-procfs", words, 0, "declared"),
+    )
+    outcome = Outcome(cases, ("linux-procfs",), {"linux-ioctl": words})
+    results = (
+        MachineResult(
+            machine, State.RAN, kernel=words, source=words, accelerator="tcg", accelerator_reason=words,
+            outcome=outcome, console=console, notes=(words,), seconds={"boot": 12.3},
+        ),
+        MachineResult(find_once("linux-6.12"), State.LOST, words, last_words=words, console=console),
+        MachineResult(find_once("linux-6.17"), State.NOT_RUN, words),
+    )  # fmt: skip
+    return Record(Report(results, 12, (find_once("linux-newest"),), words, MADE), "0.1.0")
+
+
+def tree(page: str) -> ElementTree.Element:
+    """The page as a parser that follows the HTML standard reads it."""
+    root: ElementTree.Element = html5lib.parse(page, namespaceHTMLElements=False)
+    return root
+
+
+def shape(root: ElementTree.Element) -> list[tuple[object, tuple[tuple[str, str], ...]]]:
+    return [(element.tag, tuple(sorted(element.attrib.items()))) for element in root.iter()]
+
+
+def words_of(root: ElementTree.Element) -> str:
+    return " ".join("".join(root.itertext()).split())
+
+
+find_once = functools.cache(find)
+
+
+@functools.cache
+def benign_shape() -> list[tuple[object, tuple[tuple[str, str], ...]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "x.log")
+        for path in (log, log.with_suffix(".conformance.txt")):
+            path.write_bytes(b"plain")
+        return shape(tree(render(told(find_once("linux-6.1"), log))))
+
+
+hostile = st.lists(st.one_of(st.sampled_from(HOSTILE), st.binary(max_size=40)), max_size=6).map(b"".join)
+
+
+@settings(max_examples=100, deadline=None)
+@given(console=hostile, said=hostile)
+def test_whatever_a_machine_says_is_text_and_nothing_else(console: bytes, said: bytes) -> None:
+    console, words = console or b"plain", said.decode("utf-8", "replace") or "plain"
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "x.log")
+        for path in (log, log.with_suffix(".conformance.txt")):
+            path.write_bytes(console)
+        root = tree(render(told(find_once("linux-6.1"), log, words)))
+        assert shape(root) == benign_shape()
+        shown = [pre.text or "" for pre in root.iter("pre") if pre.get("class") == "console"]
+    # A parser drops one line end that directly follows <pre>.
+    wanted = visible(console.decode("utf-8", "replace")).removeprefix("\n")
+    assert [text.removeprefix("\n") for text in shown] == [wanted, wanted]
+
+
+@given(st.text())
+def test_no_character_is_unseen_or_turns_the_order_round(text: str) -> None:
+    shown = visible(text)
+    assert not [each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Cs") and each not in "\t\n"]
+    assert visible(shown) == shown
+    assert visible(text.encode("ascii", "ignore").decode()).isascii() or any(c < " " or c == "\x7f" for c in text)
+
+
+def test_every_way_to_end_is_told_with_its_reason(machine: Machine, tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("the console's text")
+    log.with_suffix(".conformance.txt").write_text("the suite's story")
+    words = words_of(tree(render(told(machine, log, "a reason"))))
+    for said in (
+        "linux-6.1: FAILED", "linux-6.12: LOST", "linux-6.17: NOT RUN", "left out by a reason", "the console's text",
+        "the suite's story", "1 failed, 2 passed", "1 not run", "1 refused", "not run , 0.0 s: a reason",
+        "refused as declared , 0.0 s: a reason", "refuses here", "It said nothing: it never ran.",
+        "2026-01-02 03:04 UTC",
+    ):  # fmt: skip
+        assert said.replace(" ,", ",") in words, said
+
+
+def test_the_page_asks_nobody_and_runs_nothing(machine: Machine) -> None:
+    root = tree(render(told(machine)))
+    tags = {element.tag for element in root.iter() if isinstance(element.tag, str)}
+    assert not tags & {"script", "img", "iframe", "object", "embed", "base", "form"}
+    references = [element.attrib[name] for element in root.iter() for name in ("src", "href") if name in element.attrib]
+    assert all(reference.startswith(("#console-", "data:,")) for reference in references)
+
+
+def test_of_a_long_console_the_end_is_shown_and_the_rest_is_counted(machine: Machine, tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_bytes(b"early" + b"." * CONSOLE_BYTES + b"late")
+    words = words_of(tree(render(told(machine, log))))
+    assert "late" in words
+    assert "early" not in words
+    assert "Its last part; 9 bytes before it are left out." in words
+
+
+def test_a_console_that_is_gone_is_said(machine: Machine, tmp_path: Path) -> None:
+    assert "it cannot be read any more: No such file" in render(told(machine, tmp_path / "gone.log"))
+
+
+def test_a_run_that_is_kept_comes_back_and_gives_the_same_page(machine: Machine, tmp_path: Path) -> None:
+    record = told(machine)
+    save(record.report, tmp_path / "out" / "results.json")
+    again = load(tmp_path / "out" / "results.json")
+    assert render(again) == render(record)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "the file: Invalid JSON"),
+        ("[]", "no record of a run"),
+        ('{"format": 2, "vmatlas": "9", "report": {"results": []}}', r"no record of a run: format: .*should be 1"),
+        ('{"vmatlas": "9"}', "report: Field required"),
+    ],
+)
+def test_a_file_that_is_no_record_is_said_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ImagesError, match=words) as error:
+        load(tmp_path / "x.json")
+    assert "\n" not in error.value.message
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Chromium, headless; a missing one fails the test where continuous integration promised it."""
+    from shutil import which
+
+    from selenium import webdriver
+
+    chromium, driver = which("chromium") or which("google-chrome"), which("chromedriver")
+    if chromium is None or driver is None:
+        why = "no browser to look at the page in: apt-get install chromium chromium-driver"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options.add_argument(f"--user-data-dir={profile}")
+        chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        try:
+            chrome.set_page_load_timeout(60)
+            yield chrome
+        finally:
+            chrome.quit()
+
+
+def test_in_a_browser_a_cell_opens_its_story_and_leads_to_the_console(
+    browser: object, machine: Machine, tmp_path: Path
+) -> None:
+    import json
+
+    from axe_core_python.selenium import Axe
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    assert isinstance(browser, Chrome)
+    log = tmp_path / "x.log"
+    log.write_bytes(b"first line\n" + b"\n".join(HOSTILE) + b"\nlast line of it")
+    write_page(told(machine, log, "a reason " + HOSTILE[0].decode()), tmp_path / "page.html")
+    browser.get("about:blank")
+    browser.get_log("performance")  # what the browser's own first page asked for
+    browser.get((tmp_path / "page.html").as_uri())
+
+    def opened() -> list[str]:
+        panels = browser.find_elements(By.CSS_SELECTOR, "details[open] > .panel")
+        return [panel.text for panel in panels if panel.is_displayed()]
+
+    assert opened() == []
+    cells = {cell.text.replace("\n", " "): cell for cell in browser.find_elements(By.TAG_NAME, "summary")}
+    cells["linux-6.1, linux-procfs, layouts: 1 failed, 2 passed"].click()
+    [story] = opened()
+    for words in ("linux-6.1, linux-procfs: layouts", "7: passed, 0.5 s", "failed, 1.5 s: a reason <script>alert(1)"):
+        assert words in story
+
+    browser.find_element(By.CSS_SELECTOR, "details[open] a").click()  # to the console, in the machine's own cell
+    [story] = opened()
+    assert story.startswith("linux-6.1: FAILED")
+    assert "first line" in story
+    assert HOSTILE[1].decode() in story
+    assert "last line of it" in story
+
+    cells["linux-6.12: LOST"].send_keys(Keys.ENTER)  # by the keyboard alone
+    [story] = opened()
+    assert story.startswith("linux-6.12: LOST")
+
+    faults = Axe().run(browser)["violations"]
+    assert [(fault["id"], [node["target"] for node in fault["nodes"]]) for fault in faults] == []
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+    assert {url for url in asked if not url.startswith("data:")} == {(tmp_path / "page.html").as_uri()}
