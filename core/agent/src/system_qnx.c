@@ -7,6 +7,28 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#ifdef __QNX__ /* by qcc: the build ends here where the SDP's own header differs from what source_qnx.h and the decoder know */
+#include <sys/procfs.h>
+typedef char procfs_mapinfo_is_as_known
+    [sizeof(procfs_mapinfo) == QNX_ENTRY && offsetof(procfs_mapinfo, size) == 8 && offsetof(procfs_mapinfo, flags) == 16 &&
+             offsetof(procfs_mapinfo, dev) == 20 && offsetof(procfs_mapinfo, offset) == 24 &&
+             offsetof(procfs_mapinfo, ino) == 32
+         ? 1
+         : -1];
+typedef char procfs_info_is_as_known
+    [sizeof(procfs_info) == QNX_INFO_SIZE && offsetof(procfs_info, parent) == QNX_INFO_PARENT &&
+             offsetof(procfs_info, flags) == QNX_INFO_FLAGS && offsetof(procfs_info, base_address) == QNX_INFO_BASE &&
+             offsetof(procfs_info, euid) == QNX_INFO_USER && offsetof(procfs_info, start_time) == QNX_INFO_START_TIME
+         ? 1
+         : -1];
+typedef char device_commands_are_as_known
+    [(unsigned)DCMD_PROC_MAPINFO == QNX_MAPINFO && (unsigned)DCMD_PROC_PAGEDATA == QNX_PAGEDATA &&
+             (unsigned)DCMD_PROC_INFO == QNX_INFO
+         ? 1
+         : -1];
+typedef char path_of_mapdebug_is_at_8[offsetof(procfs_debuginfo, path) == QNX_NAME_AT ? 1 : -1];
+#endif
+
 void system_hello(struct fields *fields)
 {
     add_number_field(fields, "ticks_per_second", 1000000000U); /* start times are in nanoseconds */
@@ -83,7 +105,9 @@ int system_map_flags(uint32_t flags)
     if ((flags & ~known) != 0)
         return -1;
     native |= (flags & MAP_FLAG_FIXED) ? MAP_FIXED : 0;
+#ifdef MAP_LAZY
     native |= (flags & MAP_FLAG_NO_RESERVE) ? MAP_LAZY : 0; /* everything else has its memory at once: populated */
+#endif
     native |= (flags & MAP_FLAG_STACK) ? MAP_STACK : 0;
     return native;
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import threading
 from collections.abc import Callable
@@ -51,8 +50,10 @@ def _at_hand(system: str, processor: str) -> Path | None:
     found = vmatlas_agents.BUILT / target.file
     if found.is_file():
         return found
-    if importlib.util.find_spec("ziglang") is None:
-        raise NotRunnable(f"the agent {target.name} is not built", hint="pip install ziglang, which builds it")
+    try:
+        building.compiler_for(target)
+    except building.BuildFailed as error:
+        raise NotRunnable(f"the agent {target.name} is not built", hint=str(error)) from error
     if not (building.NATIVE / "agent.c").is_file():
         raise NotRunnable(f"the agent {target.name} is not built", hint="it is built from a source tree")
     return None

@@ -7,13 +7,16 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
 
 import vmatlas_agents
 from vmatlas import AccessDenied, Capture, MalformedData, NoSuchProcess, OperationFailed, Query, SystemInfo, Unsupported
+from vmatlas.target import ssh
 from vmatlas.target.asking import AgentRefused
+from vmatlas.target.streams import ByteStream
 from vmatlas.target.wire import Failure, Origin
 from vmatlas_agents.build import NATIVE, BuildFailed, build, ziglang
 from vmatlas_images.machine import Machine
@@ -122,6 +125,27 @@ def test_probe_tells_the_kernels_refusal() -> None:
     refused = MAPINFO_SOURCES.probe(Remote({}, refusal="ENOTTY"))
     assert not refused
     assert "ENOTTY" in refused.reason
+
+
+class Greeting:
+    """A stream on which a shell says who it is."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = [said]
+
+    def receive(self, limit: float) -> bytes:
+        """All of it, once."""
+        return self.said.pop()
+
+
+@pytest.mark.parametrize(
+    ("uname", "machine"),
+    [(b"QNX x86pc x86_64", "x86_64"), (b"QNX x86pc x86", "x86"), (b"QNX RaspberryPi4B aarch64le", "aarch64le")],
+)
+def test_shell_over_ssh_tells_the_processor_and_not_the_board(uname: bytes, machine: str) -> None:
+    stream = cast("ByteStream", Greeting(b"Welcome\n\nvmatlas-here " + uname + b"\n"))
+    assert ssh._greeted(stream, "ssh:board") == ("QNX", machine)
+    assert vmatlas_agents.target_for("QNX", machine).system == "qnx"
 
 
 # ---- the build ----

@@ -2,7 +2,8 @@
 
     python -m vmatlas_agents.build [--target NAME ...] [--all] [--cc COMPILER] [--output FOLDER] [--list]
 
-With ziglang for any machine of the table, or with the host's compiler for the host alone. The same sources, flags and
+With ziglang for the machines of the table (with qcc, of an installed SDP, for QNX on 64-bit processors), or with the
+host's compiler for the host alone. The same sources, flags and
 compiler give the same bytes. A build that would give what is there already is not made; a new file replaces the old one
 at once.
 """
@@ -77,13 +78,43 @@ def ziglang(target: Target) -> Compiler:
     )
 
 
+def qcc(target: Target) -> Compiler:
+    """QNX's own compiler, as the shell was set up for an SDP. Raises BuildFailed when it was not.
+
+    Never run with a real SDP: what is passed is what its documents name, and tested against a compiler made up.
+    """
+    missing = [name for name in ("QNX_HOST", "QNX_TARGET") if not os.environ.get(name)]
+    found = shutil.which("qcc") or shutil.which("qcc", path=str(Path(os.environ.get("QNX_HOST", ""), "usr", "bin")))
+    if found is None or missing:
+        why = f"{missing[0]} is not set" if missing else "there is no qcc in PATH"
+        raise BuildFailed(
+            f"the agent {target.name} is built by QNX's own compiler, and {why}: "
+            "'source qnxsdp-env.sh' of an installed SDP sets it up"
+        )
+    said = _said([found, "-V"])  # the variants that there are, with the version of each
+    return Compiler((found, f"-V{target.qcc}"), f"{os.environ['QNX_TARGET']}\n{said}")
+
+
+def compiler_for(target: Target) -> Compiler:
+    """The compiler for a machine of the table. Raises BuildFailed when it is not installed."""
+    return qcc(target) if target.qcc else ziglang(target)
+
+
+def _said(command: Sequence[str]) -> str:
+    """What a compiler says of itself. Raises BuildFailed."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildFailed(f"{shlex.join(command)}: {error}") from error
+    return (done.stdout + done.stderr).strip()
+
+
 def host_compiler(command: str) -> Compiler:
     """The host's own compiler. Raises BuildFailed when there is none of that name."""
     words = shlex.split(command)
     if not words or shutil.which(words[0]) is None:
         raise BuildFailed(f"no compiler '{command}' in PATH; on Debian and Ubuntu: apt-get install gcc libc6-dev")
-    said = subprocess.run([*words, "--version"], capture_output=True, text=True, timeout=60, check=False)
-    return Compiler(tuple(words), said.stdout.strip())
+    return Compiler(tuple(words), _said([*words, "--version"]))
 
 
 def plugin_sources(system: str) -> list[Sources]:
@@ -239,6 +270,20 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+def _with_compilers(targets: Sequence[Target], *, may_lack: bool) -> Iterator[tuple[Target, Compiler]]:
+    """Each with its compiler. A licensed one may be lacking where none was asked for by name; that is said.
+
+    Raises BuildFailed.
+    """
+    for target in targets:
+        try:
+            yield target, compiler_for(target)
+        except BuildFailed as error:
+            if not (target.qcc and may_lack):
+                raise
+            _say(f"{target.name}: left out: {error}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. 0 when every agent stands, 1 when one could not be built, 2 for wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m vmatlas_agents.build", description="Build the agents of vmatlas.")
@@ -263,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen = [(host_target(), host_compiler(options.cc))]
         else:
             named = options.target or [target.name for target in TARGETS if target.asked or options.all]
-            chosen = [(by_name[name], ziglang(by_name[name])) for name in named]
+            chosen = list(_with_compilers([by_name[name] for name in named], may_lack=not options.target))
         for target, compiler in chosen:
             agent, compiled = build(target, compiler, output=options.output)
             said = "built" if compiled else "unchanged"

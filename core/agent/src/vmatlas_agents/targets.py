@@ -74,6 +74,8 @@ class Target:
     """ziglang's name for it, when it is another."""
     names_only: NamesOnly | None = None
     """How it is linked where ziglang has no C library for the system."""
+    qcc: str = ""
+    """The variant (`qcc -V`) by which QNX's own compiler builds it, in place of ziglang."""
 
     @property
     def file(self) -> str:
@@ -83,6 +85,9 @@ class Target:
 
 _OWN_ENTRY = ("-Wl,-e,vmatlas_start", "-Wl,-z,lazy")
 """system_freebsd.c has an entry of its own, so that what is built against FreeBSD 14 needs nothing that 13.2 lacks."""
+
+_SDP = ("-D_QNX_SOURCE", "-Wno-error")
+"""For headers that nobody here has seen: all that they have, and no warning of theirs ends a build."""
 
 TARGETS = (
     Target("x86_64-linux-musl", "linux", ("x86_64", "amd64"), asked=True),
@@ -102,4 +107,6 @@ TARGETS = (
         zig="x86-linux-none",
         names_only=QNX_X86,
     ),
+    Target("x86_64-qnx", "qnx", ("x86_64", "amd64"), flags=_SDP, qcc="gcc_ntox86_64"),
+    Target("aarch64-qnx", "qnx", ("aarch64", "aarch64le", "arm64"), flags=_SDP, qcc="gcc_ntoaarch64le"),
 )

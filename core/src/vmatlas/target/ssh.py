@@ -31,7 +31,7 @@ _STEPS = (
     # The shell stays, to clean up when the agent has ended, which it does with its input.
     "trap 'rm -rf \"$folder\"' EXIT",
     "trap 'exit 1' HUP INT TERM",
-    'printf "\\n%s%s %s\\n" vmatlas- here "$(uname -sm)"',
+    'printf "\\n%s%s %s\\n" vmatlas- here "$(uname -sm) $(uname -p 2>/dev/null)"',
     "read -r size",
     'head -c "$size" >"$folder/agent"',
     '[ "$(($(wc -c <"$folder/agent")))" -eq "$size" ]',
@@ -83,14 +83,15 @@ def command_for(destination: str) -> list[str]:
 
 
 def _greeted(stream: ByteStream, name: str) -> tuple[str, str]:
-    """System and processor of the other side, as its `uname -sm` says; what a login prints before is passed over."""
+    """System and processor of the other side, as its uname says; what a login prints before is passed over."""
     said = _wait_for(stream, b"\n" + GREETING, name)
     while not said.endswith(b"\n"):
         said += _wait_for(stream, b"\n", name)
     words = said.rpartition(GREETING)[2].decode("utf-8", "replace").split()
-    if len(words) != 2:
+    if len(words) < 2:
         raise Unsupported(f"uname there says {' '.join(words)!r}", target=name)
-    return words[0], words[1]
+    # On QNX `uname -m` tells the board: x86pc for 32 and for 64 bits. Elsewhere `uname -p` may say anything.
+    return words[0], words[2] if words[0] == "QNX" and len(words) == 3 else words[1]
 
 
 def _wait_for(stream: ByteStream, mark: bytes, name: str) -> bytes:
