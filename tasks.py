@@ -15,6 +15,7 @@ PACKAGES = (
     "vmatlas_images",
     "vmatlas_linux_procfs",
     "vmatlas_linux_ioctl",
+    "vmatlas_linux_memory",
     "vmatlas_freebsd",
     "vmatlas_qnx",
 )
@@ -60,10 +61,11 @@ def test_as_user(context: Context) -> None:
     _run(context, f"tests/as_user pytest -n auto {TESTS} -m 'not machine and not slow'")
 
 
-@task(pre=[agents])
-def test_faults(context: Context) -> None:
-    """Run the tests that boot machines to break them: panics, hangs, killed runners, lost targets."""
-    _run(context, f"pytest -n 2 {TESTS} -m machine")
+@task(pre=[agents], help={"kills": "how many runs are killed at random moments (a handful)"})
+def test_faults(context: Context, kills: int = 0) -> None:
+    """Run the tests that boot machines to break them: panics, hangs, killed runs, full disks, lost targets."""
+    many = f"env VMATLAS_KILLS={kills} " if kills else ""
+    _run(context, f"{many}pytest -n 2 {TESTS} -m machine")
 
 
 @task(

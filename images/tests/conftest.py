@@ -82,6 +82,8 @@ class Server:
     truncated: dict[str, int] = field(default_factory=dict)  # bytes after which it hangs up
     refusals: dict[str, list[int]] = field(default_factory=dict)  # statuses given before the file
     trickle: dict[str, float] = field(default_factory=dict)  # seconds between two bytes
+    stalled: dict[str, int] = field(default_factory=dict)  # bytes after which it says no more, and stays on the line
+    pace: dict[str, float] = field(default_factory=dict)  # seconds that the whole file takes
     asked: list[str] = field(default_factory=list)
 
 
@@ -89,6 +91,7 @@ class Server:
 def server() -> Iterator[Server]:
     """The server, empty."""
     state = Server()
+    over = threading.Event()
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -106,6 +109,13 @@ def server() -> Iterator[Server]:
                 for byte in content:
                     self.wfile.write(bytes([byte]))
                     time.sleep(wait)
+            elif wait := state.pace.get(path):
+                for start in range(0, len(content), step := len(content) // 20 + 1):
+                    self.wfile.write(content[start : start + step])
+                    time.sleep(wait / 20)
+            elif path in state.stalled:
+                self.wfile.write(content[: state.stalled[path]])
+                over.wait(60)
             else:
                 self.wfile.write(content[: state.truncated.get(path)])
             return None
@@ -113,12 +123,17 @@ def server() -> Iterator[Server]:
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""
 
-    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    class Listening(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Says nothing either: clients that are killed hang up."""
+
+    listening = Listening(("127.0.0.1", 0), Answers)
     listening.daemon_threads = True
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()
     state.url = f"http://127.0.0.1:{listening.server_port}"
     yield state
+    over.set()
     listening.shutdown()
     listening.server_close()
     thread.join(5)

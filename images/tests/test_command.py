@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from vmatlas_images import command
-from vmatlas_images.command import boot_machine, check_choice, clean_cache, fetch_machines, list_machines, run_machines
+from vmatlas_images.command import (
+    boot_machine,
+    check_choice,
+    clean_cache,
+    fetch_machines,
+    list_machines,
+    make_page,
+    make_table,
+    run_machines,
+)
+from vmatlas_images.readme import BEGIN, END
 from vmatlas_images.results import ExitCode
 
 
@@ -117,3 +127,51 @@ def test_machines_that_nobody_saw_run_are_left_out_and_said_unless_they_are_name
     assert "freebsd-14.4" in shown.partition("LEFT OUT")[2]
     run_machines(only=["freebsd-14.4"], output=tmp_path)
     assert "LEFT OUT by their label" not in capsys.readouterr().out
+
+
+def test_a_word_for_the_accelerator_that_means_nothing_is_said_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMATLAS_ACCELERATOR", "kvm!")
+    assert check_choice() == ExitCode.USAGE
+    assert run_machines(only=["linux-6.1"], output=tmp_path) == ExitCode.USAGE
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all("VMATLAS_ACCELERATOR is 'kvm!': it can be tcg, or not set" in line for line in said)
+
+
+def test_a_run_whose_folder_another_run_uses_keeps_its_results_beside_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with command._reserved(tmp_path / "out") as first:
+        run_machines(only=["linux-6.1"], output=tmp_path / "out")
+    assert first == tmp_path / "out"
+    assert [path.name for path in first.iterdir()] == [".lock"]
+    assert (tmp_path / "out-2" / "results.json").is_file()
+    assert "Another run uses" in capsys.readouterr().out
+    run_machines(only=["linux-6.1"], output=tmp_path / "out")
+    assert (first / "results.json").is_file()
+
+
+def test_results_that_cannot_be_kept_are_said_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert run_machines(only=["linux-6.1"], output=tmp_path / "file") == ExitCode.USAGE
+    page = tmp_path / "file" / "page.html"
+    assert run_machines(only=["linux-6.1"], output=tmp_path / "out", page=page) == ExitCode.REQUIRED_NOT_RUN
+    said = capsys.readouterr().err.splitlines()
+    assert [line.count("cannot: File exists") + line.count("could not be kept: ") for line in said] == [1, 1]
+
+
+def test_the_page_and_the_table_are_made_of_a_run_that_was_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run_machines(only=["linux-6.1"], output=tmp_path, page=tmp_path / "elsewhere.html")
+    results, page, readme = tmp_path / "results.json", tmp_path / "again.html", tmp_path / "README.md"
+    assert make_page(results, page) == ExitCode.PASSED
+    assert page.read_bytes() == (tmp_path / "elsewhere.html").read_bytes()
+    readme.write_text(f"{BEGIN}\n{END}\n")
+    assert make_table([results], readme) == ExitCode.PASSED
+    assert "| linux-6.1 | not run yet |" in readme.read_text()
+    capsys.readouterr()
+    assert make_page(tmp_path / "none.json", page) == make_table([tmp_path / "none.json"], readme) == ExitCode.USAGE
+    assert capsys.readouterr().err.count("none.json: cannot be read") == 2

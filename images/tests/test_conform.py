@@ -11,7 +11,8 @@ from vmatlas_images.errors import ImagesError
 from vmatlas_images.results import CaseState
 
 REPORT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
-<testcase classname="test_two_words" name="a[linux-procfs]" time="0.5"><properties><property name="backend" value="linux-procfs"/>
+<testcase classname="test_two_words" name="a[linux-procfs]" time="0.5"><properties>
+<property name="backend" value="linux-procfs"/>
  <property name="answers" value="linux-procfs"/></properties></testcase>
 <testcase name="a[linux-ioctl]" time="0.1"><properties><property name="backend" value="linux-ioctl"/>
  <property name="refuses" value="older than 6.11"/></properties></testcase>
@@ -19,7 +20,8 @@ REPORT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
 <testcase name="c" time="0.1"><error message="no fixture">story</error></testcase>
 <testcase name="d" time="0.1"><skipped message="a container hides them"/></testcase>
 <testcase classname="suite.test_declared" name="e[linux-ioctl]" time="0.1"><properties>
- <property name="backend" value="linux-ioctl"/><property name="refused" value="it tells of no residency"/></properties></testcase>
+ <property name="backend" value="linux-ioctl"/><property name="refused" value="it tells of no residency"/>
+</properties></testcase>
 </testsuite></testsuites>"""
 
 

@@ -52,6 +52,17 @@ def test_a_trickle_is_ended_by_the_limit(server: Server, tmp_path: Path) -> None
     assert time.monotonic() - started < 5
 
 
+def test_a_mirror_that_falls_silent_in_the_middle_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmatlas_images.download._SILENCE", 1.0)
+    monkeypatch.setattr("vmatlas_images.download._ATTEMPTS", 2)
+    server.files["f"], server.stalled["f"] = b"x" * 100_000, 40_000
+    with pytest.raises(FetchError, match=r"timed out \(after 2 attempts\)"):
+        download(f"{server.url}/f", tmp_path / "f", limit=60)
+    assert server.asked == ["f", "f"]
+
+
 def test_more_than_was_announced_is_refused(server: Server, tmp_path: Path) -> None:
     server.files["disk"] = b"x" * 1000
     with pytest.raises(FetchError, match="longer than the 999 bytes"):

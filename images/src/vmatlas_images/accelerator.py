@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from .cache import Cache, key_of
+from .errors import MachineError
 from .guarded import Guarded
 from .qemu import find_qemu
 
@@ -79,13 +80,24 @@ def probe(qemu: Path, accelerator: str = "kvm", limit: float = PROBE_LIMIT) -> s
         return f"a probe guest ended with status {status}: {words_said or 'no word'}"
 
 
+def is_tcg_wanted() -> bool:
+    """Whether `VMATLAS_ACCELERATOR` asks for no KVM. Raises `MachineError` for what it cannot ask for."""
+    wanted = os.environ.get("VMATLAS_ACCELERATOR", "")
+    if wanted not in ("", "tcg"):
+        raise MachineError(
+            f"VMATLAS_ACCELERATOR is '{wanted}': it can be tcg, or not set",
+            hint="KVM is used by itself where a probe guest answers under it",
+        )
+    return wanted == "tcg"
+
+
 def choose(processor: str, cache: Cache | None = None, *, probe: Probe = probe) -> Accelerator:
     """The accelerator for machines of a processor on this host.
 
     `VMATLAS_ACCELERATOR=tcg` skips the probe. The probe's answer holds until the host is booted again, QEMU is
-    replaced, or the rights on /dev/kvm change.
+    replaced, or the rights on /dev/kvm change. Raises `MachineError` for any other word in that variable.
     """
-    if os.environ.get("VMATLAS_ACCELERATOR") == "tcg":
+    if is_tcg_wanted():
         return Accelerator("tcg", "VMATLAS_ACCELERATOR says so")
     host = platform.machine().lower()
     if processor not in _HOST_PROCESSORS.get(host, ()):

@@ -199,6 +199,8 @@ class RunningMachine:
             self._guarded.end()
         if self._console is not None:
             self._console.close()
+            if problem := self._console.transcript.problem:
+                self.notes += (f"the file of its console is not whole: {problem}",)
         if self._monitor is not None:
             self._monitor.close()
         for opened in self._open:

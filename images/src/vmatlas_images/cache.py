@@ -75,11 +75,14 @@ class Cache:
         return place
 
     def record(self, name: str) -> tuple[dict[str, str], float] | None:
-        """A small record, and its age in seconds; None when there is none that can be read."""
+        """A small record, and its age in seconds; None when there is none that can be read.
+
+        One from the future, which a clock that was set back makes, counts as old as it is ahead.
+        """
         place = self.root / "records" / f"{name}.json"
         try:
             value = json.loads(place.read_text("utf-8"))
-            return {str(key): str(text) for key, text in value.items()}, time.time() - place.stat().st_mtime
+            return {str(key): str(text) for key, text in value.items()}, abs(time.time() - place.stat().st_mtime)
         except (OSError, ValueError, AttributeError):
             return None
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from .accelerator import is_tcg_wanted
 from .attend import attend
 from .cache import Cache
 from .conform import conform
@@ -23,12 +28,14 @@ from .qemu import install_qemu
 from .readme import rewrite
 from .record import load, save
 from .report import LiveLines, show, write_junit
-from .results import ExitCode
+from .results import ExitCode, Report
 from .sets import MachineSet, find_set
-from .sources import fetch
+from .sources import fetch, is_local
 
 NEVER_RUN = "never run"
-"""The label of machines that nobody has seen run yet: large downloads that may fail, so they run when named."""
+"""The label of machines that nobody has seen run yet: large downloads that may fail, so they run when named.
+
+Those that are a file of the user's (licensed systems) are no download: they run where there is one."""
 
 _BY_LABEL = f"their label '{NEVER_RUN}' (--only NAME runs them all the same)"
 
@@ -53,7 +60,7 @@ def run_machines(
 ) -> ExitCode:
     """Boot machines, run the conformance suite on each, and report.
 
-    Which: those whose names fit a pattern of `only`, or those of a set, else all but those labelled `never run`.
+    Which: those whose names fit a pattern of `only`, or those of a set, else all but downloads labelled `never run`.
     `require` names systems or patterns of machines that must run; `jobs` is how many processors to use (0: all).
     `page` is where the page goes, if not into `output` with the rest.
     """
@@ -66,34 +73,73 @@ def run_machines(
     if named is not None:
         out.print(Text(str(named)))
     try:
-        with LiveLines(chosen, out) as lines:
-            report = run(
-                chosen,
-                conform,
-                hello=greet,
-                output=output,
-                jobs=jobs or None,
-                follow=lines.follow,
-                fetching=lines.fetching,
-            )
+        with _reserved(output) as folder:
+            if folder != output:
+                out.print(Text(f"Another run uses {output}: what this one leaves goes to {folder}", style="yellow"))
+            report = _run(chosen, folder, jobs, out)
+            left_out = tuple(machine for machine in known if machine not in chosen)
+            by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}" if only else _BY_LABEL
+            report = replace(report, left_out=left_out, left_out_by=by if left_out else "")
+            show(report, out, require)
+            code = report.exit_code(require)
+            return code if _keep(report, folder, page or folder / "page.html", out) else code or ExitCode.USAGE
     except KeyboardInterrupt:
         out.print(Text("Interrupted: every machine was ended, and there is no report.", style="yellow"))
         return ExitCode.INTERRUPTED
-    left_out = tuple(machine for machine in known if machine not in chosen)
-    by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}" if only else _BY_LABEL
-    report = replace(report, left_out=left_out, left_out_by=by if left_out else "")
-    show(report, out, require)
-    write_junit(report, output / "machines.xml")
-    results, page = output / "results.json", page or output / "page.html"
+    except ImagesError as error:
+        return _usage(error)
+
+
+def _run(chosen: Sequence[Machine], folder: Path, jobs: int, out: Console) -> Report:
+    with LiveLines(chosen, out) as lines:
+        return run(
+            chosen,
+            conform,
+            hello=greet,
+            output=folder,
+            jobs=jobs or None,
+            follow=lines.follow,
+            fetching=lines.fetching,
+        )
+
+
+def _keep(report: Report, folder: Path, page: Path, out: Console) -> bool:
+    """Write all that a run leaves; whether that could be done."""
     try:
-        save(report, results)
-        write_page(load(results), page)
+        write_junit(report, folder / "machines.xml")
+        save(report, folder / "results.json")
+        write_page(load(folder / "results.json"), page)
     except OSError as error:
-        _complain(ImagesError(f"{error.filename or output}: the report could not be kept: {error.strerror}"))
-        return ExitCode.USAGE
-    out.print(Text(f"Kept in {output}: machines.xml (JUnit), results.json, consoles (and what the suites printed)"))
+        _complain(ImagesError(f"the report could not be kept: {error.strerror}: {error.filename or folder}"))
+        return False
+    out.print(Text(f"Kept in {folder}: machines.xml (JUnit), results.json, consoles (and what the suites printed)"))
     out.print(Text(f"The page: {page}"), soft_wrap=True)
-    return report.exit_code(require)
+    return True
+
+
+@contextmanager
+def _reserved(output: Path) -> Iterator[Path]:
+    """The folder for what a run leaves: this one or, while another run uses it, the first free one beside it.
+
+    Raises `ImagesError`. The lock ends with this process, however it ends.
+    """
+    for number in count(1):
+        folder = output if number == 1 else output.with_name(f"{output.name}-{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ImagesError(f"{folder}: a run keeps its results there, and cannot: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        try:
+            yield folder
+        finally:
+            os.close(descriptor)
+        return
 
 
 def make_page(results: Path, page: Path) -> ExitCode:
@@ -130,6 +176,7 @@ def _choose(
     known: Sequence[Machine], only: Sequence[str], set_name: str, jobs: int
 ) -> tuple[list[Machine], MachineSet | None]:
     """The machines that are asked for, and the set if one was named. Raises `MachineError`."""
+    is_tcg_wanted()  # a word in it that means nothing is said now, not by each machine
     if jobs < 0:
         raise MachineError(f"{jobs} jobs: a number from 1 on is needed, or 0 for as many as there are processors")
     if set_name and only:
@@ -137,7 +184,7 @@ def _choose(
     if only:
         return select(known, only), None
     if not set_name:
-        return [machine for machine in known if NEVER_RUN not in machine.labels], None
+        return [machine for machine in known if NEVER_RUN not in machine.labels or is_local(machine)], None
     named = find_set(SETS, set_name)
     return select(known, named.patterns), named
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 from .boot import RunningMachine
 from .errors import ImagesError
+from .guarded import Guarded
 from .results import Case, CaseState, Outcome
 
 _GRACE = 60  # seconds beside the stage's own limit, which ends the machine and so the suite
@@ -27,12 +27,15 @@ def conform(machine: RunningMachine) -> Outcome:
     command += [f"--vmatlas-target=unix:{machine.socket_path}", f"--vmatlas-patience={machine.accelerator.scale}"]
     limit = machine.machine.limits.test * machine.accelerator.scale + _GRACE
     with printed.open("wb") as output:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=limit, check=False
-        )
-    if done.returncode not in (0, 1) or not junit.is_file():
+        suite = Guarded(command, output=output)
+        try:
+            status = suite.wait(limit)
+        finally:
+            suite.end()
+    if status not in (0, 1) or not junit.is_file():
         last = " ".join(printed.read_text("utf-8", "replace").split())[-400:]
-        raise ImagesError(f"the conformance suite ended with status {done.returncode}: {last}", hint=f"see {printed}")
+        ended = f"ended with status {status}" if status is not None else f"was not through within {limit:.0f} s"
+        raise ImagesError(f"the conformance suite {ended}: {last}", hint=f"see {printed}")
     return read_junit(junit)
 
 

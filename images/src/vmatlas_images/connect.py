@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import weakref
 from functools import partial
 
 from rich.console import Console
@@ -37,7 +38,10 @@ def connect_machine(name: str, limits: Limits) -> AgentTarget:
             )
         patience = limits.times(running.accelerator.scale)
         agent = Agent(_MachineStream(running), f"qemu:{name}", patience)
-        return AgentTarget(agent, on_close=stages.pop_all().close)
+        target = AgentTarget(agent, on_close=lambda: end())
+        # Also when nobody closes it: with the target, or before the interpreter takes threads away from under it.
+        end = weakref.finalize(target, stages.pop_all().close)
+        return target
 
 
 class _MachineStream(SocketStream):

@@ -35,6 +35,8 @@ class Transcript:
         self._written = 0
         self._left_out = 0
         self._tail = bytearray()
+        self.problem = ""
+        """Why the file is not whole; empty when it is."""
 
     def add(self, said: bytes) -> None:
         """Takes what the guest has just said."""
@@ -42,7 +44,7 @@ class Transcript:
             return
         room = max(0, HEAD - self._written)
         if now := said[:room]:
-            self._file.write(now)
+            self._write(now)
             self._written += len(now)
         self._tail += said[room:]
         if len(self._tail) > TAIL:
@@ -54,9 +56,16 @@ class Transcript:
         if self._file.closed:
             return
         if self._left_out:
-            self._file.write(b"\n[vmatlas: %d bytes of this console are left out here]\n" % self._left_out)
-        self._file.write(self._tail)
+            self._write(b"\n[vmatlas: %d bytes of this console are left out here]\n" % self._left_out)
+        self._write(self._tail)
         self._file.close()
+
+    def _write(self, said: bytes | bytearray) -> None:
+        """A disk that is full costs the file, not the machine: what it says is still watched."""
+        try:
+            self._file.write(said)
+        except OSError as error:
+            self.problem = error.strerror or str(error)
 
 
 class Console(ABC):

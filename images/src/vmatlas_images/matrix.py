@@ -8,6 +8,7 @@ comes out as a result, whatever happens to it. This module prints nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import os
 import threading
@@ -189,10 +190,19 @@ class _One:
             return self._result(State.RAN, outcome=Outcome((case,)))
         except TargetLost as error:
             return self._result(State.LOST, reason=error.message, last_words=error.last_words)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                return self._fault(error)
+            where = f": {error.filename}" if error.filename else ""
+            return self._result(State.NOT_RUN, reason=f"{self._stage}: {error.strerror}{where}")
         except Exception as error:
-            story = error.message if isinstance(error, VmatlasError) else traceback.format_exc()
-            case = Case(f"the {self._stage} stage itself", CaseState.FAILED, reason=story)
-            return self._result(State.RAN, outcome=Outcome((case,)))
+            return self._fault(error)
+
+    def _fault(self, error: Exception) -> MachineResult:
+        """A failed test: what went wrong is nobody's but ours."""
+        story = error.message if isinstance(error, VmatlasError) else "".join(traceback.format_exception(error))
+        case = Case(f"the {self._stage} stage itself", CaseState.FAILED, reason=story)
+        return self._result(State.RAN, outcome=Outcome((case,)))
 
     def _through(self) -> MachineResult:
         with boot(
