@@ -134,12 +134,13 @@ class Download(_Part):
 class LocalFile(_Part):
     """A file of the user's: a licensed system, a home-built kernel. It is used where it lies and is never written to.
 
-    `path` may hold `~` and `$VARIABLE`; a relative one starts at the folder of the description. `obtain` tells a user
-    who does not have it what to do.
+    `path` may hold `~` and `$VARIABLE`; a relative one starts at the folder of the description. `disk` is named in the
+    same way, beside a `path` that is a kernel. `obtain` tells a user who does not have them what to do.
     """
 
     kind: Literal["file"]
     path: Text
+    disk: Text | None = None
     obtain: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
@@ -157,7 +158,7 @@ class Boot(_Part):
     processors: Annotated[int, Field(ge=1, le=64)] = 1
     command_line: str = ""
     disk: Literal["ide", "virtio", "scsi"] = "ide"
-    format: Literal["raw", "qcow2"] = "raw"
+    format: Literal["raw", "qcow2", "vmdk"] = "raw"
     console: Literal["serial", "vga"] = "serial"
     panic: Texts = ()  # any of these on the console ends the stage at once
     arguments: Texts = ()  # added to QEMU's, as they are
@@ -270,6 +271,8 @@ class Machine(_Part):
             raise ValueError("agent.delivery: init needs boot.start: kernel (a disk has its own init): use cd")
         if self.agent.delivery == "cd" and not self.dialogue:
             raise ValueError("agent.delivery: cd needs a dialogue that starts the agent")
+        if isinstance(self.source, LocalFile) and self.source.disk and self.boot.start != "kernel":
+            raise ValueError("source.disk is for boot.start: kernel; a disk that boots itself is source.path")
         if isinstance(self.source, DebianKernel) and self.boot.start != "kernel":
             raise ValueError("source.kind: debian-kernel needs boot.start: kernel")
         return self

@@ -15,7 +15,7 @@ from .download import is_offline
 from .errors import ImagesError
 from .machine import DebianKernel, Download, LocalFile, Machine
 from .qemu import find_qemu
-from .sources import is_cached, local_path
+from .sources import is_cached, local_disk, local_path
 
 AgentStands = Callable[[str, str], bool]
 """Whether the agent of a system and a processor is built; raises `NotRunnable` when it cannot be had."""
@@ -47,6 +47,7 @@ def _look(machine: Machine, cache: Cache, agent_stands: AgentStands) -> Overview
         find_qemu(machine.processor)
         if isinstance(machine.source, LocalFile):
             local_path(machine, machine.source)
+            local_disk(machine)
         elif is_offline() and not cached:
             obstacle = "not in the cache, and VMATLAS_OFFLINE is set"
         built = agent_stands(machine.system, machine.agent_processor)

@@ -25,7 +25,7 @@ from debian.debfile import DebError, DebFile
 from .cache import Cache, digest_of, key_of
 from .errors import FetchError, ImagesError
 from .machine import DebianKernel, Machine
-from .sources import Fetched
+from .sources import Fetched, local_disk
 
 _RECIPE = 1  # part of every key: raise it when the same parts are prepared in another way
 _KERNEL = re.compile(r"\.?/?(boot/vmlinu[xz]-[^/]+|usr/lib/modules/[^/]+/vmlinu[xz])")
@@ -79,7 +79,9 @@ def prepare(machine: Machine, fetched: Fetched, agent: Path, cache: Cache | None
                 files[f"modules/{index:02}-{name}.ko"] = Entry(content)
             to.write_bytes(b"".join(cpio(files)))
 
-        return Prepared(kernel=boots, initramfs=_cached(cache, "initramfs", parts, limit, make), cd=cd)
+        nothing = cd is not None and not wanted
+        initramfs = None if nothing else _cached(cache, "initramfs", parts, limit, make)
+        return Prepared(kernel=boots, initramfs=initramfs, disk=local_disk(machine), cd=cd)
 
 
 def _cached(cache: Cache, name: str, parts: Sequence[object], limit: float, make: Callable[[Path], object]) -> Path:

@@ -55,9 +55,24 @@ def fetch(
         raise
 
 
+def is_local(machine: Machine) -> bool:
+    """Whether the machine is a file of the user's, which is never downloaded."""
+    return isinstance(machine.source, LocalFile)
+
+
 def local_path(machine: Machine, source: LocalFile) -> Path:
     """The user's file, wherever it is named. Raises `NotRunnable` when it is not named or not there."""
-    path = Path(os.path.expandvars(source.path)).expanduser()
+    return _named(machine, source, source.path)
+
+
+def local_disk(machine: Machine) -> Path | None:
+    """The disk of the user's beside a kernel; None when there is none. Raises `NotRunnable` as `local_path` does."""
+    source = machine.source
+    return _named(machine, source, source.disk) if isinstance(source, LocalFile) and source.disk else None
+
+
+def _named(machine: Machine, source: LocalFile, name: str) -> Path:
+    path = Path(os.path.expandvars(name)).expanduser()
     if unset := re.search(r"\$\{?(\w+)", str(path)):
         raise NotRunnable(f"{unset[1]} is not set: it names this machine's image", hint=source.obtain)
     path = machine.path.parent / path
@@ -81,6 +96,7 @@ def is_cached(machine: Machine, cache: Cache) -> bool:
 
 def _local(machine: Machine, source: LocalFile) -> Fetched:
     path = local_path(machine, source)
+    local_disk(machine)  # what is missing is said before anything is prepared
     digest = digest_of(path)
     if source.sha256 is not None and digest != source.sha256:
         raise VerificationError(f"{path}: sha256 is {digest}, should be {source.sha256}")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-import yaml
 
 import vmatlas_agents
 from vmatlas import AccessDenied, Capture, MalformedData, NoSuchProcess, OperationFailed, Query, SystemInfo, Unsupported
@@ -19,7 +18,6 @@ from vmatlas.target.asking import AgentRefused
 from vmatlas.target.streams import ByteStream
 from vmatlas.target.wire import Failure, Origin
 from vmatlas_agents.build import NATIVE, BuildFailed, build, ziglang
-from vmatlas_images.machine import Machine
 from vmatlas_qnx import PAGEDATA
 from vmatlas_qnx.agent import MAPINFO_SOURCES, PAGEDATA_SOURCES
 
@@ -198,16 +196,3 @@ def test_each_agent_source_is_asked_for_by_a_backend() -> None:
     text = MAPINFO_SOURCES.files[0].read_text()
     assert '{"qnx.mapinfo", ' in text
     assert '{"qnx.pagedata", ' in text
-
-
-# ---- the machines of the documents ----
-
-
-@pytest.mark.parametrize("name", ["qnx-6.4", "qnx-8.0"])
-def test_machine_of_the_documents_is_one(name: str) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "get-an-image.md").read_text()
-    [block] = [each.partition("```")[0] for each in page.split("```yaml\n")[1:] if each.startswith(f"name: {name}\n")]
-    machine = Machine.model_validate(yaml.safe_load(block))
-    assert (machine.system, machine.source.kind, machine.boot.start) == ("qnx", "file", "disk")
-    assert set(machine.expect.answering) == {"qnx-mapinfo", "qnx-pagedata"}
-    assert ("never run" in machine.labels) == (name == "qnx-8.0")
