@@ -9,7 +9,8 @@
     with vmatlas.open(1234) as process:
         region = process.find(0x7F0012345678)
 
-docs/python.md describes the whole of it.
+`vmatlas.operations` changes memory: advise, protect, lock, place, move. docs/python.md and docs/operations.md describe
+the whole of it.
 """
 
 import sys
@@ -17,6 +18,7 @@ from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import vmatlas.operations as operations
     from vmatlas.analysis import Change, Difference, Finding, Summary, audit, diff, summarize
     from vmatlas.api import (
         Process,
@@ -103,6 +105,7 @@ __all__ = [
     "iterate",
     "neighbours",
     "open",
+    "operations",
     "processes",
     "replay",
     "snapshot",
@@ -133,6 +136,10 @@ class _Package(ModuleType):
     """This package: its names are found on first use."""
 
     def __getattr__(self, name: str) -> object:
+        if name == "operations":
+            from importlib import import_module
+
+            return import_module("vmatlas.operations")
         if name not in _HOME_OF:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         from importlib import import_module

@@ -17,6 +17,7 @@ from vmatlas.installed import Entry, entry_points
 BACKENDS = "vmatlas.backends"
 SYSTEMS = "vmatlas.systems"
 TARGETS = "vmatlas.targets"
+OPERATIONS = "vmatlas.operations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,13 @@ def system(name: str) -> System:
         raise Unsupported(
             f"no installed plugin knows the system '{name}'", hint=f"known: {', '.join(entries(SYSTEMS)) or 'none'}"
         )
-    loaded = _load(SYSTEMS, name)
+    found: System = plugin(SYSTEMS, name)
+    return found
+
+
+def plugin(group: str, name: str) -> Any:
+    """What is registered under a name that the group has. Raises Unsupported when it cannot be loaded."""
+    loaded = _load(group, name)
     if isinstance(loaded, Broken):
         raise Unsupported(f"the plugin {loaded.distribution} for '{name}' cannot be loaded: {loaded.reason}")
-    found: System = loaded
-    return found
+    return loaded

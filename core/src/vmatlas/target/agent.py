@@ -41,6 +41,11 @@ class AgentTarget:
         """The same machine as a child of the agent sees it, with the rights of that child."""
         return AgentTarget(self.agent, asked_by=process)
 
+    @property
+    def asker(self) -> AgentProcess:
+        """The process there whose rights are used: the agent, or a child of it."""
+        return self._asker
+
     @cached_property
     def system_info(self) -> SystemInfo:
         """What the agent's hello says of its machine."""

@@ -1,0 +1,394 @@
+"""Memory operations: advise, protect, lock, place, move, share, with the kernel's real semantics.
+
+    from vmatlas import operations
+    from vmatlas.operations import Advice
+
+    idle = vmatlas.snapshot(1234).where(kind=vmatlas.Kind.ANONYMOUS, larger_than="1M")
+    operations.advise(1234, idle, Advice.COLD)
+
+    with operations.map_anonymous(1 << 20) as mapping:
+        mapping.buffer[0:5] = b"hello"
+
+Each system's part is a plugin (`vmatlas.operations` entry points). A call that a system lacks raises Unsupported.
+Ordinary use cannot crash the interpreter: what can needs `unsafe=True`, and its hint says why. docs/operations.md
+describes the whole of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterable
+
+from vmatlas import api
+from vmatlas.backend import Target
+from vmatlas.errors import Unsupported, UsageError
+from vmatlas.model import AddressSpace, Filter, Protection
+from vmatlas.operations import advising, faults, moving, shapes
+from vmatlas.operations.checks import check_ranges
+from vmatlas.operations.contract import Ability
+from vmatlas.operations.mapping import Mapping
+from vmatlas.operations.memory import READ_WRITE, Memory
+from vmatlas.operations.systems import operations_here
+from vmatlas.operations.values import (
+    Advice,
+    Advised,
+    BufferInUse,
+    Fault,
+    FaultCause,
+    Moved,
+    PartlyMoved,
+    Piece,
+)
+
+__all__ = [
+    "Ability",
+    "Advice",
+    "Advised",
+    "BufferInUse",
+    "Fault",
+    "FaultCause",
+    "Mapping",
+    "Memory",
+    "Moved",
+    "PartlyMoved",
+    "Piece",
+    "abilities",
+    "advise",
+    "classify_fault",
+    "flush",
+    "guarded_buffer",
+    "lock",
+    "lock_all",
+    "map_anonymous",
+    "map_device",
+    "map_file",
+    "map_shared",
+    "move",
+    "protect",
+    "protected",
+    "resize",
+    "secret",
+    "unlink_shared",
+    "unlock",
+    "unlock_all",
+    "write_then_execute",
+]
+
+
+@functools.cache
+def _own() -> Memory:
+    """This process's memory."""
+    memory = Memory(operations_here())
+    os.register_at_fork(after_in_child=memory.after_fork)
+    return memory
+
+
+def abilities() -> Ability:
+    """What this machine's system can do, as its plugin declares. Raises Unsupported when no plugin is installed."""
+    return operations_here().abilities
+
+
+# ---- another process, or this one ----
+
+
+def advise(
+    process: api.Process | api.Pid,
+    regions: AddressSpace | Iterable[object],
+    advice: Advice,
+    *,
+    target: Target | None = None,
+    dry_run: bool = False,
+    unsafe: bool = False,
+) -> Advised:
+    """Tell the kernel what a process will do with ranges of its memory.
+
+    `process` is a pid, a `vmatlas.Process`, or None for this process; `regions` an AddressSpace (a snapshot,
+    filtered), or regions or pairs (start, end) of whole pages that do not overlap. Any number: the kernel is asked for
+    1,024 at a time, in the order given. Another process takes COLD, PAGEOUT, WILLNEED and COLLAPSE (Linux;
+    process_madvise(2)); this process every advice that its kernel has, of which some need memory of
+    `vmatlas.operations` or `unsafe=True`.
+
+    An AddressSpace carries the start time of its process: after the kernel's handle on the process was taken, the
+    start time is compared, so that a reused pid is never advised. With `dry_run` all is checked, the kernel's view of
+    our rights and of the advice too, and nothing done.
+
+    The result says how many bytes were asked and advised, and where it stopped and why, as far as the kernel tells.
+    Raises AccessDenied (EPERM, EACCES), NoSuchProcess (ESRCH), Unsupported (the call, or the advice), UsageError.
+    """
+    if not isinstance(advice, Advice):
+        raise UsageError(f"{advice!r} is no advice", hint="give operations.Advice.COLD, say")
+    if isinstance(regions, Filter | str):
+        raise UsageError("a filter is no set of regions", hint="give snapshot(pid).where(...)")
+    with contextlib.ExitStack() as closing:
+        if isinstance(process, api.Process):
+            if target is not None and process.target is not target:
+                raise UsageError(f"the process lives on {process.target.name}, not on {target.name}")
+            asked = process
+        else:
+            asked = closing.enter_context(api.open(process, target=target))
+        if not advising.is_this_process(asked):
+            return advising.advise_other(asked, regions, advice, dry_run=dry_run)
+        if isinstance(regions, AddressSpace):
+            advising.check_same(asked, regions)
+        memory = _own()
+        ranges = check_ranges(regions, page=memory.page_size, bits=memory.address_bits)
+        return memory.advise(ranges, advice, asked.pid, unsafe=unsafe, dry_run=dry_run)
+
+
+def classify_fault(
+    address: int,
+    process: api.Process | api.Pid | AddressSpace = None,
+    *,
+    access: Protection | None = None,
+    target: Target | None = None,
+) -> Fault:
+    """Why an access to an address faults: in a guard, just below a stack, in a hole, or against the region's rights.
+
+    `process` is a pid, a `vmatlas.Process`, None for this process, or an AddressSpace: of a crashed process the one
+    that its capture gives (`vmatlas.replay`). `access` is what was tried: READ, WRITE or EXECUTE, where it is known.
+    The result has the neighbours, and the whole of it in a sentence (`text`). Raises what `vmatlas.snapshot` raises.
+    """
+    if isinstance(process, AddressSpace):
+        return faults.classify(address, process, access)
+    with contextlib.ExitStack() as closing:
+        asked = process if isinstance(process, api.Process) else closing.enter_context(api.open(process, target=target))
+        try:
+            space = asked.snapshot(residency=True)  # with the system's flags: which regions can grow
+        except Unsupported:
+            space = asked.snapshot()
+    return faults.classify(address, space, access)
+
+
+# ---- mapping ----
+
+
+def map_anonymous(
+    size: int,
+    *,
+    at: int | None = None,
+    replace: bool = False,
+    shared: bool = False,
+    protection: Protection = READ_WRITE,
+    populate: bool = False,
+    no_reserve: bool = False,
+    unsafe: bool = False,
+) -> Mapping:
+    """Map `size` bytes of zeros, rounded up to whole pages.
+
+    `at` places it at that address, where a page begins, and over nothing: OperationFailed (EEXIST) when something lies
+    there, be the kernel older than its flag for that (Linux 4.17) or not. `replace=True` DESTROYS what is there:
+    mappings of `vmatlas.operations` that lie wholly in the range are closed (not while a buffer of them is left);
+    anything else only with `unsafe=True`. `shared` memory stays the same memory in children; `populate` makes its
+    pages at once; `no_reserve` counts on no swap for it.
+
+    Raises UsageError, OperationFailed, Unsupported.
+    """
+    return _own().map_anonymous(
+        size,
+        at=at,
+        replace=replace,
+        shared=shared,
+        protection=protection,
+        populate=populate,
+        no_reserve=no_reserve,
+        unsafe=unsafe,
+    )
+
+
+def map_file(
+    file: str | bytes | os.PathLike[str] | int,
+    size: int | None = None,
+    offset: int = 0,
+    *,
+    shared: bool = False,
+    protection: Protection = Protection.READ,
+    at: int | None = None,
+    replace: bool = False,
+    unsafe: bool = False,
+) -> Mapping:
+    """Map a regular file, by its path or an open descriptor: `size` bytes (the rest of it) from `offset`, whole pages.
+
+    Private (copy on write) unless `shared`; then what is written goes to the file. Never beyond the end of the file,
+    where a touch would kill the process; who shortens the file later brings that about all the same. `at`, `replace`,
+    `unsafe` as in `map_anonymous`. Raises OSError (opening it), UsageError, OperationFailed, Unsupported.
+    """
+    return _own().map_file(
+        file, size, offset, shared=shared, protection=protection, at=at, replace=replace, unsafe=unsafe
+    )
+
+
+def map_shared(
+    size: int | None = None,
+    name: str | None = None,
+    *,
+    create: bool = False,
+    exclusive: bool = False,
+    descriptor: int | None = None,
+    protection: Protection = READ_WRITE,
+) -> Mapping:
+    """Map memory that other processes can map, too.
+
+    Without a name: a new nameless object of `size` bytes (memfd), which cannot be shrunk; its `descriptor` is what is
+    handed on, and `map_shared(descriptor=...)` maps it there. With a name such as "/buffer": POSIX shared memory,
+    which must be there already unless `create` (with `size`); `exclusive`: and it must be new. It keeps its name until
+    `unlink_shared`. Where the size is not given it is the object's own.
+
+    Raises UsageError, OperationFailed (EEXIST, ENOENT, ...), OSError, Unsupported.
+    """
+    return shapes.map_shared(
+        _own(),
+        operations_here(),
+        size,
+        name,
+        create=create,
+        exclusive=exclusive,
+        descriptor=descriptor,
+        protection=protection,
+    )
+
+
+def unlink_shared(name: str) -> None:
+    """Remove the name of POSIX shared memory; who has it mapped keeps it. Raises OperationFailed."""
+    operations_here().unlink_shared(name)
+
+
+def map_device(
+    device: str | bytes | os.PathLike[str],
+    size: int,
+    offset: int = 0,
+    *,
+    protection: Protection = Protection.READ,
+    shared: bool = True,
+    unsafe: bool = False,
+) -> Mapping:
+    """Map `size` bytes of a device from `offset` on: registers, or physical memory (/dev/mem). Needs `unsafe=True`.
+
+    What touching a device does, no software can know beforehand; a wrong register can stop the machine. It is opened
+    with O_SYNC, which for /dev/mem means uncached. For registers of 32 bits: `mapping.buffer.cast("I")`. Raises
+    UsageError, OSError (opening it), OperationFailed.
+    """
+    return _own().map_device(device, size, offset, protection=protection, shared=shared, unsafe=unsafe)
+
+
+def guarded_buffer(size: int) -> Mapping:
+    """A buffer of exactly `size` bytes between two pages without rights: the first byte beyond its end faults.
+
+    It ends where a page ends, so its `address` need not be where one begins; the bytes between that page's beginning
+    and the address are no guard. Raises UsageError, OperationFailed.
+    """
+    return shapes.guarded_buffer(_own(), size)
+
+
+def secret(size: int) -> Mapping:
+    """Memory that is locked (never in swap), left out of core dumps, and overwritten with zeros when it is closed.
+
+    A child finds zeros there (Linux). Copies that are made of its contents, a `bytes` say, are nobody's care but yours.
+    Raises OperationFailed, with the limit, when it may not be locked; Unsupported where a system cannot do all of it.
+    """
+    return shapes.secret(_own(), size)
+
+
+def write_then_execute(code: bytes | bytearray | memoryview) -> Mapping:
+    """Code in memory that was written, and then made executable and read-only: never both (W^X).
+
+    To run it: `ctypes.CFUNCTYPE(ctypes.c_int)(mapping.address)`; that is as safe as the code is. The mapping must stay
+    open for as long. Raises UsageError, OperationFailed (a system that forbids it: EACCES).
+    """
+    return shapes.write_then_execute(_own(), code)
+
+
+# ---- ranges ----
+
+
+def protect(address: int, size: int, protection: Protection, *, unsafe: bool = False) -> None:
+    """Change the rights of whole pages.
+
+    They must lie in one mapping of `vmatlas.operations`, and no live buffer of it may need a right that would go
+    (BufferInUse); with `unsafe=True` any pages: taking rights from memory that somebody uses kills the process.
+    Raises UsageError, OperationFailed (EACCES: the file was not opened for that).
+    """
+    _own().protect(address, size, protection, unsafe=unsafe)
+
+
+def protected(
+    address: int, size: int, protection: Protection, *, unsafe: bool = False
+) -> contextlib.AbstractContextManager[None]:
+    """`protect` for as long as a `with` block lasts: afterwards each page has the rights that it had.
+
+    Raises BufferInUse at the end of the block, and leaves the rights, when a live buffer needs more than they were.
+    """
+    return _own().protected(address, size, protection, unsafe=unsafe)
+
+
+def lock(address: int, size: int, *, on_fault: bool = False) -> None:
+    """Keep whole pages in memory (mlock); with `on_fault` each from when it is first touched.
+
+    Locks do not add up: one `unlock` undoes any number. Raises OperationFailed, which tells the limit (RLIMIT_MEMLOCK)
+    and how to raise it; Unsupported.
+    """
+    _own().lock(address, size, on_fault=on_fault)
+
+
+def unlock(address: int, size: int) -> None:
+    """Undo `lock`. Raises UsageError for a `secret`, OperationFailed."""
+    _own().unlock(address, size)
+
+
+def lock_all(*, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
+    """Lock all memory of this process: what it has, what it will get, or both; with `on_fault` each page when touched.
+
+    With `future`, memory that would pass the limit cannot be had any more, from malloc and for stacks, too.
+    Raises OperationFailed, with the limit.
+    """
+    _own().lock_all(current=current, future=future, on_fault=on_fault)
+
+
+def unlock_all() -> None:
+    """Undo every lock. Raises UsageError while a `secret` is open."""
+    _own().unlock_all()
+
+
+def flush(address: int, size: int, *, wait: bool = True, invalidate: bool = False) -> None:
+    """Write changed pages of shared file mappings to their file (msync): done when it returns, unless `wait` is False.
+
+    `invalidate` makes other mappings of the file see it, on systems where they do not anyway. Raises OperationFailed
+    (ENOMEM: a hole; EBUSY: `invalidate` and a locked page).
+    """
+    _own().flush(address, size, wait=wait, invalidate=invalidate)
+
+
+def move(
+    address: int,
+    size: int,
+    to: int | None = None,
+    *,
+    keep_old: bool = False,
+    replace: bool = False,
+    unsafe: bool = False,
+) -> Moved:
+    """Move the mappings in [address, address + size) to `to` (None: a free place); the gaps between them stay gaps.
+
+    Linux 6.17 and newer move them all in one call; older ones a mapping at a time, so that other threads may see some
+    moved and others not: `at_once` of the result says which it was. Locks move along. `keep_old` leaves the old place
+    mapped and empty. The new place must be free; `replace=True` DESTROYS what is there, under the rules of
+    `map_anonymous`.
+
+    Whole mappings of `vmatlas.operations` without live buffers; with `unsafe=True` any memory, which whoever holds an
+    address in it does not survive. The Mapping follows its contents. Memory watched by a userfaultfd, sealed, or
+    placed by a driver is refused before anything is done, as far as the map tells.
+
+    Raises PartlyMoved when the kernel stopped half-way: its `result` says which mapping is where, read from the map.
+    UsageError, Unsupported, OperationFailed, BufferInUse: nothing was moved.
+    """
+    return moving.move(_own(), address, size, to, keep_old=keep_old, replace=replace, unsafe=unsafe)
+
+
+def resize(mapping: Mapping, size: int, *, may_move: bool = True) -> Mapping:
+    """Make a mapping larger or smaller, whole pages; with `may_move` the kernel may put it elsewhere.
+
+    Its contents stay; gives the same mapping. Not beyond the file behind it. Raises BufferInUse, UsageError,
+    Unsupported, OperationFailed (ENOMEM: no room where it is).
+    """
+    return moving.resize(_own(), mapping, size, may_move=may_move)

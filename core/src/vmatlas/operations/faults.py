@@ -1,0 +1,88 @@
+"""Why an access to an address faults: the question of a crash handler, answered from the map alone. Pure.
+
+The rule for stacks is gnulib's (sigsegv, stackvma): a stack grows into the hole below it, so a fault there that lies
+nearer to the stack than to what is below it is taken for an overflow.
+"""
+
+from __future__ import annotations
+
+from vmatlas.errors import UsageError
+from vmatlas.model import AddressSpace, Kind, Protection, Region
+from vmatlas.operations.checks import check_address
+from vmatlas.operations.values import Fault, FaultCause
+
+_NEAR_ZERO = 0x10000
+"""Below it nothing is mapped on any of the systems (Linux: vm.mmap_min_addr): a null pointer and an offset."""
+
+_VERBS = {Protection.READ: "read", Protection.WRITE: "written", Protection.EXECUTE: "executed"}
+
+
+def can_grow(region: Region) -> bool:
+    """Whether the kernel lets it grow downward when an address below it is touched."""
+    return region.kind is Kind.STACK or region.flags.of_stack
+
+
+def classify(address: int, space: AddressSpace, access: Protection | None = None) -> Fault:
+    """What lies at the address and why an access to it faults."""
+    number = check_address(address, page=1, bits=64)
+    if access is not None and access not in _VERBS:
+        raise UsageError(f"{access!r} is no access", hint="Protection.READ, WRITE or EXECUTE")
+    before, at, after = space.neighbours(number)
+    if at is not None:
+        return _in_region(number, at, before, after, access)
+    below = None if before is None else number - before.end + 1
+    above = None if after is None else after.start - number
+    distance = min((each for each in (below, above) if each is not None), default=None)
+    if after is not None and above is not None and can_grow(after) and (below is None or above <= below):
+        text = f"{number:#x} lies {above:,} bytes below the stack {_named(after)}: the stack has overflowed"
+        return Fault(number, FaultCause.STACK_OVERFLOW, at, before, after, stack=after, distance=distance, text=text)
+    text = f"nothing is mapped at {number:#x}"
+    if number < _NEAR_ZERO:
+        text += ": a null pointer" + (f" and an offset of {number}" if number else "")
+    else:
+        near = []
+        if before is not None:
+            near.append(f"{below:,} bytes above the last byte of {_named(before)}")
+        if after is not None:
+            near.append(f"{above:,} bytes below {_named(after)}")
+        text += f": it lies {' and '.join(near)}" if near else ": the process has no memory"
+    return Fault(number, FaultCause.HOLE, at, before, after, distance=distance, text=text)
+
+
+def _in_region(
+    address: int, at: Region, before: Region | None, after: Region | None, access: Protection | None
+) -> Fault:
+    if at.kind is Kind.GUARD or at.protection == Protection.NONE:
+        stack = after if after is not None and after.start == at.end and _is_stack(after) else None
+        text = f"{address:#x} lies in the guard {_named(at)}"
+        if stack is not None:
+            text += f", just below {_named(stack)}: most likely that stack has overflowed"
+        elif before is not None and before.end == at.start and address - at.start < at.size // 2:
+            text += f", {address - before.end + 1:,} bytes beyond the end of {_named(before)}"
+        elif after is not None and after.start == at.end:
+            text += f", {after.start - address:,} bytes before the beginning of {_named(after)}"
+        return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
+    denied = [right for right in _VERBS if not at.protection & right]
+    if access is None and denied:
+        words = " nor ".join(_VERBS[right] for right in denied)
+        text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {words}"
+        return Fault(address, FaultCause.PROTECTION, at, before, after, text=text)
+    if access in denied:
+        assert access is not None
+        text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {_VERBS[access]}"
+        return Fault(address, FaultCause.PROTECTION, at, before, after, text=text)
+    text = (
+        f"{address:#x} lies in {_named(at)}, which is {at.permissions} and allows it: the map has changed since, "
+        "or the file behind it is shorter than the mapping"
+    )
+    return Fault(address, FaultCause.NOT_BY_THE_MAP, at, before, after, text=text)
+
+
+def _is_stack(region: Region) -> bool:
+    """A stack of the kernel's, or what can be a thread's: memory without a file that can be written."""
+    return can_grow(region) or (region.path is None and bool(region.protection & Protection.WRITE))
+
+
+def _named(region: Region) -> str:
+    what = region.label or ("nameless memory" if region.kind is not Kind.GUARD else "without a name")
+    return f"{what} ({region.start:#x}-{region.end:#x})"

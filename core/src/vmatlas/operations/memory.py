@@ -1,0 +1,541 @@
+"""Memory operations on the memory of one process, true on every system: what stands above a system's raw calls.
+
+It knows the mappings it made. Memory that is not one of them is changed only with `unsafe=True`; a call that cannot be
+made whole is undone, or says exactly what is now where.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import stat
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from vmatlas import api
+from vmatlas.errors import OperationFailed, Unsupported, UsageError, VmatlasError
+from vmatlas.model import AddressSpace, Protection
+from vmatlas.operations.checks import (
+    Range,
+    apart,
+    check_address,
+    check_protection,
+    check_range,
+    check_size,
+    round_up,
+)
+from vmatlas.operations.contract import Ability, Calls
+from vmatlas.operations.locking import explain_lock
+from vmatlas.operations.mapping import Mapping, clip
+from vmatlas.operations.values import (
+    LOSES_CONTENTS,
+    MAKES_FAULTS,
+    Advice,
+    Advised,
+)
+from vmatlas.target.program import MapFlag
+
+READ_WRITE = Protection.READ | Protection.WRITE
+
+ReadMap: TypeAlias = Callable[[], AddressSpace]
+
+_HINTS = {
+    "ENOMEM": "there is no room in the address space, or a limit is reached: ulimit -v, vm.max_map_count, overcommit",
+    "EACCES": "the file was not opened for that, or its file system forbids it (noexec)",
+    "EPERM": "the system forbids it there: an address below vm.mmap_min_addr, sealed memory, a noexec file system",
+    "ENODEV": "what is behind it cannot be mapped",
+    "EAGAIN": "too much memory is locked",
+}
+
+
+def failed(what: str, failure: OperationFailed) -> OperationFailed:
+    """The failure of a raw call as the failure of what was asked."""
+    return OperationFailed(
+        f"{what} failed: {failure.message}",
+        errno=failure.errno,
+        errno_name=failure.errno_name,
+        hint=failure.hint or _HINTS.get(failure.errno_name),
+    )
+
+
+def read_own_map() -> AddressSpace:
+    """This process's map, with the system's flags where it tells them."""
+    try:
+        return api.snapshot(residency=True)
+    except Unsupported:
+        return api.snapshot()
+
+
+class Memory:
+    """The memory of a process that carries out calls. `vmatlas.operations` has one for this process."""
+
+    def __init__(self, calls: Calls, read_map: ReadMap = read_own_map) -> None:
+        """`read_map` gives the map of the process whose memory it is."""
+        self.calls = calls
+        self.read_map = read_map
+        self.guard = threading.RLock()
+        """Held while something changes; `after_fork` makes it anew."""
+        self.page_size = calls.page_size
+        self.address_bits = calls.address_bits
+        self._mappings: weakref.WeakSet[Mapping] = weakref.WeakSet()
+
+    def after_fork(self) -> None:
+        """In a new child: a thread that held the guard does not exist here."""
+        self.guard = threading.RLock()
+
+    def require(self, ability: Ability, what: str) -> None:
+        """Raises Unsupported, with the reason, when the system lacks it."""
+        if ability not in self.calls.abilities:
+            raise Unsupported(f"{what}: {self.calls.lacks(ability)}")
+
+    def require_buffers(self) -> None:
+        """Raises Unsupported when the memory is another process's."""
+        self.require(Ability.BUFFERS, "a buffer")
+
+    def mappings_in(self, low: int, high: int) -> list[Mapping]:
+        """The mappings of ours that have an address in common with a range, by address."""
+        found = [
+            each
+            for each in list(self._mappings)
+            if not each.closed and any(not apart(extent, (low, high)) for extent in each.extents)
+        ]
+        return sorted(found, key=lambda mapping: mapping.extents[0])
+
+    def own(self, low: int, high: int) -> Mapping | None:
+        """The mapping of ours whose pages hold a whole range."""
+        return next((each for each in self.mappings_in(low, high) if each.covers(low, high)), None)
+
+    def range(self, address: int, size: int, what: str = "range") -> Range:
+        """[start, end) of whole pages. Raises UsageError."""
+        return check_range(address, size, page=self.page_size, bits=self.address_bits, what=what)
+
+    # ---- mapping ----
+
+    def map_anonymous(
+        self,
+        size: int,
+        *,
+        at: int | None = None,
+        replace: bool = False,
+        shared: bool = False,
+        protection: Protection = READ_WRITE,
+        populate: bool = False,
+        no_reserve: bool = False,
+        unsafe: bool = False,
+    ) -> Mapping:
+        """See `vmatlas.operations.map_anonymous`."""
+        length = check_size(size, bits=self.address_bits)
+        flags = MapFlag.SHARED if shared else MapFlag.NONE
+        flags |= (MapFlag.POPULATE if populate else 0) | (MapFlag.NO_RESERVE if no_reserve else 0)
+        return self.place(length, protection, flags, at=at, replace=replace, unsafe=unsafe, what="anonymous memory")
+
+    def map_file(
+        self,
+        file: str | bytes | os.PathLike[str] | int,
+        size: int | None = None,
+        offset: int = 0,
+        *,
+        shared: bool = False,
+        protection: Protection = Protection.READ,
+        at: int | None = None,
+        replace: bool = False,
+        unsafe: bool = False,
+    ) -> Mapping:
+        """See `vmatlas.operations.map_file`."""
+        self.require_buffers()
+        check_protection(protection)
+        offset = check_address(offset, page=self.page_size, bits=63, what="offset")
+        if size is not None:
+            check_size(size, bits=self.address_bits)
+        writes_file = shared and bool(protection & Protection.WRITE)
+        name = f"descriptor {file}" if isinstance(file, int) else os.fsdecode(file)
+        descriptor = file if isinstance(file, int) else os.open(file, _open_flags(writes_file))
+        try:
+            told = os.fstat(descriptor)
+            if not stat.S_ISREG(told.st_mode):
+                raise UsageError(f"{name} is no regular file", hint="a device is mapped by map_device")
+            rest = told.st_size - offset
+            length = rest if size is None else size
+            if rest <= 0 or length > rest:
+                # Touching a page beyond the end of a file kills the process (SIGBUS).
+                raise UsageError(
+                    f"{name} has {told.st_size:,} bytes: from offset {offset:,} on there are {max(rest, 0):,} to map"
+                    + ("" if size is None else f", not {size:,}")
+                )
+            return self.place(
+                length,
+                protection,
+                MapFlag.SHARED if shared else MapFlag.NONE,
+                descriptor=descriptor,
+                offset=offset,
+                at=at,
+                replace=replace,
+                unsafe=unsafe,
+                what=name,
+                limit=rest,
+            )
+        finally:
+            if not isinstance(file, int):
+                os.close(descriptor)
+
+    def map_device(
+        self,
+        device: str | bytes | os.PathLike[str],
+        size: int,
+        offset: int = 0,
+        *,
+        protection: Protection = Protection.READ,
+        shared: bool = True,
+        unsafe: bool = False,
+    ) -> Mapping:
+        """See `vmatlas.operations.map_device`."""
+        self.require_buffers()
+        check_protection(protection)
+        length = check_size(size, bits=self.address_bits)
+        offset = check_address(offset, page=self.page_size, bits=63, what="offset")
+        name = os.fsdecode(device)
+        if not unsafe:
+            raise UsageError(
+                f"mapping the device {name} needs unsafe=True",
+                hint="what touching a device does is not known here: a wrong register can stop the machine",
+            )
+        descriptor = os.open(device, _open_flags(bool(protection & Protection.WRITE)) | getattr(os, "O_SYNC", 0))
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+                raise UsageError(f"{name} is no device", hint="a file is mapped by map_file")
+            flags = MapFlag.SHARED if shared else MapFlag.NONE
+            return self.place(length, protection, flags, descriptor=descriptor, offset=offset, what=name, limit=length)
+        finally:
+            os.close(descriptor)
+
+    def place(
+        self,
+        length: int,
+        protection: Protection,
+        flags: MapFlag,
+        *,
+        descriptor: int = -1,
+        offset: int = 0,
+        at: int | None = None,
+        replace: bool = False,
+        unsafe: bool = False,
+        what: str,
+        limit: int | None = None,
+        keep_descriptor: bool = False,
+    ) -> Mapping:
+        """Map whole pages, anywhere or just there; undone when it cannot be done whole."""
+        check_protection(protection)
+        size = round_up(length, self.page_size)
+        with self.guard:
+            if at is None:
+                if replace:
+                    raise UsageError("replace=True needs an address: at=")
+                start = self._mapped(what, 0, size, protection, flags, descriptor, offset)
+            else:
+                self.range(at, size, "place")
+                if replace:
+                    self._clear_way(at, at + size, unsafe=unsafe)
+                    start = self._mapped(what, at, size, protection, flags | MapFlag.FIXED, descriptor, offset)
+                else:
+                    start = self._mapped_exactly(what, at, size, protection, flags, descriptor, offset)
+            made = Mapping(
+                self,
+                (start, start + size),
+                (start, start + size),
+                protection,
+                address=start,
+                length=length,
+                what=what,
+                descriptor=descriptor if keep_descriptor else None,
+                limit=limit,
+            )
+            self._mappings.add(made)
+            return made
+
+    def _mapped(
+        self, what: str, at: int, size: int, protection: Protection, flags: MapFlag, descriptor: int, offset: int
+    ) -> int:
+        try:
+            return self.calls.map(at, size, protection, flags, descriptor, offset)
+        except OperationFailed as failure:
+            raise failed(f"mapping {what}, {size:,} bytes" + (f" at {at:#x}" if at else ""), failure) from failure
+
+    def _mapped_exactly(
+        self, what: str, at: int, size: int, protection: Protection, flags: MapFlag, descriptor: int, offset: int
+    ) -> int:
+        """Just there and over nothing.
+
+        A kernel that does not know the flag (Linux before 4.17) takes the address for a hint, and so do systems without
+        one: then the address that came is compared, and a mapping that is elsewhere undone.
+        """
+        if Ability.PLACE in self.calls.abilities:
+            flags |= MapFlag.FIXED_NOT_OVER
+        try:
+            start = self.calls.map(at, size, protection, flags, descriptor, offset)
+        except OperationFailed as failure:
+            if failure.errno_name in self.calls.occupied:
+                raise _occupied(what, at, size, failure.errno) from failure
+            raise failed(f"mapping {what}, {size:,} bytes at {at:#x}", failure) from failure
+        if start != at:
+            self.calls.unmap(start, size)
+            raise _occupied(what, at, size, 0)
+        return start
+
+    def _clear_way(self, low: int, high: int, *, unsafe: bool) -> None:
+        """Make sure that what a mapping at [low, high) destroys is ours to destroy; ours there become closed ones."""
+        ours = self.mappings_in(low, high)
+        for mapping in ours:
+            if any(start < low or end > high for start, end in mapping.extents):
+                raise UsageError(
+                    f"{mapping!r} lies only in part where something is to be mapped", hint="close it first"
+                )
+            mapping.check_unexported("replace")
+        if not unsafe:
+            self._take_gaps(low, high, sorted(extent for mapping in ours for extent in mapping.extents))
+        for mapping in ours:
+            self._forget(mapping)
+
+    def _take_gaps(self, low: int, high: int, taken: list[Range]) -> None:
+        """Reserve what is free between our own mappings, so that nothing can come there before it is replaced."""
+        reserved: list[Range] = []
+        edge = low
+        for start, end in [*taken, (high, high)]:
+            if edge < start:
+                try:
+                    self._mapped_exactly(
+                        "a reservation", edge, start - edge, Protection.NONE, MapFlag.NO_RESERVE, -1, 0
+                    )
+                except VmatlasError as error:
+                    for first, last in reserved:
+                        self.calls.unmap(first, last - first)
+                    raise UsageError(
+                        f"something that is not ours lies in {low:#x}-{high:#x}",
+                        hint="unsafe=True destroys it all the same: the interpreter's own memory does not survive that",
+                    ) from error
+                reserved.append((edge, start))
+            edge = end
+
+    def unmap(self, mapping: Mapping) -> None:
+        """Wipe it if it is a secret, and unmap it. For Mapping."""
+        if mapping.is_secret:
+            self._wipe(mapping)
+        for start, end in mapping.extents:
+            try:
+                self.calls.unmap(start, end - start)
+            except OperationFailed as failure:
+                raise failed(f"unmapping {mapping!r}", failure) from failure
+        self._forget(mapping)
+
+    def _forget(self, mapping: Mapping) -> None:
+        descriptor = mapping.note_closed()
+        self._mappings.discard(mapping)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def adopt(self, mapping: Mapping) -> Mapping:
+        """Take a mapping that was put together from calls into account."""
+        self._mappings.add(mapping)
+        return mapping
+
+    def _wipe(self, mapping: Mapping) -> None:
+        start, end = mapping.body
+        if any(protection & READ_WRITE != READ_WRITE for _, _, protection in mapping.parts):
+            self.calls.protect(start, end - start, READ_WRITE)
+        ctypes.memset(start, 0, end - start)
+
+    # ---- protecting ----
+
+    def protect(self, address: int, size: int, protection: Protection, *, unsafe: bool = False) -> None:
+        """See `vmatlas.operations.protect`."""
+        check_protection(protection)
+        low, high = self.range(address, size)
+        with self.guard:
+            if not unsafe:
+                mapping = self.own(low, high)
+                if mapping is None:
+                    raise UsageError(
+                        f"{low:#x}-{high:#x} is not in a mapping made by vmatlas.operations",
+                        hint="unsafe=True changes it all the same: the interpreter may not survive that",
+                    )
+                mapping.check_rights(low, high, protection)
+            self._protect(low, high, protection)
+
+    def _protect(self, low: int, high: int, protection: Protection) -> None:
+        touched = self.mappings_in(low, high)
+        try:
+            self.calls.protect(low, high - low, protection)
+        except OperationFailed as failure:
+            for mapping in touched:  # how far it came is not told: count on the rights that pages have either way
+                for start, end, had in list(mapping.parts):
+                    if start < high and end > low:
+                        mapping.note_rights(max(start, low), min(end, high), had & protection)
+            raise failed(f"making {low:#x}-{high:#x} {protection.letters}", failure) from failure
+        for mapping in touched:
+            mapping.note_rights(low, high, protection)
+
+    @contextlib.contextmanager
+    def protected(self, address: int, size: int, protection: Protection, *, unsafe: bool = False) -> Iterator[None]:
+        """See `vmatlas.operations.protected`."""
+        check_protection(protection)
+        low, high = self.range(address, size)
+        with self.guard:
+            before = self._rights(low, high)
+            self.protect(low, high - low, protection, unsafe=unsafe)
+        try:
+            yield
+        finally:
+            with self.guard:
+                mapping = self.own(low, high)
+                for start, end, rights in before:
+                    if mapping is not None and not unsafe:
+                        mapping.check_rights(start, end, rights)
+                    self._protect(start, end, rights)
+
+    def _rights(self, low: int, high: int) -> list[tuple[int, int, Protection]]:
+        mapping = self.own(low, high)
+        if mapping is not None:
+            return [
+                (max(start, low), min(end, high), rights)
+                for start, end, rights in mapping.parts
+                if start < high and end > low
+            ]
+        return [(region.start, region.end, region.protection) for region in clip(self.read_map(), low, high)]
+
+    # ---- locking, flushing ----
+
+    def lock(self, address: int, size: int, *, on_fault: bool = False) -> None:
+        """See `vmatlas.operations.lock`."""
+        self.require(Ability.LOCK_ON_FAULT if on_fault else Ability.LOCK, "locking on fault" if on_fault else "locking")
+        low, high = self.range(address, size)
+        try:
+            self.calls.lock(low, high - low, on_fault)
+        except OperationFailed as failure:
+            raise explain_lock(self.calls, failure, high - low) from failure
+
+    def unlock(self, address: int, size: int) -> None:
+        """See `vmatlas.operations.unlock`."""
+        self.require(Ability.LOCK, "locking")
+        low, high = self.range(address, size)
+        self._refuse_secrets([each for each in self.mappings_in(low, high) if each.is_secret])
+        try:
+            self.calls.unlock(low, high - low)
+        except OperationFailed as failure:
+            raise failed(f"unlocking {low:#x}-{high:#x}", failure) from failure
+
+    def lock_all(self, *, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
+        """See `vmatlas.operations.lock_all`."""
+        self.require(Ability.LOCK_ALL, "locking all memory")
+        if not (current or future):
+            raise UsageError("lock_all: say what is to be locked: current, future, or both")
+        if on_fault:
+            self.require(Ability.LOCK_ON_FAULT, "locking on fault")
+        try:
+            self.calls.lock_all(current, future, on_fault)
+        except OperationFailed as failure:
+            raise explain_lock(self.calls, failure, None) from failure
+
+    def unlock_all(self) -> None:
+        """See `vmatlas.operations.unlock_all`."""
+        self.require(Ability.LOCK_ALL, "locking all memory")
+        self._refuse_secrets([each for each in list(self._mappings) if each.is_secret and not each.closed])
+        try:
+            self.calls.unlock_all()
+        except OperationFailed as failure:
+            raise failed("unlocking all memory", failure) from failure
+
+    @staticmethod
+    def _refuse_secrets(secrets: list[Mapping]) -> None:
+        if secrets:
+            raise UsageError(
+                f"{secrets[0]!r} is a secret, which stays locked until it is closed", hint="close it first"
+            )
+
+    def flush(self, address: int, size: int, *, wait: bool = True, invalidate: bool = False) -> None:
+        """See `vmatlas.operations.flush`."""
+        low, high = self.range(address, size)
+        try:
+            self.calls.flush(low, high - low, wait, invalidate)
+        except OperationFailed as failure:
+            raise failed(f"flushing {low:#x}-{high:#x}", failure) from failure
+
+    # ---- advice on this memory ----
+
+    def advise(self, ranges: list[Range], advice: Advice, pid: int, *, unsafe: bool, dry_run: bool) -> Advised:
+        """One madvise for each range, in order, until one is refused; see `vmatlas.operations.advise`."""
+        number = self.calls.advice_number(advice)
+        if number is None:
+            raise Unsupported(f"{self.calls.system} has no advice '{advice.value}'")
+        with self.guard:
+            if not unsafe:
+                for low, high in ranges:
+                    self._check_advice(low, high, advice)
+            asked = sum(high - low for low, high in ranges)
+            if dry_run:
+                return Advised(advice, pid, len(ranges), asked, 0, dry_run=True)
+            done = 0
+            for low, high in ranges:
+                try:
+                    self.calls.advise(low, high - low, number)
+                except OperationFailed as failure:
+                    return Advised(
+                        advice,
+                        pid,
+                        len(ranges),
+                        asked,
+                        done,
+                        (low, high),
+                        self._advice_failed(failure, advice, low, high),
+                    )
+                done += high - low
+            return Advised(advice, pid, len(ranges), asked, done)
+
+    def _check_advice(self, low: int, high: int, advice: Advice) -> None:
+        if advice in MAKES_FAULTS:
+            raise UsageError(
+                f"advice '{advice.value}' needs unsafe=True",
+                hint="touching the memory after it can kill the process, or a child of it",
+            )
+        if advice in LOSES_CONTENTS and self.own(low, high) is None:
+            raise UsageError(
+                f"advice '{advice.value}' throws the contents of {low:#x}-{high:#x} away, "
+                "which is not in a mapping made by vmatlas.operations",
+                hint="unsafe=True does it all the same: the interpreter may not survive that",
+            )
+
+    def _advice_failed(self, failure: OperationFailed, advice: Advice, low: int, high: int) -> OperationFailed:
+        said = f"advice '{advice.value}' stopped at {low:#x}-{high:#x}: "
+        if failure.errno_name == "ENOSYS":
+            said += "this system has no such call (ENOSYS)"
+        elif failure.errno_name == "EINVAL" and not self._knows(advice):
+            said += "this kernel does not have that advice (EINVAL)"
+        else:
+            said += self.calls.range_refused(failure, advice)
+        return OperationFailed(said, errno=failure.errno, errno_name=failure.errno_name)
+
+    def _knows(self, advice: Advice) -> bool:
+        """Whether the kernel has an advice, asked for no bytes, which does nothing."""
+        number = self.calls.advice_number(advice)
+        if number is None:
+            return False
+        try:
+            self.calls.advise(0, 0, number)
+        except OperationFailed as failure:
+            return failure.errno_name != "EINVAL"
+        return True
+
+
+def _open_flags(writes: bool) -> int:
+    return (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC
+
+
+def _occupied(what: str, at: int, size: int, errno: int) -> OperationFailed:
+    return OperationFailed(
+        f"mapping {what} at {at:#x}: something lies in {at:#x}-{at + size:#x} already, or may not lie there",
+        errno=errno,
+        errno_name="EEXIST",
+        hint="take another address, or none; replace=True destroys what is there",
+    )

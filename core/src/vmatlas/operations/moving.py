@@ -1,0 +1,277 @@
+"""Moving memory: several mappings and the gaps between them, in one call where the kernel does that.
+
+The new place is reserved first, so that nothing is overwritten and nobody comes in between. What moved when a move
+stopped half-way is read from the map, not assumed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+
+from vmatlas.errors import OperationFailed, Unsupported, UsageError
+from vmatlas.model import AddressSpace, Protection, Region
+from vmatlas.operations.checks import apart, check_size, round_up
+from vmatlas.operations.contract import Ability
+from vmatlas.operations.mapping import Mapping, clip
+from vmatlas.operations.memory import Memory, failed
+from vmatlas.operations.values import Moved, PartlyMoved, Piece
+from vmatlas.target.program import MapFlag
+
+_MOVES_MANY: weakref.WeakKeyDictionary[Memory, bool] = weakref.WeakKeyDictionary()
+
+
+def moves_many(memory: Memory) -> bool:
+    """Whether one call moves several mappings, found out by moving some of our own: Linux since 6.17."""
+    if memory not in _MOVES_MANY:
+        _MOVES_MANY[memory] = _try_many(memory)
+    return _MOVES_MANY[memory]
+
+
+def _try_many(memory: Memory) -> bool:
+    calls, page = memory.calls, memory.page_size
+    source = calls.map(0, 2 * page, Protection.NONE, MapFlag.NO_RESERVE)
+    place = calls.map(0, 2 * page, Protection.NONE, MapFlag.NO_RESERVE)
+    calls.protect(source + page, page, Protection.READ)  # two mappings now
+    try:
+        calls.move(source, 2 * page, 2 * page, place, True, False)
+    except OperationFailed:
+        calls.unmap(source, 2 * page)
+        # An older kernel has unmapped the new place before it refused (mm/mremap.c): it is ours only when it is free.
+        with contextlib.suppress(OperationFailed):
+            calls.map(place, 2 * page, Protection.NONE, MapFlag.NO_RESERVE | MapFlag.FIXED_NOT_OVER)
+            calls.unmap(place, 2 * page)
+        return False
+    calls.unmap(place, 2 * page)
+    return True
+
+
+def move(
+    memory: Memory,
+    address: int,
+    size: int,
+    to: int | None = None,
+    *,
+    keep_old: bool = False,
+    replace: bool = False,
+    unsafe: bool = False,
+) -> Moved:
+    """See `vmatlas.operations.move`."""
+    memory.require(Ability.MOVE, "moving memory")
+    if keep_old:
+        memory.require(Ability.KEEP_OLD, "moving memory and keeping its old place")
+    low, high = memory.range(address, size, "range to move")
+    if to is not None:
+        target = memory.range(to, size, "new place")
+        if not apart((low, high), target):
+            raise UsageError(f"the range {low:#x}-{high:#x} and its new place at {target[0]:#x} overlap")
+    elif replace:
+        raise UsageError("replace=True needs an address: to=")
+    with memory.guard:
+        ours = _movable(memory, low, high)
+        regions = list(clip(memory.read_map(), low, high))
+        if not regions:
+            raise UsageError(f"nothing is mapped in {low:#x}-{high:#x}")
+        if not unsafe:
+            _check_regions(memory, regions, ours)
+        with _reserved(memory, high - low, to, replace=replace, unsafe=unsafe) as reservation:
+            pieces = [Piece(each.start, each.end, reservation.start + each.start - low) for each in regions]
+            return _moved(memory, low, high, pieces, reservation, ours, keep_old=keep_old)
+
+
+def _movable(memory: Memory, low: int, high: int) -> list[Mapping]:
+    ours = memory.mappings_in(low, high)
+    for mapping in ours:
+        if any(start < low or end > high for start, end in mapping.extents):
+            raise UsageError(f"{mapping!r} lies only in part in {low:#x}-{high:#x}: move the whole of it")
+        mapping.check_unexported("move")
+    return ours
+
+
+def _check_regions(memory: Memory, regions: list[Region], ours: list[Mapping]) -> None:
+    for region in regions:
+        at = region.start
+        for start, end in sorted(extent for mapping in ours for extent in mapping.extents):
+            at = end if start <= at < end else at
+        if at < region.end:
+            raise UsageError(
+                f"{at:#x}-{region.end:#x} is not in a mapping made by vmatlas.operations",
+                hint="unsafe=True moves it all the same: whoever holds an address in it does not survive that",
+            )
+    for region in regions:
+        if (reason := memory.calls.why_unmovable(region)) is not None:
+            raise Unsupported(
+                f"{region.start:#x}-{region.end:#x} cannot be moved: {reason}",
+                hint="unsafe=True asks the kernel, which may stop half-way",
+            )
+
+
+class _Reservation:
+    """Address space that is kept free: shared memory without rights, which the map tells from all that moves there."""
+
+    def __init__(self, memory: Memory, start: int, size: int) -> None:
+        self.memory, self.start, self.end = memory, start, start + size
+        found = memory.read_map().find(start)
+        self.identity = None if found is None else (found.device, found.inode)
+
+    def holds(self, region: Region) -> bool:
+        """Whether a region is a part of it that nothing has moved to."""
+        return (
+            self.identity is not None
+            and (region.device, region.inode) == self.identity
+            and self.start <= region.start
+            and region.end <= self.end
+        )
+
+    def free(self, pieces: list[Piece]) -> None:
+        """Unmap what the pieces, which are all in place, have left of it."""
+        edge = self.start
+        for piece in pieces:
+            if edge < piece.to:
+                self.memory.calls.unmap(edge, piece.to - edge)
+            edge = piece.to + piece.size
+        if edge < self.end:
+            self.memory.calls.unmap(edge, self.end - edge)
+
+    def free_as_read(self, space: AddressSpace) -> None:
+        """Unmap what the map shows to be left of it."""
+        for region in clip(space, self.start, self.end):
+            if self.holds(region):
+                self.memory.calls.unmap(region.start, region.size)
+
+
+@contextlib.contextmanager
+def _reserved(memory: Memory, size: int, to: int | None, *, replace: bool, unsafe: bool) -> Iterator[_Reservation]:
+    place = memory.place(
+        size,
+        Protection.NONE,
+        MapFlag.SHARED | MapFlag.NO_RESERVE,
+        at=to,
+        replace=replace,
+        unsafe=unsafe,
+        what="the new place",
+    )
+    reservation = _Reservation(memory, place.start, size)
+    place.note_closed()  # from here on it is the move's
+    yield reservation
+
+
+def _moved(
+    memory: Memory,
+    low: int,
+    high: int,
+    pieces: list[Piece],
+    reservation: _Reservation,
+    ours: list[Mapping],
+    *,
+    keep_old: bool,
+) -> Moved:
+    at_once = len(pieces) == 1 or moves_many(memory)
+    first, last = pieces[0], pieces[-1]
+    steps = [Piece(first.start, last.end, first.to)] if at_once else pieces
+    distance = reservation.start - low
+    failure: OperationFailed | None = None
+    for step in steps:
+        try:
+            got = memory.calls.move(step.start, step.size, step.size, step.to, True, keep_old)
+        except OperationFailed as refusal:
+            failure = refusal
+            break
+        if got != step.to:  # a driver of its own mind; seen on none
+            failure = OperationFailed(f"the kernel put {step.start:#x} at {got:#x} and not at {step.to:#x}")
+            break
+    if failure is None:
+        reservation.free(pieces)
+        for mapping in ours:
+            mapping.note_move(distance, kept_old=keep_old)
+        return Moved(low, high - low, reservation.start, tuple(pieces), at_once=at_once, kept_old=keep_old)
+    after = memory.read_map()
+    result = judge(after, pieces, reservation.holds, low=low, size=high - low, keep_old=keep_old, at_once=at_once)
+    reservation.free_as_read(after)
+    said = f"moving {low:#x}-{high:#x} to {reservation.start:#x}"
+    if not result.moved and not result.lost:
+        raise failed(said, failure) from failure
+    for mapping in ours:
+        _note_stop(mapping, result, distance, keep_old=keep_old)
+    raise PartlyMoved(
+        f"{said} stopped half-way ({failure.errno_name or failure.message}): "
+        f"{len(result.moved)} of {len(pieces)} mappings have moved, "
+        f"{len(result.left)} are where they were" + (f", {len(result.lost)} are gone" if result.lost else ""),
+        result,
+        errno=failure.errno,
+        errno_name=failure.errno_name,
+    ) from failure
+
+
+def judge(
+    after: AddressSpace,
+    pieces: list[Piece],
+    is_reservation: object,
+    *,
+    low: int,
+    size: int,
+    keep_old: bool,
+    at_once: bool,
+) -> Moved:
+    """Which piece is where, by the map as it was read after a move that stopped. Pure."""
+    assert callable(is_reservation)
+    moved, left, lost = [], [], []
+    for piece in pieces:
+        there, here = after.find(piece.to), after.find(piece.start)
+        if there is not None and not is_reservation(there):
+            moved.append(piece)
+        elif here is not None:
+            left.append(piece)
+        else:
+            lost.append(piece)
+    to = pieces[0].to - (pieces[0].start - low)
+    return Moved(low, size, to, tuple(moved), tuple(left), tuple(lost), at_once=at_once, kept_old=keep_old)
+
+
+def _note_stop(mapping: Mapping, result: Moved, distance: int, *, keep_old: bool) -> None:
+    inside = [
+        (piece, is_moved)
+        for pieces, is_moved in ((result.moved, True), (result.left, False))
+        for piece in pieces
+        if any(start <= piece.start < end for start, end in mapping.extents)
+    ]
+    if not any(is_moved for _, is_moved in inside):
+        return
+    if all(is_moved for _, is_moved in inside):
+        mapping.note_move(distance, kept_old=keep_old)
+        return
+    places = [(piece.to, piece.to + piece.size) for piece, is_moved in inside if is_moved]
+    places += [(piece.start, piece.end) for piece, is_moved in inside if keep_old or not is_moved]
+    mapping.note_scattered(sorted(places))
+
+
+def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True) -> Mapping:
+    """See `vmatlas.operations.resize`."""
+    memory.require(Ability.RESIZE, "resizing a mapping")
+    if not isinstance(mapping, Mapping):
+        raise UsageError(f"{mapping!r} is no mapping", hint="give what map_anonymous and its like gave")
+    length = check_size(size, bits=memory.address_bits)
+    with memory.guard:
+        start, old = mapping.start, mapping.size  # raises when it is closed
+        if not mapping.is_plain or mapping.is_secret:
+            raise UsageError(f"{mapping!r} cannot be resized: it has guards, is a secret, or lies in several places")
+        if len({rights for _, _, rights in mapping.parts}) > 1:
+            raise UsageError(f"{mapping!r} has parts of different rights", hint="protect() the whole of it alike first")
+        if mapping.limit is not None and length > mapping.limit:
+            raise UsageError(
+                f"{length:,} bytes are more than the {mapping.limit:,} that are behind {mapping!r}",
+                hint="touching what lies beyond the end kills the process: make the file longer and map it anew",
+            )
+        mapping.check_unexported("resize")
+        new = round_up(length, memory.page_size)
+        if new != old:
+            try:
+                start = memory.calls.move(start, old, new, None, may_move, False)
+            except OperationFailed as failure:
+                told = failed(f"resizing {mapping!r} to {new:,} bytes", failure)
+                if failure.errno_name == "ENOMEM" and not may_move:
+                    told.hint = "something lies above it: may_move=True lets the kernel take another place"
+                raise told from failure
+        mapping.note_size(start, new, length)
+        return mapping

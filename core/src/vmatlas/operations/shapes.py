@@ -1,0 +1,183 @@
+"""Mappings of a special shape: shared objects, guarded buffers, secrets, code."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from vmatlas.errors import OperationFailed, Unsupported, UsageError
+from vmatlas.model import Protection
+from vmatlas.operations.checks import check_protection, check_size, round_up
+from vmatlas.operations.contract import Ability, Operations
+from vmatlas.operations.locking import explain_lock
+from vmatlas.operations.mapping import Mapping
+from vmatlas.operations.memory import READ_WRITE, Memory, failed
+from vmatlas.operations.values import Advice
+from vmatlas.target.program import MapFlag
+
+
+def map_shared(
+    memory: Memory,
+    operations: Operations,
+    size: int | None,
+    name: str | None,
+    *,
+    create: bool,
+    exclusive: bool,
+    descriptor: int | None,
+    protection: Protection,
+) -> Mapping:
+    """See `vmatlas.operations.map_shared`."""
+    check_protection(protection)
+    if size is not None:
+        check_size(size, bits=memory.address_bits)
+    if descriptor is not None:
+        if name is not None:
+            raise UsageError("a shared object is named, or given by its descriptor, not both")
+        opened = os.dup(descriptor)
+        what = f"the memory object of descriptor {descriptor}"
+    elif name is None:
+        if size is None:
+            raise UsageError("new shared memory needs a size")
+        memory.require(Ability.MEMORY_OBJECT, "shared memory without a name")
+        opened = _opened("a memory object", lambda: operations.open_memory("vmatlas", size))
+        what = "shared memory"
+    else:
+        opened, size = _named(memory, operations, size, name, create=create, exclusive=exclusive)
+        what = f"the shared memory {name}"
+    try:
+        there = os.fstat(opened).st_size
+        if there == 0 or (size or 0) > there:
+            # Touching a page beyond the end of an object kills the process (SIGBUS).
+            raise UsageError(f"{what} has {there:,} bytes" + ("" if size is None else f", not {size:,}"))
+        return memory.place(
+            size or there,
+            protection,
+            MapFlag.SHARED,
+            descriptor=opened,
+            what=what,
+            limit=there,
+            keep_descriptor=True,
+        )
+    except BaseException:
+        os.close(opened)
+        raise
+
+
+def _named(
+    memory: Memory, operations: Operations, size: int | None, name: str, *, create: bool, exclusive: bool
+) -> tuple[int, int | None]:
+    memory.require(Ability.SHARED_OBJECT, "POSIX shared memory")
+    if not name.startswith("/") or "/" in name[1:] or len(name) < 2 or "\0" in name:
+        raise UsageError(
+            f"{name!r} is no name of shared memory", hint="it is a slash and a name without one: /my-buffer"
+        )
+    if exclusive and not create:
+        raise UsageError("exclusive=True goes with create=True")
+    if create and size is None:
+        raise UsageError(f"creating {name} needs a size")
+    opened = _opened(f"the shared memory {name}", lambda: operations.open_shared(name, create, exclusive))
+    if create and size is not None and os.fstat(opened).st_size == 0:
+        try:
+            os.ftruncate(opened, size)
+        except OSError:
+            os.close(opened)
+            raise
+    return opened, size
+
+
+def _opened(what: str, opening: object) -> int:
+    assert callable(opening)
+    try:
+        return int(opening())
+    except OperationFailed as failure:
+        hints = {
+            "EEXIST": "exclusive=False opens the one that is there; unlink_shared(name) removes its name",
+            "ENOENT": "create=True makes it",
+        }
+        told = failed(f"opening {what}", failure)
+        told.hint = hints.get(failure.errno_name, told.hint)
+        raise told from failure
+
+
+def guarded_buffer(memory: Memory, size: int) -> Mapping:
+    """See `vmatlas.operations.guarded_buffer`."""
+    length = check_size(size, bits=memory.address_bits)
+    page = memory.page_size
+    body = round_up(length, page)
+    check_size(body + 2 * page, bits=memory.address_bits)
+    with memory.guard:
+        whole = memory.place(body + 2 * page, Protection.NONE, MapFlag.NONE, what="a guarded buffer")
+        start = whole.start + page
+        try:
+            memory.calls.protect(start, body, READ_WRITE)
+        except OperationFailed as failure:
+            whole.close()
+            raise failed("making the inside of a guarded buffer writable", failure) from failure
+        extent = whole.extents[0]
+        whole.note_closed()  # from here on it is the other one's
+        return memory.adopt(
+            Mapping(
+                memory,
+                extent,
+                (start, start + body),
+                READ_WRITE,
+                address=start + body - length,  # so that the first byte beyond it faults
+                length=length,
+                what="a guarded buffer",
+            )
+        )
+
+
+def secret(memory: Memory, size: int) -> Mapping:
+    """See `vmatlas.operations.secret`."""
+    length = check_size(size, bits=memory.address_bits)
+    memory.require_buffers()
+    memory.require(Ability.LOCK, "a secret")
+    undumped = memory.calls.advice_number(Advice.DONTDUMP)
+    if undumped is None:
+        raise Unsupported(f"a secret: {memory.calls.system} cannot keep memory out of core dumps")
+    with memory.guard:
+        made = memory.place(length, READ_WRITE, MapFlag.NONE, what="a secret")
+        try:
+            try:
+                memory.calls.lock(made.start, made.size, False)
+            except OperationFailed as failure:
+                raise explain_lock(memory.calls, failure, made.size) from failure
+            try:
+                memory.calls.advise(made.start, made.size, undumped)
+                # Not all systems have it, nor all kernels (Linux 4.14): children that must not see it would have a
+                # copy.
+                wiped = memory.calls.advice_number(Advice.WIPEONFORK)
+                if wiped is not None:
+                    memory.calls.advise(made.start, made.size, wiped)
+            except OperationFailed as failure:
+                raise failed("keeping a secret out of dumps and children", failure) from failure
+        except BaseException:
+            made.close()
+            raise
+        extent = made.extents[0]
+        made.note_closed()
+        return memory.adopt(
+            Mapping(memory, extent, extent, READ_WRITE, address=extent[0], length=length, what="a secret", secret=True)
+        )
+
+
+def write_then_execute(memory: Memory, code: bytes | bytearray | memoryview) -> Mapping:
+    """See `vmatlas.operations.write_then_execute`."""
+    memory.require_buffers()
+    try:
+        content = bytes(memoryview(code).cast("B")) if not isinstance(code, bytes) else code
+    except TypeError:
+        raise UsageError(f"{type(code).__name__} is no code", hint="give bytes") from None
+    if not content:
+        raise UsageError("the code is empty")
+    with memory.guard:
+        made = memory.place(len(content), READ_WRITE, MapFlag.NONE, what="code")
+        try:
+            ctypes.memmove(made.start, content, len(content))
+            memory.protect(made.start, made.size, Protection.READ | Protection.EXECUTE)
+        except BaseException:
+            made.close()
+            raise
+        return made

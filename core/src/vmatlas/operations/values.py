@@ -1,0 +1,197 @@
+"""What memory operations are asked, and what they give back, as values. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from vmatlas.errors import OperationFailed
+from vmatlas.model import Region
+
+
+class Advice(enum.Enum):
+    """What a process tells the kernel of its memory: the names of madvise(2), without MADV_.
+
+    Not every system, and not every kernel of one, has each. Numbers belong to the systems.
+    """
+
+    NORMAL = "normal"
+    RANDOM = "random"
+    SEQUENTIAL = "sequential"
+    WILLNEED = "willneed"
+    """Read ahead what is in a file or in swap."""
+    DONTNEED = "dontneed"
+    """Linux: private memory is zeros again at once."""
+    FREE = "free"
+    """The kernel may take the contents when it needs the memory."""
+    REMOVE = "remove"
+    """The range and the part of the file behind it become zeros."""
+    DONTFORK = "dontfork"
+    DOFORK = "dofork"
+    WIPEONFORK = "wipeonfork"
+    KEEPONFORK = "keeponfork"
+    MERGEABLE = "mergeable"
+    UNMERGEABLE = "unmergeable"
+    HUGEPAGE = "hugepage"
+    NOHUGEPAGE = "nohugepage"
+    COLLAPSE = "collapse"
+    """Make huge pages of it now."""
+    DONTDUMP = "dontdump"
+    """FreeBSD: MADV_NOCORE."""
+    DODUMP = "dodump"
+    """FreeBSD: MADV_CORE."""
+    COLD = "cold"
+    """Take it first when memory is short."""
+    PAGEOUT = "pageout"
+    """Take it now: write it to swap or to its file."""
+    POPULATE_READ = "populate_read"
+    POPULATE_WRITE = "populate_write"
+    DONTNEED_LOCKED = "dontneed_locked"
+    GUARD_INSTALL = "guard_install"
+    GUARD_REMOVE = "guard_remove"
+    HWPOISON = "hwpoison"
+    SOFT_OFFLINE = "soft_offline"
+    NOSYNC = "nosync"
+    """FreeBSD."""
+    AUTOSYNC = "autosync"
+    """FreeBSD."""
+    PROTECT = "protect"
+    """FreeBSD: do not kill the process for want of swap."""
+
+
+LOSES_CONTENTS = frozenset({Advice.DONTNEED, Advice.FREE, Advice.REMOVE, Advice.DONTNEED_LOCKED, Advice.WIPEONFORK})
+"""Advice that throws contents away, here or in children: the interpreter's own memory would not survive it."""
+
+MAKES_FAULTS = frozenset({Advice.GUARD_INSTALL, Advice.HWPOISON, Advice.SOFT_OFFLINE, Advice.DONTFORK})
+"""Advice after which a touch of the memory, here or in a child, can kill the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """What became of advice: as exact as the kernel tells it. Sizes are bytes."""
+
+    advice: Advice
+    pid: int
+    ranges: int
+    """How many ranges were asked for."""
+    asked: int
+    """Bytes in all of them."""
+    advised: int
+    """Bytes of the ranges (or pieces of a gigabyte of large ones) that the kernel said it went through."""
+    stopped_at: tuple[int, int] | None = None
+    """[start, end): the range, or piece of a large one, that the kernel did not complete. Pages of it may have been
+    advised all the same: the kernel does not say which. Nothing after it was asked for. None: all was done."""
+    failure: OperationFailed | None = field(default=None, compare=False)
+    """Why it stopped: the errno and its story."""
+    dry_run: bool = False
+    """Everything was checked, and nothing done."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it went through every range."""
+        return self.stopped_at is None and not self.dry_run
+
+    @property
+    def reason(self) -> str | None:
+        """Why it stopped, in a line; None when it did not."""
+        return None if self.failure is None else self.failure.message
+
+    def required(self) -> Advised:
+        """The same when all was done. Raises OperationFailed, with the reason, when it stopped."""
+        if self.failure is not None:
+            raise self.failure
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One mapping of a range that was to be moved: where it was, and where it was to go. Bytes."""
+
+    start: int
+    end: int
+    to: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of a move: which mapping is where now."""
+
+    address: int
+    size: int
+    """[address, address + size) was to be moved."""
+    to: int
+    """The first address of the range's new place."""
+    moved: tuple[Piece, ...]
+    """The mappings that are at their new place."""
+    left: tuple[Piece, ...] = ()
+    """The mappings that are where they were."""
+    lost: tuple[Piece, ...] = ()
+    """Mappings that are at neither place: unmapped meanwhile, by another thread say."""
+    at_once: bool = True
+    """One call moved everything (one mapping; on Linux 6.17 and newer, several). False: one call a mapping, so that
+    other threads could see some of them moved and others not."""
+    kept_old: bool = False
+    """The old place stays mapped, empty."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is at its new place."""
+        return not self.left and not self.lost
+
+
+class PartlyMoved(OperationFailed):
+    """A move stopped half-way. `result` says which mappings are where now, as a reading of the map showed."""
+
+    def __init__(self, message: str, result: Moved, *, errno: int = 0, errno_name: str = "") -> None:
+        super().__init__(
+            message,
+            errno=errno,
+            errno_name=errno_name,
+            hint="`result.moved` and `result.left` of this error say what is where; move single mappings on, or back",
+        )
+        self.result = result
+
+
+class BufferInUse(OperationFailed, BufferError):
+    """Memory that a live buffer still shows was to be unmapped, moved, or protected against that buffer."""
+
+
+class FaultCause(enum.Enum):
+    """Why an access to an address faults."""
+
+    GUARD = "guard"
+    """It lies in memory without any rights: a guard page, or a range that is only reserved."""
+    STACK_OVERFLOW = "stack-overflow"
+    """It lies in the hole just below a stack that can grow."""
+    HOLE = "hole"
+    """Nothing is mapped there."""
+    PROTECTION = "protection"
+    """The region there forbids that access."""
+    NOT_BY_THE_MAP = "not-by-the-map"
+    """The region there allows that access: the map has changed since, or the file behind it is shorter (SIGBUS), or the
+    memory itself failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault and its neighbourhood."""
+
+    address: int
+    cause: FaultCause
+    at: Region | None
+    """The region that covers the address."""
+    before: Region | None
+    """The last region below."""
+    after: Region | None
+    """The first region above."""
+    stack: Region | None = None
+    """The stack that a guard, or the hole, belongs to, where there is one."""
+    distance: int | None = None
+    """Bytes from the address to the nearest region, for an address in a hole."""
+    text: str = ""
+    """The whole of it in a sentence."""

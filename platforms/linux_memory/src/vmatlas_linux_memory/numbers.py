@@ -1,0 +1,106 @@
+"""How Linux numbers what is asked of its memory: include/uapi/asm-generic/mman-common.h and mman.h, mman(2) pages.
+
+The same on every processor but alpha, mips, parisc, sparc, powerpc and xtensa, which number some flags of mmap and
+mlockall, or some advice, in their own way: see `numbers_of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmatlas.operations.posix import Numbers
+from vmatlas.operations.values import Advice
+from vmatlas.target.program import MapFlag
+
+ADVICE = {
+    Advice.NORMAL: 0,
+    Advice.RANDOM: 1,
+    Advice.SEQUENTIAL: 2,
+    Advice.WILLNEED: 3,
+    Advice.DONTNEED: 4,
+    Advice.FREE: 8,  # since 4.5
+    Advice.REMOVE: 9,
+    Advice.DONTFORK: 10,
+    Advice.DOFORK: 11,
+    Advice.MERGEABLE: 12,
+    Advice.UNMERGEABLE: 13,
+    Advice.HUGEPAGE: 14,
+    Advice.NOHUGEPAGE: 15,
+    Advice.DONTDUMP: 16,
+    Advice.DODUMP: 17,
+    Advice.WIPEONFORK: 18,  # since 4.14
+    Advice.KEEPONFORK: 19,
+    Advice.COLD: 20,  # since 5.4
+    Advice.PAGEOUT: 21,  # since 5.4
+    Advice.POPULATE_READ: 22,  # since 5.14
+    Advice.POPULATE_WRITE: 23,
+    Advice.DONTNEED_LOCKED: 24,  # since 5.18
+    Advice.COLLAPSE: 25,  # since 6.1
+    Advice.HWPOISON: 100,
+    Advice.SOFT_OFFLINE: 101,
+    Advice.GUARD_INSTALL: 102,  # since 6.13
+    Advice.GUARD_REMOVE: 103,
+}
+
+SINCE = {Advice.COLD: "5.10", Advice.PAGEOUT: "5.10", Advice.WILLNEED: "5.13", Advice.COLLAPSE: "6.1"}
+"""The release from which process_madvise takes an advice for another process (process_madvise(2)). For messages only:
+what a kernel takes is found out by asking it."""
+
+FLAGS = {
+    MapFlag.FIXED: 0x10,
+    MapFlag.FIXED_NOT_OVER: 0x100000,  # MAP_FIXED_NOREPLACE, since 4.17; older kernels ignore it
+    MapFlag.NO_RESERVE: 0x4000,
+    MapFlag.POPULATE: 0x8000,
+    MapFlag.GROWS_DOWN: 0x100,
+    MapFlag.LOCKED: 0x2000,
+    MapFlag.HUGE: 0x40000,
+    MapFlag.STACK: 0x20000,
+}
+
+GENERIC = Numbers(shared=1, private=2, anonymous=0x20, wait=4, no_wait=1, invalidate=2, flags=FLAGS, advice=ADVICE)
+
+LOCK_ON_FAULT = 1
+"""MLOCK_ONFAULT of mlock2(2), since 4.4."""
+
+MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
+"""DONTUNMAP since 5.7; for shared and file mappings since 5.13."""
+
+PIDFD_OPEN, PROCESS_MADVISE = 434, 440
+"""System calls since 5.3 and 5.10: the same number everywhere but on alpha (and with an offset on mips)."""
+
+_MLOCK2 = {
+    "x86_64": 325,
+    "i686": 376,
+    "i386": 376,
+    "arm": 390,
+    "s390x": 374,
+    "ppc64le": 378,
+    "ppc64": 378,
+}
+_MLOCK2_GENERIC = 284
+"""aarch64, riscv64, loongarch64: include/uapi/asm-generic/unistd.h."""
+
+OWN_NUMBERS = ("alpha", "mips", "parisc", "hppa", "sparc", "xtensa")
+"""Processors whose Linux numbers these things differently, and that nobody tried."""
+
+
+def mlock2_number(machine: str, wide: bool) -> int:
+    """The system call mlock2; `wide`: this process has 64-bit pointers."""
+    if machine == "x86_64" and not wide:
+        return _MLOCK2["i686"]
+    if machine == "aarch64" and not wide:
+        return _MLOCK2["arm"]
+    return _MLOCK2.get("arm" if machine.startswith("arm") else machine, _MLOCK2_GENERIC)
+
+
+def numbers_of(machine: str) -> Numbers:
+    """For the processor that uname names."""
+    if machine.startswith("ppc"):
+        flags = FLAGS | {MapFlag.NO_RESERVE: 0x40, MapFlag.LOCKED: 0x80}
+        return replace(GENERIC, flags=flags, current=0x2000, future=0x4000)
+    return GENERIC
+
+
+def lock_on_fault_flag(machine: str) -> int:
+    """MCL_ONFAULT of mlockall(2), since 4.4."""
+    return 0x8000 if machine.startswith("ppc") else 4
