@@ -1,5 +1,4 @@
-"""Debian's kernel packages: which one a description asks for, and its bytes, verified down from the archive's
-signature.
+"""Debian's packages: which a description asks for, and their bytes, verified down from the archive's signature.
 
 The chain is always the same, whoever carries the bytes: InRelease is signed by a key of Debian's archive keyring (gpgv
 says so), Packages has the SHA256 that InRelease states, the .deb has the size and SHA256 that Packages states. On hosts
@@ -19,7 +18,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -62,7 +61,8 @@ class Package:
     path: str
     size: int
     sha256: str
-    depends: tuple[str, ...]
+    depends: tuple[str, ...]  # of alternatives the first
+    needs: tuple[tuple[str, ...], ...] = ()  # Pre-Depends and Depends, each with its alternatives
 
     def __str__(self) -> str:
         return f"{self.name} {self.version} ({self.suite})"
@@ -79,8 +79,8 @@ class Archive(Protocol):
     def index(self, suite: str, release: Release, space: Path, end: float, progress: Progress) -> Path:
         """The suite's Packages, unpacked; `release` is verified."""
 
-    def package(self, package: Package, space: Path, end: float, progress: Progress) -> Path:
-        """A .deb file."""
+    def packages(self, packages: Sequence[Package], space: Path, end: float, progress: Progress) -> list[Path]:
+        """The .deb files of packages of one suite, in their order."""
 
 
 class AptArchive:
@@ -101,16 +101,21 @@ class AptArchive:
         """What `apt-get update` brought and unpacked."""
         return self._list(self._folder(suite, space), suite, f"{_INDEX.format(architecture=self.architecture)}")
 
-    def package(self, package: Package, space: Path, end: float, progress: Progress) -> Path:
-        """Runs `apt-get download`."""
-        folder = self._folder(package.suite, space)
-        place = folder / package.name
+    def packages(self, packages: Sequence[Package], space: Path, end: float, progress: Progress) -> list[Path]:
+        """Runs `apt-get download` once for all."""
+        folder = self._folder(packages[0].suite, space)
+        place = folder / f"{packages[0].name}-{len(packages)}"
         place.mkdir()
-        self._run(folder, ["download", f"{package.name}={package.version}"], end, package.name, progress, place)
-        found = list(place.glob("*.deb"))
-        if len(found) != 1:
-            raise FetchError(f"apt-get download {package.name} left {len(found)} files, not one .deb")
-        return found[0]
+        what = packages[0].name if len(packages) == 1 else f"{len(packages)} packages"
+        asked = [f"{package.name}={package.version}" for package in packages]
+        self._run(folder, ["download", *asked], end, what, progress, place)
+        found = []
+        for package in packages:
+            files = list(place.glob(f"{package.name}_*.deb"))
+            if len(files) != 1:
+                raise FetchError(f"apt-get download {package.name} left {len(files)} files, not one .deb")
+            found.append(files[0])
+        return found
 
     def _folder(self, suite: str, space: Path) -> Path:
         folder = space / f"apt-{suite}"
@@ -216,11 +221,12 @@ class HttpArchive:
             shutil.copyfileobj(source, target, 1 << 20)
         return plain
 
-    def package(self, package: Package, space: Path, end: float, progress: Progress) -> Path:
-        """Fetches the .deb, of at most the stated size."""
-        place = space / package.path.rsplit("/", 1)[-1]
-        self._get(package.path, place, end, progress, package.size, package.name)
-        return place
+    def packages(self, packages: Sequence[Package], space: Path, end: float, progress: Progress) -> list[Path]:
+        """Fetches one after the other, each of at most the stated size."""
+        places = [space / package.path.rsplit("/", 1)[-1] for package in packages]
+        for package, place in zip(packages, places, strict=True):
+            self._get(package.path, place, end, progress, package.size, package.name)
+        return places
 
     def _get(self, path: str, place: Path, end: float, progress: Progress, most: int, what: str) -> None:
         limit = max(1.0, end - time.monotonic())
@@ -322,18 +328,60 @@ def read_index(path: Path, suite: str) -> Iterator[Package]:
     with path.open(encoding="utf-8") as file:
         text = file.read()
     for start in (found.start(1) for found in re.finditer(r"(?:^|\n\n)(Package: linux-)", text)):
-        end = text.find("\n\n", start)
-        fields = Packages(text[start : end if end >= 0 else None])
-        depends = [names[0]["name"] for names in fields.relations["depends"] or () if names]
-        yield Package(
-            fields["Package"],
-            fields["Version"],
-            suite,
-            fields["Filename"],
-            int(fields["Size"]),
-            fields["SHA256"],
-            tuple(depends),
-        )
+        yield _package(text, start, suite)
+
+
+def _package(text: str, start: int, suite: str) -> Package:
+    """The package whose paragraph begins there."""
+    end = text.find("\n\n", start)
+    fields = Packages(text[start : end if end >= 0 else None])
+    relations = fields.relations
+    before, after = (
+        tuple(tuple(other["name"] for other in names) for names in relations[kind] or () if names)
+        for kind in ("pre-depends", "depends")
+    )
+    return Package(
+        fields["Package"],
+        fields["Version"],
+        suite,
+        fields["Filename"],
+        int(fields["Size"]),
+        fields["SHA256"],
+        tuple(names[0] for names in after),
+        before + after,
+    )
+
+
+def with_all_they_need(names: Iterable[str], index: Path, suite: str, but: Container[str] = ()) -> list[Package]:
+    """The packages of those names and all that they depend on, but those in `but`; of alternatives the first there is.
+
+    Versions of dependencies are not compared: one suite fits together. Raises `FetchError` for what the suite lacks.
+    """
+    text = "\n\n" + index.read_text("utf-8")
+    found: dict[str, Package] = {}
+
+    def find(name: str) -> Package | None:
+        start = text.find(f"\nPackage: {name}\n")
+        return _package(text, start + 1, suite) if start >= 0 else None
+
+    def provider(name: str) -> Package | None:
+        told = re.search(rf"\nProvides:[^\n]*[ ,]{re.escape(name)}(?=[ ,\n])", text)
+        return _package(text, text.rindex("\n\n", 0, told.start()) + 2, suite) if told else None
+
+    todo: list[tuple[str, ...]] = [(name,) for name in names]
+    while todo:
+        alternatives = todo.pop()
+        if any(name in found or name in but for name in alternatives):
+            continue
+        package = next(filter(None, (look(name) for look in (find, provider) for name in alternatives)), None)
+        if package is None:
+            raise FetchError(f"{suite} has no package {' or '.join(alternatives)}")
+        if package.name not in found:
+            found[package.name] = package
+            todo += package.needs
+        for name in alternatives:
+            found.setdefault(name, package)
+    return sorted({package.name: package for package in found.values()}.values(), key=lambda package: package.name)
 
 
 @dataclass(frozen=True)
@@ -371,20 +419,29 @@ class Resolver:
         # linux-modules.
         return Kernel(image, *(self._part(image, part, known) for part in ("linux-binary-", "linux-modules-")))
 
-    def bring(self, package: Package) -> Path:
-        """The .deb, with the size and the SHA256 that the index states."""
-        path = self._archive.package(package, self._space, self._end, self._progress)
-        _check(path, package.sha256, package.size, f"{self._archive.mirror}/{package.path}")
-        return path
+    def bring(self, packages: Sequence[Package]) -> list[Path]:
+        """The .deb files of packages of one suite, each with the size and the SHA256 that the index states."""
+        paths = self._archive.packages(packages, self._space, self._end, self._progress) if packages else []
+        for package, path in zip(packages, paths, strict=True):
+            _check(path, package.sha256, package.size, f"{self._archive.mirror}/{package.path}")
+        return paths
+
+    def with_all_they_need(self, names: Iterable[str], suite: str, but: Container[str] = ()) -> list[Package]:
+        """The packages of those names in a suite and what they depend on; see the function of that name."""
+        refuse_offline(f"packages of {suite}")
+        return with_all_they_need(names, self._index(suite), suite, but)
 
     def _packages(self, suite: str) -> Iterator[Package]:
+        return read_index(self._index(suite), suite)
+
+    def _index(self, suite: str) -> Path:
         inrelease = self._archive.release(suite, self._space, self._end, self._progress)
         release = verified_release(inrelease, suite, self._archive.mirror)
         index = self._archive.index(suite, release, self._space, self._end, self._progress)
         name = _INDEX.format(architecture=self._architecture)
         digest, size = _stated(release, name, self._archive.mirror)
         _check(index, digest, size, f"{self._archive.mirror}/dists/{suite}/{name}")
-        return read_index(index, suite)
+        return index
 
     @staticmethod
     def _part(image: Package, prefix: str, known: list[Package]) -> Package:

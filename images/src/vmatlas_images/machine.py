@@ -12,7 +12,7 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -37,6 +37,9 @@ Text = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=86400), Strict(False)]
 
 
+T = TypeVar("T", bound="Part")
+
+
 def _is_pattern(text: str) -> str:
     try:
         re.compile(text)
@@ -48,13 +51,13 @@ def _is_pattern(text: str) -> str:
 Texts = Annotated[tuple[Text, ...], Strict(False)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """A part of a description: immutable, nothing unknown in it, nothing converted (6.10 is no text: quote it)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class VersionRange(_Part):
+class VersionRange(Part):
     """Versions from `at_least` (inclusive) to `below` (exclusive); an end that is not given is open."""
 
     at_least: Version | None = None
@@ -79,7 +82,7 @@ def version_numbers(release: str) -> tuple[int, ...]:
     return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
-class DebianKernel(_Part):
+class DebianKernel(Part):
     """A kernel package of Debian, from the mirror that this host's apt is set to, or `VMATLAS_DEBIAN_MIRROR`.
 
     `package` is a shell pattern for the names of linux-image packages; of those in any of `suites` whose upstream
@@ -101,7 +104,7 @@ class DebianKernel(_Part):
         return VersionRange(at_least=self.at_least, below=self.below)
 
 
-class Download(_Part):
+class Download(Part):
     """A file at a URL, verified by a digest written here or by the checksum file that its publisher keeps beside it.
 
     A name that ends in .xz, .gz or .bz2 is unpacked.
@@ -131,7 +134,7 @@ class Download(_Part):
         return self
 
 
-class LocalFile(_Part):
+class LocalFile(Part):
     """A file of the user's: a licensed system, a home-built kernel. It is used where it lies and is never written to.
 
     `path` may hold `~` and `$VARIABLE`; a relative one starts at the folder of the description. `disk` is named in the
@@ -148,7 +151,7 @@ class LocalFile(_Part):
 Source = Annotated[DebianKernel | Download | LocalFile, Field(discriminator="kind")]
 
 
-class Boot(_Part):
+class Boot(Part):
     """What QEMU is told. `start`: the fetched file is a kernel with our initramfs, or a disk that boots itself."""
 
     start: Literal["kernel", "disk"]
@@ -170,7 +173,7 @@ class Boot(_Part):
         return self
 
 
-class Agent(_Part):
+class Agent(Part):
     """How the agent gets in: as /init of the initramfs, or on a CD that the dialogue starts it from.
 
     `processor` is the one that the agent is built for, when it is not the machine's (a 32-bit agent on a 64-bit
@@ -182,7 +185,7 @@ class Agent(_Part):
     wire: Literal["serial", "pci-serial", "virtio-serial"] = "serial"
 
 
-class Step(_Part):
+class Step(Part):
     """One step of a dialogue: wait until the console shows the pattern, then type.
 
     `wait` is a regular expression, looked for in what came since the step before (serial) or on the screen (VGA);
@@ -203,7 +206,19 @@ class Step(_Part):
         return self
 
 
-class Limits(_Part):
+class GuestPython(Part):
+    """Debian's Python on the machine, where our packages are installed and tested.
+
+    Python and what it needs come from `suite`; `version` is what it must be. `plan`, a path from the folder of the
+    description, says what is installed and run (see plan.py).
+    """
+
+    suite: Text
+    version: VersionRange
+    plan: Text
+
+
+class Limits(Part):
     """Seconds that each stage may take. `boot`, `agent` and `test` are meant for TCG; KVM gets half."""
 
     fetch: Seconds = 1800
@@ -213,13 +228,13 @@ class Limits(_Part):
     test: Seconds = 300
 
 
-class Refuses(_Part):
+class Refuses(Part):
     """A backend that must refuse here; its reason must hold this text (letter case aside)."""
 
     refuses: Text
 
 
-class Expect(_Part):
+class Expect(Part):
     """What must be true on the machine; a run on which it is not so has failed."""
 
     kernel: VersionRange = VersionRange()
@@ -239,7 +254,7 @@ class Expect(_Part):
         return {name: how.refuses for name, how in self.backends.items() if isinstance(how, Refuses)}
 
 
-class Machine(_Part):
+class Machine(Part):
     """A machine, as its YAML describes it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -250,6 +265,7 @@ class Machine(_Part):
     source: Source
     boot: Boot
     agent: Agent
+    python: GuestPython | None = None
     dialogue: Annotated[tuple[Step, ...], Strict(False)] = ()
     limits: Limits = Limits()
     expect: Expect = Expect()
@@ -273,6 +289,8 @@ class Machine(_Part):
             raise ValueError("agent.delivery: cd needs a dialogue that starts the agent")
         if isinstance(self.source, LocalFile) and self.source.disk and self.boot.start != "kernel":
             raise ValueError("source.disk is for boot.start: kernel; a disk that boots itself is source.path")
+        if self.python is not None and (self.system != "linux" or self.agent.delivery != "init"):
+            raise ValueError("python needs system: linux and agent.delivery: init: it comes in the initramfs")
         if isinstance(self.source, DebianKernel) and self.boot.start != "kernel":
             raise ValueError("source.kind: debian-kernel needs boot.start: kernel")
         return self
@@ -280,6 +298,16 @@ class Machine(_Part):
 
 def load(path: Path) -> Machine:
     """Reads one description. Raises `MachineError`, whose message has a line for each thing that is wrong."""
+    machine, node = read(path, Machine)
+    if machine.name != path.stem:
+        line = _line_of(node, ("name",))
+        raise MachineError(f"{path}:{line}: name: is '{machine.name}', but the file says '{path.stem}': make them one")
+    machine._path = path
+    return machine
+
+
+def read(path: Path, kind: type[T]) -> tuple[T, yaml.Node]:
+    """Reads a file of that type, and its nodes. Raises `MachineError`, with a line for each thing that is wrong."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -289,9 +317,9 @@ def load(path: Path) -> Machine:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
-            raise MachineError(f"{path}:1: empty; a machine is a mapping with {_fields_of(Machine)}")
+            raise MachineError(f"{path}:1: empty; a {kind.__name__.lower()} is a mapping with {_fields_of(kind)}")
         if not isinstance(node, yaml.MappingNode):
-            raise MachineError(f"{path}:1: a machine is a mapping with {_fields_of(Machine)}")
+            raise MachineError(f"{path}:1: a {kind.__name__.lower()} is a mapping with {_fields_of(kind)}")
         _refuse_repetition(path, node)
         value = yaml.safe_load(text)
     except MachineError:
@@ -302,15 +330,11 @@ def load(path: Path) -> Machine:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MachineError(f"{path}: not YAML: {error}") from error
     try:
-        machine = Machine.model_validate(value)
+        return kind.model_validate(value), node
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise MachineError("\n".join(dict.fromkeys(_sentence(path, node, value, d) for d in details))) from error
-    if machine.name != path.stem:
-        line = _line_of(node, ("name",))
-        raise MachineError(f"{path}:{line}: name: is '{machine.name}', but the file says '{path.stem}': make them one")
-    machine._path = path
-    return machine
+        said = dict.fromkeys(_sentence(path, node, value, detail, kind) for detail in details)
+        raise MachineError("\n".join(said)) from error
 
 
 def folders() -> list[Path]:
@@ -398,14 +422,14 @@ def _line_of(node: yaml.Node, location: tuple[int | str, ...]) -> int:
     return line
 
 
-def _sentence(path: Path, node: yaml.Node, value: object, detail: ErrorDetails) -> str:
+def _sentence(path: Path, node: yaml.Node, value: object, detail: ErrorDetails, kind_of_file: type[Part]) -> str:
     """One line for one thing that is wrong: file, line, field, what is wrong, what is allowed."""
     location = detail["loc"]
     kind = detail["type"]
-    field = ".".join(str(step) for step in _said(value, location)) or "the machine"
+    field = ".".join(str(step) for step in _said(value, location)) or f"the {kind_of_file.__name__.lower()}"
     message = detail["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        message = f"no such field here; allowed: {_fields_of(_part_at(value, location[:-1]))}"
+        message = f"no such field here; allowed: {_fields_of(_part_at(value, location[:-1]) or kind_of_file)}"
     elif kind == "missing":
         message = "is missing"
     elif kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -419,7 +443,7 @@ def _sentence(path: Path, node: yaml.Node, value: object, detail: ErrorDetails) 
     elif kind == "tuple_type":
         message = "a list is needed, such as [a, b]"
     elif kind == "model_type":
-        message = f"a mapping is needed, with {_fields_of(_part_at(value, location))}"
+        message = f"a mapping is needed, with {_fields_of(_part_at(value, location) or kind_of_file)}"
     elif "input" in detail and isinstance(detail["input"], str | int | float):
         message = f"{message}, this is {detail['input']!r}"
     return f"{path}:{_line_of(node, location)}: {field}: {message}"
@@ -444,21 +468,22 @@ def _is_field(step: int | str) -> bool:
     return isinstance(step, str) and step.isidentifier() and step not in ("Refuses",)
 
 
-_PARTS: dict[str, type[_Part]] = {
+_PARTS: dict[str, type[Part]] = {
     "boot": Boot, "agent": Agent, "limits": Limits, "expect": Expect, "kernel": VersionRange, "dialogue": Step,
-    "backends": Refuses, "debian-kernel": DebianKernel, "url": Download, "file": LocalFile,
+    "backends": Refuses, "debian-kernel": DebianKernel, "url": Download, "file": LocalFile, "python": GuestPython,
+    "version": VersionRange,
 }  # fmt: skip
 
 
-def _part_at(value: object, location: tuple[int | str, ...]) -> type[_Part]:
-    """The type that describes the place of an error."""
+def _part_at(value: object, location: tuple[int | str, ...]) -> type[Part] | None:
+    """The type that describes the place of an error; None for the file itself."""
     for step in reversed(location):
         if isinstance(step, str) and step in _PARTS:
             return _PARTS[step]
-    return Machine
+    return None
 
 
-def _fields_of(part: type[_Part]) -> str:
+def _fields_of(part: type[Part]) -> str:
     return ", ".join(part.model_fields)
 
 

@@ -167,7 +167,7 @@ def _resolved(
         packages = [getattr(kernel, part) for part in _wanted(source)]
         for package in packages:
             if not cache.file("sha256", package.sha256).is_file():
-                cache.add(resolver.bring(package), "sha256", package.sha256, origin=package.name)
+                cache.add(resolver.bring([package])[0], "sha256", package.sha256, origin=package.name)
         digests = [package.sha256 for package in packages]
         record = {"says": str(kernel.image), "digests": " ".join(digests), "release": kernel.image.version}
         cache.write_record(name, record)
