@@ -1,8 +1,10 @@
-/* Answers: streams cut into frames, results, errors by number and name. */
-#include "agent.h"
+#include "answer.h"
 
 #include <errno.h>
 #include <string.h>
+
+#include "clock.h"
+#include "errno_name.h"
 
 enum { SIGN_OF_LIFE_MS = 500, RESULT_ROOM = 64 };
 
@@ -166,4 +168,24 @@ void answer_result(struct answer *answer, int64_t value, int error, uint64_t det
     memcpy(payload + 13, name, size);
     write_u64(payload + 13 + size, detail);
     answer_end(answer, payload, 13 + size + 8);
+}
+
+void answer_call(struct answer *answer, int64_t value) { answer_result(answer, value, value == -1 ? errno : 0, 0); }
+
+void answer_conclude(struct answer *answer, int error)
+{
+    if (error == 0)
+        answer_end(answer, NULL, 0);
+    else if (error == ECANCELED)
+        answer_error(answer, ORIGIN_AGENT, error, "another request came");
+    else
+        answer_error(answer, answer->sink.refused ? ORIGIN_AGENT : ORIGIN_KERNEL, error, answer->sink.failed);
+}
+
+int answer_interrupted(struct answer *answer)
+{
+    int error = channel_look(answer->channel, answer->request);
+    if (error != 0)
+        answer_conclude(answer, error);
+    return error != 0;
 }

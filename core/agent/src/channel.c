@@ -1,11 +1,13 @@
-/* Reading and writing with limits: nothing here can wait for ever except for the first byte of a request. */
-#include "agent.h"
+#include "channel.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <time.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "life.h"
 
 #ifndef PIPE_BUF
 #define PIPE_BUF 512
@@ -13,14 +15,12 @@
 
 enum { SEND_LIMIT_MS = 30000 };
 
-uint64_t milliseconds(void)
+void channel_open(struct channel *channel, int in, int out)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000U + (uint64_t)now.tv_nsec / 1000000U;
+    memset(channel, 0, offsetof(struct channel, decoder.bytes));
+    channel->in = in;
+    channel->out = out;
 }
-
-void pause_for(uint32_t duration_ms) { (void)poll(NULL, 0, (int)duration_ms); }
 
 int channel_receive(struct channel *channel, int limit_ms)
 {

@@ -1,5 +1,4 @@
-/* errno names: the numbers differ between systems, so the name travels with the number. */
-#include "agent.h"
+#include "errno_name.h"
 
 #include <errno.h>
 

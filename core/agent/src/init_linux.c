@@ -1,8 +1,5 @@
 /* Process 1 of a Linux machine: mounts, modules, the port; then it starts the agent that serves, again whenever that ends,
  * and reaps. */
-#include "agent.h"
-#include "source_linux.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +11,11 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "errno_name.h"
+#include "system.h"
+#include "text.h"
 
 static void say(const char *what, const char *name, int error)
 {

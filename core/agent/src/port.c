@@ -1,94 +1,32 @@
-/* Serial lines and other ports: set raw, served for ever, opened again after a hang-up. */
-#include "agent.h"
+#include "port.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <termios.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "life.h"
+#include "serve.h"
+#include "system.h"
+#include "text.h"
+#include "tty.h"
 
 enum { RETRY_MS = 100 };
 
-static struct termios before;
-static int changed_tty = -1;
-
-static int speed_of(uint32_t baud, speed_t *speed)
-{
-    static const struct {
-        uint32_t baud;
-        speed_t speed;
-    } speeds[] = {
-        {9600, B9600},
-        {19200, B19200},
-        {38400, B38400},
-#ifdef B57600
-        {57600, B57600},
-#endif
-#ifdef B115200
-        {115200, B115200},
-#endif
-#ifdef B230400
-        {230400, B230400},
-#endif
-#ifdef B460800
-        {460800, B460800},
-#endif
-#ifdef B921600
-        {921600, B921600},
-#endif
-    };
-    for (size_t i = 0; i < sizeof speeds / sizeof speeds[0]; i++)
-        if (speeds[i].baud == baud) {
-            *speed = speeds[i].speed;
-            return 0;
-        }
-    return -1;
-}
-
-int set_raw(int tty, uint32_t baud)
-{
-    struct termios settings;
-    speed_t speed;
-    if (tcgetattr(tty, &settings) != 0)
-        return -1;
-    if (changed_tty < 0) {
-        before = settings;
-        changed_tty = tty;
-    }
-    settings.c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | INPCK | ISTRIP | INLCR | IGNCR | ICRNL | IXON | IXOFF);
-    settings.c_oflag &= ~(tcflag_t)OPOST;
-    settings.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
-    settings.c_cflag &= ~(tcflag_t)(CSIZE | PARENB | HUPCL);
-    settings.c_cflag |= CS8 | CLOCAL | CREAD;
-    settings.c_cc[VMIN] = 1;
-    settings.c_cc[VTIME] = 0;
-    if (baud != 0 && speed_of(baud, &speed) == 0) {
-        (void)cfsetispeed(&settings, speed);
-        (void)cfsetospeed(&settings, speed);
-    }
-    return tcsetattr(tty, TCSANOW, &settings);
-}
-
-void restore_tty(void)
-{
-    if (changed_tty >= 0)
-        (void)tcsetattr(changed_tty, TCSADRAIN, &before);
-    changed_tty = -1;
-}
-
 static void say_ready(const char *port)
 {
-    char line[TEXT_ROOM + 64];
-    strcpy(line, "vmatlas-agent: ready on ");
-    strcat(line, port);
-    strcat(line, "\n");
+    char line[PORT_ROOM + 64];
+    line[0] = '\0';
+    add_text(line, sizeof line, "vmatlas-agent: ready on ");
+    add_text(line, sizeof line, port);
+    add_text(line, sizeof line, "\n");
     (void)!write(2, line, strlen(line));
 }
 
 void serve_port(const char *port, uint32_t baud)
 {
     static struct channel channel;
-    static char path[TEXT_ROOM];
+    static char path[PORT_ROOM];
     int said = 0;
     while (!agent_stopping) {
         int fd = -1;
@@ -103,13 +41,11 @@ void serve_port(const char *port, uint32_t baud)
         if (!said)
             say_ready(path);
         said = 1;
-        memset(&channel, 0, offsetof(struct channel, decoder.bytes));
-        channel.in = fd;
-        channel.out = fd;
+        channel_open(&channel, fd, fd);
         serve(&channel);
         if (agent_stopping)
             restore_tty();
-        changed_tty = -1;
+        forget_tty();
         (void)close(fd);
         pause_for(RETRY_MS);
     }

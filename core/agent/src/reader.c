@@ -1,14 +1,15 @@
-/* The fields of a request, read without trust. */
-#include "agent.h"
+#include "reader.h"
 
 #include <errno.h>
 #include <string.h>
+
+size_t reader_left(const struct reader *reader) { return (size_t)(reader->end - reader->at); }
 
 static const uint8_t *take(struct reader *reader, size_t size)
 {
     static const uint8_t zeros[8];
     const uint8_t *at = reader->at;
-    if (reader->bad || (size_t)(reader->end - at) < size) {
+    if (reader->bad || reader_left(reader) < size) {
         reader->bad = 1;
         return zeros;
     }
@@ -39,7 +40,7 @@ size_t take_size(struct reader *reader)
 static void take_text(struct reader *reader, size_t length, char *text, size_t room)
 {
     text[0] = '\0';
-    if (length >= room || (size_t)(reader->end - reader->at) < length || memchr(reader->at, 0, length) != NULL)
+    if (length >= room || reader_left(reader) < length || memchr(reader->at, 0, length) != NULL)
         reader->bad = 1;
     if (reader->bad)
         return;
@@ -53,6 +54,12 @@ void take_text8(struct reader *reader, char *text, size_t room) { take_text(read
 void take_text16(struct reader *reader, char *text, size_t room)
 {
     take_text(reader, read_u16(take(reader, 2)), text, room);
+}
+
+void refuse_wrapping(struct reader *reader, uintptr_t address, size_t length)
+{
+    if (length > 0 && address > UINTPTR_MAX - (length - 1))
+        reader->bad = 1;
 }
 
 int reader_holds(const struct reader *reader, struct answer *answer)

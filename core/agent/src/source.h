@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "text.h"
+
 enum { WANT_NAMES = 1, WANT_BUILD_IDS = 2 };
 
 struct source_question {
@@ -28,6 +30,16 @@ struct source_sink {
     char failed[96]; /* which call failed, for a person: "ioctl PROCMAP_QUERY /proc/7/maps" */
     int refused;     /* set to 1 when the error returned is the source's own, not the kernel's */
 };
+
+/* Says in sink->failed what was tried and with what, and returns `error`. */
+static inline int source_failure(struct source_sink *sink, const char *call, const char *object, int error)
+{
+    sink->failed[0] = '\0';
+    add_text(sink->failed, sizeof sink->failed, call);
+    add_text(sink->failed, sizeof sink->failed, " ");
+    add_text(sink->failed, sizeof sink->failed, object);
+    return error;
+}
 
 /* Both return 0 or an errno. `query` asks about each address alone; NULL where the kernel cannot. */
 struct source {

@@ -16,35 +16,12 @@
 
 #include "source.h"
 
-/* Appends text to a NUL-terminated buffer, cut at its size. */
-static inline void add_text(char *to, size_t size, const char *text)
-{
-    size_t used = strlen(to);
-    while (*text != '\0' && used + 1 < size)
-        to[used++] = *text++;
-    to[used] = '\0';
-}
-
-static inline void add_number(char *to, size_t size, uint64_t number)
-{
-    char digits[24];
-    size_t at = sizeof digits - 1;
-    digits[at] = '\0';
-    do {
-        digits[--at] = (char)('0' + (int)(number % 10U));
-        number /= 10U;
-    } while (number > 0);
-    add_text(to, size, digits + at);
-}
-
 /* Says in sink->failed what was tried, and returns `error`. */
 static inline int freebsd_failure(struct source_sink *sink, const char *what, uint32_t pid, int error)
 {
-    sink->failed[0] = '\0';
-    add_text(sink->failed, sizeof sink->failed, what);
-    add_text(sink->failed, sizeof sink->failed, " of process ");
-    add_number(sink->failed, sizeof sink->failed, pid);
-    return error;
+    char process[32] = "of process ";
+    add_number(process, sizeof process, pid);
+    return source_failure(sink, what, process, error);
 }
 
 /* The value of a sysctl: in the room that was given, or in memory that was mapped for it. */

@@ -10,27 +10,6 @@
 
 #include "source.h"
 
-/* Appends text to a NUL-terminated buffer, cut at its size. */
-static inline void add_text(char *to, size_t size, const char *text)
-{
-    size_t used = strlen(to);
-    while (*text != '\0' && used + 1 < size)
-        to[used++] = *text++;
-    to[used] = '\0';
-}
-
-static inline void add_number(char *to, size_t size, uint64_t number)
-{
-    char digits[24];
-    size_t at = sizeof digits - 1;
-    digits[at] = '\0';
-    do {
-        digits[--at] = (char)('0' + (int)(number % 10U));
-        number /= 10U;
-    } while (number > 0);
-    add_text(to, size, digits + at);
-}
-
 /* "/proc/PID" or "/proc/PID/task/TID" */
 static inline void linux_process_path(const struct source_question *question, char *path, size_t size)
 {
@@ -43,19 +22,15 @@ static inline void linux_process_path(const struct source_question *question, ch
     }
 }
 
-/* Says in sink->failed what was tried, and returns `error`. */
+/* Says in sink->failed which call on which file of the process failed, and returns `error`. */
 static inline int linux_failure(const struct source_question *question, struct source_sink *sink, const char *call,
                                 const char *file, int error)
 {
-    char path[64];
+    char path[96];
     linux_process_path(question, path, sizeof path);
-    sink->failed[0] = '\0';
-    add_text(sink->failed, sizeof sink->failed, call);
-    add_text(sink->failed, sizeof sink->failed, " ");
-    add_text(sink->failed, sizeof sink->failed, path);
-    add_text(sink->failed, sizeof sink->failed, "/");
-    add_text(sink->failed, sizeof sink->failed, file);
-    return error;
+    add_text(path, sizeof path, "/");
+    add_text(path, sizeof path, file);
+    return source_failure(sink, call, path, error);
 }
 
 /* Opens the directory of the process. Everything opened below it is of this very process: a pid used again cannot slip in. */

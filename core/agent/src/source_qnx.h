@@ -29,27 +29,12 @@ enum {
     QNX_NAME_ROOM = 1040     /* the address, PATH_MAX (1,024), a NUL */
 };
 
-static inline void qnx_add(char *to, size_t size, const char *text)
-{
-    size_t used = strlen(to);
-    while (*text != '\0' && used + 1 < size)
-        to[used++] = *text++;
-    to[used] = '\0';
-}
-
 static inline void qnx_process_path(uint32_t pid, char *path, size_t size)
 {
-    char digits[12];
-    size_t at = sizeof digits - 1;
-    digits[at] = '\0';
-    do {
-        digits[--at] = (char)('0' + (int)(pid % 10U));
-        pid /= 10U;
-    } while (pid > 0);
     path[0] = '\0';
-    qnx_add(path, size, "/proc/");
-    qnx_add(path, size, digits + at);
-    qnx_add(path, size, "/as");
+    add_text(path, size, "/proc/");
+    add_number(path, size, pid);
+    add_text(path, size, "/as");
 }
 
 /* Says in sink->failed what was tried, and returns `error`. */
@@ -57,11 +42,7 @@ static inline int qnx_failure(uint32_t pid, struct source_sink *sink, const char
 {
     char path[32];
     qnx_process_path(pid, path, sizeof path);
-    sink->failed[0] = '\0';
-    qnx_add(sink->failed, sizeof sink->failed, call);
-    qnx_add(sink->failed, sizeof sink->failed, " ");
-    qnx_add(sink->failed, sizeof sink->failed, path);
-    return error;
+    return source_failure(sink, call, path, error);
 }
 
 /* Opens the address space, for reading alone: a second opening for writing is EBUSY. The descriptor never comes to mean another

@@ -1,14 +1,16 @@
-/* FreeBSD: the entry, hello, processes, the memory calls that POSIX lacks. */
-#include "agent.h"
+/* FreeBSD: the entry, hello, processes, the memory calls that POSIX lacks (system_plain.c says what there is not). */
 #include "source_freebsd.h"
 
 #include <grp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/proc.h>
 #include <sys/procctl.h>
-#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+
+#include "process_record.h"
+#include "system.h"
 
 /* ---- the entry ----
  * The start files that come with the compiler are those of FreeBSD 14, which need __libc_start1@FBSD_1.7; 13.2 lacks it. This
@@ -53,20 +55,19 @@ void system_hello(struct fields *fields) { add_number_field(fields, "ticks_per_s
 static int put_process(const struct kinfo_proc *process, uint64_t boot, struct source_sink *sink)
 {
     static const char states[] = "?IRSTZWL"; /* SIDL to SLOCK, as ps(1) writes them */
-    uint8_t record[300];
     uint64_t started = microseconds(&process->ki_start);
-    size_t name = strnlen(process->ki_comm, sizeof process->ki_comm), size = 4 + 4 + 8 + 4 + 1 + 1 + 1 + name;
     int state = process->ki_stat > 0 && process->ki_stat <= SLOCK ? process->ki_stat : 0;
-    write_u16(record, (uint16_t)size);
-    write_u32(record + 2, (uint32_t)process->ki_pid);
-    write_u32(record + 6, (uint32_t)process->ki_ppid);
-    write_u64(record + 10, started > boot ? started - boot : 0);
-    write_u32(record + 18, (uint32_t)process->ki_uid);
-    record[22] = (uint8_t)states[state];
-    record[23] = (uint8_t)(((process->ki_flag & P_KPROC) ? 1 : 0) | (state == SZOMB ? 2 : 0));
-    record[24] = (uint8_t)name;
-    memcpy(record + 25, process->ki_comm, name);
-    return sink->put(sink, "processes", 0, record, 2 + size);
+    struct process_record record;
+    record.pid = (uint32_t)process->ki_pid;
+    record.parent = (uint32_t)process->ki_ppid;
+    record.user = (uint32_t)process->ki_uid;
+    record.start_time = started > boot ? started - boot : 0;
+    record.state = states[state];
+    record.kernel = (process->ki_flag & P_KPROC) != 0;
+    record.zombie = state == SZOMB;
+    record.name = process->ki_comm;
+    record.name_size = strnlen(process->ki_comm, sizeof process->ki_comm);
+    return put_process_record(sink, &record);
 }
 
 int system_processes(struct source_sink *sink, uint32_t only)
@@ -109,75 +110,9 @@ int system_map_flags(uint32_t flags)
     return native; /* no reserve needs no flag: FreeBSD has none, and takes swap for memory when it is touched */
 }
 
-int system_protect(void *address, size_t length, int protection) { return mprotect(address, length, protection); }
-
 int system_advise(void *address, size_t length, int advice) { return madvise(address, length, advice); }
 
-static int lacking(void)
-{
-    errno = ENOSYS;
-    return -1;
-}
-
-int system_lock_on_fault(void *address, size_t length)
-{
-    (void)address;
-    (void)length;
-    return lacking();
-}
-
-int system_lock_all(uint32_t flags)
-{
-    if ((flags & 4U) != 0)
-        return lacking();
-    return mlockall(((flags & 1U) ? MCL_CURRENT : 0) | ((flags & 2U) ? MCL_FUTURE : 0));
-}
-
 int system_open_memory(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
-
-void *system_attach(void *address, size_t size, int writable)
-{
-    void *attached;
-    int error, segment = shmget(IPC_PRIVATE, size, IPC_CREAT | 0600);
-    if (segment < 0)
-        return MAP_FAILED;
-    attached = shmat(segment, address, writable ? 0 : SHM_RDONLY);
-    error = errno;
-    (void)shmctl(segment, IPC_RMID, NULL);
-    errno = error;
-    return attached; /* (void *)-1 on failure, which is MAP_FAILED */
-}
-
-void *system_move(void *address, size_t size, size_t new_size, int flags, void *to)
-{
-    (void)address;
-    (void)size;
-    (void)new_size;
-    (void)flags;
-    (void)to;
-    (void)lacking();
-    return MAP_FAILED;
-}
-
-int system_name(void *address, size_t length, const char *name)
-{
-    (void)address;
-    (void)length;
-    (void)name;
-    return lacking();
-}
-
-int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,
-                              uint32_t count)
-{
-    (void)pid;
-    (void)start_time;
-    (void)advice;
-    (void)flags;
-    (void)pairs;
-    (void)count;
-    return lacking();
-}
 
 /* ---- children, ports ---- */
 
@@ -209,14 +144,3 @@ int system_find_port(const char *port, char *path, size_t size)
     add_text(path, size, named ? port + sizeof prefix - 1 : port);
     return !named || access(path, F_OK) == 0 ? 0 : -1;
 }
-
-/* It is never a machine's init. */
-int system_start(char *port, size_t size, uint32_t *baud)
-{
-    (void)port;
-    (void)size;
-    (void)baud;
-    return 0;
-}
-
-void system_power_off(void) {}

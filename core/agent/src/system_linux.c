@@ -1,20 +1,20 @@
 /* Linux: hello, processes, the memory calls that POSIX lacks. */
-#include "agent.h"
-#include "source_linux.h"
-
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "process_record.h"
+#include "system.h"
+#include "text.h"
 
 /* Numbers that older headers lack; these system calls have the same number on every processor. */
 enum { NUMBER_PIDFD_OPEN = 434, NUMBER_PROCESS_MADVISE = 440 };
@@ -74,51 +74,27 @@ static int read_stat(uint32_t pid, struct stat_line *stat)
     return 0;
 }
 
-static int put_process(uint32_t pid, struct source_sink *sink)
+int system_process(struct source_sink *sink, uint32_t pid)
 {
     enum { KERNEL_THREAD = 0x00200000 /* PF_KTHREAD */ };
     static struct stat_line line;
-    uint8_t record[300];
+    struct process_record process;
     char path[64] = "/proc/";
     struct stat owner;
-    size_t name, size;
     int error = read_stat(pid, &line);
     add_number(path, sizeof path, pid);
     if (error != 0 || stat(path, &owner) != 0)
         return error == EPROTO ? error : 0; /* it has gone since the folder was read */
-    name = line.name_size < 255 ? line.name_size : 255;
-    size = 4 + 4 + 8 + 4 + 1 + 1 + 1 + name;
-    write_u16(record, (uint16_t)size);
-    write_u32(record + 2, pid);
-    write_u32(record + 6, line.parent);
-    write_u64(record + 10, line.start_time);
-    write_u32(record + 18, (uint32_t)owner.st_uid);
-    record[22] = (uint8_t)line.state;
-    record[23] = (uint8_t)(((line.flags & KERNEL_THREAD) ? 1 : 0) | (line.state == 'Z' ? 2 : 0));
-    record[24] = (uint8_t)name;
-    memcpy(record + 25, line.name, name);
-    return sink->put(sink, "processes", 0, record, 2 + size);
-}
-
-int system_processes(struct source_sink *sink, uint32_t only)
-{
-    struct dirent *entry;
-    int error = 0;
-    DIR *folder;
-    if (only != 0)
-        return put_process(only, sink);
-    folder = opendir("/proc");
-    add_text(sink->failed, sizeof sink->failed, "reading /proc");
-    if (folder == NULL)
-        return errno;
-    while (error == 0 && (entry = readdir(folder)) != NULL) {
-        char *end;
-        unsigned long pid = strtoul(entry->d_name, &end, 10);
-        if (*end == '\0' && pid > 0)
-            error = put_process((uint32_t)pid, sink);
-    }
-    (void)closedir(folder);
-    return error;
+    process.pid = pid;
+    process.parent = line.parent;
+    process.user = (uint32_t)owner.st_uid;
+    process.start_time = line.start_time;
+    process.state = line.state;
+    process.kernel = (line.flags & KERNEL_THREAD) != 0;
+    process.zombie = line.state == 'Z';
+    process.name = line.name;
+    process.name_size = line.name_size;
+    return put_process_record(sink, &process);
 }
 
 /* ---- memory. Through syscall() where the C library would round, check or translate ---- */
@@ -153,24 +129,13 @@ int system_lock_on_fault(void *address, size_t length)
 
 int system_lock_all(uint32_t flags)
 {
-    return (int)syscall(SYS_mlockall, ((flags & 1U) ? MCL_CURRENT : 0) | ((flags & 2U) ? MCL_FUTURE : 0) |
-                                          ((flags & 4U) ? 4 /* MCL_ONFAULT */ : 0));
+    long native = (flags & LOCK_CURRENT) ? MCL_CURRENT : 0;
+    native |= (flags & LOCK_FUTURE) ? MCL_FUTURE : 0;
+    native |= (flags & LOCK_ON_FAULT) ? 4 /* MCL_ONFAULT */ : 0;
+    return (int)syscall(SYS_mlockall, native);
 }
 
 int system_open_memory(const char *name) { return (int)syscall(SYS_memfd_create, name, 1U /* MFD_CLOEXEC */); }
-
-void *system_attach(void *address, size_t size, int writable)
-{
-    void *attached;
-    int error, segment = shmget(IPC_PRIVATE, size, IPC_CREAT | 0600);
-    if (segment < 0)
-        return MAP_FAILED;
-    attached = shmat(segment, address, writable ? 0 : SHM_RDONLY);
-    error = errno;
-    (void)shmctl(segment, IPC_RMID, NULL);
-    errno = error;
-    return attached; /* (void *)-1 on failure, which is MAP_FAILED */
-}
 
 void *system_move(void *address, size_t size, size_t new_size, int flags, void *to)
 {

@@ -1,11 +1,11 @@
 /* QNX Neutrino: hello, processes, and what of memory calls it has. */
-#include "agent.h"
 #include "source_qnx.h"
 
-#include <dirent.h>
 #include <grp.h>
-#include <stdlib.h>
 #include <sys/mman.h>
+
+#include "process_record.h"
+#include "system.h"
 
 #ifdef __QNX__ /* by qcc: the build ends here where the SDP's own header differs from what source_qnx.h and the decoder know */
 #include <sys/procfs.h>
@@ -36,15 +36,15 @@ void system_hello(struct fields *fields)
 
 /* ---- processes ---- */
 
-static int put_process(uint32_t pid, struct source_sink *sink)
+int system_process(struct source_sink *sink, uint32_t pid)
 {
-    enum { ZOMBIE = 0x8, RING0 = 0x8000, NAME_MOST = 255 };
-    static uint8_t info[QNX_INFO_SIZE], name[QNX_NAME_ROOM], record[300];
+    enum { ZOMBIE = 0x8, RING0 = 0x8000 };
+    static uint8_t info[QNX_INFO_SIZE], name[QNX_NAME_ROOM];
+    struct process_record record;
     uint32_t parent, flags, user;
     uint64_t base, start_time;
     const char *path = "", *slash;
-    size_t size, length;
-    int process, kernel, told = 0, error = qnx_open_process(pid, &process);
+    int process, told = 0, error = qnx_open_process(pid, &process);
     if (error != 0)
         return error == ENOENT || error == ESRCH || error == EACCES || error == EPERM ? 0 : error;
     error = qnx_ask(process, QNX_INFO, info, sizeof info, &told);
@@ -60,40 +60,16 @@ static int put_process(uint32_t pid, struct source_sink *sink)
         return error == ESRCH || error == ENXIO ? 0 : qnx_failure(pid, sink, "devctl INFO", error);
     slash = strrchr(path, '/');
     path = slash != NULL ? slash + 1 : path;
-    kernel = pid == 1 || (flags & RING0) != 0;
-    length = strlen(path) < NAME_MOST ? strlen(path) : NAME_MOST;
-    size = 4 + 4 + 8 + 4 + 1 + 1 + 1 + length;
-    write_u16(record, (uint16_t)size);
-    write_u32(record + 2, pid);
-    write_u32(record + 6, parent);
-    write_u64(record + 10, start_time);
-    write_u32(record + 18, user);
-    record[22] = (flags & ZOMBIE) ? 'Z' : 'A'; /* alive: threads have states here, processes have not */
-    record[23] = (uint8_t)((kernel ? 1 : 0) | ((flags & ZOMBIE) ? 2 : 0));
-    record[24] = (uint8_t)length;
-    memcpy(record + 25, path, length);
-    return sink->put(sink, "processes", 0, record, 2 + size);
-}
-
-int system_processes(struct source_sink *sink, uint32_t only)
-{
-    struct dirent *entry;
-    int error = 0;
-    DIR *folder;
-    if (only != 0)
-        return put_process(only, sink);
-    folder = opendir("/proc");
-    strcpy(sink->failed, "reading /proc");
-    if (folder == NULL)
-        return errno;
-    while (error == 0 && (entry = readdir(folder)) != NULL) {
-        char *end;
-        unsigned long pid = strtoul(entry->d_name, &end, 10);
-        if (*end == '\0' && pid > 0)
-            error = put_process((uint32_t)pid, sink);
-    }
-    (void)closedir(folder);
-    return error;
+    record.pid = pid;
+    record.parent = parent;
+    record.user = user;
+    record.start_time = start_time;
+    record.state = (flags & ZOMBIE) ? 'Z' : 'A'; /* alive: threads have states here, processes have not */
+    record.kernel = pid == 1 || (flags & RING0) != 0;
+    record.zombie = (flags & ZOMBIE) != 0;
+    record.name = path;
+    record.name_size = strlen(path);
+    return put_process_record(sink, &record);
 }
 
 /* ---- memory ---- */
@@ -118,25 +94,10 @@ static int lacking(void)
     return -1;
 }
 
-int system_protect(void *address, size_t length, int protection) { return mprotect(address, length, protection); }
-
 int system_advise(void *address, size_t length, int advice)
 {
     (void)address, (void)length, (void)advice;
     return lacking();
-}
-
-int system_lock_on_fault(void *address, size_t length)
-{
-    (void)address, (void)length;
-    return lacking();
-}
-
-int system_lock_all(uint32_t flags)
-{
-    if (flags & 4U)
-        return lacking();
-    return mlockall(((flags & 1U) ? MCL_CURRENT : 0) | ((flags & 2U) ? MCL_FUTURE : 0));
 }
 
 int system_open_memory(const char *name)
@@ -150,26 +111,6 @@ void *system_attach(void *address, size_t size, int writable)
     (void)address, (void)size, (void)writable;
     (void)lacking();
     return MAP_FAILED;
-}
-
-void *system_move(void *address, size_t size, size_t new_size, int flags, void *to)
-{
-    (void)address, (void)size, (void)new_size, (void)flags, (void)to;
-    (void)lacking();
-    return MAP_FAILED;
-}
-
-int system_name(void *address, size_t length, const char *name)
-{
-    (void)address, (void)length, (void)name;
-    return lacking();
-}
-
-int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,
-                              uint32_t count)
-{
-    (void)pid, (void)start_time, (void)advice, (void)flags, (void)pairs, (void)count;
-    return lacking();
 }
 
 /* ---- children, ports ---- */
@@ -186,14 +127,6 @@ void system_follow_parent(pid_t parent) { (void)parent; /* its pipe ends with th
 int system_find_port(const char *port, char *path, size_t size)
 {
     path[0] = '\0';
-    qnx_add(path, size, port);
+    add_text(path, size, port);
     return 0;
 }
-
-int system_start(char *port, size_t size, uint32_t *baud)
-{
-    (void)port, (void)size, (void)baud;
-    return 0; /* never process 1, which is the kernel */
-}
-
-void system_power_off(void) {}

@@ -54,7 +54,7 @@ def _at_hand(system: str, processor: str) -> Path | None:
         building.compiler_for(target)
     except building.BuildFailed as error:
         raise NotRunnable(f"the agent {target.name} is not built", hint=str(error)) from error
-    if not (building.NATIVE / "agent.c").is_file():
+    if not (building.NATIVE / "main.c").is_file():
         raise NotRunnable(f"the agent {target.name} is not built", hint="it is built from a source tree")
     return None
 

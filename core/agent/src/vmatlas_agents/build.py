@@ -37,7 +37,7 @@ GROUP = "vmatlas.agent_sources"
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes")
 COMMON = ("-std=c99", "-D_GNU_SOURCE", "-fno-strict-aliasing", *WARNINGS)
 SECTIONS = ("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
-SMALL = ("-Os", "-g0", "-fno-asynchronous-unwind-tables", *SECTIONS, "-s")
+SMALL = ("-Os", "-g0", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", *SECTIONS, "-s")
 
 LARGEST = 100_000
 """Bytes: an agent goes over serial lines, so it stays below."""

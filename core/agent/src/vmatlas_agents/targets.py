@@ -5,23 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SYSTEM_SOURCES = {
-    "freebsd": ("system_freebsd.c",),
-    "linux": ("system_linux.c", "init_linux.c"),
-    "qnx": ("system_qnx.c",),
+    "freebsd": ("system_freebsd.c", "system_plain.c", "system_shm.c"),
+    "linux": ("system_linux.c", "system_proc.c", "system_shm.c", "init_linux.c"),
+    "qnx": ("system_qnx.c", "system_plain.c", "system_proc.c"),
 }
-"""The C files that are one system's own; all other systems' are left out."""
+"""The C files by system: its own, and those that it has in common with another."""
 
 PORTABLE_SOURCES = (
-    "agent.c",
+    "main.c",
+    "port.c",
+    "serve.c",
+    "dispatch.c",
+    "relay.c",
+    "access.c",
+    "children.c",
+    "files.c",
+    "memory.c",
+    "processes.c",
+    "session.c",
+    "fields.c",
+    "guard.c",
+    "process_record.c",
+    "reader.c",
+    "tty.c",
     "answer.c",
     "channel.c",
-    "child.c",
+    "clock.c",
     "errno_name.c",
     "frame.c",
-    "memory.c",
-    "port.c",
-    "reader.c",
+    "life.c",
 )
+"""The C files of every agent, floor by floor (README.md)."""
 
 
 @dataclass(frozen=True, slots=True)

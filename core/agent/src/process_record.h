@@ -1,0 +1,21 @@
+/* One record of the stream `processes`: what a system tells of a process, in the agent's own layout. */
+#ifndef VMATLAS_PROCESS_RECORD_H
+#define VMATLAS_PROCESS_RECORD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "source.h"
+
+struct process_record {
+    uint32_t pid, parent, user;
+    uint64_t start_time; /* in the unit of hello's ticks_per_second */
+    char state;          /* the system's own letter */
+    int kernel, zombie;
+    const char *name; /* no NUL needed; cut at 255 bytes */
+    size_t name_size;
+};
+
+int put_process_record(struct source_sink *sink, const struct process_record *process); /* as sink->put */
+
+#endif

@@ -1,0 +1,65 @@
+/* What a system provides: a new one implements these functions (system_linux.c is the example), all else is C99 and POSIX.
+ * Where the system has no such call they fail with ENOSYS. */
+#ifndef VMATLAS_SYSTEM_H
+#define VMATLAS_SYSTEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fields.h"
+#include "source.h"
+
+/* ---- the machine ---- */
+
+/* Adds this system's own keys to hello; `ticks_per_second` must be among them. */
+void system_hello(struct fields *fields);
+/* Puts the records of `processes`, all or only that of pid (0: all); one that is gone has none. 0 or an errno. */
+int system_processes(struct source_sink *sink, uint32_t pid);
+/* Only where system_proc.c is used, which walks the folders /proc/PID: puts the record of one. 0 or an errno. */
+int system_process(struct source_sink *sink, uint32_t pid);
+/* Returns what the call returns, with errno; ESRCH also when the process's start time is not start_time (0: not checked).
+ * Each pair is an address and a length. */
+int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,
+                              uint32_t count);
+void system_power_off(void);
+
+/* ---- memory: each returns what the call returns, with errno ---- */
+
+enum map_flag {
+    MAP_FLAG_SHARED = 1,
+    MAP_FLAG_FIXED = 2,
+    MAP_FLAG_FIXED_NOT_OVER = 4,
+    MAP_FLAG_NO_RESERVE = 8,
+    MAP_FLAG_POPULATE = 16,
+    MAP_FLAG_GROWS_DOWN = 32,
+    MAP_FLAG_LOCKED = 64,
+    MAP_FLAG_HUGE = 128,
+    MAP_FLAG_STACK = 256
+};
+
+enum lock_flag { LOCK_CURRENT = 1, LOCK_FUTURE = 2, LOCK_ON_FAULT = 4 };
+
+/* The native mmap flags for these map_flags, or -1 when one of them is not known here. */
+int system_map_flags(uint32_t flags);
+int system_protect(void *address, size_t length, int protection);
+int system_advise(void *address, size_t length, int advice);
+int system_lock_on_fault(void *address, size_t length);
+int system_lock_all(uint32_t flags); /* lock_flags, at least one */
+int system_open_memory(const char *name);
+void *system_attach(void *address, size_t size, int writable);
+void *system_move(void *address, size_t size, size_t new_size, int flags, void *to);
+int system_name(void *address, size_t length, const char *name);
+
+/* ---- life ---- */
+
+/* Called first in main: 1 when this process is the machine's init (then *port and *baud are set and the caller serves; init
+ * itself never returns from it, the process that returns is its child), 0 otherwise. */
+int system_start(char *port, size_t size, uint32_t *baud);
+/* Where a port given as SCHEME:NAME is now; 0, or -1 when it is not there (yet). Plain paths are copied. */
+int system_find_port(const char *port, char *path, size_t size);
+int system_become(uint32_t user, uint32_t group);
+/* In a new child, and again after its rights changed: let it be killed when its parent dies, where the system can. */
+void system_follow_parent(pid_t parent);
+
+#endif
