@@ -39,9 +39,15 @@ class Feature(enum.Flag):
     OFFSET = enum.auto()
     """`offset` of what is mapped from a file."""
     FILE_ID = enum.auto()
-    """`device` and `inode` of every mapped file."""
+    """`device` and `inode` of every mapped file; without DELETED, of those that still have a name."""
     FILE_NAME = enum.auto()
-    """`path` of every mapped file, not just of programs and libraries."""
+    """`path` of every mapped file. Without it some have none (of programs and libraries most systems know it)."""
+    ANY_FILE_NAME = enum.auto()
+    """It reads a map whatever bytes the names in it hold. Without it a name with a newline may make it refuse the map
+    as malformed, since it cannot tell that from a damaged one."""
+    ANONYMOUS_SHARING = enum.auto()
+    """`shared` of anonymous memory from the first. Without it that is None as long as the kernel does not tell it: for
+    what was never touched, and until a fork."""
     DELETED = enum.auto()
     """`deleted`, with the path that the file had."""
     OWNERS_ONLY = enum.auto()

@@ -99,8 +99,12 @@ class AgentTarget:
         return iter(sorted(map(_as_info, self.agent.processes()), key=lambda process: process.pid))
 
     def open(self, pid: int | None, thread: int | None = None) -> AgentTargetProcess:
-        """A process there; None is the one that answers. Raises NoSuchProcess."""
+        """A process there; None is the one that answers. Raises NoSuchProcess, Unsupported (a process numbered 0)."""
         number = self._asker.pid if pid is None else pid
+        if number == 0 and any(each.pid == 0 for each in self.agent.processes()):
+            raise Unsupported(
+                "process 0 cannot be asked for through an agent: to it 0 is the agent", pid=0, target=self.name
+            )
         found = self.agent.processes(number) if number > 0 else []
         if not found:
             raise NoSuchProcess(f"there is no process {number}", pid=number, target=self.name)

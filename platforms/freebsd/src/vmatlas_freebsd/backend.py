@@ -29,6 +29,7 @@ class FreeBSDSysctl:
         | Feature.MAX_PROTECTION
         | Feature.OFFSET
         | Feature.FILE_ID
+        | Feature.ANY_FILE_NAME
         | Feature.OWNERS_ONLY
     )
     consistency = Consistency.PER_REGION  # the kernel lets go of the map at each entry

@@ -35,6 +35,8 @@ class LinuxProcfs:
         | Feature.THREADS
         | Feature.FILE_ID
         | Feature.FILE_NAME
+        | Feature.ANY_FILE_NAME
+        | Feature.ANONYMOUS_SHARING
         | Feature.DELETED
         | Feature.OWNERS_ONLY
     )

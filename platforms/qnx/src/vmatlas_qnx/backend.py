@@ -53,5 +53,6 @@ class QnxBackend:
         return decode(capture)
 
 
-MAPINFO = QnxBackend(_MAPINFO, Feature.FLAGS | Feature.OFFSET)
-PAGEDATA = QnxBackend(_PAGEDATA, Feature.FLAGS | Feature.OFFSET | Feature.RESIDENCY)
+_TOLD = Feature.FLAGS | Feature.OFFSET | Feature.ANY_FILE_NAME | Feature.ANONYMOUS_SHARING
+MAPINFO = QnxBackend(_MAPINFO, _TOLD)
+PAGEDATA = QnxBackend(_PAGEDATA, _TOLD | Feature.RESIDENCY)
