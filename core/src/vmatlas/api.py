@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import operator
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from types import TracebackType
+from types import NotImplementedType, TracebackType
 from typing import Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import registry
-from vmatlas.backend import Feature, SeesFiles, Target, TargetProcess
+from vmatlas.backend import DirectBackend, DirectProcess, Feature, Finder, SeesFiles, Target, TargetProcess
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
 from vmatlas.errors import Disordered, TornRead, Unsupported, UsageError, VmatlasError
@@ -34,6 +35,14 @@ from vmatlas.target.local import LOCAL
 
 ATTEMPTS = 50
 """How often a map that changes under the reading is read again before TornRead says so."""
+
+ALWAYS_ASKED = 16
+"""Up to so many addresses, `find_many` asks about each: the whole map is not worth reading for them."""
+
+REGIONS_A_QUESTION = 2
+"""How many regions are read and decoded in the time of one question about an address; docs/speed.md has the figures."""
+
+WHOLE_MAP = Query()
 
 _FIRST_STEP, _LARGEST_STEP = 16, 4096
 _TOP = 2**64
@@ -101,6 +110,10 @@ class Process:
         self._process = process
         self._backend = backend
         self._choices: dict[tuple[Question, bool, Filter, bool], Choice] = {}
+        self._direct = process if isinstance(process, DirectProcess) else None
+        self._finder: Finder | None = None
+        self._find: Callable[[int], Any] | None = None
+        self._finders_left = ATTEMPTS
 
     @property
     def pid(self) -> int:
@@ -119,6 +132,8 @@ class Process:
 
     def close(self) -> None:
         """Let go of the descriptors; questions raise UsageError from then on. Safe to call twice."""
+        self._forget_finder()
+        self._finders_left = 0
         self._process.close()
 
     def __enter__(self) -> Process:
@@ -158,9 +173,12 @@ class Process:
 
         Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, UsageError, IncompleteResult.
         """
-        wanted = Filter.of(where, **criteria)
-        query = Query(residency=residency or wanted.asks_residency, build_ids=build_ids, where=wanted)
-        _, space = self._read(self.choice(query), query)
+        wanted = ANY
+        query = WHOLE_MAP
+        if where is not None or criteria or residency or build_ids:
+            wanted = Filter.of(where, **criteria)
+            query = Query(residency=residency or wanted.asks_residency, build_ids=build_ids, where=wanted)
+        space = self._space(self.choice(query), query)
         if wanted != ANY:
             space = space.where(wanted)
         if strict and space.incomplete is not None:
@@ -176,10 +194,17 @@ class Process:
 
         Asks the kernel. Raises what `snapshot` raises.
         """
+        if self._find is not None and where is None and not or_next and not criteria:
+            region: Region | None = self._find(address)
+            if region is not NotImplemented:
+                return region
+            self._forget_finder()  # the long way tells why; after exec there is another memory to ask about
         wanted = Filter.of(where, **criteria)
         query = Query(address=_address(address), or_next=or_next, residency=wanted.asks_residency, where=wanted)
         choice = self.choice(query)
         found = self._search(choice, query)
+        if self._finder is None:
+            self._make_finder(choice)
         if found is None and or_next and not choice.asked_for:
             if Feature.ABOVE_USER not in choice.backend.features:
                 return self._search_above(query)
@@ -189,7 +214,7 @@ class Process:
         """Goes on above what passed the kernel's part of the filter and did not pass ours."""
         while True:
             assert query.address is not None
-            _, space = self._read(choice, query)
+            space = self._space(choice, query)
             found = space.where(query.where).find(query.address, or_next=query.or_next)
             is_walk = query.or_next and Feature.WALK in choice.backend.features
             if found is not None or not is_walk or len(space) < query.limit:
@@ -205,12 +230,52 @@ class Process:
         return self._search(choice, query)
 
     def find_many(self, addresses: Iterable[int]) -> list[Region | None]:
-        """The region that covers each address, in the order of the addresses; one reading of the map for all.
+        """The region that covers each address, in the order of the addresses.
 
-        Raises what `snapshot` raises.
+        Few addresses are asked for one by one (all that lie in one region together), many by one reading of the map:
+        whatever takes less time (docs/speed.md says where it turns). Raises what `snapshot` raises.
         """
-        listed = [_address(address) for address in addresses]
-        return self.snapshot().find_many(listed)
+        listed = addresses if isinstance(addresses, list) else list(addresses)
+        try:
+            numbers = array("Q", listed)
+        except (OverflowError, TypeError):
+            numbers = array("Q", map(_address, listed))  # says which one is no address
+        found = self._ask_each(numbers)
+        return self.snapshot().find_many(numbers) if found is None else found
+
+    def _ask_each(self, addresses: array[int]) -> list[Region | None] | None:
+        """By questions about single addresses; None where reading the map is quicker, or nobody answers such ones."""
+        if not addresses:
+            return None
+        whole = self.choice(WHOLE_MAP)
+        if self._finder is None:
+            self._make_finder(self.choice(Query(address=addresses[0])))
+        finder = self._finder
+        if finder is None:
+            return None
+        if len(addresses) > ALWAYS_ASKED:
+            # The reading stops where it has cost as much as the questions would: at most twice the better way.
+            space = self._space_directly(whole, WHOLE_MAP, most=len(addresses) * REGIONS_A_QUESTION)
+            if space is not None:
+                return space.find_many(addresses)
+        found = finder.find_many(addresses)
+        return None if isinstance(found, NotImplementedType) else found
+
+    def _make_finder(self, choice: Choice) -> None:
+        if self._direct is None or not isinstance(choice.backend, DirectBackend) or not self._finders_left:
+            return
+        try:
+            self._finder = self._direct.finder(choice.backend)
+        except VmatlasError:
+            return  # the long way says it
+        if self._finder is not None:
+            self._finders_left -= 1
+            self._find = self._finder.find
+
+    def _forget_finder(self) -> None:
+        finder, self._finder, self._find = self._finder, None, None
+        if finder is not None:
+            finder.close()
 
     def neighbours(self, address: int) -> Neighbours:
         """The region at the address, the one before and the one after. Raises what `snapshot` raises."""
@@ -231,7 +296,7 @@ class Process:
             return
         address, step = 0, _FIRST_STEP
         while address < _TOP:
-            _, space = self._read(choice, Query(address=address, or_next=True, limit=step, where=wanted))
+            space = self._space(choice, Query(address=address, or_next=True, limit=step, where=wanted))
             yield from space.where(wanted)
             if len(space) < step:
                 return
@@ -248,6 +313,19 @@ class Process:
         None where the target's file system cannot be asked.
         """
         return self._process.inode_of if isinstance(self._process, SeesFiles) else None
+
+    def _space(self, choice: Choice, query: Query) -> AddressSpace:
+        """By the short way where there is one, else by acquire and decode."""
+        space = self._space_directly(choice, query)
+        return self._read(choice, query)[1] if space is None else space
+
+    def _space_directly(self, choice: Choice, query: Query, *, most: int = 0) -> AddressSpace | None:
+        if self._direct is None or not isinstance(choice.backend, DirectBackend):
+            return None
+        try:
+            return self._direct.read(choice.backend, query, most)
+        except VmatlasError:
+            return None  # the long way says it
 
     def _read(self, choice: Choice, query: Query) -> tuple[Capture, AddressSpace]:
         """Acquire and decode, again when the map changed under the reading."""

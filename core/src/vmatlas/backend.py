@@ -11,13 +11,15 @@ import contextlib
 import enum
 import os
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import NotImplementedType
 from typing import Protocol, runtime_checkable
 
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError
-from vmatlas.model import AddressSpace, Consistency, ProcessInfo, Query, SystemInfo
+from vmatlas.model import AddressSpace, Columns, Consistency, ProcessInfo, Query, Region, SystemInfo
 
 
 class Feature(enum.Flag):
@@ -174,6 +176,48 @@ class Backend(Protocol):
         ...
 
 
+class Finder(Protocol):
+    """Answers about single addresses of one process, in one call each.
+
+    NotImplemented instead of an answer: ask by `acquire` and `decode`, which tell what is wrong or settle what is open.
+    """
+
+    def find(self, address: int) -> Region | NotImplementedType | None:
+        """The region that covers the address."""
+        ...
+
+    def find_many(self, addresses: array[int]) -> list[Region | None] | NotImplementedType:
+        """The region that covers each ("Q"); the kernel is asked once for all addresses in one region."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class DirectBackend(Backend, Protocol):
+    """A backend that also takes short ways on this machine: both halves in one, by code that is compiled.
+
+    A short way gives the same answer as the long one, or None: then the long way is to be gone.
+    """
+
+    compiled: str
+    """"vmatlas_linux_ioctl._native": its compiled module, for `vmatlas.compiled`."""
+
+    def read(self, process: LocalProcess, query: Query, most: int) -> Columns | None:
+        """The columns; None also when there are more regions than `most`, unless that is 0. Raises VmatlasError."""
+        ...
+
+    def reads_like(self, process: LocalProcess, capture: Capture) -> bool | None:
+        """Whether the map reads just as it does in a capture of it. Raises VmatlasError."""
+        ...
+
+    def finder(self, process: LocalProcess) -> Finder | None:
+        """What answers about single addresses. Raises VmatlasError."""
+        ...
+
+
 class System(Protocol):
     """What a machine of one operating system tells besides maps. Registered under `vmatlas.systems`."""
 
@@ -248,6 +292,23 @@ class TargetProcess(Protocol):
 
     def close(self) -> None:
         """Let go of what is held for it. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class DirectProcess(Protocol):
+    """A target's process that can be asked by the short ways of a backend: a process of this machine."""
+
+    def read(self, backend: DirectBackend, query: Query, most: int) -> AddressSpace | None:
+        """See `DirectBackend.read`."""
+        ...
+
+    def reads_like(self, backend: DirectBackend, capture: Capture) -> bool | None:
+        """See `DirectBackend.reads_like`."""
+        ...
+
+    def finder(self, backend: DirectBackend) -> Finder | None:
+        """See `DirectBackend.finder`."""
         ...
 
 

@@ -1,28 +1,13 @@
-/* PROCMAP_QUERY on /proc/PID/maps (Linux 6.11 and newer; include/uapi/linux/fs.h), declared here since older headers lack it. */
+/* The agent's walks and questions with PROCMAP_QUERY. */
+#include "procmap.h"
 #include "source_linux.h"
-
-#include <stddef.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 
 extern const struct source vmatlas_linux_ioctl_sources[];
 
-struct procmap_query {
-    uint64_t size, query_flags, query_addr, vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
-    uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
-    uint64_t vma_name_addr, build_id_addr;
-};
-typedef char procmap_query_is_104_bytes[sizeof(struct procmap_query) == 104 ? 1 : -1];
-typedef char procmap_query_name_is_at_88[offsetof(struct procmap_query, vma_name_addr) == 88 ? 1 : -1];
-
 enum {
-    COVERING_OR_NEXT = 0x10,
-    NAME_ROOM = 4096,   /* PATH_MAX: the kernel uses no more */
     BUILD_ID_ROOM = 64, /* the kernel has at most 20 */
     MOST_ADDRESSES = 4000
 };
-
-#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
 
 struct asked {
     struct procmap_query record;
@@ -33,7 +18,7 @@ struct asked {
 /* One ioctl; 0 or the errno. */
 static int ask(int maps, const struct source_question *question, uint64_t address, struct asked *asked)
 {
-    int names = (question->want & WANT_NAMES) != 0;
+    int names = (question->want & WANT_NAMES) != 0, error;
     for (;;) {
         memset(&asked->record, 0, sizeof asked->record);
         asked->record.size = sizeof asked->record;
@@ -47,14 +32,12 @@ static int ask(int maps, const struct source_question *question, uint64_t addres
             asked->record.build_id_addr = (uint64_t)(uintptr_t)asked->build_id;
             asked->record.build_id_size = BUILD_ID_ROOM;
         }
-        /* The C libraries do not agree on the type of the request; the system call does. */
-        if (syscall(SYS_ioctl, maps, (unsigned long)PROCMAP_QUERY, &asked->record) == 0)
+        error = procmap_ask(maps, &asked->record);
+        if (error == 0)
             break;
-        if (errno == EINTR)
-            continue;
         /* A path longer than PATH_MAX cannot be told; without its name the walk can go on. */
-        if (errno != ENAMETOOLONG || !names)
-            return errno;
+        if (error != ENAMETOOLONG || !names)
+            return error;
         names = 0;
     }
     asked->record.vma_name_addr = 0;

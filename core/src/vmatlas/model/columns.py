@@ -7,12 +7,14 @@ region and its distinct names. Decoders fill columns; `Region` objects are made 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, count, islice
 from operator import ge, gt, lt
 from typing import NamedTuple
 
+from vmatlas import compiled
 from vmatlas.model.region import (
     KINDS,
     NO_DETAILS,
@@ -27,6 +29,13 @@ from vmatlas.model.region import (
 
 UNKNOWN_BYTE = 255
 """In a column of bytes: the system does not tell."""
+
+NATIVE = compiled.load("vmatlas.model._native")
+"""The compiled twin (native/model.c); None where Python makes the regions."""
+
+_AT_A_TIME = 256
+_PARTS = Region, Device, PROTECTIONS, tuple(KINDS.values()), NO_FLAGS, NO_DETAILS
+"""What the compiled twin makes regions of."""
 
 _SHARED = {0: False, 1: True, UNKNOWN_BYTE: None}
 _SHARED_CODES = {False: 0, True: 1, None: UNKNOWN_BYTE}
@@ -110,16 +119,42 @@ class Columns:
             _known(self.private_resident, row),
             _known(self.page_size, row),
             None if self.build_id is None else self.build_id[row],
-            self._details(row) if self.details else NO_DETAILS,
+            self.details_of(row) if self.details else NO_DETAILS,
         )
 
-    def _details(self, row: int) -> Details:
+    def details_of(self, row: int) -> Details:
+        """The details of one row."""
         values = ((key, column[row]) for key, column in self.details.items())
         return Details({key: value for key, value in values if value is not None and value != UNKNOWN})
 
     def regions(self) -> Iterator[Region]:
-        """Every region, made one at a time."""
-        return map(self.region, range(len(self)))
+        """Every region, made when it is its turn: one at a time, or some hundreds by the compiled twin."""
+        if NATIVE is None:
+            return map(self.region, range(len(self)))
+        return self._regions_by_native()
+
+    def _regions_by_native(self) -> Iterator[Region]:
+        count = len(self)
+        for first in range(0, count, _AT_A_TIME):
+            yield from NATIVE.regions(self, _PARTS, first, min(first + _AT_A_TIME, count))
+
+    def find_many(self, addresses: array[int]) -> list[Region | None]:
+        """The region that covers each address (64-bit numbers), in their order. Each region is made once."""
+        if NATIVE is not None:
+            by_native: list[Region | None] = NATIVE.find_many(self, _PARTS, addresses)
+            return by_native
+        made: dict[int, Region] = {}
+        found: list[Region | None] = []
+        for address in addresses:
+            row = bisect_right(self.start, address) - 1
+            if row < 0 or address >= self.end[row]:
+                found.append(None)
+                continue
+            at = made.get(row)
+            if at is None:
+                at = made[row] = self.region(row)
+            found.append(at)
+        return found
 
     @classmethod
     def of(cls, regions: Iterable[Region]) -> Columns:

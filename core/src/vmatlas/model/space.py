@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -186,20 +187,15 @@ class AddressSpace(Exports, Sequence[Region]):
         return self.columns.region(row)
 
     def find_many(self, addresses: Iterable[int]) -> list[Region | None]:
-        """The region that covers each address, in the order of the addresses. Each region is made once."""
-        made: dict[int, Region] = {}
-        found: list[Region | None] = []
-        starts, ends, region = self.columns.start, self.columns.end, self.columns.region
-        for address in addresses:
-            row = bisect_right(starts, address) - 1
-            if row < 0 or address >= ends[row]:
-                found.append(None)
-                continue
-            at = made.get(row)
-            if at is None:
-                at = made[row] = region(row)
-            found.append(at)
-        return found
+        """The region that covers each address, in the order of the addresses. Each region is made once.
+
+        None for a number beyond 64 bits, too: nothing can lie there.
+        """
+        listed = addresses if isinstance(addresses, array) else list(addresses)
+        try:
+            return self.columns.find_many(listed if isinstance(listed, array) else array("Q", listed))
+        except OverflowError:
+            return [self.find(address) for address in listed]
 
     def neighbours(self, address: int) -> Neighbours:
         """The region at the address, the one before and the one after. O(log n)."""

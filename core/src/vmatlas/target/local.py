@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 
 from vmatlas import registry
-from vmatlas.backend import Availability, Backend, LocalProcess, System
+from vmatlas.backend import Availability, Backend, DirectBackend, Finder, LocalProcess, System
 from vmatlas.capture import Capture
-from vmatlas.model import ProcessInfo, Query, SystemInfo
+from vmatlas.model import AddressSpace, Origin, ProcessInfo, Query, SystemInfo
 
 _SYSTEMS = {"linux": "linux", "freebsd": "freebsd", "qnx": "qnx", "netbsd": "netbsd", "darwin": "darwin"}
 
@@ -93,6 +93,35 @@ class LocalTargetProcess:
             consistency=backend.consistency,
             incomplete=reading.incomplete,
         )
+
+    def read(self, backend: DirectBackend, query: Query, most: int) -> AddressSpace | None:
+        """See `DirectBackend.read`."""
+        with self._process.lock:
+            columns = backend.read(self._process, query, most)
+        if columns is None:
+            return None
+        process = self._process
+        origin = Origin(
+            self._target.system_info,
+            process.pid,
+            backend.name,
+            time.time(),
+            process.start_time,
+            process.thread,
+            self._target.name,
+            backend.consistency,
+        )
+        return AddressSpace(columns, origin)
+
+    def reads_like(self, backend: DirectBackend, capture: Capture) -> bool | None:
+        """See `DirectBackend.reads_like`."""
+        with self._process.lock:
+            return backend.reads_like(self._process, capture)
+
+    def finder(self, backend: DirectBackend) -> Finder | None:
+        """See `DirectBackend.finder`."""
+        with self._process.lock:
+            return backend.finder(self._process)
 
     def inode_of(self, path: str) -> int | None:
         """The inode of the file that the process would find at a path now; None when there is none."""

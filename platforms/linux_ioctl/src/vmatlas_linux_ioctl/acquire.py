@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
-from vmatlas.backend import LocalProcess, Reading
+from vmatlas.backend import Finder, LocalProcess, Reading
 from vmatlas.errors import NoSuchProcess, OperationFailed, TornRead, Unsupported, VmatlasError
-from vmatlas.model import Query
+from vmatlas.model import Columns, Query, Region
+from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links, parse_stat
 from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
-from vmatlas_linux_ioctl.decode import STAT, VMAS
+from vmatlas_linux_ioctl.decode import FACT, NATIVE, STAT, VMAS, columns_of_native, model_of
 from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
 from vmatlas_linux_ioctl.question import kernel_flags
 
@@ -63,6 +64,45 @@ def acquire(process: LocalProcess, query: Query) -> Reading:
     raise TornRead(
         f"process {process.pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=process.pid
     )
+
+
+def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
+    """Acquire and decode in one go, by the compiled twin; None: to be asked in two steps, which tell what is wrong.
+
+    So it is for more than `most` regions, unless that is 0, and for all that is not plain: a process that has no
+    memory (any more), regions that changed between two answers, one's own map.
+    """
+    if NATIVE is None or query.build_ids or not isinstance(process, LinuxProcess):
+        return None
+    if query.limit_of_answer != 1 and process.is_self:
+        return None
+    flags = int(kernel_flags(query.where))
+    if query.address is None or query.or_next:
+        flags |= QueryFlags.COVERING_OR_NEXT
+    descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
+    limit = query.limit_of_answer
+    rows: Rows | None = NATIVE.walk(descriptor, flags, query.address or 0, limit, most)
+    if rows is None:
+        return None
+    linked: dict[links.Name, bool] = {}
+    for fact, _ in rows.facts():
+        name = fact[FACT.size :]
+        if name.startswith(b"/") and may_be_ambiguous(name):
+            inode = FACT.unpack_from(fact)[1]
+            linked |= links.settle([(name, inode)], process.directory)
+    return columns_of_native(rows, linked)
+
+
+def finder(process: LocalProcess) -> Finder | None:
+    """What answers about single addresses in one call each; None where the compiled twin is not there.
+
+    It holds a descriptor of its own of the memory that the process has now: after exec it says so (NotImplemented).
+    """
+    if NATIVE is None or not isinstance(process, LinuxProcess):
+        return None
+    descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
+    asker: Finder = NATIVE.asker(descriptor, Region, model_of)
+    return asker
 
 
 def _ask_other_thread(process: LinuxProcess, query: Query, command: str) -> Reading:

@@ -9,9 +9,9 @@ import fcntl
 import os
 from errno import ENOTTY
 
-from vmatlas.backend import YES, Availability, Feature, LocalProcess, Reading
+from vmatlas.backend import YES, Availability, Feature, Finder, LocalProcess, Reading
 from vmatlas.capture import Capture
-from vmatlas.model import AddressSpace, Consistency, Filter, Protection, Query, Question
+from vmatlas.model import AddressSpace, Columns, Consistency, Filter, Protection, Query, Question
 from vmatlas_linux_ioctl.layout import PROCMAP_QUERY, SIZE, QueryFlags
 from vmatlas_linux_ioctl.question import kernel_flags
 
@@ -41,6 +41,7 @@ class LinuxIoctl:
         | Feature.OWNERS_ONLY
     )
     consistency = Consistency.PER_REGION
+    compiled = "vmatlas_linux_ioctl._native"
 
     def probe(self) -> Availability:
         """Whether this kernel knows the ioctl: a question of size 0, which it must refuse in its own way."""
@@ -76,6 +77,22 @@ class LinuxIoctl:
         from vmatlas_linux_ioctl.acquire import acquire
 
         return acquire(process, query)
+
+    def read(self, process: LocalProcess, query: Query, most: int) -> Columns | None:
+        """See `vmatlas_linux_ioctl.acquire.read`."""
+        from vmatlas_linux_ioctl.acquire import read
+
+        return read(process, query, most)
+
+    def reads_like(self, process: LocalProcess, capture: Capture) -> bool | None:
+        """The ioctl gives its answers one by one: there is nothing to compare but all of them."""
+        return None
+
+    def finder(self, process: LocalProcess) -> Finder | None:
+        """See `vmatlas_linux_ioctl.acquire.finder`."""
+        from vmatlas_linux_ioctl.acquire import finder
+
+        return finder(process)
 
     def decode(self, capture: Capture) -> AddressSpace:
         """See `vmatlas_linux_ioctl.decode`."""

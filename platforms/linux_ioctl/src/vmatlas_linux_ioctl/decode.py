@@ -3,10 +3,14 @@
 The stream `vmas` holds the records as the kernel filled them, one after another, both pointers zeroed; then, for each
 record in order, its name (vma_name_size bytes, the NUL byte included) and its build id (build_id_size bytes). The
 first count of records whose names make up just the rest of the stream is the count.
+
+native/decode.c does the same where it was built. It gives up on all that is unusual, so errors and their offsets are
+told here alone.
 """
 
 from __future__ import annotations
 
+import struct
 import sys
 from array import array
 from collections.abc import Mapping
@@ -14,15 +18,23 @@ from itertools import accumulate, compress, count, repeat
 from operator import add, ne
 from typing import Literal
 
+from vmatlas import compiled
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
-from vmatlas.model import ANY, AddressSpace, Columns
-from vmatlas.systems.linux import Namer, judge_empty_map, links
-from vmatlas.systems.linux.facts import columns_of, pack_facts
+from vmatlas.model import ANY, AddressSpace, Columns, Region
+from vmatlas.model.facts import Packer, Rows, columns_of, columns_of_rows, meaning_of
+from vmatlas.systems.linux import judge_empty_map, links, tell
+from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas_linux_ioctl.layout import FIELDS, SIZE, VMA_SHARED
 
 VMAS = "vmas"
 STAT = "stat"
+
+NATIVE = compiled.load("vmatlas_linux_ioctl._native")
+"""The compiled twin; None where this module serves alone."""
+
+FACT = struct.Struct("=QQQII")
+"""A fact of the compiled twin: vma_flags, inode, page size, device; then the name (native/decode.h)."""
 
 _ASKED = ("query_flags", "query_addr", "vma_name_addr", "build_id_addr")
 _STRIDES = tuple(
@@ -40,14 +52,41 @@ def decode(capture: Capture) -> AddressSpace:
         if capture.query.address is None and capture.query.where == ANY:
             judge_empty_map(capture.streams.get(STAT), VMAS, pid=capture.pid)
         return AddressSpace(Columns(), capture.origin)
-    fields = split(data, capture.system.byte_order)
     linked = links.decode(capture.streams.get(links.STREAM, b""))
+    if NATIVE is not None and capture.system.byte_order == sys.byteorder:
+        rows: Rows | None = NATIVE.decode(data)
+        if rows is not None:
+            return AddressSpace(columns_of_native(rows, linked), capture.origin)
+    fields = split(data, capture.system.byte_order)
     columns = _columns(fields, data, linked)
     row = columns.first_disorder()
     if row is not None:
         expected = "a region after the one before it, and not empty"
         raise Disordered(VMAS, row * SIZE, expected, found=data[row * SIZE : row * SIZE + 40], pid=capture.pid)
     return AddressSpace(columns, capture.origin)
+
+
+def columns_of_native(rows: Rows, linked: Mapping[links.Name, bool]) -> Columns:
+    """The columns of what the compiled twin took apart."""
+    meanings = _Meanings(linked)
+    facts = [(*FACT.unpack_from(text), text[FACT.size :]) for text, _ in rows.facts()]
+    packed = [meanings[flags, major, minor, inode, name] for flags, inode, _, major, minor, name in facts]
+    columns = columns_of_rows(rows, b"".join(packed), meanings.labels)
+    columns.page_size = rows.number(0)
+    return columns
+
+
+def model_of(fact: bytes) -> Region | None:
+    """A region of such a fact, at offset 0 where it has a file; None where only the file system can tell its name."""
+    flags, inode, page_size, major, minor = FACT.unpack_from(fact)
+    name = fact[FACT.size :]
+    if (name.startswith(b"/") and may_be_ambiguous(name)) or (inode and not name):
+        return None
+    meanings = _Meanings({})
+    bound = array("Q", [0])
+    columns = columns_of(bound, bound, bound, meanings[flags, major, minor, inode, name], meanings.labels)
+    columns.page_size = array("Q", [page_size])
+    return columns.region(0)
 
 
 def split(data: bytes, byte_order: Literal["little", "big"]) -> dict[str, array[int]]:
@@ -99,12 +138,15 @@ class _Meanings(dict[tuple[int, int, int, int, bytes], bytes]):
 
     def __init__(self, linked: Mapping[links.Name, bool]) -> None:
         super().__init__()
-        self.namer = Namer(linked)
+        self._linked = linked
+        self._packer = Packer()
+        self.labels = self._packer.labels
 
     def __missing__(self, key: tuple[int, int, int, int, bytes]) -> bytes:
         flags, major, minor, inode, name = key
-        label, kind = self.namer.tell(name, inode, flags & 7, bool(major or minor or inode))
-        facts = self[key] = pack_facts(
+        linked = self._linked.get((name, inode), False)
+        label, kind = tell(name, linked, flags & 7, bool(major or minor or inode))
+        meaning = meaning_of(
             protection=flags & 7,
             shared=bool(flags & VMA_SHARED),
             major=major,
@@ -113,6 +155,7 @@ class _Meanings(dict[tuple[int, int, int, int, bytes], bytes]):
             label=label,
             kind=kind,
         )
+        facts = self[key] = self._packer.pack(meaning)
         return facts
 
 
@@ -121,7 +164,7 @@ def _columns(fields: Mapping[str, array[int]], data: bytes, linked: Mapping[link
     names, build_ids = texts(fields, data)
     keys = zip(fields["vma_flags"], fields["dev_major"], fields["dev_minor"], fields["inode"], names, strict=True)
     facts = b"".join(map(meanings.__getitem__, keys))
-    columns = columns_of(fields["vma_start"], fields["vma_end"], fields["vma_offset"], facts, meanings.namer.labels)
+    columns = columns_of(fields["vma_start"], fields["vma_end"], fields["vma_offset"], facts, meanings.labels)
     columns.page_size = fields["vma_page_size"]
     if any(build_ids):
         columns.build_id = [build_id or None for build_id in build_ids]

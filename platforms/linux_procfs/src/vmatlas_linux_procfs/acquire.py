@@ -11,16 +11,19 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 
 from vmatlas.backend import LocalProcess, Reading
 from vmatlas.errors import NoSuchProcess, TornRead
+from vmatlas.model import Columns
+from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links, parse_stat
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
-from vmatlas_linux_procfs.decode import ESCAPE, LINE, STAT
+from vmatlas_linux_procfs.decode import ESCAPE, FILE, LINE, MAPS, NATIVE, SMAPS, STAT, columns_of_native
 
 ATTEMPTS = 20
 """How often a process may replace its memory while it is read, before that is said."""
@@ -59,6 +62,43 @@ def acquire(process: LocalProcess, name: str) -> Reading:
     raise TornRead(
         f"process {process.pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=process.pid
     )
+
+
+def read(process: LocalProcess, name: str, most: int) -> Columns | None:
+    """Acquire and decode in one go, by the compiled twin; None: to be asked in two steps, which tell what is wrong.
+
+    So it is for more than `most` regions, unless that is 0, and for all that is not plain: a process that has no
+    memory (any more), regions out of order, one's own map.
+    """
+    if NATIVE is None or not isinstance(process, LinuxProcess) or process.is_self:
+        return None
+    descriptor = process.descriptor(name, lambda: process.open_file(name))
+    found = NATIVE.read(descriptor, name == "smaps", most)
+    if found is None:
+        return None
+    rows: Rows = found[0] if isinstance(found, tuple) else found
+    open_names: list[links.Name] = []
+    for file, _ in rows.facts():
+        if ESCAPE in file:
+            return None
+        if file.endswith(b" (deleted)") and (parts := FILE.fullmatch(file)) is not None:
+            file_name = parts[4] or b""
+            if file_name.startswith(b"/") and may_be_ambiguous(file_name):
+                open_names.append((file_name, int(parts[3])))
+    linked = links.settle(open_names, process.directory) if open_names else {}
+    return columns_of_native(found, linked)
+
+
+def reads_like(process: LocalProcess, streams: Mapping[str, bytes]) -> bool | None:
+    """Whether the map reads just as it did, found out without an object made of it; None where it cannot be told."""
+    if NATIVE is None or not isinstance(process, LinuxProcess):
+        return None
+    name = next((each for each in (SMAPS, MAPS) if streams.get(each)), None)
+    if name is None:
+        return None
+    descriptor = process.descriptor(name, lambda: process.open_file(name))
+    same: bool = NATIVE.reads_like(descriptor, streams[name])
+    return same
 
 
 def _read(process: LinuxProcess, name: str) -> bytes:

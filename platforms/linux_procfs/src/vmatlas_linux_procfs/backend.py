@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from vmatlas.backend import YES, Availability, Feature, LocalProcess, Reading
+from vmatlas.backend import YES, Availability, Feature, Finder, LocalProcess, Reading
 from vmatlas.capture import Capture
-from vmatlas.model import AddressSpace, Consistency, Query, Question
+from vmatlas.model import AddressSpace, Columns, Consistency, Query, Question
 
 _RANKS = {
     Question.WHOLE_MAP: 10,  # one read gives fifty regions; the ioctl takes a call for each
@@ -40,6 +40,7 @@ class LinuxProcfs:
         | Feature.DELETED
         | Feature.OWNERS_ONLY
     )
+    compiled = "vmatlas_linux_procfs._native"
     consistency = Consistency.PER_REGION  # a page of text is of one moment before Linux 6.17 only: see README.md
 
     def probe(self) -> Availability:
@@ -57,6 +58,22 @@ class LinuxProcfs:
         from vmatlas_linux_procfs.acquire import acquire
 
         return acquire(process, "smaps" if query.residency else "maps")
+
+    def read(self, process: LocalProcess, query: Query, most: int) -> Columns | None:
+        """See `vmatlas_linux_procfs.acquire.read`."""
+        from vmatlas_linux_procfs.acquire import read
+
+        return read(process, "smaps" if query.residency else "maps", most)
+
+    def reads_like(self, process: LocalProcess, capture: Capture) -> bool | None:
+        """See `vmatlas_linux_procfs.acquire.reads_like`."""
+        from vmatlas_linux_procfs.acquire import reads_like
+
+        return reads_like(process, capture.streams)
+
+    def finder(self, process: LocalProcess) -> Finder | None:
+        """There is none: the kernel makes the whole text for one line of it."""
+        return None
 
     def decode(self, capture: Capture) -> AddressSpace:
         """See `vmatlas_linux_procfs.decode`."""

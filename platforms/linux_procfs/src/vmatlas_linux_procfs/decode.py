@@ -8,7 +8,8 @@ all hexadecimal but INODE. NAME is all that follows the spaces, spaces of its ow
 \\012 and nothing else is escaped. smaps has the same line, then `Key:  value kB` lines of that region.
 
 The reading is by columns: one regular expression takes all lines apart, and what few distinct values there are
-(rights, file, name) is worked out once for each.
+(rights, file, name) is worked out once for each. native/decode.c does the same where it was built. It gives up on all
+that is unusual, so errors and their offsets are told here alone.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from binascii import unhexlify
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 
+from vmatlas import compiled
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, SystemFlags
+from vmatlas.model.facts import Meaning, Packer, Rows, columns_of, columns_of_rows, meaning_of
 from vmatlas.model.region import PROTECTIONS
-from vmatlas.systems.linux import Namer, judge_empty_map, links
-from vmatlas.systems.linux.facts import columns_of, pack_facts
+from vmatlas.systems.linux import judge_empty_map, links, tell
+from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas_linux_procfs.flags import VmFlags, flag_of
 
 MAPS = "maps"
@@ -45,7 +48,7 @@ _HEAD = (
     rb" ([0-9a-f]{1,8}:[0-9a-f]{1,8} [0-9]{1,20}(?: ++(.*+)|))$"
 )
 LINE = re.compile(_HEAD, re.MULTILINE)
-_FILE = re.compile(rb"([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20})(?: ++(.*+)|)")
+FILE = re.compile(rb"([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20})(?: ++(.*+)|)")
 # The same line, less strictly: rights and file are looked at once for each that is different from all before.
 _QUICK_LINE = re.compile(rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) (....) ([0-9a-f]{1,16}) (.*)\n")
 _DETAIL = re.compile(rb"^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$", re.MULTILINE)
@@ -57,6 +60,9 @@ _RIGHTS = {
     for sharing in "sp"
 }
 """Every PERMS: the protection, and whether shared."""
+
+NATIVE = compiled.load("vmatlas_linux_procfs._native")
+"""The compiled twin; None where this module serves alone."""
 
 _Texts = Sequence[Sequence[bytes]]
 """The columns as texts: starts, ends, rights, offsets, files with their names."""
@@ -71,31 +77,53 @@ class _Meanings(dict[tuple[bytes, bytes], bytes]):
 
     def __init__(self, linked: Mapping[links.Name, bool]) -> None:
         super().__init__()
-        self.namer = Namer(linked)
+        self._packer = Packer()
+        self.labels = self._packer.labels
+        self._linked = linked
         # Names that hold the four characters of the escape themselves; else each escape is a newline.
         self._exact = {(name.replace(b"\n", ESCAPE), inode): name for name, inode in linked if ESCAPE in name}
 
     def __missing__(self, key: tuple[bytes, bytes]) -> bytes:
-        rights, file = _RIGHTS.get(key[0]), _FILE.fullmatch(key[1])
-        if rights is None or file is None:
+        rights = _RIGHTS.get(key[0])
+        if rights is None:
             raise _Misshapen
-        protection, shared = rights
-        major, minor, inode, name = int(file[1], 16), int(file[2], 16), int(file[3]), file[4] or b""
+        facts = self[key] = self.pack(key[1], *rights)
+        return facts
+
+    def pack(self, file: bytes, protection: int, shared: bool) -> bytes:
+        """What one means, worked out once for all maps unless the file system had to be asked about it."""
+        key = file, protection, shared
+        meaning = _KNOWN.get(key)
+        if meaning is None:
+            meaning, is_plain = self._work_out(file, protection, shared)
+            if is_plain:
+                if len(_KNOWN) >= MOST_KNOWN:
+                    _KNOWN.clear()
+                _KNOWN[key] = meaning
+        return self._packer.pack(meaning)
+
+    def _work_out(self, file: bytes, protection: int, shared: bool) -> tuple[Meaning, bool]:
+        """The meaning, and whether it is the same in every process."""
+        parts = FILE.fullmatch(file)
+        if parts is None:
+            raise _Misshapen
+        major, minor, inode, name = int(parts[1], 16), int(parts[2], 16), int(parts[3]), parts[4] or b""
         if inode > UNKNOWN:
             raise OverflowError("an inode number beyond 64 bits")
+        is_plain = ESCAPE not in name and not may_be_ambiguous(name)
         if ESCAPE in name:
             name = self._exact.get((name, inode)) or name.replace(ESCAPE, b"\n")
-        label, kind = self.namer.tell(name, inode, protection, bool(major or minor or inode))
-        facts = self[key] = pack_facts(
-            protection=protection,
-            shared=shared,
-            major=major,
-            minor=minor,
-            inode=inode,
-            label=label,
-            kind=kind,
+        linked = self._linked.get((name, inode), False)
+        label, kind = tell(name, linked, protection, bool(major or minor or inode))
+        meaning = meaning_of(
+            protection=protection, shared=shared, major=major, minor=minor, inode=inode, label=label, kind=kind
         )
-        return facts
+        return meaning, is_plain
+
+
+MOST_KNOWN = 4096
+_KNOWN: dict[tuple[bytes, int, bool], Meaning] = {}
+"""Of (file, protection, shared), for all maps: those of most processes are the same few hundred."""
 
 
 class _Misshapen(Exception):
@@ -110,6 +138,10 @@ def decode(capture: Capture) -> AddressSpace:
         judge_empty_map(capture.streams.get(STAT), stream, pid=capture.pid)
         return AddressSpace(Columns(), capture.origin)
     linked = links.decode(capture.streams.get(links.STREAM, b""))
+    if NATIVE is not None:
+        found = NATIVE.decode_smaps(text) if stream == SMAPS else NATIVE.decode_maps(text)
+        if found is not None and (compiled_columns := columns_of_native(found, linked)) is not None:
+            return AddressSpace(compiled_columns, capture.origin)
     try:
         columns = _decode_smaps(text, linked) if stream == SMAPS else _decode_maps(text, linked)
     except OverflowError:
@@ -127,6 +159,37 @@ def decode(capture: Capture) -> AddressSpace:
             pid=capture.pid,
         )
     return AddressSpace(columns, capture.origin)
+
+
+def columns_of_native(found: Rows | tuple[Rows, list[str]], linked: Mapping[links.Name, bool]) -> Columns | None:
+    """The columns of what the compiled twin took apart: of maps rows alone, of smaps with the keys.
+
+    None when there is something unusual in it after all.
+    """
+    rows, keys = found if isinstance(found, tuple) else (found, [])
+    meanings = _Meanings(linked)
+    try:
+        packed = [meanings.pack(file, tag & 7, tag > 7) for file, tag in rows.facts()]
+    except (_Misshapen, OverflowError):
+        return None
+    columns = columns_of_rows(rows, b"".join(packed), meanings.labels)
+    return columns if not keys or _add_details(columns, rows, keys) else None
+
+
+def _add_details(columns: Columns, rows: Rows, keys: list[str]) -> bool:
+    for number, key in enumerate(keys):
+        if key != "VmFlags":
+            columns.details[key] = rows.number(number)
+            continue
+        flags = [_flags(mark) for mark in rows.marks()]
+        if None in flags:
+            return False
+        columns.flags = rows.pick(number, [each or NO_FLAGS for each in flags])
+    columns.resident = _numbers(columns, "Rss")
+    columns.page_size = _numbers(columns, "KernelPageSize")
+    if "Private_Clean" in keys and "Private_Dirty" in keys:
+        columns.private_resident = rows.sum(keys.index("Private_Clean"), keys.index("Private_Dirty"))
+    return True
 
 
 def _first_overflow(text: bytes) -> int:
@@ -148,7 +211,7 @@ def _decode_maps(text: bytes, linked: Mapping[links.Name, bool]) -> Columns:
 def _columns(texts: _Texts, meanings: _Meanings) -> Columns:
     starts, ends, rights, offsets, files = texts
     facts = b"".join(map(meanings.__getitem__, zip(rights, files, strict=True)))
-    return columns_of(_numbers_of(starts), _numbers_of(ends), _numbers_of(offsets), facts, meanings.namer.labels)
+    return columns_of(_numbers_of(starts), _numbers_of(ends), _numbers_of(offsets), facts, meanings.labels)
 
 
 def _numbers_of(texts: Sequence[bytes]) -> array[int]:

@@ -7,11 +7,11 @@ the text escapes.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
 
 from vmatlas.model import Kind, Label, Protection
-from vmatlas.systems.linux.links import Name
+from vmatlas.model.columns import NO_LABEL
 
 DELETED = b" (deleted)"
 
@@ -44,33 +44,25 @@ def may_be_ambiguous(name: bytes) -> bool:
     return name.endswith(DELETED) and _NEVER_NAMED.fullmatch(name[: -len(DELETED)]) is None
 
 
-class Namer:
-    """Tells label and kind of regions; each distinct name is looked at once."""
+def tell(name: bytes, linked: bool, protection: int, has_file: bool) -> tuple[Label, Kind]:
+    """The label and the kind of a region.
 
-    def __init__(self, linked: Mapping[Name, bool]) -> None:
-        """`linked`: for names ending in " (deleted)", whether a file really of that name is meant (see `links`)."""
-        self._linked = linked
-        self.labels: list[Label] = [Label()]
-        self._known: dict[tuple[bytes, bool], tuple[int, Kind]] = {(b"", False): (0, Kind.ANONYMOUS)}
-
-    def tell(self, name: bytes, inode: int, protection: int, has_file: bool) -> tuple[int, Kind]:
-        """The index of the label in `labels`, and the kind."""
-        deleted = name.endswith(DELETED) and not self._linked.get((name, inode), False)
-        found = self._known.get((name, deleted))
-        if found is None:
-            label, kind = _read(name, deleted)
-            self.labels.append(label)
-            found = self._known[name, deleted] = (len(self.labels) - 1, kind)
-        index, kind = found
-        if kind is Kind.ANONYMOUS and protection == _NOTHING and not has_file:
-            # Reserved address space and guard pages look alike: mapped, private, no file, no rights.
-            return index, Kind.GUARD
-        if kind is Kind.ANONYMOUS and has_file and not name:
-            return index, Kind.FILE
-        return found
+    `linked`: the name ends in " (deleted)", and a file really of that name is meant (see `links`).
+    """
+    deleted = name.endswith(DELETED) and not linked
+    label, kind = _read(name, deleted)
+    if kind is Kind.ANONYMOUS and protection == _NOTHING and not has_file:
+        # Reserved address space and guard pages look alike: mapped, private, no file, no rights.
+        return label, Kind.GUARD
+    if kind is Kind.ANONYMOUS and has_file and not name:
+        return label, Kind.FILE
+    return label, kind
 
 
+@functools.lru_cache(4096)
 def _read(name: bytes, deleted: bool) -> tuple[Label, Kind]:
+    if not name:
+        return NO_LABEL, Kind.ANONYMOUS
     text = name.decode("utf-8", "surrogateescape")
     if name.startswith(b"["):
         kind = _BRACKETED.get(name)

@@ -1,0 +1,260 @@
+"""The compiled decoders and their twins in Python give equal columns and equal errors, offsets included: for every
+capture in the repository, every process that lives here, and whatever bytes hypothesis comes upon."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vmatlas
+from vmatlas import AddressSpace, Capture, Query, SystemInfo, compiled
+from vmatlas.errors import MalformedData, VmatlasError
+from vmatlas.model import columns as model_columns
+from vmatlas.registry import backend as backend_named
+from vmatlas.systems.linux import links
+
+HERE = Path(__file__).parents[1]
+CAPTURES = sorted(HERE.glob("**/tests/captures/**/*.zip"))
+LINUX = SystemInfo("linux", "6.12", "", "x86_64", "little", 64, 4096)
+DECODERS = {
+    "linux-procfs": "vmatlas_linux_procfs.decode",
+    "linux-ioctl": "vmatlas_linux_ioctl.decode",
+}
+"""The module of each backend that has a compiled twin; its NATIVE is the twin."""
+
+needs_twins = pytest.mark.skipif(
+    not all(compiled.twin(f"{module.partition('.')[0]}._native").serves for module in DECODERS.values()),
+    reason="a compiled twin does not serve here: " + "; ".join(
+        compiled.twin(f"{module.partition('.')[0]}._native").reason for module in DECODERS.values()
+    ),
+)  # fmt: skip
+
+Outcome = dict[str, Any] | tuple[Any, ...]
+
+
+def plain(column: object) -> object:
+    return (column.typecode, column.tolist()) if isinstance(column, array) else column
+
+
+def outcome(capture: Capture) -> Outcome:
+    """All columns, or all of an error."""
+    try:
+        space = backend_named(capture.backend).decode(capture)
+    except MalformedData as error:
+        return type(error), error.stream, error.offset, error.expected, error.found, error.message
+    except VmatlasError as error:
+        return type(error), error.message
+    return told(space)
+
+
+def told(space: AddressSpace) -> dict[str, Any]:
+    found = {name: plain(getattr(space.columns, name)) for name in space.columns.__slots__ if name != "label"}
+    labels = [space.columns.labels[number] for number in space.columns.label]
+    assert len(set(space.columns.labels)) == len(space.columns.labels), "each label is there once"
+    details = {key: plain(column) for key, column in space.columns.details.items()}
+    return found | {"labels": labels, "details": details, "incomplete": space.incomplete}
+
+
+@contextmanager
+def python_alone(backend: str) -> Iterator[None]:
+    module = importlib.import_module(DECODERS[backend])
+    twin, module.NATIVE = module.NATIVE, None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        module.NATIVE = twin  # type: ignore[attr-defined]
+
+
+def both(capture: Capture) -> tuple[Outcome, Outcome]:
+    by_twin = outcome(capture)
+    with python_alone(capture.backend):
+        return by_twin, outcome(capture)
+
+
+def captured(backend: str, **streams: bytes) -> Capture:
+    return Capture(streams, LINUX, 7, backend, f"vmatlas-{backend}", Query(), time.time())
+
+
+@needs_twins
+@pytest.mark.parametrize("file", CAPTURES, ids=lambda file: f"{file.stem}")
+def test_every_capture_decodes_alike(file: Path):
+    capture = Capture.load(file)
+    if capture.backend not in DECODERS:
+        pytest.skip(f"the backend {capture.backend} has no compiled twin")
+    by_twin, by_python = both(capture)
+    assert by_twin == by_python
+    assert isinstance(by_twin, dict)
+
+
+@needs_twins
+@pytest.mark.parametrize(
+    ("backend", "residency"), [("linux-procfs", False), ("linux-procfs", True), ("linux-ioctl", False)]
+)
+def test_every_living_process_reads_alike(backend: str, residency: bool):
+    """The bytes of each by both decoders; and by the short way, where the map stood still meanwhile."""
+    compared = short = 0
+    for process in vmatlas.processes():
+        try:
+            with vmatlas.open(process.pid, backend=backend) as asked:
+                capture = asked.capture(residency=residency)
+                query = Query(residency=residency)
+                choice = asked.choice(query)
+                space = None if asked._direct is None else asked._direct.read(choice.backend, query, 0)
+                again = asked.capture(residency=residency)
+        except vmatlas.Unsupported as error:
+            pytest.skip(str(error))
+        except VmatlasError:
+            continue
+        by_twin, by_python = both(capture)
+        assert by_twin == by_python
+        compared += 1
+        if space is not None and capture.streams == again.streams:
+            assert told(space) == by_python
+            short += 1
+    assert compared and short
+
+
+NAMES = st.sampled_from(
+    [b"", b"[heap]", b"/bin/a", b"/bin/a (deleted)", b"/a\\012b", b"/memfd:x (deleted)", b"/x y ", b"[anon:y]", b"\xff"]
+)
+EDGES = st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 2, 2**64 - 1, 2**64]) | st.integers(0, 2**64)
+RIGHTS = st.sampled_from([b"r-xp", b"rw-s", b"---p", b"rwxp", b"r-xq", b"R--p", b"r-x", b"rr-p"])
+SOME_BYTES = st.binary(max_size=6) | st.sampled_from([b" ", b"\n", b"\0", b":", b"-", b"kB", b"\r", b"\t"])
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    bounds = sorted(draw(st.lists(EDGES, min_size=2, max_size=2)))
+    device = draw(st.sampled_from([b"00:00", b"fd:01", b"fffff:100000", b"0:0", b"123456789:0", b"00"]))
+    inode = draw(st.sampled_from([b"0", b"7", b"18446744073709551615", b"18446744073709551616", b"x", b"00007"]))
+    pad = draw(st.sampled_from([b" ", b"   ", b"", b"\t"]))
+    return b"%x-%x %s %08x %s %s%s%s" % (
+        *bounds, draw(RIGHTS.filter(lambda each: draw(st.integers(0, 9)) == 0 or each in GOOD)),
+        draw(EDGES), device, inode, pad, draw(NAMES),
+    )  # fmt: skip
+
+
+GOOD = (b"r-xp", b"rw-s", b"---p", b"rwxp")
+KEYS = (b"Size", b"Rss", b"KernelPageSize", b"Private_Clean", b"Private_Dirty", b"THPeligible", b"VmFlags", b"A(b)_1")
+VALUES = st.sampled_from(
+    [
+        b"           4 kB", b" 0", b"rd ex mr", b"", b"18446744073709551615", b"18014398509481983 kB", b"1 MB",
+        b"18014398509481984 kB", b"000000000000000000001", b"12 kB ", b"rd !? zz", b"rdx",
+    ]
+)  # fmt: skip
+
+
+@st.composite
+def texts(draw: st.DrawFn, *, with_details: bool) -> bytes:
+    """Texts that are nearly right: a line changed here, some bytes lost or put in there."""
+    keys = draw(st.lists(st.sampled_from(KEYS), max_size=5)) if with_details else []
+    found = []
+    for line in draw(st.lists(lines(), max_size=5)):
+        found.append(line)
+        own = draw(st.lists(st.sampled_from(KEYS), max_size=5)) if draw(st.integers(0, 9)) == 0 else keys
+        for key in own if with_details else []:
+            flags = draw(st.sampled_from([b" rd ex mr", b"", b" rd", b" rd !?"]))
+            usual = flags if key == b"VmFlags" else b"   4 kB"
+            found.append(key + b":" + (usual if draw(st.integers(0, 9)) else draw(VALUES)))
+    text = b"\n".join(found) + (b"\n" if draw(st.integers(0, 9)) else b"")
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        at = draw(st.integers(0, len(text)))
+        text = text[:at] + draw(SOME_BYTES) + text[at + draw(st.integers(0, 3)) :]
+    return text
+
+
+LINKED = links.encode({(b"/bin/a (deleted)", 7): True, (b"/a\nb", 7): False, (b"/a\\012b", 0): True})
+
+
+@needs_twins
+@given(texts(with_details=False) | st.binary(max_size=200), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_any_text_of_maps_decodes_alike(text: bytes, linked: bool):
+    by_twin, by_python = both(captured("linux-procfs", maps=text, links=LINKED if linked else b""))
+    assert by_twin == by_python
+
+
+@needs_twins
+@given(texts(with_details=True) | st.binary(max_size=200))
+@settings(max_examples=500, deadline=None)
+def test_any_text_of_smaps_decodes_alike(text: bytes):
+    by_twin, by_python = both(captured("linux-procfs", smaps=text))
+    assert by_twin == by_python
+
+
+@st.composite
+def record_streams(draw: st.DrawFn) -> bytes:
+    from vmatlas_linux_ioctl.layout import SIZE, record
+
+    layout, records, names = record("little"), b"", b""
+    position = draw(st.integers(0, 2**20))
+    for _ in range(draw(st.integers(0, 5))):
+        start = position + draw(st.sampled_from([0, 0, 4096, 2**40]))
+        position = start + draw(st.sampled_from([4096, 4096, 8192, 0]) if draw(st.integers(0, 9)) == 0 else st.just(9))
+        name = draw(st.sampled_from([b"", b"/bin/a\0", b"[heap]\0", b"/x (deleted)\0", b"/n\0m\0", b"/no end", b"\0"]))
+        build_id = draw(st.sampled_from([b"", b"", b"", b"\1\2\3"]))
+        size = SIZE if draw(st.integers(0, 20)) else draw(st.integers(0, 200))
+        inode, device = draw(st.sampled_from([(0, 0), (7, 8), (2**64 - 1, 2**32 - 1)]))
+        records += layout.pack(
+            size, 0x10, start, start, position, draw(st.integers(0, 15)), 4096, draw(st.integers(0, 2**64 - 1)), inode,
+            device, 1 if device else 0, len(name), len(build_id), 0, 0,
+        )  # fmt: skip
+        names += name + build_id
+    data = records + names
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        at = draw(st.integers(0, len(data)))
+        data = data[:at] + draw(SOME_BYTES) + data[at + draw(st.integers(0, 3)) :]
+    return data
+
+
+@needs_twins
+@given(record_streams() | st.binary(max_size=400))
+@settings(max_examples=500, deadline=None)
+def test_any_records_of_the_ioctl_decode_alike(data: bytes):
+    by_twin, by_python = both(captured("linux-ioctl", vmas=data))
+    assert by_twin == by_python
+
+
+@needs_twins
+def test_the_twins_do_the_work_for_whatever_is_usual():
+    """A twin that always gave up would pass all of the above."""
+    from vmatlas_linux_ioctl import decode as ioctl
+    from vmatlas_linux_procfs import decode as procfs
+
+    for file in CAPTURES:
+        capture = Capture.load(file)
+        for stream, data in capture.streams.items():
+            if stream == "maps":
+                assert len(procfs.NATIVE.decode_maps(data)) == len(vmatlas.replay(file))
+            if stream == "smaps":
+                assert len(procfs.NATIVE.decode_smaps(data)[0]) == len(vmatlas.replay(file))
+            if stream == "vmas" and capture.system.byte_order == "little" and not capture.query.build_ids:
+                assert len(ioctl.NATIVE.decode(data)) == len(vmatlas.replay(file))
+
+
+@pytest.mark.skipif(not compiled.twin("vmatlas.model._native").serves, reason="the model's twin does not serve here")
+@pytest.mark.parametrize("residency", [False, True])
+def test_regions_made_by_the_twin_are_those_that_python_makes(residency: bool, monkeypatch: pytest.MonkeyPatch):
+    spaces = [vmatlas.snapshot(os.getppid(), residency=residency), *(vmatlas.replay(file) for file in CAPTURES)]
+    by_twin = [list(space) for space in spaces]
+    asked = [
+        array("Q", [edge for region in space for edge in (region.start, region.end, region.end - 1)] + [0, 2**64 - 1])
+        for space in spaces
+    ]
+    found = [space.columns.find_many(addresses) for space, addresses in zip(spaces, asked, strict=True)]
+    monkeypatch.setattr(model_columns, "NATIVE", None)
+    assert by_twin == [list(space) for space in spaces]
+    assert found == [space.columns.find_many(addresses) for space, addresses in zip(spaces, asked, strict=True)]
+    types = [[type(field) for region in regions for field in region] for regions in by_twin]
+    assert types == [[type(field) for region in space for field in region] for space in spaces]
+    assert all(type(region) is vmatlas.Region for regions in by_twin for region in regions)
