@@ -62,6 +62,7 @@ def test_uses_are_told_by_kind_and_protection():
         (Kind.FILE, R): Use.READ_ONLY,
         (Kind.GUARD, Protection.NONE): Use.RESERVED,
         (Kind.VSYSCALL, X): Use.CODE,
+        (Kind.PHYSICAL, R | W): Use.PHYSICAL,
     }
     for (kind, protection), use in expected.items():
         assert use_of(Region(0, 1, protection, kind=kind)) is use

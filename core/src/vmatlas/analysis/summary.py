@@ -22,12 +22,16 @@ class Use(enum.Enum):
     """A stack that the system knows as one, with its guard where the system's flags tell it."""
     RESERVED = "reserved"
     """Without any right: guard pages, reserved address space."""
+    PHYSICAL = "physical"
+    """Physical memory or a device's, mapped as such: none of it is the process's own."""
 
 
 def use_of(region: Region) -> Use:
     """What a region is for, told by its kind and its protection."""
     if region.kind is Kind.STACK or region.flags.of_stack:
         return Use.STACK
+    if region.kind is Kind.PHYSICAL:
+        return Use.PHYSICAL
     if region.protection & Protection.WRITE:
         return Use.DATA
     if region.protection & Protection.EXECUTE:

@@ -17,6 +17,7 @@ _USES = {
     Use.READ_ONLY: "readable only",
     Use.STACK: "known to the system as a stack",
     Use.RESERVED: "no rights: guards and reserved addresses",
+    Use.PHYSICAL: "physical memory, devices",
 }
 _FILE_USES = (Use.CODE, Use.DATA, Use.READ_ONLY, Use.RESERVED)
 
@@ -86,10 +87,12 @@ def _file_name(file: FileTotal) -> str:
 def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], *, exact: bool) -> Table:
     """One line a process, the largest first, and the totals of all."""
     resident = any(summary.total.resident is not None for _, summary in found)
+    # Most systems have none that is physical: an empty column would be in the way.
+    uses = [use for use in Use if use is not Use.PHYSICAL or any(_use_of(summary, use) for _, summary in found)]
     columns = [
         Column("PID", right=True),
         Column("REGIONS", right=True, leaves=2),
-        *(Column(use.value.upper(), right=True) for use in Use),
+        *(Column(use.value.upper(), right=True) for use in uses),
         Column("SIZE", right=True),
         *[Column("RESIDENT", right=True), Column("PRIVATE", right=True, leaves=1)] * resident,
         Column("NAME", crops=True),
@@ -97,7 +100,7 @@ def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], *, exact: bool
     rows = []
     for process, summary in sorted(found, key=lambda pair: (-_weight(pair[1]), pair[0].pid)):
         cells = [str(process.pid), str(summary.total.regions)]
-        cells += [size_text(_use_of(summary, use), exact=exact) for use in Use]
+        cells += [size_text(_use_of(summary, use), exact=exact) for use in uses]
         cells.append(size_text(summary.total.size, exact=exact))
         if resident:
             cells.append(size_text(summary.total.resident, exact=exact))
