@@ -28,7 +28,7 @@ from vmatlas.model import UNKNOWN, AddressSpace, Columns, SystemFlags
 from vmatlas.model.facts import Meaning, Packer, Rows, columns_of, columns_of_rows, meaning_of
 from vmatlas.model.region import PROTECTIONS
 from vmatlas.systems.linux import judge_empty_map, links, tell
-from vmatlas.systems.linux.naming import may_be_ambiguous
+from vmatlas.systems.linux.naming import DELETED
 from vmatlas_linux_procfs.flags import VmFlags, flag_of
 
 MAPS = "maps"
@@ -110,7 +110,7 @@ class _Meanings(dict[tuple[bytes, bytes], bytes]):
         major, minor, inode, name = int(parts[1], 16), int(parts[2], 16), int(parts[3]), parts[4] or b""
         if inode > UNKNOWN:
             raise OverflowError("an inode number beyond 64 bits")
-        is_plain = ESCAPE not in name and not may_be_ambiguous(name)
+        is_plain = ESCAPE not in name and not name.endswith(DELETED)
         if ESCAPE in name:
             name = self._exact.get((name, inode)) or name.replace(ESCAPE, b"\n")
         linked = self._linked.get((name, inode), False)

@@ -1,0 +1,164 @@
+/* Feeds decode.c with mutated texts under the sanitizers: fuzz_decode maps|smaps ROUNDS SEED, or SECONDS as "10s".
+ * A generator of fixed seed, so a failure can be had again. Claims: what is decoded is in order and within bounds, and a text
+ * that comes in pieces decodes as it does in one. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "decode.h"
+
+enum { ROOM = 6000 };
+
+static uint64_t state;
+
+static uint32_t draw(uint32_t below)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (uint32_t)((state >> 16) % below);
+}
+
+static const char *any(const char *const *words)
+{
+    uint32_t count = 0;
+    while (words[count] != NULL)
+        count++;
+    return words[draw(count)];
+}
+
+static const char *const rights[] = {"r-xp", "rw-p", "---p", "rwxs", NULL};
+static const char *const names[] = {"", "                   /lib/x", " [heap]", "  /a b (deleted)", "/\\012", NULL};
+static const char *const odd[] = {"r-xq", " ", "", "-", "0123456789abcdef0", "kB", ":", "\t", "\n", "VmFlags:", "Rss:", NULL};
+static const char *const keys[] = {"Size", "Rss", "KernelPageSize", "THPeligible", "A_(1)", "VmFlags", NULL};
+static const char *const values[] = {"       4 kB", " 0", "18446744073709551615", "18014398509481983 kB", "9999999999999999999 kB",
+                                     "", "x", NULL};
+
+static size_t make_text(char *text, int is_smaps)
+{
+    size_t used = 0;
+    uint64_t position = draw(4) == 0 ? (uint64_t)draw(0xffffffffU) << 31 : draw(1 << 20);
+    uint32_t own = draw(6), first = draw(6), torn = draw(20);
+    for (uint32_t left = draw(8); left > 0; left--) {
+        uint64_t start = position + (draw(3) == 0 ? draw(1 << 20) : 0);
+        position = start + (torn == 0 && draw(3) == 0 ? 0 : 1 + draw(1 << 30));
+        used += (size_t)sprintf(text + used, "%08llx-%08llx %s %08x %02x:%02x %u %s\n", (unsigned long long)start,
+                                (unsigned long long)position, any(rights), draw(0xffffffffU), draw(300), draw(300),
+                                draw(3) * draw(100000), any(names));
+        for (uint32_t key = 0; is_smaps && key < own; key++) {
+            const char *word = keys[(first + key) % 6];
+            int is_flags = strcmp(word, "VmFlags") == 0;
+            used += (size_t)sprintf(text + used, "%s: %s\n", word, is_flags ? "rd ex mr" : values[draw(30) ? draw(4) : 4 + draw(3)]);
+        }
+    }
+    for (uint32_t flips = draw(3) == 0 ? 1 + draw(3) : 0; flips > 0 && used > 0; flips--) {
+        uint32_t at = draw((uint32_t)used);
+        const char *word = any(odd);
+        size_t size = strlen(word), lost = draw(4) < used - at ? draw(4) : 0;
+        switch (draw(3)) {
+        case 0:
+            text[at] = (char)draw(256);
+            break;
+        case 1:
+            used = at;
+            break;
+        default:
+            lost = lost < used - at ? lost : used - at;
+            memmove(text + at + size, text + at + lost, used - at - lost);
+            memcpy(text + at, word, size);
+            used += size - lost;
+        }
+    }
+    return used;
+}
+
+static void check(const struct columns *columns)
+{
+    for (size_t i = 0; i < columns->count; i++) {
+        const struct row *row = &columns->rows[i];
+        if (row->start >= row->end || (i > 0 && row->start < row[-1].end) || row->fact >= columns->facts.count)
+            abort();
+    }
+    for (uint32_t i = 0; i < columns->facts.count; i++) {
+        const struct text *text = &columns->facts.all[i];
+        if (text->at + text->size > columns->facts.used)
+            abort();
+        for (uint32_t other = 0; other < i; other++)
+            if (text_is(&columns->facts, other, columns->facts.bytes + text->at, text->size, text->tag))
+                abort();
+    }
+}
+
+static enum verdict decode_piece(int is_smaps, const char *text, size_t size, int is_end, struct columns *columns,
+                                 struct keys *seen, size_t *used)
+{
+    char *copy = malloc(size + (size == 0)); /* of the exact size: a read beyond it is seen */
+    enum verdict verdict;
+    if (copy == NULL)
+        abort();
+    memcpy(copy, text, size);
+    verdict = is_smaps ? decode_smaps(copy, size, is_end, columns, seen, used) : decode_maps(copy, size, columns, used);
+    free(copy);
+    if (verdict == DECODED && *used > size)
+        abort();
+    return verdict;
+}
+
+/* The same text in pieces; whole lines of the first region and the next come first. */
+static enum verdict decode_in_pieces(int is_smaps, const char *text, size_t size, struct columns *columns, struct keys *seen)
+{
+    size_t from = 0, to = is_smaps ? 1000 : 0, used;
+    enum verdict verdict = DECODED;
+    for (;;) {
+        to += draw(3) == 0 ? draw(20) : draw(1000);
+        to = to < size ? to : size;
+        verdict = decode_piece(is_smaps, text + from, to - from, to == size, columns, seen, &used);
+        if (verdict != DECODED)
+            return verdict;
+        from += used;
+        if (to == size)
+            return from == size ? DECODED : NOT_MINE;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static char text[4 * ROOM];
+    static struct keys seen;
+    int is_smaps = argc > 1 && strcmp(argv[1], "smaps") == 0;
+    unsigned long rounds = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000, decoded = 0, refused = 0, pieces = 0;
+    time_t end = argc > 2 && strchr(argv[2], 's') != NULL ? time(NULL) + (time_t)rounds : 0;
+    state = argc > 3 ? strtoull(argv[3], NULL, 10) : 88172645463325252ULL;
+    for (unsigned long round = 0; end != 0 ? (round & 255) != 0 || time(NULL) < end : round < rounds; round++) {
+        struct columns whole = {0}, pieced = {0};
+        size_t size = make_text(text, is_smaps), used;
+        enum verdict verdict, again;
+        memset(&seen, 0, sizeof seen);
+        verdict = decode_piece(is_smaps, text, size, 1, &whole, &seen, &used);
+        if (verdict == DECODED && used != size)
+            verdict = NOT_MINE;
+        check(&whole);
+        memset(&seen, 0, sizeof seen);
+        again = decode_in_pieces(is_smaps, text, size, &pieced, &seen);
+        check(&pieced);
+        /* Pieces may be refused for a first one that shows too little; they are never decoded otherwise than the whole. */
+        if (again == DECODED) {
+            if (verdict != DECODED || whole.count != pieced.count || whole.width != pieced.width)
+                abort();
+            for (size_t i = 0; i < whole.count; i++)
+                if (whole.rows[i].start != pieced.rows[i].start || whole.rows[i].end != pieced.rows[i].end ||
+                    whole.rows[i].offset != pieced.rows[i].offset || whole.rows[i].fact != pieced.rows[i].fact)
+                    abort();
+            for (size_t i = 0; i < whole.count * whole.width; i++)
+                if (whole.numbers[i] != pieced.numbers[i])
+                    abort();
+            pieces++;
+        }
+        *(verdict == DECODED ? &decoded : &refused) += 1;
+        columns_free(&whole);
+        columns_free(&pieced);
+    }
+    printf("decoded %lu refused %lu pieces %lu\n", decoded, refused, pieces);
+    return decoded > 0 && refused > 0 && pieces > 0 ? 0 : 1;
+}
