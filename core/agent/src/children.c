@@ -230,6 +230,8 @@ void do_reap(struct reader *reader, struct answer *answer)
     }
 }
 
+/* ---- what a child may do to itself ---- */
+
 void do_become(struct reader *reader, struct answer *answer)
 {
     uint32_t user = take_u32(reader), group = take_u32(reader);
@@ -244,4 +246,16 @@ void do_become(struct reader *reader, struct answer *answer)
     done = system_become(user, group);
     answer_result(answer, done, done != 0 ? errno : 0, 0);
     system_follow_parent(parent); /* a change of rights clears it */
+}
+
+void do_limit(struct reader *reader, struct answer *answer)
+{
+    uint32_t resource = take_u32(reader);
+    uint64_t soft = take_u64(reader), hard = take_u64(reader);
+    if (!reader_holds(reader, answer))
+        return;
+    if (agent_role != ROLE_CHILD)
+        answer_error(answer, ORIGIN_AGENT, EPERM, "the agent itself keeps its limits: spawn a child for it");
+    else
+        answer_call(answer, system_limit(resource, soft, hard));
 }

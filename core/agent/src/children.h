@@ -23,5 +23,6 @@ void do_spawn(struct reader *reader, struct answer *answer);
 void do_end(struct reader *reader, struct answer *answer);
 void do_reap(struct reader *reader, struct answer *answer);
 void do_become(struct reader *reader, struct answer *answer);
+void do_limit(struct reader *reader, struct answer *answer);
 
 #endif

@@ -14,6 +14,7 @@
 #include "session.h"
 #include "system.h"
 #include "text.h"
+#include "watch.h"
 
 #define AGENT_VERSION "0.1.0"
 
@@ -52,6 +53,9 @@ static const struct operation operations[] = {
     {26, CHANGES, "poke", do_poke},
     {27, CHANGES, "lock_all", do_lock_all},
     {28, CHANGES, "protect_every", do_protect_every},
+    {29, CHANGES, "flush", do_flush},
+    {30, CHANGES, "watch", do_watch},
+    {31, CHANGES, "unwatch", do_unwatch},
 
     {32, CHANGES, "write_file", do_write_file},
     {33, CHANGES, "unlink", do_unlink},
@@ -64,6 +68,7 @@ static const struct operation operations[] = {
     {49, CHANGES, "end", do_end},
     {50, CHANGES, "reap", do_reap},
     {51, CHANGES, "become", do_become},
+    {52, CHANGES, "limit", do_limit},
 };
 enum { OPERATIONS = sizeof operations / sizeof operations[0] };
 

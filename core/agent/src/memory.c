@@ -191,6 +191,18 @@ void do_move(struct reader *reader, struct answer *answer)
         answer_address(answer, system_move(pointer_to(address), size, new_size, (int)flags, pointer_to(to)));
 }
 
+void do_flush(struct reader *reader, struct answer *answer)
+{
+    enum { ASYNCHRONOUS = 1, INVALIDATE = 2, SYNCHRONOUS = 4 };
+    uintptr_t address = take_address(reader);
+    size_t length = take_size(reader);
+    uint32_t flags = take_u32(reader);
+    int native = ((flags & ASYNCHRONOUS) ? MS_ASYNC : 0) | ((flags & INVALIDATE) ? MS_INVALIDATE : 0) |
+                 ((flags & SYNCHRONOUS) ? MS_SYNC : 0);
+    if (reader_holds(reader, answer))
+        answer_call(answer, msync(pointer_to(address), length, native));
+}
+
 void do_name(struct reader *reader, struct answer *answer)
 {
     char name[256];

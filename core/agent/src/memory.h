@@ -14,6 +14,7 @@ void do_unlock(struct reader *reader, struct answer *answer);
 void do_lock_all(struct reader *reader, struct answer *answer);
 void do_advise(struct reader *reader, struct answer *answer);
 void do_move(struct reader *reader, struct answer *answer);
+void do_flush(struct reader *reader, struct answer *answer);
 void do_name(struct reader *reader, struct answer *answer);
 
 #endif

@@ -2,9 +2,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -117,14 +119,14 @@ int system_map_flags(uint32_t flags)
 
 int system_protect(void *address, size_t length, int protection)
 {
-    return (int)syscall(SYS_mprotect, address, length, protection); /* musl's mprotect rounds to pages */
+    return (int)syscall(SYS_mprotect, address, length, (long)protection); /* musl's mprotect rounds to pages */
 }
 
-int system_advise(void *address, size_t length, int advice) { return (int)syscall(SYS_madvise, address, length, advice); }
+int system_advise(void *address, size_t length, int advice) { return (int)syscall(SYS_madvise, address, length, (long)advice); }
 
 int system_lock_on_fault(void *address, size_t length)
 {
-    return (int)syscall(SYS_mlock2, address, length, 1 /* MLOCK_ONFAULT */);
+    return (int)syscall(SYS_mlock2, address, length, 1L /* MLOCK_ONFAULT */);
 }
 
 int system_lock_all(uint32_t flags)
@@ -135,11 +137,11 @@ int system_lock_all(uint32_t flags)
     return (int)syscall(SYS_mlockall, native);
 }
 
-int system_open_memory(const char *name) { return (int)syscall(SYS_memfd_create, name, 1U /* MFD_CLOEXEC */); }
+int system_open_memory(const char *name) { return (int)syscall(SYS_memfd_create, name, 1L /* MFD_CLOEXEC */); }
 
 void *system_move(void *address, size_t size, size_t new_size, int flags, void *to)
 {
-    return (void *)syscall(SYS_mremap, address, size, new_size, flags, to);
+    return (void *)syscall(SYS_mremap, address, size, new_size, (long)flags, to);
 }
 
 int system_name(void *address, size_t length, const char *name)
@@ -149,12 +151,43 @@ int system_name(void *address, size_t length, const char *name)
                  (unsigned long)(name[0] != '\0' ? name : NULL));
 }
 
+static int open_userfaultfd(void)
+{
+    enum { USER_MODE_ONLY = 1 /* since 5.11: all that is needed here, and what needs no rights */ };
+    long flags = O_CLOEXEC | O_NONBLOCK, watch = syscall(SYS_userfaultfd, flags | USER_MODE_ONLY);
+    return (int)(watch < 0 && errno == EINVAL ? syscall(SYS_userfaultfd, flags) : watch);
+}
+
+int system_watch(void *address, size_t length, uint32_t modes)
+{
+    struct uffdio_api api;
+    struct uffdio_register range;
+    int error, watch = open_userfaultfd();
+    if (watch < 0)
+        return -1;
+    memset(&api, 0, sizeof api);
+    api.api = UFFD_API;
+    api.features = UFFD_FEATURE_SIGBUS; /* nobody reads the events: a fault ends in EFAULT, and never waits */
+    memset(&range, 0, sizeof range);
+    range.range.start = (uintptr_t)address;
+    range.range.len = length;
+    range.mode = modes;
+    /* The C libraries do not agree on the type of the request; the system call does. */
+    if (syscall(SYS_ioctl, (long)watch, (unsigned long)UFFDIO_API, &api) == 0 &&
+        syscall(SYS_ioctl, (long)watch, (unsigned long)UFFDIO_REGISTER, &range) == 0)
+        return watch;
+    error = errno;
+    (void)close(watch);
+    errno = error;
+    return -1;
+}
+
 int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,
                               uint32_t count)
 {
     static struct iovec ranges[1024];
     static struct stat_line line;
-    int error, process = (int)syscall(NUMBER_PIDFD_OPEN, (pid_t)pid, 0U);
+    int error, process = (int)syscall(NUMBER_PIDFD_OPEN, (long)(int32_t)pid, 0L);
     int64_t done = -1;
     if (process < 0)
         return -1;
@@ -171,7 +204,7 @@ int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uin
     if (start_time != 0 && (errno != 0 || line.start_time != start_time))
         errno = ESRCH;
     else
-        done = syscall(NUMBER_PROCESS_MADVISE, process, ranges, (size_t)count, advice, flags);
+        done = syscall(NUMBER_PROCESS_MADVISE, (long)process, ranges, (long)count, (long)advice, (long)flags);
     error = errno;
     (void)close(process);
     errno = error;

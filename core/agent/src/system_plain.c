@@ -38,6 +38,12 @@ int system_name(void *address, size_t length, const char *name)
     return lacking();
 }
 
+int system_watch(void *address, size_t length, uint32_t modes)
+{
+    (void)address, (void)length, (void)modes;
+    return lacking();
+}
+
 int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,
                               uint32_t count)
 {

@@ -122,6 +122,12 @@ int system_become(uint32_t user, uint32_t group)
     return setuid((uid_t)user);
 }
 
+int system_limit(uint32_t resource, uint64_t soft, uint64_t hard)
+{
+    (void)resource, (void)soft, (void)hard;
+    return lacking();
+}
+
 void system_follow_parent(pid_t parent) { (void)parent; /* its pipe ends with the parent, and then the child ends too */ }
 
 int system_find_port(const char *port, char *path, size_t size)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vmatlas.model import Protection
-from vmatlas.target.agent import Agent, AgentProcess, AgentRefused, MapFlag, MapObject
+from vmatlas.target.agent import Agent, AgentProcess, AgentRefused, MapFlag, MapObject, WatchMode
 
 NONE, READ, RW, RX = Protection(0), Protection(1), Protection(3), Protection(5)
 LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (....) ([0-9a-f]+) \S+ \d+ *(.*)$")
@@ -214,6 +214,101 @@ def test_anonymous_memory_can_be_named(process: AgentProcess, page: int) -> None
     assert named.ok
     (line,) = seen(process, base, base + page)
     assert line.name == "[anon:a label]"
+
+
+def test_flushed_memory_is_written_and_a_hole_is_told(process: AgentProcess, page: int, tmp_path: Path) -> None:
+    path = tmp_path / "flushed"
+    path.write_bytes(bytes(2 * page))
+    base = process.map(2 * page, flags=MapFlag.SHARED, source=MapObject.FILE, name=bytes(path)).value
+    assert process.poke(base, b"content").ok
+    assert process.flush(base, 2 * page).ok
+    assert process.flush(base, 2 * page, synchronous=False, asynchronous=True).ok
+    assert process.flush(base + 1, page).errno_name == "EINVAL"
+    assert process.flush(base, page, asynchronous=True).errno_name == "EINVAL", "both at once"
+    assert process.unmap(base + page, page).ok
+    assert process.flush(base, 2 * page).errno_name == "ENOMEM"
+    assert process.lock(base, page).ok
+    assert process.flush(base, page, invalidate=True).errno_name in ("EBUSY", "")  # "" where mlock does nothing
+
+
+def watched(process: AgentProcess, address: int, length: int) -> int:
+    """The descriptor of a watch, where this kernel gives one."""
+    watch = process.watch(address, length, WatchMode.MISSING)
+    if watch.errno_name in ("ENOSYS", "EPERM"):
+        pytest.skip(f"no userfaultfd here: {watch.errno_name}")
+    assert watch.ok and watch.value > 2
+    return watch.value
+
+
+def test_a_fault_in_watched_memory_is_told_and_never_waited_for(process: AgentProcess, page: int) -> None:
+    base = process.map(2 * page).value
+    descriptor = watched(process, base, 2 * page)
+    touched = process.touch(base, 2 * page, write=1)
+    assert (touched.errno_name, touched.detail) == ("EFAULT", base)
+    assert process.unwatch(descriptor).ok
+    assert process.touch(base, 2 * page, write=1).value == 2
+    with pytest.raises(AgentRefused, match="EBADF"):
+        process.unwatch(descriptor)
+    with pytest.raises(AgentRefused, match="EBADF"):
+        process.unwatch(0)
+    assert process.agent.ping(b"alive") == b"alive"
+
+
+def test_a_watch_is_refused_as_the_kernel_says(process: AgentProcess, page: int) -> None:
+    base = process.map(page).value
+    assert process.unwatch(watched(process, base, page)).ok
+    assert process.watch(base + 1, page, WatchMode.MISSING).errno_name == "EINVAL"
+    assert process.watch(base, page, WatchMode(0)).errno_name == "EINVAL"
+    assert [process.watch(base, page, WatchMode.MISSING).errno_name for _ in range(2)] == ["", "EBUSY"]
+
+
+def test_a_move_of_several_mappings_stops_at_one_that_is_watched(process: AgentProcess, page: int) -> None:
+    base, room = process.map(5 * page, protection=NONE).value, process.map(5 * page, protection=NONE).value
+    for index in (0, 2, 4):
+        assert process.protect(base + index * page, page, RW).ok
+        assert process.poke(base + index * page, b"%d" % index).ok
+    watched(process, base + 2 * page, page)
+    moved = process.move(base, 5 * page, 5 * page, flags=3, to=room)
+    assert (moved.value, moved.errno_name) == (-1, "EFAULT")
+    if process.touch(base, page).ok:
+        pytest.skip("this kernel moves one mapping at a time (before 6.17)")
+    assert process.peek(room, 1) == b"0", "what came before is moved"
+    assert process.peek(base + 4 * page, 1) == b"4", "what comes after is where it was"
+
+
+def test_advice_to_several_ranges_says_how_far_it_went(agent: Agent, page: int) -> None:
+    child = agent.spawn()
+    base = child.map(6 * page, flags=MapFlag.SHARED).value
+    assert child.touch(base, 6 * page, write=1).value == 6
+    assert child.unmap(base + 2 * page, page).ok
+    cold = 20
+    ranges = [(base, page), (base + 2 * page, page), (base + 4 * page, page)]
+    advised = agent.advise_process(child.pid, ranges, cold)
+    if advised.errno_name in ("EPERM", "ENOSYS"):
+        pytest.skip(f"process_madvise here: {advised.errno_name}")
+    assert (advised.value, advised.errno_name) == (page, ""), "a failure behind the first range is a short count"
+    assert agent.advise_process(child.pid, ranges[1:], cold).errno_name == "ENOMEM"
+    assert agent.advise_process(child.pid, [(base, 2 * page), (base + 3 * page, 3 * page)], cold).value == 5 * page
+    assert agent.advise_process(child.pid, ranges, 9999).errno_name == "EINVAL"
+    assert agent.advise_process(child.pid, ranges, cold, start_time=1).errno_name == "ESRCH"
+
+
+def test_a_limit_is_for_a_child_alone(agent: Agent, page: int, binary: Path) -> None:
+    memlock = 8
+    with pytest.raises(AgentRefused, match="EPERM"):
+        agent.itself.limit(memlock, 0, 0)
+    child = agent.spawn()
+    assert child.limit(memlock, 2 * page, 4 * page).ok
+    limits = Path(f"/proc/{child.pid}/limits").read_text()
+    assert re.search(rf"Max locked memory +{2 * page} +{4 * page} ", limits)
+    assert child.limit(999, None, None).errno_name == "EINVAL"
+    if os.geteuid() != 0 or "sanitized" in str(binary):
+        return
+    assert child.become(65534, 65534).ok
+    base = child.map(4 * page).value
+    assert child.lock(base, 2 * page).ok
+    assert child.lock(base, 4 * page).errno_name == "ENOMEM"
+    assert child.limit(memlock, None, None).errno_name == "EPERM"
 
 
 def test_peek_and_poke_pass_every_byte(process: AgentProcess, page: int) -> None:

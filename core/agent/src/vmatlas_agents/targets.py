@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SYSTEM_SOURCES = {
-    "freebsd": ("system_freebsd.c", "system_plain.c", "system_shm.c"),
-    "linux": ("system_linux.c", "system_proc.c", "system_shm.c", "init_linux.c"),
+    "freebsd": ("system_freebsd.c", "system_plain.c", "system_unix.c"),
+    "linux": ("system_linux.c", "system_proc.c", "system_unix.c", "init_linux.c"),
     "qnx": ("system_qnx.c", "system_plain.c", "system_proc.c"),
 }
 """The C files by system: its own, and those that it has in common with another."""
@@ -23,6 +23,7 @@ PORTABLE_SOURCES = (
     "memory.c",
     "processes.c",
     "session.c",
+    "watch.c",
     "fields.c",
     "guard.c",
     "process_record.c",

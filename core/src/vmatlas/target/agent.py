@@ -13,7 +13,7 @@ from vmatlas.model import ProcessInfo, Query, SystemInfo
 from vmatlas.registry import entries
 from vmatlas.target.asking import AgentRefused, Answer, Limits
 from vmatlas.target.native import AgentSources
-from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFlag, MapObject, required
+from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFlag, MapObject, WatchMode, required
 from vmatlas.target.wire import ListedProcess
 
 GROUP = "vmatlas.agent_sources"
@@ -241,5 +241,6 @@ __all__ = [
     "Limits",
     "MapFlag",
     "MapObject",
+    "WatchMode",
     "required",
 ]

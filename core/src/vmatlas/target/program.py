@@ -215,6 +215,14 @@ class MapObject(enum.IntEnum):
     SYSTEM_V = 4
 
 
+class WatchMode(enum.IntFlag):
+    """What a userfaultfd answers for."""
+
+    MISSING = 1
+    WRITE_PROTECT = 2
+    MINOR = 4
+
+
 @dataclass(frozen=True, slots=True)
 class AgentProcess:
     """A process there that carries out what it is asked: the agent itself, or a child of it.
@@ -322,6 +330,30 @@ class AgentProcess:
         """mremap, with its own flags (MAYMOVE 1, FIXED 2, DONTUNMAP 4): the value is the address."""
         return _as_address(self._call(Operation.MOVE, pack("QQQIQ", address, size, new_size, flags, to)))
 
+    def flush(
+        self,
+        address: int,
+        length: int,
+        *,
+        synchronous: bool = True,
+        asynchronous: bool = False,
+        invalidate: bool = False,
+    ) -> Result:
+        """msync."""
+        flags = asynchronous | invalidate << 1 | synchronous << 2
+        return self._call(Operation.FLUSH, pack("QQI", address, length, flags))
+
+    def watch(self, address: int, length: int, mode: WatchMode) -> Result:
+        """Register a range with a userfaultfd (Linux): the value is the descriptor that `unwatch` takes.
+
+        A fault in it is EFAULT, since nobody answers it. A kernel refuses to move such a range together with others.
+        """
+        return self._call(Operation.WATCH, pack("QQI", address, length, mode))
+
+    def unwatch(self, descriptor: int) -> Result:
+        """Close that userfaultfd."""
+        return self._call(Operation.UNWATCH, pack("I", descriptor))
+
     def touch(self, address: int, length: int, *, write: int | None = None) -> Result:
         """Read one byte of each page, or write the byte `write`. A fault is EFAULT, its address in `detail`."""
         return self._call(Operation.TOUCH, pack("QQBB", address, length, write is not None, write or 0))
@@ -347,6 +379,12 @@ class AgentProcess:
     def become(self, user: int, group: int) -> Result:
         """Take the rights of another user; for a child."""
         return self._call(Operation.BECOME, pack("II", user, group))
+
+    def limit(self, resource: int, soft: int | None, hard: int | None) -> Result:
+        """setrlimit, with the system's number of the resource (None: no limit); for a child."""
+        most = 2**64 - 1
+        values = (most if limit is None else limit for limit in (soft, hard))
+        return self._call(Operation.LIMIT, pack("IQQ", resource, *values))
 
     def end(self, signal: int = 9) -> Result:
         """Send a child of the agent a signal. Until it is reaped it is a zombie."""

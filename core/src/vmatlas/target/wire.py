@@ -61,6 +61,9 @@ class Operation(enum.IntEnum):
     POKE = 26
     LOCK_ALL = 27
     PROTECT_EVERY = 28
+    FLUSH = 29
+    WATCH = 30
+    UNWATCH = 31
     WRITE_FILE = 32
     UNLINK = 33
     READ_FILE = 34
@@ -71,6 +74,7 @@ class Operation(enum.IntEnum):
     END = 49
     REAP = 50
     BECOME = 51
+    LIMIT = 52
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,6 +298,10 @@ void *mmap(void *address, size_t length, int protection, int flags, int fd, off_
 int munmap(void *address, size_t length);
 int mprotect(void *address, size_t length, int protection);
 int mlock(const void *address, size_t length);
+#define MS_ASYNC 1
+#define MS_SYNC 2
+#define MS_INVALIDATE 4
+int msync(void *address, size_t length, int flags);
 int munlock(const void *address, size_t length);
 int mlockall(int flags);
 int munlockall(void);
