@@ -105,7 +105,6 @@ __all__ = [
     "iterate",
     "neighbours",
     "open",
-    "operations",
     "processes",
     "replay",
     "snapshot",

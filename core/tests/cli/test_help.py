@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -45,6 +46,8 @@ def test_example_of_the_help_works(run, child, tmp_path, monkeypatch, example):
     there = f"{child.at['plain']:x}"
     real = {"1234": str(child.pid), "7f0012345678": there, "0x7f0012345678": there, "0x55d0c0001000": there}
     result = run(*(real.get(word, word) for word in words))
+    if words[0] == "advise" and result.exit_code == 4 and os.geteuid():
+        pytest.skip("advising another process takes CAP_SYS_NICE, which this user has not")
     may_find = words[0] in ("audit", "diff") or "--neighbours" in words
     assert result.exit_code in ((0, 1) if may_find else (0, 7) if "--all" in words else (0,)), result.stderr
     assert result.stdout
@@ -73,8 +76,6 @@ def test_completion_script_is_one_that_the_shell_accepts(run, shell):
 
 
 def completed(start, words: str) -> list[str]:
-    import os
-
     count = len(words.split(" ")) - 1
     environment = os.environ | {"_VMATLAS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
     out, said = start(env=environment).communicate(timeout=60)

@@ -26,6 +26,7 @@ COMMANDS = (
     "record",
     "replay",
     "audit",
+    "advise",
     "processes",
     "doctor",
     "completion",
@@ -43,6 +44,7 @@ _HELP = """The memory map of any process, on every kernel.
     vmatlas summary 1234                       code, data, stack, libraries
     vmatlas diff 1234 --after 10               what changes in ten seconds
     vmatlas audit --all                        writable code, deleted libraries
+    vmatlas advise 1234 --cold --where anon    memory that may go first
 
     FILTER words, separated by commas; all must hold:
 

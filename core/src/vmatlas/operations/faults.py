@@ -34,7 +34,7 @@ def classify(address: int, space: AddressSpace, access: Protection | None = None
     above = None if after is None else after.start - number
     distance = min((each for each in (below, above) if each is not None), default=None)
     if after is not None and above is not None and can_grow(after) and (below is None or above <= below):
-        text = f"{number:#x} lies {above:,} bytes below the stack {_named(after)}: the stack has overflowed"
+        text = f"{number:#x} lies {_bytes(above)} below the stack {_named(after)}: the stack has overflowed"
         return Fault(number, FaultCause.STACK_OVERFLOW, at, before, after, stack=after, distance=distance, text=text)
     text = f"nothing is mapped at {number:#x}"
     if number < _NEAR_ZERO:
@@ -42,9 +42,9 @@ def classify(address: int, space: AddressSpace, access: Protection | None = None
     else:
         near = []
         if before is not None:
-            near.append(f"{below:,} bytes above the last byte of {_named(before)}")
+            near.append(f"{_bytes(below)} above the last byte of {_named(before)}")
         if after is not None:
-            near.append(f"{above:,} bytes below {_named(after)}")
+            near.append(f"{_bytes(above)} below {_named(after)}")
         text += f": it lies {' and '.join(near)}" if near else ": the process has no memory"
     return Fault(number, FaultCause.HOLE, at, before, after, distance=distance, text=text)
 
@@ -58,9 +58,9 @@ def _in_region(
         if stack is not None:
             text += f", just below {_named(stack)}: most likely that stack has overflowed"
         elif before is not None and before.end == at.start and address - at.start < at.size // 2:
-            text += f", {address - before.end + 1:,} bytes beyond the end of {_named(before)}"
+            text += f", {_bytes(address - before.end + 1)} beyond the end of {_named(before)}"
         elif after is not None and after.start == at.end:
-            text += f", {after.start - address:,} bytes before the beginning of {_named(after)}"
+            text += f", {_bytes(after.start - address)} before the beginning of {_named(after)}"
         return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
     denied = [right for right in _VERBS if not at.protection & right]
     if access is None and denied:
@@ -81,6 +81,10 @@ def _in_region(
 def _is_stack(region: Region) -> bool:
     """A stack of the kernel's, or what can be a thread's: memory without a file that can be written."""
     return can_grow(region) or (region.path is None and bool(region.protection & Protection.WRITE))
+
+
+def _bytes(number: int | None) -> str:
+    return "1 byte" if number == 1 else f"{number:,} bytes"
 
 
 def _named(region: Region) -> str:

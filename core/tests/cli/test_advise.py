@@ -1,0 +1,104 @@
+"""`vmatlas advise`: a skin over `operations.advise`, with the memory in use before and after."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import vmatlas
+from vmatlas import operations
+from vmatlas.errors import AccessDenied, OperationFailed
+from vmatlas.operations import Advice, Advised
+
+ADVICES = ("cold", "pageout", "willneed", "collapse")
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What reaches the API, which then claims to have done it: rights are for the tests of the plugin."""
+    seen: list[tuple[object, ...]] = []
+
+    def advise(process: vmatlas.Process, regions: vmatlas.AddressSpace, advice: Advice, *, dry_run: bool) -> Advised:
+        seen.append((process.pid, regions, advice, dry_run))
+        return Advised(
+            advice, process.pid, len(regions), regions.total, 0 if dry_run else regions.total, dry_run=dry_run
+        )
+
+    monkeypatch.setattr(operations, "advise", advise)
+    return seen
+
+
+@pytest.mark.parametrize("advice", ADVICES)
+def test_option_chooses_the_advice_and_the_filter_the_regions(run, child, taken, rows_of, advice):
+    result = run("advise", child.pid, f"--{advice}", "--where", "anonymous,size>4K", "--bytes")
+    assert result.exit_code == 0, result.stderr
+    [(pid, regions, given, dry_run)] = taken
+    assert (pid, given, dry_run) == (child.pid, Advice(advice), False)
+    expected = vmatlas.snapshot(child.pid, residency=True).where("anonymous,size>4K")
+    assert list(regions) == list(expected)
+    [row] = rows_of(result.stdout)
+    assert row["ADVICE"] == advice
+    assert (row["REGIONS"], row["ASKED"], row["ADVISED"]) == (
+        str(len(expected)),
+        str(expected.total),
+        str(expected.total),
+    )
+    resident = sum(region.resident or 0 for region in expected)
+    assert (row["RESIDENT-BEFORE"], row["RESIDENT-AFTER"]) == (str(resident), str(resident))
+
+
+def test_regions_of_the_kernel_are_left_out(run, child, taken):
+    assert run("advise", child.pid, "--cold").exit_code == 0
+    [(_, regions, _, _)] = taken
+    names = {region.name for region in regions}
+    assert not names & {"[vdso]", "[vvar]", "[vsyscall]", "[vvar_vclock]"}
+    assert "[stack]" in names
+
+
+def test_dry_run_asks_for_nothing_to_be_done(run, child, taken):
+    result = run("advise", child.pid, "--cold", "--dry-run", "--json")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert taken[0][3] is True
+    assert (told["dry_run"], told["advised"], told["resident_after"]) == (True, 0, None)
+    assert told["asked"] == sum(region.size for region in taken[0][1])
+    assert told["start_time"] == vmatlas.snapshot(child.pid).start_time
+
+
+def test_stop_is_told_with_its_reason_and_exit_7(run, child, monkeypatch):
+    def advise(process, regions, advice, *, dry_run):
+        failure = OperationFailed("stopped: a hole", errno=12, errno_name="ENOMEM", hint="look again")
+        return Advised(advice, process.pid, len(regions), regions.total, 4096, (0x1000, 0x3000), failure)
+
+    monkeypatch.setattr(operations, "advise", advise)
+    result = run("advise", child.pid, "--cold")
+    assert result.exit_code == 7
+    assert result.stdout.splitlines()[1].endswith("1000-3000")
+    assert result.stderr == "vmatlas: stopped: a hole\nhint: look again\n"
+    told = json.loads(run("advise", child.pid, "--cold", "--json").stdout)
+    assert told["stopped_at"] == {"start": 0x1000, "end": 0x3000}
+    assert (told["reason"], told["errno"]) == ("stopped: a hole", "ENOMEM")
+
+
+def test_missing_right_is_exit_4(run, child, monkeypatch):
+    def advise(*_, **__):
+        raise AccessDenied("no right to advise", hint="try sudo")
+
+    monkeypatch.setattr(operations, "advise", advise)
+    result = run("advise", child.pid, "--cold")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr == "vmatlas: no right to advise\nhint: try sudo\n"
+
+
+def test_advice_must_be_said(run, child):
+    result = run("advise", child.pid)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--cold, --pageout, --willneed, --collapse" in result.stderr
+
+
+def test_real_advice_to_oneself_is_done(run, rows_of):
+    result = run("advise", "self", "--cold", "--where", "stack", "--bytes")
+    assert result.exit_code == 0, result.stderr
+    [row] = rows_of(result.stdout)
+    assert row["ASKED"] == row["ADVISED"] != "0"

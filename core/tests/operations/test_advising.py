@@ -1,0 +1,118 @@
+"""Batches, and what is concluded from a kernel's short answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmatlas.errors import OperationFailed
+from vmatlas.operations.advising import LARGEST, MOST, batches, go_through, pieces
+
+from .kernel import PAGE, refusal
+
+GIGABYTE = 2**30
+
+
+class Kernel:
+    """process_madvise as seen on Linux 6.18: bytes of whole ranges, an errno only for the first."""
+
+    def __init__(self, bad: dict[int, str] | None = None, *, once: bool = False) -> None:
+        self.bad = bad or {}
+        self.once = once
+        self.asked: list[list[tuple[int, int]]] = []
+        self.done: list[tuple[int, int]] = []
+
+    def __call__(self, ranges: Sequence[tuple[int, int]]) -> int:
+        self.asked.append(list(ranges))
+        assert len(ranges) <= MOST
+        assert sum(size for _, size in ranges) <= LARGEST
+        if any(self.bad.get(address) == "EFAULT" for address, _ in ranges):
+            raise refusal("EFAULT")  # the vector is not even read
+        total = 0
+        for number, (address, size) in enumerate(ranges):
+            name = self.bad.pop(address, None) if self.once else self.bad.get(address)
+            if name is not None:
+                if number == 0:
+                    raise refusal(name)
+                return total
+            total += size
+            self.done.append((address, size))
+        return total
+
+
+ranges_of = st.lists(st.integers(0, 4 * GIGABYTE // PAGE), unique=True, min_size=2, max_size=40).map(
+    lambda edges: [(low * PAGE, high * PAGE) for low, high in pairwise(sorted(edges))]
+)
+
+
+@given(ranges_of)
+def test_pieces_are_the_ranges_and_none_is_larger_than_a_gigabyte(ranges):
+    found = list(pieces(ranges))
+    assert all(0 < size <= GIGABYTE for _, size in found)
+    joined: list[tuple[int, int]] = []
+    for start, size in found:
+        if joined and joined[-1][1] == start:
+            joined[-1] = joined[-1][0], start + size
+        else:
+            joined.append((start, start + size))
+    assert joined == [(ranges[0][0], ranges[-1][1])]  # they lie side by side
+    assert all(address % GIGABYTE == 0 for address, _ in found if address not in {start for start, _ in ranges})
+
+
+@given(ranges_of, st.integers(1, 5))
+def test_batches_hold_every_piece_in_order_and_no_more_than_a_call_takes(ranges, most):
+    found = list(batches(ranges, most=most))
+    assert [piece for batch in found for piece in batch] == list(pieces(ranges))
+    assert all(len(batch) <= most and sum(size for _, size in batch) <= LARGEST for batch in found)
+
+
+def test_more_than_1024_ranges_go_in_batches():
+    kernel = Kernel()
+    ranges = [(2 * number * PAGE, (2 * number + 1) * PAGE) for number in range(2500)]
+    assert go_through(kernel, ranges) == (2500 * PAGE, None, None)
+    assert [len(batch) for batch in kernel.asked] == [1024, 1024, 452]
+
+
+def test_range_of_many_gigabytes_is_done_whole():
+    kernel = Kernel()
+    assert go_through(kernel, [(PAGE, 5 * GIGABYTE)]) == (5 * GIGABYTE - PAGE, None, None)
+
+
+@given(st.data())
+def test_stop_is_told_at_its_range_with_its_errno_and_what_was_done_before(data):
+    count = data.draw(st.integers(1, 3000))
+    bad = data.draw(st.integers(0, count - 1))
+    name = data.draw(st.sampled_from(["ENOMEM", "EINVAL", "EFAULT"]))
+    ranges = [(2 * number * PAGE, (2 * number + 1) * PAGE) for number in range(count)]
+    kernel = Kernel({2 * bad * PAGE: name})
+    done, stopped, failure = go_through(kernel, ranges)
+    assert done == bad * PAGE
+    assert stopped == (2 * bad * PAGE, PAGE)
+    assert failure is not None
+    assert failure.errno_name == name
+    assert kernel.done == [(2 * number * PAGE, PAGE) for number in range(bad)]  # nothing twice, nothing behind it
+
+
+def test_trouble_that_passes_is_gone_through():
+    kernel = Kernel({4 * PAGE: "EAGAIN"}, once=True)
+    ranges = [(2 * number * PAGE, (2 * number + 1) * PAGE) for number in range(5)]
+    assert go_through(kernel, ranges) == (5 * PAGE, None, None)
+
+
+def test_kernel_that_does_not_say_why_is_quoted_so():
+    def silent(ranges: Sequence[tuple[int, int]]) -> int:
+        return 0
+
+    done, stopped, failure = go_through(silent, [(0, PAGE), (PAGE, 2 * PAGE)])
+    assert (done, stopped) == (0, (0, PAGE))
+    assert isinstance(failure, OperationFailed)
+    assert "does not say why" in str(failure)
+
+
+def test_no_ranges_ask_nothing():
+    kernel = Kernel()
+    assert go_through(kernel, []) == (0, None, None)
+    assert kernel.asked == []

@@ -1,0 +1,111 @@
+"""Why an address faults, told from the map."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+
+import vmatlas
+from vmatlas import Kind, Protection, Region
+from vmatlas.model import AddressSpace, SystemFlags
+from vmatlas.model import Origin as From
+from vmatlas.operations import FaultCause, classify_fault
+
+from ..strategies import addresses, spaces
+from .kernel import SYSTEM
+
+READ, WRITE, EXECUTE, NONE = Protection.READ, Protection.WRITE, Protection.EXECUTE, Protection.NONE
+RW = READ | WRITE
+STACK = Region(0x7FF00000, 0x7FF20000, RW, shared=False, name="[stack]", kind=Kind.STACK)
+CODE = Region(0x400000, 0x402000, READ | EXECUTE, shared=False, path="/bin/worker", kind=Kind.FILE)
+DATA = Region(0x500000, 0x510000, RW, shared=False, kind=Kind.ANONYMOUS)
+GUARD = Region(0x510000, 0x511000, NONE, shared=False, kind=Kind.GUARD)
+THREAD = Region(0x511000, 0x520000, RW, shared=False, kind=Kind.ANONYMOUS)
+
+
+def space_of(*regions: Region) -> AddressSpace:
+    return AddressSpace.of(regions, From(SYSTEM, 1234, "linux-procfs", 0.0))
+
+
+SPACE = space_of(CODE, DATA, GUARD, THREAD, STACK)
+
+
+@pytest.mark.parametrize(
+    ("address", "access", "cause", "said"),
+    [
+        (0, None, FaultCause.HOLE, "a null pointer"),
+        (24, None, FaultCause.HOLE, "a null pointer and an offset of 24"),
+        (0x450000, None, FaultCause.HOLE, "nothing is mapped at 0x450000"),
+        (0x510008, None, FaultCause.GUARD, "just below nameless memory .0x511000-0x520000.: most likely that stack"),
+        (STACK.start - 1, None, FaultCause.STACK_OVERFLOW, "1 byte below the stack"),
+        (STACK.start - 0x100000, None, FaultCause.STACK_OVERFLOW, "the stack has overflowed"),
+        (THREAD.end + 1, None, FaultCause.HOLE, "2 bytes above the last byte of nameless memory"),
+        (STACK.end, None, FaultCause.HOLE, "above the last byte of .stack."),
+        (CODE.start, None, FaultCause.PROTECTION, "/bin/worker .*which is r-xp: it cannot be written"),
+        (CODE.start, WRITE, FaultCause.PROTECTION, "it cannot be written"),
+        (CODE.start, READ, FaultCause.NOT_BY_THE_MAP, "allows it"),
+        (DATA.start, EXECUTE, FaultCause.PROTECTION, "it cannot be executed"),
+        (DATA.start, WRITE, FaultCause.NOT_BY_THE_MAP, "the file behind it is shorter"),
+        (2**64 - 1, None, FaultCause.HOLE, "nothing is mapped"),
+    ],
+)
+def test_cause_and_story(address, access, cause, said):
+    fault = classify_fault(address, SPACE, access=access)
+    assert fault.cause is cause
+    assert re.search(said, fault.text), fault.text
+    assert (fault.before, fault.at, fault.after) == SPACE.neighbours(address)
+
+
+def test_stack_is_the_one_that_overflowed():
+    assert classify_fault(STACK.start - 8, SPACE).stack == STACK
+    assert classify_fault(GUARD.start, SPACE).stack == THREAD
+    assert classify_fault(0x450000, SPACE).stack is None
+
+
+def test_distance_is_to_the_nearest_region():
+    assert classify_fault(CODE.end + 9, SPACE).distance == 10
+    assert classify_fault(STACK.start - 16, SPACE).distance == 16
+
+
+def test_hole_nearer_to_what_is_below_is_no_overflow():
+    close = space_of(DATA._replace(start=STACK.start - 0x3000, end=STACK.start - 0x2000), STACK)
+    assert classify_fault(STACK.start - 0x2000 + 4, close).cause is FaultCause.HOLE
+    assert classify_fault(STACK.start - 4, close).cause is FaultCause.STACK_OVERFLOW
+
+
+def test_region_that_the_system_flags_as_a_stack_can_grow():
+    class Flags(SystemFlags):
+        GROWS = 1
+
+        @property
+        def of_stack(self) -> bool:
+            return bool(self & Flags.GROWS)
+
+    grows = space_of(DATA, DATA._replace(start=0x600000, end=0x610000, flags=Flags.GROWS))
+    assert classify_fault(0x600000 - 8, grows).cause is FaultCause.STACK_OVERFLOW
+
+
+def test_empty_space_is_a_hole():
+    assert "the process has no memory" in classify_fault(0x7F0000, space_of()).text
+
+
+@given(spaces.flatmap(lambda space: addresses(space).map(lambda address: (space, address))))
+def test_every_address_has_a_cause_and_its_neighbours(case):
+    space, address = case
+    fault = classify_fault(address, space)
+    assert (fault.before, fault.at, fault.after) == space.neighbours(address)
+    assert (fault.at is None) == (fault.cause in (FaultCause.HOLE, FaultCause.STACK_OVERFLOW))
+    assert fault.text
+
+
+@pytest.mark.parametrize("address", [-1, 2**64, "0", None, 1.5])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(vmatlas.UsageError):
+        classify_fault(address, SPACE)
+
+
+def test_what_is_no_access_is_refused():
+    with pytest.raises(vmatlas.UsageError, match="no access"):
+        classify_fault(0, SPACE, access=RW)

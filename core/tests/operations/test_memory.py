@@ -1,0 +1,325 @@
+"""What holds on every system, against a scripted kernel: placement, ownership, rights, what is undone."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vmatlas
+from vmatlas import Protection
+from vmatlas.operations import Ability, Advice, Memory
+from vmatlas.operations.shapes import guarded_buffer, secret, write_then_execute
+from vmatlas.target.program import MapFlag
+
+from .kernel import EVERYTHING, FIRST, PAGE, ScriptedKernel
+
+READ, WRITE, NONE = Protection.READ, Protection.WRITE, Protection.NONE
+
+
+@pytest.fixture
+def kernel() -> ScriptedKernel:
+    return ScriptedKernel()
+
+
+@pytest.fixture
+def memory(kernel: ScriptedKernel) -> Memory:
+    return Memory(kernel, kernel.space)
+
+
+def occupy(kernel: ScriptedKernel, address: int, pages: int = 1) -> None:
+    """Somebody else's memory."""
+    kernel.map(address, pages * PAGE, READ | WRITE, MapFlag.FIXED)
+
+
+# ---- placement ----
+
+
+@pytest.mark.parametrize("knows_noreplace", [True, False], ids=["since 4.17", "before 4.17"])
+def test_mapping_at_a_free_address_is_there(knows_noreplace):
+    kernel = ScriptedKernel(knows_noreplace=knows_noreplace)
+    made = Memory(kernel, kernel.space).map_anonymous(2 * PAGE, at=0x500000)
+    assert (made.start, made.end) == (0x500000, 0x500000 + 2 * PAGE)
+
+
+@pytest.mark.parametrize("knows_noreplace", [True, False], ids=["since 4.17", "before 4.17"])
+@pytest.mark.parametrize("at", [0x500000, 0x500000 - PAGE, 0x500000 + PAGE])
+def test_mapping_over_something_is_refused_and_undone(knows_noreplace, at):
+    kernel = ScriptedKernel(knows_noreplace=knows_noreplace)
+    occupy(kernel, 0x500000, 2)
+    before = dict(kernel.pages)
+    with pytest.raises(vmatlas.OperationFailed, match=r"lies in .* already") as refused:
+        Memory(kernel, kernel.space).map_anonymous(2 * PAGE, at=at)
+    assert refused.value.errno_name == "EEXIST"
+    assert kernel.pages == before
+
+
+def test_system_without_exact_placement_compares_the_address():
+    kernel = ScriptedKernel(abilities=EVERYTHING & ~Ability.PLACE, knows_noreplace=False)
+    memory = Memory(kernel, kernel.space)
+    there = memory.map_anonymous(PAGE, at=0x500000)
+    assert there.start == 0x500000
+    with pytest.raises(vmatlas.OperationFailed) as refused:
+        memory.map_anonymous(PAGE, at=0x500000)
+    assert refused.value.errno_name == "EEXIST"
+
+
+def test_replace_needs_an_address(memory):
+    with pytest.raises(vmatlas.UsageError, match="at="):
+        memory.map_anonymous(PAGE, replace=True)
+
+
+def test_replace_of_a_mapping_of_ours_closes_it(memory, kernel):
+    old = memory.map_anonymous(2 * PAGE, at=0x500000)
+    new = memory.map_anonymous(4 * PAGE, at=0x500000 - PAGE, replace=True)
+    assert old.closed
+    assert kernel.space().total == 4 * PAGE
+    del old
+    gc.collect()
+    assert (new.start, new.end, kernel.space().total) == (0x500000 - PAGE, 0x500000 + 3 * PAGE, 4 * PAGE)
+
+
+def test_replace_of_what_is_not_ours_is_refused_and_leaves_all_as_it_was(memory, kernel):
+    occupy(kernel, 0x500000 + 3 * PAGE)
+    mine = memory.map_anonymous(PAGE, at=0x500000 + PAGE)
+    before = dict(kernel.pages)
+    with pytest.raises(vmatlas.UsageError, match="not ours"):
+        memory.map_anonymous(4 * PAGE, at=0x500000, replace=True)
+    assert kernel.pages == before
+    assert not mine.closed
+
+
+def test_replace_of_a_part_of_a_mapping_is_refused(memory, kernel):
+    mine = memory.map_anonymous(2 * PAGE, at=0x500000)
+    with pytest.raises(vmatlas.UsageError, match="only in part"):
+        memory.map_anonymous(PAGE, at=0x500000, replace=True, unsafe=True)
+    assert not mine.closed
+
+
+def test_unsafe_replace_destroys_what_is_there(memory, kernel):
+    occupy(kernel, 0x500000)
+    inside = kernel.pages[0x500000]
+    new = memory.map_anonymous(PAGE, at=0x500000, replace=True, unsafe=True)
+    assert kernel.pages[new.start] != inside
+
+
+# ---- ownership and rights ----
+
+
+def test_protect_of_what_is_not_ours_needs_unsafe(memory, kernel):
+    occupy(kernel, 0x500000)
+    with pytest.raises(vmatlas.UsageError, match="not in a mapping") as refused:
+        memory.protect(0x500000, PAGE, NONE)
+    assert "unsafe=True" in (refused.value.hint or "")
+    assert kernel.pages[0x500000].protection == READ | WRITE
+    memory.protect(0x500000, PAGE, NONE, unsafe=True)
+    assert kernel.pages[0x500000].protection == NONE
+
+
+def test_range_that_reaches_beyond_a_mapping_is_not_ours(memory, kernel):
+    mine = memory.map_anonymous(2 * PAGE)
+    occupy(kernel, mine.end)
+    with pytest.raises(vmatlas.UsageError, match="not in a mapping"):
+        memory.protect(mine.start, 3 * PAGE, READ)
+
+
+def test_two_mappings_side_by_side_are_not_one(memory, kernel):
+    one = memory.map_anonymous(PAGE, at=0x500000)
+    two = memory.map_anonymous(PAGE, at=0x500000 + PAGE)
+    with pytest.raises(vmatlas.UsageError):
+        memory.protect(one.start, 2 * PAGE, READ)
+    assert two.protection == READ | WRITE
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.integers(1, 8), st.sampled_from([NONE, READ, READ | WRITE])), max_size=12)
+)
+def test_mapping_knows_the_rights_of_each_of_its_pages(changes):
+    kernel = ScriptedKernel()
+    memory = Memory(kernel, kernel.space)
+    mine = memory.map_anonymous(8 * PAGE)
+    for first, count, protection in changes:
+        mine.protect(protection, first * PAGE, min(count, 8 - first) * PAGE)
+    known = {page: rights for low, high, rights in mine.parts for page in range(low, high, PAGE)}
+    assert known == {page: each.protection for page, each in kernel.pages.items()}
+    assert len(mine.regions()) == len(kernel.space())
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.integers(1, 8), st.sampled_from([NONE, READ, READ | WRITE])), max_size=6)
+)
+def test_guard_restores_every_part(changes):
+    kernel = ScriptedKernel()
+    memory = Memory(kernel, kernel.space)
+    mine = memory.map_anonymous(8 * PAGE)
+    for first, count, protection in changes:
+        mine.protect(protection, first * PAGE, min(count, 8 - first) * PAGE)
+    before = dict(kernel.pages)
+    with pytest.raises(RuntimeError), mine.protected(READ, PAGE, 6 * PAGE):
+        assert all(kernel.pages[mine.start + page * PAGE].protection == READ for page in range(1, 7))
+        raise RuntimeError
+    assert kernel.pages == before
+
+
+def test_guard_over_memory_that_is_not_ours_restores_by_the_map(memory, kernel):
+    occupy(kernel, 0x500000, 3)
+    kernel.protect(0x501000, PAGE, READ)
+    before = dict(kernel.pages)
+    with memory.protected(0x500000, 3 * PAGE, NONE, unsafe=True):
+        assert {page.protection for page in kernel.pages.values()} == {NONE}
+    assert kernel.pages == before
+
+
+def test_closed_mapping_is_told_so(memory):
+    mine = memory.map_anonymous(PAGE)
+    mine.close()
+    mine.close()
+    for use in (
+        lambda: mine.address,
+        lambda: mine.start,
+        lambda: mine.protection,
+        lambda: mine.protect(READ),
+        mine.lock,
+        mine.unlock,
+        mine.flush,
+        mine.regions,
+        mine.as_region,
+        mine.__enter__,
+        lambda: mine.descriptor,
+    ):
+        with pytest.raises(vmatlas.UsageError, match="has been closed"):
+            use()
+    assert "closed" in repr(mine)
+
+
+def test_mapping_that_nobody_holds_is_unmapped(memory, kernel):
+    memory.map_anonymous(PAGE)
+    gc.collect()
+    assert not kernel.pages
+
+
+def test_block_unmaps_at_its_end_whatever_happens(memory, kernel):
+    with pytest.raises(RuntimeError), memory.map_anonymous(PAGE):
+        raise RuntimeError
+    assert not kernel.pages
+
+
+def test_part_beyond_the_mapping_is_refused(memory):
+    mine = memory.map_anonymous(2 * PAGE)
+    for offset, size in ((0, 3 * PAGE), (2 * PAGE, PAGE), (-PAGE, PAGE), (1, PAGE), (0, 0)):
+        with pytest.raises(vmatlas.UsageError):
+            mine.protect(READ, offset, size)
+
+
+# ---- what a system lacks ----
+
+
+LACKS = {
+    "locking": (Ability.LOCK, lambda memory: memory.lock(FIRST, PAGE)),
+    "locking on fault": (Ability.LOCK_ON_FAULT, lambda memory: memory.lock(FIRST, PAGE, on_fault=True)),
+    "locking all": (Ability.LOCK_ALL, lambda memory: memory.lock_all()),
+    "a buffer": (Ability.BUFFERS, lambda memory: memory.map_anonymous(PAGE).buffer),
+    "a secret": (Ability.BUFFERS, lambda memory: secret(memory, PAGE)),
+    "code": (Ability.BUFFERS, lambda memory: write_then_execute(memory, b"\xc3")),
+}
+
+
+@pytest.mark.parametrize("name", LACKS)
+def test_what_a_system_lacks_is_unsupported_with_the_reason(name):
+    ability, use = LACKS[name]
+    kernel = ScriptedKernel(abilities=EVERYTHING & ~ability)
+    with pytest.raises(vmatlas.Unsupported, match=f"the scripted kernel has no {ability.name}"):
+        use(Memory(kernel, kernel.space))
+
+
+def test_advice_that_the_system_has_not_is_unsupported(memory, kernel):
+    with pytest.raises(vmatlas.Unsupported, match="has no advice 'nosync'"):
+        memory.advise([(FIRST, FIRST + PAGE)], Advice.NOSYNC, 1, unsafe=True, dry_run=False)
+    assert not kernel.calls
+
+
+# ---- shapes ----
+
+
+@pytest.mark.parametrize("size", [1, 100, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE])
+def test_guarded_buffer_ends_where_its_guard_begins(memory, kernel, size):
+    made = guarded_buffer(memory, size)
+    assert made.address + size == made.end
+    rights = [page.protection for _, page in sorted(kernel.pages.items())]
+    body = -(-size // PAGE)
+    assert rights == [NONE, *[READ | WRITE] * body, NONE]
+    made.close()
+    assert not kernel.pages
+
+
+def test_guarded_buffer_that_cannot_be_made_leaves_nothing(kernel):
+    kernel.refuses["protect"] = "ENOMEM"
+    with pytest.raises(vmatlas.OperationFailed):
+        guarded_buffer(Memory(kernel, kernel.space), PAGE)
+    assert not kernel.pages
+
+
+# ---- advice on memory of this process ----
+
+
+def test_advice_stops_at_a_hole_and_says_what_was_done(memory, kernel):
+    mine = memory.map_anonymous(4 * PAGE, at=0x500000)
+    kernel.unmap(0x502000, PAGE)
+    ranges = [(page, page + PAGE) for page in range(0x500000, 0x504000, PAGE)]
+    advised = memory.advise(ranges, Advice.COLD, 7, unsafe=False, dry_run=False)
+    assert (advised.asked, advised.advised, advised.stopped_at) == (4 * PAGE, 2 * PAGE, (0x502000, 0x503000))
+    assert not advised.complete
+    assert advised.reason is not None
+    assert "ENOMEM" in advised.reason
+    with pytest.raises(vmatlas.OperationFailed, match="ENOMEM"):
+        advised.required()
+    del mine
+
+
+def test_advice_that_loses_contents_needs_memory_of_ours(memory, kernel):
+    occupy(kernel, 0x500000)
+    with pytest.raises(vmatlas.UsageError, match="throws the contents"):
+        memory.advise([(0x500000, 0x501000)], Advice.DONTNEED, 7, unsafe=False, dry_run=False)
+    mine = memory.map_anonymous(PAGE)
+    assert memory.advise([(mine.start, mine.end)], Advice.DONTNEED, 7, unsafe=False, dry_run=False).complete
+
+
+def test_advice_that_makes_faults_always_needs_unsafe(memory):
+    mine = memory.map_anonymous(PAGE)
+    with pytest.raises(vmatlas.UsageError, match="needs unsafe=True"):
+        memory.advise([(mine.start, mine.end)], Advice.GUARD_INSTALL, 7, unsafe=False, dry_run=False)
+
+
+def test_dry_run_calls_nothing(memory, kernel):
+    advised = memory.advise([(0x500000, 0x501000)], Advice.COLD, 7, unsafe=False, dry_run=True)
+    assert (advised.asked, advised.advised, advised.dry_run, advised.complete) == (PAGE, 0, True, False)
+    assert not kernel.calls
+
+
+# ---- locks ----
+
+
+@pytest.mark.parametrize(
+    ("limit", "size", "errno", "said", "hints"),
+    [
+        ((65536, 4096), 2**20, "ENOMEM", "may lock 65,536 bytes .RLIMIT_MEMLOCK. and has locked 4,096", True),
+        ((0, 0), PAGE, "EPERM", "may lock 0 bytes", True),
+        ((2**20, 0), PAGE, "ENOMEM", "which would do: a part of the range is not mapped", False),
+        (None, PAGE, "ENOMEM", "no limit stands against it", False),
+    ],
+)
+def test_refused_lock_tells_the_limit(limit, size, errno, said, hints):
+    kernel = ScriptedKernel(limit=limit, refuses={"lock": errno})
+    with pytest.raises(vmatlas.OperationFailed, match=said) as refused:
+        Memory(kernel, kernel.space).lock(FIRST, size)
+    assert refused.value.errno_name == errno
+    assert ("ulimit -l" in (refused.value.hint or "")) is hints
+
+
+def test_lock_all_wants_to_know_what(memory, kernel):
+    with pytest.raises(vmatlas.UsageError, match="say what"):
+        memory.lock_all(current=False)
+    memory.lock_all(current=True, future=True, on_fault=True)
+    assert kernel.calls == ["lock_all"]
