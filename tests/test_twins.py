@@ -107,10 +107,7 @@ def test_every_living_process_reads_alike(backend: str, residency: bool):
         try:
             with vmatlas.open(process.pid, backend=backend) as asked:
                 capture = asked.capture(residency=residency)
-                query = Query(residency=residency)
-                choice = asked.choice(query)
-                space = None if asked._direct is None else asked._direct.read(choice.backend, query, 0)
-                again = asked.capture(residency=residency)
+                both_ways = [read_both_ways(asked, residency) for _ in range(3)]
         except vmatlas.Unsupported as error:
             pytest.skip(str(error))
         except VmatlasError:
@@ -118,10 +115,21 @@ def test_every_living_process_reads_alike(backend: str, residency: bool):
         by_twin, by_python = both(capture)
         assert by_twin == by_python
         compared += 1
-        if space is not None and capture.streams == again.streams:
-            assert told(space) == by_python
+        known = [(quick, slow) for quick, slow in both_ways if quick is not None]
+        if known:  # a map may change between two readings, and back; hardly three times
+            assert any(quick == slow for quick, slow in known)
             short += 1
     assert compared and short
+
+
+def read_both_ways(asked: vmatlas.Process, residency: bool) -> tuple[Outcome | None, Outcome]:
+    """By the short way, and by the bytes of a capture and the decoder in Python."""
+    query = Query(residency=residency)
+    assert asked._direct is not None
+    space = asked._direct.read(asked.choice(query).backend, query, 0)  # type: ignore[arg-type]
+    capture = asked.capture(residency=residency)
+    with python_alone(capture.backend):
+        return None if space is None else told(space), outcome(capture)
 
 
 NAMES = st.sampled_from(
