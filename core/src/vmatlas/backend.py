@@ -48,8 +48,8 @@ class Feature(enum.Flag):
     """It reads a map whatever bytes the names in it hold. Without it a name with a newline may make it refuse the map
     as malformed, since it cannot tell that from a damaged one."""
     ANONYMOUS_SHARING = enum.auto()
-    """`shared` of anonymous memory from the first. Without it that is None as long as the kernel does not tell it: for
-    what was never touched, and until a fork."""
+    """`shared` of all anonymous memory. Without it that is None where the kernel does not tell it, and never wrong; of
+    private memory that a fork has copied it is told."""
     DELETED = enum.auto()
     """`deleted`, with the path that the file had."""
     OWNERS_ONLY = enum.auto()

@@ -219,7 +219,8 @@ ANONYMOUS = b"0x400000 0x401000 1 0 0xfffff80001c6b318 rw- %d %d %s NCOW NNC swa
     [
         (ANONYMOUS % (1, 0, b"0x3010"), "13.2-RELEASE", Kind.ANONYMOUS, None),
         (ANONYMOUS % (2, 0, b"0x1010"), "14.3-RELEASE-p1", Kind.SHARED_MEMORY, True),
-        (ANONYMOUS % (2, 1, b"0x1010"), "15.0-CURRENT", Kind.ANONYMOUS, None),
+        (ANONYMOUS % (2, 1, b"0x1010"), "15.0-CURRENT", Kind.SHARED_MEMORY, True),
+        (ANONYMOUS % (2, 0, b"0x3010"), "13.2-RELEASE", Kind.ANONYMOUS, None),  # a page fault is being served
         (ANONYMOUS % (1, 0, b"0x1200"), "13.2-RELEASE", Kind.SHARED_MEMORY, True),
         (ANONYMOUS % (1, 0, b"0x1200"), "12.4-RELEASE", Kind.ANONYMOUS, None),
         (ANONYMOUS % (2, 0, b"0x1010"), "unknown", Kind.ANONYMOUS, None),

@@ -42,13 +42,20 @@ DIFFERENCES = (
     ),
     Difference(
         "kind",
-        "a stack is known by GROWS_DOWN, which the text lacks",
-        lambda sysctl, text: (sysctl.kind, text.kind) == (Kind.STACK, Kind.ANONYMOUS),
+        "a stack is known by GROWS_DOWN, which the text lacks; anonymous memory that a fork shared by the object's "
+        "flags, which the sysctl lacks",
+        lambda sysctl, text: (
+            (sysctl.kind, text.kind) in ((Kind.STACK, Kind.ANONYMOUS), (Kind.ANONYMOUS, Kind.SHARED_MEMORY))
+        ),
     ),
     Difference(
         "shared",
-        "a guard and memory never touched both read 'none' in the text: only the sysctl knows a guard as private",
-        lambda sysctl, text: (sysctl.shared, text.shared, sysctl.kind) == (False, None, Kind.GUARD),
+        "a guard and memory never touched both read 'none' in the text: only the sysctl knows a guard as private; the "
+        "text alone has the object's flags, which tell that a fork shared anonymous memory",
+        lambda sysctl, text: (
+            (sysctl.shared, text.shared, sysctl.kind) == (False, None, Kind.GUARD)
+            or (sysctl.shared, text.shared, text.kind) == (None, True, Kind.SHARED_MEMORY)
+        ),
     ),
     Difference("details", "each tells the kernel's own words", lambda sysctl, text: True),
 )

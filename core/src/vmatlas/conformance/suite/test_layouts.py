@@ -69,6 +69,14 @@ def _assert_named(region: Region, name: bytes, backend: str) -> None:
         assert region.path_bytes in (None, name)
 
 
+def _assert_shared_memory(region: Region, backend: str) -> None:
+    """It is shared memory; to a backend that cannot tell it from private memory it is anonymous, and never private."""
+    if Feature.ANONYMOUS_SHARING in registry.backend(backend).features:
+        assert (region.shared, region.kind) == (True, Kind.SHARED_MEMORY)
+    else:
+        assert (region.shared, region.kind) in ((True, Kind.SHARED_MEMORY), (None, Kind.ANONYMOUS))
+
+
 @pytest.mark.parametrize("protection", [NONE, READ, READ_WRITE, READ_EXECUTE, READ_WRITE | Protection.EXECUTE])
 def test_private_anonymous_memory(ground: Ground, reader: Target, backend: str, protection: Protection) -> None:
     region = _read(ground, ground.lay(4, 3, protection=protection), reader, backend)
@@ -84,10 +92,7 @@ def test_private_anonymous_memory(ground: Ground, reader: Target, backend: str, 
 def test_shared_anonymous_memory(ground: Ground, reader: Target, backend: str) -> None:
     region = _read(ground, ground.lay(4, 3, flags=MapFlag.SHARED), reader, backend)
     assert region.protection == READ_WRITE
-    if Feature.ANONYMOUS_SHARING in registry.backend(backend).features:
-        assert (region.shared, region.kind) == (True, Kind.SHARED_MEMORY)
-    else:
-        assert (region.shared, region.kind) in ((True, Kind.SHARED_MEMORY), (None, Kind.ANONYMOUS))
+    _assert_shared_memory(region, backend)
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["private", "shared"])
@@ -162,8 +167,10 @@ def test_shared_memory_objects(ground: Ground, reader: Target, backend: str, sou
         assert region.path is None or region.path.endswith("vmatlas-memory")
 
 
-def test_fork_tells_shared_from_private_memory(agent_target: AgentTarget, reader: Target, backend: str) -> None:
-    """On both sides of it, whatever the kernel told before; what only the child writes to is its own."""
+def test_memory_across_a_fork_is_told_right_on_both_sides(
+    agent_target: AgentTarget, reader: Target, backend: str
+) -> None:
+    """Private memory is known as such from then on, whatever the kernel told of it before."""
     ground = Ground(agent_target.agent.itself)
     private = ground.lay(4, 3)
     shared = ground.lay(16, 3, flags=MapFlag.SHARED)
@@ -177,13 +184,10 @@ def test_fork_tells_shared_from_private_memory(agent_target: AgentTarget, reader
             required(child.touch(private.start, private.size, write=2), "touching in the child")
             for pid in (ground.worker.pid, child.pid):
                 space = vmatlas.snapshot(pid, target=reader, backend=backend)
-                found = [space.find(placed.start) for placed in laid]
-                assert [region.shared for region in found if region is not None] == [False, True, True]
-                assert [region.kind for region in found if region is not None] == [
-                    Kind.ANONYMOUS,
-                    Kind.SHARED_MEMORY,
-                    Kind.SHARED_MEMORY,
-                ]
+                found = [region for placed in laid if (region := space.find(placed.start)) is not None]
+                told = [(region.shared, region.kind) for region in found]
+                assert told[::2] == [(False, Kind.ANONYMOUS), (True, Kind.SHARED_MEMORY)]
+                _assert_shared_memory(found[1], backend)
         finally:
             child.end()
             child.reap()

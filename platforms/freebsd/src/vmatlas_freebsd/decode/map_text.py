@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import Counter
 from dataclasses import replace
 
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns
 from vmatlas.model.columns import UNKNOWN_BYTE
-from vmatlas_freebsd.decode.meaning import Facts, Labels, entries_of, tell
+from vmatlas_freebsd.decode.meaning import Facts, Labels, tell
 from vmatlas_freebsd.decode.process import STREAM as PROC
 from vmatlas_freebsd.decode.process import judge_empty_map
 from vmatlas_freebsd.flags import NO_FLAGS, KvmeFlags
@@ -60,6 +59,9 @@ _NAMED = frozenset([EntryType.DEAD, EntryType.UNKNOWN])
 _OBJ_ANON = 0x10
 """Anonymous memory, in the object's flags since FreeBSD 13 (before, the bit had another meaning)."""
 _ANON_SINCE = 13
+_OBJ_ONEMAPPING = 0x2000
+"""An anonymous object that one map alone has (sys/vm/vm_object.h). A fork takes it from what it shares; it comes back
+when the last other map is gone. Parts of one mapping, shadows of others and page faults leave it as it is."""
 _FLAGS = {
     (b"NCOW", b"NNC"): NO_FLAGS,
     (b"NCOW", b"NC"): KvmeFlags.NEEDS_COPY,
@@ -118,17 +120,14 @@ def _columns(lines: list[re.Match[bytes]], page_size: int, tells_anonymous: bool
     labels = Labels()
     rows = [line.groups() for line in lines]
     objects = [int(row[4], 16) for row in rows]
-    users = entries_of(objects)
     columns = Columns(labels=labels.all)
     columns.flags, columns.resident = [], array("Q")
-    for row, number in zip(rows, objects, strict=True):
+    for row in rows:
         start, end, resident, _, _, rights, _, _, _, cow, needs_copy, word, path, _ = row
         kind_of_entry = _TYPES.get(word, EntryType.UNKNOWN)
         protection = sum(bit for letter, bit in _RIGHTS.items() if letter in rights)
         first, last = int(start, 16), int(end, 16)
-        shared, kind = tell(
-            _facts(row, kind_of_entry, number, users, protection, tells_anonymous, last - first == page_size)
-        )
+        shared, kind = tell(_facts(row, kind_of_entry, protection, tells_anonymous, last - first == page_size))
         columns.start.append(first)
         columns.end.append(last)
         columns.offset.append(UNKNOWN)
@@ -148,23 +147,22 @@ def _columns(lines: list[re.Match[bytes]], page_size: int, tells_anonymous: bool
 def _facts(
     row: tuple[bytes, ...],
     kind_of_entry: EntryType,
-    number: int,
-    users: Counter[int],
     protection: int,
     tells_anonymous: bool,
     one_page: bool,
 ) -> Facts:
     anonymous: bool | None = None
+    object_flags = int(row[8], 16)
     if kind_of_entry == EntryType.DEFAULT:
         anonymous = True
     elif tells_anonymous:
-        anonymous = bool(int(row[8], 16) & _OBJ_ANON)
+        anonymous = bool(object_flags & _OBJ_ANON)
     return Facts(
         type=kind_of_entry,
         copy_on_write=row[9] == b"COW",
         protection=protection,
         anonymous=anonymous,
-        used_elsewhere=bool(number) and _count(row[6]) > users[number] + _count(row[7]),
+        in_other_maps=tells_anonymous and object_flags & (_OBJ_ANON | _OBJ_ONEMAPPING) == _OBJ_ANON,
         one_page=one_page,
     )
 

@@ -9,7 +9,6 @@ that there was more.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, pack_device
 from vmatlas.model.columns import UNKNOWN_BYTE
-from vmatlas_freebsd.decode.meaning import Facts, Labels, entries_of, tell
+from vmatlas_freebsd.decode.meaning import Facts, Labels, tell
 from vmatlas_freebsd.decode.process import STREAM as PROC
 from vmatlas_freebsd.decode.process import judge_empty_map
 from vmatlas_freebsd.flags import NO_FLAGS, KvmeFlags
@@ -126,8 +125,7 @@ def _entries(data: bytes, byte_order: ByteOrder) -> tuple[list[_Entry], str]:
 
 def _columns(entries: list[_Entry], page_size: int) -> Columns:
     labels = Labels()
-    users = entries_of(each.object for each in entries)
-    objects_are_told = bool(users)
+    objects_are_told = any(each.object for each in entries)
     flags_of: dict[int, KvmeFlags] = {0: NO_FLAGS}
     columns = Columns(labels=labels.all)
     columns.flags, columns.resident, columns.private_resident = [], array("Q"), array("Q")
@@ -136,7 +134,7 @@ def _columns(entries: list[_Entry], page_size: int) -> Columns:
         flags = flags_of.get(each.flags)
         if flags is None:
             flags = flags_of[each.flags] = KvmeFlags(each.flags)
-        shared, kind = tell(_facts(each, flags, users, objects_are_told, page_size))
+        shared, kind = tell(_facts(each, flags, objects_are_told, page_size))
         has_attributes = is_file and bool(each.status & ATTRIBUTES_VALID)
         device = each.fsid_or_object or each.fsid_freebsd11
         columns.start.append(each.start)
@@ -165,7 +163,7 @@ def _type_name(number: int) -> str:
     return _TYPE_NAMES.get(number) or f"type {number}"
 
 
-def _facts(each: _Entry, flags: KvmeFlags, users: Counter[int], objects_are_told: bool, page_size: int) -> Facts:
+def _facts(each: _Entry, flags: KvmeFlags, objects_are_told: bool, page_size: int) -> Facts:
     anonymous: bool | None = None
     if each.type == EntryType.DEFAULT or each.object:
         anonymous = True  # kernels that tell the number of an object tell it of anonymous ones alone
@@ -176,7 +174,6 @@ def _facts(each: _Entry, flags: KvmeFlags, users: Counter[int], objects_are_told
         copy_on_write=KvmeFlags.COW in flags,
         protection=each.protection & 7,
         anonymous=anonymous,
-        used_elsewhere=bool(each.object) and each.ref_count > users[each.object] + each.shadow_count,
         grows_down=KvmeFlags.GROWS_DOWN in flags,
         shared_memory=bool(flags & (KvmeFlags.SYSVSHM | KvmeFlags.POSIXSHM)),
         one_page=each.end - each.start == page_size,
