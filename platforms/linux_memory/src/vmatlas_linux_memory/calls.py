@@ -182,10 +182,11 @@ _CAP_IPC_LOCK = 14
 
 def _status() -> dict[str, str]:
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
+        with open("/proc/self/status", "rb") as file:
+            text = file.read().decode("utf-8", "replace")
     except OSError:  # no /proc: the limit alone is told
         return {}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
 def _start_time(pid: int) -> int | None:
