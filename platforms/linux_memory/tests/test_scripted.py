@@ -1,0 +1,154 @@
+"""What reaches the kernel and in which order, and kernels that are not at hand: against a scripted libc."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from errno import EINVAL, ENOENT, ENOSYS, EPERM, ESRCH
+from typing import Any
+
+import pytest
+
+import vmatlas
+from vmatlas import Protection
+from vmatlas.operations import Advice
+from vmatlas.operations.values import Advice as AllAdvice
+from vmatlas.target.program import MapFlag
+from vmatlas_linux_memory import OPERATIONS, LinuxMemory, calls, numbers
+
+PIDFD = 434
+MADVISE = 440
+
+
+class Call:
+    def __init__(self, name: str, libc: Libc) -> None:
+        self.name, self.libc = name, libc
+        self.restype: Any = None
+        self.argtypes: Any = None
+
+    def __call__(self, *arguments: Any) -> int:
+        plain = tuple(getattr(each, "value", each) for each in arguments)
+        self.libc.calls.append((self.name, *plain))
+        value, errno = self.libc.answers.get(plain[0] if self.name == "syscall" else self.name, (0, 0))
+        if errno:
+            ctypes.set_errno(errno)
+        return value() if callable(value) else value
+
+
+class Libc:
+    """`answers`: by the name of a function, or the number of a system call."""
+
+    def __init__(self, answers: dict[str | int, tuple[Any, int]]) -> None:
+        self.answers = answers
+        self.calls: list[tuple[Any, ...]] = []
+        self._functions: dict[str, Call] = {}
+
+    def __getattr__(self, name: str) -> Call:
+        return self._functions.setdefault(name, Call(name, self))
+
+
+def _descriptor() -> int:
+    return os.open("/dev/null", os.O_RDONLY)
+
+
+def test_process_is_pinned_before_its_start_time_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    libc = Libc({PIDFD: (_descriptor, 0), MADVISE: (8192, 0)})
+
+    def start_time(pid: int) -> int:
+        libc.calls.append(("start time",))
+        return 5
+
+    monkeypatch.setattr(calls, "_start_time", start_time)
+    assert LinuxMemory(libc, "x86_64").advise_process(42, 5, [(0x1000, 8192)], 20) == 8192
+    assert [call[:2] for call in libc.calls] == [("syscall", PIDFD), ("start time",), ("syscall", MADVISE)]
+    assert libc.calls[0][2:] == (42, 0)
+    assert libc.calls[2][4:] == (1, 20, 0)
+    libc.calls.clear()
+    with pytest.raises(vmatlas.OperationFailed) as refused:
+        LinuxMemory(libc, "x86_64").advise_process(42, 6, [(0x1000, 8192)], 20)
+    assert refused.value.errno_name == "ESRCH"
+    assert [call[:2] for call in libc.calls] == [("syscall", PIDFD), ("start time",)]
+
+
+@pytest.mark.parametrize("errno", [EINVAL, ENOENT])
+def test_thread_id_is_told(errno: int) -> None:
+    with pytest.raises(vmatlas.UsageError, match="id of a thread"):
+        LinuxMemory(Libc({PIDFD: (-1, errno)}), "x86_64").advise_process(42, None, [], 20)
+
+
+@pytest.mark.parametrize(
+    ("errno", "any_range", "kind", "said"),
+    [
+        ("EPERM", False, vmatlas.AccessDenied, "CAP_SYS_NICE"),
+        ("EACCES", False, vmatlas.AccessDenied, "right to read it"),
+        ("ESRCH", False, vmatlas.NoSuchProcess, "no process 42"),
+        ("ENOSYS", False, vmatlas.Unsupported, "no process_madvise"),
+        ("EINVAL", True, vmatlas.Unsupported, "does not take the advice 'collapse'"),
+        ("EOVERFLOW", False, vmatlas.Unsupported, "too narrow"),
+    ],
+)
+def test_each_refusal_has_its_story(errno: str, any_range: bool, kind: type[Exception], said: str) -> None:
+    refusal = vmatlas.OperationFailed(errno, errno=1, errno_name=errno)
+    told = OPERATIONS.advice_refused(refusal, 42, Advice.COLLAPSE, any_range=any_range)
+    assert isinstance(told, kind)
+    assert said in str(told)
+    assert errno == "ESRCH" or (told is not None and told.hint)
+
+
+@pytest.mark.parametrize("errno", ["ENOMEM", "EINVAL", "EBUSY", "EAGAIN", "EIO", "EFAULT", "EPERM", "EBADF", "E2BIG"])
+@pytest.mark.parametrize("advice", AllAdvice)
+def test_refusal_of_a_range_names_the_errno(errno: str, advice: Advice) -> None:
+    refusal = vmatlas.OperationFailed(errno, errno=1, errno_name=errno)
+    assert f"({errno})" in OPERATIONS.range_refused(refusal, advice)
+
+
+def test_kernel_before_5_10_has_no_process_madvise() -> None:
+    libc = Libc({PIDFD: (_descriptor, 0), MADVISE: (-1, ENOSYS)})
+    with pytest.raises(vmatlas.OperationFailed) as refused:
+        LinuxMemory(libc, "x86_64").advise_process(42, None, [], 20)
+    assert refused.value.errno_name == "ENOSYS"
+
+
+@pytest.mark.parametrize(("call", "errno"), [("mremap", EPERM), ("mlock", EPERM), ("munmap", EINVAL), ("msync", ESRCH)])
+def test_errno_of_a_call_is_told_by_name(call: str, errno: int) -> None:
+    system = LinuxMemory(Libc({call: (-1 if call != "mremap" else ctypes.c_size_t(-1).value, errno)}), "x86_64")
+    uses = {
+        "mremap": lambda: system.move(4096, 4096, 4096, 8192, True, False),
+        "mlock": lambda: system.lock(4096, 4096, False),
+        "munmap": lambda: system.unmap(4096, 4096),
+        "msync": lambda: system.flush(4096, 4096, True, False),
+    }
+    with pytest.raises(vmatlas.OperationFailed) as refused:
+        uses[call]()
+    assert refused.value.errno == errno
+
+
+def test_mremap_has_the_flags_that_were_asked_for() -> None:
+    libc = Libc({"mremap": (0x9000, 0)})
+    system = LinuxMemory(libc, "x86_64")
+    system.move(0x1000, 4096, 4096, 0x9000, True, False)
+    system.move(0x1000, 4096, 4096, 0x9000, True, True)
+    system.move(0x1000, 4096, 8192, None, False, False)
+    system.move(0x1000, 4096, 8192, None, True, False)
+    assert [call[4] for call in libc.calls] == [3, 7, 0, 1]
+    assert [call[5] or 0 for call in libc.calls] == [0x9000, 0x9000, 0, 0]
+
+
+def test_processors_with_other_numbers() -> None:
+    assert numbers.numbers_of("ppc64le").flags[MapFlag.LOCKED] == 0x80
+    assert numbers.numbers_of("aarch64") is numbers.GENERIC
+    assert [numbers.mlock2_number(machine, True) for machine in ("x86_64", "aarch64", "riscv64", "s390x")] == [
+        325, 284, 284, 374,
+    ]  # fmt: skip
+    assert numbers.mlock2_number("x86_64", False) == numbers.mlock2_number("i686", False) == 376
+    assert numbers.mlock2_number("armv7l", False) == numbers.mlock2_number("aarch64", False) == 390
+    with pytest.raises(vmatlas.Unsupported, match="nobody has tried it on the processor alpha"):
+        LinuxMemory(Libc({}), "alpha").advise_process(42, None, [], 20)
+
+
+def test_protections_are_posixs() -> None:
+    libc = Libc({"mprotect": (0, 0)})
+    system = LinuxMemory(libc, "x86_64")
+    for protection in range(8):
+        system.protect(0x1000, 4096, Protection(protection))
+    assert [call[3] for call in libc.calls] == list(range(8))
