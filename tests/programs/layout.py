@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import mmap
 import os
 import sys
 import threading
@@ -39,6 +40,8 @@ libc.sbrk.restype = ctypes.c_void_p
 libc.pthread_self.restype = ctypes.c_ulong
 libc.pthread_getattr_np.argtypes = [ctypes.c_ulong, ctypes.c_void_p]
 libc.pthread_attr_getstack.argtypes = [ctypes.c_void_p] * 3
+libc.pthread_attr_getguardsize.argtypes = [ctypes.c_void_p] * 2
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 made: dict[str, dict[str, Any]] = {}
 missing: dict[str, str] = {}
@@ -187,16 +190,26 @@ def kernel_s_own() -> dict[str, int]:
     return {kind: address for kind, address in at.items() if address}
 
 
+def has_light_guards() -> bool:
+    """Whether stacks are guarded by MADV_GUARD_INSTALL (glibc since 2.42, Linux since 6.13): no region then."""
+    page = mmap.mmap(-1, PAGE)
+    answer = libc.madvise(ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(page))), PAGE, 102)
+    name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    return answer == 0 and name == "glibc" and tuple(map(int, version.split("."))) >= (2, 42)
+
+
 def thread_s_stack() -> dict[str, int]:
     told: dict[str, int] = {}
     ready = threading.Event()
 
     def tell() -> None:
         attributes = ctypes.create_string_buffer(128)
-        address, size = ctypes.c_void_p(), ctypes.c_size_t()
+        address, size, guard = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
         libc.pthread_getattr_np(libc.pthread_self(), attributes)
         libc.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size))
+        libc.pthread_attr_getguardsize(attributes, ctypes.byref(guard))
         told.update(start=address.value or 0, end=(address.value or 0) + size.value, thread=threading.get_native_id())
+        told.update(guard=guard.value, guard_is_region=int(not has_light_guards()))
         ready.set()
         threading.Event().wait()
 
