@@ -9,16 +9,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-PACKAGES = (
-    "vmatlas",
-    "vmatlas_agents",
-    "vmatlas_images",
-    "vmatlas_linux_procfs",
-    "vmatlas_linux_ioctl",
-    "vmatlas_linux_memory",
-    "vmatlas_freebsd",
-    "vmatlas_qnx",
-)
+HERE = Path(__file__).parent
+PLUGINS = sorted(path.name for path in HERE.glob("platforms/*/src/vmatlas_*") if path.is_dir() and "." not in path.name)
+PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_images", *PLUGINS)
 
 TESTS = "core/tests core/agent/tests platforms images/tests tests"
 HOST_TASKS = ("check", "test", "test-faults")
@@ -155,6 +148,14 @@ def machine_clean(context: Context) -> None:
     from vmatlas_images.command import clean_cache
 
     raise Exit(code=int(clean_cache()))
+
+
+@task(help={"name": "what `uname -s` says there, in small letters"})
+def new_platform(context: Context, name: str) -> None:
+    """Begin a plugin for another system: its package, C, machine and tests, which fail until they are filled in."""
+    from vmatlas_images.command import new_platform as begin
+
+    raise Exit(code=int(begin(name, HERE)))
 
 
 @task

@@ -22,6 +22,7 @@ from .errors import FetchError, ImagesError, MachineError, NotRunnable, Verifica
 from .handshake import greet
 from .machine import Machine, find, machines
 from .matrix import run, select
+from .new_platform import make
 from .overview import overview, table
 from .page import write_page
 from .qemu import install_qemu
@@ -262,6 +263,23 @@ def clean_cache() -> ExitCode:
     except ImagesError as error:
         return _failed(error)
     _console().print(Text(f"Freed {freed / 1e6:.0f} MB in {cache.root}"))
+    return ExitCode.PASSED
+
+
+def new_platform(name: str, root: Path) -> ExitCode:
+    """Begin a plugin for another system, in a checkout."""
+    try:
+        made = make(root, name)
+    except MachineError as error:
+        return _usage(error)
+    except OSError as error:
+        return _usage(ImagesError(f"{error.filename or root}: cannot be written: {error.strerror}"))
+    out = _console()
+    for path in made:
+        out.print(Text(str(path)), soft_wrap=True)
+    out.print(
+        Text(f"Next: docs/add-a-platform.md, and ./run pytest platforms/{name}/tests, which fails until all is there")
+    )
     return ExitCode.PASSED
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 SYSTEM_SOURCES = {
     "freebsd": ("system_freebsd.c", "system_plain.c", "system_unix.c"),
     "linux": ("system_linux.c", "system_proc.c", "system_unix.c", "init_linux.c"),
+    "netbsd": ("system_netbsd.c", "system_plain.c", "system_unix.c"),
     "qnx": ("system_qnx.c", "system_plain.c", "system_proc.c"),
 }
 """The C files by system: its own, and those that it has in common with another."""
@@ -113,6 +114,7 @@ TARGETS = (
     Target("s390x-linux-musl", "linux", ("s390x",)),
     Target("x86_64-freebsd", "freebsd", ("amd64", "x86_64"), flags=_OWN_ENTRY),
     Target("aarch64-freebsd", "freebsd", ("arm64", "aarch64"), flags=_OWN_ENTRY),
+    Target("x86_64-netbsd", "netbsd", ("amd64", "x86_64"), flags=()),
     Target(
         "x86-qnx",
         "qnx",
