@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         processes,
         replay,
         snapshot,
+        watch,
     )
     from vmatlas.capture import Capture
     from vmatlas.errors import (
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         Region,
         SystemInfo,
     )
+    from vmatlas.survey import Surveyed, snapshots, survey
     from vmatlas.target.connect import connect
 
 __version__ = "0.1.0"
@@ -90,6 +92,7 @@ __all__ = [
     "Query",
     "Region",
     "Summary",
+    "Surveyed",
     "SystemInfo",
     "TargetLost",
     "TornRead",
@@ -108,12 +111,15 @@ __all__ = [
     "processes",
     "replay",
     "snapshot",
+    "snapshots",
     "summarize",
+    "survey",
+    "watch",
 ]
 
 _HOMES = {
     "vmatlas.analysis": "Change Difference Finding Summary audit diff summarize",
-    "vmatlas.api": "Process capture find find_many iterate neighbours open processes replay snapshot",
+    "vmatlas.api": "Process capture find find_many iterate neighbours open processes replay snapshot watch",
     "vmatlas.capture": "Capture",
     "vmatlas.errors": (
         "AccessDenied Disordered MalformedData NoSuchProcess OperationFailed TargetLost TornRead Unsupported "
@@ -123,6 +129,7 @@ _HOMES = {
         "AddressSpace Consistency Criteria Device Filter Gap IncompleteResult Kind Neighbours ProcessInfo "
         "Protection Query Region SystemInfo"
     ),
+    "vmatlas.survey": "Surveyed snapshots survey",
     "vmatlas.target.connect": "connect",
 }
 """Where each name lives. A module is imported when one of its names is first used: `import vmatlas` itself takes a

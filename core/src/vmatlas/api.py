@@ -6,19 +6,21 @@ the part of a filter that the kernel cannot apply, and the identity of the proce
 
 from __future__ import annotations
 
+import math
 import operator
 import os
+import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import NotImplementedType, TracebackType
-from typing import Any, Protocol, TypeAlias, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import registry
 from vmatlas.backend import DirectBackend, DirectProcess, Feature, Finder, SeesFiles, Target, TargetProcess
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
-from vmatlas.errors import Disordered, TornRead, Unsupported, UsageError, VmatlasError
+from vmatlas.errors import Disordered, NoSuchProcess, TornRead, Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     ANY,
     AddressSpace,
@@ -33,6 +35,9 @@ from vmatlas.model import (
 )
 from vmatlas.target.local import LOCAL
 
+if TYPE_CHECKING:
+    from vmatlas.analysis import Difference
+
 ATTEMPTS = 50
 """How often a map that changes under the reading is read again before TornRead says so."""
 
@@ -43,6 +48,8 @@ REGIONS_A_QUESTION = 2
 """How many regions are read and decoded in the time of one question about an address; docs/speed.md has the figures."""
 
 WHOLE_MAP = Query()
+
+_LONGEST_INTERVAL = 86400.0 * 366
 
 _FIRST_STEP, _LARGEST_STEP = 16, 4096
 _TOP = 2**64
@@ -307,6 +314,48 @@ class Process:
         query = Query(residency=residency, build_ids=build_ids)
         return self._read(self.choice(query), query)[0]
 
+    def watch(
+        self, interval: float = 1.0, *, residency: bool = False, wait: Callable[[float], object] = time.sleep
+    ) -> Iterator[Difference]:
+        """What changes, each time that something does; ends when the process ends.
+
+        Looks every `interval` seconds, and costs little when nothing changed: the kernel's bytes are compared with
+        those of the last look, and nothing is made of them. What changes and changes back between two looks is not
+        seen. `wait` sleeps for some seconds; what it raises ends the watch. Raises what `snapshot` raises, but
+        NoSuchProcess only for a process that was gone at the first look.
+        """
+        if not (math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL):
+            raise UsageError(f"{interval!r} is no interval", hint="give seconds, from 0")
+        return self._watch(interval, Query(residency=residency), wait)
+
+    def _watch(self, interval: float, query: Query, wait: Callable[[float], object]) -> Iterator[Difference]:
+        from vmatlas.analysis import diff
+
+        choice = self.choice(query)
+        seen, before = self._read(choice, query)
+        while True:
+            wait(interval)
+            if self._reads_like(choice, seen):
+                continue
+            try:
+                capture, after = self._read(choice, query)
+            except NoSuchProcess:
+                return
+            if capture.streams == seen.streams:
+                continue
+            difference = diff(before, after)
+            seen, before = capture, after
+            if difference:
+                yield difference
+
+    def _reads_like(self, choice: Choice, seen: Capture) -> bool:
+        if self._direct is None or not isinstance(choice.backend, DirectBackend):
+            return False
+        try:
+            return bool(self._direct.reads_like(choice.backend, seen))
+        except VmatlasError:
+            return False  # the long way says it
+
     def file_lookup(self) -> Callable[[str], int | None] | None:
         """What `audit` asks of the file system: the inode at a path, as the process sees it. For as long as it is open.
 
@@ -426,6 +475,20 @@ def iterate(
     """The regions one after another: `open` and `Process.iterate` in one."""
     with open(pid, target=target, backend=backend) as process:
         yield from process.iterate(where=where, **criteria)
+
+
+def watch(
+    pid: Pid = None,
+    interval: float = 1.0,
+    *,
+    target: Target | None = None,
+    backend: str | None = None,
+    residency: bool = False,
+    wait: Callable[[float], object] = time.sleep,
+) -> Iterator[Difference]:
+    """What changes in a process, each time that something does: `open` and `Process.watch` in one."""
+    with open(pid, target=target, backend=backend) as process:
+        yield from process.watch(interval, residency=residency, wait=wait)
 
 
 def capture(

@@ -196,14 +196,21 @@ class Finder(Protocol):
 
 
 @runtime_checkable
-class DirectBackend(Backend, Protocol):
+class HasTwin(Protocol):
+    """A backend whose decoder has a compiled twin."""
+
+    @property
+    def compiled(self) -> str:
+        """The module: "vmatlas_linux_ioctl._native", for `vmatlas.compiled`."""
+        ...
+
+
+@runtime_checkable
+class DirectBackend(Backend, HasTwin, Protocol):
     """A backend that also takes short ways on this machine: both halves in one, by code that is compiled.
 
     A short way gives the same answer as the long one, or None: then the long way is to be gone.
     """
-
-    compiled: str
-    """"vmatlas_linux_ioctl._native": its compiled module, for `vmatlas.compiled`."""
 
     def read(self, process: LocalProcess, query: Query, most: int) -> Columns | None:
         """The columns; None also when there are more regions than `most`, unless that is 0. Raises VmatlasError."""

@@ -41,7 +41,7 @@ def test_doctor_in_words(run):
     result = run("doctor")
     assert result.exit_code == 0
     sections = result.stdout.split("\n\n")
-    assert [section.split()[0] for section in sections] == ["WHAT", "BACKEND", "QUESTION"]
+    assert [section.split()[0] for section in sections] == ["WHAT", "BACKEND", "QUESTION", "WORK"]
     assert os.uname().release in sections[0]
     assert "linux-procfs" in sections[1]
 

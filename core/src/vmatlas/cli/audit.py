@@ -14,14 +14,12 @@ from vmatlas.cli.options import (
     bytes_option,
     json_option,
     reach,
-    warn_if_incomplete,
 )
-from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Finding
     from vmatlas.api import Process
-    from vmatlas.model import ProcessInfo
+    from vmatlas.model import AddressSpace, ProcessInfo
 
 
 @click.command("audit", short_help="Writable code, executable stacks, deleted and replaced files.")
@@ -44,20 +42,18 @@ def command(process: Asked | None, everyone: bool, as_json: bool, exact: bool, b
     standard error says how many and why. Whether a deleted file was replaced is looked up for processes of this
     machine only.
     """
-    if (process is None) is not everyone:
-        raise UsageError("give a process id, or --all", hint="vmatlas audit --help")
-    from vmatlas import api
     from vmatlas.cli.render import audit, output
-    from vmatlas.cli.survey import Survey
+    from vmatlas.cli.survey import Survey, check_choice
 
+    check_choice(process, everyone, "audit")
     found: list[tuple[ProcessInfo | int, Finding]] = []
     unread = Exit.OK
     with reach(target) as place:
+        survey = Survey(place, backend, _audit, residency=False)
         if process is not None:
-            with api.open(process.pid, target=place, backend=backend) as asked:
-                found += [(asked.pid, finding) for finding in _audit(asked)]
+            pid, _, findings = survey.of_one(process.pid)
+            found += [(pid, finding) for finding in findings]
         else:
-            survey = Survey(place, backend, _audit)
             found += [(info, finding) for info, findings in survey for finding in findings]
             unread = survey.tell()
     if as_json:
@@ -68,9 +64,7 @@ def command(process: Asked | None, everyone: bool, as_json: bool, exact: bool, b
     return Exit.FOUND if found else unread
 
 
-def _audit(asked: Process) -> list[Finding]:
+def _audit(space: AddressSpace, asked: Process) -> list[Finding]:
     from vmatlas.analysis import audit
 
-    space = asked.snapshot()
-    warn_if_incomplete(space)
     return audit(space, asked.file_lookup())

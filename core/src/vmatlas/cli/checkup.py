@@ -5,12 +5,14 @@ Nothing here raises for what is broken: each thing that is wrong is part of the 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vmatlas import choice, registry
+from vmatlas import choice, compiled, registry
+from vmatlas.backend import HasTwin
 from vmatlas.errors import VmatlasError
-from vmatlas.model import Filter, Protection, Query, SystemInfo
+from vmatlas.model import Filter, Protection, Query, SystemInfo, columns
 
 if TYPE_CHECKING:
     from vmatlas.backend import Feature, Target
@@ -37,6 +39,16 @@ class BackendReport:
     available: bool
     reason: str
     features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TwinReport:
+    """Which of its twins does a job here: the compiled one, or the one in Python."""
+
+    job: str
+    compiled: bool
+    reason: str
+    """Why the compiled one does not; empty where it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,7 @@ class Checkup:
     rights: tuple[tuple[str, str], ...]
     backends: tuple[BackendReport, ...]
     choices: tuple[ChoiceReport, ...]
+    twins: tuple[TwinReport, ...]
     troubles: tuple[Trouble, ...]
 
     @property
@@ -99,6 +112,7 @@ def check_up(target: Target) -> Checkup:
         rights=rights,
         backends=_backends(target, system),
         choices=tuple(_choose(target, name, query) for name, query in QUESTIONS.items()) if system else (),
+        twins=_twins(),
         troubles=tuple(troubles),
     )
 
@@ -120,6 +134,15 @@ def _backends(target: Target, system: SystemInfo | None) -> tuple[BackendReport,
         )
         for each in considered
     )
+
+
+def _twins() -> tuple[TwinReport, ...]:
+    """What core has, then each backend that has one."""
+    jobs = [("regions from columns", columns.MODULE)]
+    with contextlib.suppress(VmatlasError):  # told among the troubles of the plugins
+        jobs += [(each.name, each.compiled) for each in registry.backends() if isinstance(each, HasTwin)]
+    twins = [(job, compiled.twin(module)) for job, module in jobs]
+    return tuple(TwinReport(job, twin.serves, twin.reason) for job, twin in twins)
 
 
 def _feature_names(features: Feature) -> tuple[str, ...]:

@@ -163,7 +163,12 @@ def reach(url: str) -> Iterator[Target]:
 
 def warn_if_incomplete(space: AddressSpace) -> None:
     """A line on standard error when something may be missing."""
-    if space.incomplete is not None:
+    warn_of_gaps(space.pid, space.incomplete)
+
+
+def warn_of_gaps(pid: int, incomplete: str | None) -> None:
+    """The same, when the map itself is not at hand."""
+    if incomplete is not None:
         from vmatlas.cli.exits import say
 
-        say(f"warning: the map of process {space.pid} may lack something: {space.incomplete}")
+        say(f"warning: the map of process {pid} may lack something: {incomplete}")

@@ -23,6 +23,7 @@ COMMANDS = (
     "find",
     "summary",
     "diff",
+    "watch",
     "record",
     "replay",
     "audit",
@@ -43,6 +44,7 @@ _HELP = """The memory map of any process, on every kernel.
     vmatlas find 1234 7f0012345678             what lies at an address
     vmatlas summary 1234                       code, data, stack, libraries
     vmatlas diff 1234 --after 10               what changes in ten seconds
+    vmatlas watch 1234                         what changes, as it changes
     vmatlas audit --all                        writable code, deleted libraries
     vmatlas advise 1234 --cold --where anon    memory that may go first
 

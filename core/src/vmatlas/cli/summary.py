@@ -15,14 +15,13 @@ from vmatlas.cli.options import (
     reach,
     refuse_both,
     residency_option,
-    warn_if_incomplete,
 )
-from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Summary
     from vmatlas.api import Process
-    from vmatlas.backend import Target
+    from vmatlas.cli.survey import Survey
+    from vmatlas.model import AddressSpace
 
 
 @click.command("summary", short_help="Totals by use (code, data, stack), by kind, by file.")
@@ -53,19 +52,15 @@ def command(
     With --all, exit 7 when a process could not be read that has memory; standard error says how many and why.
     """
     refuse_both(as_json, as_csv)
-    if (process is None) is not everyone:
-        raise UsageError("give a process id, or --all", hint="vmatlas summary --help")
     from vmatlas.cli.render import output, summary
+    from vmatlas.cli.survey import Survey, check_choice
 
+    check_choice(process, everyone, "summary")
     with reach(target) as place:
+        survey = Survey(place, backend, _summarize, residency=residency)
         if process is None:
-            return _of_all(place, backend, residency, exact, as_json, as_csv)
-        from vmatlas import api
-        from vmatlas.analysis import summarize
-
-        space = api.snapshot(process.pid, target=place, backend=backend, residency=residency)
-    warn_if_incomplete(space)
-    totals = summarize(space)
+            return _of_all(survey, exact, as_json, as_csv)
+        _, space, totals = survey.of_one(process.pid)
     if as_json:
         output.show_json(summary.space_json(space, totals))
     elif as_csv:
@@ -75,17 +70,15 @@ def command(
     return Exit.OK
 
 
-def _of_all(place: Target, backend: str | None, residency: bool, exact: bool, as_json: bool, as_csv: bool) -> int:
+def _summarize(space: AddressSpace, _: Process) -> Summary:
     from vmatlas.analysis import summarize
+
+    return summarize(space)
+
+
+def _of_all(survey: Survey[Summary], exact: bool, as_json: bool, as_csv: bool) -> int:
     from vmatlas.cli.render import output, summary
-    from vmatlas.cli.survey import Survey
 
-    def ask(asked: Process) -> Summary:
-        space = asked.snapshot(residency=residency)
-        warn_if_incomplete(space)
-        return summarize(space)
-
-    survey = Survey(place, backend, ask)
     found = list(survey)
     if as_json:
         output.show_json(

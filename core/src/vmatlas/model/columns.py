@@ -30,7 +30,8 @@ from vmatlas.model.region import (
 UNKNOWN_BYTE = 255
 """In a column of bytes: the system does not tell."""
 
-NATIVE = compiled.load("vmatlas.model._native")
+MODULE = "vmatlas.model._native"
+NATIVE = compiled.load(MODULE)
 """The compiled twin (native/model.c); None where Python makes the regions."""
 
 _AT_A_TIME = 256

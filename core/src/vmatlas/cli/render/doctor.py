@@ -11,11 +11,12 @@ from vmatlas.cli.render.text import NOTHING, one_line
 
 
 def checkup_tables(checkup: Checkup) -> list[Table]:
-    """The machine, the backends, the choices, and what is wrong, if anything."""
+    """The machine, the backends, the choices, the compiled twins, and what is wrong, if anything."""
     return [
         _facts(checkup),
         _backends(checkup),
         _choices(checkup),
+        _twins(checkup),
         *([_troubles(checkup)] if checkup.troubles else []),
     ]
 
@@ -62,6 +63,22 @@ def _choices(checkup: Checkup) -> Table:
     return Table(
         (Column("QUESTION"), Column("BACKEND"), Column("WHY", wraps=True)), rows, empty="no question can be answered"
     )
+
+
+def _twins(checkup: Checkup) -> Table:
+    rows = [
+        Row(
+            (
+                one_line(each.job).replace(" ", "-"),
+                "C" if each.compiled else "Python",
+                one_line(each.reason or NOTHING),
+            ),
+            "",
+            {0: "heading", 1: "good" if each.compiled else ""},
+        )
+        for each in checkup.twins
+    ]
+    return Table((Column("WORK"), Column("DONE BY"), Column("WHY NOT BY C", wraps=True)), rows)
 
 
 def _troubles(checkup: Checkup) -> Table:

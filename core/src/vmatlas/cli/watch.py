@@ -1,0 +1,93 @@
+"""`vmatlas watch`: what changes in a process, as it changes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from vmatlas.cli.exits import Exit, say
+from vmatlas.cli.options import Asked, asking_options, bytes_option, process_argument, reach, residency_option
+from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.analysis import Difference
+
+
+@click.command("watch", short_help="What changes in a process, live.")
+@process_argument
+@click.option("--interval", metavar="SECONDS", type=float, default=1.0, help="Look this often. Default: 1.")
+@click.option("--count", "most", metavar="N", type=click.IntRange(1), help="End after N times that something changed.")
+@click.option("--for", "seconds", metavar="SECONDS", type=float, help="End after this time.")
+@click.option("--json", "as_json", is_flag=True, help="JSON: an object in a line for each time.")
+@residency_option
+@bytes_option
+@asking_options
+def command(
+    process: Asked,
+    interval: float,
+    most: int | None,
+    seconds: float | None,
+    as_json: bool,
+    residency: bool,
+    exact: bool,
+    backend: str | None,
+    target: str,
+) -> int:
+    """Show what changes in the map of a process, each time that something does.
+
+    \b
+    Examples:
+      vmatlas watch 1234
+      vmatlas watch 1234 --interval 0.1 --for 60
+      vmatlas watch 1234 --count 1 --json
+
+    Ends with the process, with Ctrl-C, or as --count and --for say. What changes and changes back between two looks
+    is not seen. Looking at a map that does not change costs little more than reading it.
+    """
+    from vmatlas import api
+
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise UsageError(f"--for {seconds:g} is no time", hint="a number of seconds from 0")
+    end = None if seconds is None else time.monotonic() + seconds
+    found = 0
+    try:
+        with reach(target) as place, api.open(process.pid, target=place, backend=backend) as asked:
+            for difference in asked.watch(interval, residency=residency, wait=lambda pause: _wait(pause, end)):
+                _show(difference, as_json=as_json, exact=exact)
+                found += 1
+                if found == most:
+                    return Exit.OK
+            say(f"process {asked.pid} has ended")
+    except (KeyboardInterrupt, _TimeIsOver):
+        pass
+    return Exit.OK
+
+
+class _TimeIsOver(Exception):
+    """What `--for` allows."""
+
+
+def _wait(pause: float, end: float | None) -> None:
+    if end is None:
+        time.sleep(pause)
+        return
+    left = end - time.monotonic()
+    time.sleep(max(min(pause, left), 0))
+    if pause >= left:
+        raise _TimeIsOver
+
+
+def _show(difference: Difference, *, as_json: bool, exact: bool) -> None:
+    from vmatlas.cli.render import diff as render
+    from vmatlas.cli.render import output
+
+    if as_json:
+        sys.stdout.write(json.dumps(render.difference_json(difference)) + "\n")
+    else:
+        output.show(render.difference_table(difference, exact=exact))
+        sys.stdout.write("\n")
+    sys.stdout.flush()
