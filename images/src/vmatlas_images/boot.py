@@ -35,6 +35,7 @@ from .machine import Machine
 from .prepare import Prepared, prepare
 from .qemu import Monitor, Sockets, arguments, find_qemu
 from .sources import Fetched, fetch
+from .userland import fetch_userland, with_userland
 
 T = TypeVar("T")
 _WEEK = 7 * 24 * 3600
@@ -281,14 +282,19 @@ def boot(
     seconds: dict[str, float] = {}
     with _timed(seconds, "fetch", watch):
         fetched = fetch(machine, cache, progress=progress)
-    with _timed(seconds, "prepare", watch):
-        prepared = prepare(machine, fetched, find_agent(machine.system, machine.agent_processor), cache)
-        accelerator = accelerator or acceleration.choose(machine.processor, cache)
-    watch("boot")
-    begun = time.monotonic()
-    running = RunningMachine(machine, prepared, accelerator, console or _console_path(machine, cache))
-    try:
-        running.fetched, running.notes = fetched, fetched.notes
+        userland = fetch_userland(machine, cache, progress=progress) if machine.python is not None else None
+    with contextlib.ExitStack() as held:
+        with _timed(seconds, "prepare", watch):
+            prepared = prepare(machine, fetched, find_agent(machine.system, machine.agent_processor), cache)
+            if userland is not None:
+                space = held.enter_context(cache.workspace())
+                prepared = with_userland(prepared, machine, userland, cache, space)
+            accelerator = accelerator or acceleration.choose(machine.processor, cache)
+        watch("boot")
+        begun = time.monotonic()
+        running = RunningMachine(machine, prepared, accelerator, console or _console_path(machine, cache))
+        held.callback(running.stop)
+        running.fetched, running.notes = fetched, fetched.notes + (userland.notes if userland is not None else ())
         started(running)
         running.watched("boot", machine.limits.boot, lambda: _come_up(running))
         seconds["boot"] = time.monotonic() - begun
@@ -298,8 +304,6 @@ def boot(
         running.seconds |= seconds
         _check_greeting(running, running.greeting)
         yield running
-    finally:
-        running.stop()
 
 
 def _come_up(running: RunningMachine) -> None:

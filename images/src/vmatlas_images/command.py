@@ -17,9 +17,9 @@ from rich.text import Text
 from .accelerator import is_tcg_wanted
 from .attend import attend
 from .cache import Cache
-from .conform import conform
 from .errors import FetchError, ImagesError, MachineError, NotRunnable, VerificationError
 from .handshake import greet
+from .inside import prove
 from .machine import Machine, find, machines
 from .matrix import run, select
 from .new_platform import make
@@ -71,14 +71,15 @@ def run_machines(
         chosen, named = _choose(known, only, set_name, jobs)
     except MachineError as error:
         return _usage(error)
+    left_out = tuple(machine for machine in known if machine not in chosen)
     if named is not None:
         out.print(Text(str(named)))
+        out.print(Text(f"It leaves out: {', '.join(machine.name for machine in left_out) or 'nothing'}"))
     try:
         with _reserved(output) as folder:
             if folder != output:
                 out.print(Text(f"Another run uses {output}: what this one leaves goes to {folder}", style="yellow"))
             report = _run(chosen, folder, jobs, out)
-            left_out = tuple(machine for machine in known if machine not in chosen)
             by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}" if only else _BY_LABEL
             report = replace(report, left_out=left_out, left_out_by=by if left_out else "")
             show(report, out, require)
@@ -95,7 +96,7 @@ def _run(chosen: Sequence[Machine], folder: Path, jobs: int, out: Console) -> Re
     with LiveLines(chosen, out) as lines:
         return run(
             chosen,
-            conform,
+            prove,
             hello=greet,
             output=folder,
             jobs=jobs or None,

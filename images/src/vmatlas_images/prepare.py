@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import pycdlib
@@ -45,10 +45,19 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of an initramfs or CD: its bytes, and whether it can be run."""
+    """A file of an initramfs or CD: its bytes, and whether it can be run; or a symbolic link (its bytes are its target)
+    or a folder.
+    """
 
-    content: bytes
+    content: bytes = b""
     executable: bool = False
+    link: bool = False
+    folder: bool = False
+
+    @property
+    def mode(self) -> int:
+        """As stat(2) tells it, of what is no folder."""
+        return 0o120777 if self.link else 0o100755 if self.executable else 0o100644
 
 
 def prepare(machine: Machine, fetched: Fetched, agent: Path, cache: Cache | None = None) -> Prepared:
@@ -65,7 +74,7 @@ def prepare(machine: Machine, fetched: Fetched, agent: Path, cache: Cache | None
     with cache.in_use():
         boots = _boot_file(machine, fetched, cache, limit)
         if machine.agent.delivery == "cd":
-            cd = _cached(cache, "cd", [digest_of(agent)], limit, lambda to: write_cd(to, {"agent": program}))
+            cd = cached(cache, "cd", [digest_of(agent)], limit, lambda to: write_cd(to, {"agent": program}))
         else:
             cd = None
         if machine.boot.start == "disk":
@@ -80,11 +89,12 @@ def prepare(machine: Machine, fetched: Fetched, agent: Path, cache: Cache | None
             to.write_bytes(b"".join(cpio(files)))
 
         nothing = cd is not None and not wanted
-        initramfs = None if nothing else _cached(cache, "initramfs", parts, limit, make)
+        initramfs = None if nothing else cached(cache, "initramfs", parts, limit, make)
         return Prepared(kernel=boots, initramfs=initramfs, disk=local_disk(machine), cd=cd)
 
 
-def _cached(cache: Cache, name: str, parts: Sequence[object], limit: float, make: Callable[[Path], object]) -> Path:
+def cached(cache: Cache, name: str, parts: Sequence[object], limit: float, make: Callable[[Path], object]) -> Path:
+    """The file `name` that `make` writes, from the cache when it was made of the same parts before."""
     folder = cache.prepared(key_of(_RECIPE, name, list(parts)), lambda new: make(new / name), limit=limit)
     return folder / name
 
@@ -93,11 +103,11 @@ def _boot_file(machine: Machine, fetched: Fetched, cache: Cache, limit: float) -
     """The kernel or disk itself: out of its package, or unpacked, or as it came."""
     path = fetched.files[0]
     if isinstance(machine.source, DebianKernel):
-        return _cached(cache, "kernel", [fetched.digests[0]], limit, lambda to: to.write_bytes(kernel_in(path)))
+        return cached(cache, "kernel", [fetched.digests[0]], limit, lambda to: to.write_bytes(kernel_in(path)))
     unpack = _UNPACKERS.get(Path(fetched.says).suffix)
     if unpack is None:
         return path
-    return _cached(cache, "image", [fetched.digests[0]], limit, lambda to: _unpack(unpack, path, to, limit))
+    return cached(cache, "image", [fetched.digests[0]], limit, lambda to: _unpack(unpack, path, to, limit))
 
 
 def _unpack(unpack: _Unpacker, path: Path, to: Path, limit: float) -> None:
@@ -186,20 +196,24 @@ def _read(file: IO[bytes] | None) -> bytes:
         return file.read()
 
 
-def cpio(files: dict[str, Entry]) -> Iterator[bytes]:
+def cpio(files: dict[str, Entry], *, devices: bool = True) -> Iterator[bytes]:
     """A cpio archive in the kernel's `newc` format (initramfs buffer format, Documentation/driver-api/early-userspace).
 
-    Folders are added for the paths; /dev/console is added, since init's first descriptors are opened on it. Times
-    are 0 and everything belongs to root, so the same files always give the same bytes.
+    Folders are added for the paths; with `devices`, /dev/console and the folders that init mounts on are added, since
+    init's first descriptors are opened on it. Times are 0 and everything belongs to root, so the same files always give
+    the same bytes.
     """
-    folders = {str(parent): None for name in files for parent in reversed(Path(name).parents) if str(parent) != "."}
+    mounts = ["dev", "proc", "sys", "tmp"] if devices else []
+    within = [*files, *(f"{name}/*" for name, entry in files.items() if entry.folder)]
+    folders = [str(parent) for name in within for parent in reversed(PurePosixPath(f"/{name}").parents)]
     number = 0
-    for folder in dict.fromkeys(["dev", "proc", "sys", "tmp", *folders]):
-        number += 1
+    for number, folder in enumerate(dict.fromkeys([*mounts, *(name[1:] for name in folders if name != "/")]), 1):
         yield _cpio_entry(number, folder, 0o040755, b"")
-    yield _cpio_entry(number + 1, "dev/console", 0o020600, b"", device=(5, 1))
+    if devices:
+        yield _cpio_entry(number + 1, "dev/console", 0o020600, b"", device=(5, 1))
     for index, (name, entry) in enumerate(files.items(), number + 2):
-        yield _cpio_entry(index, name, 0o100755 if entry.executable else 0o100644, entry.content)
+        if not entry.folder:
+            yield _cpio_entry(index, name, entry.mode, entry.content)
     yield _cpio_entry(0, "TRAILER!!!", 0, b"")
 
 

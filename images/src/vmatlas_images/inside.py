@@ -1,0 +1,117 @@
+"""The tests of a guest's own Python: each step is a child of the machine's agent, its results are read over the wire.
+
+A step that ends without its report, or not within its limit, is a failed case with what it said last; the steps behind
+it run all the same, but those that an installation which failed makes void do not.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from vmatlas.target.agent import Agent, AgentProcess, Limits
+from vmatlas.target.streams import SocketStream
+
+from .boot import RunningMachine
+from .conform import conform, read_junit
+from .errors import ImagesError, NotAsExpected
+from .plan import Step, plan_of
+from .results import Case, CaseState, Outcome
+from .userland import RESULTS, STEPS
+
+_PATIENCE = 60.0  # seconds of silence: the guest's one processor is busy with the tests
+_LOOK = 2.0  # seconds between two looks at a step
+
+
+def prove(machine: RunningMachine) -> Outcome:
+    """What is run on a machine: its own Python's tests where it has one, else the conformance suite from here."""
+    return run_inside(machine) if machine.machine.python is not None else conform(machine)
+
+
+def run_inside(machine: RunningMachine) -> Outcome:
+    """Install and run what the machine's plan says. What the steps printed is kept beside the console.
+
+    Raises ImagesError when the packages cannot be installed, NotAsExpected for another Python.
+    """
+    plan = plan_of(machine.machine)
+    scale = machine.accelerator.scale
+    with Agent(SocketStream(machine.stream.dup()), machine.machine.name, Limits(silence=_PATIENCE)) as agent:
+        guest = _Guest(machine, agent)
+        ended, said = guest.run("install", machine.machine.limits.test * scale)
+        if ended != 0:
+            raise ImagesError(f"the packages were not installed on its Python: {_how(ended)}: {_end_of(said)}")
+        _check_python(machine, said)
+        outcomes = list(guest.outcomes(plan.steps, scale))
+    refusing = machine.machine.expect.refusing
+    cases = tuple(_as_declared(case, refusing) for outcome in outcomes for case in outcome.cases)
+    answered = tuple(dict.fromkeys(name for outcome in outcomes for name in outcome.answered))
+    return Outcome(cases, answered, {name: why for outcome in outcomes for name, why in outcome.refused.items()})
+
+
+def _as_declared(case: Case, refusing: Mapping[str, str]) -> Case:
+    """A test that was skipped since a backend refuses here as the description says is no gap: it is a refusal."""
+    if case.state is CaseState.NOT_RUN:
+        for backend, why in refusing.items():
+            if case.reason.startswith(f"{backend}: ") and why.lower() in case.reason.lower():
+                return replace(case, state=CaseState.REFUSED, backend=backend)
+    return case
+
+
+def _check_python(machine: RunningMachine, said: str) -> None:
+    """The Python that the packages were installed on says which it is in the last line."""
+    assert machine.machine.python is not None
+    wanted, found = machine.machine.python.version, said.strip().rpartition("\n")[2]
+    if found.removeprefix("Python ") not in wanted:
+        raise NotAsExpected(machine.machine.name, f"Python {wanted}", found)
+    machine.notes += (f"its own {found} ran the tests",)
+
+
+class _Guest:
+    def __init__(self, machine: RunningMachine, agent: Agent) -> None:
+        self._machine, self._agent = machine, agent
+
+    def outcomes(self, steps: tuple[Step, ...], scale: float) -> Iterator[Outcome]:
+        """Each step's."""
+        for step in steps:
+            ended, said = self.run(step.name, step.within * scale)
+            report = self._agent.read_file(f"{RESULTS / step.name}.xml".encode()) if ended in (0, 1) else b""
+            if report:
+                place = self._machine.console_path.with_suffix(f".{step.name}.xml")
+                place.write_bytes(report)
+                yield read_junit(place)
+            else:
+                reason = f"{_how(ended)}, with no report: {_end_of(said)}"
+                yield Outcome((Case(f"the step {step.name}", CaseState.FAILED, reason=reason, topic=step.name),))
+
+    def run(self, name: str, limit: float) -> tuple[int | None, str]:
+        """A step's exit status (128 + N for signal N, None: it was ended after `limit` seconds) and what it said."""
+        for kind in ("txt", "xml"):  # of the run before
+            self._machine.console_path.with_suffix(f".{name}.{kind}").unlink(missing_ok=True)
+        child = self._agent.spawn(str(STEPS / name).encode())
+        status = _wait(child, limit)
+        said = self._agent.read_file(f"{RESULTS / name}.txt".encode())
+        self._machine.console_path.with_suffix(f".{name}.txt").write_bytes(said)
+        return status, said.decode("utf-8", "replace")
+
+
+def _wait(child: AgentProcess, limit: float) -> int | None:
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        found = child.reap(_LOOK)
+        if found.value == child.pid:
+            return 128 + (found.detail & 0x7F) if found.detail & 0x7F else found.detail >> 8 & 0xFF
+        if not found.ok:
+            raise ImagesError(f"the agent cannot wait for a step: {found.errno_name}")
+    child.end(signal.SIGKILL)
+    child.reap(_PATIENCE)
+    return None
+
+
+def _how(ended: int | None) -> str:
+    return "not through within its limit" if ended is None else f"it ended with status {ended}"
+
+
+def _end_of(said: str) -> str:
+    return " ".join(said.split())[-400:] or "it said nothing"
