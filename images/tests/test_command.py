@@ -103,7 +103,7 @@ def test_a_set_is_named_with_its_reasons_and_what_it_leaves_out(
     monkeypatch.setattr(command, "SETS", sets)
     assert run_machines(set_name="small", require=["linux-6.17"], output=tmp_path) == ExitCode.REQUIRED_NOT_RUN
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Set small: linux-6.1 (the fallback)" in shown
+    assert "Set small: linux-6.1 (the fallback) It leaves out: freebsd-" in shown
     assert "LEFT OUT by the set small: " in shown
     assert "REQUIRED linux-6.17: required, and the set small leaves out linux-6.17" in shown
 

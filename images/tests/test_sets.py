@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vmatlas_images import machines, select
 from vmatlas_images.errors import MachineError
@@ -13,11 +14,23 @@ from vmatlas_images.sets import find_set
 OURS = Path(__file__).parents[2] / "ci" / "sets.yaml"
 
 
-@pytest.mark.parametrize("name", ["pull-request", "nightly"])
+SETS = yaml.safe_load(OURS.read_text("utf-8"))
+
+
+def test_there_is_a_set_for_each_occasion() -> None:
+    assert set(SETS) == {"pull-request", "nightly", "release"}
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_every_pattern_of_our_sets_fits_a_machine_and_has_a_reason(name: str) -> None:
     chosen = find_set(OURS, name)
     assert select(machines(), chosen.patterns)
     assert all(choice.reason for choice in chosen.choices)
+
+
+def test_a_release_runs_all_that_a_pull_request_runs() -> None:
+    small, large = (select(machines(), find_set(OURS, name).patterns) for name in ("pull-request", "release"))
+    assert [machine for machine in small if machine not in large] == []
 
 
 def test_every_machine_is_in_the_nightly_set() -> None:
