@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from vmatlas.target.agent import Agent, AgentProcess, Limits
+from vmatlas.target.agent import Agent, AgentProcess, AgentRefused, Limits
 from vmatlas.target.streams import SocketStream
 
 from .boot import RunningMachine
@@ -76,7 +76,7 @@ class _Guest:
         """Each step's."""
         for step in steps:
             ended, said = self.run(step.name, step.within * scale)
-            report = self._agent.read_file(f"{RESULTS / step.name}.xml".encode()) if ended in (0, 1) else b""
+            report = self._read(f"{step.name}.xml") if ended in (0, 1) else b""
             if report:
                 place = self._machine.console_path.with_suffix(f".{step.name}.xml")
                 place.write_bytes(report)
@@ -91,9 +91,18 @@ class _Guest:
             self._machine.console_path.with_suffix(f".{name}.{kind}").unlink(missing_ok=True)
         child = self._agent.spawn(str(STEPS / name).encode())
         status = _wait(child, limit)
-        said = self._agent.read_file(f"{RESULTS / name}.txt".encode())
+        said = self._read(f"{name}.txt")
         self._machine.console_path.with_suffix(f".{name}.txt").write_bytes(said)
         return status, said.decode("utf-8", "replace")
+
+    def _read(self, name: str) -> bytes:
+        """A file of results; nothing when the step did not write it."""
+        try:
+            return self._agent.read_file(str(RESULTS / name).encode())
+        except AgentRefused as error:
+            if error.failure.errno_name != "ENOENT":
+                raise
+            return b""
 
 
 def _wait(child: AgentProcess, limit: float) -> int | None:
