@@ -15,7 +15,8 @@ REPORT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
 <property name="backend" value="linux-procfs"/>
  <property name="answers" value="linux-procfs"/></properties></testcase>
 <testcase name="a[linux-ioctl]" time="0.1"><properties><property name="backend" value="linux-ioctl"/>
- <property name="refuses" value="older than 6.11"/></properties></testcase>
+ <property name="refuses" value="older than 6.11"/>
+ <property name="tells" value="WALK BUILD_ID"/></properties></testcase>
 <testcase name="b" time="0.1"><failure message="assert 1 == 2">story</failure></testcase>
 <testcase name="c" time="0.1"><error message="no fixture">story</error></testcase>
 <testcase name="d" time="0.1"><skipped message="a container hides them"/></testcase>
@@ -38,6 +39,7 @@ def test_every_case_comes_out_as_what_it_was(tmp_path: Path) -> None:
     ]
     assert (outcome.cases[0].topic, outcome.cases[5].topic) == ("two words", "declared")
     assert outcome.answered == ("linux-procfs",)
+    assert outcome.tells == {"linux-ioctl": ("WALK", "BUILD_ID")}
     assert outcome.refused == {"linux-ioctl": "older than 6.11"}
     assert [case.reason for case in outcome.cases[2:]] == [
         "assert 1 == 2",

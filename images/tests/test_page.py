@@ -45,7 +45,8 @@ def told(machine: Machine, console: Path | None = None, words: str = "plain") ->
         Case("test_c[linux-procfs]", CaseState.NOT_RUN, "linux-procfs", words, 0, "processes"),
         Case("test_d[linux-procfs]", CaseState.REFUSED, "linux-procfs", words, 0, "declared"),
     )
-    outcome = Outcome(cases, ("linux-procfs",), {"linux-ioctl": words})
+    tells = {"linux-procfs": ("RESIDENCY", words), "linux-ioctl": ("BUILD_ID",)}
+    outcome = Outcome(cases, ("linux-procfs",), {"linux-ioctl": words}, tells)
     results = (
         MachineResult(
             machine, State.RAN, kernel=words, source=words, accelerator="tcg", accelerator_reason=words,
@@ -118,10 +119,19 @@ def test_every_way_to_end_is_told_with_its_reason(machine: Machine, tmp_path: Pa
     for said in (
         "linux-6.1: FAILED", "linux-6.12: LOST", "linux-6.17: NOT RUN", "left out by a reason", "the console's text",
         "the suite's story", "1 failed, 2 passed", "1 not run", "1 refused", "not run , 0.0 s: a reason",
-        "refused as declared , 0.0 s: a reason", "refuses here", "It said nothing: it never ran.",
+        "refused as declared , 0.0 s: a reason", "no test –", "refuses", "It said nothing: it never ran.",
         "2026-01-02 03:04 UTC",
     ):  # fmt: skip
         assert said.replace(" ,", ",") in words, said
+
+
+def test_what_each_backend_tells_is_a_table_of_its_own(machine: Machine) -> None:
+    [table] = [each for each in tree(render(told(machine))).iter("table") if each.get("class") == "told"]
+    head, *rows = [["".join(cell.itertext()) for cell in row if cell.tag in ("th", "td")] for row in table.iter("tr")]
+    says = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert list(says) == ["linux-ioctl", "linux-procfs"]
+    assert (says["linux-ioctl"]["build id"], says["linux-ioctl"]["residency"]) == ("yes", "no")
+    assert says["linux-procfs"]["residency"] == "yes"
 
 
 def test_the_page_asks_nobody_and_runs_nothing(machine: Machine) -> None:
@@ -224,7 +234,8 @@ def test_in_a_browser_a_cell_opens_its_story_and_leads_to_the_console(
 
     assert opened() == []
     cells = {cell.text.replace("\n", " "): cell for cell in browser.find_elements(By.TAG_NAME, "summary")}
-    cells["linux-6.1, linux-procfs, layouts: 1 failed, 2 passed"].click()
+    [layouts] = [cell for text, cell in cells.items() if "linux-procfs, layouts: 1 failed, 2 passed" in text]
+    layouts.click()
     [story] = opened()
     for words in ("linux-6.1, linux-procfs: layouts", "7: passed, 0.5 s", "failed, 1.5 s: a reason <script>alert(1)"):
         assert words in story

@@ -48,15 +48,18 @@ def read_junit(path: Path) -> Outcome:
     cases: list[Case] = []
     answered: list[str] = []
     refused: dict[str, str] = {}
+    tells: dict[str, tuple[str, ...]] = {}
     for element in elements:
         facts = {found.get("name", ""): found.get("value", "") for found in element.iter("property")}
         backend = facts.get("backend", "")
         if "answers" in facts:
             answered.append(backend)
+        if "tells" in facts:
+            tells[backend] = tuple(facts["tells"].split())
         if "refuses" in facts:
             refused[backend] = facts["refuses"]
         cases.append(_case(element, backend, facts.get("refused")))
-    return Outcome(tuple(cases), tuple(answered), refused)
+    return Outcome(tuple(cases), tuple(answered), refused, tells)
 
 
 def _case(element: ElementTree.Element, backend: str, refused: str | None) -> Case:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from vmatlas.backend import Feature
+
 from .record import Record, replace_file
 from .report import summary
 from .results import EXPECTED, Case, CaseState, MachineResult, Report, State
@@ -30,6 +32,12 @@ _WORDS = {
     CaseState.NOT_RUN: "not run",
     CaseState.REFUSED: "refused",
     CaseState.PASSED: "passed",
+}
+_SIGNS = {
+    CaseState.FAILED: "\N{BALLOT X}",
+    CaseState.NOT_RUN: "\N{EMPTY SET}",
+    CaseState.REFUSED: "\N{SQUARED MINUS}",
+    CaseState.PASSED: "\N{CHECK MARK}",
 }
 _KIND = {state: state.name.lower().replace("_", "-") for state in CaseState}
 
@@ -63,6 +71,11 @@ class Cell:
     def says(self) -> str:
         """`1 failed, 24 passed`."""
         return ", ".join(f"{count} {_WORDS[state]}" for state, count in self.counts)
+
+    @property
+    def shows(self) -> str:
+        """The same in signs."""
+        return " ".join(f"{_SIGNS[state]} {count}" for state, count in self.counts)
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,9 @@ def render(record: Record) -> str:
             State=State,
             CaseState=CaseState,
             kinds=_KIND,
+            legend=", ".join(f"{_SIGNS[state]} {state.value}" for state in CaseState),
+            features=[str(feature.name) for feature in Feature],
+            tells=_tells(record.report),
         )
     )
 
@@ -134,6 +150,15 @@ def topics(report: Report) -> list[str]:
     """The columns: what the descriptions say first, then the suite's topics by name."""
     found = {_topic(case) for result in report.results for case in result.outcome.cases}
     return [EXPECTED, *sorted(found - {EXPECTED})]
+
+
+def _tells(report: Report) -> dict[str, frozenset[str]]:
+    """What each backend declares to tell."""
+    told: dict[str, frozenset[str]] = {}
+    for result in report.results:
+        for backend, features in result.outcome.tells.items():
+            told[backend] = told.get(backend, frozenset()) | set(features)
+    return dict(sorted(told.items()))
 
 
 def _block(result: MachineResult, found: Sequence[str]) -> Block:

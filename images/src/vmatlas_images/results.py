@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,12 +55,14 @@ class Case:
 class Outcome:
     """What a conformance run tells of a machine.
 
-    `answered` are the backends that answered, `refused` those that refused, each with its reason.
+    `answered` are the backends that answered, `refused` those that refused, each with its reason. `tells` are the
+    features that each backend declares, by the names of `vmatlas.backend.Feature`.
     """
 
     cases: tuple[Case, ...]
     answered: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    tells: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class State(enum.Enum):
@@ -158,7 +160,7 @@ def with_expectations(machine: Machine, outcome: Outcome) -> Outcome:
     """The outcome, with a test for each backend that the description says must answer or must refuse, and why."""
     cases = [_must_answer(name, outcome) for name in machine.expect.answering]
     cases += [_must_refuse(name, reason, outcome) for name, reason in machine.expect.refusing.items()]
-    return Outcome((*outcome.cases, *cases), outcome.answered, outcome.refused)
+    return replace(outcome, cases=(*outcome.cases, *cases))
 
 
 def _must_answer(backend: str, outcome: Outcome) -> Case:

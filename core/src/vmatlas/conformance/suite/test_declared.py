@@ -15,6 +15,7 @@ from vmatlas.target.agent import AgentProcess
 def test_backend_is_available_or_says_why_not(
     any_backend: str, reader: Target, worker: AgentProcess, record_property: Callable[[str, object], None]
 ) -> None:
+    record_property("tells", " ".join(str(flag.name) for flag in registry.backend(any_backend).features))
     availability = reader.offers(registry.backend(any_backend))
     if availability:
         record_property("answers", any_backend)
