@@ -20,6 +20,7 @@ from .conftest import Server, describe
 from .test_console import Guest, check_nothing
 
 FREEBSD = [machine for machine in machines() if machine.system == "freebsd"]
+OFFICIAL = [machine for machine in FREEBSD if isinstance(machine.source, Download)]
 NAMED = pytest.mark.parametrize("machine", FREEBSD, ids=lambda machine: machine.name)
 BOOT = "\r\nFreeBSD/amd64 (freebsd) (ttyu0)\r\n\r\nlogin: "
 WELCOME = "Last login: Sun Nov 22 04:00:00 on ttyu0\r\nFreeBSD 15.1-RELEASE (GENERIC)\r\n# a line of /etc/motd\r\n"
@@ -53,7 +54,7 @@ def test_agent_that_does_not_start_is_told_by_its_step(machine: Machine, tmp_pat
     scripted.console.close()
 
 
-@NAMED
+@pytest.mark.parametrize("machine", OFFICIAL, ids=lambda machine: machine.name)
 def test_images_are_checked_by_the_publishers_own_file_and_labelled(machine: Machine) -> None:
     assert isinstance(machine.source, Download)
     folder, name = machine.source.url.rsplit("/", 1)
@@ -68,18 +69,14 @@ def test_images_are_checked_by_the_publishers_own_file_and_labelled(machine: Mac
 
 
 def test_there_is_another_processor_and_an_older_release() -> None:
-    assert {machine.processor for machine in FREEBSD} == {"x86_64", "aarch64"}
-    assert len({machine.expect.kernel.at_least for machine in FREEBSD}) == 3
+    assert {machine.processor for machine in OFFICIAL} == {"x86_64", "aarch64"}
+    assert len({machine.expect.kernel.at_least for machine in OFFICIAL}) == 3
 
 
-def test_the_machine_that_the_docs_spell_out_is_well_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """freebsd-local: a user's own file, in a folder of the user's."""
-    page = Path(__file__).parents[2] / "docs" / "get-an-image.md"
-    text = page.read_text("utf-8").split("```yaml\n")[1].split("```")[0]
-    machine = describe(tmp_path, "freebsd-local", text)
-    scripted = guest(tmp_path, "root@mine:~ # ")
-    converse(machine.dialogue, scripted.console, scale=1, check=check_nothing)
-    scripted.console.close()
+def test_a_disk_of_the_users_is_asked_for_by_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (machine,) = (each for each in FREEBSD if each not in OFFICIAL)
+    assert machine.name == "freebsd-local"
+    assert machine.expect.answering == ("freebsd-sysctl", "freebsd-procfs")
     monkeypatch.delenv("VMATLAS_FREEBSD_IMAGE", raising=False)
     with pytest.raises(NotRunnable, match="VMATLAS_FREEBSD_IMAGE is not set"):
         fetch(machine, Cache(tmp_path / "cache"))

@@ -25,7 +25,7 @@ from .conftest import CAPTURES, FakeKernel, FakeProcess
 
 RECORDS = (CAPTURES / "plain-sleep.vmmap.bin").read_bytes()
 TEXT = (CAPTURES / "plain-sleep.map.txt").read_bytes()
-P_KPROC, P_SYSTEM, SZOMB = 0x4, 0x200, 5
+P_KPROC, P_SYSTEM, P_WEXIT, SZOMB = 0x4, 0x200, 0x2000, 5
 BOOT = 1_700_000_000_000_000
 BOTH = pytest.mark.parametrize(("sources", "stream"), [(SYSCTL_SOURCES, "vmmap"), (PROCFS_SOURCES, "map")])
 
@@ -137,6 +137,7 @@ def test_missing_file_of_procfs_is_explained() -> None:
         (refused("ENOENT", proc=record()), False, Unsupported, "mount -t procfs proc /proc"),
         (refused("ENOENT", proc=record(flag=P_SYSTEM, name=b"init")), True, Unsupported, r"46 \(init\)"),
         (refused("ENOENT", proc=record(state=SZOMB)), True, NoSuchProcess, "zombie"),
+        (refused("ENOENT", proc=record(flag=P_WEXIT)), True, NoSuchProcess, "its memory is gone"),
         (refused("ENOENT"), True, NoSuchProcess, "there is no process 46"),
     ]:
         with pytest.raises(error, match=says):

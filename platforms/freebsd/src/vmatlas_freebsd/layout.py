@@ -107,6 +107,8 @@ PROC_FIELDS = {
 
 P_KPROC = 0x4
 """A process of the kernel. (P_SYSTEM is no such sign: init has it too.)"""
+P_WEXIT = 0x2000
+"""It is ending: procfs has no files of it any more, and it is no zombie yet."""
 SZOMB = 5
 STATES = {1: "I", 2: "R", 3: "S", 4: "T", 5: "Z", 6: "W", 7: "L"}
 """SIDL, SRUN, SSLEEP, SSTOP, SZOMB, SWAIT, SLOCK, as ps(1) writes them."""

@@ -65,7 +65,7 @@ def judge_missing_file(found: Process | None, mounted: bool, pid: int) -> None:
         raise Unsupported(NOT_MOUNTED, pid=pid, hint="or use the backend freebsd-sysctl")
     if found is not None and found.kernel:
         return
-    if found is None or found.is_zombie:
+    if found is None or found.is_zombie or found.ending:
         raise absence(found, pid)
     raise Unsupported(
         f"procfs has no map of process {pid} ({found.name}), as of init and others that the system protects",

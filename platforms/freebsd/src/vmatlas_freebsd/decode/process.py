@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 from vmatlas.errors import MalformedData, NoSuchProcess
-from vmatlas_freebsd.layout import P_KPROC, PROC_FIELDS, PROC_SIZE, STATES, SZOMB, ByteOrder
+from vmatlas_freebsd.layout import P_KPROC, P_WEXIT, PROC_FIELDS, PROC_SIZE, STATES, SZOMB, ByteOrder
 
 STREAM = "proc"
 """The record beside a map that is empty: it tells a process of the kernel from a zombie."""
@@ -24,6 +24,7 @@ class Process(NamedTuple):
     """Microseconds since 1970, by the clock of the moment: setting the clock moves it. See `start_time`."""
     state: str
     kernel: bool
+    ending: bool
     name: str
 
     @property
@@ -51,6 +52,7 @@ def parse_processes(data: bytes, byte_order: ByteOrder, *, stream: str = STREAM)
                 started=seconds * 1_000_000 + microseconds,
                 state=STATES.get(fields["stat"][0], "?"),
                 kernel=bool(fields["flag"][0] & P_KPROC),
+                ending=bool(fields["flag"][0] & P_WEXIT),
                 name=fields["comm"][0].split(b"\0")[0].decode("utf-8", "surrogateescape"),
             )
         )
