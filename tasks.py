@@ -162,3 +162,9 @@ def new_platform(context: Context, name: str) -> None:
 def bench(context: Context, json: str = "") -> None:
     """Compare with the bare system calls and with the peers, in one run. --json FILE keeps the figures."""
     _run(context, "python -m tests.bench" + (f" --json {json}" if json else ""))
+
+
+@task(help={"minutes": "how long for each of the targets", "only": "frames, requests or host"})
+def fuzz(context: Context, minutes: float = 10.0, only: str = "") -> None:
+    """Fuzz the agent's C and the host's parser under the sanitizers; what is found is kept in fuzz-found."""
+    _run(context, f"python core/agent/fuzz --minutes {minutes}" + "".join(f" --only {name}" for name in _words(only)))

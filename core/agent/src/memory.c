@@ -122,12 +122,13 @@ void do_protect(struct reader *reader, struct answer *answer)
         answer_call(answer, system_protect(pointer_to(address), length, native_protection(protection)));
 }
 
-/* Many regions by one request: protects `size` bytes at every `step` of the range. */
+/* Many regions by one request: protects `size` bytes at every `step` of the range. There may be more than anyone waits for. */
 void do_protect_every(struct reader *reader, struct answer *answer)
 {
     uintptr_t address = take_address(reader);
     size_t length = take_size(reader), step = take_size(reader), size = take_size(reader);
     uint32_t protection = take_u32(reader);
+    enum { BETWEEN_LOOKS = 4096 };
     int64_t done = 0;
     refuse_wrapping(reader, address, length);
     if (step == 0 || size > step)
@@ -135,6 +136,8 @@ void do_protect_every(struct reader *reader, struct answer *answer)
     if (!reader_holds(reader, answer))
         return;
     for (size_t at = 0; length - at >= size; at += step) {
+        if (done % BETWEEN_LOOKS == BETWEEN_LOOKS - 1 && answer_interrupted(answer))
+            return;
         if (system_protect(pointer_to(address + at), size, native_protection(protection)) != 0) {
             answer_result(answer, -1, errno, address + at);
             return;

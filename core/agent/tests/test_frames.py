@@ -249,6 +249,17 @@ def test_a_long_answer_nobody_reads_is_ended_by_a_new_request(line: Line, tmp_pa
     assert taken < 100 and line.next().payload == b"payload"
 
 
+def test_protecting_nothing_forever_is_ended_by_a_new_request(line: Line) -> None:
+    line.send(Frame(Kind.REQUEST, Operation.HELLO, 50))
+    assert line.next().kind == Kind.END
+    line.send(Frame(Kind.REQUEST, Operation.PROTECT_EVERY, 51, payload=pack("QQQQI", 0, 2**60, 2**16, 0, 1)))
+    assert line.is_silent()
+    line.send(PING)
+    request, failure = line.failure()
+    assert (request, failure.errno_name) == (51, "ECANCELED")
+    assert line.next().payload == b"payload"
+
+
 FRAMES = st.builds(
     Frame,
     kind=st.sampled_from([Kind.REQUEST, Kind.REQUEST, Kind.DATA, 9]),

@@ -10,11 +10,12 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vmatlas.errors import OperationFailed, Unsupported
+from vmatlas.errors import MalformedData, OperationFailed, Unsupported
 from vmatlas.model import Protection
 from vmatlas.target.asking import Answer, Conversation, Limits
 from vmatlas.target.streams import ByteStream
 from vmatlas.target.wire import (
+    STREAM,
     ListedProcess,
     Operation,
     Result,
@@ -36,10 +37,13 @@ class Hello:
     fields: Mapping[str, str] = field(repr=False)
 
     def _number(self, key: str) -> int:
-        try:
-            return int(self.fields[key])
-        except (KeyError, ValueError):
-            raise Unsupported(f"the agent's hello lacks a number '{key}': it is older than this vmatlas") from None
+        text = self.fields.get(key, "")
+        if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) < 2**32):
+            told = (
+                f"says '{key}' is '{text[:40]}', which is no number of 32 bits" if text else f"lacks a number '{key}'"
+            )
+            raise Unsupported(f"the agent's hello {told}: it is no agent of this version")
+        return int(text)
 
     @property
     def agent(self) -> str:
@@ -92,11 +96,11 @@ class Agent:
         """The conversation with it; it counts frames and requests."""
         try:
             self.hello = Hello(read_hello(self.ask(Operation.HELLO).payload))
+            self.itself = AgentProcess(self, self.hello.pid, 0)
+            """The agent's own process."""
         except BaseException:
             self.close()
             raise
-        self.itself = AgentProcess(self, self.hello.pid, 0)
-        """The agent's own process."""
 
     def ask(self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0) -> Answer:
         """One request and its whole answer: see `Conversation.ask`."""
@@ -160,8 +164,11 @@ class Agent:
 
         Raises OperationFailed when the system refuses.
         """
-        pid = read_result(self.ask(Operation.SPAWN, text16(program)).payload)
-        return AgentProcess(self, required(pid, f"spawn {program.decode(errors='replace')}".strip()), pid.value)
+        result = read_result(self.ask(Operation.SPAWN, text16(program)).payload)
+        pid = required(result, f"spawn {program.decode(errors='replace')}".strip())
+        if not 0 < pid < 2**32:
+            raise MalformedData(STREAM, 0, "the pid of a child", found=str(pid).encode())
+        return AgentProcess(self, pid, pid)
 
     def shutdown(self) -> None:
         """End the agent; an init powers its machine off."""

@@ -1,0 +1,172 @@
+"""Fuzzes what eats bytes from outside: `python core/agent/fuzz --minutes 10`.
+
+Three targets: `frames`, the agent's decoder of frames; `requests`, the whole agent on a kernel made up by the fuzzer
+(kernel.c); `host`, the host's half (host.py). The C runs under the address and undefined-behaviour sanitizers, guided
+by coverage where clang has libFuzzer, otherwise by drive.c; the host's half is guided where atheris is installed. What
+is found is said, its input kept, and the exit code is 1. The corpus of each target is run first: it holds what was once
+found and what reaches far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vmatlas_agents.build import NATIVE, plugin_sources, sources_table
+from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES
+
+HERE = Path(__file__).parent
+TARGETS = ("frames", "requests", "host")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+COMMON = ("-std=gnu99", "-D_GNU_SOURCE", "-O1", "-g", "-w", *SANITIZERS)
+LEFT_OUT = {"main.c", "port.c", "tty.c", "guard.c", "init_linux.c", "dispatch.c", "watch.c"}
+"""Of the agent: what is above the loop, what the harness stands in for, and what it includes (the last two)."""
+ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=0:handle_abort=0:abort_on_error=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:abort_on_error=1",
+}
+"""A finding ends in SIGABRT, on which drive.c keeps the input."""
+
+
+class Unable(Exception):
+    """Fuzzing is not possible here: what is missing, in a line."""
+
+
+def guided_compiler() -> list[str]:
+    """A clang that has libFuzzer; nothing when there is none."""
+    names = ["clang", *(f"clang-{version}" for version in range(30, 13, -1))]
+    for name in filter(shutil.which, names):
+        with tempfile.TemporaryDirectory() as folder:
+            probe = Path(folder, "probe.c")
+            probe.write_text("int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return 0; }\n")
+            command = [name, "-fsanitize=fuzzer,address", "-o", str(probe.with_suffix("")), str(probe)]
+            if subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0:
+                return [name, "-fsanitize=fuzzer-no-link"]
+    return []
+
+
+def _compile(compiler: Sequence[str], arguments: Sequence[str], source: Path, made: Path) -> Path:
+    command = [*compiler, *COMMON, *arguments, f"-I{HERE}", "-c", "-o", str(made), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise Unable(f"{shlex.join(command)}\n{done.stderr}")
+    return made
+
+
+def make(target: str, folder: Path, compiler: Sequence[str], native: Path = NATIVE) -> Path:
+    """Build the program of a C target from the agent's C in `native`. Raises Unable."""
+    guided = "-fsanitize=fuzzer-no-link" in compiler
+    own = [HERE / f"fuzz_{target}.c", *([HERE / "kernel.c"] if target == "requests" else [])]
+    if not guided:
+        own.append(HERE / "drive.c")
+    asked: list[Path] = []  # what asks a system, so that kernel.c is asked instead
+    if target == "frames":
+        own.append(native / "frame.c")
+    else:
+        plugins = plugin_sources("linux")
+        (folder / "sources.c").write_text(sources_table(plugins))
+        asked = [native / name for name in (*PORTABLE_SOURCES, *SYSTEM_SOURCES["linux"]) if name not in LEFT_OUT]
+        asked += [*dict.fromkeys(file for plugin in plugins for file in plugin.files), folder / "sources.c"]
+        asked.append(own.pop(0))
+    include = f"-I{native}"
+    jobs = [(file, (include, "-include", "calls.h")) for file in asked] + [(file, (include,)) for file in own]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(
+            pool.map(
+                lambda job: _compile(compiler, job[1][1], job[1][0], folder / f"{target}-{job[0]}.o"), enumerate(jobs)
+            )
+        )
+    made = folder / f"fuzz_{target}"
+    link = ["-fsanitize=fuzzer"] if guided else []
+    command = [*compiler[:1], *SANITIZERS, *link, "-o", str(made), *map(str, objects)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise Unable(f"{shlex.join(command)}\n{done.stderr}")
+    return made
+
+
+def run_native(target: str, options: argparse.Namespace, seconds: int) -> int:
+    """Build and run a C target; its exit code is 0 when nothing was found. Raises Unable."""
+    compiler = guided_compiler() if not options.rounds else []
+    guided = bool(compiler)
+    if not guided:
+        compiler = [name for name in ("cc", "clang", "gcc") if shutil.which(name)][:1]
+    if not compiler:
+        raise Unable("no compiler 'cc' in PATH; on Debian and Ubuntu: apt-get install gcc libc6-dev")
+    found = options.keep / target
+    found.mkdir(parents=True, exist_ok=True)
+    corpus = HERE / "corpus" / target
+    with tempfile.TemporaryDirectory(prefix="vmatlas-fuzz-") as folder:
+        program = make(target, Path(folder), compiler, options.sources)
+        if guided:
+            arguments = [f"-max_total_time={seconds}", f"-seed={options.seed}", "-max_len=4096", "-timeout=60"]
+            arguments += ["-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={found}/", str(found)]
+            arguments += [str(corpus)] if corpus.is_dir() else []
+        else:
+            inputs = sorted(corpus.glob("*")) if corpus.is_dir() else []
+            arguments = [str(options.seed), str(options.rounds), str(seconds), *map(str, inputs)]
+        done = subprocess.run(
+            [str(program), *arguments],
+            cwd=found,
+            env={**os.environ, **ENVIRONMENT},
+            capture_output=True,
+            text=True,
+            timeout=seconds + 600,
+            check=False,
+        )
+    said = done.stdout + done.stderr
+    how = f"{compiler[0]}, guided by coverage" if guided else f"{compiler[0]}, not guided"
+    if done.returncode != 0:
+        sys.stderr.write(f"{said}\nfuzz: {target} ({how}): FOUND something; its input is in {found}\n")
+        return 1
+    counted = re.search(r"number_of_executed_units: (\d+)|runs (\d+)", said)
+    runs = int(next(filter(None, counted.groups()))) if counted else 0
+    kept = f", {len(list(found.iterdir()))} inputs kept in {found}" if guided else ""
+    sys.stdout.write(f"fuzz: {target} ({how}): {runs:,} runs, nothing found{kept}\n")
+    return 0 if runs > 0 else 1
+
+
+def run_host(options: argparse.Namespace, seconds: int) -> int:
+    """The host's half, in a process of its own."""
+    found = options.keep / "host"
+    found.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(HERE / "host.py"), str(options.seed), str(options.rounds), str(seconds), str(found)]
+    return subprocess.run(command, timeout=seconds + 600, check=False).returncode
+
+
+def main() -> int:
+    """The command: 0 nothing was found, 1 something was, 2 it cannot be run here."""
+    parser = argparse.ArgumentParser(prog="python core/agent/fuzz", description="Fuzz what parses frames and requests.")
+    parser.add_argument("--minutes", type=float, default=0.0, help="how long for each target")
+    parser.add_argument("--rounds", type=int, default=0, help="so many inputs instead, the same ones every time")
+    parser.add_argument("--only", choices=TARGETS, action="append", help="a target; may be given again")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-found"), help="where inputs are kept (./fuzz-found)")
+    parser.add_argument("--sources", type=Path, default=NATIVE, help="the agent's C, if not that of this tree")
+    options = parser.parse_args()
+    if (options.minutes > 0) == (options.rounds > 0):
+        parser.error("give one of --minutes and --rounds, more than 0")
+    options.keep = options.keep.resolve()
+    seconds = max(1, int(options.minutes * 60)) if options.minutes else 0
+    worst = 0
+    for target in options.only or TARGETS:
+        try:
+            code = run_host(options, seconds) if target == "host" else run_native(target, options, seconds)
+        except Unable as error:
+            sys.stderr.write(f"fuzz: {target}: {error}\n")
+            code = 2
+        worst = max(worst, code)
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
