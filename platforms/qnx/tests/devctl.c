@@ -1,5 +1,5 @@
 /* A procfs made up for native/acquire.c: an array of entries whose count grows as it is told to, answers to MAPDEBUG, and a
- * log of every device command on standard output. Arguments: entries, growth a call, calls that change a byte, errno of
+ * log of every device command on standard output. Arguments: entries, growth a call in percent, calls that change a byte, errno of
  * MAPINFO (0: none), errno of MAPDEBUG. */
 #include <errno.h>
 #include <stdio.h>
@@ -29,18 +29,20 @@ int devctl(int fd, int command, void *data, size_t size, int *told)
     }
     if (map_errno != 0)
         return (int)map_errno;
-    for (unsigned i = 0; i < entries && (i + 1) * QNX_ENTRY <= size; i++) {
+    for (unsigned i = 0; i < entries && i * QNX_ENTRY < size; i++) {
         uint64_t vaddr = (i + 1) * 0x2000ULL, length = 0x1000;
         uint32_t flags = i % 2 ? 0x1080302 : 0x571, device = i % 2 ? 2 : 4;
-        memset(bytes + i * QNX_ENTRY, 0, QNX_ENTRY);
-        memcpy(bytes + i * QNX_ENTRY, &vaddr, 8);
-        memcpy(bytes + i * QNX_ENTRY + 8, &length, 8);
-        memcpy(bytes + i * QNX_ENTRY + 16, &flags, 4);
-        memcpy(bytes + i * QNX_ENTRY + 20, &device, 4);
-        bytes[i * QNX_ENTRY + 24] = (uint8_t)(map_calls < changes ? map_calls : changes);
+        uint8_t entry[QNX_ENTRY] = {0};
+        size_t room = size - i * QNX_ENTRY;
+        memcpy(entry, &vaddr, 8);
+        memcpy(entry + 8, &length, 8);
+        memcpy(entry + 16, &flags, 4);
+        memcpy(entry + 20, &device, 4);
+        entry[24] = (uint8_t)(map_calls < changes ? map_calls : changes);
+        memcpy(bytes + i * QNX_ENTRY, entry, room < QNX_ENTRY ? room : QNX_ENTRY); /* the last one in part */
     }
     *told = (int)entries;
-    entries += growth;
+    entries += entries * growth / 100;
     map_calls++;
     return 0;
 }
@@ -85,7 +87,7 @@ int main(int argc, char **argv)
     }
     if (argc != 6)
         return 2;
-    entries = (unsigned)atoi(argv[1]);
+    entries = (unsigned)strtoul(argv[1], NULL, 10);
     growth = (unsigned)atoi(argv[2]);
     changes = (unsigned)atoi(argv[3]);
     map_errno = (unsigned)atoi(argv[4]);

@@ -73,7 +73,7 @@ def test_map_that_grows_is_asked_for_again_with_more_room(process: LocalProcess)
 
 def test_map_that_always_outgrows_its_room_is_said(process: LocalProcess) -> None:
     with pytest.raises(OperationFailed, match=f"grew during each of {ATTEMPTS}"):
-        acquire(process, "pagedata", Procfs(*(bytes(ENTRY * 2000 * 2**number) for number in range(10))))
+        acquire(process, "pagedata", Procfs(*(bytes(ENTRY * int(600 * 2.1**number)) for number in range(10))))
 
 
 def test_map_that_changes_each_time_is_marked(process: LocalProcess) -> None:

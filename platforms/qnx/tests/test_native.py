@@ -82,11 +82,24 @@ def test_count_that_grows_between_calls_is_asked_for_again(program: Path) -> Non
     assert rooms[-1] > rooms[0] == 2048 * ENTRY
 
 
+def test_map_that_gains_a_fifth_between_two_calls_is_read(program: Path) -> None:
+    said = Said(program, 3000, 20, 0, 0, 0)
+    assert (said.error, said.failed) == (0, "")
+    assert len(said.streams["mapinfo"]) > 3000 * ENTRY
+
+
 def test_map_that_always_outgrows_its_room_is_given_up(program: Path) -> None:
-    said = Said(program, 3000, 100_000, 0, 0, 0)
+    said = Said(program, 3000, 110, 0, 0, 0)
     assert said.error == errno.EAGAIN
-    assert said.failed == "devctl MAPINFO /proc/40970/as"
+    assert said.failed == "the map grew during each of 8 readings of /proc/40970/as"
     assert said.closed == 1
+
+
+@pytest.mark.parametrize("count", [(1 << 20) + 1, 2**31, 2**32 - 1])
+def test_count_that_is_none_to_make_room_for_is_refused(program: Path, count: int) -> None:
+    said = Said(program, count, 0, 0, 0, 0)
+    assert (said.error, said.failed) == (errno.E2BIG, "more than 1,048,576 entries in the map of /proc/40970/as")
+    assert len(said.asked) == 2, "its information, and once its map"
 
 
 def test_map_that_changes_while_names_are_asked_is_asked_again_and_else_said(program: Path) -> None:

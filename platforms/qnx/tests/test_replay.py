@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -13,6 +12,7 @@ from vmatlas import AddressSpace, Kind, Protection, Region
 from vmatlas.analysis import Use, summarize
 from vmatlas_qnx import MAPINFO, PAGEDATA, MapFlags
 
+from . import pidin
 from .recorded import FOLDER, PROCESSES, operations, published, recorded
 
 PAGE = 4096
@@ -270,29 +270,11 @@ def test_kernel_itself_is_an_empty_space() -> None:
 
 # ---- pidin ----
 
-SIZE = r"(\d+)([KM]?)"
 
-
-def number(amount: str, unit: str) -> int:
-    return int(amount) * {"": 1, "K": 1024, "M": 1 << 20}[unit]
-
-
-def pidin(name: str) -> tuple[int, int, list[tuple[int, int]], dict[str, tuple[int, int]]]:
-    """What `pidin mem` printed: code, data, of each thread (touched, reserved) stack, of each library text and data."""
-    lines = (FOLDER / "pidin_mem.txt").read_text().splitlines()
-    first = next(row for row, line in enumerate(lines) if f"/{name} " in line)
-    stacks: list[tuple[int, int]] = []
-    libraries: dict[str, tuple[int, int]] = {}
-    code = data = -1
-    for line in lines[first:]:
-        if found := re.search(rf"{name} .* {SIZE} +{SIZE} +{SIZE}\({SIZE}\)", line):
-            code, data, touched, reserved = (number(*found.group(at, at + 1)) for at in (1, 3, 5, 7))
-            stacks.append((touched, reserved))
-        elif found := re.search(rf" (\S+\.so\S*) +@\S+ +{SIZE} +{SIZE}$", line):
-            libraries[found[1]] = (number(*found.group(2, 3)), number(*found.group(4, 5)))
-        elif not line.startswith("            "):
-            break
-    return code, data, stacks, libraries
+def printed(name: str) -> pidin.Printed:
+    """What was printed of a recorded process."""
+    [found] = [each for each in pidin.read((FOLDER / "pidin_mem.txt").read_text()).values() if each.name == name]
+    return found
 
 
 def size(totals: dict[Use, vmatlas.Total], use: Use) -> int:
@@ -301,17 +283,7 @@ def size(totals: dict[Use, vmatlas.Total], use: Use) -> int:
 
 @pytest.mark.parametrize("process", PROCESSES[:-1])
 def test_summary_adds_up_to_what_pidin_printed(process: str) -> None:
-    code, data, stacks, libraries = pidin(process.partition("_")[2])
-    found = named(process, "pagedata")
-    totals = summarize(found)
-    files = {file.path.rpartition("/")[2]: file for file in totals.files}
-    for library, (text, its_data) in libraries.items():
-        assert (size(files[library].uses, Use.CODE), size(files[library].uses, Use.DATA)) == (text, its_data)
-    assert size(totals.uses, Use.CODE) - sum(text for text, _ in libraries.values()) == code
-    assert size(totals.uses, Use.DATA) - sum(its_data for _, its_data in libraries.values()) == data
-    stack = totals.uses[Use.STACK]
-    assert (stack.resident, stack.size) == (sum(touched for touched, _ in stacks), sum(whole for _, whole in stacks))
-    assert set(totals.uses) == {Use.CODE, Use.DATA, Use.STACK}
+    pidin.check(named(process, "pagedata"), printed(process.partition("_")[2]))
 
 
 def named(process: str, stream: str) -> AddressSpace:
@@ -331,15 +303,15 @@ def named(process: str, stream: str) -> AddressSpace:
 
 
 def test_recorders_own_code_libraries_and_stacks_are_pidins() -> None:
-    code, _, stacks, libraries = pidin("agent")
+    told = printed("agent")
     totals = summarize(OWN)
     files = {file.path: file for file in totals.files}
-    assert size(files["/fs/cd0/agent"].uses, Use.CODE) == code
-    for library, (text, data) in libraries.items():
+    assert size(files["/fs/cd0/agent"].uses, Use.CODE) == told.code.bytes
+    for library, (text, data) in told.libraries.items():
         uses = files[f"/proc/boot/{library}"].uses
         assert (size(uses, Use.CODE), size(uses, Use.DATA)) == (text, data)
     # Each of the three stacks is found; pidin does not count what the recorder mapped with MAP_STACK itself.
-    for number, (touched, reserved) in enumerate(stacks):
+    for number, (touched, reserved) in enumerate(told.stacks):
         inside = [0x8047FFF, 0x7FB6FFF, 0x7F95FFF][number]
         row = next(row for row, region in enumerate(OWN) if region.covers(inside))
         assert (OWN[row].resident, OWN[row].size + OWN[row - 1].size) == (touched, reserved)

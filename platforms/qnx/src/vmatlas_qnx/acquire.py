@@ -23,6 +23,9 @@ Devctl = Callable[[int, int, bytearray], tuple[int, int]]
 FIRST_ROOM = 512
 """Entries that there is room for at first."""
 
+MOST = 1 << 20
+"""Entries that a map may have: a count beyond is none to make room for."""
+
 ATTEMPTS = 8
 """How often the map may grow while it is read, or change while names are asked for, before that is said."""
 
@@ -128,7 +131,9 @@ def _entries(pid: int, descriptor: int, stream: str, devctl: Devctl) -> bytes:
             raise process_error(errno, pid, f"devctl {stream}")
         if 0 <= count <= room:
             return bytes(buffer[: count * layout.ENTRY])
-        room = count + count // 8 + 16
+        if count > MOST or count < 0:
+            raise OperationFailed(f"process {pid} is told to have {count} entries: more than {MOST:,}", pid=pid)
+        room = 2 * count  # a busy process was seen to gain a fifth of its entries between two calls
     raise OperationFailed(f"the map of process {pid} grew during each of {ATTEMPTS} readings", pid=pid)
 
 
