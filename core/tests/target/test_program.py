@@ -41,7 +41,7 @@ class Scripted:
 @pytest.mark.parametrize("said", ["", "-5", "0", "1e9", "4294967296", "\u00b2", "9" * 300, " 7", "1_0"])
 def test_a_pid_that_is_none_ends_the_conversation(said: str) -> None:
     stream = Scripted("pid", said)
-    with pytest.raises(Unsupported, match="hello (lacks a number|says) 'pid'"):
+    with pytest.raises(Unsupported, match=r"hello (lacks a number|says) 'pid'"):
         Agent(stream, "agent:test")
     assert stream.closed
 
