@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+import math
 import platform
 import signal
 import statistics
 import sys
 import tempfile
-from array import array
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 import vmatlas
-from tests.bench.cases import MAPS, Case, cases, machine
-from tests.bench.processes import Floors, Missing, child
+from tests.bench.cases import SIZES, Bench, Case, cases, machine
+from tests.bench.plot import plot_curves
+from tests.bench.processes import Floors, Missing, Rust, Worker, child
 
 Row = dict[str, Any]
 
@@ -30,58 +31,72 @@ def main() -> None:
     """Parses the command line, measures, reports."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every sample in this file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time against regions, as SVG")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="then compare the ratios with those of this file")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each, interleaved (default: 7)")
-    parser.add_argument("--quick", action="store_true", help="3 rounds, and no map of 60,000 regions")
+    parser.add_argument("--quick", action="store_true", help="3 rounds, small maps, no machine booted")
+    parser.add_argument("--no-remote", action="store_true", help="boot no machine")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    rounds, sizes = (3, MAPS[:2]) if options.quick else (options.rounds, MAPS)
+    rounds = 3 if options.quick else options.rounds
+    limit = int(Path("/proc/sys/vm/max_map_count").read_text()) - 100
+    sizes = tuple(size for size in SIZES if size <= (1000 if options.quick else limit))
     console = Console(width=None if sys.stdout.isatty() else 120)
     rows: list[Row] = []
     about = machine() | {"python": platform.python_version(), "vmatlas": vmatlas.__version__}
+    if skipped := [f"{size:,}" for size in SIZES if size > limit]:
+        about["not here"] = f"maps of {', '.join(skipped)} regions: vm.max_map_count is {limit + 100:,}"
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        floors = Floors(Path(folder))
-        for case in cases(floors, sizes, stack):
+        print("building the floors and the peers", file=sys.stderr)
+        bench = Bench(
+            Floors(Path(folder)),
+            Rust(Path(folder)),
+            stack.enter_context(Worker(compiled=True)),
+            stack.enter_context(Worker(compiled=False)),
+        )
+        about["rust"] = bench.rust.missing or f"crate {bench.rust.version} of Debian"
+        for case in cases(bench, sizes, stack, remote=not (options.quick or options.no_remote)):
             print(f"measuring: {case.name}", file=sys.stderr)
             rows += measure(case, rounds)
-    about["memory"] = memory()
+        about |= memory(bench, sizes)
+    about["load after"] = machine()["load"]
+    about |= growth(rows)
     report(console, rows, about)
+    kept = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "rounds": rounds, "machine": about, "rows": rows}
     if options.json is not None:
-        kept = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "rounds": rounds,
-            "machine": about,
-            "rows": rows,
-        }
         options.json.write_text(json.dumps(kept, indent=1) + "\n")
+    if options.plot is not None:
+        options.plot.write_text(plot_curves(curves(rows), f"{about['kernel']}, {kept['date']}"))
+    if options.compare is not None:
+        compare(console, rows, json.loads(options.compare.read_text())["rows"])
 
 
 def measure(case: Case, rounds: int) -> list[Row]:
     """The subjects in turn, again and again, so that what disturbs the machine disturbs all alike."""
     samples: dict[str, list[float]] = {subject.name: [] for subject in case.subjects}
     missing: dict[str, str] = {}
-    for number in range(rounds + 1):
+    for number in range(rounds):
         for subject in case.subjects:
-            if subject.name in missing:
+            if subject.name in missing or (subject.rounds is not None and number >= subject.rounds):
                 continue
-            gc.collect()
             try:
-                taken = subject.measure()
+                samples[subject.name].append(subject.measure() / case.units)
             except Missing as error:
                 missing[subject.name] = str(error)
-                continue
-            if number:  # the first round warms up
-                samples[subject.name].append(taken / case.units)
-    floor = statistics.median(samples[case.subjects[0].name]) if samples[case.subjects[0].name] else None
+    floor = samples[case.subjects[0].name]
     return [
         {
             "case": case.name,
             "subject": name,
             "unit": f"ns a {case.unit}",
-            "median": (median := statistics.median(values) if values else None),
+            "units": case.units,
+            "median": statistics.median(values) if values else None,
+            "least": min(values, default=None),
             "spread": spread(values),
-            "ratio": median / floor if median is not None and floor else None,
+            # Of what was measured one after the other: a machine that slows down slows both.
+            "ratio": statistics.median(map(truediv, values, floor)) if values and floor else None,
             "missing": missing.get(name),
             "samples": values,
         }
@@ -97,13 +112,68 @@ def spread(values: list[float]) -> float | None:
     return (high - low) / middle
 
 
-def memory() -> str:
-    """What the columns of 60,000 regions hold."""
-    with child(60_000) as pid:
-        columns = vmatlas.snapshot(pid, backend="linux-procfs").columns
-    arrays = [getattr(columns, name) for name in columns.__slots__]
-    held = sum(sys.getsizeof(each) for each in arrays if isinstance(each, array))
-    return f"{held / len(columns):.1f} bytes a region in columns, {len(columns.labels)} distinct names"
+def memory(bench: Bench, sizes: tuple[int, ...]) -> dict[str, str]:
+    """What the columns of the largest map hold, and how that grows."""
+    held = {}
+    for size in sizes:
+        with child(size) as pid:
+            held[size] = bench.compiled.do("held", pid=pid)
+    slope = slope_of([(size, each * size) for size, each in held.items()][1:])
+    return {
+        "memory": f"{held[max(held)]:.1f} bytes a region with its distinct names ({max(held):,} regions); "
+        f"slope {slope:.2f} on a log-log plot"
+    }
+
+
+def slope_of(points: list[tuple[float, float]]) -> float:
+    """Of the line through the logarithms: 1 is growth in proportion."""
+    if len(points) < 2:
+        return float("nan")
+    found = statistics.linear_regression([math.log(x) for x, _ in points], [math.log(y) for _, y in points])
+    return found.slope
+
+
+WHOLE_MAP = "whole map of "
+
+
+def curves(rows: list[Row]) -> dict[str, list[tuple[float, float]]]:
+    """For each subject: regions, and nanoseconds of the whole map."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["case"].startswith(WHOLE_MAP) and row["median"] is not None:
+            found.setdefault(row["subject"], []).append((row["units"], row["median"] * row["units"]))
+    return found
+
+
+def growth(rows: list[Row]) -> dict[str, str]:
+    """How the time of a whole map grows from 1,000 regions on."""
+    slopes = {
+        name: slope_of([point for point in points if point[0] >= 1000])
+        for name, points in curves(rows).items()
+        if name in ("vmatlas linux-procfs", "vmatlas linux-ioctl", "C: read(2), nothing parsed")
+    }
+    told = ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items() if not math.isnan(slope))
+    return {"growth": f"slope of time on a log-log plot from 1,000 regions: {told}"} if told else {}
+
+
+def compare(console: Console, rows: list[Row], before: list[Row]) -> None:
+    """How far the ratios of two runs lie apart."""
+    known = {(row["case"], row["subject"]): row["ratio"] for row in before}
+    apart = sorted(
+        (
+            (abs(row["ratio"] / old - 1), row["case"], row["subject"], old, row["ratio"])
+            for row in rows
+            if row["ratio"] is not None and (old := known.get((row["case"], row["subject"]))) is not None
+        ),
+        reverse=True,
+    )
+    beyond = [each for each in apart if each[0] > AGREE]
+    console.print(f"{len(apart)} ratios compared: {len(apart) - len(beyond)} agree within {AGREE:.0%}", highlight=False)
+    for share, case, subject, old, new in beyond:
+        console.print(f"  {share:.0%} apart: {case}: {subject}: {old:.2f} and {new:.2f}", highlight=False)
+
+
+AGREE = 0.2
 
 
 def report(console: Console, rows: list[Row], about: dict[str, str]) -> None:
@@ -128,7 +198,7 @@ def add_rows(table: Table, rows: list[Row]) -> None:
             table.add_row(f"  {row['subject']}", f"not here: {row['missing']}")
             continue
         share = "" if row["spread"] is None else f"{row['spread']:.0%}"
-        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:,.2f}"
         table.add_row(f"  {row['subject']}", f"{row['median']:,.0f}", share, ratio)
 
 

@@ -1,8 +1,7 @@
-"""What is measured: for each case the floor, the peers, and vmatlas, as functions that do the job once."""
+"""What is measured: for each case the floor, the peers, and vmatlas with each backend, by C and by Python alone."""
 
 from __future__ import annotations
 
-import bisect
 import os
 import random
 import shutil
@@ -14,15 +13,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import vmatlas
-from tests.bench.processes import LIMIT, Floors, Missing, child
+from tests.bench.processes import LIMIT, Floors, Missing, Rust, Worker, child
 
-MAPS = (100, 1000, 60_000)
-"""Regions of the whole maps."""
+SIZES = (100, 1_000, 10_000, 60_000, 100_000)
+"""Regions of the whole maps, as many as vm.max_map_count allows."""
 
-POINT_QUERIES = 4435
 MANY_REGIONS, MANY_ADDRESSES = 702, 4435
 """The shape of a profiler's batch: so many addresses of stack traces, among so many regions."""
 
+FEW = 200
 SMAPS_REGIONS = 1000
 
 Measure = Callable[[], float]
@@ -35,6 +34,8 @@ class Subject:
 
     name: str
     measure: Measure
+    rounds: int | None = None
+    """At most so many, where one takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,90 +50,179 @@ class Case:
     subjects: list[Subject]
 
 
-def timed(job: Callable[[], object], repeat: int = 1) -> Measure:
-    """Measures a job of ours, in this process; `repeat` times for what is too short for the clock."""
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Those who do the jobs."""
 
-    def measure() -> float:
-        begin = time.perf_counter_ns()
-        for _ in range(repeat):
-            job()
-        return (time.perf_counter_ns() - begin) / repeat
+    floors: Floors
+    rust: Rust
+    compiled: Worker
+    python: Worker
+    """vmatlas without its compiled twins."""
 
-    return measure
+    def ours(self, job: str, *, backends: tuple[str | None, ...], **details: object) -> Iterator[Subject]:
+        """By each backend (None: the one that vmatlas chooses), by C and by Python."""
+        for backend in backends:
+            name = f"vmatlas {backend}" if backend else "vmatlas"
+            wanted = details | ({"backend": backend} if backend else {})
+            yield Subject(name, lambda wanted=wanted: self.compiled.do(job, **wanted))  # type: ignore[misc]
+            yield Subject(f"{name}, Python alone", lambda wanted=wanted: self.python.do(job, **wanted))  # type: ignore[misc]
 
 
-def cases(floors: Floors, sizes: tuple[int, ...], stack: ExitStack) -> Iterator[Case]:
+def cases(bench: Bench, sizes: tuple[int, ...], stack: ExitStack, *, remote: bool) -> Iterator[Case]:
     """Each case, with its process running; what they open is closed by `stack`."""
     for regions in sizes:
-        yield _whole_map(floors, stack.enter_context(child(regions)), regions, stack)
+        yield _whole_map(bench, stack.enter_context(child(regions)), regions)
     pid = stack.enter_context(child(MANY_REGIONS))
-    yield _point_query(floors, pid, stack)
-    yield _many(floors, pid, stack)
-    yield _residency(floors, stack.enter_context(child(SMAPS_REGIONS)), stack)
+    asked = random.Random(1).choices(_addresses(pid), k=MANY_ADDRESSES)
+    yield _point_query(bench, pid, asked)
+    yield _many(bench, pid, asked)
+    yield _executable_files(bench, pid)
+    yield _residency(bench, stack.enter_context(child(SMAPS_REGIONS)))
+    yield _watch(bench, pid)
+    yield _machine(bench)
+    if remote:
+        yield _remote(stack)
 
 
-def _whole_map(floors: Floors, pid: int, regions: int, stack: ExitStack) -> Case:
-    file = f"/proc/{pid}/maps"
+def _whole_map(bench: Bench, pid: int, regions: int) -> Case:
+    file, repeat = f"/proc/{pid}/maps", max(1, 3000 // regions)
+    floors = bench.floors
     subjects = [
-        Subject("C: read(2), nothing parsed", lambda: floors.run("read", file)),
-        Subject("C: PROCMAP_QUERY, region to region", lambda: floors.run("walk", file)),
-        Subject("cat (its start included)", _cat(file)),
-        Subject("Python: open, split each line", timed(lambda: _split_lines(file))),
-        Subject(f"psutil {version('psutil')} memory_maps (reads smaps)", _psutil(pid)),
-    ]
-    for name in ("linux-procfs", "linux-ioctl"):
-        subjects.append(Subject(f"vmatlas {name}", _on_handle(pid, name, stack, lambda process: process.snapshot())))
-    subjects.append(Subject("vmatlas.snapshot(pid), one-shot", timed(lambda: vmatlas.snapshot(pid))))
+        Subject("C: read(2), nothing parsed", lambda: floors.run("read", file, repeat=repeat)),
+        Subject("C: read and parse by strtoull", lambda: floors.run("parse", file, repeat=repeat)),
+        Subject("C: PROCMAP_QUERY, region to region", lambda: floors.run("walk", file, repeat=repeat)),
+        Subject("Rust: crate procfs, Process::maps", lambda: bench.rust.run("maps", pid, repeat=repeat)),
+        Subject("pmap (its start included)", _pmap(pid), 3),
+        Subject("Python: open, split each line", lambda: bench.python.do("split_lines", pid=pid, repeat=repeat)),
+        Subject(_psutil(), lambda: bench.python.do("psutil_maps", pid=pid), 3 if regions > 5000 else None),
+        *bench.ours("whole_map", backends=("linux-procfs", "linux-ioctl"), pid=pid, repeat=repeat),
+        Subject(
+            "vmatlas, each region made as well", lambda: bench.compiled.do("regions", pid=pid, repeat=repeat)
+        ),
+        Subject("vmatlas.snapshot(pid), one-shot", lambda: bench.compiled.do("one_shot", pid=pid, repeat=repeat)),
+    ]  # fmt: skip
     return Case(f"whole map of {regions:,} regions", "region", regions, subjects)
 
 
-def _point_query(floors: Floors, pid: int, stack: ExitStack) -> Case:
-    asked = random.Random(2).choices(_addresses(pid), k=POINT_QUERIES)
-    file = f"/proc/{pid}/maps"
-    some = asked[:200]
+def _point_query(bench: Bench, pid: int, asked: list[int]) -> Case:
+    file, few = f"/proc/{pid}/maps", asked[:FEW]
+    floors = bench.floors
     subjects = [
-        Subject("C: PROCMAP_QUERY", lambda: floors.run("query", file, addresses=asked) / POINT_QUERIES),
-        Subject("C: read(2) of the whole text", lambda: floors.run("read", file)),
+        Subject("C: PROCMAP_QUERY", lambda: floors.run("query", file, addresses=asked) / len(asked)),
+        Subject("C: read and parse the whole text", lambda: floors.run("parse", file)),
+        Subject(
+            "vmatlas linux-ioctl",
+            lambda: bench.compiled.do("points", pid=pid, backend="linux-ioctl", addresses=asked) / len(asked),
+        ),
+        Subject(
+            "vmatlas linux-ioctl, Python alone",
+            lambda: bench.python.do("points", pid=pid, backend="linux-ioctl", addresses=few) / FEW,
+        ),
+        Subject(
+            "vmatlas linux-procfs",
+            lambda: bench.compiled.do("points", pid=pid, backend="linux-procfs", addresses=few) / FEW,
+        ),
+        Subject(
+            "vmatlas.find(pid, address), one-shot",
+            lambda: bench.compiled.do("one_shot_points", pid=pid, addresses=few) / FEW,
+        ),
     ]
-    for name, addresses in (("linux-ioctl", some), ("linux-procfs", some[:5])):
-
-        def find_each(process: vmatlas.Process, addresses: list[int] = addresses) -> None:
-            for address in addresses:
-                process.find(address)
-
-        measure = _on_handle(pid, name, stack, find_each)
-        subjects.append(Subject(f"vmatlas {name}", _divided(measure, len(addresses))))
-    subjects.append(Subject("vmatlas.find(pid, address), one-shot", timed(lambda: vmatlas.find(pid, asked[0]), 20)))
-    return Case(f"point query, {MANY_REGIONS} regions", "query", 1, subjects)
+    return Case(f"point query on an open process, {MANY_REGIONS} regions", "query", 1, subjects)
 
 
-def _many(floors: Floors, pid: int, stack: ExitStack) -> Case:
-    asked = random.Random(1).choices(_addresses(pid), k=MANY_ADDRESSES)
+def _many(bench: Bench, pid: int, asked: list[int]) -> Case:
     file = f"/proc/{pid}/maps"
+    floors = bench.floors
     subjects = [
         Subject("C: PROCMAP_QUERY for each", lambda: floors.run("query", file, addresses=asked)),
-        Subject("C: read(2) of the whole text", lambda: floors.run("read", file)),
-        Subject(f"psutil {version('psutil')} memory_maps and bisect", timed(lambda: _psutil_search(pid, asked))),
+        Subject("C: read, parse by strtoull, search", lambda: floors.run("search", file, addresses=asked)),
+        Subject(f"{_psutil()} and bisect", lambda: bench.python.do("psutil_search", pid=pid, addresses=asked)),
+        *bench.ours("many", backends=(None, "linux-procfs", "linux-ioctl"), pid=pid, addresses=asked),
     ]
-    for name in ("linux-procfs", "linux-ioctl"):
-        subjects.append(
-            Subject(f"vmatlas {name}", _on_handle(pid, name, stack, lambda process: process.find_many(asked)))
-        )
     name = f"find_many of {MANY_ADDRESSES:,} addresses in {MANY_REGIONS} regions"
     return Case(name, "address", MANY_ADDRESSES, subjects)
 
 
-def _residency(floors: Floors, pid: int, stack: ExitStack) -> Case:
+def _executable_files(bench: Bench, pid: int) -> Case:
+    file = f"/proc/{pid}/maps"
+    floors = bench.floors
+    subjects = [
+        Subject("C: PROCMAP_QUERY, filtered by the kernel", lambda: floors.run("files", file, repeat=20)),
+        Subject("C: read and parse by strtoull", lambda: floors.run("parse", file, repeat=20)),
+        Subject(_psutil(), lambda: bench.python.do("psutil_files", pid=pid)),
+        *bench.ours("executable_files", backends=("linux-ioctl", "linux-procfs"), pid=pid, repeat=20),
+    ]
+    return Case(f"executable files among {MANY_REGIONS} regions", "question", 1, subjects)
+
+
+def _residency(bench: Bench, pid: int) -> Case:
     file = f"/proc/{pid}/smaps"
     subjects = [
-        Subject("C: read(2) of smaps, nothing parsed", lambda: floors.run("read", file)),
-        Subject(f"psutil {version('psutil')} memory_maps", _psutil(pid)),
-        Subject(
-            "vmatlas linux-procfs",
-            _on_handle(pid, "linux-procfs", stack, lambda process: process.snapshot(residency=True)),
-        ),
+        Subject("C: read(2) of smaps, nothing parsed", lambda: bench.floors.run("read", file, repeat=3)),
+        Subject("Rust: crate procfs, Process::smaps", lambda: bench.rust.run("smaps", pid)),
+        Subject(_psutil(), lambda: bench.python.do("psutil_maps", pid=pid)),
+        *bench.ours("residency", backends=("linux-procfs",), pid=pid, repeat=3),
     ]
     return Case(f"residency of {SMAPS_REGIONS:,} regions", "region", SMAPS_REGIONS, subjects)
+
+
+def _watch(bench: Bench, pid: int) -> Case:
+    looks = 20
+    subjects = [
+        Subject("C: read(2), nothing parsed", lambda: bench.floors.run("read", f"/proc/{pid}/maps", repeat=20)),
+        *(
+            Subject(each.name, lambda measure=each.measure: measure() / looks)  # type: ignore[misc]
+            for each in bench.ours("unchanged", backends=("linux-procfs",), pid=pid, looks=looks)
+        ),
+    ]
+    return Case(f"watch: a look at a map of {MANY_REGIONS} regions that did not change", "look", 1, subjects)
+
+
+def _machine(bench: Bench) -> Case:
+    count = sum(1 for process in vmatlas.processes() if not process.kernel)
+    subjects = [
+        Subject("C: open and read(2) maps of each", lambda: bench.floors.run("machine", "maps")),
+        Subject("psutil: memory_maps of each", lambda: bench.python.do("psutil_machine"), 3),
+        Subject("vmatlas.snapshots, one thread", lambda: bench.compiled.do("machine", threads=1)),
+        Subject("vmatlas.snapshots, 4 threads", lambda: bench.compiled.do("machine", threads=4)),
+        Subject("vmatlas.snapshots, one thread, Python alone", lambda: bench.python.do("machine", threads=1)),
+        Subject("the same with residency, one thread", lambda: bench.compiled.do("machine", threads=1, residency=True)),
+        Subject("the same with residency, 4 threads", lambda: bench.compiled.do("machine", threads=4, residency=True)),
+    ]
+    return Case(f"the whole machine, {count} processes", "process", count, subjects)
+
+
+def _remote(stack: ExitStack) -> Case:
+    """The map of an agent's own process, over the serial line of a machine in QEMU; booted when first asked."""
+    machine = os.environ.get("VMATLAS_BENCH_MACHINE", "linux-6.12")
+    connected: list[vmatlas.Process] = []
+
+    def agent() -> vmatlas.Process:
+        if not connected:
+            try:
+                target = vmatlas.connect(f"qemu:{machine}")
+            except vmatlas.VmatlasError as error:
+                raise Missing(f"{machine}: {error}") from error
+            stack.callback(target.close)
+            connected.append(stack.enter_context(vmatlas.open(None, target=target)))
+        return connected[0]
+
+    def timed(job: Callable[[vmatlas.Process], object]) -> Measure:
+        def measure() -> float:
+            process = agent()
+            begin = time.perf_counter_ns()
+            job(process)
+            return time.perf_counter_ns() - begin
+
+        return measure
+
+    subjects = [
+        Subject("the first of its processes", timed(lambda process: next(process.target.processes()))),
+        Subject("vmatlas: whole map", timed(lambda process: process.snapshot())),
+        Subject("vmatlas: point query", timed(lambda process: process.find(0x400000, or_next=True))),
+    ]  # fmt: skip
+    return Case(f"remote: over a serial line of the machine {machine} (TCG)", "question", 1, subjects)
 
 
 def _addresses(pid: int) -> list[int]:
@@ -142,67 +232,21 @@ def _addresses(pid: int) -> list[int]:
     return [address for region in user for address in (region.start + region.size // 2, region.end)]
 
 
-def _on_handle(pid: int, backend: str, stack: ExitStack, job: Callable[[vmatlas.Process], object]) -> Measure:
-    process = stack.enter_context(vmatlas.open(pid, backend=backend))
+def _psutil() -> str:
+    return f"psutil {version('psutil')} memory_maps"
+
+
+def _pmap(pid: int) -> Measure:
+    program = shutil.which("pmap")
 
     def measure() -> float:
+        if program is None:
+            raise Missing("no pmap in PATH")
         begin = time.perf_counter_ns()
-        try:
-            job(process)
-        except vmatlas.Unsupported as error:
-            raise Missing(str(error)) from error
+        subprocess.run([program, str(pid)], stdout=subprocess.DEVNULL, check=True, timeout=LIMIT)
         return time.perf_counter_ns() - begin
 
     return measure
-
-
-def _divided(measure: Measure, by: int) -> Measure:
-    return lambda: measure() / by
-
-
-def _cat(file: str) -> Measure:
-    program = shutil.which("cat")
-
-    def job() -> None:
-        if program is None:
-            raise Missing("no cat in PATH")
-        subprocess.run([program, file], stdout=subprocess.DEVNULL, check=True, timeout=LIMIT)
-
-    return timed(job)
-
-
-def _psutil(pid: int) -> Measure:
-    import psutil
-
-    process = psutil.Process(pid)
-    return timed(lambda: process.memory_maps(grouped=False))
-
-
-def _psutil_search(pid: int, addresses: list[int]) -> list[object]:
-    """The same question by psutil, as its users have to ask it: it gives bounds as text."""
-    import psutil
-
-    regions = psutil.Process(pid).memory_maps(grouped=False)
-    bounds = [tuple(int(edge, 16) for edge in region.addr.split("-")) for region in regions]
-    starts = [start for start, _ in bounds]
-    found: list[object] = []
-    for address in addresses:
-        row = bisect.bisect_right(starts, address) - 1
-        found.append(regions[row] if row >= 0 and address < bounds[row][1] else None)
-    return found
-
-
-def _split_lines(file: str) -> list[tuple[int, int, str, int, str, int, str]]:
-    """What people write themselves: right for ordinary names, and with no check at all."""
-    found = []
-    with open(file, encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            span, rights, offset, device, inode, *path = line.rstrip("\n").split(None, 5)
-            start, end = span.split("-")
-            found.append(
-                (int(start, 16), int(end, 16), rights, int(offset, 16), device, int(inode), path[0] if path else "")
-            )
-    return found
 
 
 def machine() -> dict[str, str]:

@@ -118,9 +118,10 @@ class Process:
         self._backend = backend
         self._choices: dict[tuple[Question, bool, Filter, bool], Choice] = {}
         self._direct = process if isinstance(process, DirectProcess) else None
+        self._short_ways: dict[str, DirectBackend | None] = {}
         self._finder: Finder | None = None
         self._find: Callable[[int], Any] | None = None
-        self._finders_left = ATTEMPTS
+        self._is_closed = False
 
     @property
     def pid(self) -> int:
@@ -140,7 +141,7 @@ class Process:
     def close(self) -> None:
         """Let go of the descriptors; questions raise UsageError from then on. Safe to call twice."""
         self._forget_finder()
-        self._finders_left = 0
+        self._is_closed = True
         self._process.close()
 
     def __enter__(self) -> Process:
@@ -205,7 +206,7 @@ class Process:
             region: Region | None = self._find(address)
             if region is not NotImplemented:
                 return region
-            self._forget_finder()  # the long way tells why; after exec there is another memory to ask about
+            self._forget_stale_finder()  # the long way tells why; after exec there is another memory to ask about
         wanted = Filter.of(where, **criteria)
         query = Query(address=_address(address), or_next=or_next, residency=wanted.asks_residency, where=wanted)
         choice = self.choice(query)
@@ -266,18 +267,25 @@ class Process:
             if space is not None:
                 return space.find_many(addresses)
         found = finder.find_many(addresses)
-        return None if isinstance(found, NotImplementedType) else found
+        if not isinstance(found, NotImplementedType):
+            return found
+        self._forget_stale_finder()
+        return None
 
     def _make_finder(self, choice: Choice) -> None:
-        if self._direct is None or not isinstance(choice.backend, DirectBackend) or not self._finders_left:
+        backend = self._short_way(choice)
+        if self._direct is None or backend is None or self._is_closed:
             return
         try:
-            self._finder = self._direct.finder(choice.backend)
+            self._finder = self._direct.finder(backend)
         except VmatlasError:
             return  # the long way says it
         if self._finder is not None:
-            self._finders_left -= 1
             self._find = self._finder.find
+
+    def _forget_stale_finder(self) -> None:
+        if self._finder is not None and self._finder.is_stale():
+            self._forget_finder()
 
     def _forget_finder(self) -> None:
         finder, self._finder, self._find = self._finder, None, None
@@ -349,10 +357,11 @@ class Process:
                 yield difference
 
     def _reads_like(self, choice: Choice, seen: Capture) -> bool:
-        if self._direct is None or not isinstance(choice.backend, DirectBackend):
+        backend = self._short_way(choice)
+        if self._direct is None or backend is None:
             return False
         try:
-            return bool(self._direct.reads_like(choice.backend, seen))
+            return bool(self._direct.reads_like(backend, seen))
         except VmatlasError:
             return False  # the long way says it
 
@@ -363,16 +372,24 @@ class Process:
         """
         return self._process.inode_of if isinstance(self._process, SeesFiles) else None
 
+    def _short_way(self, choice: Choice) -> DirectBackend | None:
+        """The backend, when it has short ways: looked up once, since that takes longer than reading a small map."""
+        backend = choice.backend
+        if backend.name not in self._short_ways:
+            self._short_ways[backend.name] = backend if isinstance(backend, DirectBackend) else None
+        return self._short_ways[backend.name]
+
     def _space(self, choice: Choice, query: Query) -> AddressSpace:
         """By the short way where there is one, else by acquire and decode."""
         space = self._space_directly(choice, query)
         return self._read(choice, query)[1] if space is None else space
 
     def _space_directly(self, choice: Choice, query: Query, *, most: int = 0) -> AddressSpace | None:
-        if self._direct is None or not isinstance(choice.backend, DirectBackend):
+        backend = self._short_way(choice)
+        if self._direct is None or backend is None:
             return None
         try:
-            return self._direct.read(choice.backend, query, most)
+            return self._direct.read(backend, query, most)
         except VmatlasError:
             return None  # the long way says it
 

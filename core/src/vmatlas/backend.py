@@ -190,6 +190,10 @@ class Finder(Protocol):
         """The region that covers each ("Q"); the kernel is asked once for all addresses in one region."""
         ...
 
+    def is_stale(self) -> bool:
+        """Whether an answer has shown that the memory it asks about is gone: by exec, or with the process."""
+        ...
+
     def close(self) -> None:
         """Let go of what it holds. Safe to call twice."""
         ...

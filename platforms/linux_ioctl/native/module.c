@@ -88,7 +88,7 @@ typedef struct {
     PyObject *model_of; /* fact -> Region, or None where only the file system can tell */
     PyObject *region;   /* the type */
     struct slot *slots;
-    int maps, asking, is_closed, is_making;
+    int maps, asking, is_closed, is_making, is_stale;
 } Asker;
 
 static newfunc new_tuple;
@@ -231,6 +231,8 @@ static int ask(Asker *asker, uint64_t flags, uint64_t address, struct procmap_qu
     error = procmap_ask(maps, query);
     Py_END_ALLOW_THREADS
     asker->asking--;
+    if (error != 0 && error != ENOENT && error != ENAMETOOLONG)
+        asker->is_stale = 1;
     if (asker->is_closed)
         asker_shut(asker);
     return error;
@@ -377,9 +379,16 @@ static PyObject *module_asker(PyObject *module, PyObject *arguments)
     return (PyObject *)made;
 }
 
+static PyObject *asker_is_stale(PyObject *self, PyObject *none)
+{
+    (void)none;
+    return PyBool_FromLong(((Asker *)self)->is_stale);
+}
+
 static PyMethodDef asker_methods[] = {
     {"find", asker_find, METH_O, "The region that covers an address, None, or NotImplemented."},
     {"find_many", asker_find_many, METH_O, "The same for an array of addresses."},
+    {"is_stale", asker_is_stale, METH_NOARGS, "Whether the memory that it asks about is gone: exec, or the end."},
     {"close", asker_close, METH_NOARGS, "Closes its descriptor. Safe to call twice."},
     {NULL, NULL, 0, NULL},
 };

@@ -26,10 +26,17 @@ _CAPABILITIES = {19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE", 
 class LinuxProcess(LocalProcess):
     """A process held by a descriptor of its folder in /proc, which never comes to mean another process."""
 
+    _known_by = 0
+    _known_as_self = False
+
     @property
     def is_self(self) -> bool:
         """Whether it is the process that asks, by its own id or by that of one of its threads."""
-        return self.pid == os.getpid() or os.path.exists(f"{_PROC}/self/task/{self.pid}")
+        own = os.getpid()
+        if self._known_by != own:  # looked up once, and again in a child that was forked
+            self._known_as_self = self.pid == own or os.path.exists(f"{_PROC}/self/task/{self.pid}")
+            self._known_by = own
+        return self._known_as_self
 
     @property
     def directory(self) -> int:

@@ -1,0 +1,218 @@
+"""Does jobs by vmatlas or psutil and tells the time of each: `python -m tests.bench.worker`.
+
+In a process of its own, so that the compiled twins can be kept from it (VMATLAS_PURE=1). A job a line as JSON, an
+answer a line: nanoseconds, or why not. It ends when its input ends.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gc
+import json
+import os
+import resource
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import vmatlas
+
+Job = dict[str, Any]
+
+_open: dict[tuple[int, str | None], vmatlas.Process] = {}
+
+
+def handle(job: Job) -> vmatlas.Process:
+    key = job["pid"], job.get("backend")
+    if key not in _open:
+        _open[key] = vmatlas.open(job["pid"], backend=job.get("backend"))
+    return _open[key]
+
+
+def whole_map(job: Job) -> Callable[[], object]:
+    return handle(job).snapshot
+
+
+def one_shot(job: Job) -> Callable[[], object]:
+    return lambda: vmatlas.snapshot(job["pid"])
+
+
+def regions(job: Job) -> Callable[[], object]:
+    process = handle(job)
+    return lambda: list(process.snapshot())
+
+
+def points(job: Job) -> Callable[[], object]:
+    process, addresses = handle(job), job["addresses"]
+
+    def ask() -> None:
+        find = process.find
+        for address in addresses:
+            find(address)
+
+    return ask
+
+
+def one_shot_points(job: Job) -> Callable[[], object]:
+    return lambda: [vmatlas.find(job["pid"], address) for address in job["addresses"]]
+
+
+def many(job: Job) -> Callable[[], object]:
+    process, addresses = handle(job), job["addresses"]
+    return lambda: process.find_many(addresses)
+
+
+def executable_files(job: Job) -> Callable[[], object]:
+    process = handle(job)
+    return lambda: list(process.snapshot(executable=True, file_backed=True))
+
+
+def residency(job: Job) -> Callable[[], object]:
+    process = handle(job)
+    return lambda: process.snapshot(residency=True)
+
+
+def unchanged(job: Job) -> Callable[[], object]:
+    """Some looks of `watch` at a map that stays as it is."""
+    process, looks = handle(job), job["looks"]
+
+    class Done(Exception):
+        pass
+
+    def ask() -> None:
+        left = looks
+
+        def wait(_: float) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Done
+
+        try:
+            for _ in process.watch(0, wait=wait):
+                pass
+        except Done:
+            pass
+
+    return ask
+
+
+def machine(job: Job) -> Callable[[], object]:
+    def ask() -> None:
+        for _ in vmatlas.snapshots(threads=job["threads"], residency=job.get("residency", False)):
+            pass
+
+    return ask
+
+
+def split_lines(job: Job) -> Callable[[], object]:
+    """What people write themselves: right for ordinary names, and with no check at all."""
+
+    def ask() -> list[object]:
+        found: list[object] = []
+        with open(f"/proc/{job['pid']}/maps", encoding="utf-8", errors="surrogateescape") as lines:
+            for line in lines:
+                span, rights, offset, device, inode, *path = line.rstrip("\n").split(None, 5)
+                start, end = span.split("-")
+                found.append(
+                    (int(start, 16), int(end, 16), rights, int(offset, 16), device, int(inode), path[0] if path else "")
+                )
+        return found
+
+    return ask
+
+
+def psutil_maps(job: Job) -> Callable[[], object]:
+    import psutil
+
+    process = psutil.Process(job["pid"])
+    return lambda: process.memory_maps(grouped=False)
+
+
+def psutil_search(job: Job) -> Callable[[], object]:
+    """The same question by psutil, as its users have to ask it: it gives bounds as text."""
+    import psutil
+
+    def ask() -> list[object]:
+        regions = psutil.Process(job["pid"]).memory_maps(grouped=False)
+        bounds = [tuple(int(edge, 16) for edge in region.addr.split("-")) for region in regions]
+        starts = [start for start, _ in bounds]
+        found: list[object] = []
+        for address in job["addresses"]:
+            row = bisect.bisect_right(starts, address) - 1
+            found.append(regions[row] if row >= 0 and address < bounds[row][1] else None)
+        return found
+
+    return ask
+
+
+def psutil_files(job: Job) -> Callable[[], object]:
+    import psutil
+
+    def ask() -> list[object]:
+        regions = psutil.Process(job["pid"]).memory_maps(grouped=False)
+        return [region for region in regions if "x" in region.perms and region.path.startswith("/")]
+
+    return ask
+
+
+def psutil_machine(job: Job) -> Callable[[], object]:
+    import psutil
+
+    def ask() -> None:
+        for process in psutil.process_iter():
+            try:
+                process.memory_maps(grouped=False)
+            except psutil.Error:
+                continue
+
+    return ask
+
+
+JOBS = {
+    each.__name__: each
+    for each in (
+        whole_map, one_shot, regions, points, one_shot_points, many, executable_files, residency, unchanged, machine,
+        split_lines, psutil_maps, psutil_search, psutil_files, psutil_machine,
+    )
+}  # fmt: skip
+
+
+def held(job: Job) -> float:
+    """Bytes that the columns of a map hold, its distinct names included; for each region."""
+    columns = handle(job).snapshot().columns
+    arrays = sum(
+        sys.getsizeof(each)
+        for each in (getattr(columns, name) for name in columns.__slots__)
+        if isinstance(each, array)
+    )
+    names = sum(sys.getsizeof(label) + sys.getsizeof(label.path or label.name or "") for label in columns.labels)
+    return (arrays + names + sys.getsizeof(columns.labels)) / len(columns)
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for line in sys.stdin:
+        job: Job = json.loads(line)
+        try:
+            if job["job"] == "held":
+                print(held(job), flush=True)
+                continue
+            ask = JOBS[job["job"]](job)
+            ask()  # what is made once on first use is there from now on
+            gc.collect()
+            begin = time.perf_counter_ns()
+            for _ in range(job.get("repeat", 1)):
+                kept = ask()
+            taken = (time.perf_counter_ns() - begin) / job.get("repeat", 1)
+            del kept
+            print(taken, flush=True)
+        except vmatlas.Unsupported as error:
+            print(f"missing {error}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(__file__)]
+    main()
