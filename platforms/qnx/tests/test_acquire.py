@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 import pytest
 
@@ -69,6 +70,24 @@ def test_map_that_grows_is_asked_for_again_with_more_room(process: LocalProcess)
     assert reading.streams["pagedata"] == large
     rooms = [size for command, size in procfs.asked if command == COMMAND]
     assert rooms[0] < len(large) <= rooms[-1]
+
+
+@pytest.mark.parametrize("first", [0, 1, 9, 10, 11])
+def test_any_room_at_first_ends_with_every_entry(
+    first: int, process: LocalProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["vmatlas_qnx.acquire"], "FIRST_ROOM", first)
+    ten = WHOLE[: 10 * ENTRY]
+    assert acquire(process, "pagedata", Procfs(ten)).streams["pagedata"] == ten
+
+
+@pytest.mark.parametrize("count", [2**20 + 1, 2**31 - 1, -1])
+def test_count_that_is_none_to_make_room_for_is_said(process: LocalProcess, count: int) -> None:
+    def devctl(descriptor: int, command: int, buffer: bytearray) -> tuple[int, int]:
+        return 0, count
+
+    with pytest.raises(OperationFailed, match="is told to have"):
+        acquire(process, "pagedata", devctl)
 
 
 def test_map_that_always_outgrows_its_room_is_said(process: LocalProcess) -> None:

@@ -137,6 +137,16 @@ def test_process_info_is_read() -> None:
     assert read_info(b"short", "little") is None
 
 
+@pytest.mark.parametrize(("size", "whole"), [(0, 0), (1, None), (47, None), (48, 1), (49, None), (96, 2)])
+def test_stream_of_any_size_is_its_whole_entries_or_malformed(size: int, whole: int | None) -> None:
+    capture = captured("mapinfo", WHOLE[:size])
+    if whole is None:
+        with pytest.raises(MalformedData, match="a whole entry of 48 bytes"):
+            MAPINFO.decode(capture)
+    else:
+        assert len(MAPINFO.decode(capture).entries()) == whole
+
+
 @pytest.mark.parametrize("rest", range(1, ENTRY))
 def test_partial_last_entry_is_malformed(rest: int) -> None:
     with pytest.raises(MalformedData) as caught:
