@@ -108,3 +108,31 @@ def test_arrow_without_pyarrow_says_what_to_install(monkeypatch):
 @given(spaces)
 def test_tables_survive_pickling(space):
     assert pickle.loads(pickle.dumps(space.to_arrow())) == space.to_arrow()
+
+
+@given(spaces)
+def test_numpy_has_the_columns_over_their_own_memory(space):
+    held = space.to_numpy()
+    assert held["start"].tolist() == [region.start for region in space]
+    assert held["protection"].tolist() == [region.protection for region in space]
+    assert held["shared"].tolist() == [{False: 0, True: 1, None: 255}[region.shared] for region in space]
+    assert held["inode"].tolist() == [2**64 - 1 if region.inode is None else region.inode for region in space]
+    assert ("resident" in held) is (space.columns.resident is not None)
+    if len(space):
+        assert held["end"].__array_interface__["data"][0] == space.columns.end.buffer_info()[0]
+        with pytest.raises(ValueError, match="read-only"):
+            held["end"][0] = 1
+
+
+def test_arrow_s_numbers_are_the_columns_own_memory():
+    space = space_of([Region(0x1000, 0x2000, Protection.READ), Region(0x3000, 0x4000, Protection.READ, offset=7)])
+    table = space.to_arrow()
+    assert table["start"].chunk(0).buffers()[1].address == space.columns.start.buffer_info()[0]
+    assert table["offset"].to_pylist() == [None, 7]
+
+
+def test_numpy_without_numpy_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(Unsupported, match="numpy") as caught:
+        space_of([]).to_numpy()
+    assert caught.value.hint == 'pip install "vmatlas[numpy]"'

@@ -58,6 +58,11 @@ def pack_device(major: int, minor: int) -> int:
     return major << 32 | minor
 
 
+def unpack_device(packed: int) -> Device:
+    """The numbers that `pack_device` packed."""
+    return Device(packed >> 32, packed & 0xFFFFFFFF)
+
+
 def _numbers() -> array[int]:
     return array("Q")
 
@@ -108,7 +113,7 @@ class Columns:
             PROTECTIONS[self.protection[row]],
             _SHARED[self.shared[row]],
             None if offset == UNKNOWN else offset,
-            None if device == UNKNOWN else Device(device >> 32, device & 0xFFFFFFFF),
+            None if device == UNKNOWN else unpack_device(device),
             None if inode == UNKNOWN else inode,
             path,
             name,

@@ -20,13 +20,16 @@ The columns, the same in all three (docs/python.md says more):
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vmatlas.errors import Unsupported
-from vmatlas.model.columns import Columns
-from vmatlas.model.region import UNKNOWN, Region
+from vmatlas.model.columns import UNKNOWN_BYTE, Columns, unpack_device
+from vmatlas.model.region import PROTECTIONS, UNKNOWN, Kind, Region, SystemFlags
 
 if TYPE_CHECKING:
+    import numpy
     import pyarrow
 
 
@@ -76,46 +79,108 @@ class Exports:
         """
         try:
             import pyarrow as pa
+            import pyarrow.compute as pc
         except ImportError as error:
             raise Unsupported(
                 "the export to Arrow needs pyarrow, which is not installed", hint='pip install "vmatlas[arrow]"'
             ) from error
         columns = self.columns
-        regions = list(columns.regions())
+        count = len(columns)
 
-        def numbers(column: Any) -> Any:
-            if column is None:
-                return pa.nulls(len(columns), pa.uint64())
-            return pa.array([None if value == UNKNOWN else value for value in column], pa.uint64())
+        def numbers(column: array[int] | None) -> Any:
+            """The column's own memory; what is not known is told by a bitmap beside it."""
+            if column is None or not count:
+                return pa.nulls(count, pa.uint64())
+            memory: Any = pa.py_buffer(column)
+            known = pc.not_equal(pa.Array.from_buffers(pa.uint64(), count, [None, memory]), unknown)
+            return pa.Array.from_buffers(pa.uint64(), count, [known.buffers()[1], memory])
+
+        def codes(column: array[int]) -> Any:
+            """The column's own memory."""
+            kind = pa.uint8() if column.typecode == "B" else pa.uint32()
+            return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(column)]) if count else pa.array([], kind)
 
         def texts(values: list[str | None]) -> Any:
             return pa.array([None if value is None else _utf8(value) for value in values], pa.string())
 
+        def bytes_of(column: array[int] | None, words: Any) -> Any:
+            """Each code by its word; 255 by null."""
+            if column is None:
+                return pa.nulls(count, words.type)
+            numbered: Any = codes(column)
+            return words.take(pc.if_else(pc.equal(numbered, unknown_code), pa.scalar(None, pa.uint8()), numbered))
+
+        unknown = pa.scalar(UNKNOWN, pa.uint64())
+        unknown_code: Any = pa.scalar(UNKNOWN_BYTE, pa.uint8())
+        rights = texts([protection.letters for protection in PROTECTIONS])
+        label = codes(columns.label)
+        devices = sorted(set(columns.device))
+        device_texts = texts([None if packed == UNKNOWN else str(unpack_device(packed)) for packed in devices])
+        device_numbers = {packed: number for number, packed in enumerate(devices)}
+        start, end = numbers(columns.start), numbers(columns.end)
         table: dict[str, Any] = {
-            "start": pa.array(columns.start, pa.uint64()),
-            "end": pa.array(columns.end, pa.uint64()),
-            "size": pa.array([region.size for region in regions], pa.uint64()),
-            "protection": texts([region.protection.letters for region in regions]),
-            "max_protection": texts(
-                [None if region.max_protection is None else region.max_protection.letters for region in regions]
-            ),
-            "shared": pa.array([region.shared for region in regions], pa.bool_()),
+            "start": start,
+            "end": end,
+            "size": pc.subtract(end, start),
+            "protection": bytes_of(columns.protection, rights),
+            "max_protection": bytes_of(columns.max_protection, rights),
+            "shared": bytes_of(columns.shared, pa.array([False, True], pa.bool_())),
             "offset": numbers(columns.offset),
-            "device": texts([None if region.device is None else str(region.device) for region in regions]),
+            "device": device_texts.take(pa.array([device_numbers[packed] for packed in columns.device], pa.uint32())),
             "inode": numbers(columns.inode),
-            "path": texts([region.path for region in regions]),
-            "name": texts([region.name for region in regions]),
-            "deleted": pa.array([region.deleted for region in regions], pa.bool_()),
-            "kind": texts([region.kind.label for region in regions]),
-            "flags": pa.array([region.flags.labels() for region in regions], pa.list_(pa.string())),
+            "path": texts([each.path for each in columns.labels]).take(label),
+            "name": texts([each.name for each in columns.labels]).take(label),
+            "deleted": pa.array([each.deleted for each in columns.labels], pa.bool_()).take(label),
+            "kind": bytes_of(columns.kind, texts([kind.label for kind in Kind])),
+            "flags": _flags(pa, columns.flags, count),
             "resident": numbers(columns.resident),
             "private_resident": numbers(columns.private_resident),
             "page_size": numbers(columns.page_size),
-            "build_id": texts([None if region.build_id is None else region.build_id.hex() for region in regions]),
+            "build_id": texts([None if each is None else each.hex() for each in columns.build_id])
+            if columns.build_id is not None
+            else pa.nulls(count, pa.string()),
         }
         for key, column in columns.details.items():
             table[f"detail.{key}"] = texts(column) if isinstance(column, list) else numbers(column)
         return pa.table(table)
+
+    def to_numpy(self) -> dict[str, numpy.ndarray[Any, Any]]:
+        """The columns as they are held, by name: NumPy arrays over the same memory, not to be written to.
+
+        Only what the backend told: `start`, `end`, `offset`, `device` (major << 32 | minor), `inode`, and `resident`,
+        `private_resident`, `page_size` and the numbers among the details ("detail.KEY") where there are any: unsigned
+        64-bit, 2**64 - 1 for what is not known. `protection`, `max_protection`, `shared` (0, 1) and `kind` (the number
+        of a `Kind`): unsigned 8-bit, 255 for what is not known. `label`: an index into `space.columns.labels`.
+
+        Needs the extra `vmatlas[numpy]`. Raises Unsupported when NumPy is not installed.
+        """
+        try:
+            import numpy as np
+        except ImportError as error:
+            raise Unsupported(
+                "the export to NumPy needs numpy, which is not installed", hint='pip install "vmatlas[numpy]"'
+            ) from error
+        columns = self.columns
+        held = {name: getattr(columns, name) for name in columns.__slots__}
+        held |= {f"detail.{key}": column for key, column in columns.details.items()}
+        found = {name: np.frombuffer(column, column.typecode) for name, column in held.items() if _is_array(column)}
+        for each in found.values():
+            each.flags.writeable = False
+        return found
+
+
+def _is_array(column: object) -> bool:
+    return isinstance(column, array)
+
+
+def _flags(pa: Any, flags: Sequence[SystemFlags] | None, count: int) -> Any:
+    """The labels of each, worked out once for each that is different."""
+    kind = pa.list_(pa.string())
+    if flags is None:
+        return pa.array([[]], kind).take(pa.array([0] * count, pa.uint32()))
+    numbers = {each: number for number, each in enumerate(dict.fromkeys(flags))}
+    words = pa.array([each.labels() for each in numbers], kind)
+    return words.take(pa.array([numbers[each] for each in flags], pa.uint32()))
 
 
 def _utf8(text: str) -> str:
