@@ -18,7 +18,7 @@ from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import vmatlas.operations as operations
+    from vmatlas import operations as operations
     from vmatlas.analysis import Change, Difference, Finding, Summary, audit, diff, summarize
     from vmatlas.api import (
         Process,

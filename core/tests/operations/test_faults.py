@@ -75,6 +75,12 @@ def test_hole_nearer_to_what_is_below_is_no_overflow():
     assert classify_fault(STACK.start - 4, close).cause is FaultCause.STACK_OVERFLOW
 
 
+def test_hole_far_below_a_stack_is_no_overflow_however_large_it_is():
+    alone = space_of(CODE, STACK)
+    assert classify_fault(STACK.start - 256 * 4096, alone).cause is FaultCause.STACK_OVERFLOW
+    assert classify_fault(STACK.start - 256 * 4096 - 1, alone).cause is FaultCause.HOLE
+
+
 def test_region_that_the_system_flags_as_a_stack_can_grow():
     class Flags(SystemFlags):
         GROWS = 1

@@ -194,10 +194,13 @@ def test_closed_mapping_is_told_so(memory):
     assert "closed" in repr(mine)
 
 
-def test_mapping_that_nobody_holds_is_unmapped(memory, kernel):
-    memory.map_anonymous(PAGE)
+@pytest.mark.parametrize("own", [True, False], ids=["this process", "another process"])
+def test_mapping_that_nobody_holds_is_unmapped_in_this_process_only(own):
+    """The collector runs anywhere, in the middle of a conversation with another process, too."""
+    kernel = ScriptedKernel(abilities=EVERYTHING | (Ability.BUFFERS if own else Ability.NONE))
+    Memory(kernel, kernel.space).map_anonymous(PAGE)
     gc.collect()
-    assert not kernel.pages
+    assert bool(kernel.pages) is not own
 
 
 def test_block_unmaps_at_its_end_whatever_happens(memory, kernel):

@@ -1,7 +1,8 @@
 """Why an access to an address faults: the question of a crash handler, answered from the map alone. Pure.
 
 The rule for stacks is gnulib's (sigsegv, stackvma): a stack grows into the hole below it, so a fault there that lies
-nearer to the stack than to what is below it is taken for an overflow.
+nearer to the stack than to what is below it is taken for an overflow. Only as near, though, as Linux keeps everything
+else away from a stack: a hole can be half the address space.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from vmatlas.operations.values import Fault, FaultCause
 
 _NEAR_ZERO = 0x10000
 """Below it nothing is mapped on any of the systems (Linux: vm.mmap_min_addr): a null pointer and an offset."""
+
+_STACK_GAP = 256
+"""Pages that Linux keeps free below a stack that can grow (stack_guard_gap, mm/mmap.c)."""
 
 _VERBS = {Protection.READ: "read", Protection.WRITE: "written", Protection.EXECUTE: "executed"}
 
@@ -33,7 +37,10 @@ def classify(address: int, space: AddressSpace, access: Protection | None = None
     below = None if before is None else number - before.end + 1
     above = None if after is None else after.start - number
     distance = min((each for each in (below, above) if each is not None), default=None)
-    if after is not None and above is not None and can_grow(after) and (below is None or above <= below):
+    near_stack = (
+        above is not None and above <= _STACK_GAP * space.system.page_size and (below is None or above <= below)
+    )
+    if after is not None and near_stack and can_grow(after):
         text = f"{number:#x} lies {_bytes(above)} below the stack {_named(after)}: the stack has overflowed"
         return Fault(number, FaultCause.STACK_OVERFLOW, at, before, after, stack=after, distance=distance, text=text)
     text = f"nothing is mapped at {number:#x}"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Mapping:
     """Memory that was mapped on purpose: whole pages [start, end), of which `length` bytes from `address` on are meant.
 
-    A context manager. It is unmapped when it is closed, or when nothing refers to it or to a buffer of it any more.
-    While a buffer is left it cannot be closed: BufferInUse says so and nothing is done.
+    A context manager. It is unmapped when it is closed, or, in this process, when nothing refers to it or to a buffer
+    of it any more. While a buffer is left it cannot be closed: BufferInUse says so and nothing is done.
     """
 
     def __init__(
@@ -190,7 +190,8 @@ class Mapping:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        # Memory of another process takes a conversation, which must not be begun wherever the collector happens to run.
+        if not getattr(self, "_closed", True) and self._memory.is_own:
             # No buffer can be left: each keeps its mapping alive. At the interpreter's end parts of it may be gone.
             with contextlib.suppress(Exception):
                 self._memory.unmap(self)

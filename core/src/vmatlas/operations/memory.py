@@ -82,6 +82,11 @@ class Memory:
         self.address_bits = calls.address_bits
         self._mappings: weakref.WeakSet[Mapping] = weakref.WeakSet()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this process's."""
+        return Ability.BUFFERS in self.calls.abilities
+
     def after_fork(self) -> None:
         """In a new child: a thread that held the guard does not exist here."""
         self.guard = threading.RLock()
