@@ -35,7 +35,7 @@ NATIVE = Path(__file__).parents[1]
 GROUP = "vmatlas.agent_sources"
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes")
-COMMON = ("-std=c99", "-D_GNU_SOURCE", "-fno-strict-aliasing", *WARNINGS)
+COMMON = ("-std=c99", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-fno-strict-aliasing", *WARNINGS)
 SECTIONS = ("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
 SMALL = ("-Os", "-g0", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", *SECTIONS, "-s")
 
