@@ -23,6 +23,7 @@ REPORT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
 <testcase classname="suite.test_declared" name="e[linux-ioctl]" time="0.1"><properties>
  <property name="backend" value="linux-ioctl"/><property name="refused" value="it tells of no residency"/>
 </properties></testcase>
+<testcase name="f" time="0.1"><skipped message="refused as declared: QNX has no mremap"/></testcase>
 </testsuite></testsuites>"""
 
 
@@ -36,6 +37,7 @@ def test_every_case_comes_out_as_what_it_was(tmp_path: Path) -> None:
         CaseState.FAILED,
         CaseState.NOT_RUN,
         CaseState.REFUSED,
+        CaseState.REFUSED,
     ]
     assert (outcome.cases[0].topic, outcome.cases[5].topic) == ("two words", "declared")
     assert outcome.answered == ("linux-procfs",)
@@ -46,6 +48,7 @@ def test_every_case_comes_out_as_what_it_was(tmp_path: Path) -> None:
         "no fixture",
         "a container hides them",
         "it tells of no residency",
+        "QNX has no mremap",
     ]
 
 

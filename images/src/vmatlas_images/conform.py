@@ -11,6 +11,8 @@ from .errors import ImagesError
 from .guarded import Guarded
 from .results import Case, CaseState, Outcome
 
+_DECLARED = "refused as declared: "
+"""How the reason of a skip begins when the target's system has no such thing, and says so."""
 _GRACE = 60  # seconds beside the stage's own limit, which ends the machine and so the suite
 
 
@@ -72,7 +74,10 @@ def _case(element: ElementTree.Element, backend: str, refused: str | None) -> Ca
         ("skipped", CaseState.NOT_RUN),
     ):
         if (found := element.find(tag)) is not None:
-            return Case(name, state, backend, found.get("message") or (found.text or "")[-400:], seconds, topic)
+            said = found.get("message") or (found.text or "")[-400:]
+            if state is CaseState.NOT_RUN and said.startswith(_DECLARED):
+                return Case(name, CaseState.REFUSED, backend, said.removeprefix(_DECLARED), seconds, topic)
+            return Case(name, state, backend, said, seconds, topic)
     if refused is not None:
         return Case(name, CaseState.REFUSED, backend, refused, seconds, topic)
     return Case(name, CaseState.PASSED, backend, "", seconds, topic)
