@@ -164,8 +164,8 @@ def test_board_that_dies_anywhere_is_lost_and_nothing_else(after: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_line_on_which_every_25th_piece_is_hit_is_borne(seed: int) -> None:
-    board = Board(seed=seed, noise=0.04)
+def test_line_on_which_every_12th_piece_is_hit_is_borne(seed: int) -> None:
+    board = Board(seed=seed, noise=0.08)
     assert snapshot(board, Limits(silence=0.5, again=0.05, attempts=200)) == WHOLE
     assert board.hit > 0
 
