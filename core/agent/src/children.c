@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -232,6 +233,15 @@ void do_reap(struct reader *reader, struct answer *answer)
 
 /* ---- what a child may do to itself ---- */
 
+/* All systems have setgroups, though POSIX has not. The BSDs take the first of the groups for the effective one. */
+static int take_rights_of(uint32_t user, uint32_t group)
+{
+    const gid_t groups[1] = {(gid_t)group};
+    if (setgroups(1, groups) != 0 || setgid((gid_t)group) != 0)
+        return -1;
+    return setuid((uid_t)user);
+}
+
 void do_become(struct reader *reader, struct answer *answer)
 {
     uint32_t user = take_u32(reader), group = take_u32(reader);
@@ -243,7 +253,7 @@ void do_become(struct reader *reader, struct answer *answer)
         answer_error(answer, ORIGIN_AGENT, EPERM, "the agent itself stays who it is: spawn a child for it");
         return;
     }
-    done = system_become(user, group);
+    done = take_rights_of(user, group);
     answer_result(answer, done, done != 0 ? errno : 0, 0);
     system_follow_parent(parent); /* a change of rights clears it */
 }

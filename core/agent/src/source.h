@@ -41,6 +41,14 @@ static inline int source_failure(struct source_sink *sink, const char *call, con
     return error;
 }
 
+/* The same, where what was asked about is known by its pid alone. */
+static inline int source_failure_of(struct source_sink *sink, const char *call, uint32_t pid, int error)
+{
+    char process[32] = "of process ";
+    add_number(process, sizeof process, pid);
+    return source_failure(sink, call, process, error);
+}
+
 /* Both return 0 or an errno. `query` asks about each address alone; NULL where the kernel cannot. */
 struct source {
     const char *name; /* "linux.maps"; NULL ends a table */

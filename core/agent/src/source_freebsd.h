@@ -16,14 +16,6 @@
 
 #include "source.h"
 
-/* Says in sink->failed what was tried, and returns `error`. */
-static inline int freebsd_failure(struct source_sink *sink, const char *what, uint32_t pid, int error)
-{
-    char process[32] = "of process ";
-    add_number(process, sizeof process, pid);
-    return source_failure(sink, what, process, error);
-}
-
 /* The value of a sysctl: in the room that was given, or in memory that was mapped for it. */
 struct freebsd_value {
     uint8_t *bytes;
@@ -86,14 +78,14 @@ static inline int freebsd_put_identity(const struct source_question *question, s
     struct kinfo_proc process;
     size_t size = sizeof boot_time;
     if (sysctl(boot_mib, 2, &boot_time, &size, NULL, 0) != 0)
-        return freebsd_failure(sink, "sysctl kern.boottime, asked because", question->pid, errno);
+        return source_failure_of(sink, "sysctl kern.boottime, asked because", question->pid, errno);
     error = sink->put(sink, "boottime", 0, &boot_time, size);
     if (error != 0)
         return error;
     mib[3] = (int)question->pid;
     size = sizeof process;
     if (sysctl(mib, 4, &process, &size, NULL, 0) != 0)
-        return errno == ESRCH ? 0 : freebsd_failure(sink, "sysctl kern.proc.pid", question->pid, errno);
+        return errno == ESRCH ? 0 : source_failure_of(sink, "sysctl kern.proc.pid", question->pid, errno);
     return sink->put(sink, "proc", 0, &process, size);
 }
 
@@ -101,7 +93,7 @@ static inline int freebsd_put_identity(const struct source_question *question, s
 static inline int freebsd_conclude(const struct source_question *question, struct source_sink *sink, const char *what, int error)
 {
     int untold = freebsd_put_identity(question, sink);
-    return error != 0 ? freebsd_failure(sink, what, question->pid, error) : untold;
+    return error != 0 ? source_failure_of(sink, what, question->pid, error) : untold;
 }
 
 #endif

@@ -11,17 +11,6 @@
 #include <sys/sysctl.h>
 
 #include "source.h"
-#include "text.h"
-
-/* Says in sink->failed what was tried, and returns `error`. */
-static inline int netbsd_failure(struct source_sink *sink, const char *what, uint32_t pid, int error)
-{
-    sink->failed[0] = '\0';
-    add_text(sink->failed, sizeof sink->failed, what);
-    add_text(sink->failed, sizeof sink->failed, " of process ");
-    add_number(sink->failed, sizeof sink->failed, pid);
-    return error;
-}
 
 /* Reads `*size` bytes' worth of struct kinfo_proc2, of all processes or of one (by KERN_PROC_ALL, KERN_PROC_PID); *size becomes what
  * came. 0 or an errno: ENOMEM when there are more. */
@@ -44,7 +33,7 @@ static inline int netbsd_put_identity(const struct source_question *question, st
     if (error == ESRCH)
         return sink->put(sink, "process", 0, &process, 0);
     if (error != 0)
-        return netbsd_failure(sink, "sysctl kern.proc2.pid", question->pid, error);
+        return source_failure_of(sink, "sysctl kern.proc2.pid", question->pid, error);
     return sink->put(sink, "process", 0, &process, size);
 }
 

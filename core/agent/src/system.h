@@ -60,7 +60,6 @@ int system_watch(void *address, size_t length, uint32_t modes);
 int system_start(char *port, size_t size, uint32_t *baud);
 /* Where a port given as SCHEME:NAME is now; 0, or -1 when it is not there (yet). Plain paths are copied. */
 int system_find_port(const char *port, char *path, size_t size);
-int system_become(uint32_t user, uint32_t group);
 int system_limit(uint32_t resource, uint64_t soft, uint64_t hard); /* UINT64_MAX: none */
 /* In a new child, and again after its rights changed: let it be killed when its parent dies, where the system can. */
 void system_follow_parent(pid_t parent);

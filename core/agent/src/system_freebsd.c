@@ -1,7 +1,6 @@
 /* FreeBSD: the entry, hello, processes, the memory calls that POSIX lacks (system_plain.c says what there is not). */
 #include "source_freebsd.h"
 
-#include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/proc.h>
@@ -115,15 +114,6 @@ int system_advise(void *address, size_t length, int advice) { return madvise(add
 int system_open_memory(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
 /* ---- children, ports ---- */
-
-int system_become(uint32_t user, uint32_t group)
-{
-    gid_t groups[1];
-    groups[0] = (gid_t)group;
-    if (setgroups(1, groups) != 0 || setgid((gid_t)group) != 0)
-        return -1;
-    return setuid((uid_t)user);
-}
 
 void system_follow_parent(pid_t parent)
 {

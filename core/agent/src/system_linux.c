@@ -1,7 +1,6 @@
 /* Linux: hello, processes, the memory calls that POSIX lacks. */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -212,13 +211,6 @@ int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uin
 }
 
 /* ---- children ---- */
-
-int system_become(uint32_t user, uint32_t group)
-{
-    if (setgroups(0, NULL) != 0 || setgid((gid_t)group) != 0)
-        return -1;
-    return setuid((uid_t)user);
-}
 
 void system_follow_parent(pid_t parent)
 {

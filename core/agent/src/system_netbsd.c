@@ -1,7 +1,6 @@
 /* NetBSD: hello, processes, the memory calls that POSIX lacks (system_plain.c says what there is not). Never run yet. */
 #include "source_netbsd.h"
 
-#include <grp.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -72,15 +71,6 @@ int system_open_memory(const char *name)
 }
 
 /* ---- children, ports ---- */
-
-int system_become(uint32_t user, uint32_t group)
-{
-    gid_t groups[1];
-    groups[0] = (gid_t)group;
-    if (setgroups(1, groups) != 0 || setgid((gid_t)group) != 0)
-        return -1;
-    return setuid((uid_t)user);
-}
 
 /* There is no signal at a parent's death: a child ends when its stream does. */
 void system_follow_parent(pid_t parent)

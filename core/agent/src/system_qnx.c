@@ -1,7 +1,6 @@
 /* QNX Neutrino: hello, processes, and what of memory calls it has. */
 #include "source_qnx.h"
 
-#include <grp.h>
 #include <sys/mman.h>
 
 #include "process_record.h"
@@ -114,13 +113,6 @@ void *system_attach(void *address, size_t size, int writable)
 }
 
 /* ---- children, ports ---- */
-
-int system_become(uint32_t user, uint32_t group)
-{
-    if (setgroups(0, NULL) != 0 || setgid((gid_t)group) != 0)
-        return -1;
-    return setuid((uid_t)user);
-}
 
 int system_limit(uint32_t resource, uint64_t soft, uint64_t hard)
 {

@@ -12,7 +12,7 @@ static int acquire(const struct source_question *question, struct source_sink *s
     int file, error = 0;
     if (question->tid != 0) {
         sink->refused = 1;
-        return freebsd_failure(sink, "the map of a thread", question->pid, ENOTSUP);
+        return source_failure_of(sink, "the map of a thread", question->pid, ENOTSUP);
     }
     add_number(path, sizeof path, question->pid);
     add_text(path, sizeof path, "/map");

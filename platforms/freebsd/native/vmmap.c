@@ -12,7 +12,7 @@ static int acquire(const struct source_question *question, struct source_sink *s
     struct freebsd_value value;
     if (question->tid != 0 || question->pid > INT32_MAX) {
         sink->refused = 1;
-        return freebsd_failure(sink, "the map of a thread, or a number that is none,", question->pid, ENOTSUP);
+        return source_failure_of(sink, "the map of a thread, or a number that is none,", question->pid, ENOTSUP);
     }
     mib[3] = (int)question->pid;
     error = freebsd_read(mib, 4, room, sizeof room, &value);

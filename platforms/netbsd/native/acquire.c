@@ -42,7 +42,7 @@ static int acquire(const struct source_question *question, struct source_sink *s
     int error, untold;
     if (question->tid != 0 || question->pid > INT32_MAX) {
         sink->refused = 1;
-        return netbsd_failure(sink, "the map of a thread, or a number that is none,", question->pid, ENOTSUP);
+        return source_failure_of(sink, "the map of a thread, or a number that is none,", question->pid, ENOTSUP);
     }
     error = read_map((int)question->pid, &size);
     if (error == 0) {
@@ -51,7 +51,7 @@ static int acquire(const struct source_question *question, struct source_sink *s
             return error;
     }
     untold = netbsd_put_identity(question, sink); /* also with an error, which it may explain */
-    return error != 0 ? netbsd_failure(sink, "sysctl vm.proc.map", question->pid, error) : untold;
+    return error != 0 ? source_failure_of(sink, "sysctl vm.proc.map", question->pid, error) : untold;
 }
 
 const struct source vmatlas_netbsd_sources[] = {
