@@ -47,6 +47,7 @@ SPACE = space_of(CODE, DATA, GUARD, THREAD, STACK)
         (CODE.start, WRITE, FaultCause.PROTECTION, "it cannot be written"),
         (CODE.start, READ, FaultCause.NOT_BY_THE_MAP, "allows it"),
         (DATA.start, EXECUTE, FaultCause.PROTECTION, "it cannot be executed"),
+        (DATA.start, None, FaultCause.PROTECTION, "cannot be executed; if it was read or written, the map has changed"),
         (DATA.start, WRITE, FaultCause.NOT_BY_THE_MAP, "the file behind it is shorter"),
         (2**64 - 1, None, FaultCause.HOLE, "nothing is mapped"),
     ],
@@ -86,7 +87,7 @@ def test_region_that_the_system_flags_as_a_stack_can_grow():
         GROWS = 1
 
         @property
-        def of_stack(self) -> bool:
+        def grows_down(self) -> bool:
             return bool(self & Flags.GROWS)
 
     grows = space_of(DATA, DATA._replace(start=0x600000, end=0x610000, flags=Flags.GROWS))

@@ -26,7 +26,7 @@ QUESTIONS = {
 }
 """An example of each question."""
 
-GROUPS = (registry.BACKENDS, registry.SYSTEMS, registry.TARGETS)
+GROUPS = (registry.BACKENDS, registry.SYSTEMS, registry.OPERATIONS, registry.TARGETS)
 """The entry-point groups whose entries are looked at."""
 
 

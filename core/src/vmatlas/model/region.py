@@ -84,6 +84,11 @@ class SystemFlags(enum.IntFlag, boundary=enum.KEEP):
         """Whether they say that the region belongs to a stack, be it the guard below it; a plugin may override it."""
         return False
 
+    @property
+    def grows_down(self) -> bool:
+        """Whether they say that a touch just below the region makes it larger; a plugin may override it."""
+        return False
+
     def labels(self) -> list[str]:
         """Every flag that is set, the lowest bit first; a bit without a name by what `label` makes of it."""
         kind = type(self)
@@ -173,7 +178,7 @@ class Region(NamedTuple):
     resident: int | None = None
     """Bytes in memory."""
     private_resident: int | None = None
-    """Bytes in memory that only this process has. Each plugin's README says what its system means by it."""
+    """Bytes in memory that the system calls private. Each plugin's README says what its system means by it."""
     page_size: int | None = None
     """The size of the pages that back it, in bytes, where the system tells it for each region."""
     build_id: bytes | None = None

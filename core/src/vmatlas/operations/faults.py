@@ -21,9 +21,12 @@ _STACK_GAP = 256
 _VERBS = {Protection.READ: "read", Protection.WRITE: "written", Protection.EXECUTE: "executed"}
 
 
+_OTHERWISE = "the map has changed since, or the file behind it is shorter than the mapping"
+
+
 def can_grow(region: Region) -> bool:
     """Whether the kernel lets it grow downward when an address below it is touched."""
-    return region.kind is Kind.STACK or region.flags.of_stack
+    return region.kind is Kind.STACK or region.flags.grows_down
 
 
 def classify(address: int, space: AddressSpace, access: Protection | None = None) -> Fault:
@@ -73,15 +76,14 @@ def _in_region(
     if access is None and denied:
         words = " nor ".join(_VERBS[right] for right in denied)
         text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {words}"
+        if denied == [Protection.EXECUTE]:  # jumps into data are rarer than files that were cut
+            text += f"; if it was read or written, {_OTHERWISE}"
         return Fault(address, FaultCause.PROTECTION, at, before, after, text=text)
     if access in denied:
         assert access is not None
         text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {_VERBS[access]}"
         return Fault(address, FaultCause.PROTECTION, at, before, after, text=text)
-    text = (
-        f"{address:#x} lies in {_named(at)}, which is {at.permissions} and allows it: the map has changed since, "
-        "or the file behind it is shorter than the mapping"
-    )
+    text = f"{address:#x} lies in {_named(at)}, which is {at.permissions} and allows it: {_OTHERWISE}"
     return Fault(address, FaultCause.NOT_BY_THE_MAP, at, before, after, text=text)
 
 

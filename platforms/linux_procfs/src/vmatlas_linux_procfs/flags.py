@@ -63,6 +63,11 @@ class VmFlags(SystemFlags, boundary=enum.KEEP):
         """The kernel's two letters."""
         return _LETTERS.get(int(self)) or _unnamed_letters(int(self))
 
+    @property
+    def grows_down(self) -> bool:
+        """MAP_GROWSDOWN, and the main stack."""
+        return bool(self & VmFlags.GROWS_DOWN)
+
 
 _FLAGS = {
     "rd": VmFlags.READABLE,
