@@ -13,7 +13,7 @@ from vmatlas_images import Cache, FetchError, Machine, MachineError, NotRunnable
 from vmatlas_images.archive import with_all_they_need
 from vmatlas_images.plan import plan_of
 from vmatlas_images.prepare import Entry, Prepared, cpio
-from vmatlas_images.userland import fetch_userland, with_userland
+from vmatlas_images.userland import fetch_userland, is_userland_cached, with_userland
 from vmatlas_images.wheels import build_wheels
 
 from .conftest import Mirror, describe
@@ -142,7 +142,9 @@ def test_links_and_folders_of_an_archive_are_what_the_cpio_tool_reads() -> None:
 def test_userland_is_verified_merged_and_holds_wheels_tests_and_steps(
     machine: Machine, mirror: Mirror, cache: Cache, tmp_path: Path
 ) -> None:
+    assert not is_userland_cached(machine, cache)
     userland = fetch_userland(machine, cache)
+    assert is_userland_cached(machine, cache)
     assert userland.python == "3.11.2-6"
     assert [path.name for path in userland.wheels] == ["ours-1.0-py3-none-any.whl", "oracle-1.0-py3-none-any.whl"]
     assert not list((tmp_path / "tree").rglob("*.egg-info"))

@@ -32,6 +32,7 @@ from .report import LiveLines, show, write_junit
 from .results import ExitCode, Report
 from .sets import MachineSet, find_set
 from .sources import fetch, is_local
+from .userland import fetch_userland
 
 NEVER_RUN = "never run"
 """The label of machines that nobody has seen run yet: large downloads that may fail, so they run when named.
@@ -249,6 +250,8 @@ def fetch_machines(only: Sequence[str]) -> ExitCode:
         for machine in chosen:
             try:
                 fetched = fetch(machine, Cache(), progress=partial(lines.fetching, machine))
+                if machine.python is not None:
+                    fetch_userland(machine, Cache(), progress=partial(lines.fetching, machine))
             except ImagesError as error:
                 worst = _failed(error)
             else:

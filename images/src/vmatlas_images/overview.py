@@ -16,6 +16,7 @@ from .errors import ImagesError
 from .machine import DebianKernel, Download, LocalFile, Machine
 from .qemu import find_qemu
 from .sources import is_cached, local_disk, local_path
+from .userland import is_userland_cached
 
 AgentStands = Callable[[str, str], bool]
 """Whether the agent of a system and a processor is built; raises `NotRunnable` when it cannot be had."""
@@ -44,6 +45,8 @@ def _look(machine: Machine, cache: Cache, agent_stands: AgentStands) -> Overview
     cached = is_cached(machine, cache)
     obstacle, built = None, False
     try:
+        if machine.python is not None:
+            cached = is_userland_cached(machine, cache) and cached
         find_qemu(machine.processor)
         if isinstance(machine.source, LocalFile):
             local_path(machine, machine.source)

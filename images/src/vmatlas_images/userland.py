@@ -24,7 +24,7 @@ from .machine import Machine, version_numbers
 from .plan import Plan, plan_of
 from .prepare import Entry, Prepared, cached, cpio
 from .sources import FRESH
-from .wheels import bring_wheels, build_wheels, files_below
+from .wheels import are_wheels_here, bring_wheels, build_wheels, files_below
 
 HOME = PurePosixPath("/vmatlas")
 """Where all that is ours lies in the guest."""
@@ -64,7 +64,7 @@ def fetch_userland(machine: Machine, cache: Cache, *, progress: Progress = quiet
     plan = plan_of(machine)
     end = time.monotonic() + machine.limits.fetch
     suite = machine.python.suite
-    name = "python-" + key_of(machine.processor, suite, list(plan.packages))
+    name = _record_name(machine, plan)
     with cache.lock(name, limit=machine.limits.fetch), cache.in_use():
         recalled = _recalled(name, cache)
         notes: tuple[str, ...] = ()
@@ -82,17 +82,33 @@ def fetch_userland(machine: Machine, cache: Cache, *, progress: Progress = quiet
         if recalled is None:
             raise FetchError(f"the packages of {suite} were fetched and are not in the cache {cache.root}")
         version, digests, _ = recalled
-        short = ".".join(map(str, version_numbers(version)[:2]))
         if version not in machine.python.version:
             raise FetchError(f"{suite} has Python {version}; the description wants {machine.python.version}")
         limit = max(1.0, end - time.monotonic())
         wheels = (
             build_wheels(plan.tree, plan.distributions, cache, limit),
-            bring_wheels(plan.requirements, short, machine.processor, cache, limit, progress),
+            bring_wheels(plan.requirements, _short(version), machine.processor, cache, limit, progress),
         )
     files = tuple(cache.file("sha256", digest) for digest in digests)
     found = tuple(path for folder in wheels for path in sorted(folder.glob("*.whl")))
     return Userland(version, digests, files, found, notes)
+
+
+def is_userland_cached(machine: Machine, cache: Cache) -> bool:
+    """Whether a machine's Python and the wheels it needs are here. Raises `NotRunnable` where its plan is not."""
+    plan = plan_of(machine)
+    recalled = _recalled(_record_name(machine, plan), cache)
+    return recalled is not None and are_wheels_here(plan.requirements, _short(recalled[0]), machine.processor, cache)
+
+
+def _record_name(machine: Machine, plan: Plan) -> str:
+    assert machine.python is not None
+    return "python-" + key_of(machine.processor, machine.python.suite, list(plan.packages))
+
+
+def _short(version: str) -> str:
+    """3.11 of 3.11.2-6+deb12u8."""
+    return ".".join(map(str, version_numbers(version)[:2]))
 
 
 def _recalled(name: str, cache: Cache) -> tuple[str, tuple[str, ...], float] | None:

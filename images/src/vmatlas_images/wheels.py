@@ -48,7 +48,16 @@ def bring_wheels(
         words += [f"--platform={library}_{processor}" for library in _LIBRARIES]
         _pip([*words, *requirements], limit, FetchError)
 
-    return cache.prepared(key_of("wheels", list(requirements), python, processor), download, limit=limit)
+    return cache.prepared(_key(requirements, python, processor), download, limit=limit)
+
+
+def are_wheels_here(requirements: Sequence[str], python: str, processor: str, cache: Cache) -> bool:
+    """Whether `bring_wheels` would ask nobody."""
+    return (cache.root / "prepared" / _key(requirements, python, processor)).is_dir()
+
+
+def _key(requirements: Sequence[str], python: str, processor: str) -> str:
+    return key_of("wheels", list(requirements), python, processor)
 
 
 def build_wheels(tree: Path, distributions: Sequence[str], cache: Cache, limit: float) -> Path:
