@@ -286,6 +286,37 @@ def test_summary_adds_up_to_what_pidin_printed(process: str) -> None:
     pidin.check(named(process, "pagedata"), printed(process.partition("_")[2]))
 
 
+BY_AGENT = FOLDER / "agent"
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(BY_AGENT.glob("*.vmatlas"))])
+def test_summary_of_each_process_that_the_agent_recorded_is_what_pidin_printed_then(name: str) -> None:
+    capture = vmatlas.Capture.load(BY_AGENT / f"{name}.vmatlas")
+    space = vmatlas.replay(capture)
+    assert (space.incomplete, capture.system.release) == (None, "6.4.1")
+    told = pidin.read((BY_AGENT / "pidin_mem.txt").read_text())
+    if name == "procnto":
+        assert (capture.pid, len(space), 1 in told) == (1, 0, False)
+    else:
+        pidin.check(space, told[capture.pid])
+
+
+def test_recorded_driver_has_eight_stacks_seven_libraries_and_a_cache_of_64_mib() -> None:
+    space = vmatlas.replay(vmatlas.Capture.load(BY_AGENT / "devb-eide.vmatlas"))
+    assert sum(region.kind is Kind.STACK for region in space) == 8
+    libraries = {str(region.path).rpartition("/")[2] for region in space if region.kind is Kind.FILE} - {"devb-eide"}
+    assert libraries == {
+        "libc.so.3", "libcam.so.2", "io-blk.so", "cam-disk.so", "cam-cdrom.so", "fs-qnx4.so", "fs-cd.so",
+    }  # fmt: skip
+    assert max(region.size for region in space if region.kind is Kind.ANONYMOUS) > 60 << 20
+
+
+def test_recorded_console_driver_has_the_screen_as_physical_memory() -> None:
+    space = vmatlas.replay(vmatlas.Capture.load(BY_AGENT / "devc-con.vmatlas"))
+    [screen] = [region for region in space if region.kind is Kind.PHYSICAL]
+    assert (screen.size, screen.shared, screen.offset, screen.permissions) == (36 << 10, True, None, "rw-s")
+
+
 def named(process: str, stream: str) -> AddressSpace:
     """The recorded process with the names that its libraries have in pidin's list; they were not recorded for it."""
     from vmatlas_qnx import names
