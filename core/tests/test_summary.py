@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 
 from vmatlas.analysis import Use, summarize, use_of
-from vmatlas.model import Kind, Protection, Region, SystemFlags
+from vmatlas.model import AddressSpace, Kind, Protection, Region, SystemFlags
 
 from .strategies import space_of, spaces
 
@@ -51,6 +53,15 @@ def test_residency_is_told_only_where_it_is_known_of_every_region(space):
     known = [region.resident for region in space]
     expected = sum(known) if known and None not in known else None
     assert summarize(space).total.resident == expected
+
+
+@given(spaces)
+def test_private_memory_that_does_not_add_up_is_not_added_up(space):
+    listed = AddressSpace.of(list(space), replace(space.origin, private_adds_up=False))
+    summary, as_told = summarize(listed), summarize(space)
+    assert summary.total == replace(as_told.total, private_resident=None)
+    assert {total.private_resident for total in (*summary.uses.values(), *summary.kinds.values())} <= {None}
+    assert {total.private_resident for file in summary.files for total in (file.total, *file.uses.values())} <= {None}
 
 
 def test_uses_are_told_by_kind_and_protection():

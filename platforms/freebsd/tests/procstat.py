@@ -23,7 +23,8 @@ _EVERYBODYS = frozenset([Kind.FILE, Kind.DEVICE, Kind.VDSO, Kind.PHYSICAL])
 
 def lines_of(text: str) -> list[list[str]]:
     """Its columns, a list for each region."""
-    return [re.split(r" +", line.strip(), maxsplit=10) for line in text.splitlines()[1:]]
+    lines = [re.split(r" +", line.lstrip(), maxsplit=10) for line in text.split("\n")[1:] if line]
+    return [words if words[-1] else words[:-1] for words in lines]  # a name keeps the spaces at its end
 
 
 def disagreements(text: str, space: AddressSpace, page: int = 4096) -> list[str]:
@@ -41,7 +42,7 @@ def disagreements(text: str, space: AddressSpace, page: int = 4096) -> list[str]
         assert isinstance(flags, KvmeFlags)
         assert region.resident is not None and region.private_resident is not None
         ours = [
-            str(space.pid), f"{region.start:#x}", f"{region.end:#x}", region.protection.letters,
+            words[0], f"{region.start:#x}", f"{region.end:#x}", region.protection.letters,
             str(region.resident // page), str(region.private_resident // page),
             str(region.details.get("ref_count", 0)), str(region.details.get("shadow_count", 0)),
             "".join(letter if flag in flags else "-" for flag, letter in _LETTERS.items()),

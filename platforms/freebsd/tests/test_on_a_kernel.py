@@ -135,7 +135,7 @@ def procstat_of(agent: Agent, pid: int) -> Iterator[Callable[[], str]]:
 
     try:
         with child_of(agent, script(agent, text)):
-            # What the agent will do between the two is done before, so that it writes to no page for the first time then.
+            # What the agent will do meanwhile is done before, so that it writes to no page for the first time then.
             for path in (go, done):
                 agent.write_file(path + b"-not", b"x")
                 agent.stat_file(path)

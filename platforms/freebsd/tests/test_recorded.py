@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import pytest
 from vmatlas import AddressSpace, Capture, Kind, MalformedData, Protection, Query, Region, SystemInfo
 from vmatlas_freebsd import PROCFS, SYSCTL, KvmeFlags
 from vmatlas_freebsd.differences import DIFFERENCES
+
+from .procstat import disagreements
 
 CAPTURES = Path(__file__).parent / "captures"
 SYSTEM = SystemInfo("freebsd", "13.2-RELEASE", "", "amd64", "little", 64, 4096)
@@ -261,28 +262,8 @@ def test_32_bit_process_is_read_alike() -> None:
 
 @pytest.mark.parametrize("name", ["mapper-external", "plain-sleep"])
 def test_agrees_with_procstat(name: str) -> None:
-    """The system's own `procstat -v`, made beside the recording; two columns move with every other process."""
-    letters = {KvmeFlags.COW: "C", KvmeFlags.NEEDS_COPY: "N", KvmeFlags.SUPER: "S"}
-    types = {"none": "--", "default": "df", "vnode": "vn", "swap": "sw", "device": "dv", "phys": "ph", "guard": "gd"}
-    said = [re.split(r" +", line.strip(), maxsplit=10) for line in _procstat(name)]
-    space = by_sysctl(name)
-    assert len(said) == len(space)
-    for words, region in zip(said, space, strict=True):
-        _, start, end, rights, resident, private, references, shadows, flags, kind, *path = words
-        assert (int(start, 16), int(end, 16), rights) == (region.start, region.end, region.protection.letters)
-        assert [int(resident) * PAGE, int(private) * PAGE] == [region.resident, region.private_resident]
-        grows = "D" if KvmeFlags.GROWS_DOWN in region.flags else "-"
-        wired = "W" if KvmeFlags.USER_WIRED in region.flags else "-"
-        shown = "".join(letter if flag in region.flags else "-" for flag, letter in letters.items())
-        assert (flags, kind) == (shown + grows + wired, types[str(region.details["type"])])
-        assert path == ([region.path] if region.path else [])
-        if region.kind is not Kind.FILE and region.kind is not Kind.DEVICE and region.kind is not Kind.VDSO:
-            told = (region.details.get("ref_count", 0), region.details.get("shadow_count", 0))
-            assert (int(references), int(shadows)) == told
-
-
-def _procstat(name: str) -> list[str]:
-    return (CAPTURES / f"{name}.procstat.txt").read_text().splitlines()[1:]
+    """The system's own `procstat -v`, made beside the recording."""
+    assert disagreements((CAPTURES / f"{name}.procstat.txt").read_text(), by_sysctl(name)) == []
 
 
 def differing(one: Region, other: Region) -> set[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from vmatlas.model import AddressSpace, Kind, Protection, Region
 
@@ -41,7 +42,10 @@ def use_of(region: Region) -> Use:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Some regions together. Sizes in bytes; `resident` is None where it was not asked for or not told."""
+    """Some regions together. Sizes in bytes; `resident` is None where it was not asked for or not told.
+
+    `private_resident` is None too where the system's numbers do not add up (`Origin.private_adds_up`).
+    """
 
     regions: int
     size: int
@@ -49,14 +53,14 @@ class Total:
     private_resident: int | None
 
     @classmethod
-    def of(cls, regions: Iterable[Region]) -> Total:
+    def of(cls, regions: Iterable[Region], *, private_adds_up: bool = True) -> Total:
         """The total of some regions. Residency is told when it is for each of them."""
         listed = list(regions)
         return cls(
             regions=len(listed),
             size=sum(region.size for region in listed),
             resident=_sum([region.resident for region in listed]),
-            private_resident=_sum([region.private_resident for region in listed]),
+            private_resident=_sum([region.private_resident for region in listed]) if private_adds_up else None,
         )
 
 
@@ -91,29 +95,30 @@ class Summary:
 def summarize(space: AddressSpace) -> Summary:
     """Totals by use, by kind, and by file."""
     regions = list(space)
-    by_use: dict[Use, list[Region]] = {}
     by_kind: dict[Kind, list[Region]] = {}
     by_file: dict[tuple[str, bool], list[Region]] = {}
     for region in regions:
-        by_use.setdefault(use_of(region), []).append(region)
         by_kind.setdefault(region.kind, []).append(region)
         if region.path is not None:
             by_file.setdefault((region.path, region.deleted), []).append(region)
-    kinds = {kind: Total.of(group) for kind, group in by_kind.items()}
-    files = [FileTotal(path, deleted, Total.of(group), _totals(group)) for (path, deleted), group in by_file.items()]
+    total = partial(Total.of, private_adds_up=space.origin.private_adds_up)
+    kinds = {kind: total(group) for kind, group in by_kind.items()}
+    files = [
+        FileTotal(path, deleted, total(group), _by_use(group, total)) for (path, deleted), group in by_file.items()
+    ]
     return Summary(
-        total=Total.of(regions),
-        uses=_totals(regions),
+        total=total(regions),
+        uses=_by_use(regions, total),
         kinds=dict(sorted(kinds.items(), key=lambda item: -item[1].size)),
         files=tuple(sorted(files, key=lambda file: (-file.total.size, file.path))),
     )
 
 
-def _totals(regions: Iterable[Region]) -> dict[Use, Total]:
+def _by_use(regions: Iterable[Region], total: Callable[[Iterable[Region]], Total]) -> dict[Use, Total]:
     groups: dict[Use, list[Region]] = {}
     for region in regions:
         groups.setdefault(use_of(region), []).append(region)
-    return {use: Total.of(groups[use]) for use in Use if use in groups}
+    return {use: total(groups[use]) for use in Use if use in groups}
 
 
 def _sum(values: list[int | None]) -> int | None:

@@ -59,6 +59,9 @@ class Origin:
     consistency: Consistency = Consistency.PER_REGION
     incomplete: str | None = None
     """None, or why something may be missing."""
+    private_adds_up: bool = True
+    """Whether `private_resident` is a count of each region's own, of which totals can be made. FreeBSD tells the whole
+    object's beside each part of it."""
 
 
 class AddressSpace(Exports, Sequence[Region]):

@@ -89,7 +89,7 @@ def decode_vmmap(capture: Capture) -> AddressSpace:
         at = entries[row].at
         expected = "a region after the one before it, and not empty"
         raise Disordered(VMMAP, at, expected, found=data[at : at + 24], pid=capture.pid)
-    origin = capture.origin
+    origin = replace(capture.origin, private_adds_up=False)  # each entry is told the pages of its whole object
     if more:
         origin = replace(origin, incomplete="; ".join(filter(None, [origin.incomplete, more])))
     return AddressSpace(columns, origin)
