@@ -43,7 +43,7 @@ from vmatlas_images import (
 from vmatlas_images.console import converse
 from vmatlas_images.machine import Step
 
-from .conftest import ask, describe, hello
+from .conftest import HEEDING_CTRL_C, ask, describe, hello
 from .test_guard import within
 
 pytestmark = [pytest.mark.machine, pytest.mark.network, pytest.mark.timeout(600)]
@@ -263,9 +263,12 @@ def test_no_qemu_outlives_its_runner(guest_init: Path, tmp_path: Path, number: i
         tests=str(here.parent), package=here.name, init=str(guest_init), console=str(tmp_path / "console.log")
     )
     runner = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(text)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [*HEEDING_CTRL_C, sys.executable, "-c", textwrap.dedent(text)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     assert runner.stdout is not None
     folder = Path(runner.stdout.readline().strip())
     guard = int(Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text().split()[0])
@@ -367,7 +370,9 @@ def test_a_person_is_told_where_everything_is_and_ends_it_with_ctrl_c(guest_init
     text = ATTENDANT.format(
         tests=str(here.parent), package=here.name, init=str(guest_init), console=str(tmp_path / "console.log")
     )
-    person = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    person = subprocess.Popen(
+        [*HEEDING_CTRL_C, sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert person.stdout is not None
     shown = ""
     while "Ctrl-C ends it." not in shown and (line := person.stdout.readline()):

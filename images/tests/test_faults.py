@@ -31,7 +31,7 @@ from vmatlas_images import Cache, built_agent, fetch, find
 from vmatlas_images.cache import digest_of
 from vmatlas_images.prepare import prepare
 
-from .conftest import Server
+from .conftest import HEEDING_CTRL_C, Server
 from .test_guard import within
 
 KILLS = int(os.environ.get("VMATLAS_KILLS", "6"))
@@ -67,8 +67,9 @@ class Place:
 
     def start(self, output: str = "out", before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """A run, in a process group of its own."""
+        command = [*before, *HEEDING_CTRL_C, sys.executable, "-c", RUN, self.folder / output]
         return subprocess.Popen(
-            [*before, sys.executable, "-c", RUN, self.folder / output], env=self.environment, text=True,
+            command, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 

@@ -14,6 +14,8 @@ import pytest
 
 from vmatlas_images.guarded import Guarded, run
 
+from .conftest import HEEDING_CTRL_C
+
 PARENT = """
 import os, subprocess, sys, time
 from pathlib import Path
@@ -48,7 +50,10 @@ def family(tmp_path: Path) -> tuple[subprocess.Popen[str], int, int, Path]:
     folder = tmp_path / "run"
     folder.mkdir()
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, folder], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [*HEEDING_CTRL_C, sys.executable, "-c", PARENT, folder],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert parent.stdout is not None
     guard = int(parent.stdout.readline())
