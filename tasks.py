@@ -102,12 +102,12 @@ def test_all_platforms(
     raise Exit(code=int(code))
 
 
-@task(help={"results": "the record of a run", "output": "where the page goes"})
+@task(help={"results": "records of runs, separated by commas", "output": "where the page goes"})
 def page(context: Context, results: str = ".vmatlas/results.json", output: str = ".vmatlas/page.html") -> None:
-    """Make the page of a run that was kept: one HTML file, fit for publishing."""
+    """Make one page of runs that were kept: a single HTML file, fit for publishing."""
     from vmatlas_images.command import make_page
 
-    raise Exit(code=int(make_page(Path(results), Path(output))))
+    raise Exit(code=int(make_page([Path(each) for each in _words(results)], Path(output))))
 
 
 @task(help={"results": "records of runs, separated by commas; machines that they do not tell of keep their rows"})

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find
 from vmatlas_images.page import CONSOLE_BYTES, render, visible, write_page
-from vmatlas_images.record import Record, load, save
+from vmatlas_images.record import Record, load, merge, save
 
 MADE = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 HOSTILE = [
@@ -161,6 +161,23 @@ def test_a_run_that_is_kept_comes_back_and_gives_the_same_page(machine: Machine,
     again = load(tmp_path / "out" / "results.json")
     assert render(again) == render(record)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.json"]
+
+
+def test_several_runs_are_one_with_the_latest_of_each_machine(machine: Machine) -> None:
+    def ran(day: int, *results: MachineResult, left_out: tuple[Machine, ...] = ()) -> Record:
+        made = MADE.replace(day=day)
+        return Record(Report(results, 10, left_out, f"run {day}", made), f"0.{day}.0")
+
+    other, third = find_once("linux-6.12"), find_once("linux-newest")
+    old = ran(1, MachineResult(machine, State.RAN, kernel="old"), MachineResult(third, State.NOT_RUN, "no image"))
+    new = ran(3, MachineResult(machine, State.RAN, kernel="new"), left_out=(other, third))
+    away = ran(4, MachineResult(machine, State.NOT_RUN, "no network"), left_out=(other,))
+    merged = merge([away, new, old])
+    told = {result.machine.name: (result.state, result.kernel or result.reason) for result in merged.report.results}
+    assert told == {machine.name: (State.RAN, "new"), third.name: (State.NOT_RUN, "no image")}
+    assert (merged.report.left_out, merged.report.left_out_by) == ((other,), "run 1; run 3; run 4")
+    assert (merged.report.made, merged.vmatlas, merged.report.seconds) == (MADE.replace(day=4), "0.4.0", 30)
+    assert merge([new]) is new
 
 
 @pytest.mark.parametrize(

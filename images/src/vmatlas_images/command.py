@@ -27,7 +27,7 @@ from .overview import overview, table
 from .page import write_page
 from .qemu import install_qemu
 from .readme import rewrite
-from .record import load, save
+from .record import load, merge, save
 from .report import LiveLines, show, write_junit
 from .results import ExitCode, Report
 from .sets import MachineSet, find_set
@@ -145,10 +145,12 @@ def _reserved(output: Path) -> Iterator[Path]:
         return
 
 
-def make_page(results: Path, page: Path) -> ExitCode:
-    """Make the page of a run that was kept. Consoles are read where they were left."""
+def make_page(results: Sequence[Path], page: Path) -> ExitCode:
+    """Make one page of the runs that were kept. Consoles are read where they were left."""
+    if not results:
+        return _usage(ImagesError("no record of a run is named: results.json of one is needed"))
     try:
-        write_page(load(results), page)
+        write_page(merge([load(each) for each in results]), page)
     except ImagesError as error:
         return _usage(error)
     except OSError as error:

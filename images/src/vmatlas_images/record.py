@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import ImagesError
-from .results import Report
+from .machine import natural
+from .results import MachineResult, Report, State
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,33 @@ def load(path: Path) -> Record:
             f"{path}: no record of a run: {where}: {first['msg']}",
             hint="a run of machines of this version writes one as results.json",
         ) from error
+
+
+def merge(records: Sequence[Record]) -> Record:
+    """Several runs as one: of each machine the latest result in which it ran or was lost, else the latest there is.
+
+    What one run leaves out and another has is not left out. No record at all is a fault of the caller's.
+    """
+    ordered = sorted(records, key=lambda record: record.report.made)
+    latest = ordered[-1]
+    if len(ordered) == 1:
+        return latest
+    told: dict[str, MachineResult] = {}
+    for result in (result for record in ordered for result in record.report.results):
+        name = result.machine.name
+        if name not in told or result.state is not State.NOT_RUN or told[name].state is State.NOT_RUN:
+            told[name] = result
+    away = {machine.name: machine for record in ordered for machine in record.report.left_out}
+    left_out = tuple(away[name] for name in sorted(away, key=natural) if name not in told)
+    by = "; ".join(dict.fromkeys(record.report.left_out_by for record in ordered if record.report.left_out_by))
+    report = Report(
+        tuple(told[name] for name in sorted(told, key=natural)),
+        sum(record.report.seconds for record in ordered),
+        left_out,
+        by if left_out else "",
+        latest.report.made,
+    )
+    return Record(report, latest.vmatlas)
 
 
 def replace_file(path: Path, content: bytes) -> None:
