@@ -81,6 +81,10 @@ class Rows(Protocol):
         """The distinct facts: the decoder's own bytes and a number beside them."""
         ...
 
+    def signature(self) -> bytes:
+        """All facts in one: equal for maps of equal facts in equal order, as those of one process mostly are."""
+        ...
+
     def marks(self) -> list[bytes]:
         """The distinct texts of a further column."""
         ...

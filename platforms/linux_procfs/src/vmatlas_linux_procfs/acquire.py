@@ -23,7 +23,17 @@ from vmatlas.systems.linux import LinuxProcess, links, parse_stat
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
-from vmatlas_linux_procfs.decode import ESCAPE, FILE, LINE, MAPS, NATIVE, SMAPS, STAT, columns_of_native
+from vmatlas_linux_procfs.decode import (
+    ESCAPE,
+    FILE,
+    LINE,
+    MAPS,
+    NATIVE,
+    SMAPS,
+    STAT,
+    columns_of_known,
+    columns_of_native,
+)
 
 ATTEMPTS = 20
 """How often a process may replace its memory while it is read, before that is said."""
@@ -76,6 +86,8 @@ def read(process: LocalProcess, name: str, most: int) -> Columns | None:
     found = NATIVE.read(descriptor, name == "smaps", most)
     if found is None:
         return None
+    if (known := columns_of_known(found)) is not None:
+        return known
     rows: Rows = found[0] if isinstance(found, tuple) else found
     open_names: list[links.Name] = []
     for file, _ in rows.facts():
