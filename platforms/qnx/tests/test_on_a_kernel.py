@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,10 @@ from vmatlas.target.wire import Kind as FrameKind
 from vmatlas_images import NotRunnable, boot, find
 from vmatlas_images.boot import RunningMachine
 from vmatlas_images.handshake import greet
-from vmatlas_qnx import MapFlags
+from vmatlas_qnx import PAGEDATA, MapFlags
 
 from . import pidin
+from .recorded import operations, recorded
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(400)]
 
@@ -273,6 +275,63 @@ def test_name_in_the_memory_file_system_is_told_byte_for_byte(
     unlinked = vmatlas.snapshot(worker.pid, target=board).find(start)
     assert unlinked is not None
     assert (unlinked.path, unlinked.kind) == (None, Kind.SHARED_MEMORY)
+
+
+# ---- the recorded operations, made again ----
+
+FILES = {"file CD": b"/fs/cd0/agent", "IFS file": b"/proc/boot/esh", "/dev/zero": b"/dev/zero", "/dev/mem": b"/dev/mem"}
+NOT_BY_AN_AGENT = ("NOCACHE", "MAP_PHYS", "mmap_device_memory", "shm_ctl", "pthread_create", "dlopen", "no hint")
+"""Protections, objects and calls that an agent has no operation for; and places that depend on what else is there."""
+
+
+def make_again(worker: AgentProcess, made: dict[str, Any]) -> int:
+    """One operation, as it was recorded; gives its address."""
+    if made["desc"] == "mprotect":
+        assert worker.protect(made["addr"], made["len"], Protection(made["prot"] >> 8 & 7)).ok
+    elif made["desc"] == "munmap":
+        assert worker.unmap(made["addr"], made["len"]).ok
+    elif made["desc"] == "mlock":
+        assert worker.lock(made["addr"], made["len"]).ok
+    if "hint" not in made:
+        return int(made["addr"])
+    path = next((path for begin, path in FILES.items() if made["desc"].startswith(begin)), b"")
+    path = path or (b"/dev/shmem/vmatlas-probe" if made["desc"].startswith("shm") else b"")
+    flags = MapFlag.SHARED if made["flags"] & 3 == 1 else MapFlag.NONE
+    for bit, flag in ((0x10, MapFlag.FIXED), (0x80, MapFlag.NO_RESERVE), (0x1000, MapFlag.STACK)):
+        flags |= flag if made["flags"] & bit else MapFlag.NONE
+    rest = made["flags"] & ~(0x80000 | 0x1092 | 1) | (1 if made["flags"] & 3 == 3 else 0)
+    start = required(
+        worker.map(
+            made["len"], address=made["hint"], protection=Protection(made["prot"] >> 8 & 7), flags=flags,
+            source=MapObject.FILE if path else MapObject.ANONYMOUS, name=path, offset=made["off"], system_flags=rest,
+        ),
+        made["desc"],
+    )  # fmt: skip
+    for offset, size, write in made["touch"] or ():
+        assert worker.touch(start + offset, size, write=1 if write else None).ok
+    return start
+
+
+def test_recorded_operations_made_again_are_read_as_they_were(board: AgentTarget, worker: AgentProcess) -> None:
+    assert board.agent.write_file(b"/dev/shmem/vmatlas-probe", bytes(32768)).ok
+    again = [made for made in operations() if not any(word in made["desc"] for word in NOT_BY_AN_AGENT)]
+    starts = [make_again(worker, made) for made in again]
+    recording = PAGEDATA.decode(recorded("own", "pagedata"))
+    space = vmatlas.snapshot(worker.pid, target=board, residency=True)
+
+    def told(regions: list[Region], start: int) -> list[tuple[object, ...]]:
+        return [
+            (r.start - start, r.size, r.permissions, r.kind, r.offset, r.resident, int(r.flags), r.details["dev"])
+            for r in regions
+        ]
+
+    for made, start in zip(again, starts, strict=True):
+        if "hint" in made and "hint-less" not in made["desc"]:
+            size = -(-made["len"] // 4096) * 4096
+            then = told(over(recording, made["result"], size), made["result"])
+            assert told(over(space, start, size), start) == then, made["desc"]
+    assert len(again) >= 45
+    assert board.agent.unlink(b"/dev/shmem/vmatlas-probe").ok
 
 
 # ---- bad lines ----
