@@ -101,7 +101,7 @@ static size_t put_frame(struct input *input, uint8_t *bytes)
     uint32_t oddity = take_byte(input), operation = take_byte(input);
     size_t size, payload;
     frame.operation = operation < 224 ? operations[operation % OPERATIONS].number : (uint16_t)operation;
-    frame.request = take_byte(input) % 16;
+    frame.request = take_byte(input) % 8;
     frame.process = some_process(input);
     payload = take_byte(input);
     if (payload < 128) {

@@ -105,6 +105,19 @@ static size_t piece(size_t size)
     return most < size ? most : size;
 }
 
+/* What /proc/PID/stat says, but for a byte here and there. */
+static ssize_t read_stat_line(uint8_t *bytes, size_t size)
+{
+    static const char line[] = "7 (a name) with) S 1 7 7 0 -1 4194560 2 0 0 0 1 1 0 0 20 0 1 0 4711 1000000 50 18446744073709551615\n";
+    size_t given = sizeof line - 1 < size ? sizeof line - 1 : size;
+    memcpy(bytes, line, given);
+    for (uint32_t changes = next_byte() % 4; changes > 0 && given > 0; changes--) {
+        size_t at = next_byte() % given;
+        bytes[at] = (uint8_t)next_byte();
+    }
+    return (ssize_t)given;
+}
+
 ssize_t fuzz_read(int fd, void *bytes, size_t size)
 {
     size_t given;
@@ -128,7 +141,10 @@ ssize_t fuzz_read(int fd, void *bytes, size_t size)
         take_bytes(&children, bytes, given);
         return (ssize_t)given;
     }
-    given = next_byte() % 97 * 181;
+    given = next_byte();
+    if (given % 4 == 1)
+        return read_stat_line(bytes, size);
+    given = given % 97 * 181;
     given = given < size ? given : size;
     take_bytes(&script, bytes, given);
     return (ssize_t)given;
@@ -268,6 +284,37 @@ struct dirent *fuzz_readdir(void)
     return &entry;
 }
 
+/* PROCMAP_QUERY: mostly a region that covers the address or comes next, with texts; sometimes anything. */
+static void answer_query(uint8_t *record)
+{
+    enum { ADDRESS = 16, START = 24, END = 32, NAME_SIZE = 80, BUILD_ID_SIZE = 84, NAME = 88, BUILD_ID = 96 };
+    uint64_t start, end, name, build_id;
+    uint32_t room, size, byte = next_byte();
+    if (byte > 240) {
+        take_bytes(&script, record, NAME); /* the kernel may say anything, but not where its texts stand */
+        return;
+    }
+    memcpy(&start, record + ADDRESS, sizeof start);
+    start += byte % 3 * 0x1000U;
+    end = start + 0x1000U * (1 + next_byte());
+    memcpy(record + START, &start, sizeof start);
+    memcpy(record + END, &end, sizeof end);
+    memcpy(&name, record + NAME, sizeof name);
+    memcpy(&room, record + NAME_SIZE, sizeof room);
+    size = next_byte() * 17U;
+    size = size < room ? size : room;
+    if (name != 0)
+        memset((void *)(uintptr_t)name, 'n', size);
+    memcpy(record + NAME_SIZE, &size, sizeof size);
+    memcpy(&build_id, record + BUILD_ID, sizeof build_id);
+    memcpy(&room, record + BUILD_ID_SIZE, sizeof room);
+    size = next_byte() % 65;
+    size = size < room ? size : room;
+    if (build_id != 0)
+        memset((void *)(uintptr_t)build_id, 'b', size);
+    memcpy(record + BUILD_ID_SIZE, &size, sizeof size);
+}
+
 long fuzz_system_call(long number, ...)
 {
     va_list arguments;
@@ -283,8 +330,8 @@ long fuzz_system_call(long number, ...)
         request = va_arg(arguments, unsigned long);
         record = va_arg(arguments, void *);
         va_end(arguments);
-        if (_IOC_TYPE(request) == 'f') /* PROCMAP_QUERY: the kernel may answer anything but where its texts stand */
-            take_bytes(&script, record, _IOC_SIZE(request) - 16);
+        if (_IOC_TYPE(request) == 'f')
+            answer_query(record);
         return 0;
     }
     return (long)next_byte();

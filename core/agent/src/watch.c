@@ -1,6 +1,7 @@
 #include "watch.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "system.h"
@@ -8,9 +9,13 @@
 enum { MOST_WATCHES = 16 };
 
 static int watches[MOST_WATCHES]; /* descriptors; 0: free */
+static pid_t owner;               /* a forked child has none of its parent's */
 
 static int *find_watch(uint32_t descriptor)
 {
+    if (owner != getpid())
+        memset(watches, 0, sizeof watches);
+    owner = getpid();
     for (int i = 0; i < MOST_WATCHES; i++)
         if ((uint32_t)watches[i] == descriptor)
             return &watches[i];

@@ -262,6 +262,16 @@ def test_a_watch_is_refused_as_the_kernel_says(process: AgentProcess, page: int)
     assert [process.watch(base, page, WatchMode.MISSING).errno_name for _ in range(2)] == ["", "EBUSY"]
 
 
+def test_a_child_has_none_of_its_parents_watches(agent: Agent, page: int) -> None:
+    base = agent.itself.map(page).value
+    descriptor = watched(agent.itself, base, page)
+    child = agent.spawn()
+    with pytest.raises(AgentRefused, match="EBADF"):
+        child.unwatch(descriptor)
+    assert [child.unwatch(watched(child, child.map(page).value, page)).ok for _ in range(17)] == [True] * 17
+    assert agent.itself.unwatch(descriptor).ok
+
+
 def test_a_move_of_several_mappings_stops_at_one_that_is_watched(process: AgentProcess, page: int) -> None:
     base, room = process.map(5 * page, protection=NONE).value, process.map(5 * page, protection=NONE).value
     for index in (0, 2, 4):
