@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmatlas.model import UNKNOWN, Columns, Region
+from vmatlas.model import UNKNOWN, Columns, Protection, Region
+from vmatlas.model import columns as columns_module
 
 from .strategies import protections, region_lists, regions, space_of
 
@@ -82,3 +83,20 @@ def test_protection_letters_name_each_right(protection):
     assert protection.letters == "".join(
         letter if protection & bit else "-" for letter, bit in (("r", 1), ("w", 2), ("x", 4))
     )
+
+
+@pytest.mark.parametrize("twin", ["compiled", "python"])
+@pytest.mark.parametrize(("column", "number"), [("label", 7), ("protection", 9), ("kind", 200), ("max_protection", 8)])
+def test_a_number_that_stands_for_nothing_is_an_error_and_no_region(monkeypatch, twin, column, number):
+    if twin == "python":
+        monkeypatch.setattr(columns_module, "NATIVE", None)
+    elif columns_module.NATIVE is None:
+        pytest.skip("the compiled twin does not serve here")
+    region = Region(0x1000, 0x2000, Protection.READ, max_protection=Protection.READ)
+    columns = Columns.of([region])
+    assert list(columns.regions()) == [region]
+    getattr(columns, column)[0] = number
+    with pytest.raises((IndexError, KeyError)):
+        list(columns.regions())
+    with pytest.raises((IndexError, KeyError)):
+        columns.find_many(array("Q", [0x1000]))

@@ -80,8 +80,13 @@ static int open_columns(struct opened *opened, PyObject *columns)
         }
     }
     opened->columns = columns;
-    if (open_list(columns, "labels", 0, &opened->labels) < 0 || opened->labels == NULL ||
-        open_list(columns, "flags", opened->rows, &opened->flags) < 0 ||
+    if (open_list(columns, "labels", 0, &opened->labels) < 0)
+        return -1;
+    if (opened->labels == NULL) {
+        PyErr_SetString(PyExc_ValueError, "columns have labels");
+        return -1;
+    }
+    if (open_list(columns, "flags", opened->rows, &opened->flags) < 0 ||
         open_list(columns, "build_id", opened->rows, &opened->build_ids) < 0)
         return -1;
     opened->details = PyObject_GetAttrString(columns, "details");
@@ -116,7 +121,7 @@ static PyObject *optional(const struct opened *opened, int which, size_t row)
 
 static PyObject *item_of(PyObject *tuple, Py_ssize_t which)
 {
-    return shared_reference(PyTuple_GetItem(tuple, which)); /* NULL with IndexError for a number that stands for nothing */
+    return shared_reference(PyTuple_GetItem(tuple, which));
 }
 
 static PyObject *device_of(struct opened *opened, uint64_t packed)
@@ -150,6 +155,13 @@ static PyObject *make_region(struct opened *opened, size_t row)
 {
     PyObject *fields, *made, *around, *label;
     unsigned shared = at8(opened, SHARED, row), maximum;
+    /* Numbers that stand for nothing are an IndexError, found before anything is made. */
+    label = PyList_GetItem(opened->labels, (Py_ssize_t)((const uint32_t *)opened->views[LABEL].buf)[row]);
+    maximum = opened->held[MAXIMUM] ? at8(opened, MAXIMUM, row) : UNKNOWN_BYTE;
+    if (label == NULL || PyTuple_GetItem(opened->protections, at8(opened, PROTECTION, row)) == NULL ||
+        PyTuple_GetItem(opened->kinds, at8(opened, KIND, row)) == NULL ||
+        (maximum != UNKNOWN_BYTE && PyTuple_GetItem(opened->protections, maximum) == NULL))
+        return NULL;
     fields = PyTuple_New(FIELDS);
     around = PyTuple_New(1);
     if (fields == NULL || around == NULL) {
@@ -157,8 +169,6 @@ static PyObject *make_region(struct opened *opened, size_t row)
         Py_DecRef(around);
         return NULL;
     }
-    label = PyList_GetItem(opened->labels, (Py_ssize_t)((const uint32_t *)opened->views[LABEL].buf)[row]);
-    maximum = opened->held[MAXIMUM] ? at8(opened, MAXIMUM, row) : UNKNOWN_BYTE;
     {
         PyObject *items[FIELDS] = {
             PyLong_FromUnsignedLongLong(at64(opened, START, row)),
@@ -168,9 +178,9 @@ static PyObject *make_region(struct opened *opened, size_t row)
             number(at64(opened, OFFSET, row)),
             device_of(opened, at64(opened, DEVICE, row)),
             number(at64(opened, INODE, row)),
-            label == NULL ? NULL : item_of(label, 0),
-            label == NULL ? NULL : item_of(label, 1),
-            label == NULL ? NULL : item_of(label, 2),
+            item_of(label, 0),
+            item_of(label, 1),
+            item_of(label, 2),
             item_of(opened->kinds, at8(opened, KIND, row)),
             list_item(opened->flags, (Py_ssize_t)row, opened->no_flags),
             maximum == UNKNOWN_BYTE ? shared_reference(Py_None) : item_of(opened->protections, maximum),
