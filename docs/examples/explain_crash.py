@@ -3,7 +3,8 @@
     python explain_crash.py crash.vmatlas PROGRAM [ARGUMENT...]
     python explain_crash.py --read crash.vmatlas ADDRESS           later, on any machine
 
-The program is traced (ptrace(2)), which takes no right for a child of one's own; its first thread alone is looked at. Linux.
+The program is traced (ptrace(2)), which takes no right for a child of one's own; its first thread alone is looked at.
+Linux.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def run(path: str, command: list[str]) -> int:
     while True:
         status = os.waitpid(pid, 0)[1]
         if not os.WIFSTOPPED(status):
-            return os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            return 128 - code if code < 0 else code  # as shells tell of a signal
         stopped_by = os.WSTOPSIG(status)
         if stopped_by in DEADLY:
             vmatlas.capture(pid, residency=True).save(path)
