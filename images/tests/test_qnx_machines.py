@@ -146,6 +146,7 @@ def test_kernel_and_disk_of_mkqnximage_are_used_where_they_lie(
     words = arguments(machine, prepared, "tcg", Sockets(3, 4, 5))
     assert words[words.index("-kernel") + 1] == str(prepared.kernel)
     assert f"id=disk,if=none,format=vmdk,snapshot=on,file={prepared.disk}" in words, "never written to"
+    assert "ide-hd,drive=disk" in words, "two that are first to boot from are one too many for QEMU"
     assert "-initrd" not in words and "-append" not in words
     assert words[-2:] == ["-device", "virtio-rng-pci"]
 

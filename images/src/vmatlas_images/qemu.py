@@ -142,7 +142,8 @@ def arguments(machine: Machine, prepared: Prepared, accelerator: str, sockets: S
         words += ["-device", "virtio-scsi"]
     if prepared.disk is not None:
         words += ["-drive", f"id=disk,if=none,format={boot.format},snapshot=on,file={_escaped(prepared.disk)}"]
-        words += ["-device", f"{_DISKS[boot.disk]},drive=disk,bootindex=0"]
+        first = ",bootindex=0" if prepared.kernel is None else ""  # a kernel is first by itself
+        words += ["-device", f"{_DISKS[boot.disk]},drive=disk{first}"]
     if prepared.cd is not None:
         words += ["-drive", f"id=cd,if=none,media=cdrom,format=raw,readonly=on,file={_escaped(prepared.cd)}"]
         words += ["-device", f"{'ide-cd' if has_ide else 'scsi-cd'},drive=cd"]
