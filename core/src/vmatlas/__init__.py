@@ -19,7 +19,9 @@ from types import ModuleType
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas import operations as operations
-    from vmatlas.analysis import Change, Difference, Finding, Summary, audit, diff, summarize
+    from vmatlas.analysis.audit import Finding, audit
+    from vmatlas.analysis.diff import Change, Difference, diff
+    from vmatlas.analysis.summary import Summary, summarize
     from vmatlas.api import (
         Process,
         capture,
