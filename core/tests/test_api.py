@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vmatlas
-from vmatlas import api
+from vmatlas import api, registry
 from vmatlas.backend import Feature, Reading
 from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, UsageError
 from vmatlas.model import Filter, IncompleteResult, Kind, Protection, Region
 from vmatlas.registry import BACKENDS
+from vmatlas.target.local import LOCAL
 
 from .fakes import FakeBackend, FakeTarget
 from .strategies import addresses, filters, region_lists, space_of
@@ -240,6 +241,8 @@ def test_a_closed_handle_answers_no_more_since_its_pid_may_be_another_process(re
 
 @pytest.mark.parametrize("backend", ["linux-procfs", "linux-ioctl"])
 def test_one_handle_serves_many_threads_at_once(backend):
+    if not (offer := LOCAL.offers(registry.backend(backend))):
+        pytest.skip(f"{backend}: {offer.reason}")
     child = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=-1, stdout=-1)
     try:
         child.stdout.readline()

@@ -54,7 +54,7 @@ def _as_declared(case: Case, refusing: Mapping[str, str]) -> Case:
     """A test that was skipped since a backend refuses here as the description says is no gap: it is a refusal."""
     if case.state is CaseState.NOT_RUN:
         for backend, why in refusing.items():
-            if case.reason.startswith(f"{backend}: ") and why.lower() in case.reason.lower():
+            if backend in case.reason and why.lower() in case.reason.lower():
                 return replace(case, state=CaseState.REFUSED, backend=backend)
     return case
 

@@ -184,10 +184,11 @@ def test_partial_move_at_a_userfaultfd_is_told_exactly(three: list[Mapping], wat
 
 
 def test_mapping_that_a_driver_places_is_refused_and_stops_the_kernel(three: list[Mapping]) -> None:
-    three[1].close()
-    three[1] = operations.map_device(
+    device = operations.map_device(
         "/dev/zero", 4 * PAGE, shared=False, protection=RW, unsafe=True
-    )  # of a driver with its own rule for addresses
+    )  # of a driver with its own rule for addresses; made before there is a hole, so that it does not lie in it
+    three[1].close()
+    three[1] = device
     at = three[0].start + 6 * PAGE
     operations.move(three[1].start, 4 * PAGE, at, unsafe=True)
     with pytest.raises(vmatlas.Unsupported, match="its driver may place it"):
