@@ -16,6 +16,7 @@
 #define QNX_PAGEDATA 0x40300814U
 #define QNX_INFO 0x41100801U
 #define QNX_MAPDEBUG 0xC0100803U
+#define QNX_MAPDEBUG_BASE 0x40100803U /* of the program itself; the kernel's own process has a name by this alone */
 
 enum {
     QNX_ENTRY = 48,          /* sizeof(procfs_mapinfo): the same on 32-bit and 64-bit kernels */
@@ -66,18 +67,29 @@ static inline int qnx_ask(int process, unsigned command, void *data, size_t size
     return error;
 }
 
-/* The only place that asks MAPDEBUG: the path of what is mapped at an address, behind the 8 bytes of the address.
- * With a buffer of 8 bytes or less the kernel keeps the lock of the target's address space, and the target hangs for good. */
-static inline int qnx_ask_name(int process, uint64_t address, uint8_t *answer, size_t room)
+/* The only place that asks MAPDEBUG: the path of what is mapped at an address (or of the program), behind the 8 bytes of the
+ * address. With a buffer of 8 bytes or less the kernel keeps the lock of the target's address space, and the target hangs for
+ * good. */
+static inline int qnx_ask_path(int process, unsigned command, uint64_t address, uint8_t *answer, size_t room)
 {
     int error, told = 0;
     if (room <= QNX_NAME_AT)
         return EINVAL;
     memset(answer, 0, room);
     memcpy(answer, &address, sizeof address);
-    error = qnx_ask(process, QNX_MAPDEBUG, answer, room, &told);
+    error = qnx_ask(process, command, answer, room, &told);
     answer[room - 1] = '\0';
     return error;
+}
+
+static inline int qnx_ask_name(int process, uint64_t address, uint8_t *answer, size_t room)
+{
+    return qnx_ask_path(process, QNX_MAPDEBUG, address, answer, room);
+}
+
+static inline int qnx_ask_program(int process, uint8_t *answer, size_t room)
+{
+    return qnx_ask_path(process, QNX_MAPDEBUG_BASE, 0, answer, room);
 }
 
 #endif

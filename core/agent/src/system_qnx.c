@@ -41,7 +41,7 @@ int system_process(struct source_sink *sink, uint32_t pid)
     static uint8_t info[QNX_INFO_SIZE], name[QNX_NAME_ROOM];
     struct process_record record;
     uint32_t parent, flags, user;
-    uint64_t base, start_time;
+    uint64_t start_time;
     const char *path = "", *slash;
     int process, told = 0, error = qnx_open_process(pid, &process);
     if (error != 0)
@@ -50,9 +50,8 @@ int system_process(struct source_sink *sink, uint32_t pid)
     memcpy(&parent, info + QNX_INFO_PARENT, sizeof parent);
     memcpy(&flags, info + QNX_INFO_FLAGS, sizeof flags);
     memcpy(&user, info + QNX_INFO_USER, sizeof user);
-    memcpy(&base, info + QNX_INFO_BASE, sizeof base);
     memcpy(&start_time, info + QNX_INFO_START_TIME, sizeof start_time);
-    if (error == 0 && (flags & ZOMBIE) == 0 && qnx_ask_name(process, base, name, sizeof name) == 0)
+    if (error == 0 && (flags & ZOMBIE) == 0 && qnx_ask_program(process, name, sizeof name) == 0)
         path = (const char *)name + QNX_NAME_AT;
     (void)close(process);
     if (error != 0)

@@ -1,6 +1,6 @@
 /* What QNX's C library has and this host's has not, for Python here to ask: devctl() on a procfs that is made of files. It
  * behaves as a 6.4.1 kernel was seen to (captures/edge_cases.json). VMATLAS_PROCFS names a folder with PID.procinfo,
- * PID.mapinfo, PID.pagedata and PID.mapdebug; PID.later takes the place of both maps from the second asking on; PID.denied,
+ * PID.mapinfo, PID.pagedata, PID.mapdebug and PID.program; PID.later takes the place of both maps from the second asking on; PID.denied,
  * PID.zombie and PID.reaped refuse. Its folder `proc` is listed as /proc. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -97,6 +97,13 @@ int devctl(int fd, int command, void *data, size_t size, int *told)
         return ESRCH;
     if ((unsigned)command == 0xC0100803U)
         return name(pid, data, size);
+    if ((unsigned)command == 0x40100803U) {
+        if (size <= 8)
+            abort();
+        length = load(pid, "program");
+        memcpy((uint8_t *)data + 8, content, length > 0 && (size_t)length < size - 8 ? (size_t)length : 0);
+        return length > 0 ? 0 : ENXIO;
+    }
     if (command == INFO) {
         length = load(pid, "procinfo");
         memcpy(data, content, (size_t)length < size ? (size_t)length : size);

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from vmatlas import AccessDenied, NoSuchProcess, OperationFailed, Unsupported
 from vmatlas.backend import LocalProcess
 from vmatlas_qnx import PAGEDATA, names
-from vmatlas_qnx.acquire import ATTEMPTS, acquire, ask_name, error_of
+from vmatlas_qnx.acquire import ATTEMPTS, acquire, ask_name, ask_program, error_of
 from vmatlas_qnx.layout import ENTRY, INFO, MAPDEBUG, NAME_ROOM, PROCESS_INFO
 from vmatlas_qnx.layout import PAGEDATA as COMMAND
 
@@ -130,7 +131,25 @@ def test_mapdebug_is_never_asked_with_8_bytes_or_less(room: int) -> None:
     procfs = Procfs(WHOLE)
     with pytest.raises(ValueError, match="hangs the target"):
         ask_name(1, 0x1000, room, procfs)
+    with pytest.raises(ValueError, match="hangs the target"):
+        ask_program(1, room, procfs)
     assert procfs.asked == []
+
+
+def test_no_other_line_of_python_names_the_command() -> None:
+    naming = [
+        line.strip()
+        for file in Path(sys.modules["vmatlas_qnx"].__path__[0]).glob("*.py")
+        for line in file.read_text().splitlines()
+        if "layout.MAPDEBUG" in line or "0100803" in line or "_ask_path(" in line
+    ]
+    assert sorted(naming) == [
+        "MAPDEBUG = 0xC0100803",
+        "MAPDEBUG_BASE = 0x40100803",
+        "def _ask_path(descriptor: int, command: int, address: int, room: int, devctl: Devctl) -> tuple[int, bytes]:",
+        "return _ask_path(descriptor, layout.MAPDEBUG, address, room, devctl)",
+        "return _ask_path(descriptor, layout.MAPDEBUG_BASE, 0, room, devctl)",
+    ]
 
 
 def test_every_mapdebug_of_a_reading_has_room_for_a_path(process: LocalProcess) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from vmatlas_qnx import MAPINFO, PAGEDATA, names
+from vmatlas_qnx import MAPINFO, PAGEDATA
 from vmatlas_qnx.layout import ENTRY
 
 from .recorded import FOLDER, captured, recorded_names
@@ -149,12 +149,11 @@ def test_names_are_asked_for_and_paged(qnx: Qnx) -> None:
 
 
 def test_processes_are_listed_with_parent_and_name(qnx: Qnx) -> None:
-    base = (FOLDER / "pid40964_pipe_procinfo.bin").read_bytes()[32:40]
-    answer = names.pack(int.from_bytes(base, "little"), 0, base + b"proc/boot/pipe\0", "little")
-    qnx.process(40964, {"mapdebug": answer})
+    qnx.process(40964, {"program": b"proc/boot/pipe\0"})
+    qnx.process(1, {"program": b"boot/procnto-instr\0"})
     qnx.process(2, {"denied": b""})
     listed = qnx.run("print(json.dumps([(p.pid, p.parent, p.name, p.kernel) for p in vmatlas.processes()]))")
-    assert [1, 0, "", True] in listed
+    assert [1, 0, "procnto-instr", True] in listed
     assert [40964, 1, "pipe", False] in listed
     assert 2 not in [row[0] for row in listed], "one that may not be looked at is left out"
 

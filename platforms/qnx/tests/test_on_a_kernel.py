@@ -160,6 +160,11 @@ def test_summary_of_every_process_is_what_pidin_prints(machine: RunningMachine, 
     assert len(checked) >= len(printed) - 2, "all but what has changed meanwhile"
     assert {"pci-bios", "devb-eide", "pipe", "devc-con"} <= set(checked)
     assert len(before[1]) == 0, "the kernel itself, which pidin shows as ---"
+    names = {process.pid: process.name for process in board.processes()}
+    assert names[1] == "procnto-instr"
+    assert {pid: names[pid] for pid in printed if pid in names} == {
+        pid: told.name for pid, told in printed.items() if pid in names
+    }
 
 
 def test_every_flag_of_every_process_has_a_name(board: AgentTarget) -> None:

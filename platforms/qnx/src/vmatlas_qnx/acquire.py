@@ -150,12 +150,22 @@ def _names(pid: int, descriptor: int, entries: bytes, devctl: Devctl) -> bytes:
 
 
 def ask_name(descriptor: int, address: int, room: int, devctl: Devctl = _libc_devctl) -> tuple[int, bytes]:
-    """The only place that asks MAPDEBUG. Raises ValueError for a buffer that would hang the target."""
+    """The path of what is mapped at an address. Raises ValueError for a buffer that would hang the target."""
+    return _ask_path(descriptor, layout.MAPDEBUG, address, room, devctl)
+
+
+def ask_program(descriptor: int, room: int, devctl: Devctl = _libc_devctl) -> tuple[int, bytes]:
+    """The path of the program. Raises ValueError for a buffer that would hang the target."""
+    return _ask_path(descriptor, layout.MAPDEBUG_BASE, 0, room, devctl)
+
+
+def _ask_path(descriptor: int, command: int, address: int, room: int, devctl: Devctl) -> tuple[int, bytes]:
+    """The only place that asks MAPDEBUG."""
     if room <= layout.NAME_AT:
         raise ValueError(f"MAPDEBUG with {room} bytes hangs the target: more than {layout.NAME_AT} are needed")
     buffer = bytearray(room)
     buffer[: layout.NAME_AT] = address.to_bytes(layout.NAME_AT, own_order())
-    errno, _ = devctl(descriptor, layout.MAPDEBUG, buffer)
+    errno, _ = devctl(descriptor, command, buffer)
     return errno, b"" if errno else bytes(buffer)
 
 

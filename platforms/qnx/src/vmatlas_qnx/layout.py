@@ -18,6 +18,7 @@ PAGEDATA = 0x40300814
 PROCESS_INFO = 0x41100801
 MAPDEBUG = 0xC0100803
 MAPDEBUG_BASE = 0x40100803
+"""Of the program itself: the kernel's own process has a name by this alone."""
 
 ENTRY = 48
 """Bytes of a `procfs_mapinfo`. The same on 32-bit and 64-bit kernels: every field has a fixed size."""

@@ -67,7 +67,7 @@ def _look(pid: int) -> tuple[layout.ProcessInfo, str]:
         info = layout.read_info(bytes(buffer), acquire.own_order())
         if info is None or info.pid != pid:
             raise NoSuchProcess(f"there is no process {pid}", pid=pid)
-        errno, answer = acquire.ask_name(descriptor, info.base, layout.NAME_ROOM)
+        errno, answer = acquire.ask_program(descriptor, layout.NAME_ROOM)
     finally:
         os.close(descriptor)
     path = answer[layout.NAME_AT :].partition(b"\0")[0] if not errno else b""
