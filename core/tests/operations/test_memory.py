@@ -98,6 +98,16 @@ def test_replace_of_a_part_of_a_mapping_is_refused(memory, kernel):
     assert not mine.closed
 
 
+def test_replacement_that_cannot_be_had_destroys_nothing(kernel):
+    memory = Memory(kernel, kernel.space)
+    mine = memory.map_anonymous(PAGE, at=0x500000)
+    kernel.refuses["map"] = "ENOMEM"
+    with pytest.raises(vmatlas.OperationFailed, match="ENOMEM"):
+        memory.map_anonymous(PAGE, at=0x500000, replace=True)
+    assert not mine.closed
+    assert 0x500000 in kernel.pages
+
+
 def test_unsafe_replace_destroys_what_is_there(memory, kernel):
     occupy(kernel, 0x500000)
     inside = kernel.pages[0x500000]
@@ -262,6 +272,14 @@ def test_guarded_buffer_that_cannot_be_made_leaves_nothing(kernel):
     with pytest.raises(vmatlas.OperationFailed):
         guarded_buffer(Memory(kernel, kernel.space), PAGE)
     assert not kernel.pages
+
+
+def test_rights_of_a_guard_are_no_rights_of_the_buffer(memory):
+    made = guarded_buffer(memory, PAGE)
+    memory.protect(made.start - PAGE, PAGE, READ, unsafe=True)
+    memory.protect(made.end, PAGE, READ, unsafe=True)
+    assert made.protection == READ | WRITE
+    assert made.parts == [(made.start, made.end, READ | WRITE)]
 
 
 # ---- advice on memory of this process ----

@@ -475,6 +475,26 @@ def test_secret_is_wiped_before_it_is_unmapped(monkeypatch: pytest.MonkeyPatch) 
     assert seen == [bytes(PAGE)]
 
 
+def test_secret_that_moved_and_kept_its_old_place_is_wiped_at_both() -> None:
+    mine = operations.secret(PAGE)
+    mine.buffer[0:6] = b"secret"
+    old = mine.start
+    operations.move(mine.start, mine.size, keep_old=True)
+    assert bytes(mine.buffer[:6]) == b"secret"
+    assert _flags(mine) >= {"lo", "dd", "wf"}
+    new = mine.start
+    mine.close()
+    assert not mapped(old)
+    assert not mapped(new)
+
+
+def test_secret_that_is_replaced_is_wiped_first() -> None:
+    mine = operations.secret(PAGE)
+    with operations.map_anonymous(PAGE, at=mine.start, replace=True) as there:
+        assert mine.closed
+        assert there.buffer[0] == 0
+
+
 # ---- locking ----
 
 

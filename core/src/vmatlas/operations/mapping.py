@@ -259,7 +259,7 @@ class Mapping:
             if end > high:
                 parts.append((max(start, high), end, had))
         low, high = max(low, self._body[0]), min(high, self._body[1])
-        self._parts = sorted([*parts, (low, high, protection)])
+        self._parts = sorted([*parts, (low, high, protection)] if low < high else parts)
 
     def note_move(self, distance: int, *, kept_old: bool) -> None:
         """That all of it lies so far from where it was."""

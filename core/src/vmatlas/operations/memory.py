@@ -243,6 +243,9 @@ class Memory:
             else:
                 self.range(at, size, "place")
                 if replace:
+                    # What cannot be had at all shall destroy nothing.
+                    trial = self._mapped(what, 0, size, protection, flags, descriptor, offset)
+                    self.calls.unmap(trial, size)
                     self._clear_way(at, at + size, unsafe=unsafe)
                     start = self._mapped(what, at, size, protection, flags | MapFlag.FIXED, descriptor, offset)
                 else:
@@ -302,6 +305,8 @@ class Memory:
         if not unsafe:
             self._take_gaps(low, high, sorted(extent for mapping in ours for extent in mapping.extents))
         for mapping in ours:
+            if mapping.is_secret:
+                self._wipe(mapping)
             self._forget(mapping)
 
     def _take_gaps(self, low: int, high: int, taken: list[Range]) -> None:
@@ -347,10 +352,9 @@ class Memory:
         return mapping
 
     def _wipe(self, mapping: Mapping) -> None:
-        start, end = mapping.body
-        if any(protection & READ_WRITE != READ_WRITE for _, _, protection in mapping.parts):
+        for start, end in mapping.extents:  # several after a move that stopped, or that kept the old place
             self.calls.protect(start, end - start, READ_WRITE)
-        ctypes.memset(start, 0, end - start)
+            ctypes.memset(start, 0, end - start)
 
     # ---- protecting ----
 
