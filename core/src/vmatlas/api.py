@@ -56,6 +56,13 @@ _TOP = 2**64
 _KERNEL_HALF = 2**63
 
 
+def _reads_as_it_decodes(backend: DirectBackend) -> bool:
+    """Whether its short way is of the class that its long way is of: one derived from that may decode otherwise."""
+    ways = {"acquire", "decode", "read"}
+    maker = next((kind for kind in type(backend).__mro__ if ways & vars(kind).keys()), None)
+    return maker is None or "read" in vars(maker)
+
+
 @runtime_checkable
 class HasPid(Protocol):
     """Anything that knows its process: `subprocess.Popen`, `psutil.Process`, `multiprocessing.Process`."""
@@ -376,7 +383,8 @@ class Process:
         """The backend, when it has short ways: looked up once, since that takes longer than reading a small map."""
         backend = choice.backend
         if backend.name not in self._short_ways:
-            self._short_ways[backend.name] = backend if isinstance(backend, DirectBackend) else None
+            direct = backend if isinstance(backend, DirectBackend) else None
+            self._short_ways[backend.name] = direct if direct and _reads_as_it_decodes(direct) else None
         return self._short_ways[backend.name]
 
     def _space(self, choice: Choice, query: Query) -> AddressSpace:
