@@ -25,11 +25,12 @@ from vmatlas.registry import backend as backend_named
 from vmatlas.systems.linux import links
 
 HERE = Path(__file__).parents[1]
-CAPTURES = sorted(HERE.glob("**/tests/captures/**/*.zip"))
+CAPTURES = sorted(file for kind in ("zip", "vmatlas") for file in HERE.glob(f"**/tests/captures/**/*.{kind}"))
 LINUX = SystemInfo("linux", "6.12", "", "x86_64", "little", 64, 4096)
 DECODERS = {
     "linux-procfs": "vmatlas_linux_procfs.decode",
     "linux-ioctl": "vmatlas_linux_ioctl.decode",
+    "freebsd-sysctl": "vmatlas_freebsd.decode.vmmap",
 }
 """The module of each backend that has a compiled twin; its NATIVE is the twin."""
 
@@ -256,9 +257,51 @@ def test_any_records_of_the_ioctl_decode_alike(data: bytes):
     assert by_twin == by_python
 
 
+FREEBSD = SystemInfo("freebsd", "13.2-RELEASE", "", "amd64", "little", 64, 4096)
+WORDS = st.integers(0, 4) | st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> bytes:
+    """Records of KERN_PROC_VMMAP, most of them sound."""
+    from vmatlas_freebsd.layout import vmentry
+
+    data, position = b"", draw(st.integers(0, 2**20)) * 4096
+    for _ in range(draw(st.integers(0, 5))):
+        start = position + draw(st.sampled_from([0, 0, 4096]))
+        position = start + draw(st.sampled_from([4096, 8192] if draw(st.integers(0, 9)) else [0, 1, 2**63]))
+        path = draw(st.sampled_from([b"", b"/bin/sh", b"/\xff\xfe", b"x" * 24, b"/a\0b"]))
+        size = (136 + len(path) + 1 + 7) // 8 * 8 if draw(st.integers(0, 20)) else draw(st.integers(0, 1300))
+        type, flags, protection, status = draw(st.tuples(st.integers(0, 12), WORDS, WORDS, st.integers(0, 3)))
+        counts = draw(st.tuples(WORDS, WORDS, WORDS, WORDS, WORDS))
+        wide = draw(st.tuples(*[st.sampled_from([0, 0, 7, 2**40 + 5, 2**64 - 1])] * 5))
+        fields = (
+            size, type, start % 2**64, position % 2**64, wide[0], wide[1], counts[0], flags, counts[1], counts[2],
+            protection, counts[3], counts[4], draw(st.integers(0, 9)), wide[2], 0, draw(st.integers(0, 65535)), status,
+            wide[3], wide[4],
+        )  # fmt: skip
+        record = vmentry("little").pack(*fields)
+        record += bytes(136 - len(record)) + path
+        data += record + bytes(-len(record) % 8 or 8) if len(path) % 8 else record + bytes(8)
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        at = draw(st.integers(0, len(data)))
+        data = data[:at] + draw(SOME_BYTES) + data[at + draw(st.integers(0, 3)) :]
+    return data
+
+
+@needs_twins
+@given(entries() | st.binary(max_size=400))
+@settings(max_examples=500, deadline=None)
+def test_any_records_of_freebsd_decode_alike(data: bytes):
+    capture = Capture({"vmmap": data}, FREEBSD, 7, "freebsd-sysctl", "vmatlas-freebsd", Query(), time.time())
+    by_twin, by_python = both(capture)
+    assert by_twin == by_python
+
+
 @needs_twins
 def test_the_twins_do_the_work_for_whatever_is_usual():
     """A twin that always gave up would pass all of the above."""
+    from vmatlas_freebsd.decode import vmmap as freebsd
     from vmatlas_linux_ioctl import decode as ioctl
     from vmatlas_linux_procfs import decode as procfs
 
@@ -269,6 +312,8 @@ def test_the_twins_do_the_work_for_whatever_is_usual():
                 assert len(procfs.NATIVE.decode_maps(data)) == len(vmatlas.replay(file))
             if stream == "smaps":
                 assert len(procfs.NATIVE.decode_smaps(data)[0]) == len(vmatlas.replay(file))
+            if stream == "vmmap":
+                assert len(freebsd.NATIVE.decode_vmmap(data, capture.system.page_size)) == len(vmatlas.replay(file))
             if stream == "vmas" and capture.system.byte_order == "little" and not capture.query.build_ids:
                 assert len(ioctl.NATIVE.decode(data)) == len(vmatlas.replay(file))
 

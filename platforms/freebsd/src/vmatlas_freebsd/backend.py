@@ -22,6 +22,7 @@ class FreeBSDSysctl:
     system = "freebsd"
     distribution = "vmatlas-freebsd"
     source = "freebsd.vmmap"
+    compiled = "vmatlas_freebsd._native"
     # Names of files come from the kernel's name cache, so they are told of many files and not of every one.
     features = (
         Feature.RESIDENCY

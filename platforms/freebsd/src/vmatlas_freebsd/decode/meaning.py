@@ -82,6 +82,14 @@ def _kind(facts: Facts) -> Kind:
     return Kind.OTHER
 
 
+def label_of(text: bytes, is_path: bool) -> Label:
+    """The label of a path, or of what the kernel calls something that is no file."""
+    shown = text.decode("utf-8", "surrogateescape")
+    if not shown:
+        return Label()
+    return Label(path=shown) if is_path else Label(name=shown)
+
+
 class Labels:
     """The distinct names of a map, each kept once."""
 
@@ -93,7 +101,6 @@ class Labels:
         """The index in `all` of a path, or of what the kernel calls something that is no file."""
         found = self._known.get((text, is_path))
         if found is None:
-            shown = text.decode("utf-8", "surrogateescape")
             found = self._known[text, is_path] = len(self.all)
-            self.all.append(Label(path=shown) if is_path else Label(name=shown))
+            self.all.append(label_of(text, is_path))
         return found

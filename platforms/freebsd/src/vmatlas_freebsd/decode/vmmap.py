@@ -8,15 +8,19 @@ that there was more.
 
 from __future__ import annotations
 
+import struct
+import sys
 from array import array
 from dataclasses import replace
 from typing import NamedTuple
 
+from vmatlas import compiled
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, pack_device
 from vmatlas.model.columns import UNKNOWN_BYTE
-from vmatlas_freebsd.decode.meaning import Facts, Labels, tell
+from vmatlas.model.facts import Meaning, Packer, Rows, columns_of_rows
+from vmatlas_freebsd.decode.meaning import Facts, Labels, label_of, tell
 from vmatlas_freebsd.decode.process import STREAM as PROC
 from vmatlas_freebsd.decode.process import judge_empty_map
 from vmatlas_freebsd.flags import NO_FLAGS, KvmeFlags
@@ -35,6 +39,9 @@ from vmatlas_freebsd.layout import (
 )
 
 VMMAP = "vmmap"
+
+NATIVE = compiled.load("vmatlas_freebsd._native")
+"""The compiled twin (native/decode.c), for records in this machine's byte order; None where Python serves alone."""
 
 _NO_OBJECT = frozenset([EntryType.NONE, EntryType.GUARD])
 _TYPE_NAMES = {int(each): each.name.lower() for each in EntryType}
@@ -83,6 +90,10 @@ def decode_vmmap(capture: Capture) -> AddressSpace:
         return AddressSpace(Columns(), capture.origin)
     if not 0 < capture.system.page_size <= _LARGEST_PAGE:
         raise MalformedData(VMMAP, 0, f"a system with pages of 1 to {_LARGEST_PAGE:,} bytes", pid=capture.pid)
+    if NATIVE is not None and capture.system.byte_order == sys.byteorder:
+        rows: Rows | None = NATIVE.decode_vmmap(data, capture.system.page_size)
+        if rows is not None:
+            return AddressSpace(_columns_of_native(rows), replace(capture.origin, private_adds_up=False))
     entries, more = _entries(data, capture.system.byte_order)
     columns = _columns(entries, capture.system.page_size)
     if (row := columns.first_disorder()) is not None:
@@ -93,6 +104,62 @@ def decode_vmmap(capture: Capture) -> AddressSpace:
     if more:
         origin = replace(origin, incomplete="; ".join(filter(None, [origin.incomplete, more])))
     return AddressSpace(columns, origin)
+
+
+_FACT = struct.Struct("=QQIIII")
+"""A fact of the compiled twin: device, file id, type, flags, protection, traits; then the path (native/decode.h)."""
+_HAS_OBJECT, _ONE_PAGE, _HAS_ATTRIBUTES = 1, 2, 4
+_DETAILS = (
+    "mark", "resident", "private_resident", "protection", "type", "ref_count", "shadow_count", "object",
+    "object_offset", "vn_type", "vn_size", "vn_mode", "vn_rdev",
+)  # fmt: skip
+"""The numbers of the compiled twin, in their order; from the type on they are details."""
+
+
+def _columns_of_native(rows: Rows) -> Columns:
+    """The columns of what the compiled twin took apart."""
+    packer = Packer()
+    numbers = {name: rows.number(number) for number, name in enumerate(_DETAILS)}
+    facts = [fact for fact, _ in rows.facts()]
+    objects_are_told = any(_FACT.unpack_from(fact)[-1] & _HAS_OBJECT for fact in facts)
+    packed = [packer.pack(_meaning_of(fact, objects_are_told)) for fact in facts]
+    columns = columns_of_rows(rows, b"".join(packed), packer.labels)
+    marks = [int.from_bytes(mark, sys.byteorder) for mark in rows.marks()]
+    columns.flags = rows.pick(0, [KvmeFlags(mark) if mark else NO_FLAGS for mark in marks])
+    columns.resident, columns.private_resident = numbers["resident"], numbers["private_resident"]
+    maximum = [each >> MAX_PROTECTION_SHIFT & 7 for each in numbers["protection"]]
+    columns.max_protection = array("B", maximum) if any(maximum) else None
+    details: dict[str, array[int] | list[str | None]] = {name: numbers[name] for name in _DETAILS[4:]}
+    details["type"] = [_type_name(each) for each in numbers["type"]]
+    details["vn_type"] = [
+        None if each == UNKNOWN else VNODE_TYPES.get(each, str(each)) for each in numbers["vn_type"]
+    ]  # fmt: skip
+    columns.details = _those_told(details)
+    return columns
+
+
+def _meaning_of(fact: bytes, objects_are_told: bool) -> Meaning:
+    device, fileid, kind_of_entry, bits, protection, traits = _FACT.unpack_from(fact)
+    path, is_file = fact[_FACT.size :], kind_of_entry == EntryType.VNODE
+    facts = _facts(
+        kind_of_entry,
+        KvmeFlags(bits),
+        protection,
+        has_object=bool(traits & _HAS_OBJECT),
+        objects_are_told=objects_are_told,
+        one_page=bool(traits & _ONE_PAGE),
+    )
+    shared, kind = tell(facts)
+    has_attributes = bool(traits & _HAS_ATTRIBUTES)
+    return Meaning(
+        device=pack_device(*device_numbers(device)) if has_attributes else UNKNOWN,
+        inode=fileid if has_attributes else UNKNOWN,
+        hidden=0 if is_file else UNKNOWN,
+        label=label_of(_named(path, kind_of_entry), is_file),
+        protection=protection & 7,
+        shared=_SHARING_CODES[shared],
+        kind=kind,
+    )
 
 
 def _entries(data: bytes, byte_order: ByteOrder) -> tuple[list[_Entry], str]:
@@ -134,7 +201,15 @@ def _columns(entries: list[_Entry], page_size: int) -> Columns:
         flags = flags_of.get(each.flags)
         if flags is None:
             flags = flags_of[each.flags] = KvmeFlags(each.flags)
-        shared, kind = tell(_facts(each, flags, objects_are_told, page_size))
+        facts = _facts(
+            each.type,
+            flags,
+            each.protection,
+            has_object=each.object != 0,
+            objects_are_told=objects_are_told,
+            one_page=each.end - each.start == page_size,
+        )
+        shared, kind = tell(facts)
         has_attributes = is_file and bool(each.status & ATTRIBUTES_VALID)
         device = each.fsid_or_object or each.fsid_freebsd11
         columns.start.append(each.start)
@@ -145,8 +220,7 @@ def _columns(entries: list[_Entry], page_size: int) -> Columns:
         columns.protection.append(each.protection & 7)
         columns.shared.append(_SHARING_CODES[shared])
         columns.kind.append(kind)
-        named = each.path or (b"" if each.type in _SELF_EXPLAINING else _type_name(each.type).encode())
-        columns.label.append(labels.number(named, is_file))
+        columns.label.append(labels.number(_named(each.path, each.type), is_file))
         columns.flags.append(flags)
         columns.resident.append(each.resident * page_size)
         columns.private_resident.append(each.private_resident * page_size)
@@ -163,20 +237,27 @@ def _type_name(number: int) -> str:
     return _TYPE_NAMES.get(number) or f"type {number}"
 
 
-def _facts(each: _Entry, flags: KvmeFlags, objects_are_told: bool, page_size: int) -> Facts:
+def _named(path: bytes, type: int) -> bytes:
+    """What an entry is called: its path, or the word for a type that no kind stands for."""
+    return path or (b"" if type in _SELF_EXPLAINING else _type_name(type).encode())
+
+
+def _facts(
+    type: int, flags: KvmeFlags, protection: int, *, has_object: bool, objects_are_told: bool, one_page: bool
+) -> Facts:
     anonymous: bool | None = None
-    if each.type == EntryType.DEFAULT or each.object:
+    if type == EntryType.DEFAULT or has_object:
         anonymous = True  # kernels that tell the number of an object tell it of anonymous ones alone
     elif objects_are_told:
         anonymous = False
     return Facts(
-        type=each.type,
+        type=type,
         copy_on_write=KvmeFlags.COW in flags,
-        protection=each.protection & 7,
+        protection=protection & 7,
         anonymous=anonymous,
         grows_down=KvmeFlags.GROWS_DOWN in flags,
         shared_memory=bool(flags & (KvmeFlags.SYSVSHM | KvmeFlags.POSIXSHM)),
-        one_page=each.end - each.start == page_size,
+        one_page=one_page,
     )
 
 
@@ -213,4 +294,9 @@ def _details(entries: list[_Entry]) -> dict[str, array[int] | list[str | None]]:
             "rdev", [told and e.vn_type == CHARACTER_DEVICE for e, told in zip(entries, attributes, strict=True)]
         ),
     }
-    return {key: column for key, column in found.items() if any(value not in (None, UNKNOWN) for value in column)}
+    return _those_told(found)
+
+
+def _those_told(details: dict[str, array[int] | list[str | None]]) -> dict[str, array[int] | list[str | None]]:
+    """Without the columns in which nothing is told."""
+    return {key: column for key, column in details.items() if any(value not in (None, UNKNOWN) for value in column)}

@@ -1,0 +1,36 @@
+"""Builds the compiled twin where there is a C compiler; without one the Python twin serves (`vmatlas doctor` tells)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def columns_header() -> list[str]:
+    """The folder of core's columns.h: beside us in a source tree, else that of the installed vmatlas."""
+    folders = [HERE.parents[1] / "core" / "src" / "vmatlas" / "native"]
+    found = importlib.util.find_spec("vmatlas")
+    folders += [Path(place) / "native" for place in (found.submodule_search_locations or [])] if found else []
+    return [os.path.relpath(folder, HERE) for folder in folders if (folder / "columns.h").is_file()][:1]
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "vmatlas_freebsd._native",
+            sources=["native/module.c", "native/decode.c"],
+            include_dirs=columns_header(),
+            depends=["native/decode.h"],
+            define_macros=[("_GNU_SOURCE", None)],
+            extra_compile_args=["-std=c99", "-O2"],
+            py_limited_api=True,
+            optional=True,  # no compiler, no header: the build goes on without it
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -1,0 +1,12 @@
+from collections.abc import Callable
+
+from vmatlas.backend import Finder
+from vmatlas.model import Region
+from vmatlas.model.facts import Rows
+
+COLUMNS: int
+"""The version of native/columns.h that it was built with."""
+
+def decode(data: bytes, /) -> Rows | None: ...
+def walk(maps: int, flags: int, address: int, limit: int, most: int, /) -> Rows | None: ...
+def asker(maps: int, region: type[Region], model_of: Callable[[bytes], Region | None], /) -> Finder: ...
