@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from importlib import metadata
@@ -69,7 +70,8 @@ def test_distributions_in_a_zip_file_are_found_as_well(tmp_path: Path, monkeypat
         for file in (tmp_path / "in").rglob("*"):
             if file.is_file():
                 written.write(file, file.relative_to(tmp_path / "in"))
-    monkeypatch.setattr(sys, "path", [str(archive)])
+    library = str(Path(os.__file__).parent)  # from which importlib.metadata itself may need a module
+    monkeypatch.setattr(sys, "path", [str(archive), library])
     assert len(as_we_say("vmatlas.backends")) == 2
 
 
