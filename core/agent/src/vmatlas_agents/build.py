@@ -184,7 +184,8 @@ def build(
         yield table.encode()
         yield repr(target.names_only).encode()
         names = [NATIVE / target.names_only.symbols] if target.names_only else []
-        for file in [*inputs, *names, *sorted(NATIVE.rglob("*.h"))]:
+        beside = {header for file in inputs for header in file.parent.glob("*.h")}  # those of the plugins, too
+        for file in [*inputs, *names, *sorted(beside | set(NATIVE.rglob("*.h")))]:
             yield file.name.encode()
             yield file.read_bytes()
 
