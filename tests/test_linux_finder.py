@@ -138,11 +138,11 @@ def test_a_closed_handle_answers_nothing_and_leaves_no_descriptor(stepper: Stepp
     before = os.listdir("/proc/self/fd")
     process = vmatlas.open(stepper.process)
     process.find(4096)
-    find = process._find
-    assert find is not None
+    finder = process._finder
+    assert finder is not None
     process.close()
     assert os.listdir("/proc/self/fd") == before
-    assert find(4096) is NotImplemented
+    assert finder.find(4096) is NotImplemented
     for _ in range(2):
         with pytest.raises(UsageError, match="closed"):
             process.find(4096)

@@ -109,7 +109,7 @@ def _point_query(bench: Bench, pid: int, asked: list[int]) -> Case:
     file, few = f"/proc/{pid}/maps", asked[:FEW]
     floors = bench.floors
     subjects = [
-        Subject("C: PROCMAP_QUERY", lambda: floors.run("query", file, addresses=asked) / len(asked)),
+        Subject("C: PROCMAP_QUERY", lambda: floors.run("query", file, addresses=asked, repeat=3) / len(asked)),
         Subject("C: read and parse the whole text", lambda: floors.run("parse", file)),
         Subject(
             "vmatlas linux-ioctl",

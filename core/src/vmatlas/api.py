@@ -6,10 +6,12 @@ the part of a filter that the kernel cannot apply, and the identity of the proce
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import os
 import time
+import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -127,7 +129,6 @@ class Process:
         self._direct = process if isinstance(process, DirectProcess) else None
         self._short_ways: dict[str, DirectBackend | None] = {}
         self._finder: Finder | None = None
-        self._find: Callable[[int], Any] | None = None
         self._is_closed = False
 
     @property
@@ -209,11 +210,7 @@ class Process:
 
         Asks the kernel. Raises what `snapshot` raises.
         """
-        if self._find is not None and where is None and not or_next and not criteria:
-            region: Region | None = self._find(address)
-            if region is not NotImplemented:
-                return region
-            self._forget_stale_finder()  # the long way tells why; after exec there is another memory to ask about
+        self._forget_stale_finder()  # after exec there is another memory to ask about
         wanted = Filter.of(where, **criteria)
         query = Query(address=_address(address), or_next=or_next, residency=wanted.asks_residency, where=wanted)
         choice = self.choice(query)
@@ -288,14 +285,17 @@ class Process:
         except VmatlasError:
             return  # the long way says it
         if self._finder is not None:
-            self._find = self._finder.find
+            # In the place of the method: what stands between a question and the kernel is then one call into C.
+            self._finder.hand_on_to(functools.partial(_find_the_long_way, weakref.ref(self)))
+            vars(self)["find"] = self._finder.ask
 
     def _forget_stale_finder(self) -> None:
         if self._finder is not None and self._finder.is_stale():
             self._forget_finder()
 
     def _forget_finder(self) -> None:
-        finder, self._finder, self._find = self._finder, None, None
+        finder, self._finder = self._finder, None
+        vars(self).pop("find", None)
         if finder is not None:
             finder.close()
 
@@ -420,6 +420,14 @@ class Process:
             backend=backend.name,
             hint="stop the process for the reading, or use a backend that asks region by region",
         ) from torn
+
+
+def _find_the_long_way(process: weakref.ref[Process], *arguments: Any, **more: Any) -> Region | None:
+    """What a finder hands on. It does not keep the handle alive: that would stay open until garbage is collected."""
+    asked = process()
+    if asked is None:
+        raise UsageError("the handle of the process is gone", hint="keep it for as long as it is asked")
+    return Process.find(asked, *arguments, **more)
 
 
 def open(

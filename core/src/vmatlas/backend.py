@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import NotImplementedType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError
@@ -184,6 +184,14 @@ class Finder(Protocol):
 
     def find(self, address: int) -> Region | NotImplementedType | None:
         """The region that covers the address."""
+        ...
+
+    def ask(self, address: int, **more: Any) -> Region | None:
+        """The region that covers the address. What is not its own to answer goes the long way."""
+        ...
+
+    def hand_on_to(self, long_way: Callable[..., Region | None]) -> None:
+        """What `ask` hands other questions on to, with the arguments that it was given."""
         ...
 
     def find_many(self, addresses: array[int]) -> list[Region | None] | NotImplementedType:

@@ -87,6 +87,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *model_of; /* fact -> Region, or None where only the file system can tell */
     PyObject *region;   /* the type */
+    PyObject *long_way; /* what `ask` hands a question on to that is not its own; NULL: nobody yet */
     struct slot *slots;
     int maps, asking, is_closed, is_making, is_stale;
 } Asker;
@@ -115,6 +116,7 @@ static void asker_dealloc(PyObject *self)
     free(asker->slots);
     Py_DecRef(asker->model_of);
     Py_DecRef(asker->region);
+    Py_DecRef(asker->long_way);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DecRef((PyObject *)type);
 }
@@ -265,6 +267,51 @@ static PyObject *asker_find(PyObject *self, PyObject *number)
     return error != 0 ? not_mine() : region_of((Asker *)self, &answer, &fact);
 }
 
+/* The same question by the long way: arguments and keywords as they came. */
+static PyObject *ask_the_long_way(const Asker *asker, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_Size(names);
+    PyObject *by_place = PyTuple_New(count), *by_name = PyDict_New(), *answer = NULL, *way = asker->long_way;
+    int failed = by_place == NULL || by_name == NULL || way == NULL;
+    for (Py_ssize_t i = 0; !failed && i < count; i++) {
+        Py_IncRef(arguments[i]);
+        failed = PyTuple_SetItem(by_place, i, arguments[i]) < 0;
+    }
+    for (Py_ssize_t i = 0; !failed && i < named; i++)
+        failed = PyDict_SetItem(by_name, PyTuple_GetItem(names, i), arguments[count + i]) < 0;
+    if (way == NULL) {
+        PyErr_SetString(PyExc_TypeError, "there is no long way to ask");
+    } else if (!failed) {
+        Py_IncRef(way); /* the question may make the asker forget it */
+        answer = PyObject_Call(way, by_place, by_name);
+        Py_DecRef(way);
+    }
+    Py_DecRef(by_place);
+    Py_DecRef(by_name);
+    return answer;
+}
+
+/* ask(address, ...): like `find`, for one address and nothing else; all other questions go the long way. */
+static PyObject *asker_ask(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    if (count == 1 && (names == NULL || PyTuple_Size(names) == 0)) {
+        PyObject *found = asker_find(self, arguments[0]);
+        if (found != Py_NotImplemented)
+            return found;
+        Py_DecRef(found);
+    }
+    return ask_the_long_way((Asker *)self, arguments, count, names);
+}
+
+static PyObject *asker_hand_on_to(PyObject *self, PyObject *long_way)
+{
+    PyObject *old = ((Asker *)self)->long_way;
+    Py_IncRef(long_way);
+    ((Asker *)self)->long_way = long_way;
+    Py_DecRef(old);
+    Py_RETURN_NONE;
+}
+
 struct wanted {
     uint64_t address;
     size_t place;
@@ -387,6 +434,10 @@ static PyObject *asker_is_stale(PyObject *self, PyObject *none)
 
 static PyMethodDef asker_methods[] = {
     {"find", asker_find, METH_O, "The region that covers an address, None, or NotImplemented."},
+    {"ask", (PyCFunction)(void (*)(void))asker_ask, METH_FASTCALL | METH_KEYWORDS,
+     "ask($self, address, /, *, or_next=False, where=None, **criteria)\n--\n\n"
+     "The region that covers the address: see vmatlas.Process.find."},
+    {"hand_on_to", asker_hand_on_to, METH_O, "What `ask` hands those questions on to that are not its own."},
     {"find_many", asker_find_many, METH_O, "The same for an array of addresses."},
     {"is_stale", asker_is_stale, METH_NOARGS, "Whether the memory that it asks about is gone: exec, or the end."},
     {"close", asker_close, METH_NOARGS, "Closes its descriptor. Safe to call twice."},
