@@ -27,6 +27,7 @@ def plugins(monkeypatch):
 def test_doctor_tells_the_kernel_the_rights_and_the_choices(run):
     told = json.loads(run("doctor", "--json").stdout)
     assert told["system"]["release"] == os.uname().release
+    assert told["operations"].startswith("vmatlas-linux-memory: place, lock, ")
     assert any(right["what"] == "user" and str(os.getuid()) in right["state"] for right in told["rights"])
     backends = {each["name"]: each for each in told["backends"]}
     assert backends["linux-procfs"]["available"] is True

@@ -16,6 +16,7 @@ from vmatlas.model import Filter, Protection, Query, SystemInfo, columns
 
 if TYPE_CHECKING:
     from vmatlas.backend import Feature, Target
+    from vmatlas.operations.contract import Ability
 
 QUESTIONS = {
     "whole map": Query(),
@@ -81,6 +82,8 @@ class Checkup:
     backends: tuple[BackendReport, ...]
     choices: tuple[ChoiceReport, ...]
     twins: tuple[TwinReport, ...]
+    operations: str
+    """The memory operations of that system, in words; "" when the system is not known."""
     troubles: tuple[Trouble, ...]
 
     @property
@@ -113,8 +116,28 @@ def check_up(target: Target) -> Checkup:
         backends=_backends(target, system),
         choices=tuple(_choose(target, name, query) for name, query in QUESTIONS.items()) if system else (),
         twins=_twins(),
+        operations=_operations(system),
         troubles=tuple(troubles),
     )
+
+
+def _operations(system: SystemInfo | None) -> str:
+    if system is None:
+        return ""
+    from vmatlas.operations.contract import Ability
+    from vmatlas.operations.systems import operations_of
+
+    try:
+        found = operations_of(system.system)
+    except VmatlasError as error:
+        return f"none: {error.message}" + (f" ({error.hint})" if error.hint else "")
+    able = [_word(ability) for ability in Ability if ability in found.abilities]
+    lacking = [_word(ability) for ability in Ability if ability not in found.abilities]
+    return f"{found.distribution}: {', '.join(able)}" + (f"; not {', '.join(lacking)}" if lacking else "")
+
+
+def _word(ability: Ability) -> str:
+    return (ability.name or "").lower().replace("_", "-")
 
 
 def _backends(target: Target, system: SystemInfo | None) -> tuple[BackendReport, ...]:

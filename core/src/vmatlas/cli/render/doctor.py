@@ -30,6 +30,8 @@ def _facts(checkup: Checkup) -> Table:
             ("pages", f"{system.page_size} bytes; {system.pointer_width}-bit, {system.byte_order}-endian"),
         ]
     facts += checkup.rights
+    if checkup.operations:
+        facts.append(("memory operations", checkup.operations))
     rows = [Row((one_line(name), one_line(value)), "", {0: "heading"}) for name, value in facts]
     return Table((Column("WHAT"), Column("HOW IT STANDS", wraps=True)), rows)
 
