@@ -328,7 +328,7 @@ def test_dry_run_calls_nothing(memory, kernel):
         ((65536, 4096), 2**20, "ENOMEM", "may lock 65,536 bytes .RLIMIT_MEMLOCK. and has locked 4,096", True),
         ((0, 0), PAGE, "EPERM", "may lock 0 bytes", True),
         ((2**20, 0), PAGE, "ENOMEM", "which would do: a part of the range is not mapped", False),
-        (None, PAGE, "ENOMEM", "no limit stands against it", False),
+        (None, PAGE, "ENOMEM", "no limit is known to stand against it", False),
     ],
 )
 def test_refused_lock_tells_the_limit(limit, size, errno, said, hints):

@@ -14,7 +14,7 @@ def explain_lock(calls: Calls, failure: OperationFailed, size: int | None) -> Op
     limits = calls.lock_limit()
     hint = None
     if limits is None:
-        why = "no limit stands against it: a part of the range is not mapped, or memory is short"
+        why = "no limit is known to stand against it: a part of the range is not mapped, or memory is short"
     else:
         limit, locked = limits
         why = f"this process may lock {limit:,} bytes (RLIMIT_MEMLOCK)"
