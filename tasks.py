@@ -159,9 +159,14 @@ def new_platform(context: Context, name: str) -> None:
 
 
 @task
-def bench(context: Context, json: str = "") -> None:
-    """Compare with the bare system calls and with the peers, in one run. --json FILE keeps the figures."""
-    _run(context, "python -m tests.bench" + (f" --json {json}" if json else ""))
+def bench(context: Context, json: str = "", compare: str = "", plot: str = "", quick: bool = False) -> None:
+    """Compare with the bare system calls and with the peers, in one run.
+
+    --json FILE keeps the figures, --compare FILE tells how far they lie from an earlier run's, --plot FILE draws them.
+    """
+    files = {"json": json, "compare": compare, "plot": plot}
+    options = [f" --{name} {file}" for name, file in files.items() if file] + [" --quick"] * quick
+    _run(context, "python -m tests.bench" + "".join(options))
 
 
 @task(help={"minutes": "how long for each of the targets", "only": "frames, requests or host"})

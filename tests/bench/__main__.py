@@ -12,7 +12,6 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every sample in this file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time against regions, as SVG")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table for the documents")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="then compare the ratios with those of this file")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each, interleaved (default: 7)")
     parser.add_argument("--quick", action="store_true", help="3 rounds, small maps, no machine booted")
@@ -57,9 +57,8 @@ def main() -> None:
             stack.enter_context(Worker(compiled=False)),
         )
         about["rust"] = bench.rust.missing or f"crate {bench.rust.version} of Debian"
-        for case in cases(bench, sizes, stack, remote=not (options.quick or options.no_remote)):
-            print(f"measuring: {case.name}", file=sys.stderr)
-            rows += measure(case, rounds)
+        chosen = list(cases(bench, sizes, stack, remote=not (options.quick or options.no_remote)))
+        rows += measure(chosen, rounds)
         about |= memory(bench, sizes)
     about["load after"] = machine()["load"]
     about |= growth(rows)
@@ -69,39 +68,51 @@ def main() -> None:
         options.json.write_text(json.dumps(kept, indent=1) + "\n")
     if options.plot is not None:
         options.plot.write_text(plot_curves(curves(rows), f"{about['kernel']}, {kept['date']}"))
+    if options.markdown is not None:
+        options.markdown.write_text(markdown(rows, about, kept["date"]))
     if options.compare is not None:
         compare(console, rows, json.loads(options.compare.read_text())["rows"])
 
 
-def measure(case: Case, rounds: int) -> list[Row]:
-    """The subjects in turn, again and again, so that what disturbs the machine disturbs all alike."""
-    samples: dict[str, list[float]] = {subject.name: [] for subject in case.subjects}
-    missing: dict[str, str] = {}
+def measure(chosen: list[Case], rounds: int) -> list[Row]:
+    """All subjects of all cases in turn, again and again: a machine that is slow for a while is so for a few samples of
+    each, and not for all of one."""
+    samples: dict[tuple[str, str], list[float]] = {(c.name, s.name): [] for c in chosen for s in c.subjects}
+    missing: dict[tuple[str, str], str] = {}
     for number in range(rounds):
-        for subject in case.subjects:
-            if subject.name in missing or (subject.rounds is not None and number >= subject.rounds):
-                continue
-            try:
-                samples[subject.name].append(subject.measure() / case.units)
-            except Missing as error:
-                missing[subject.name] = str(error)
-    floor = samples[case.subjects[0].name]
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        for case in chosen:
+            for subject in case.subjects:
+                key = case.name, subject.name
+                if key in missing or (subject.rounds is not None and number >= subject.rounds):
+                    continue
+                try:
+                    samples[key].append(subject.measure() / case.units)
+                except Missing as error:
+                    missing[key] = str(error)
     return [
-        {
-            "case": case.name,
-            "subject": name,
-            "unit": f"ns a {case.unit}",
-            "units": case.units,
-            "median": statistics.median(values) if values else None,
-            "least": min(values, default=None),
-            "spread": spread(values),
-            # Of what was measured one after the other: a machine that slows down slows both.
-            "ratio": statistics.median(map(truediv, values, floor)) if values and floor else None,
-            "missing": missing.get(name),
-            "samples": values,
-        }
-        for name, values in samples.items()
+        row_of(case, subject.name, samples[case.name, subject.name], missing.get((case.name, subject.name)), floor)
+        for case in chosen
+        for floor in [samples[case.name, case.subjects[0].name]]
+        for subject in case.subjects
     ]
+
+
+def row_of(case: Case, name: str, values: list[float], missing: str | None, floor: list[float]) -> Row:
+    """The figures of one subject."""
+    return {
+        "case": case.name,
+        "subject": name,
+        "unit": f"ns a {case.unit}",
+        "units": case.units,
+        "median": statistics.median(values) if values else None,
+        "least": min(values, default=None),
+        "spread": spread(values),
+        # The least of both: what else runs on the machine only ever adds.
+        "ratio": min(values) / min(floor) if values and floor else None,
+        "missing": missing,
+        "samples": values,
+    }
 
 
 def spread(values: list[float]) -> float | None:
@@ -178,7 +189,9 @@ AGREE = 0.2
 
 def report(console: Console, rows: list[Row], about: dict[str, str]) -> None:
     """One table, and what it was measured on."""
-    table = Table(title="Reading memory maps: medians, against the first line of each block")
+    table = Table(
+        title="Reading memory maps: medians; ratios of the least to the least of the first line of each block"
+    )
     table.add_column("who")
     for heading in ("median", "spread", "ratio"):
         table.add_column(heading, justify="right")
@@ -189,6 +202,21 @@ def report(console: Console, rows: list[Row], about: dict[str, str]) -> None:
     console.print(table)
     for what, said in about.items():
         console.print(f"{what}: {said}", highlight=False)
+
+
+def markdown(rows: list[Row], about: dict[str, str], date: str) -> str:
+    """The same table for docs/speed.md."""
+    lines = [f"Measured {date}. " + "; ".join(f"{what}: {said}" for what, said in about.items()) + ".", ""]
+    for case, unit in dict.fromkeys((row["case"], row["unit"]) for row in rows):
+        lines += [f"| {case} | {unit} | spread | ratio |", "|---|---:|---:|---:|"]
+        for row in rows:
+            if row["case"] == case and row["missing"]:
+                lines.append(f"| {row['subject']} | not here: {row['missing']} | | |")
+            elif row["case"] == case:
+                share = "" if row["spread"] is None else f"{row['spread']:.0%}"
+                lines.append(f"| {row['subject']} | {row['median']:,.0f} | {share} | {row['ratio'] or 0:,.2f} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def add_rows(table: Table, rows: list[Row]) -> None:
