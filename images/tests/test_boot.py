@@ -373,17 +373,22 @@ def test_a_person_is_told_where_everything_is_and_ends_it_with_ctrl_c(guest_init
     person = subprocess.Popen(
         [*HEEDING_CTRL_C, sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    assert person.stdout is not None
-    shown = ""
-    while "Ctrl-C ends it." not in shown and (line := person.stdout.readline()):
-        shown += line
-    assert f"console:     {tmp_path}/console.log" in shown
-    found = re.search(r"agent: +(\S+)", shown[shown.index("is up") :])
-    assert found is not None
-    with socket.socket(socket.AF_UNIX) as stream:
-        stream.connect(found[1])
-        assert hello(stream, 20).kernel in shown
-    os.killpg(person.pid, signal.SIGINT)
-    assert person.communicate(timeout=20)[0].endswith("linux-6.12: ended\n")
-    assert person.returncode == 0
-    assert not Path(found[1]).exists()
+    try:
+        assert person.stdout is not None
+        shown = ""
+        while "Ctrl-C ends it." not in shown and (line := person.stdout.readline()):
+            shown += line
+        assert f"console:     {tmp_path}/console.log" in shown
+        found = re.search(r"agent: +(\S+)", shown[shown.index("is up") :])
+        assert found is not None
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.connect(found[1])
+            assert hello(stream, 20).kernel in shown
+        os.killpg(person.pid, signal.SIGINT)
+        assert person.communicate(timeout=20)[0].endswith("linux-6.12: ended\n")
+        assert person.returncode == 0
+        assert not Path(found[1]).exists()
+    finally:
+        if person.poll() is None:
+            os.killpg(person.pid, signal.SIGKILL)
+            person.communicate()
