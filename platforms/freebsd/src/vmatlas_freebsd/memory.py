@@ -1,4 +1,4 @@
-"""Memory operations of FreeBSD: the POSIX subset, placement, its own advice. Never run on a FreeBSD with Python.
+"""Memory operations of FreeBSD: the POSIX subset, placement, its own advice. Run by hand with Python on 13.2.
 
 The numbers are those of sys/mman.h; the tests hold this against a scripted libc. FreeBSD has no mremap and no way to
 advise another process.
