@@ -30,7 +30,7 @@ def map_shared(
     """See `vmatlas.operations.map_shared`."""
     check_protection(protection)
     if size is not None:
-        check_size(size, bits=memory.address_bits)
+        check_size(size, bits=min(memory.address_bits, 63))  # a file's size has a sign
     if descriptor is not None:
         if name is not None:
             raise UsageError("a shared object is named, or given by its descriptor, not both")
