@@ -46,6 +46,10 @@ class Survivor:
             return mapping.start, mapping.size
         return self.address(), self.size()
 
+    def ends(self) -> tuple[int, int]:
+        start, size = self.whole()
+        return start, start + size
+
     def mapping(self) -> Mapping:
         return self.random.choice(self.made)
 
@@ -85,7 +89,7 @@ class Survivor:
             lambda: operations.move(*self.whole(), to, keep_old=keep_old, replace=fault),
             lambda: operations.move(self.address(), r.choice([8, 16, 64]) * PAGE, to),
             lambda: operations.resize(self.mapping(), self.size(), may_move=fault),
-            lambda: operations.advise(None, [(a := self.whole())[:1] + (sum(a),)], r.choice(list(Advice))),
+            lambda: operations.advise(None, [self.ends()], r.choice(list(Advice))),
             lambda: self.mapping().as_region(),
         ]
         chosen = r.randrange(len(steps))

@@ -1,4 +1,4 @@
-"""No call can crash the interpreter through ordinary use: a child does at random whatever needs no `unsafe`, and lives."""
+"""No call crashes the interpreter through ordinary use: a child does at random what needs no `unsafe`, and lives."""
 
 from __future__ import annotations
 
