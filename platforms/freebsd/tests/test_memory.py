@@ -1,6 +1,7 @@
 """FreeBSD's memory calls against a scripted libc: the numbers that reach it, and what its errno becomes.
 
-With Python on a FreeBSD they were run by hand once (13.2); the agent makes the same calls on real ones (the conformance suite).
+With Python on a FreeBSD they were run by hand once (13.2); the agent makes the same calls on real ones (the conformance
+suite).
 """
 
 from __future__ import annotations
