@@ -25,7 +25,7 @@ from vmatlas import api
 from vmatlas.backend import Target
 from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import AddressSpace, Filter, Protection
-from vmatlas.operations import advising, faults, moving, shapes
+from vmatlas.operations import advising, faults, files, moving, shapes
 from vmatlas.operations.checks import check_ranges
 from vmatlas.operations.contract import Ability
 from vmatlas.operations.mapping import Mapping
@@ -214,8 +214,8 @@ def map_file(
     where a touch would kill the process; who shortens the file later brings that about all the same. `at`, `replace`,
     `unsafe` as in `map_anonymous`. Raises OSError (opening it), UsageError, OperationFailed, Unsupported.
     """
-    return _own().map_file(
-        file, size, offset, shared=shared, protection=protection, at=at, replace=replace, unsafe=unsafe
+    return files.map_file(
+        _own(), file, size, offset, shared=shared, protection=protection, at=at, replace=replace, unsafe=unsafe
     )
 
 
@@ -269,7 +269,7 @@ def map_device(
     with O_SYNC, which for /dev/mem means uncached. For registers of 32 bits: `mapping.buffer.cast("I")`. Raises
     UsageError, OSError (opening it), OperationFailed.
     """
-    return _own().map_device(device, size, offset, protection=protection, shared=shared, unsafe=unsafe)
+    return files.map_device(_own(), device, size, offset, protection=protection, shared=shared, unsafe=unsafe)
 
 
 def guarded_buffer(size: int) -> Mapping:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import stat
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,7 +20,6 @@ from vmatlas.model import AddressSpace, Protection
 from vmatlas.operations.checks import (
     Range,
     apart,
-    check_address,
     check_protection,
     check_range,
     check_size,
@@ -30,12 +28,8 @@ from vmatlas.operations.checks import (
 from vmatlas.operations.contract import Ability, Calls
 from vmatlas.operations.locking import explain_lock
 from vmatlas.operations.mapping import Mapping, clip
-from vmatlas.operations.values import (
-    LOSES_CONTENTS,
-    MAKES_FAULTS,
-    Advice,
-    Advised,
-)
+from vmatlas.operations.own_advice import advise_own
+from vmatlas.operations.values import Advice, Advised
 from vmatlas.target.program import MapFlag
 
 READ_WRITE = Protection.READ | Protection.WRITE
@@ -136,86 +130,6 @@ class Memory:
         flags = MapFlag.SHARED if shared else MapFlag.NONE
         flags |= (MapFlag.POPULATE if populate else 0) | (MapFlag.NO_RESERVE if no_reserve else 0)
         return self.place(length, protection, flags, at=at, replace=replace, unsafe=unsafe, what="anonymous memory")
-
-    def map_file(
-        self,
-        file: str | bytes | os.PathLike[str] | int,
-        size: int | None = None,
-        offset: int = 0,
-        *,
-        shared: bool = False,
-        protection: Protection = Protection.READ,
-        at: int | None = None,
-        replace: bool = False,
-        unsafe: bool = False,
-    ) -> Mapping:
-        """See `vmatlas.operations.map_file`."""
-        self.require_buffers()
-        check_protection(protection)
-        offset = check_address(offset, page=self.page_size, bits=63, what="offset")
-        if size is not None:
-            check_size(size, bits=self.address_bits)
-        writes_file = shared and bool(protection & Protection.WRITE)
-        name = f"descriptor {file}" if isinstance(file, int) else os.fsdecode(file)
-        descriptor = file if isinstance(file, int) else os.open(file, _open_flags(writes_file))
-        try:
-            told = os.fstat(descriptor)
-            if not stat.S_ISREG(told.st_mode):
-                raise UsageError(f"{name} is no regular file", hint="a device is mapped by map_device")
-            rest = told.st_size - offset
-            length = rest if size is None else size
-            if rest <= 0 or length > rest:
-                # Touching a page beyond the end of a file kills the process (SIGBUS).
-                raise UsageError(
-                    f"{name} has {told.st_size:,} bytes: from offset {offset:,} on there are {max(rest, 0):,} to map"
-                    + ("" if size is None else f", not {size:,}")
-                )
-            return self.place(
-                length,
-                protection,
-                MapFlag.SHARED if shared else MapFlag.NONE,
-                descriptor=descriptor,
-                offset=offset,
-                at=at,
-                replace=replace,
-                unsafe=unsafe,
-                what=name,
-                limit=rest,
-            )
-        finally:
-            if not isinstance(file, int):
-                os.close(descriptor)
-
-    def map_device(
-        self,
-        device: str | bytes | os.PathLike[str],
-        size: int,
-        offset: int = 0,
-        *,
-        protection: Protection = Protection.READ,
-        shared: bool = True,
-        unsafe: bool = False,
-    ) -> Mapping:
-        """See `vmatlas.operations.map_device`."""
-        self.require_buffers()
-        check_protection(protection)
-        length = check_size(size, bits=self.address_bits)
-        offset = check_address(offset, page=self.page_size, bits=63, what="offset")
-        name = os.fsdecode(device)
-        if not unsafe:
-            raise UsageError(
-                f"mapping the device {name} needs unsafe=True",
-                hint="what touching a device does is not known here: a wrong register can stop the machine",
-            )
-        descriptor = os.open(device, _open_flags(bool(protection & Protection.WRITE)) | getattr(os, "O_SYNC", 0))
-        try:
-            mode = os.fstat(descriptor).st_mode
-            if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
-                raise UsageError(f"{name} is no device", hint="a file is mapped by map_file")
-            flags = MapFlag.SHARED if shared else MapFlag.NONE
-            return self.place(length, protection, flags, descriptor=descriptor, offset=offset, what=name, limit=length)
-        finally:
-            os.close(descriptor)
 
     def place(
         self,
@@ -475,70 +389,16 @@ class Memory:
 
     def advise(self, ranges: list[Range], advice: Advice, pid: int, *, unsafe: bool, dry_run: bool) -> Advised:
         """One madvise for each range, in order, until one is refused; see `vmatlas.operations.advise`."""
-        number = self.calls.advice_number(advice)
-        if number is None:
-            raise Unsupported(f"{self.calls.system} has no advice '{advice.value}'")
         with self.guard:
-            if not unsafe:
-                for low, high in ranges:
-                    self._check_advice(low, high, advice)
-            asked = sum(high - low for low, high in ranges)
-            if dry_run:
-                return Advised(advice, pid, len(ranges), asked, 0, dry_run=True)
-            done = 0
-            for low, high in ranges:
-                try:
-                    self.calls.advise(low, high - low, number)
-                except OperationFailed as failure:
-                    return Advised(
-                        advice,
-                        pid,
-                        len(ranges),
-                        asked,
-                        done,
-                        (low, high),
-                        self._advice_failed(failure, advice, low, high),
-                    )
-                done += high - low
-            return Advised(advice, pid, len(ranges), asked, done)
-
-    def _check_advice(self, low: int, high: int, advice: Advice) -> None:
-        if advice in MAKES_FAULTS:
-            raise UsageError(
-                f"advice '{advice.value}' needs unsafe=True",
-                hint="touching the memory after it can kill the process, or a child of it",
+            return advise_own(
+                self.calls,
+                ranges,
+                advice,
+                pid,
+                is_ours=lambda low, high: self.own(low, high) is not None,
+                unsafe=unsafe,
+                dry_run=dry_run,
             )
-        if advice in LOSES_CONTENTS and self.own(low, high) is None:
-            raise UsageError(
-                f"advice '{advice.value}' throws the contents of {low:#x}-{high:#x} away, "
-                "which is not in a mapping made by vmatlas.operations",
-                hint="unsafe=True does it all the same: the interpreter may not survive that",
-            )
-
-    def _advice_failed(self, failure: OperationFailed, advice: Advice, low: int, high: int) -> OperationFailed:
-        said = f"advice '{advice.value}' stopped at {low:#x}-{high:#x}: "
-        if failure.errno_name == "ENOSYS":
-            said += "this system has no such call (ENOSYS)"
-        elif failure.errno_name == "EINVAL" and not self._knows(advice):
-            said += "this kernel does not have that advice (EINVAL)"
-        else:
-            said += self.calls.range_refused(failure, advice)
-        return OperationFailed(said, errno=failure.errno, errno_name=failure.errno_name)
-
-    def _knows(self, advice: Advice) -> bool:
-        """Whether the kernel has an advice, asked for no bytes, which does nothing."""
-        number = self.calls.advice_number(advice)
-        if number is None:
-            return False
-        try:
-            self.calls.advise(0, 0, number)
-        except OperationFailed as failure:
-            return failure.errno_name != "EINVAL"
-        return True
-
-
-def _open_flags(writes: bool) -> int:
-    return (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC
 
 
 def _occupied(what: str, at: int, size: int, errno: int) -> OperationFailed:
