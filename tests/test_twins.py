@@ -4,7 +4,6 @@ capture in the repository, every process that lives here, and whatever bytes hyp
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 import time
 from array import array
@@ -83,6 +82,14 @@ def both(capture: Capture) -> tuple[Outcome, Outcome]:
         return by_twin, outcome(capture)
 
 
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """A process of our own: whoever runs the tests may read it."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process.pid
+        process.kill()
+
+
 def captured(backend: str, **streams: bytes) -> Capture:
     return Capture(streams, LINUX, 7, backend, f"vmatlas-{backend}", Query(), time.time())
 
@@ -102,7 +109,7 @@ def test_every_capture_decodes_alike(file: Path):
 @pytest.mark.parametrize(
     ("backend", "residency"), [("linux-procfs", False), ("linux-procfs", True), ("linux-ioctl", False)]
 )
-def test_every_living_process_reads_alike(backend: str, residency: bool):
+def test_every_living_process_reads_alike(sleeper: int, backend: str, residency: bool):
     """The bytes of each by both decoders; and by the short way, where the map stood still meanwhile."""
     compared = short = 0
     for process in vmatlas.processes():
@@ -124,13 +131,9 @@ def test_every_living_process_reads_alike(backend: str, residency: bool):
 
 @needs_twins
 @pytest.mark.parametrize("residency", [False, True])
-def test_a_process_that_sleeps_reads_alike_by_the_short_way(residency: bool):
-    with subprocess.Popen(["sleep", "60"]) as process:
-        try:
-            with vmatlas.open(process, backend="linux-procfs") as asked:
-                assert short_way_agrees(asked, residency, attempts=200)
-        finally:
-            process.kill()
+def test_a_process_that_sleeps_reads_alike_by_the_short_way(sleeper: int, residency: bool):
+    with vmatlas.open(sleeper, backend="linux-procfs") as asked:
+        assert short_way_agrees(asked, residency, attempts=200)
 
 
 def short_way_agrees(asked: vmatlas.Process, residency: bool, *, attempts: int = 3) -> bool | None:
@@ -322,8 +325,10 @@ def test_the_twins_do_the_work_for_whatever_is_usual():
 
 @pytest.mark.skipif(not compiled.twin("vmatlas.model._native").serves, reason="the model's twin does not serve here")
 @pytest.mark.parametrize("residency", [False, True])
-def test_regions_made_by_the_twin_are_those_that_python_makes(residency: bool, monkeypatch: pytest.MonkeyPatch):
-    spaces = [vmatlas.snapshot(os.getppid(), residency=residency), *(vmatlas.replay(file) for file in CAPTURES)]
+def test_regions_made_by_the_twin_are_those_that_python_makes(
+    sleeper: int, residency: bool, monkeypatch: pytest.MonkeyPatch
+):
+    spaces = [vmatlas.snapshot(sleeper, residency=residency), *(vmatlas.replay(file) for file in CAPTURES)]
     by_twin = [list(space) for space in spaces]
     asked = [
         array("Q", [edge for region in space for edge in (region.start, region.end, region.end - 1)] + [0, 2**64 - 1])
