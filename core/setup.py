@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sysconfig
+
 from setuptools import Extension, setup
+
+HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")  # no free-threaded build of Python has it
 
 NATIVE = "src/vmatlas/native"
 
@@ -16,6 +20,8 @@ setup(
             py_limited_api=True,
             optional=True,  # no compiler: the build goes on without it
         )
-    ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    ]
+    if HAS_LIMITED_API
+    else [],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
 )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+
+HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")  # no free-threaded build of Python has it
 
 HERE = Path(__file__).resolve().parent
 
 
 def columns_header() -> list[str]:
     """The folder of core's columns.h: beside us in a source tree, else that of the installed vmatlas."""
-    folders = [HERE.parents[1] / "core" / "src" / "vmatlas" / "native"]
+    folders = [HERE.parent.parent / "core" / "src" / "vmatlas" / "native"]
     found = importlib.util.find_spec("vmatlas")
     folders += [Path(place) / "native" for place in (found.submodule_search_locations or [])] if found else []
     return [os.path.relpath(folder, HERE) for folder in folders if (folder / "columns.h").is_file()][:1]
@@ -31,6 +34,8 @@ setup(
             py_limited_api=True,
             optional=True,  # no compiler, no header: the build goes on without it
         )
-    ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    ]
+    if HAS_LIMITED_API
+    else [],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
 )
