@@ -25,6 +25,10 @@ DELETED = " (deleted)"
 ENOUGH = 3
 """Fewer processes than this would be no evidence; as many of our own stand still meanwhile."""
 
+LOOKS = 30
+"""How often a process is looked at until it stood still: the private part of what is in use changes with whoever else
+maps the same files, so under a busy machine it does for processes that do nothing."""
+
 T = TypeVar("T")
 
 
@@ -52,7 +56,7 @@ def compared(ask: Callable[[int], T], check: Callable[[AddressSpace, T], None], 
     """How many processes stood still while `ask` looked at them, each then checked."""
     count = 0
     for pid in readable():
-        for _ in range(3):
+        for _ in range(LOOKS):
             try:
                 before = vmatlas.snapshot(pid, backend="linux-procfs", residency=residency)
                 answer = ask(pid)
