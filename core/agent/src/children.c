@@ -101,6 +101,8 @@ static void run_program(const char *path, int told)
     arguments[1] = mode;
     close_from(3);
     (void)fcntl(kept, F_SETFD, FD_CLOEXEC);
+    (void)signal(SIGPIPE, SIG_DFL); /* what the agent ignores, a program would ignore too: exec resets handlers only */
+    (void)signal(SIGHUP, SIG_DFL);
     (void)execve(path, arguments, environ);
     error = (uint32_t)errno;
     (void)!write(kept, &error, sizeof error);

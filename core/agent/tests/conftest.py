@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,3 +61,22 @@ def start(binary: Path) -> Iterator[Callable[..., Agent]]:
 def agent(start: Callable[..., Agent]) -> Agent:
     """One agent on the stdio of a child."""
     return start()
+
+
+@pytest.fixture
+def ignored_by_a_program(tmp_path: Path) -> Callable[[Agent], set[int]]:
+    """Which signals a program that `spawn` runs ignores from its first instruction on, as the kernel tells."""
+
+    def ask(agent: Agent) -> set[int]:
+        told, script = tmp_path / "told", tmp_path / "script"
+        script.write_text(f"#!/bin/sh\ngrep ^SigIgn: /proc/$$/status >'{told}.part' && mv '{told}.part' '{told}'\n")
+        script.chmod(0o755)
+        agent.spawn(bytes(script))
+        until = time.monotonic() + 20
+        while not told.exists():
+            assert time.monotonic() < until, "the program did not run"
+            time.sleep(0.01)
+        mask = int(told.read_text().split()[1], 16)
+        return {number for number in range(1, 65) if mask >> number - 1 & 1}
+
+    return ask

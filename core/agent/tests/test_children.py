@@ -97,6 +97,12 @@ def test_an_agent_is_run_as_the_child_of_another(agent: Agent, binary: Path) -> 
     assert child.acquire("linux.maps")["maps"]
 
 
+def test_a_program_does_not_inherit_that_the_agent_ignores_broken_pipes(
+    agent: Agent, ignored_by_a_program: Callable[[Agent], set[int]]
+) -> None:
+    assert signal.SIGPIPE not in ignored_by_a_program(agent)
+
+
 def test_a_program_that_is_not_there_is_the_systems_error(agent: Agent) -> None:
     with pytest.raises(OperationFailed, match="ENOENT"):
         agent.spawn(b"/no/such/agent")

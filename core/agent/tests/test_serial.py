@@ -12,7 +12,7 @@ import termios
 import threading
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -124,6 +124,13 @@ def test_the_next_host_on_a_line_is_served(wire: Wire, served: subprocess.Popen[
     for _ in range(3):
         with Agent(TtyStream(wire.paths[0]), "serial:test") as agent:
             agent.ping()
+
+
+def test_a_program_does_not_inherit_that_the_agent_of_a_line_ignores_its_end(
+    wire: Wire, served: subprocess.Popen[bytes], ignored_by_a_program: Callable[[Agent], set[int]]
+) -> None:
+    with Agent(TtyStream(wire.paths[0]), "serial:test") as agent:
+        assert not {signal.SIGPIPE, signal.SIGHUP} & ignored_by_a_program(agent)
 
 
 def test_a_host_that_gave_up_within_an_answer_leaves_the_next_no_trouble(
