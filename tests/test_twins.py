@@ -144,13 +144,14 @@ def short_way_agrees(asked: vmatlas.Process, residency: bool, *, attempts: int =
     """
     query = Query(residency=residency)
     backend = asked.choice(query).backend
-    assert asked._direct is not None
+    direct = asked._reader._direct
+    assert direct is not None
     agreed: bool | None = None
     for number in range(max(attempts, 50)):
         if number >= attempts and agreed is None:
             break
         before = asked.capture(residency=residency)
-        space = asked._direct.read(backend, query, 0)  # type: ignore[arg-type]
+        space = direct.read(backend, query, 0)  # type: ignore[arg-type]
         after = asked.capture(residency=residency)
         if space is None or before.streams != after.streams:
             continue

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vmatlas
-from vmatlas import api, registry
+from vmatlas import process as handle
+from vmatlas import reading, registry
 from vmatlas.backend import Feature, Reading
 from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, UsageError
 from vmatlas.model import Filter, IncompleteResult, Kind, Protection, Region
@@ -120,9 +121,9 @@ def test_a_map_that_is_torn_once_is_read_again(process, monkeypatch):
 )
 def test_a_map_that_is_torn_each_time_is_a_torn_read_after_bounded_attempts(process, question):
     with process([Region(0, 9, RW), Region(5, 10, RW)], features=Feature.ABOVE_USER) as asked:
-        with pytest.raises(TornRead, match=f"each of {api.ATTEMPTS} readings") as caught:
+        with pytest.raises(TornRead, match=f"each of {reading.ATTEMPTS} readings") as caught:
             question(asked)
-        assert len(asked.fake.queries) == api.ATTEMPTS
+        assert len(asked.fake.queries) == reading.ATTEMPTS
     assert (caught.value.pid, caught.value.target, caught.value.backend) == (42, "board", "fake")
 
 
@@ -151,7 +152,7 @@ def test_an_incomplete_result_is_a_value_and_with_strict_an_error_that_carries_i
 def test_the_choice_is_made_once_for_questions_of_a_kind(process, monkeypatch):
     with process([Region(0, 1, RW)]) as asked:
         first = asked.choice(vmatlas.Query(address=5))
-        monkeypatch.setattr(api, "choose", lambda *_: pytest.fail("chosen again"))
+        monkeypatch.setattr(handle, "choose", lambda *_: pytest.fail("chosen again"))
         assert asked.choice(vmatlas.Query(address=7)) is first
 
 

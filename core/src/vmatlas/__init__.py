@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from vmatlas.analysis.diff import Change, Difference, diff
     from vmatlas.analysis.summary import Summary, summarize
     from vmatlas.api import (
-        Process,
         capture,
         find,
         find_many,
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
         Region,
         SystemInfo,
     )
+    from vmatlas.process import Process
     from vmatlas.survey import Surveyed, snapshots, survey
     from vmatlas.target.connect import connect
 
@@ -121,7 +121,7 @@ __all__ = [
 
 _HOMES = {
     "vmatlas.analysis": "Change Difference Finding Summary audit diff summarize",
-    "vmatlas.api": "Process capture find find_many iterate neighbours open processes replay snapshot watch",
+    "vmatlas.api": "capture find find_many iterate neighbours open processes replay snapshot watch",
     "vmatlas.capture": "Capture",
     "vmatlas.errors": (
         "AccessDenied Disordered MalformedData NoSuchProcess OperationFailed TargetLost TornRead Unsupported "
@@ -131,6 +131,7 @@ _HOMES = {
         "AddressSpace Consistency Criteria Device Filter Gap IncompleteResult Kind Neighbours ProcessInfo "
         "Protection Query Region SystemInfo"
     ),
+    "vmatlas.process": "Process",
     "vmatlas.survey": "Surveyed snapshots survey",
     "vmatlas.target.connect": "connect",
 }

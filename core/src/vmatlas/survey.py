@@ -17,6 +17,7 @@ from vmatlas import api
 from vmatlas.backend import Target
 from vmatlas.errors import TargetLost, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
+from vmatlas.process import Process
 from vmatlas.target.local import LOCAL
 
 _Answer = TypeVar("_Answer")
@@ -40,7 +41,7 @@ class Surveyed(Generic[_Answer]):
 
 
 def survey(
-    ask: Callable[[api.Process], _Answer],
+    ask: Callable[[Process], _Answer],
     *,
     target: Target | None = None,
     backend: str | None = None,
@@ -105,7 +106,7 @@ def snapshots(
     """
     wanted = Filter.of(where)
 
-    def ask(process: api.Process) -> AddressSpace:
+    def ask(process: Process) -> AddressSpace:
         return process.snapshot(residency=residency, where=wanted)
 
     for each in survey(ask, target=target, backend=backend, threads=threads):

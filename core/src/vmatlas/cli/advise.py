@@ -21,8 +21,8 @@ from vmatlas.cli.options import (
 from vmatlas.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
-    from vmatlas.api import Process
     from vmatlas.model import AddressSpace, Filter
+    from vmatlas.process import Process
 
 _ADVICES = {
     "cold": "Take these pages first when memory is short.",

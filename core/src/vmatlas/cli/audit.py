@@ -18,8 +18,8 @@ from vmatlas.cli.options import (
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Finding
-    from vmatlas.api import Process
     from vmatlas.model import AddressSpace, ProcessInfo
+    from vmatlas.process import Process
 
 
 @click.command("audit", short_help="Writable code, executable stacks, deleted and replaced files.")

@@ -22,8 +22,8 @@ from vmatlas.cli.options import (
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
-    from vmatlas.api import Process
     from vmatlas.model import Filter, Region
+    from vmatlas.process import Process
 
 
 @click.command("find", short_help="Which region covers an address, and where in its file it lies.")

@@ -19,9 +19,9 @@ from vmatlas.cli.options import (
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Summary
-    from vmatlas.api import Process
     from vmatlas.cli.survey import Survey
     from vmatlas.model import AddressSpace
+    from vmatlas.process import Process
 
 
 @click.command("summary", short_help="Totals by use (code, data, stack), by kind, by file.")

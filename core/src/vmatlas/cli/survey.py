@@ -14,9 +14,9 @@ from vmatlas.cli.options import Asked, warn_of_gaps
 from vmatlas.cli.render.text import count, one_line
 
 if TYPE_CHECKING:
-    from vmatlas.api import Process
     from vmatlas.backend import Target
     from vmatlas.model import AddressSpace, ProcessInfo
+    from vmatlas.process import Process
 
 _Answer = TypeVar("_Answer")
 

@@ -41,6 +41,7 @@ from vmatlas.operations.values import (
     PartlyMoved,
     Piece,
 )
+from vmatlas.process import Process
 
 __all__ = [
     "Ability",
@@ -94,7 +95,7 @@ def abilities() -> Ability:
 
 
 def advise(
-    process: api.Process | api.Pid,
+    process: Process | api.Pid,
     regions: AddressSpace | Iterable[object],
     advice: Advice,
     *,
@@ -122,7 +123,7 @@ def advise(
     if isinstance(regions, Filter | str):
         raise UsageError("a filter is no set of regions", hint="give snapshot(pid).where(...)")
     with contextlib.ExitStack() as closing:
-        if isinstance(process, api.Process):
+        if isinstance(process, Process):
             if target is not None and process.target is not target:
                 raise UsageError(f"the process lives on {process.target.name}, not on {target.name}")
             asked = process
@@ -139,7 +140,7 @@ def advise(
 
 def classify_fault(
     address: int,
-    process: api.Process | api.Pid | AddressSpace = None,
+    process: Process | api.Pid | AddressSpace = None,
     *,
     access: Protection | None = None,
     target: Target | None = None,
@@ -153,7 +154,7 @@ def classify_fault(
     if isinstance(process, AddressSpace):
         return faults.classify(address, process, access)
     with contextlib.ExitStack() as closing:
-        asked = process if isinstance(process, api.Process) else closing.enter_context(api.open(process, target=target))
+        asked = process if isinstance(process, Process) else closing.enter_context(api.open(process, target=target))
         try:
             space = asked.snapshot(residency=True)  # with the system's flags: which regions can grow
         except Unsupported:

@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from vmatlas import api
 from vmatlas.errors import NoSuchProcess, OperationFailed, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace
 from vmatlas.operations.checks import Range, check_ranges
 from vmatlas.operations.contract import Ability, Operations
 from vmatlas.operations.systems import operations_of
 from vmatlas.operations.values import Advice, Advised
+from vmatlas.process import Process
 from vmatlas.target.agent import AgentTarget
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.local import LOCAL, LocalTarget
@@ -100,7 +100,7 @@ def go_through(ask: Ask, ranges: Iterable[Range]) -> tuple[int, tuple[int, int] 
 class Adviser:
     """Advises one process of one target."""
 
-    def __init__(self, process: api.Process, advice: Advice, start_time: int | None) -> None:
+    def __init__(self, process: Process, advice: Advice, start_time: int | None) -> None:
         """Raises Unsupported when that system cannot advise other processes, or has no such advice."""
         self._process = process
         self._advice = advice
@@ -213,7 +213,7 @@ def first_hole(space: AddressSpace, start: int, end: int) -> int | None:
     return None
 
 
-def advise_other(process: api.Process, regions: Iterable[object], advice: Advice, *, dry_run: bool = False) -> Advised:
+def advise_other(process: Process, regions: Iterable[object], advice: Advice, *, dry_run: bool = False) -> Advised:
     """Advise a process that is not this one; see `vmatlas.operations.advise`."""
     start_time = process.start_time
     if isinstance(regions, AddressSpace):
@@ -231,7 +231,7 @@ def advise_other(process: api.Process, regions: Iterable[object], advice: Advice
     return adviser.advise(ranges)
 
 
-def check_same(process: api.Process, space: AddressSpace) -> None:
+def check_same(process: Process, space: AddressSpace) -> None:
     """Raises UsageError for the map of another process, NoSuchProcess for that of an earlier one of the same pid."""
     if space.pid != process.pid or space.origin.target != process.target.name:
         raise UsageError(
@@ -246,6 +246,6 @@ def check_same(process: api.Process, space: AddressSpace) -> None:
         )
 
 
-def is_this_process(process: api.Process) -> bool:
+def is_this_process(process: Process) -> bool:
     """Whether it is the one that asks."""
     return process.target is LOCAL and process.pid == os.getpid()

@@ -1,0 +1,321 @@
+"""A handle on a process: what stands between a question and a backend.
+
+Here is the choice, the part of a filter that the kernel cannot apply, and the identity of the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import time
+import weakref
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from types import NotImplementedType, TracebackType
+from typing import TYPE_CHECKING, Any, Unpack
+
+from vmatlas.backend import Feature, Finder, SeesFiles, Target, TargetProcess
+from vmatlas.capture import Capture
+from vmatlas.choice import Choice, choose
+from vmatlas.errors import NoSuchProcess, Unsupported, UsageError
+from vmatlas.model import (
+    ANY,
+    AddressSpace,
+    Criteria,
+    Filter,
+    IncompleteResult,
+    Neighbours,
+    Query,
+    Question,
+    Region,
+)
+from vmatlas.reading import MapReader
+
+if TYPE_CHECKING:
+    from vmatlas.analysis import Difference
+
+ALWAYS_ASKED = 16
+"""Up to so many addresses, `find_many` asks about each: the whole map is not worth reading for them."""
+
+REGIONS_A_QUESTION = 2
+"""How many regions are read and decoded in the time of one question about an address; docs/speed.md has the figures."""
+
+WHOLE_MAP = Query()
+
+_LONGEST_INTERVAL = 86400.0 * 366
+
+_FIRST_STEP, _LARGEST_STEP = 16, 4096
+_TOP = 2**64
+_KERNEL_HALF = 2**63
+
+
+def _address(address: int) -> int:
+    try:
+        number = operator.index(address)
+    except TypeError:
+        raise UsageError(f"{address!r} is no address", hint="give a whole number of bytes") from None
+    if not 0 <= number < _TOP:
+        raise UsageError(f"address {number:#x} does not fit in 64 bits")
+    return number
+
+
+class Process:
+    """A process whose memory map is asked, held by identity: repeated questions cost one call each.
+
+    Made by `open`; a context manager. A pid that is reused is never taken for the old process. Safe to use from
+    several threads.
+    """
+
+    def __init__(self, target: Target, process: TargetProcess, backend: str | None) -> None:
+        self._target = target
+        self._process = process
+        self._backend = backend
+        self._choices: dict[tuple[Question, bool, Filter, bool], Choice] = {}
+        self._reader = MapReader(target, process)
+        self._finder: Finder | None = None
+        self._is_closed = False
+
+    @property
+    def pid(self) -> int:
+        """The process id on the target."""
+        return self._process.pid
+
+    @property
+    def start_time(self) -> int | None:
+        """When the process started, in the system's own unit: with the pid, its identity."""
+        return self._process.start_time
+
+    @property
+    def target(self) -> Target:
+        """Where it lives."""
+        return self._target
+
+    def close(self) -> None:
+        """Let go of the descriptors; questions raise UsageError from then on. Safe to call twice."""
+        self._forget_finder()
+        self._is_closed = True
+        self._process.close()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<vmatlas.Process {self.pid} on {self._target.name}>"
+
+    def choice(self, query: Query) -> Choice:
+        """Which backend answers a query, and why. Raises Unsupported, UsageError."""
+        key = query.question, query.build_ids, query.where, (query.address or 0) >= _KERNEL_HALF
+        found = self._choices.get(key)
+        if found is None:
+            found = self._choices[key] = choose(self._target, query, self._backend)
+        return found
+
+    def snapshot(
+        self,
+        *,
+        residency: bool = False,
+        build_ids: bool = False,
+        where: Filter | str | None = None,
+        strict: bool = False,
+        **criteria: Unpack[Criteria],
+    ) -> AddressSpace:
+        """The whole map, or the regions that pass a filter.
+
+        `residency` asks for the memory in use (dearer: the kernel walks the page tables), `build_ids` for the ELF
+        build id of each file (dearer: it reads the files). `where` is a `Filter` or its text, `criteria` are the
+        keywords of `Filter.of`; a filter on the resident size asks for residency by itself. With `strict`, a result
+        that may lack something raises IncompleteResult.
+
+        Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, UsageError, IncompleteResult.
+        """
+        wanted = ANY
+        query = WHOLE_MAP
+        if where is not None or criteria or residency or build_ids:
+            wanted = Filter.of(where, **criteria)
+            query = Query(residency=residency or wanted.asks_residency, build_ids=build_ids, where=wanted)
+        space = self._reader.space(self.choice(query), query)
+        if wanted != ANY:
+            space = space.where(wanted)
+        if strict and space.incomplete is not None:
+            raise IncompleteResult(
+                f"the map of process {self.pid} may lack something: {space.incomplete}", space, target=self._target.name
+            )
+        return space
+
+    def find(
+        self, address: int, *, or_next: bool = False, where: Filter | str | None = None, **criteria: Unpack[Criteria]
+    ) -> Region | None:
+        """The region that covers the address and passes the filter; with `or_next`, else the next above that does.
+
+        Asks the kernel. Raises what `snapshot` raises.
+        """
+        self._forget_stale_finder()  # after exec there is another memory to ask about
+        wanted = Filter.of(where, **criteria)
+        query = Query(address=_address(address), or_next=or_next, residency=wanted.asks_residency, where=wanted)
+        choice = self.choice(query)
+        found = self._search(choice, query)
+        if self._finder is None:
+            self._make_finder(choice)
+        if found is None and or_next and not choice.asked_for:
+            if Feature.ABOVE_USER not in choice.backend.features:
+                return self._search_above(query)
+        return found
+
+    def _search(self, choice: Choice, query: Query) -> Region | None:
+        """Goes on above what passed the kernel's part of the filter and did not pass ours."""
+        while True:
+            assert query.address is not None
+            space = self._reader.space(choice, query)
+            found = space.where(query.where).find(query.address, or_next=query.or_next)
+            is_walk = query.or_next and Feature.WALK in choice.backend.features
+            if found is not None or not is_walk or len(space) < query.limit:
+                return found
+            query = replace(query, address=space[-1].end, limit=min(query.limit * 4, _LARGEST_STEP))
+
+    def _search_above(self, query: Query) -> Region | None:
+        """Asks a backend that sees what lies above the process's own memory; where there is none, nothing is seen."""
+        try:
+            choice = choose(self._target, query, needs=Feature.ABOVE_USER)
+        except Unsupported:
+            return None
+        return self._search(choice, query)
+
+    def find_many(self, addresses: Iterable[int]) -> list[Region | None]:
+        """The region that covers each address, in the order of the addresses.
+
+        Few addresses are asked for one by one (all that lie in one region together), many by one reading of the map:
+        whatever takes less time (docs/speed.md says where it turns). Raises what `snapshot` raises.
+        """
+        listed = addresses if isinstance(addresses, list) else list(addresses)
+        try:
+            numbers = array("Q", listed)
+        except (OverflowError, TypeError):
+            numbers = array("Q", map(_address, listed))  # says which one is no address
+        found = self._ask_each(numbers)
+        return self.snapshot().find_many(numbers) if found is None else found
+
+    def _ask_each(self, addresses: array[int]) -> list[Region | None] | None:
+        """By questions about single addresses; None where reading the map is quicker, or nobody answers such ones."""
+        if not addresses:
+            return None
+        whole = self.choice(WHOLE_MAP)
+        if self._finder is None:
+            self._make_finder(self.choice(Query(address=addresses[0])))
+        finder = self._finder
+        if finder is None:
+            return None
+        if len(addresses) > ALWAYS_ASKED:
+            # The reading stops where it has cost as much as the questions would: at most twice the better way.
+            space = self._reader.space_directly(whole, WHOLE_MAP, most=len(addresses) * REGIONS_A_QUESTION)
+            if space is not None:
+                return space.find_many(addresses)
+        found = finder.find_many(addresses)
+        if not isinstance(found, NotImplementedType):
+            return found
+        self._forget_stale_finder()
+        return None
+
+    def _make_finder(self, choice: Choice) -> None:
+        if self._is_closed:
+            return
+        self._finder = self._reader.finder(choice)
+        if self._finder is not None:
+            # In the place of the method: what stands between a question and the kernel is then one call into C.
+            self._finder.hand_on_to(functools.partial(_find_the_long_way, weakref.ref(self)))
+            vars(self)["find"] = self._finder.ask
+
+    def _forget_stale_finder(self) -> None:
+        if self._finder is not None and self._finder.is_stale():
+            self._forget_finder()
+
+    def _forget_finder(self) -> None:
+        finder, self._finder = self._finder, None
+        vars(self).pop("find", None)
+        if finder is not None:
+            finder.close()
+
+    def neighbours(self, address: int) -> Neighbours:
+        """The region at the address, the one before and the one after. Raises what `snapshot` raises."""
+        return self.snapshot().neighbours(_address(address))
+
+    def iterate(self, *, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> Iterator[Region]:
+        """The regions one after another, without keeping them: a backend that can walk is asked piece by piece.
+
+        Pieces are read at different times. A region that grows downward, or merges with the one below, between two of
+        them can overlap the last region of the piece before; otherwise none is given twice. Raises what `snapshot`
+        raises.
+        """
+        wanted = Filter.of(where, **criteria)
+        whole = Query(where=wanted, residency=wanted.asks_residency)
+        choice = self.choice(whole)
+        if Feature.WALK not in choice.backend.features:
+            yield from self.snapshot(where=wanted)
+            return
+        address, step = 0, _FIRST_STEP
+        while address < _TOP:
+            space = self._reader.space(choice, Query(address=address, or_next=True, limit=step, where=wanted))
+            yield from space.where(wanted)
+            if len(space) < step:
+                return
+            address, step = space[-1].end, min(step * 4, _LARGEST_STEP)
+
+    def capture(self, *, residency: bool = False, build_ids: bool = False) -> Capture:
+        """The kernel's bytes for the whole map, found to be whole and consistent. Raises what `snapshot` raises."""
+        query = Query(residency=residency, build_ids=build_ids)
+        return self._reader.read(self.choice(query), query)[0]
+
+    def watch(
+        self, interval: float = 1.0, *, residency: bool = False, wait: Callable[[float], object] = time.sleep
+    ) -> Iterator[Difference]:
+        """What changes, each time that something does; ends when the process ends.
+
+        Looks every `interval` seconds, and costs little when nothing changed: the kernel's bytes are compared with
+        those of the last look, and nothing is made of them. What changes and changes back between two looks is not
+        seen. `wait` sleeps for some seconds; what it raises ends the watch. Raises what `snapshot` raises, but
+        NoSuchProcess only for a process that was gone at the first look.
+        """
+        if not (math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL):
+            raise UsageError(f"{interval!r} is no interval", hint="give seconds, from 0")
+        return self._watch(interval, Query(residency=residency), wait)
+
+    def _watch(self, interval: float, query: Query, wait: Callable[[float], object]) -> Iterator[Difference]:
+        from vmatlas.analysis import diff
+
+        choice = self.choice(query)
+        seen, before = self._reader.read(choice, query)
+        while True:
+            wait(interval)
+            if self._reader.reads_like(choice, seen):
+                continue
+            try:
+                capture, after = self._reader.read(choice, query)
+            except NoSuchProcess:
+                return
+            if capture.streams == seen.streams:
+                continue
+            difference = diff(before, after)
+            seen, before = capture, after
+            if difference:
+                yield difference
+
+    def file_lookup(self) -> Callable[[str], int | None] | None:
+        """What `audit` asks of the file system: the inode at a path, as the process sees it. For as long as it is open.
+
+        None where the target's file system cannot be asked.
+        """
+        return self._process.inode_of if isinstance(self._process, SeesFiles) else None
+
+
+def _find_the_long_way(process: weakref.ref[Process], *arguments: Any, **more: Any) -> Region | None:
+    """What a finder hands on. It does not keep the handle alive: that would stay open until garbage is collected."""
+    asked = process()
+    if asked is None:
+        raise UsageError("the handle of the process is gone", hint="keep it for as long as it is asked")
+    return Process.find(asked, *arguments, **more)
