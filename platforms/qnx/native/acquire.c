@@ -55,7 +55,7 @@ static int read_entries(int process, uint32_t pid, unsigned command, struct read
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
         int told = 0, error = qnx_ask(process, command, reading->entries, reading->room * QNX_ENTRY, &told);
         if (error != 0)
-            return qnx_failure(pid, sink, "devctl MAPINFO", error);
+            return qnx_failure(pid, sink, command == QNX_PAGEDATA ? "devctl PAGEDATA" : "devctl MAPINFO", error);
         if (told >= 0 && (size_t)told <= reading->room) {
             reading->count = (size_t)told;
             return 0;

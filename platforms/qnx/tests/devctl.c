@@ -1,6 +1,6 @@
 /* A procfs made up for native/acquire.c: an array of entries whose count grows as it is told to, answers to MAPDEBUG, and a
  * log of every device command on standard output. Arguments: entries, growth a call in percent, calls that change a byte, errno of
- * MAPINFO (0: none), errno of MAPDEBUG. */
+ * MAPINFO (0: none), errno of MAPDEBUG; a sixth: PAGEDATA is asked. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,7 +85,7 @@ int main(int argc, char **argv)
         printf("result %d\n", qnx_ask_name(99, 0x1000, answer, strtoul(argv[1], NULL, 10)));
         return 0;
     }
-    if (argc != 6)
+    if (argc != 6 && argc != 7)
         return 2;
     entries = (unsigned)strtoul(argv[1], NULL, 10);
     growth = (unsigned)atoi(argv[2]);
@@ -97,7 +97,7 @@ int main(int argc, char **argv)
     question.pid = 40970;
     question.want = WANT_NAMES;
     sink.put = put;
-    error = vmatlas_qnx_sources[0].acquire(&question, &sink);
+    error = vmatlas_qnx_sources[argc == 7].acquire(&question, &sink);
     printf("result %d %s\n", error, sink.failed);
     return 0;
 }

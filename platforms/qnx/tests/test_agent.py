@@ -12,7 +12,17 @@ from typing import cast
 import pytest
 
 import vmatlas_agents
-from vmatlas import AccessDenied, Capture, MalformedData, NoSuchProcess, OperationFailed, Query, SystemInfo, Unsupported
+from vmatlas import (
+    AccessDenied,
+    Capture,
+    MalformedData,
+    NoSuchProcess,
+    OperationFailed,
+    Query,
+    SystemInfo,
+    TornRead,
+    Unsupported,
+)
 from vmatlas.target import ssh
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.streams import ByteStream
@@ -110,6 +120,7 @@ def test_kernel_process_without_entries_is_an_empty_stream() -> None:
         ("EBUSY", Origin.KERNEL, OperationFailed),
         ("EAGAIN", Origin.KERNEL, OperationFailed),
         ("ENOENT", Origin.AGENT, Unsupported),
+        ("EAGAIN", Origin.AGENT, TornRead),
         ("EINVAL", Origin.AGENT, OperationFailed),
     ],
 )

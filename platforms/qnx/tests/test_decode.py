@@ -42,12 +42,10 @@ def test_layout_is_48_bytes_without_a_hole() -> None:
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_big_endian_kernel_tells_the_same(process: str) -> None:
-    little = recorded(process, "pagedata")
-    big = captured("pagedata", swapped(little.streams["pagedata"]), system=BIG)
-    assert list(PAGEDATA.decode(big)) == [
-        region._replace(path=None, kind=other.kind)
-        for region, other in zip(PAGEDATA.decode(little), PAGEDATA.decode(big), strict=True)
-    ]
+    little = recorded(process, "pagedata").streams["pagedata"]
+    big = PAGEDATA.decode(captured("pagedata", swapped(little), system=BIG))
+    assert len(big) > 5
+    assert list(big) == list(PAGEDATA.decode(captured("pagedata", little)))
 
 
 def test_names_in_both_byte_orders() -> None:
@@ -129,7 +127,7 @@ def test_zombie_without_entries_is_no_such_process_and_the_kernel_is_empty() -> 
 def test_process_info_is_read() -> None:
     info = read_info((FOLDER / "pid40964_pipe_procinfo.bin").read_bytes(), "little")
     assert info is not None
-    assert (info.pid, info.parent, info.base, info.is_kernel, info.is_zombie) == (40964, 1, 0x8048000, False, False)
+    assert (info.pid, info.parent, info.is_kernel, info.is_zombie) == (40964, 1, False, False)
     assert info.start_time // 10**9 == 1795315868
     kernel = read_info((FOLDER / "pid1_procnto-instr_procinfo.bin").read_bytes(), "little")
     assert kernel is not None
@@ -184,11 +182,26 @@ def test_name_of_8_bytes_or_less_or_without_its_nul_is_malformed() -> None:
             names.unpack(head + answer, "little")
 
 
+@pytest.mark.parametrize(("errno", "path"), [(0, b"/dev/mem"), (0, b""), (6, b"")])
+def test_last_answer_for_an_address_counts_when_it_tells_no_name(errno: int, path: bytes) -> None:
+    """An agent sends the answers of each round; the map may have changed between two."""
+    rounds = [(0, b"/dev/shmem/gone"), (errno, path)]
+    told = [names.pack(0x1000, error, b"" if error else bytes(8) + name + b"\0", "little") for error, name in rounds]
+    assert names.unpack(b"".join(told), "little") == {}
+    assert names.unpack(b"".join(reversed(told)), "little") == {0x1000: "/dev/shmem/gone"}
+
+
+def test_name_of_what_lay_there_in_an_earlier_round_is_not_given_to_anonymous_memory() -> None:
+    told = names.pack(0x1000, 0, bytes(8) + b"/dev/shmem/gone\0", "little")
+    [region] = MAPINFO.decode(captured("mapinfo", packed(entry(0x1000, 0x1000)), mapdebug=told))
+    assert (region.kind, region.path) == (Kind.ANONYMOUS, None)
+
+
 def test_name_that_was_refused_is_none() -> None:
     assert names.unpack(names.pack(0x1000, 6, b"", "little"), "little") == {}
 
 
-def _check(capture: Capture, backend: object = PAGEDATA) -> None:
+def _check(capture: Capture) -> None:
     """Success, or MalformedData; never anything else."""
     try:
         space = PAGEDATA.decode(capture)

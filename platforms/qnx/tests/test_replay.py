@@ -120,8 +120,7 @@ MADE = [made for made in operations() if "off" in made or made["desc"].startswit
 
 
 def test_each_of_the_59_operations_is_looked_at() -> None:
-    looked_at = [*MADE, *(made for made in operations() if made not in MADE)]
-    assert len(operations()) == len(looked_at) == 59
+    assert (len(operations()), len(MADE)) == (59, 51)
     others = {made["desc"].partition(" ")[0] for made in operations() if made not in MADE}
     assert others == {"mprotect", "munmap", "mlock", "pthread_create", "dlopen"}
     assert all(made["result"] is not None and made.get("errno") in (None, 0) for made in operations())

@@ -10,11 +10,10 @@ import ctypes
 import errno as errnos
 import os
 import sys
-import zlib
 from collections.abc import Callable
 
 from vmatlas.backend import YES, Availability, LocalProcess, Reading
-from vmatlas.errors import AccessDenied, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, NoSuchProcess, OperationFailed, TornRead, Unsupported, VmatlasError
 from vmatlas_qnx import decode, layout, names
 
 Devctl = Callable[[int, int, bytearray], tuple[int, int]]
@@ -95,7 +94,9 @@ _COMMANDS = {decode.MAPINFO: layout.MAPINFO, decode.PAGEDATA: layout.PAGEDATA}
 
 
 def acquire(process: LocalProcess, stream: str, devctl: Devctl = _libc_devctl) -> Reading:
-    """`stream` is "mapinfo" or "pagedata". Raises NoSuchProcess, AccessDenied, Unsupported, OperationFailed."""
+    """`stream` is "mapinfo" or "pagedata". Raises NoSuchProcess, AccessDenied, Unsupported, TornRead,
+    OperationFailed.
+    """
     descriptor = process.descriptor(_AS, lambda: open_process(process.pid))
     info = bytearray(layout.INFO)
     errno, _ = devctl(descriptor, layout.PROCESS_INFO, info)
@@ -108,7 +109,7 @@ def acquire(process: LocalProcess, stream: str, devctl: Devctl = _libc_devctl) -
         if not told:
             break
         again = _entries(process.pid, descriptor, stream, devctl)
-        if zlib.crc32(again) == zlib.crc32(entries):
+        if again == entries:
             break
         if attempt == ATTEMPTS - 1:
             incomplete = UNSETTLED
@@ -134,7 +135,7 @@ def _entries(pid: int, descriptor: int, stream: str, devctl: Devctl) -> bytes:
         if count > MOST or count < 0:
             raise OperationFailed(f"process {pid} is told to have {count} entries: more than {MOST:,}", pid=pid)
         room = 2 * count  # a busy process was seen to gain a fifth of its entries between two calls
-    raise OperationFailed(f"the map of process {pid} grew during each of {ATTEMPTS} readings", pid=pid)
+    raise TornRead(f"the map of process {pid} grew during each of {ATTEMPTS} readings", pid=pid)
 
 
 def _names(pid: int, descriptor: int, entries: bytes, devctl: Devctl) -> bytes:

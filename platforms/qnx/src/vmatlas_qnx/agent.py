@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vmatlas.backend import YES, Availability, Reading
-from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, TornRead, Unsupported, VmatlasError
 from vmatlas.model import Query
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
@@ -32,7 +32,10 @@ def _probe(source: str) -> Callable[[RemoteProcess], Availability]:
 
 def _ask(stream: str) -> Callable[[RemoteProcess, Query], Reading]:
     def ask(process: RemoteProcess, query: Query) -> Reading:
-        """The entries and their names. Raises NoSuchProcess, AccessDenied, Unsupported, MalformedData, TargetLost."""
+        """The entries and their names.
+
+        Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, OperationFailed, MalformedData, TargetLost.
+        """
         try:
             streams = process.streams(f"qnx.{stream}")
         except AgentRefused as refused:
@@ -57,6 +60,8 @@ def _error(refused: AgentRefused, pid: int) -> VmatlasError:
     if not refused.by_kernel:
         if refused.errno_name in ("ENOSYS", "ENOTSUP", "ENOENT"):
             return Unsupported(refused.message, pid=pid, hint="use an agent of this version of vmatlas")
+        if refused.errno_name == "EAGAIN":  # acquire.c: it grew during each reading
+            return TornRead(refused.message, pid=pid)
         return refused
     told = error_of(refused.errno_name, refused.errno, pid, refused.failure.what)
     return told if isinstance(told, (NoSuchProcess, AccessDenied)) else refused

@@ -43,7 +43,10 @@ def decode(capture: Capture) -> AddressSpace:
         at = len(entries) * ENTRY
         raise MalformedData(stream, at, f"a whole entry of {ENTRY} bytes", found=data[at:], pid=capture.pid)
     _check(entries, stream, data, capture)
-    paths = names.unpack(capture.streams.get(names.STREAM, b""), order)
+    answers = names.unpack(capture.streams.get(names.STREAM, b""), order)
+    # A name may be an earlier round's, of what lay there before memory that is asked for none.
+    named = [entry.vaddr for entry in entries if entry.vaddr in answers and names.has_name(entry)]
+    paths = {address: answers[address] for address in named}
     runs = _merge(entries, paths)
     told = stream == PAGEDATA
     regions = [_region(run, paths, told) for run in runs]
@@ -70,7 +73,8 @@ def _check(entries: Sequence[Entry], stream: str, data: bytes, capture: Capture)
     for row, entry in enumerate(entries):
         at = row * ENTRY
         if entry.vaddr + entry.size > limit:
-            raise MalformedData(stream, at, f"an entry that ends at or below {limit:#x}", found=data[at : at + 16])
+            expected = f"an entry that ends at or below {limit:#x}"
+            raise MalformedData(stream, at, expected, found=data[at : at + 16], pid=capture.pid)
         if not entry.size or entry.vaddr < end:
             expected = "an entry after the one before it, and not empty"
             raise Disordered(stream, at, expected, found=data[at : at + 16], pid=capture.pid)

@@ -37,8 +37,8 @@ FIELDS = (
 INFO = 272
 """Bytes of a `procfs_info`."""
 
-INFO_PID, INFO_PARENT, INFO_FLAGS, INFO_BASE, INFO_START_TIME = 0, 4, 8, 32, 112
-"""Where the process's id, its parent's, its flags (u32), the program's address and its start time in ns stand."""
+INFO_PID, INFO_PARENT, INFO_FLAGS, INFO_START_TIME = 0, 4, 8, 112
+"""Where the process's id, its parent's, its flags (u32) and its start time in ns stand."""
 
 PROCESS_ZOMBIE, PROCESS_OF_KERNEL = 0x8, 0x8000
 """Flags of a process: its memory is gone (_NTO_PF_ZOMBIE); it runs with the kernel's rights (_NTO_PF_RING0)."""
@@ -71,7 +71,6 @@ class ProcessInfo(NamedTuple):
     pid: int
     parent: int
     flags: int
-    base: int
     start_time: int
 
     @property
@@ -107,5 +106,5 @@ def read_info(data: bytes, byte_order: ByteOrder) -> ProcessInfo | None:
         return None
     sign = _SIGN[byte_order]
     pid, parent, flags = struct.unpack_from(f"{sign}IiI", data, INFO_PID)
-    (base,), (start,) = (struct.unpack_from(f"{sign}Q", data, at) for at in (INFO_BASE, INFO_START_TIME))
-    return ProcessInfo(pid, parent, flags, base, start)
+    (start,) = struct.unpack_from(f"{sign}Q", data, INFO_START_TIME)
+    return ProcessInfo(pid, parent, flags, start)

@@ -37,7 +37,7 @@ def pack(address: int, errno: int, answer: bytes, byte_order: ByteOrder) -> byte
 
 
 def unpack(stream: bytes, byte_order: ByteOrder) -> dict[int, str]:
-    """The path for each address whose name the kernel told. Raises MalformedData."""
+    """The path for each address that the kernel told a name of, by its last answer. Raises MalformedData."""
     head = _HEAD[byte_order]
     paths: dict[int, str] = {}
     position = 0
@@ -45,6 +45,7 @@ def unpack(stream: bytes, byte_order: ByteOrder) -> dict[int, str]:
         if position + head.size > len(stream):
             raise MalformedData(STREAM, position, f"a head of {head.size} bytes", found=stream[position:])
         address, errno, size = head.unpack_from(stream, position)
+        paths.pop(address, None)  # an earlier round's
         begin = position + head.size
         answer = stream[begin : begin + size]
         if len(answer) != size:
