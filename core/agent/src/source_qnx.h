@@ -23,7 +23,6 @@ enum {
     QNX_INFO_SIZE = 272,     /* sizeof(procfs_info) */
     QNX_INFO_PARENT = 4,     /* offsets in it */
     QNX_INFO_FLAGS = 8,
-    QNX_INFO_BASE = 32,
     QNX_INFO_USER = 56,      /* the effective one; the real one stands at 48, the groups behind each */
     QNX_INFO_START_TIME = 112,
     QNX_NAME_AT = 8,         /* MAPDEBUG: a path behind the address */

@@ -16,13 +16,14 @@ typedef char procfs_mapinfo_is_as_known
          : -1];
 typedef char procfs_info_is_as_known
     [sizeof(procfs_info) == QNX_INFO_SIZE && offsetof(procfs_info, parent) == QNX_INFO_PARENT &&
-             offsetof(procfs_info, flags) == QNX_INFO_FLAGS && offsetof(procfs_info, base_address) == QNX_INFO_BASE &&
-             offsetof(procfs_info, euid) == QNX_INFO_USER && offsetof(procfs_info, start_time) == QNX_INFO_START_TIME
+             offsetof(procfs_info, flags) == QNX_INFO_FLAGS && offsetof(procfs_info, euid) == QNX_INFO_USER &&
+             offsetof(procfs_info, start_time) == QNX_INFO_START_TIME
          ? 1
          : -1];
 typedef char device_commands_are_as_known
     [(unsigned)DCMD_PROC_MAPINFO == QNX_MAPINFO && (unsigned)DCMD_PROC_PAGEDATA == QNX_PAGEDATA &&
-             (unsigned)DCMD_PROC_INFO == QNX_INFO
+             (unsigned)DCMD_PROC_INFO == QNX_INFO &&
+             (unsigned)DCMD_PROC_MAPDEBUG == QNX_MAPDEBUG && (unsigned)DCMD_PROC_MAPDEBUG_BASE == QNX_MAPDEBUG_BASE
          ? 1
          : -1];
 typedef char path_of_mapdebug_is_at_8[offsetof(procfs_debuginfo, path) == QNX_NAME_AT ? 1 : -1];

@@ -12,7 +12,7 @@ import pytest
 
 from vmatlas_agents.build import COMMON, NATIVE
 from vmatlas_qnx import names
-from vmatlas_qnx.layout import ENTRY, INFO, MAPDEBUG, MAPINFO, NAME_AT, NAME_ROOM, PROCESS_INFO, read_entries
+from vmatlas_qnx.layout import ENTRY, INFO, MAPDEBUG, MAPINFO, NAME_AT, NAME_ROOM, PAGEDATA, PROCESS_INFO, read_entries
 
 HERE = Path(__file__).parent
 
@@ -113,8 +113,15 @@ def test_map_that_changes_while_names_are_asked_is_asked_again_and_else_said(pro
 @pytest.mark.parametrize("number", [errno.ENXIO, errno.ESRCH, errno.EFAULT, errno.EBADF])
 def test_kernels_errno_is_returned(program: Path, number: int) -> None:
     said = Said(program, 4, 0, 0, number, 0)
-    assert (said.error, said.closed) == (number, 1)
+    assert (said.error, said.failed, said.closed) == (number, "devctl MAPINFO /proc/40970/as", 1)
     assert "mapinfo" not in said.streams
+
+
+def test_pagedata_is_asked_and_named_as_such(program: Path) -> None:
+    said = Said(program, 10, 0, 0, 0, 0, 1)
+    assert {command for command, _ in said.asked} == {PAGEDATA, MAPDEBUG, PROCESS_INFO}
+    assert said.streams["pagedata"] == Said(program, 10, 0, 0, 0, 0).streams["mapinfo"]
+    assert Said(program, 4, 0, 0, errno.EFAULT, 0, 1).failed == "devctl PAGEDATA /proc/40970/as"
 
 
 def test_process_that_never_was_is_enoent_of_open(program: Path) -> None:
@@ -159,6 +166,9 @@ def test_no_other_line_of_c_names_the_command() -> None:
         for line in file.read_text().splitlines()
         if "QNX_MAPDEBUG" in line or "qnx_ask_path(" in line or re.search("0x[4c]0100803", line.lower())
     ]
+    compared = "(unsigned)DCMD_PROC_MAPDEBUG == QNX_MAPDEBUG && (unsigned)DCMD_PROC_MAPDEBUG_BASE == QNX_MAPDEBUG_BASE"
+    assert naming.count(("system_qnx.c", compared)) == 1, "with the SDP's own number, when an agent is built by qcc"
+    naming.remove(("system_qnx.c", compared))
     assert [line for name, line in naming if not line.startswith("#define QNX_MAPDEBUG")] == [
         "static inline int qnx_ask_path(int process, unsigned command, uint64_t address, uint8_t *answer, size_t room)",
         "return qnx_ask_path(process, QNX_MAPDEBUG, address, answer, room);",

@@ -57,6 +57,8 @@ typedef struct {
     uint64_t start_time, rest[19];
 } procfs_info;
 #define DCMD(number, type) ((int)((sizeof(type) << 16) + 0x800 + (number) + 0x40000000))
+#define DCMD_PROC_MAPDEBUG ((int)(0x80000000U + DCMD_PROC_MAPDEBUG_BASE))
+#define DCMD_PROC_MAPDEBUG_BASE DCMD(3, procfs_debuginfo)
 #define DCMD_PROC_INFO DCMD(1, procfs_info)
 #define DCMD_PROC_MAPINFO DCMD(2, procfs_mapinfo)
 #define DCMD_PROC_PAGEDATA DCMD(20, procfs_mapinfo)
@@ -149,6 +151,7 @@ def test_compiler_beside_the_path_is_found_by_qnx_host(sdp: Sdp, monkeypatch: py
         ("uint32_t flags, dev; int64_t", "int64_t", "procfs_mapinfo"),
         ("start_time, rest[19]", "rest[19], start_time", "procfs_info_is_as_known"),
         ("DCMD(20,", "DCMD(21,", "device_commands_are_as_known"),
+        ("DCMD(3,", "DCMD(4,", "device_commands_are_as_known"),
         ("char path[1]", "uint64_t more; char path[1]", "path_of_mapdebug_is_at_8"),
     ],
 )

@@ -77,10 +77,7 @@ int memcmp(const void *one, const void *other, size_t size);
 void *memchr(const void *bytes, int value, size_t size);
 size_t strlen(const char *text);
 int strcmp(const char *one, const char *other);
-int strncmp(const char *one, const char *other, size_t size);
 char *strcpy(char *to, const char *from);
-char *strcat(char *to, const char *from);
-char *strchr(const char *text, int character);
 char *strrchr(const char *text, int character);
 unsigned long strtoul(const char *text, char **end, int base);
 void exit(int status) __attribute__((noreturn));
@@ -129,8 +126,6 @@ int dup2(int fd, int wanted);
 int pipe(int *ends);
 int isatty(int fd);
 int unlink(const char *path);
-int mkdir(const char *path, mode_t mode);
-int chmod(const char *path, mode_t mode);
 ssize_t readlink(const char *path, char *target, size_t size);
 /* The errno value itself is returned, and -1 never. */
 int devctl(int fd, int command, void *data, size_t size, int *told);
@@ -149,9 +144,7 @@ struct stat {
     uint64_t st_blocks;
 };
 typedef char stat_is_72_bytes[sizeof(struct stat) == 72 ? 1 : -1];
-int stat(const char *path, struct stat *found) __asm__("stat64");
 int lstat(const char *path, struct stat *found) __asm__("lstat64");
-int fstat(int fd, struct stat *found) __asm__("fstat64");
 
 struct dirent {
     uint64_t d_ino;
