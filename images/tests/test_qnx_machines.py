@@ -86,6 +86,23 @@ def test_prompt_on_the_screen_starts_driver_and_agent(tmp_path: Path) -> None:
     ]
 
 
+def test_file_that_is_no_disk_ends_the_wait_for_a_prompt(tmp_path: Path) -> None:
+    """QEMU's BIOS says so at once; the prompt would be waited for a minute."""
+    boot = QNX["qnx-6.4"].boot
+    screen = "Booting from Hard Disk...\nBoot failed: not a bootable disk\n\nNo bootable device."
+    console = VgaConsole(
+        lambda address, size: vga(screen)[:size], lambda keys: None, Transcript(tmp_path / "c"), boot.panic
+    )
+    with pytest.raises(AssertionError, match="No bootable device"):
+        converse(QNX["qnx-6.4"].dialogue, console, scale=1, check=lambda: told(console))
+    console.close()
+
+
+def told(console: VgaConsole) -> None:
+    """What a boot does between two looks: it ends with the words of a panic."""
+    assert console.panic is None, console.panic
+
+
 CD = "mount -t cd /dev/cd0 /mnt"
 DRIVER = "test -e /dev/ser2 || devc-ser8250 -b115200 -I131072 -u2 2f8,3 &"
 START = "/mnt/agent --port /dev/ser2 &"

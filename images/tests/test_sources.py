@@ -320,6 +320,12 @@ def test_a_users_image_that_is_not_named_says_how_to_get_one(
     with pytest.raises(NotRunnable, match="TEST_IMAGE is not set") as caught:
         fetch(machine, cache)
     assert (caught.value.hint, caught.value.target) == ("ask its vendor", "other")
+    monkeypatch.setenv("TEST_IMAGE", "")
+    with pytest.raises(NotRunnable, match="TEST_IMAGE is not set"):
+        fetch(machine, cache)
+    monkeypatch.setenv("TEST_IMAGE", "$disk.img")
+    with pytest.raises(NotRunnable, match=r"no image at .*/\$disk\.img"):
+        fetch(machine, cache)
     monkeypatch.setenv("TEST_IMAGE", "disk.img")
     with pytest.raises(NotRunnable, match=f"no image at {tmp_path}/disk.img"):
         fetch(machine, cache)

@@ -72,9 +72,10 @@ def local_disk(machine: Machine) -> Path | None:
 
 
 def _named(machine: Machine, source: LocalFile, name: str) -> Path:
+    for variable in re.findall(r"\$\{?(\w+)", name):
+        if not os.environ.get(variable):
+            raise NotRunnable(f"{variable} is not set: it names this machine's image", hint=source.obtain)
     path = Path(os.path.expandvars(name)).expanduser()
-    if unset := re.search(r"\$\{?(\w+)", str(path)):
-        raise NotRunnable(f"{unset[1]} is not set: it names this machine's image", hint=source.obtain)
     path = machine.path.parent / path
     if not path.is_file():
         raise NotRunnable(f"no image at {path}", hint=source.obtain)
