@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -14,7 +15,9 @@ from vmatlas_images.console import converse
 from vmatlas_images.errors import ImagesError
 from vmatlas_images.machine import Download
 from vmatlas_images.matrix import run
+from vmatlas_images.plan import plan_of
 from vmatlas_images.results import State
+from vmatlas_images.userland import install_commands
 
 from .conftest import Server, describe
 from .test_console import Guest, check_nothing
@@ -29,10 +32,11 @@ PROCFS, CD, START = (
     "mount -t cd9660 /dev/cd0 /mnt",
     "/mnt/agent --port /dev/cuau1 &",
 )
+OURS = "tar -xf /mnt/ours.tar -C /"
 
 
 def guest(tmp_path: Path, prompt: str, **answers: str) -> Guest:
-    said = {"root": WELCOME + prompt, PROCFS: prompt, CD: prompt}
+    said = {"root": WELCOME + prompt, PROCFS: prompt, CD: prompt, OURS: prompt}
     said[START] = answers.get("start", f"[1] 812\r\n{prompt}vmatlas-agent: ready on /dev/cuau1\r\n")
     return Guest(tmp_path, said, BOOT)
 
@@ -42,14 +46,15 @@ def guest(tmp_path: Path, prompt: str, **answers: str) -> Guest:
 def test_dialogue_logs_in_mounts_and_starts_the_agent(machine: Machine, prompt: str, tmp_path: Path) -> None:
     scripted = guest(tmp_path, prompt)
     converse(machine.dialogue, scripted.console, scale=1, check=check_nothing)
-    assert scripted.typed == ["root", PROCFS, CD, START]
+    ours = [] if machine.python is None else [OURS]
+    assert scripted.typed == ["root", PROCFS, CD, *ours, START]
     scripted.console.close()
 
 
 @NAMED
 def test_agent_that_does_not_start_is_told_by_its_step(machine: Machine, tmp_path: Path) -> None:
     scripted = guest(tmp_path, "# ", start="ELF binary type not known\r\n# ")
-    with pytest.raises(ImagesError, match="step 5 of the dialogue"):
+    with pytest.raises(ImagesError, match=f"step {len(machine.dialogue)} of the dialogue"):
         converse(machine.dialogue, scripted.console, scale=0.01, check=check_nothing)
     scripted.console.close()
 
@@ -66,6 +71,23 @@ def test_images_are_checked_by_the_publishers_own_file_and_labelled(machine: Mac
     assert "never run" in machine.labels
     assert machine.expect.answering == ("freebsd-sysctl", "freebsd-procfs")
     assert sum(step.within for step in machine.dialogue) <= machine.limits.boot
+
+
+def test_guest_without_a_network_says_so_in_a_line(tmp_path: Path) -> None:
+    """The plan's own lines, in a shell whose programs answer as those of a guest without network do."""
+    (machine,) = (each for each in FREEBSD if each.python is not None)
+    assert "-nic" in machine.boot.arguments
+    script = install_commands([], plan_of(machine))
+    for broken, told in (("dhclient", "em0 was given no address"), ("fetch", "pkg.freebsd.org does not answer")):
+        for name in ("dhclient", "fetch", "pkg"):
+            program = tmp_path / name
+            program.write_text(f"#!/bin/sh\necho {name} >>{tmp_path}/asked\nexit {int(name == broken)}\n")
+            program.chmod(0o755)
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        done = subprocess.run(["sh"], input=script, env=environment, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 77
+        assert done.stdout == f"no network in the guest: {told}\n"
+    assert (tmp_path / "asked").read_text().split() == ["dhclient", "dhclient", "fetch"]
 
 
 def test_there_is_another_processor_and_an_older_release() -> None:

@@ -38,6 +38,7 @@ packages: [x]
 requirements: [x]
 distributions: [plan.yaml]
 files: [plan.yaml]
+install: [x]
 steps:
 - {name: first, about: x, words: [x], within: 20}
 - {name: second, about: x, words: [x], within: 1}
@@ -124,6 +125,12 @@ def test_step_that_ends_without_its_report_is_a_failed_case(standing: Standing, 
 def test_packages_that_cannot_be_installed_end_the_test(standing: Standing) -> None:
     program(standing, "install", "echo no such wheel; exit 1")
     with pytest.raises(ImagesError, match="not installed on its Python: it ended with status 1: no such wheel"):
+        prove(standing)
+
+
+def test_guest_that_cannot_have_a_python_is_not_run_with_its_own_reason(standing: Standing) -> None:
+    program(standing, "install", "echo noise; echo no network in the guest; exit 77")
+    with pytest.raises(NotRunnable, match=r"^no network in the guest$"):
         prove(standing)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
+import pycdlib
 import pytest
 
 from vmatlas_images import Cache, FetchError, Machine, MachineError, NotRunnable
@@ -28,12 +30,25 @@ boot: {start: kernel}
 agent: {delivery: init}
 python: {suite: trixie, version: {at_least: "3.11", below: "3.12"}, plan: plan.yaml}
 """
+WITHOUT_SUITE = """\
+name: p
+about: a test
+system: freebsd
+processor: x86_64
+source: {kind: file, path: $NOWHERE, obtain: x}
+boot: {start: disk}
+agent: {delivery: cd}
+dialogue: [{type: x}]
+python: {version: {at_least: "3.11", below: "3.12"}, plan: plan.yaml}
+"""
 PLAN = """\
 root: tree
 packages: [python3]
 requirements: [oracle]
 distributions: [ours]
+libraries: [manylinux_2_17]
 files: [tests]
+install: ['$VENV/bin/python $WHEELS/pip "$@"']
 steps:
 - {name: all, about: all of it, words: [-m, pytest, "it's"]}
 """
@@ -152,7 +167,8 @@ def test_userland_is_verified_merged_and_holds_wheels_tests_and_steps(
     assert fetch_userland(machine, cache) == userland
     assert mirror.server.asked == []
     (tmp_path / "agent").write_bytes(b"".join(cpio({"init": Entry(b"agent", executable=True)})))
-    prepared = with_userland(Prepared(initramfs=tmp_path / "agent"), machine, userland, cache, tmp_path)
+    agent = tmp_path / "agent"
+    prepared = with_userland(Prepared(initramfs=agent), machine, userland, agent, cache, tmp_path)
     assert prepared.initramfs is not None
     content = prepared.initramfs.read_bytes()
     system = listed(content)  # cpio stops where the first archive ends, the kernel goes on
@@ -165,6 +181,67 @@ def test_userland_is_verified_merged_and_holds_wheels_tests_and_steps(
     assert own["vmatlas/results"] == "drwxr-xr-x"
     assert own["vmatlas/steps/install"] == own["vmatlas/steps/all"] == "-rwxr-xr-x"
     assert b"exec /vmatlas/venv/bin/python -m pytest 'it'\"'\"'s' --junit-xml=/vmatlas/results/all.xml\n" in content
+
+
+def test_what_is_ours_lies_on_the_cd_where_python_comes_from_elsewhere(
+    machine: Machine, cache: Cache, mirror: Mirror, tmp_path: Path
+) -> None:
+    (tmp_path / "plan.yaml").write_text(PLAN.replace("libraries: [manylinux_2_17]\n", ""))
+    mirror.server.asked.clear()
+    other = describe(tmp_path, "p", WITHOUT_SUITE)
+    assert not is_userland_cached(other, cache)
+    userland = fetch_userland(other, cache)
+    assert is_userland_cached(other, cache)
+    assert mirror.server.asked == [], "no package of Debian's"
+    agent = tmp_path / "agent"
+    agent.write_bytes(b"agent")
+    prepared = with_userland(Prepared(disk=agent, cd=agent), other, userland, agent, cache, tmp_path)
+    assert prepared.cd is not None and prepared.disk == agent
+    iso = pycdlib.PyCdlib()
+    iso.open(str(prepared.cd))
+    held = {}
+    for name in ("agent", "ours.tar"):
+        held[name] = io.BytesIO()
+        iso.get_file_from_iso_fp(held[name], rr_path=f"/{name}")
+    iso.close()
+    assert held["agent"].getvalue() == b"agent"
+    (tmp_path / "out").mkdir()
+    subprocess.run(
+        ["tar", "-xf", "-", "-C", tmp_path / "out"], input=held["ours.tar"].getvalue(), check=True, timeout=30
+    )
+    ours = tmp_path / "out" / "vmatlas"
+    assert (ours / "results").is_dir()
+    assert (ours / "tree/tests/test_one.py").read_text() == "def test_one(): pass\n"
+    install = (ours / "steps/install").read_text()
+    assert (ours / "steps/install").stat().st_mode & 0o111
+    done = subprocess.run(["sh", "-n"], input=install, text=True, timeout=30)
+    assert done.returncode == 0
+    assert "VENV=/vmatlas/venv WHEELS=/vmatlas/wheels\n" in install
+    assert "--find-links=/vmatlas/wheels /vmatlas/wheels/ours-1.0-py3-none-any.whl oracle\n" in install
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            ("disk}\nagent: {delivery: cd", "kernel}\nagent: {delivery: init"),
+            "python without a suite needs agent.delivery: cd",
+        ),
+        (('at_least: "3.11", ', ""), "python without a suite needs version.at_least"),
+    ],
+)
+def test_python_without_a_suite_says_what_it_needs(change: tuple[str, str], told: str, tmp_path: Path) -> None:
+    text = WITHOUT_SUITE.replace(*change)
+    with pytest.raises(MachineError, match=told):
+        describe(tmp_path, "p", text)
+
+
+@pytest.mark.parametrize("name", ["core", "platforms/freebsd"])
+def test_wheel_without_twin_is_for_every_system(name: str, cache: Cache) -> None:
+    (path,) = build_wheels(Path(__file__).parents[2], [name], cache, 120, twins=False).iterdir()
+    assert path.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(path) as archive:
+        assert not [each for each in archive.namelist() if each.endswith(".so")]
 
 
 def test_python_that_is_not_the_wanted_one_is_refused(machine: Machine, cache: Cache, tmp_path: Path) -> None:
@@ -217,7 +294,7 @@ def test_plan_says_what_is_wrong_with_it(machine: Machine, tmp_path: Path) -> No
         plan_of(machine)
     lines = str(caught.value).splitlines()
     assert any(line.endswith("steps.0.about: is missing") for line in lines)
-    assert any("plan.yaml:5: file: no such field here; allowed: root, packages" in line for line in lines)
+    assert any("plan.yaml:6: file: no such field here; allowed: root, packages" in line for line in lines)
     (tmp_path / "plan.yaml").write_text(PLAN.replace("[tests]", "[nowhere]"))
     with pytest.raises(NotRunnable, match="nowhere, which is not there"):
         plan_of(machine)
@@ -228,5 +305,5 @@ def test_plan_says_what_is_wrong_with_it(machine: Machine, tmp_path: Path) -> No
 
 def test_only_a_linux_initramfs_can_hold_a_python(tmp_path: Path) -> None:
     text = MACHINE.replace("system: linux", "system: freebsd")
-    with pytest.raises(MachineError, match=r"python needs system: linux and agent.delivery: init"):
+    with pytest.raises(MachineError, match=r"python.suite needs system: linux and agent.delivery: init"):
         describe(tmp_path, "p", text)

@@ -285,10 +285,11 @@ def boot(
         userland = fetch_userland(machine, cache, progress=progress) if machine.python is not None else None
     with contextlib.ExitStack() as held:
         with _timed(seconds, "prepare", watch):
-            prepared = prepare(machine, fetched, find_agent(machine.system, machine.agent_processor), cache)
+            agent = find_agent(machine.system, machine.agent_processor)
+            prepared = prepare(machine, fetched, agent, cache)
             if userland is not None:
                 space = held.enter_context(cache.workspace())
-                prepared = with_userland(prepared, machine, userland, cache, space)
+                prepared = with_userland(prepared, machine, userland, agent, cache, space)
             accelerator = accelerator or acceleration.choose(machine.processor, cache)
         watch("boot")
         begun = time.monotonic()

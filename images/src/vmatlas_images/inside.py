@@ -16,12 +16,13 @@ from vmatlas.target.streams import SocketStream
 
 from .boot import RunningMachine
 from .conform import conform, read_junit
-from .errors import ImagesError, NotAsExpected
+from .errors import ImagesError, NotAsExpected, NotRunnable
 from .plan import Step, plan_of
 from .results import Case, CaseState, Outcome
 from .userland import RESULTS, STEPS
 
 _PATIENCE = 60.0  # seconds of silence: the guest's one processor is busy with the tests
+_CANNOT = 77  # an installation's status: this guest cannot have a Python, as it says last
 _LOOK = 2.0  # seconds between two looks at a step
 
 
@@ -33,13 +34,16 @@ def prove(machine: RunningMachine) -> Outcome:
 def run_inside(machine: RunningMachine) -> Outcome:
     """Install and run what the machine's plan says. What the steps printed is kept beside the console.
 
-    Raises ImagesError when the packages cannot be installed, NotAsExpected for another Python.
+    Raises NotRunnable when the guest says that it cannot have a Python, ImagesError when the packages cannot be
+    installed, NotAsExpected for another Python.
     """
     plan = plan_of(machine.machine)
     scale = machine.accelerator.scale
     with Agent(SocketStream(machine.stream.dup()), machine.machine.name, Limits(silence=_PATIENCE)) as agent:
         guest = _Guest(machine, agent)
         ended, said = guest.run("install", machine.machine.limits.test * scale)
+        if ended == _CANNOT:
+            raise NotRunnable(said.strip().rpartition("\n")[2] or "no Python can be had in it, and it does not say why")
         if ended != 0:
             raise ImagesError(f"the packages were not installed on its Python: {_how(ended)}: {_end_of(said)}")
         _check_python(machine, said)

@@ -207,13 +207,14 @@ class Step(Part):
 
 
 class GuestPython(Part):
-    """Debian's Python on the machine, where our packages are installed and tested.
+    """A Python on the machine, where our packages are installed and tested.
 
-    Python and what it needs come from `suite`; `version` is what it must be. `plan`, a path from the folder of the
+    Python and what it needs come from Debian's `suite`, in the initramfs; without one the plan's `install` gets it in
+    the guest, and what is ours comes on the CD. `version` is what it must be. `plan`, a path from the folder of the
     description, says what is installed and run (see plan.py).
     """
 
-    suite: Text
+    suite: Text | None = None
     version: VersionRange
     plan: Text
 
@@ -289,8 +290,13 @@ class Machine(Part):
             raise ValueError("agent.delivery: cd needs a dialogue that starts the agent")
         if isinstance(self.source, LocalFile) and self.source.disk and self.boot.start != "kernel":
             raise ValueError("source.disk is for boot.start: kernel; a disk that boots itself is source.path")
-        if self.python is not None and (self.system != "linux" or self.agent.delivery != "init"):
-            raise ValueError("python needs system: linux and agent.delivery: init: it comes in the initramfs")
+        if self.python is not None:
+            if self.python.suite is not None and (self.system != "linux" or self.agent.delivery != "init"):
+                raise ValueError("python.suite needs system: linux and agent.delivery: init: it comes in the initramfs")
+            if self.python.suite is None and self.agent.delivery != "cd":
+                raise ValueError("python without a suite needs agent.delivery: cd: what is ours comes on the CD")
+            if self.python.suite is None and self.python.version.at_least is None:
+                raise ValueError("python without a suite needs version.at_least: wheels are brought for that version")
         if isinstance(self.source, DebianKernel) and self.boot.start != "kernel":
             raise ValueError("source.kind: debian-kernel needs boot.start: kernel")
         return self

@@ -31,16 +31,22 @@ class Step(Part):
 class Plan(Part):
     """What comes into the guest, and what is run there.
 
-    `packages` are Debian's, each with all that it needs. `requirements` and `distributions` (folders of ours) become
-    wheels on the host and are installed in the guest by Debian's pip, offline. `files` are brought as they are. Paths
-    start at `root`, which starts at the plan's own folder.
+    `packages` are Debian's, each with all that it needs, for a machine whose `python` names a suite. `requirements`
+    and `distributions` (folders of ours) become wheels on the host; `libraries` are the C libraries of the guest that
+    they may be built against, the newest first (as wheels name them); none: wheels of Python alone, ours without twins.
+    `files` are brought as they are. Paths start at `root`, which starts at the plan's own folder.
+
+    `install` is for the guest's shell: it makes an environment in $VENV and gives its pip "$@". A line that ends with
+    status 77 says that this guest cannot have a Python, and the last thing it printed is why: the machine is NOT RUN.
     """
 
     root: Text
-    packages: Words
+    packages: Texts = ()
     requirements: Words
     distributions: Words
+    libraries: Texts = ()
     files: Words
+    install: Words
     steps: Annotated[tuple[Step, ...], Field(min_length=1, strict=False)]
     _path: Path = PrivateAttr(default=Path())
 

@@ -1,17 +1,19 @@
-"""Debian's Python for a guest: packages unpacked into an archive for the initramfs, with wheels, tests and steps.
+"""Python for a guest: Debian's packages in an archive for the initramfs, or none of them; with wheels, tests and steps.
 
 Nothing of Debian's is run here: no maintainer script, no ldconfig; what those would have made and Python needs is made
 by hand (a merged /usr, two users). The archive of the packages is cached by their digests. What our own files come to
-is laid behind it: the kernel unpacks archives one after the other.
+is laid behind it: the kernel unpacks archives one after the other. Where Python comes from elsewhere, what is ours
+lies on the CD as `ours.tar`, which the machine's dialogue unpacks.
 """
 
 from __future__ import annotations
 
+import io
 import shlex
 import tarfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from debian.debfile import DebFile
@@ -22,7 +24,7 @@ from .download import Progress, is_offline, quiet
 from .errors import FetchError, ImagesError, NotRunnable, VerificationError
 from .machine import Machine, version_numbers
 from .plan import Plan, plan_of
-from .prepare import Entry, Prepared, cached, cpio
+from .prepare import Entry, Prepared, cached, cpio, write_cd
 from .sources import FRESH
 from .wheels import are_wheels_here, bring_wheels, build_wheels, files_below
 
@@ -36,6 +38,7 @@ RESULTS = HOME / "results"
 """NAME.txt is what a step printed, NAME.xml its JUnit file."""
 
 _VENV = HOME / "venv"
+_PATH = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Asked for by maintainer scripts, of which none is run.
 _FOR_SCRIPTS = frozenset({"debconf", "debconf-2.0", "dpkg", "init-system-helpers", "install-info", "perl-base"})
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -51,7 +54,7 @@ _USERS = {
 class Userland:
     """What a machine's Python comes to: the packages, their files, the wheels."""
 
-    python: str  # the version of Debian's package python3.N-minimal: "3.11.2-6+deb12u8"
+    python: str  # the version of Debian's package python3.N-minimal ("3.11.2-6+deb12u8"), or what is asked for
     digests: tuple[str, ...]
     files: tuple[Path, ...]
     wheels: tuple[Path, ...]
@@ -64,6 +67,10 @@ def fetch_userland(machine: Machine, cache: Cache, *, progress: Progress = quiet
     plan = plan_of(machine)
     end = time.monotonic() + machine.limits.fetch
     suite = machine.python.suite
+    if suite is None:
+        with cache.in_use():
+            version = _asked_for(machine)
+            return Userland(version, (), (), _wheels(machine, plan, version, cache, end, progress))
     name = _record_name(machine, plan)
     with cache.lock(name, limit=machine.limits.fetch), cache.in_use():
         recalled = _recalled(name, cache)
@@ -84,21 +91,43 @@ def fetch_userland(machine: Machine, cache: Cache, *, progress: Progress = quiet
         version, digests, _ = recalled
         if version not in machine.python.version:
             raise FetchError(f"{suite} has Python {version}; the description wants {machine.python.version}")
-        limit = max(1.0, end - time.monotonic())
-        wheels = (
-            build_wheels(plan.tree, plan.distributions, cache, limit),
-            bring_wheels(plan.requirements, _short(version), machine.processor, cache, limit, progress),
-        )
+        wheels = _wheels(machine, plan, version, cache, end, progress)
     files = tuple(cache.file("sha256", digest) for digest in digests)
-    found = tuple(path for folder in wheels for path in sorted(folder.glob("*.whl")))
-    return Userland(version, digests, files, found, notes)
+    return Userland(version, digests, files, wheels, notes)
+
+
+def _wheels(
+    machine: Machine, plan: Plan, version: str, cache: Cache, end: float, progress: Progress
+) -> tuple[Path, ...]:
+    """Ours, then those that are required."""
+    limit = max(1.0, end - time.monotonic())
+    folders = (
+        build_wheels(plan.tree, plan.distributions, cache, limit, twins=bool(plan.libraries)),
+        bring_wheels(plan.requirements, _short(version), _platforms(machine, plan), cache, limit, progress),
+    )
+    return tuple(path for folder in folders for path in sorted(folder.glob("*.whl")))
+
+
+def _platforms(machine: Machine, plan: Plan) -> list[str]:
+    return [f"{library}_{machine.processor}" for library in plan.libraries]
+
+
+def _asked_for(machine: Machine) -> str:
+    assert machine.python is not None and machine.python.version.at_least is not None
+    return machine.python.version.at_least
 
 
 def is_userland_cached(machine: Machine, cache: Cache) -> bool:
     """Whether a machine's Python and the wheels it needs are here. Raises `NotRunnable` where its plan is not."""
     plan = plan_of(machine)
-    recalled = _recalled(_record_name(machine, plan), cache)
-    return recalled is not None and are_wheels_here(plan.requirements, _short(recalled[0]), machine.processor, cache)
+    assert machine.python is not None
+    if machine.python.suite is None:
+        version = _asked_for(machine)
+    elif (recalled := _recalled(_record_name(machine, plan), cache)) is not None:
+        version = recalled[0]
+    else:
+        return False
+    return are_wheels_here(plan.requirements, _short(version), _platforms(machine, plan), cache)
 
 
 def _record_name(machine: Machine, plan: Plan) -> str:
@@ -140,13 +169,20 @@ def _python_of(packages: list[Package], suite: str) -> str:
     raise FetchError(f"no package python3.N-minimal of {suite} is among those that the plan asks for")
 
 
-def with_userland(prepared: Prepared, machine: Machine, userland: Userland, cache: Cache, space: Path) -> Prepared:
-    """What QEMU is given, with Python, wheels, tests and steps in the initramfs, a file that is made in `space`.
+def with_userland(
+    prepared: Prepared, machine: Machine, userland: Userland, agent: Path, cache: Cache, space: Path
+) -> Prepared:
+    """What QEMU is given, with wheels, tests and steps in the initramfs (with Python) or on the CD, made in `space`.
 
     It is not kept: it has some 70 MB, and is another one after each change of a test. Raises `ImagesError`.
     """
-    assert prepared.initramfs is not None
     plan = plan_of(machine)
+    if prepared.cd is not None:
+        ours = _tar(dict(_own_files(plan, userland)))
+        files = {"agent": Entry(agent.read_bytes(), executable=True), "ours.tar": Entry(ours)}
+        write_cd(space / "cd", files)
+        return replace(prepared, cd=space / "cd")
+    assert prepared.initramfs is not None
     limit = machine.limits.prepare
     system = cached(
         cache, "userland", list(userland.digests), limit, lambda to: _write(to, cpio(dict(_unpacked(userland.files))))
@@ -155,6 +191,19 @@ def with_userland(prepared: Prepared, machine: Machine, userland: Userland, cach
     whole = space / "initramfs"
     _write(whole, iter((system.read_bytes(), own, prepared.initramfs.read_bytes())))
     return Prepared(kernel=prepared.kernel, initramfs=whole)
+
+
+def _tar(files: dict[str, Entry]) -> bytes:
+    """An archive of files and folders; whoever unpacks it makes the folders that only a path names."""
+    place = io.BytesIO()
+    with tarfile.open(fileobj=place, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, entry in files.items():
+            member = tarfile.TarInfo(name)
+            member.type = tarfile.DIRTYPE if entry.folder else tarfile.REGTYPE
+            member.mode = 0o755 if entry.folder or entry.executable else 0o644
+            member.size = len(entry.content)
+            archive.addfile(member, io.BytesIO(entry.content))
+    return place.getvalue()
 
 
 def _write(to: Path, pieces: Iterator[bytes]) -> None:
@@ -213,17 +262,16 @@ def _own_files(plan: Plan, userland: Userland) -> Iterator[tuple[str, Entry]]:
 
 
 def install_commands(ours: list[str], plan: Plan) -> str:
-    """What the guest's shell is to do: an environment of Debian's Python, filled by Debian's pip from the wheels."""
-    wanted = shlex.join([*(str(HOME / "wheels" / name) for name in ours), *plan.requirements])
-    pip = f"{_VENV / 'bin/python'} $(echo /usr/share/python-wheels/pip-*.whl)/pip install --no-index --no-compile"
+    """What the guest's shell is to do: the plan's lines, which find the environment's place and pip's words given."""
+    wanted = [*(f"{HOME}/wheels/{name}" for name in ours), *plan.requirements]
+    wheels = HOME / "wheels"
+    words = ["install", "--no-index", "--no-compile", "--disable-pip-version-check", "--progress-bar=off"]
+    lines = "\n".join(plan.install)
     return (
-        "set -e\n"
-        # What ca-certificates' script makes: pip reads it, though it asks no network.
-        "mkdir -p /etc/ssl/certs\n"
-        "cat /usr/share/ca-certificates/mozilla/*.crt >/etc/ssl/certs/ca-certificates.crt\n"
-        f"python3 -m venv --without-pip {_VENV}\n"
-        f"{pip} --disable-pip-version-check --progress-bar=off --find-links={HOME / 'wheels'} {wanted}\n"
-        f"{_VENV / 'bin/python'} -c 'import platform; print(\"Python\", platform.python_version())'\n"
+        f"set -e\nVENV={_VENV} WHEELS={wheels}\n"
+        f"set -- {shlex.join([*words, f'--find-links={wheels}', *wanted])}\n"
+        f"{lines}\n"
+        "$VENV/bin/python -c 'import platform; print(\"Python\", platform.python_version())'\n"
     )
 
 
@@ -233,5 +281,5 @@ def _in_guest(path: PurePosixPath) -> str:
 
 def _program(name: str, commands: str) -> Entry:
     """A program of the guest's shell that says all it has to say in a file of results."""
-    head = f"#!/bin/sh\nexec >{RESULTS / name}.txt 2>&1 </dev/null\nexport PATH=/usr/bin HOME=/root LC_ALL=C.UTF-8\n"
+    head = f"#!/bin/sh\nexec >{RESULTS / name}.txt 2>&1 </dev/null\nexport PATH={_PATH} HOME=/root LC_ALL=C.UTF-8\n"
     return Entry((head + commands).encode(), executable=True)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from . import guarded
@@ -19,14 +19,20 @@ from .download import Progress, is_offline
 from .errors import FetchError, ImagesError, NotRunnable
 
 _LEFT_OUT = ("build", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".*", "built")
-_LIBRARIES = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")  # of C, that wheels may be built against
 _OFFLINE = "a guest's wheels"
 
 
 def bring_wheels(
-    requirements: Sequence[str], python: str, processor: str, cache: Cache, limit: float, progress: Progress
+    requirements: Sequence[str],
+    python: str,
+    platforms: Sequence[str],
+    cache: Cache,
+    limit: float,
+    progress: Progress,
 ) -> Path:
-    """The folder with wheels of the requirements, and of what those require, for Python `python` ("3.11") on Linux.
+    """The folder with wheels of the requirements, and of what those require, for Python `python` ("3.11").
+
+    `platforms` are those that wheels may be built for ("manylinux_2_28_x86_64"); none: wheels of Python alone.
 
     Raises `NotRunnable` offline when they are not in the cache, `FetchError` when pip cannot bring them.
     """
@@ -45,23 +51,25 @@ def bring_wheels(
             f"--dest={new}",
         ]
         words += [f"--abi={name}" for name in (f"cp{python.replace('.', '')}", "abi3", "none")]
-        words += [f"--platform={library}_{processor}" for library in _LIBRARIES]
+        words += [f"--platform={name}" for name in platforms or ("any",)]
         _pip([*words, *requirements], limit, FetchError)
 
-    return cache.prepared(_key(requirements, python, processor), download, limit=limit)
+    return cache.prepared(_key(requirements, python, platforms), download, limit=limit)
 
 
-def are_wheels_here(requirements: Sequence[str], python: str, processor: str, cache: Cache) -> bool:
+def are_wheels_here(requirements: Sequence[str], python: str, platforms: Sequence[str], cache: Cache) -> bool:
     """Whether `bring_wheels` would ask nobody."""
-    return (cache.root / "prepared" / _key(requirements, python, processor)).is_dir()
+    return (cache.root / "prepared" / _key(requirements, python, platforms)).is_dir()
 
 
-def _key(requirements: Sequence[str], python: str, processor: str) -> str:
-    return key_of("wheels", list(requirements), python, processor)
+def _key(requirements: Sequence[str], python: str, platforms: Sequence[str]) -> str:
+    return key_of("wheels", list(requirements), python, list(platforms))
 
 
-def build_wheels(tree: Path, distributions: Sequence[str], cache: Cache, limit: float) -> Path:
+def build_wheels(tree: Path, distributions: Sequence[str], cache: Cache, limit: float, *, twins: bool = True) -> Path:
     """The folder with wheels of the distributions, folders below `tree`, built by this host's Python.
+
+    Without `twins` they hold Python alone, and go wherever Python does.
 
     They are built in a copy that keeps their places: a source tree is never written to. Raises `ImagesError` when one
     cannot be built.
@@ -76,9 +84,9 @@ def build_wheels(tree: Path, distributions: Sequence[str], cache: Cache, limit: 
                 shutil.copyfile(path, place)
             folders = [space / "tree" / name for name in distributions]
             words = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", f"--wheel-dir={new}"]
-            _pip([*words, *folders], limit, ImagesError)
+            _pip([*words, *folders], limit, ImagesError, {} if twins else {"VMATLAS_TWINS": "no"})
 
-    key = key_of("our wheels", sys.version, list(distributions), digest_of_files(tree, sources))
+    key = key_of("our wheels", sys.version, list(distributions), twins, digest_of_files(tree, sources))
     return cache.prepared(key, build, limit=limit)
 
 
@@ -102,9 +110,11 @@ def digest_of_files(tree: Path, paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _pip(words: Sequence[str | Path], limit: float, error: type[ImagesError]) -> None:
+def _pip(
+    words: Sequence[str | Path], limit: float, error: type[ImagesError], environment: Mapping[str, str] | None = None
+) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", *words]
-    status, said = guarded.run(command, limit)
+    status, said = guarded.run(command, limit, environment={**os.environ, **(environment or {})})
     if status != 0:
         ended = f"was not through within {limit:.0f} s" if status is None else f"ended with status {status}"
         raise error(f"pip {words[0]} {ended}: {' '.join(said.split())[-500:] or 'no word'}")
