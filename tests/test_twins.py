@@ -30,6 +30,8 @@ DECODERS = {
     "linux-procfs": "vmatlas_linux_procfs.decode",
     "linux-ioctl": "vmatlas_linux_ioctl.decode",
     "freebsd-sysctl": "vmatlas_freebsd.decode.vmmap",
+    "qnx-mapinfo": "vmatlas_qnx.decode",
+    "qnx-pagedata": "vmatlas_qnx.decode",
 }
 """The module of each backend that has a compiled twin; its NATIVE is the twin."""
 
@@ -55,7 +57,8 @@ def outcome(capture: Capture) -> Outcome:
         return type(error), error.stream, error.offset, error.expected, error.found, error.message
     except VmatlasError as error:
         return type(error), error.message
-    return told(space)
+    entries = space.entries()
+    return told(space) if entries is space else told(space) | {"entries": told(entries)}
 
 
 def told(space: AddressSpace) -> dict[str, Any]:
@@ -304,12 +307,64 @@ def test_any_records_of_freebsd_decode_alike(data: bytes):
     assert by_twin == by_python
 
 
+QNX_FLAGS = st.sampled_from(
+    [0x1080302, 0x1080302, 0x1081302, 0x81002, 0x80002, 0x1000301, 0x1000122, 0x10A0332, 0x10080303, 0x1080312, 0x3, 0]
+) | st.integers(0, 2**32 - 1)  # fmt: skip
+RESIDENCY_BITS = st.sampled_from([0, 0x100000, 0x400000, 0x700000])
+
+
+@st.composite
+def mapinfos(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """Entries of QNX, many of them split by residency alone, most of them sound; and answers of MAPDEBUG."""
+    from vmatlas_qnx import names
+    from vmatlas_qnx.layout import Entry, pack_entry
+
+    data, answers, position = b"", b"", draw(st.integers(0, 2**20)) * 4096
+    entry = Entry(0, 0, draw(QNX_FLAGS), 2, 0, 0, 0)
+    for _ in range(draw(st.integers(0, 8))):
+        sound = draw(st.integers(0, 19))
+        size = draw(st.sampled_from([4096, 8192, 2**31])) if sound else draw(st.sampled_from([0, 1, 2**63, 2**64 - 1]))
+        start = position + draw(st.sampled_from([0, 0, 0, 4096]))
+        if draw(st.booleans()):
+            flags = entry.flags & ~0x700000 | draw(RESIDENCY_BITS)
+            entry = entry._replace(flags=flags, offset=(entry.offset + entry.size) % 2**64)
+            entry = entry._replace(ino=draw(st.sampled_from([entry.ino, entry.ino, 0, 1])))
+        else:
+            wide = st.sampled_from([0, 0, 4096, 2**63, 2**64 - 4096])
+            paddr = draw(st.sampled_from([0, 0, 0, 0, 0, 0, 4096, 2**64 - 1]))
+            ino = draw(st.sampled_from([0, 1, 7]))
+            entry = Entry(0, 0, draw(QNX_FLAGS), draw(st.integers(0, 5)), draw(wide), ino, paddr)
+        entry = entry._replace(vaddr=start % 2**64, size=size)
+        position = start + size
+        data += pack_entry(entry)
+        for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
+            path = draw(st.sampled_from([b"proc/boot/x", b"/dev/shmem/a", b"/dev/mem", b"", b"/\xff", b"/dev/zero"]))
+            errno = draw(st.sampled_from([0, 0, 0, 22]))
+            answers += names.pack(entry.vaddr, errno, bytes(8) + path + b"\0", "little")
+    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 2]))):
+        at = draw(st.integers(0, len(data)))
+        data = data[:at] + draw(SOME_BYTES) + data[at + draw(st.integers(0, 3)) :]
+    return data, answers[: draw(st.integers(0, len(answers)))] if draw(st.integers(0, 9)) == 0 else answers
+
+
+@needs_twins
+@given(mapinfos(), st.sampled_from(["mapinfo", "pagedata"]), st.sampled_from([32, 64]))
+@settings(max_examples=500, deadline=None)
+def test_any_entries_of_qnx_decode_alike(both_streams: tuple[bytes, bytes], stream: str, width: int):
+    data, answers = both_streams
+    system = SystemInfo("qnx", "6.4.1", "", "x86pc", "little", width, 4096)
+    streams = {stream: data, "mapdebug": answers}
+    by_twin, by_python = both(Capture(streams, system, 7, f"qnx-{stream}", "vmatlas-qnx", Query(), time.time()))
+    assert by_twin == by_python
+
+
 @needs_twins
 def test_the_twins_do_the_work_for_whatever_is_usual():
     """A twin that always gave up would pass all of the above."""
     from vmatlas_freebsd.decode import vmmap as freebsd
     from vmatlas_linux_ioctl import decode as ioctl
     from vmatlas_linux_procfs import decode as procfs
+    from vmatlas_qnx import decode as qnx
 
     for file in CAPTURES:
         capture = Capture.load(file)
@@ -320,6 +375,9 @@ def test_the_twins_do_the_work_for_whatever_is_usual():
                 assert len(procfs.NATIVE.decode_smaps(data)[0]) == len(vmatlas.replay(file))
             if stream == "vmmap":
                 assert len(freebsd.NATIVE.decode_vmmap(data, capture.system.page_size)) == len(vmatlas.replay(file))
+            if stream in ("mapinfo", "pagedata") and data:
+                regions, entries = qnx.NATIVE.decode(data, array("Q"), 2**32, stream == "pagedata")
+                assert (len(regions), len(entries)) == (len(vmatlas.replay(file)), len(data) // 48)
             if stream == "vmas" and capture.system.byte_order == "little" and not capture.query.build_ids:
                 assert len(ioctl.NATIVE.decode(data)) == len(vmatlas.replay(file))
 

@@ -17,6 +17,7 @@ class QnxBackend:
 
     system = "qnx"
     distribution = "vmatlas-qnx"
+    compiled = "vmatlas_qnx._native"
     consistency = Consistency.SINGLE_CALL
 
     def __init__(self, stream: str, features: Feature) -> None:

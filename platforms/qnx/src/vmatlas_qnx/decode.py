@@ -6,14 +6,18 @@ residency changes; a region here is what such neighbours are together, and `entr
 
 from __future__ import annotations
 
+import struct
+import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from vmatlas import compiled
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData, NoSuchProcess
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, Protection
+from vmatlas.model.facts import Meaning, Packer, Rows, columns_of_rows
 from vmatlas_qnx import names
 from vmatlas_qnx.flags import RESIDENCY, MapFlags, Sharing
 from vmatlas_qnx.layout import ENTRY, Entry, read_entries, read_info
@@ -21,6 +25,9 @@ from vmatlas_qnx.layout import ENTRY, Entry, read_entries, read_info
 MAPINFO = "mapinfo"
 PAGEDATA = "pagedata"
 PROCESS = "procinfo"
+
+NATIVE = compiled.load("vmatlas_qnx._native")
+"""The compiled twin (native/decode.c), for entries in this machine's byte order; None where Python serves alone."""
 
 OBJECT_NONE, OBJECT_PLAIN, OBJECT_SHARED, OBJECT_ELF = 0, 2, 3, 4
 """What `dev` was seen to be on 6.4.1: a guard; anonymous, physical or plain file; shared memory or a file of the boot
@@ -38,6 +45,9 @@ def decode(capture: Capture) -> AddressSpace:
         _judge_empty(capture)
         return AddressSpace(Columns(), capture.origin)
     order = capture.system.byte_order
+    told = stream == PAGEDATA
+    if NATIVE is not None and order == sys.byteorder and (space := _decode_by_twin(capture, data, told)) is not None:
+        return space
     entries = read_entries(data, order)
     if len(data) % ENTRY:
         at = len(entries) * ENTRY
@@ -48,7 +58,6 @@ def decode(capture: Capture) -> AddressSpace:
     named = [entry.vaddr for entry in entries if entry.vaddr in answers and names.has_name(entry)]
     paths = {address: answers[address] for address in named}
     runs = _merge(entries, paths)
-    told = stream == PAGEDATA
     regions = [_region(run, paths, told) for run in runs]
     _find_heap(regions)
     own = [
@@ -59,6 +68,59 @@ def decode(capture: Capture) -> AddressSpace:
     return AddressSpace(_columns(regions), capture.origin, entries=_columns(own))
 
 
+_FACT = struct.Struct("=IIII")
+"""A fact of the compiled twin: dev, number of the name, traits, flags (native/decode.h)."""
+_IS_HEAP = 1
+_MARK, _RESIDENT, _DEV, _INO, _PADDR = range(5)
+"""The numbers of the compiled twin."""
+
+
+def _decode_by_twin(capture: Capture, data: bytes, told: bool) -> AddressSpace | None:
+    """None where the twin leaves it to Python, as all that is wrong."""
+    try:
+        paths = names.unpack(capture.streams.get(names.STREAM, b""), capture.system.byte_order)
+    except MalformedData:
+        return None  # told after what may be wrong with the entries
+    numbers: dict[str | None, int] = {None: 0}
+    named = array("Q")
+    for address in sorted(paths):
+        named.extend((address, numbers.setdefault(paths[address], len(numbers))))
+    found = NATIVE.decode(data, named, _limit(capture), told)
+    if found is None:
+        return None
+    regions, entries = (_columns_of_rows(rows, list(numbers), told) for rows in found)
+    return AddressSpace(regions, capture.origin, entries=entries)
+
+
+def _columns_of_rows(rows: Rows, paths: Sequence[str | None], told: bool) -> Columns:
+    packer = Packer()
+    packed = [packer.pack(_meaning(fact, paths)) for fact, _ in rows.facts()]
+    made = columns_of_rows(rows, b"".join(packed), packer.labels)
+    made.flags = rows.pick(_MARK, [MapFlags(int.from_bytes(mark, sys.byteorder)) for mark in rows.marks()])
+    if told:
+        made.resident = rows.number(_RESIDENT)
+    made.details = {"dev": rows.number(_DEV), "ino": rows.number(_INO)}
+    addresses = rows.number(_PADDR)
+    if addresses.count(UNKNOWN) < len(addresses):
+        made.details["paddr"] = addresses
+    return made
+
+
+def _meaning(fact: bytes, paths: Sequence[str | None]) -> Meaning:
+    dev, name, traits, flags = _FACT.unpack(fact)
+    path = paths[name]
+    kind = Kind.HEAP if traits & _IS_HEAP else _kind(Entry(0, 0, flags, dev, 0, 0, 0), path)
+    return Meaning(
+        device=UNKNOWN,
+        inode=UNKNOWN,
+        hidden=0 if _tells_offset(kind, flags, dev) else UNKNOWN,
+        label=Label(path),
+        protection=flags >> 8 & 7,
+        shared=flags & 3 == Sharing.SHARED,
+        kind=kind,
+    )
+
+
 def _judge_empty(capture: Capture) -> None:
     """No entries: the kernel's own process, or one whose memory is gone. Raises NoSuchProcess."""
     info = read_info(capture.streams.get(PROCESS, b""), capture.system.byte_order)
@@ -66,9 +128,14 @@ def _judge_empty(capture: Capture) -> None:
         raise NoSuchProcess(f"process {capture.pid} has ended; it is a zombie without memory", pid=capture.pid)
 
 
+def _limit(capture: Capture) -> int:
+    """Where memory ends at the latest."""
+    return min(1 << capture.system.pointer_width, UNKNOWN - 1)
+
+
 def _check(entries: Sequence[Entry], stream: str, data: bytes, capture: Capture) -> None:
     """Raises MalformedData for an entry beyond the end of memory, Disordered for one that is empty or out of order."""
-    limit = min(1 << capture.system.pointer_width, UNKNOWN - 1)
+    limit = _limit(capture)
     end = 0
     for row, entry in enumerate(entries):
         at = row * ENTRY
@@ -175,16 +242,18 @@ def _find_heap(regions: Sequence[_Row]) -> None:
 
 
 def _offset(row: _Row) -> int:
-    """UNKNOWN where there is no file, and where the kernel's number is none to trust: of a program's or library's data,
-    of files in the boot image (it is the place in the image), of physical memory (it is always 0)."""
-    flags = MapFlags(row.flags)
-    if row.kind in (Kind.PHYSICAL, Kind.GUARD, Kind.STACK, Kind.ANONYMOUS, Kind.HEAP):
-        return UNKNOWN
-    if not flags & MapFlags.SYSRAM:
-        return UNKNOWN
-    if row.first.dev == OBJECT_ELF and flags & MapFlags.PROT_WRITE:
+    """In bytes, or UNKNOWN."""
+    if not _tells_offset(row.kind, row.flags, row.first.dev):
         return UNKNOWN
     return row.first.offset if row.first.offset < 1 << 63 else UNKNOWN
+
+
+def _tells_offset(kind: Kind, flags: int, dev: int) -> bool:
+    """Not where there is no file, nor where the kernel's number is none to trust: of a program's or library's data, of
+    files in the boot image (it is the place in the image), of physical memory (it is always 0)."""
+    if kind in (Kind.PHYSICAL, Kind.GUARD, Kind.STACK, Kind.ANONYMOUS, Kind.HEAP) or not flags & MapFlags.SYSRAM:
+        return False
+    return not (dev == OBJECT_ELF and flags & MapFlags.PROT_WRITE)
 
 
 def _columns(rows: Sequence[_Row]) -> Columns:
