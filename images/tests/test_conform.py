@@ -52,6 +52,13 @@ def test_every_case_comes_out_as_what_it_was(tmp_path: Path) -> None:
     ]
 
 
+def test_reasons_name_the_machine_and_not_the_socket_that_it_had(tmp_path: Path) -> None:
+    (tmp_path / "report.xml").write_text(REPORT.replace("residency", "residency [unix:/tmp/x/agent]"))
+    outcome = read_junit(tmp_path / "report.xml", target="unix:/tmp/x/agent", called="qemu:linux-6.12")
+    assert outcome.cases[5].reason == "it tells of no residency [qemu:linux-6.12]"
+    assert outcome.refused == {"linux-ioctl": "older than 6.11"}
+
+
 @pytest.mark.parametrize("text", ["", "<testsuites>", "no xml"])
 def test_report_that_is_none_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.xml").write_text(text)

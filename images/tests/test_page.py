@@ -7,7 +7,9 @@ import os
 import tempfile
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -132,6 +134,22 @@ def test_what_each_backend_tells_is_a_table_of_its_own(machine: Machine) -> None
     assert list(says) == ["linux-ioctl", "linux-procfs"]
     assert (says["linux-ioctl"]["build id"], says["linux-ioctl"]["residency"]) == ("yes", "no")
     assert says["linux-procfs"]["residency"] == "yes"
+
+
+def test_the_columns_are_the_topics_of_the_suite_and_one_for_the_packages_own_tests(machine: Machine) -> None:
+    cases = [Case(f"test_x[{number}]", CaseState.PASSED, "", "", 0, f"TestOfAPackage{number}") for number in range(30)]
+    record = told(machine)
+    outcome = replace(record.report.results[0].outcome, cases=(*record.report.results[0].outcome.cases, *cases))
+    first = replace(record.report.results[0], outcome=outcome)
+    root = tree(render(replace(record, report=replace(record.report, results=(first,)))))
+    columns = [cell.text or "" for cell in root.iter("th") if cell.get("scope") == "col"]
+    assert columns[4 : columns.index("backend", 5)] == [
+        "backend", "expected", "declared", "layouts", "processes", "packages",
+    ]  # fmt: skip
+    told_of = {word.text: "".join(said.itertext()) for word, said in pairwise(root.find(".//dl[@class='about']") or [])}
+    assert told_of["layouts"].startswith("Each kind of mapping is read back as it was made")
+    assert all(told_of[column] for column in columns[5 : columns.index("backend", 5)])
+    assert "TestOfAPackage29: x" in words_of(root)
 
 
 def test_the_page_asks_nobody_and_runs_nothing(machine: Machine) -> None:
@@ -274,3 +292,42 @@ def test_in_a_browser_a_cell_opens_its_story_and_leads_to_the_console(
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
     assert {url for url in asked if not url.startswith("data:")} == {(tmp_path / "page.html").as_uri()}
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (390, 800)])
+def test_in_a_window_of_any_width_each_cell_opens_and_closes_where_it_is_seen(
+    browser: object, machine: Machine, tmp_path: Path, width: int, height: int
+) -> None:
+    from selenium.webdriver import ActionChains, Chrome
+    from selenium.webdriver.common.by import By
+
+    assert isinstance(browser, Chrome)
+    write_page(told(machine, None, "word " * 60), tmp_path / "page.html")
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get((tmp_path / "page.html").as_uri())
+
+    def asked(script: str, *words: object) -> object:
+        found: object = browser.execute_script(f"return {script}", *words)  # type: ignore[no-untyped-call]
+        return found
+
+    assert asked("document.documentElement.scrollWidth <= innerWidth"), (
+        "nothing but the tables is wider than the window"
+    )
+    cells = browser.find_elements(By.CSS_SELECTOR, "summary")
+    assert len(cells) > 5
+    for cell in cells:
+        asked("arguments[0].scrollIntoView({block: 'center', inline: 'center'})", cell)
+        cell.click()  # an error when anything lies over it
+        assert asked("document.querySelectorAll('details[open]').length") == 1
+        assert asked("document.querySelector('details[open]').contains(arguments[0])", cell)
+        right = asked("parseFloat(getComputedStyle(arguments[0], '::after').right)", cell)
+        bottom = asked("parseFloat(getComputedStyle(arguments[0], '::after').bottom)", cell)
+        at = asked(
+            "[document.documentElement.clientWidth - arguments[0] - 9, innerHeight - arguments[1] - 9]", right, bottom
+        )
+        actions = ActionChains(browser)
+        actions.w3c_actions.pointer_action.move_to_location(*map(int, at)).click()  # type: ignore[call-overload]
+        actions.perform()
+        assert asked("document.querySelectorAll('details[open]').length") == 0
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -38,11 +39,14 @@ def conform(machine: RunningMachine) -> Outcome:
         last = " ".join(printed.read_text("utf-8", "replace").split())[-400:]
         ended = f"ended with status {status}" if status is not None else f"was not through within {limit:.0f} s"
         raise ImagesError(f"the conformance suite {ended}: {last}", hint=f"see {printed}")
-    return read_junit(junit)
+    return read_junit(junit, target=f"unix:{machine.socket_path}", called=f"qemu:{machine.machine.name}")
 
 
-def read_junit(path: Path) -> Outcome:
-    """The outcome that a JUnit file of the conformance suite tells. Raises ImagesError for one that is none."""
+def read_junit(path: Path, *, target: str = "", called: str = "") -> Outcome:
+    """The outcome that a JUnit file of the conformance suite tells. Raises ImagesError for one that is none.
+
+    Reasons name the target `called` where the suite knew it as `target`, a socket that is gone when they are read.
+    """
     try:
         elements = list(ElementTree.parse(path).getroot().iter("testcase"))
     except (OSError, ElementTree.ParseError) as error:
@@ -61,13 +65,16 @@ def read_junit(path: Path) -> Outcome:
         if "refuses" in facts:
             refused[backend] = facts["refuses"]
         cases.append(_case(element, backend, facts.get("refused")))
+    if target:
+        cases = [replace(case, reason=case.reason.replace(target, called)) for case in cases]
+        refused = {backend: why.replace(target, called) for backend, why in refused.items()}
     return Outcome(tuple(cases), tuple(answered), refused, tells)
 
 
 def _case(element: ElementTree.Element, backend: str, refused: str | None) -> Case:
     """`refused`: what the backend said when it refused what it declares not to tell."""
     name, seconds = element.get("name", "?"), float(element.get("time") or 0)
-    topic = element.get("classname", "").rpartition(".")[2].removeprefix("test_").replace("_", " ")
+    topic = topic_of(element.get("classname", ""))
     for tag, state in (
         ("failure", CaseState.FAILED),
         ("error", CaseState.FAILED),
@@ -81,3 +88,8 @@ def _case(element: ElementTree.Element, backend: str, refused: str | None) -> Ca
     if refused is not None:
         return Case(name, CaseState.REFUSED, backend, refused, seconds, topic)
     return Case(name, CaseState.PASSED, backend, "", seconds, topic)
+
+
+def topic_of(module: str) -> str:
+    """What the tests of a module are about, by its name."""
+    return module.rpartition(".")[2].removeprefix("test_").replace("_", " ")

@@ -6,11 +6,13 @@ what has no place in a text is made visible.
 
 from __future__ import annotations
 
+import ast
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 
@@ -18,12 +20,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vmatlas.backend import Feature
 
+from .conform import topic_of
 from .record import Record, replace_file
 from .report import summary
 from .results import EXPECTED, Case, CaseState, MachineResult, Report, State
 
 CONSOLE_BYTES = 64 * 1024
 """How much of a console's end the page has."""
+
+PACKAGES = "packages"
+"""The topic of all tests that are not the suite's: those of the packages, where a guest's own Python ran them."""
 
 _NAME = re.compile(r"(?P<test>[^\[]*)(?:\[(?P<values>.*)\])?", re.DOTALL)
 _LINE_ENDS = re.compile("\r+\n")
@@ -85,6 +91,8 @@ class Row:
     backend: str
     cells: tuple[Cell, ...]
     why: str
+    asked: frozenset[str]
+    """The topics in which the backends of this machine are asked at all."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,7 @@ def render(record: Record) -> str:
             report=record.report,
             summary=summary(record.report),
             topics=found,
+            about=[(topic, _about()[topic]) for topic in found],
             blocks=[_block(result, found) for result in record.report.results],
             State=State,
             CaseState=CaseState,
@@ -147,9 +156,25 @@ def _environment() -> Environment:
 
 
 def topics(report: Report) -> list[str]:
-    """The columns: what the descriptions say first, then the suite's topics by name."""
+    """The columns, in an order of their own: what the descriptions say, the suite's topics, the packages' tests."""
     found = {_topic(case) for result in report.results for case in result.outcome.cases}
-    return [EXPECTED, *sorted(found - {EXPECTED})]
+    return [topic for topic in _about() if topic in found | {EXPECTED}]
+
+
+@cache
+def _about() -> dict[str, str]:
+    """What each topic is about. The suite's modules say it of theirs in the first line of their docstrings."""
+    modules = sorted(files("vmatlas.conformance.suite").iterdir(), key=lambda module: module.name)
+    suite = {
+        topic_of(module.name.removesuffix(".py")): ast.get_docstring(ast.parse(module.read_text("utf-8"))) or ""
+        for module in modules
+        if module.name.startswith("test_")
+    }
+    return {
+        EXPECTED: "What the machine's description says comes true: its kernel, and which backends answer or refuse.",
+        **{topic: said.partition("\n")[0] for topic, said in suite.items()},
+        PACKAGES: "The packages are installed on the guest's own Python, and their own tests pass there.",
+    }
 
 
 def _tells(report: Report) -> dict[str, frozenset[str]]:
@@ -170,21 +195,23 @@ def _block(result: MachineResult, found: Sequence[str]) -> Block:
 
 def _topic(case: Case) -> str:
     """A fault of ours has no topic of the suite: it stands with what was expected."""
-    return case.topic or EXPECTED
+    topic = case.topic or EXPECTED
+    return topic if topic in _about() else PACKAGES
 
 
 def _rows(result: MachineResult, found: Sequence[str]) -> Iterator[Row]:
     outcome = result.outcome
     named = {case.backend for case in outcome.cases} | {*outcome.answered, *outcome.refused}
+    asked = frozenset(_topic(case) for case in outcome.cases if case.backend)
     for backend in sorted(named, key=lambda name: (name == "", name)):
         cases = [case for case in outcome.cases if case.backend == backend]
         cells = [_cell(result.machine.name, backend, topic, cases) for topic in found]
-        yield Row(backend, tuple(cells), outcome.refused.get(backend, ""))
+        yield Row(backend, tuple(cells), outcome.refused.get(backend, ""), asked)
 
 
 def _cell(machine: str, backend: str, topic: str, cases: Sequence[Case]) -> Cell:
     own = [case for case in cases if _topic(case) == topic]
-    taken = [(_taken_apart(case.name, backend), case) for case in own]
+    taken = [(_taken_apart(case, backend), case) for case in own]
     claims = tuple(
         Claim(text, tuple((values, case) for (_, values), case in group))
         for text, group in groupby(taken, key=lambda each: each[0][0])
@@ -193,16 +220,17 @@ def _cell(machine: str, backend: str, topic: str, cases: Sequence[Case]) -> Cell
     return Cell(machine, backend, topic, claims, tuple((state, count) for state, count in counts if count))
 
 
-def _taken_apart(name: str, backend: str) -> tuple[str, str]:
+def _taken_apart(case: Case, backend: str) -> tuple[str, str]:
     """A test's name as a claim, and the values that it ran with but for the backend."""
-    match = _NAME.fullmatch(name)
+    match = _NAME.fullmatch(case.name)
     assert match is not None  # it takes any text
     values = match["values"] or ""
     if values == backend:
         values = ""
     for at in (f"{backend}-", f"-{backend}"):
         values = values.removeprefix(at) if at.endswith("-") else values.removesuffix(at)
-    return match["test"].removeprefix("test_").replace("_", " "), values
+    claim = match["test"].removeprefix("test_").replace("_", " ")
+    return f"{case.topic}: {claim}" if _topic(case) == PACKAGES else claim, values
 
 
 def _tail(path: Path | None) -> tuple[str, int]:
