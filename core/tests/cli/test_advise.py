@@ -102,3 +102,9 @@ def test_real_advice_to_oneself_is_done(run, rows_of):
     assert result.exit_code == 0, result.stderr
     [row] = rows_of(result.stdout)
     assert row["ASKED"] == row["ADVISED"] != "0"
+
+
+def test_two_advices_are_a_usage_error_and_none_is_given(run, child, taken):
+    result = run("advise", child.pid, "--cold", "--pageout")
+    assert (result.exit_code, taken) == (2, [])
+    assert "more than one advice" in result.stderr

@@ -344,3 +344,81 @@ def test_lock_all_wants_to_know_what(memory, kernel):
         memory.lock_all(current=False)
     memory.lock_all(current=True, future=True, on_fault=True)
     assert kernel.calls == ["lock_all"]
+
+
+# ---- exceptions that come from outside, in the middle of a call (Ctrl-C) ----
+
+
+class Stop(BaseException):
+    """What a signal handler raises."""
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, kernel: ScriptedKernel, name: str) -> None:
+    """The kernel does it, and then the exception comes before anybody has noted it."""
+    call = getattr(kernel, name)
+
+    def stopped(*arguments: object) -> None:
+        call(*arguments)
+        raise Stop
+
+    monkeypatch.setattr(kernel, name, stopped)
+
+
+def test_mapping_whose_unmapping_was_interrupted_is_not_used_or_unmapped_again(memory, kernel, monkeypatch):
+    mapping = memory.map_anonymous(PAGE)
+    start = mapping.start
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, kernel, "unmap")
+        with pytest.raises(Stop):
+            mapping.close()
+    assert mapping.closed
+    occupy(kernel, start)  # somebody else's now
+    mapping.close()
+    assert memory.own(start, start + PAGE) is None
+    del mapping
+    gc.collect()
+    assert start in kernel.pages
+
+
+def test_mapping_whose_unmapping_was_refused_is_still_open(memory, kernel, monkeypatch):
+    mapping = memory.map_anonymous(PAGE)
+
+    def refused(*_: object) -> None:
+        raise vmatlas.OperationFailed("munmap", errno=12, errno_name="ENOMEM")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "unmap", refused)
+        with pytest.raises(vmatlas.OperationFailed, match="unmapping"):
+            mapping.close()
+    assert not mapping.closed
+    mapping.close()
+    assert not kernel.pages
+
+
+def test_rights_whose_change_was_interrupted_are_not_counted_on(memory, kernel, monkeypatch):
+    mapping = memory.map_anonymous(2 * PAGE)
+    interrupt_after(monkeypatch, kernel, "protect")
+    with pytest.raises(Stop):
+        mapping.protect(READ, PAGE, PAGE)
+    assert mapping.protection == READ
+
+
+def test_guard_leaves_alone_what_lies_where_its_mapping_was(memory, kernel):
+    mapping = memory.map_anonymous(PAGE)
+    start = mapping.start
+    with memory.protected(start, PAGE, READ):
+        mapping.close()
+        other = memory.map_anonymous(PAGE, at=start, protection=NONE)
+    assert kernel.pages[start].protection == NONE
+    other.close()
+
+
+def test_unlocking_or_flushing_a_hole_says_so(memory, kernel, monkeypatch):
+    def hole(*_: object) -> None:
+        raise vmatlas.OperationFailed("msync", errno=12, errno_name="ENOMEM")
+
+    for name in ("unlock", "flush"):
+        monkeypatch.setattr(kernel, name, hole)
+        with pytest.raises(vmatlas.OperationFailed) as refused:
+            getattr(memory, name)(FIRST, PAGE)
+        assert refused.value.hint == "a part of the range is not mapped"

@@ -266,3 +266,38 @@ def test_resize_of_parts_with_different_rights_is_refused():
     mine.protect(READ, 0, PAGE)
     with pytest.raises(vmatlas.UsageError, match="different rights"):
         resize(memory, mine, 4 * PAGE)
+
+
+@pytest.mark.parametrize("change", ["move", "resize"])
+def test_mapping_whose_move_was_interrupted_is_lost_and_never_touched_where_it_was(change, monkeypatch):
+    kernel = ScriptedKernel()
+    memory = Memory(kernel, kernel.space)
+    mapping = memory.map_anonymous(2 * PAGE)
+    start = mapping.start
+    moves_many(memory)
+
+    def stopped(*arguments):
+        ScriptedKernel.move(kernel, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernel, "move", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        if change == "move":
+            move(memory, start, 2 * PAGE)
+        else:
+            resize(memory, mapping, PAGE)
+    assert mapping.closed
+    assert memory.own(start, start + PAGE) is None
+    with pytest.raises(vmatlas.UsageError):
+        _ = mapping.start
+
+
+def test_shared_memory_shrinks_but_does_not_outgrow_its_object():
+    kernel = ScriptedKernel()
+    memory = Memory(kernel, kernel.space)
+    mapping = memory.map_anonymous(PAGE + 1, shared=True)
+    resize(memory, mapping, 2 * PAGE)
+    with pytest.raises(vmatlas.UsageError, match="more than the 8,192 that are behind"):
+        resize(memory, mapping, 2 * PAGE + 1)
+    resize(memory, mapping, PAGE)
+    assert mapping.size == PAGE

@@ -152,3 +152,11 @@ def test_protections_are_posixs() -> None:
     for protection in range(8):
         system.protect(0x1000, 4096, Protection(protection))
     assert [call[3] for call in libc.calls] == list(range(8))
+
+
+def test_mapping_that_came_to_address_0_is_undone() -> None:
+    libc = Libc({"mmap64": (None, 0)})
+    with pytest.raises(vmatlas.OperationFailed, match="address 0"):
+        LinuxMemory(libc, "x86_64").map(0, 4096, Protection.READ, MapFlag.FIXED_NOT_OVER)
+    assert libc.calls[-1][0] == "munmap"
+    assert libc.calls[-1][2] == 4096

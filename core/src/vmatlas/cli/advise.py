@@ -34,10 +34,10 @@ _ADVICES = {
 
 @click.command("advise", short_help="Page memory of a process out, or in; make huge pages of it.")
 @process_argument
-@click.option("--cold", "advice", flag_value="cold", help=_ADVICES["cold"])
-@click.option("--pageout", "advice", flag_value="pageout", help=_ADVICES["pageout"])
-@click.option("--willneed", "advice", flag_value="willneed", help=_ADVICES["willneed"])
-@click.option("--collapse", "advice", flag_value="collapse", help=_ADVICES["collapse"])
+@click.option("--cold", is_flag=True, help=_ADVICES["cold"])
+@click.option("--pageout", is_flag=True, help=_ADVICES["pageout"])
+@click.option("--willneed", is_flag=True, help=_ADVICES["willneed"])
+@click.option("--collapse", is_flag=True, help=_ADVICES["collapse"])
 @where_option
 @click.option("--dry-run", is_flag=True, help="Ask the kernel whether it would take the advice; do nothing.")
 @json_option
@@ -45,13 +45,13 @@ _ADVICES = {
 @asking_options
 def command(
     process: Asked,
-    advice: str | None,
     wheres: tuple[Filter, ...],
     dry_run: bool,
     as_json: bool,
     exact: bool,
     backend: str | None,
     target: str,
+    **advices: bool,
 ) -> int:
     """Tell the kernel what a process will do with its memory, and show the memory in use before and after.
 
@@ -65,8 +65,11 @@ def command(
     [vsyscall]) are left out. It takes CAP_SYS_NICE and the right to read the process. Exit 7 when the kernel stopped
     before the end; standard error says where and why.
     """
-    if advice is None:
-        raise UsageError("say which advice", hint="one of " + ", ".join(f"--{each}" for each in _ADVICES))
+    chosen_advices = [each for each in _ADVICES if advices[each]]
+    if len(chosen_advices) != 1:
+        said = "say which advice" if not chosen_advices else "more than one advice"
+        raise UsageError(said, hint="one of " + ", ".join(f"--{each}" for each in _ADVICES))
+    [advice] = chosen_advices
     from vmatlas import api, operations
     from vmatlas.cli.render import advise, output
     from vmatlas.model import Kind

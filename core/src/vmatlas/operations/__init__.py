@@ -17,7 +17,6 @@ describes the whole of it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterable
 
@@ -78,11 +77,17 @@ __all__ = [
 ]
 
 
-@functools.cache
+_OWN: dict[str, Memory] = {}
+
+
 def _own() -> Memory:
-    """This process's memory."""
-    memory = Memory(operations_here())
-    os.register_at_fork(after_in_child=memory.after_fork)
+    """This process's memory: one, whichever threads ask first."""
+    memory = _OWN.get("own")
+    if memory is None:
+        made = Memory(operations_here())
+        memory = _OWN.setdefault("own", made)
+        if memory is made:
+            made.follow_forks()
     return memory
 
 
@@ -251,8 +256,8 @@ def map_shared(
 
 
 def unlink_shared(name: str) -> None:
-    """Remove the name of POSIX shared memory; who has it mapped keeps it. Raises OperationFailed."""
-    operations_here().unlink_shared(name)
+    """Remove the name of POSIX shared memory; who has it mapped keeps it. Raises UsageError, OperationFailed."""
+    shapes.unlink_shared(operations_here(), name)
 
 
 def map_device(
@@ -319,6 +324,7 @@ def protected(
     """`protect` for as long as a `with` block lasts: afterwards each page has the rights that it had.
 
     Raises BufferInUse at the end of the block, and leaves the rights, when a live buffer needs more than they were.
+    A mapping that was closed or moved within the block is left alone, and so is what lies there then.
     """
     return _own().protected(address, size, protection, unsafe=unsafe)
 

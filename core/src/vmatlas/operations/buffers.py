@@ -2,45 +2,55 @@
 
 A buffer is a memoryview over a ctypes array that stands on the memory without owning it. Every view made from it, be
 it a slice, a cast, a NumPy array or a `from_buffer`, keeps that array alive (the buffer protocol holds the exporter);
-so a weak reference to the array tells whether a view is left. Python 3.11 lets no class of Python's own export a
-buffer, and needs none for this.
+so what the array holds tells whether a view is left. Python 3.11 lets no class of Python's own export a buffer, and
+needs none for this.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import weakref
+import sys
 from typing import Any
 
 from vmatlas.model import Protection
 
 
 class Exports:
-    """The buffers that were handed out over one stretch of memory."""
+    """The buffers that were handed out over one stretch of memory.
+
+    Each array holds an object of its own, and so does this; by its count of references the array is there or not. A
+    weak reference would not do: the collector clears those to a dead cycle first, and then runs the finalizers of the
+    cycle, which may touch the buffer, or bring it back to life.
+    """
 
     def __init__(self) -> None:
-        self._made: list[tuple[weakref.ref[Any], Protection]] = []
+        # The first is held by no array: what it counts, each counts whose array is gone.
+        self._made: list[tuple[object, Protection]] = [(object(), Protection.NONE)]
 
     def make(self, owner: object, address: int, length: int, *, writable: bool) -> memoryview:
         """A buffer over [address, address + length), which keeps `owner` alive as long as it, or a part of it, is."""
         array: Any = (ctypes.c_ubyte * length).from_address(address)
-        array.owner = owner
+        array.held = object()
+        array.owner = owner  # the last to go with the array: then no view is left
         needs = Protection.READ | Protection.WRITE if writable else Protection.READ
-        self._made = [each for each in self._made if each[0]() is not None]
-        self._made.append((weakref.ref(array), needs))
+        self._made = [self._made[0], *self._live(), (array.held, needs)]
         view = memoryview(array).cast("B")
         return view if writable else view.toreadonly()
 
     def needs(self) -> Protection:
         """The rights that the memory must keep for the views that are left; none, when none is."""
-        if self._needs():
+        if self._live():
             gc.collect()  # views in a cycle that nobody can reach any more are no reason to refuse
-        return self._needs()
-
-    def _needs(self) -> Protection:
         found = Protection.NONE
-        for array, needs in self._made:
-            if array() is not None:
-                found |= needs
+        for _, needs in self._live():
+            found |= needs
         return found
+
+    def any(self) -> bool:
+        """Whether a view is left, in a dead cycle too."""
+        return bool(self._live())
+
+    def _live(self) -> list[tuple[object, Protection]]:
+        counts = [sys.getrefcount(each[0]) for each in self._made]
+        return [each for each, count in zip(self._made, counts, strict=True) if count > counts[0]]

@@ -70,6 +70,8 @@ def check_range(address: Any, size: Any, *, page: int, bits: int, what: str = "r
 def check_ranges(ranges: Iterable[Any], *, page: int, bits: int) -> list[Range]:
     """Regions, or pairs (start, end), in the order given; none may overlap another. Raises UsageError."""
     found = []
+    if not isinstance(ranges, Iterable):
+        raise UsageError(f"{ranges!r} is no set of regions", hint="give regions, or pairs (start, end)")
     for each in ranges:
         try:
             start, end = whole(each[0], "start"), whole(each[1], "end")

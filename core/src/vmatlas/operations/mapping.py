@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Protection, Region
@@ -85,7 +85,7 @@ class Mapping:
 
     @property
     def closed(self) -> bool:
-        """Whether it has been unmapped."""
+        """Whether it has been unmapped, or lost: an exception (Ctrl-C) came into the middle of moving it."""
         return self._closed
 
     @property
@@ -192,11 +192,18 @@ class Mapping:
     def __del__(self) -> None:
         # Memory of another process takes a conversation, which must not be begun wherever the collector happens to run.
         if not getattr(self, "_closed", True) and self._memory.is_own:
-            # No buffer can be left: each keeps its mapping alive. At the interpreter's end parts of it may be gone.
-            with contextlib.suppress(Exception):
-                self._memory.unmap(self)
+            self._memory.abandon(self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Two of them would unmap the same memory twice."""
+        raise TypeError("a Mapping can be neither copied nor pickled; bytes(mapping.buffer) is a copy of its contents")
 
     # ---- for Memory ----
+
+    @property
+    def exports(self) -> Exports:
+        """The buffers of it that are left."""
+        return self._exports
 
     def check_unexported(self, verb: str) -> None:
         """Raises BufferInUse while a buffer is left."""
@@ -280,6 +287,18 @@ class Mapping:
         self._extents = [self._body]
         self._parts = [(*self._body, self._parts[0][2])]
         self._address, self._length = start, length
+
+    def note_adrift(self) -> None:
+        """That a call is about to take it away.
+
+        It counts as closed until `note_settled`: when an exception comes in between (Ctrl-C), its pages may stay behind
+        unused, but nobody touches, or unmaps, what lies now where they were.
+        """
+        self._closed = True
+
+    def note_settled(self) -> None:
+        """That the call has ended, and what is told of it holds."""
+        self._closed = False
 
     def note_closed(self) -> int | None:
         """That it has been unmapped; gives the descriptor that is to be closed."""

@@ -11,12 +11,14 @@ import ctypes
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from vmatlas import api
 from vmatlas.errors import OperationFailed, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Protection
+from vmatlas.operations.buffers import Exports
 from vmatlas.operations.checks import (
     Range,
     apart,
@@ -71,19 +73,32 @@ class Memory:
         self.calls = calls
         self.read_map = read_map
         self.guard = threading.RLock()
-        """Held while something changes; `after_fork` makes it anew."""
+        """Held while something changes, and while the process forks: a child shall not see a half-made change."""
         self.page_size = calls.page_size
         self.address_bits = calls.address_bits
-        self._mappings: weakref.WeakSet[Mapping] = weakref.WeakSet()
+        # A set of references, which is copied in one step: a WeakSet cannot be read while another thread changes it.
+        self._mappings: set[weakref.ref[Mapping]] = set()
+        self._abandoned: deque[tuple[Exports, list[Range], bool, int | None]] = deque()
 
     @property
     def is_own(self) -> bool:
         """Whether it is this process's."""
         return Ability.BUFFERS in self.calls.abilities
 
-    def after_fork(self) -> None:
-        """In a new child: a thread that held the guard does not exist here."""
+    def follow_forks(self) -> None:
+        """From now on. Once, for this process's memory."""
+        os.register_at_fork(
+            before=lambda: self.guard.acquire(),
+            after_in_parent=lambda: self.guard.release(),
+            after_in_child=self._after_fork,
+        )
+
+    def _after_fork(self) -> None:
         self.guard = threading.RLock()
+
+    def _open_mappings(self) -> list[Mapping]:
+        found = (reference() for reference in list(self._mappings))
+        return [mapping for mapping in found if mapping is not None and not mapping.closed]
 
     def require(self, ability: Ability, what: str) -> None:
         """Raises Unsupported, with the reason, when the system lacks it."""
@@ -97,9 +112,7 @@ class Memory:
     def mappings_in(self, low: int, high: int) -> list[Mapping]:
         """The mappings of ours that have an address in common with a range, by address."""
         found = [
-            each
-            for each in list(self._mappings)
-            if not each.closed and any(not apart(extent, (low, high)) for extent in each.extents)
+            each for each in self._open_mappings() if any(not apart(extent, (low, high)) for extent in each.extents)
         ]
         return sorted(found, key=lambda mapping: mapping.extents[0])
 
@@ -129,7 +142,17 @@ class Memory:
         length = check_size(size, bits=self.address_bits)
         flags = MapFlag.SHARED if shared else MapFlag.NONE
         flags |= (MapFlag.POPULATE if populate else 0) | (MapFlag.NO_RESERVE if no_reserve else 0)
-        return self.place(length, protection, flags, at=at, replace=replace, unsafe=unsafe, what="anonymous memory")
+        return self.place(
+            length,
+            protection,
+            flags,
+            at=at,
+            replace=replace,
+            unsafe=unsafe,
+            what="anonymous memory",
+            # Shared memory is an object of that size: what mremap adds to the mapping kills who touches it (SIGBUS).
+            limit=round_up(length, self.page_size) if shared else None,
+        )
 
     def place(
         self,
@@ -149,6 +172,7 @@ class Memory:
         """Map whole pages, anywhere or just there; undone when it cannot be done whole."""
         check_protection(protection)
         size = round_up(length, self.page_size)
+        self._release_abandoned()
         with self.guard:
             if at is None:
                 if replace:
@@ -175,8 +199,7 @@ class Memory:
                 descriptor=descriptor if keep_descriptor else None,
                 limit=limit,
             )
-            self._mappings.add(made)
-            return made
+            return self.adopt(made)
 
     def _mapped(
         self, what: str, at: int, size: int, protection: Protection, flags: MapFlag, descriptor: int, offset: int
@@ -220,7 +243,7 @@ class Memory:
             self._take_gaps(low, high, sorted(extent for mapping in ours for extent in mapping.extents))
         for mapping in ours:
             if mapping.is_secret:
-                self._wipe(mapping)
+                self._wipe(mapping.extents)
             self._forget(mapping)
 
     def _take_gaps(self, low: int, high: int, taken: list[Range]) -> None:
@@ -245,28 +268,58 @@ class Memory:
 
     def unmap(self, mapping: Mapping) -> None:
         """Wipe it if it is a secret, and unmap it. For Mapping."""
-        if mapping.is_secret:
-            self._wipe(mapping)
-        for start, end in mapping.extents:
-            try:
-                self.calls.unmap(start, end - start)
-            except OperationFailed as failure:
-                raise failed(f"unmapping {mapping!r}", failure) from failure
+        mapping.note_adrift()
+        try:
+            self._release(mapping.extents, wipe=mapping.is_secret)
+        except OperationFailed as failure:
+            mapping.note_settled()
+            raise failed(f"unmapping {mapping!r}", failure) from failure
         self._forget(mapping)
+
+    def abandon(self, mapping: Mapping) -> None:
+        """Unmap what nobody refers to. For Mapping.
+
+        In a dead cycle a buffer can be left, which another finalizer may still touch: then when the next mapping is
+        made, or goes.
+        """
+        self._abandoned.append((mapping.exports, mapping.extents, mapping.is_secret, mapping.note_closed()))
+        self._release_abandoned()
+
+    def _release_abandoned(self) -> None:
+        for _ in range(len(self._abandoned)):
+            try:
+                each = self._abandoned.popleft()
+            except IndexError:  # another thread was faster
+                return
+            exports, extents, wipe, descriptor = each
+            if exports.any():
+                self._abandoned.append(each)
+                continue
+            # Nobody is there to be told of an error; at the interpreter's end parts of it may be gone.
+            with contextlib.suppress(Exception):
+                self._release(extents, wipe=wipe)
+                if descriptor is not None:
+                    os.close(descriptor)
+
+    def _release(self, extents: list[Range], *, wipe: bool) -> None:
+        if wipe:
+            self._wipe(extents)
+        for start, end in extents:
+            self.calls.unmap(start, end - start)
 
     def _forget(self, mapping: Mapping) -> None:
         descriptor = mapping.note_closed()
-        self._mappings.discard(mapping)
+        self._mappings.discard(weakref.ref(mapping))
         if descriptor is not None:
             os.close(descriptor)
 
     def adopt(self, mapping: Mapping) -> Mapping:
         """Take a mapping that was put together from calls into account."""
-        self._mappings.add(mapping)
+        self._mappings.add(weakref.ref(mapping, self._mappings.discard))
         return mapping
 
-    def _wipe(self, mapping: Mapping) -> None:
-        for start, end in mapping.extents:  # several after a move that stopped, or that kept the old place
+    def _wipe(self, extents: list[Range]) -> None:
+        for start, end in extents:  # several after a move that stopped, or that kept the old place
             self.calls.protect(start, end - start, READ_WRITE)
             ctypes.memset(start, 0, end - start)
 
@@ -289,13 +342,13 @@ class Memory:
 
     def _protect(self, low: int, high: int, protection: Protection) -> None:
         touched = self.mappings_in(low, high)
+        for mapping in touched:  # when it fails, or an exception comes: count on the rights that pages have either way
+            for start, end, had in list(mapping.parts):
+                if start < high and end > low:
+                    mapping.note_rights(max(start, low), min(end, high), had & protection)
         try:
             self.calls.protect(low, high - low, protection)
         except OperationFailed as failure:
-            for mapping in touched:  # how far it came is not told: count on the rights that pages have either way
-                for start, end, had in list(mapping.parts):
-                    if start < high and end > low:
-                        mapping.note_rights(max(start, low), min(end, high), had & protection)
             raise failed(f"making {low:#x}-{high:#x} {protection.letters}", failure) from failure
         for mapping in touched:
             mapping.note_rights(low, high, protection)
@@ -306,13 +359,15 @@ class Memory:
         check_protection(protection)
         low, high = self.range(address, size)
         with self.guard:
-            before = self._rights(low, high)
+            before, had = self._rights(low, high), self.own(low, high)
             self.protect(low, high - low, protection, unsafe=unsafe)
         try:
             yield
         finally:
             with self.guard:
                 mapping = self.own(low, high)
+                if not unsafe and mapping is not had:
+                    before = []  # it was closed or moved meanwhile: what lies there now is somebody else's
                 for start, end, rights in before:
                     if mapping is not None and not unsafe:
                         mapping.check_rights(start, end, rights)
@@ -347,7 +402,7 @@ class Memory:
         try:
             self.calls.unlock(low, high - low)
         except OperationFailed as failure:
-            raise failed(f"unlocking {low:#x}-{high:#x}", failure) from failure
+            raise _failed_there(f"unlocking {low:#x}-{high:#x}", failure) from failure
 
     def lock_all(self, *, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
         """See `vmatlas.operations.lock_all`."""
@@ -364,7 +419,7 @@ class Memory:
     def unlock_all(self) -> None:
         """See `vmatlas.operations.unlock_all`."""
         self.require(Ability.LOCK_ALL, "locking all memory")
-        self._refuse_secrets([each for each in list(self._mappings) if each.is_secret and not each.closed])
+        self._refuse_secrets([each for each in self._open_mappings() if each.is_secret])
         try:
             self.calls.unlock_all()
         except OperationFailed as failure:
@@ -383,7 +438,7 @@ class Memory:
         try:
             self.calls.flush(low, high - low, wait, invalidate)
         except OperationFailed as failure:
-            raise failed(f"flushing {low:#x}-{high:#x}", failure) from failure
+            raise _failed_there(f"flushing {low:#x}-{high:#x}", failure) from failure
 
     # ---- advice on this memory ----
 
@@ -399,6 +454,14 @@ class Memory:
                 unsafe=unsafe,
                 dry_run=dry_run,
             )
+
+
+def _failed_there(what: str, failure: OperationFailed) -> OperationFailed:
+    """Of calls that need no room: to them ENOMEM is a hole."""
+    told = failed(what, failure)
+    if failure.errno_name == "ENOMEM":
+        told.hint = "a part of the range is not mapped"
+    return told
 
 
 def _occupied(what: str, at: int, size: int, errno: int) -> OperationFailed:

@@ -172,6 +172,8 @@ def _moved(
     steps = [Piece(first.start, last.end, first.to)] if at_once else pieces
     distance = reservation.start - low
     failure: OperationFailed | None = None
+    for mapping in ours:
+        mapping.note_adrift()
     for step in steps:
         try:
             got = memory.calls.move(step.start, step.size, step.size, step.to, True, keep_old)
@@ -182,18 +184,20 @@ def _moved(
             failure = OperationFailed(f"the kernel put {step.start:#x} at {got:#x} and not at {step.to:#x}")
             break
     if failure is None:
-        reservation.free(pieces)
         for mapping in ours:
             mapping.note_move(distance, kept_old=keep_old)
+            mapping.note_settled()
+        reservation.free(pieces)
         return Moved(low, high - low, reservation.start, tuple(pieces), at_once=at_once, kept_old=keep_old)
     after = memory.read_map()
     result = judge(after, pieces, reservation.holds, low=low, size=high - low, keep_old=keep_old, at_once=at_once)
+    for mapping in ours:
+        _note_stop(mapping, result, distance, keep_old=keep_old)
+        mapping.note_settled()
     reservation.free_as_read(after)
     said = f"moving {low:#x}-{high:#x} to {reservation.start:#x}"
     if not result.moved and not result.lost:
         raise failed(said, failure) from failure
-    for mapping in ours:
-        _note_stop(mapping, result, distance, keep_old=keep_old)
     raise PartlyMoved(
         f"{said} stopped half-way ({failure.errno_name or failure.message}): "
         f"{len(result.moved)} of {len(pieces)} mappings have moved, "
@@ -261,17 +265,20 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
         if mapping.limit is not None and length > mapping.limit:
             raise UsageError(
                 f"{length:,} bytes are more than the {mapping.limit:,} that are behind {mapping!r}",
-                hint="touching what lies beyond the end kills the process: make the file longer and map it anew",
+                hint="touching what lies beyond the end kills the process: make the file longer, and map anew",
             )
         mapping.check_unexported("resize")
         new = round_up(length, memory.page_size)
         if new != old:
+            mapping.note_adrift()
             try:
                 start = memory.calls.move(start, old, new, None, may_move, False)
             except OperationFailed as failure:
+                mapping.note_settled()
                 told = failed(f"resizing {mapping!r} to {new:,} bytes", failure)
                 if failure.errno_name == "ENOMEM" and not may_move:
                     told.hint = "something lies above it: may_move=True lets the kernel take another place"
                 raise told from failure
         mapping.note_size(start, new, length)
+        mapping.note_settled()
         return mapping

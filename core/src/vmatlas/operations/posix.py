@@ -123,7 +123,8 @@ class PosixCalls:
             native |= self.numbers.flags[flag]
         function = self._mmap
         got = function(address or None, size, self._protection(protection), native, descriptor, offset)
-        if got is None:
+        if got is None:  # with the privilege to map there; a Mapping at 0 would be what None is to ctypes
+            self.unmap(0, size)
             raise refuse("mmap gave address 0", EINVAL)
         if got == _FAILED:
             raise refuse("mmap")

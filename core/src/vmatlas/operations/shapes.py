@@ -68,10 +68,7 @@ def _named(
     memory: Memory, operations: Operations, size: int | None, name: str, *, create: bool, exclusive: bool
 ) -> tuple[int, int | None]:
     memory.require(Ability.SHARED_OBJECT, "POSIX shared memory")
-    if not name.startswith("/") or "/" in name[1:] or len(name) < 2 or "\0" in name:
-        raise UsageError(
-            f"{name!r} is no name of shared memory", hint="it is a slash and a name without one: /my-buffer"
-        )
+    _check_name(name)
     if exclusive and not create:
         raise UsageError("exclusive=True goes with create=True")
     if create and size is None:
@@ -84,6 +81,22 @@ def _named(
             os.close(opened)
             raise
     return opened, size
+
+
+def unlink_shared(operations: Operations, name: str) -> None:
+    """See `vmatlas.operations.unlink_shared`."""
+    _check_name(name)
+    try:
+        operations.unlink_shared(name)
+    except OperationFailed as failure:
+        raise failed(f"removing the name {name} of shared memory", failure) from failure
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.startswith("/") or "/" in name[1:] or len(name) < 2 or "\0" in name:
+        raise UsageError(
+            f"{name!r} is no name of shared memory", hint="it is a slash and a name without one: /my-buffer"
+        )
 
 
 def _opened(what: str, opening: object) -> int:

@@ -1,0 +1,149 @@
+"""Who ends when: views in dead cycles, copies, forks and threads. What would crash does so in a child."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import vmatlas
+from vmatlas import operations
+
+SECONDS = 60
+
+CYCLE = """
+import gc, vmatlas
+from vmatlas import operations
+
+class Owner:
+    def __init__(self, mapping):
+        self.mapping, self.view, self.itself = mapping, mapping.buffer, self
+    def __del__(self):
+        at_the_end(self)
+
+def touch(owner):
+    owner.view[0] = 1
+    print("touched")
+
+def close(owner):
+    try:
+        owner.mapping.close()
+    except operations.BufferInUse:
+        pass
+    touch(owner)
+
+def revive(owner):
+    global revived
+    revived = owner
+
+def lies(address):
+    return vmatlas.snapshot().find(address) is not None
+
+gc.disable()
+mapping = operations.map_anonymous(1 << 20, shared=True)   # which nothing merges with
+address = mapping.address
+"""
+
+
+def lives(code: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", CYCLE + code], capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("at_the_end", ["touch", "close"])
+@pytest.mark.parametrize("first", ["the mapping", "its owner"])
+def test_finalizer_of_a_dead_cycle_may_touch_its_view_and_the_memory_goes_after_it(at_the_end: str, first: str) -> None:
+    """The collector runs the finalizers of a cycle in the order in which its objects came to be."""
+    made = "Owner(mapping)" if first == "the mapping" else "Owner(operations.map_anonymous(1 << 20, shared=True))"
+    code = f"""
+at_the_end = {at_the_end}
+owner = {made}
+address = owner.mapping.address
+del owner, mapping
+gc.collect()
+operations.map_anonymous(4096).close()
+print(lies(address))
+"""
+    assert lives(code) == ["touched", "False"]
+
+
+def test_view_that_a_finalizer_brings_back_is_counted() -> None:
+    code = """
+at_the_end = revive
+owner = Owner(mapping)
+del owner, mapping
+gc.collect()
+operations.map_anonymous(4096).close()
+close(revived)
+print(lies(address))
+"""
+    assert lives(code) == ["touched", "True"]
+
+
+def test_mapping_is_neither_copied_nor_pickled() -> None:
+    with operations.map_anonymous(4096) as mapping:
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="neither copied nor pickled"):
+                attempt(mapping)
+
+
+def test_threads_that_ask_first_at_once_have_the_same_memory() -> None:
+    code = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+operations._OWN.clear()
+together, found = threading.Barrier(8), []
+def ask():
+    together.wait()
+    found.append(id(operations._own()))
+threads = [threading.Thread(target=ask) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found), len(set(found)))
+mapping.close()
+"""
+    assert lives(code) == ["8", "1"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_child_never_sees_a_half_made_change() -> None:
+    memory = operations._own()
+    begun, half_made = threading.Event(), [False]
+
+    def change() -> None:
+        with memory.guard:
+            half_made[0] = True
+            begun.set()
+            threading.Event().wait(0.3)
+            half_made[0] = False
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    assert begun.wait(SECONDS)
+    child = os.fork()
+    if child == 0:
+        free = threading.Thread(target=lambda: free_again.append(memory.guard.acquire(timeout=SECONDS)))
+        free_again: list[bool] = []
+        free.start()
+        free.join()
+        os._exit(half_made[0] or free_again != [True])
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
+
+
+@pytest.mark.parametrize("name", ["unnamed", "/", "/a/b", "/a\0b", 5])
+def test_what_is_no_name_of_shared_memory_is_not_removed(name: str) -> None:
+    with pytest.raises(vmatlas.UsageError, match="no name of shared memory"):
+        operations.unlink_shared(name)
+
+
+def test_name_that_is_not_there_is_told() -> None:
+    with pytest.raises(vmatlas.OperationFailed, match="/vmatlas-was-never") as refused:
+        operations.unlink_shared("/vmatlas-was-never")
+    assert refused.value.errno_name == "ENOENT"
