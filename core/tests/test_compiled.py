@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from types import ModuleType
 
@@ -45,6 +47,23 @@ def test_a_twin_that_cannot_be_loaded_says_why(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert compiled.load("broken_twin") is None
     assert "undefined symbol: gone" in compiled.twin("broken_twin").reason
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="a C compiler makes the twin")
+def test_a_twin_of_a_newer_libc_does_not_serve_and_says_which(tmp_path, monkeypatch):
+    (tmp_path / "libc.c").write_text("int from_the_future(void) { return 0; }")
+    (tmp_path / "versions").write_text("GLIBC_2.99 { global: from_the_future; };")
+    (tmp_path / "twin.c").write_text(
+        "int from_the_future(void); void *PyInit_newer_twin(void) { from_the_future(); return 0; }"
+    )
+    shared = ["cc", "-shared", "-fPIC", "-nostdlib"]
+    newer = [*shared, "-Wl,-soname,libc.so.6", "-Wl,--version-script=versions", "libc.c", "-o", "libc.so.6"]
+    for command in (newer, [*shared, "twin.c", "./libc.so.6", "-o", "newer_twin.abi3.so"]):
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert compiled.load("newer_twin") is None
+    assert "it cannot be loaded: " in compiled.twin("newer_twin").reason
+    assert "GLIBC_2.99" in compiled.twin("newer_twin").reason
 
 
 @pytest.mark.parametrize(("value", "serves"), [("1", False), ("yes", False), ("0", True), ("", True)])
