@@ -1,4 +1,7 @@
-"""Who ends when: views in dead cycles, copies, forks and threads. What would crash does so in a child."""
+"""Who ends when, and what has its room: views in dead cycles, copies, forks, threads, names, stacks.
+
+What would crash does so in a child.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ import pickle
 import subprocess
 import sys
 import threading
+from errno import ENOSPC
 
 import pytest
 
 import vmatlas
 from vmatlas import operations
+from vmatlas.operations import Advice
 
 SECONDS = 60
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 CYCLE = """
 import gc, vmatlas
@@ -147,3 +153,52 @@ def test_name_that_is_not_there_is_told() -> None:
     with pytest.raises(vmatlas.OperationFailed, match="/vmatlas-was-never") as refused:
         operations.unlink_shared("/vmatlas-was-never")
     assert refused.value.errno_name == "ENOENT"
+
+
+def test_named_shared_memory_has_its_room_before_it_is_touched() -> None:
+    name = f"/vmatlas-room-{os.getpid()}"
+    with operations.map_shared(1 << 20, name, create=True, exclusive=True) as mapping:
+        operations.unlink_shared(name)
+        assert os.fstat(mapping.descriptor).st_blocks * 512 >= 1 << 20
+
+
+def test_shared_memory_that_finds_no_room_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    name = f"/vmatlas-full-{os.getpid()}"
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    try:
+        with pytest.raises(OSError, match=f"1,048,576 bytes of shared memory: No space .*{name}"):
+            operations.map_shared(1 << 20, name, create=True)
+        with pytest.raises(vmatlas.UsageError, match="has 0 bytes"):
+            operations.map_shared(name=name)
+    finally:
+        operations.unlink_shared(name)
+
+
+def test_nothing_is_placed_where_a_stack_grows_without_unsafe() -> None:
+    code = """
+import resource
+page = resource.getpagesize()
+stack, = vmatlas.snapshot().where(kind=vmatlas.Kind.STACK)
+for pages in (1, 256):
+    try:
+        operations.map_anonymous(page, at=stack.start - pages * page)
+    except vmatlas.UsageError as error:
+        print("refused")
+resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+operations.map_anonymous(page, at=stack.end - (16 << 20)).close()
+operations.map_anonymous(page, at=stack.start - (1 << 20), unsafe=True).close()
+mapping.close()
+"""
+    assert lives(code) == ["refused"] * 2
+
+
+def test_resize_of_what_the_kernel_has_as_several_mappings_says_so() -> None:
+    with operations.map_anonymous(4 * PAGE) as mapping:
+        operations.advise(None, [(mapping.start, mapping.start + PAGE)], Advice.SEQUENTIAL)
+        with pytest.raises(vmatlas.OperationFailed) as refused:
+            operations.resize(mapping, 8 * PAGE)
+    assert refused.value.hint is not None
+    assert "several mappings" in refused.value.hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from errno import EINVAL, ENOENT, ENOSYS, EPERM, ESRCH
+from errno import EINVAL, EMFILE, ENOENT, ENOSYS, EPERM, ESRCH
 from typing import Any
 
 import pytest
@@ -160,3 +160,13 @@ def test_mapping_that_came_to_address_0_is_undone() -> None:
         LinuxMemory(libc, "x86_64").map(0, 4096, Protection.READ, MapFlag.FIXED_NOT_OVER)
     assert libc.calls[-1][0] == "munmap"
     assert libc.calls[-1][2] == 4096
+
+
+def test_start_time_that_cannot_be_read_is_not_taken_for_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(EMFILE, os.strerror(EMFILE))
+
+    monkeypatch.setattr(calls, "open", refused, raising=False)
+    with pytest.raises(vmatlas.OperationFailed) as told:
+        LinuxMemory(Libc({PIDFD: (_descriptor, 0)}), "x86_64").advise_process(42, 7, [], 20)
+    assert told.value.errno_name == "EMFILE"

@@ -184,10 +184,10 @@ def map_anonymous(
     """Map `size` bytes of zeros, rounded up to whole pages.
 
     `at` places it at that address, where a page begins, and over nothing: OperationFailed (EEXIST) when something lies
-    there, be the kernel older than its flag for that (Linux 4.17) or not. `replace=True` DESTROYS what is there:
-    mappings of `vmatlas.operations` that lie wholly in the range are closed (not while a buffer of them is left);
-    anything else only with `unsafe=True`. `shared` memory stays the same memory in children; `populate` makes its
-    pages at once; `no_reserve` counts on no swap for it.
+    there, be the kernel older than its flag for that (Linux 4.17) or not. Where a stack grows, only with `unsafe=True`.
+    `replace=True` DESTROYS what is there: mappings of `vmatlas.operations` that lie wholly in the range are closed (not
+    while a buffer of them is left); anything else only with `unsafe=True`. `shared` memory stays the same memory in
+    children; `populate` makes its pages at once; `no_reserve` counts on no swap for it.
 
     Raises UsageError, OperationFailed, Unsupported.
     """
@@ -238,8 +238,9 @@ def map_shared(
 
     Without a name: a new nameless object of `size` bytes (memfd), which cannot be shrunk; its `descriptor` is what is
     handed on, and `map_shared(descriptor=...)` maps it there. With a name such as "/buffer": POSIX shared memory,
-    which must be there already unless `create` (with `size`); `exclusive`: and it must be new. It keeps its name until
-    `unlink_shared`. Where the size is not given it is the object's own.
+    which must be there already unless `create` (with `size`, all of which is taken at once: OSError with ENOSPC when
+    /dev/shm is full); `exclusive`: and it must be new. It keeps its name until `unlink_shared`. Where the size is not
+    given it is the object's own.
 
     Raises UsageError, OperationFailed (EEXIST, ENOENT, ...), OSError, Unsupported.
     """

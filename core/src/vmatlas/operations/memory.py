@@ -28,6 +28,7 @@ from vmatlas.operations.checks import (
     round_up,
 )
 from vmatlas.operations.contract import Ability, Calls
+from vmatlas.operations.faults import can_grow
 from vmatlas.operations.locking import explain_lock
 from vmatlas.operations.mapping import Mapping, clip
 from vmatlas.operations.own_advice import advise_own
@@ -35,6 +36,9 @@ from vmatlas.operations.values import Advice, Advised
 from vmatlas.target.program import MapFlag
 
 READ_WRITE = Protection.READ | Protection.WRITE
+
+_MOST_STACK = 128 << 20
+"""Bytes below a stack's end to keep free when its limit is larger, or none: what Linux keeps (MIN_GAP of mmap_base)."""
 
 ReadMap: TypeAlias = Callable[[], AddressSpace]
 
@@ -180,6 +184,8 @@ class Memory:
                 start = self._mapped(what, 0, size, protection, flags, descriptor, offset)
             else:
                 self.range(at, size, "place")
+                if self.is_own and not unsafe:
+                    self._keep_off_stacks(at, at + size)
                 if replace:
                     # What cannot be had at all shall destroy nothing.
                     trial = self._mapped(what, 0, size, protection, flags, descriptor, offset)
@@ -200,6 +206,19 @@ class Memory:
                 limit=limit,
             )
             return self.adopt(made)
+
+    def _keep_off_stacks(self, low: int, high: int) -> None:
+        """A stack that grows into a mapping kills the process. Raises UsageError."""
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
+        room = _MOST_STACK if limit == resource.RLIM_INFINITY else min(limit, _MOST_STACK)
+        for region in self.read_map():
+            if can_grow(region) and low < region.start and high > region.end - room:
+                raise UsageError(
+                    f"{low:#x}-{high:#x} lies where the stack {region.start:#x}-{region.end:#x} grows",
+                    hint="take another address, or none; unsafe=True maps it all the same: a deep call may then crash",
+                )
 
     def _mapped(
         self, what: str, at: int, size: int, protection: Protection, flags: MapFlag, descriptor: int, offset: int

@@ -278,6 +278,8 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
                 told = failed(f"resizing {mapping!r} to {new:,} bytes", failure)
                 if failure.errno_name == "ENOMEM" and not may_move:
                     told.hint = "something lies above it: may_move=True lets the kernel take another place"
+                if failure.errno_name == "EFAULT":  # mremap(2): the range is not one mapping
+                    told.hint = "the kernel has it as several mappings: parts of it were locked, or advised, apart"
                 raise told from failure
         mapping.note_size(start, new, length)
         mapping.note_settled()

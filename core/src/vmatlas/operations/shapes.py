@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from errno import EINVAL, ENODEV, EOPNOTSUPP
 
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
 from vmatlas.model import Protection
@@ -77,10 +78,26 @@ def _named(
     if create and size is not None and os.fstat(opened).st_size == 0:
         try:
             os.ftruncate(opened, size)
-        except OSError:
+            _have_room(opened, size)
+        except OSError as error:
             os.close(opened)
-            raise
+            raise OSError(
+                error.errno, f"{size:,} bytes of shared memory: {os.strerror(error.errno or 0)}", name
+            ) from error
     return opened, size
+
+
+def _have_room(descriptor: int, size: int) -> None:
+    """Take the pages now: where the file system behind the names (/dev/shm) is full, a touch would kill the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in (EINVAL, ENODEV, EOPNOTSUPP):  # no file system is behind it (FreeBSD), so none can be full
+            return
+        os.ftruncate(descriptor, 0)
+        raise
 
 
 def unlink_shared(operations: Operations, name: str) -> None:

@@ -193,8 +193,10 @@ def _start_time(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             return parse_stat(file.read(4096), pid=pid).start_time
-    except (OSError, MalformedData):  # it has ended
+    except (FileNotFoundError, ProcessLookupError, MalformedData):  # it has ended
         return None
+    except OSError as error:
+        raise refuse(f"/proc/{pid}/stat", error.errno) from error
 
 
 OPERATIONS = LinuxMemory()
