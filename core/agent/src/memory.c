@@ -96,7 +96,12 @@ void do_map(struct reader *reader, struct answer *answer)
             return;
         }
     }
-    mapped = mmap(pointer_to(address), length, native_protection(protection), native | (int)system_flags, fd, (off_t)offset);
+    native |= (int)system_flags;
+#ifdef MAP_GUARD
+    if ((native & MAP_GUARD) != 0)
+        native &= ~(MAP_PRIVATE | MAP_ANON); /* beside them it is EINVAL (mmap(2) of FreeBSD) */
+#endif
+    mapped = mmap(pointer_to(address), length, native_protection(protection), native, fd, (off_t)offset);
     if (fd >= 0) {
         int error = errno;
         (void)close(fd);

@@ -31,7 +31,7 @@ SYSCTL, PROCFS = "freebsd-sysctl", "freebsd-procfs"
 BACKENDS = pytest.mark.parametrize("backend", [SYSCTL, PROCFS])
 PAGE = 4096
 READ, EXECUTE = Protection.READ, Protection.EXECUTE
-MAP_NOCORE, MAP_ALIGNED_SUPER = 0x20000, 1 << 24
+MAP_GUARD, MAP_NOCORE, MAP_ALIGNED_SUPER = 0x2000, 0x20000, 1 << 24
 """<sys/mman.h>."""
 ONE_USER = 1001
 """Nobody has this number; it takes no entry in a password file to run as it."""
@@ -291,6 +291,7 @@ def test_flags_and_kinds_are_of_what_was_mapped(there: AgentTarget, ground: Grou
     worker = ground.worker
     quiet = required(worker.map(4 * PAGE, system_flags=MAP_NOCORE), "memory that is not dumped")
     stack = required(worker.map(1 << 20, flags=MapFlag.STACK), "a stack")
+    guard = required(worker.map(4 * PAGE, protection=Protection.NONE, system_flags=MAP_GUARD), "a guard of its own")
     wired = ground.lay(4, 2)
     required(worker.lock(wired.start, wired.size), "locking")
     large = required(worker.map(4 << 20, system_flags=MAP_ALIGNED_SUPER), "aligned memory")
@@ -307,8 +308,11 @@ def test_flags_and_kinds_are_of_what_was_mapped(there: AgentTarget, ground: Grou
     assert of(stack) == (Kind.GUARD, KvmeFlags(0))
     assert of(wired.start) == (Kind.ANONYMOUS, KvmeFlags.USER_WIRED)
     assert of(large) == (Kind.ANONYMOUS, KvmeFlags.SUPER)
-    found = [(region.details["type"], region.shared) for region in (space.find(stack), text.find(stack)) if region]
-    assert found == [("guard", False), ("none", None)]
+    assert of(guard) == (Kind.GUARD, KvmeFlags.COW | KvmeFlags.NEEDS_COPY)
+    for address, said in ((stack, None), (guard, False)):
+        pair = (space.find(address), text.find(address))
+        found = [(region.details["type"], region.shared) for region in pair if region]
+        assert found == [("guard", False), ("none", said)]
 
 
 def test_text_that_the_kernel_cut_says_so(there: AgentTarget, worker: AgentProcess) -> None:
