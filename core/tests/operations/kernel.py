@@ -42,6 +42,7 @@ class ScriptedKernel:
     system: str = "linux"
     abilities: Ability = EVERYTHING
     occupied: frozenset[str] = frozenset({"EEXIST"})
+    stacks_grow: bool = True
     page_size: int = PAGE
     address_bits: int = 64
     knows_noreplace: bool = True

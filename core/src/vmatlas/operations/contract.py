@@ -52,6 +52,8 @@ class Calls(Protocol):
     abilities: Ability
     occupied: frozenset[str]
     """The errno names of a placement over something that is there."""
+    stacks_grow: bool
+    """Whether a stack grows into what is free below it, so that nothing should be placed there."""
 
     @property
     def page_size(self) -> int:

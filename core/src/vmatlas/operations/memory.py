@@ -184,7 +184,7 @@ class Memory:
                 start = self._mapped(what, 0, size, protection, flags, descriptor, offset)
             else:
                 self.range(at, size, "place")
-                if self.is_own and not unsafe:
+                if self.calls.stacks_grow and not unsafe:
                     self._keep_off_stacks(at, at + size)
                 if replace:
                     # What cannot be had at all shall destroy nothing.

@@ -62,6 +62,7 @@ class PosixCalls:
     numbers: Numbers
     abilities = Ability.LOCK | Ability.LOCK_ALL | Ability.SHARED_OBJECT | Ability.BUFFERS
     occupied = frozenset({"EEXIST"})
+    stacks_grow = False
     lacking: dict[Ability, str] = {}  # noqa: RUF012  (a table of the class, never changed)
     """Why the system lacks an ability, in words."""
 

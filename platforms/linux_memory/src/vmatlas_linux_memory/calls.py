@@ -40,6 +40,8 @@ class LinuxMemory(PosixCalls):
         | Ability.ADVISE_PROCESS
     )
 
+    stacks_grow = True
+
     def __init__(self, libc: Any = None, machine: str | None = None) -> None:
         """`libc` and `machine`: those of this process, unless others are given."""
         super().__init__(libc)
