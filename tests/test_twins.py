@@ -9,6 +9,8 @@ import time
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -307,9 +309,10 @@ def test_any_records_of_freebsd_decode_alike(data: bytes):
     assert by_twin == by_python
 
 
+QNX = SystemInfo("qnx", "6.4.1", "", "x86pc", "little", 32, 4096)
 QNX_FLAGS = st.sampled_from(
-    [0x1080302, 0x1080302, 0x1081302, 0x81002, 0x80002, 0x1000301, 0x1000122, 0x10A0332, 0x10080303, 0x1080312, 0x3, 0]
-) | st.integers(0, 2**32 - 1)  # fmt: skip
+    [0x1080302, 0x1080302, 0x81302, 0x80002, 0x1000301, 0x1000122, 0x1000122, 0x80312, 0x10080303, 3]
+)
 RESIDENCY_BITS = st.sampled_from([0, 0x100000, 0x400000, 0x700000])
 
 
@@ -320,7 +323,7 @@ def mapinfos(draw: st.DrawFn) -> tuple[bytes, bytes]:
     from vmatlas_qnx.layout import Entry, pack_entry
 
     data, answers, position = b"", b"", draw(st.integers(0, 2**20)) * 4096
-    entry = Entry(0, 0, draw(QNX_FLAGS), 2, 0, 0, 0)
+    entry = Entry(0, 0, draw(QNX_FLAGS), 2, 0, draw(st.integers(0, 9)), 0)
     for _ in range(draw(st.integers(0, 8))):
         sound = draw(st.integers(0, 19))
         size = draw(st.sampled_from([4096, 8192, 2**31])) if sound else draw(st.sampled_from([0, 1, 2**63, 2**64 - 1]))
@@ -328,12 +331,13 @@ def mapinfos(draw: st.DrawFn) -> tuple[bytes, bytes]:
         if draw(st.booleans()):
             flags = entry.flags & ~0x700000 | draw(RESIDENCY_BITS)
             entry = entry._replace(flags=flags, offset=(entry.offset + entry.size) % 2**64)
-            entry = entry._replace(ino=draw(st.sampled_from([entry.ino, entry.ino, 0, 1])))
+            entry = entry._replace(ino=draw(st.sampled_from([entry.ino, entry.ino, entry.ino ^ 1])))
         else:
             wide = st.sampled_from([0, 0, 4096, 2**63, 2**64 - 4096])
             paddr = draw(st.sampled_from([0, 0, 0, 0, 0, 0, 4096, 2**64 - 1]))
-            ino = draw(st.sampled_from([0, 1, 7]))
-            entry = Entry(0, 0, draw(QNX_FLAGS), draw(st.integers(0, 5)), draw(wide), ino, paddr)
+            flags = draw(QNX_FLAGS if draw(st.integers(0, 9)) else st.integers(0, 2**32 - 1))
+            dev = draw(st.sampled_from([2, 2, 2, 0, 1, 3, 4, 5]))
+            entry = Entry(0, 0, flags, dev, draw(wide), draw(st.integers(0, 9)), paddr)
         entry = entry._replace(vaddr=start % 2**64, size=size)
         position = start + size
         data += pack_entry(entry)
@@ -352,10 +356,28 @@ def mapinfos(draw: st.DrawFn) -> tuple[bytes, bytes]:
 @settings(max_examples=500, deadline=None)
 def test_any_entries_of_qnx_decode_alike(both_streams: tuple[bytes, bytes], stream: str, width: int):
     data, answers = both_streams
-    system = SystemInfo("qnx", "6.4.1", "", "x86pc", "little", width, 4096)
+    system = replace(QNX, pointer_width=width)
     streams = {stream: data, "mapdebug": answers}
     by_twin, by_python = both(Capture(streams, system, 7, f"qnx-{stream}", "vmatlas-qnx", Query(), time.time()))
     assert by_twin == by_python
+
+
+@needs_twins
+def test_all_neighbours_above_a_program_of_qnx_decode_alike():
+    """What is merged and what is the heap hangs on neighbours: each pair of these, in one piece or apart."""
+    from vmatlas_qnx.layout import Entry, pack_entry
+
+    text = Entry(0x8000000, 4096, 0x1000122, 4, 0, 7, 0)
+    flags = (0x1000122, 0x1080302, 0x1080312, 0x80002, 0x1081302, 0x1000301)
+    for one, other in product(product(flags, (0, 4096), (0, 2, 3, 4)), repeat=2):
+        for inodes in ((1, 1), (1, 0), (6, 7)):
+            data, position = pack_entry(text), text.vaddr + text.size
+            for (bits, gap, dev), ino in zip((one, other), inodes, strict=True):
+                data += pack_entry(Entry(position + gap, 4096, bits, dev, 0, ino, 0))
+                position += gap + 4096
+            capture = Capture({"pagedata": data}, QNX, 7, "qnx-pagedata", "vmatlas-qnx", Query(), 0.0)
+            by_twin, by_python = both(capture)
+            assert by_twin == by_python
 
 
 @needs_twins
