@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from vmatlas_agents import AgentMissing
 from vmatlas_agents import build as building
 from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target, main, plugin_sources, ziglang
 from vmatlas_agents.targets import TARGETS
+
+AGENT = Path(__file__).parents[1]
 
 
 def test_a_second_build_costs_nothing_and_gives_the_same_file(tmp_path: Path) -> None:
@@ -91,6 +95,22 @@ def test_a_machine_that_no_agent_is_for_is_said() -> None:
 
 def test_each_target_has_a_file_of_its_own() -> None:
     assert len({target.file for target in TARGETS}) == len({target.name for target in TARGETS}) == len(TARGETS)
+
+
+def test_a_wheel_holds_the_agents_of_all_targets_that_are_built(tmp_path: Path) -> None:
+    tree = tmp_path / "agent"
+    shutil.copytree(AGENT, tree, ignore=shutil.ignore_patterns("built", "tests", "fuzz", "build", "*.egg-info"))
+    built = tree / "src" / "vmatlas_agents" / "built"
+    built.mkdir()
+    for target in TARGETS:
+        (built / target.file).write_text(target.name)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, tree]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as held:
+        for target in TARGETS:
+            assert held.read(f"vmatlas_agents/built/{target.file}").decode() == target.name
 
 
 def test_the_command_builds_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
