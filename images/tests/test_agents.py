@@ -30,6 +30,16 @@ def test_an_agent_that_was_not_built_is_built_when_it_is_wanted(none_built: Path
     assert agent_is_built("linux", "x86_64")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_an_agent_that_is_not_what_its_sources_make_is_built_again(none_built: Path) -> None:
+    agent = built_agent("linux", "x86_64")
+    content, since = agent.read_bytes(), agent.stat().st_mtime_ns
+    assert built_agent("linux", "x86_64").stat().st_mtime_ns == since, "nothing has changed"
+    agent.write_bytes(b"an older one")  # as its digests do not say
+    assert built_agent("linux", "x86_64").read_bytes() == content
+
+
 def test_a_fresh_clone_lists_its_machines_as_able_to_run(none_built: Path) -> None:
     (row,) = overview([find("linux-6.1")])
     assert not row.agent_built

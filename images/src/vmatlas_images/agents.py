@@ -9,6 +9,7 @@ from pathlib import Path
 
 import vmatlas_agents
 from vmatlas_agents import build as building
+from vmatlas_agents.targets import Target
 
 from . import guarded
 from .errors import NotRunnable
@@ -21,14 +22,15 @@ _one_build = threading.Lock()
 
 
 def built_agent(system: str, processor: str) -> Path:
-    """The agent for a machine; it is built first when it was not (a minute or two).
+    """The agent for a machine; it is built first when it was not (a minute or two), or when its sources have changed.
 
     Raises `NotRunnable` when there is none for that machine, or none built and no way to build it here.
     """
     with _one_build:
-        if (found := _at_hand(system, processor)) is not None:
-            return found
+        found = _at_hand(system, processor)
         target = vmatlas_agents.target_for(system, _uname(processor))
+        if found is not None and not _can_be_built(target):
+            return found
         command = [sys.executable, "-m", "vmatlas_agents.build", "--target", target.name]
         status, said = guarded.run([*command, "--output", vmatlas_agents.BUILT], building.SECONDS + 30)
         if status != 0:
@@ -57,6 +59,14 @@ def _at_hand(system: str, processor: str) -> Path | None:
     if not (building.NATIVE / "main.c").is_file():
         raise NotRunnable(f"the agent {target.name} is not built", hint="it is built from a source tree")
     return None
+
+
+def _can_be_built(target: Target) -> bool:
+    try:
+        building.compiler_for(target)
+    except building.BuildFailed:
+        return False
+    return (building.NATIVE / "main.c").is_file()
 
 
 def _uname(processor: str) -> str:
