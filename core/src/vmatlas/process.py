@@ -36,10 +36,10 @@ from vmatlas.reading import MapReader
 if TYPE_CHECKING:
     from vmatlas.analysis import Difference
 
-ALWAYS_ASKED = 16
-"""Up to so many addresses, `find_many` asks about each: the whole map is not worth reading for them."""
+ALWAYS_ASKED = 256
+"""Up to so many addresses, `find_many` asks about each: a map of some hundred regions takes longer to read."""
 
-REGIONS_A_QUESTION = 2
+REGIONS_A_QUESTION = 1
 """How many regions are read and decoded in the time of one question about an address; docs/speed.md has the figures."""
 
 WHOLE_MAP = Query()
