@@ -52,5 +52,6 @@ class Exports:
         return bool(self._live())
 
     def _live(self) -> list[tuple[object, Protection]]:
-        counts = [sys.getrefcount(each[0]) for each in self._made]
-        return [each for each, count in zip(self._made, counts, strict=True) if count > counts[0]]
+        made = self._made  # as it is now: another thread may be making a buffer
+        counts = [sys.getrefcount(each[0]) for each in made]
+        return [each for each, count in zip(made, counts, strict=True) if count > counts[0]]
