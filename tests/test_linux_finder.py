@@ -10,12 +10,15 @@ import sys
 import threading
 from array import array
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import vmatlas
-from vmatlas import compiled, registry
+from vmatlas import AddressSpace, compiled, registry
+from vmatlas import process as handle
 from vmatlas.errors import NoSuchProcess, UsageError
+from vmatlas.reading import MapReader
 from vmatlas.target.local import LOCAL
 
 LIMIT = 30
@@ -81,6 +84,28 @@ def test_every_address_finds_what_the_long_way_finds(stepper: Stepper):
         assert process.find_many(shuffled[:9]) == space.find_many(shuffled[:9])
         assert process.find_many([]) == []
         assert all(type(process.find(address)) in (vmatlas.Region, type(None)) for address in addresses)
+
+
+@pytest.mark.parametrize("way", ["asked", "read", "given up, then asked"])
+def test_many_addresses_find_alike_by_each_way(stepper: Stepper, way: str, monkeypatch: pytest.MonkeyPatch):
+    read: list[bool] = []
+
+    def watched(self: MapReader, *arguments: Any, **words: Any) -> AddressSpace | None:
+        space = directly(self, *arguments, **words)
+        read.append(space is not None)
+        return space
+
+    directly = MapReader.space_directly
+    with vmatlas.open(stepper.process, backend="linux-ioctl") as process:
+        space = process.snapshot()
+        process.find(4096)
+        assert process._finder is not None
+        addresses = edges(space) if way == "read" else edges(space)[:5]
+        monkeypatch.setattr(MapReader, "space_directly", watched)
+        monkeypatch.setattr(handle, "ALWAYS_ASKED", len(addresses) if way == "asked" else 1)
+        assert len(addresses) > len(space) or way != "read"
+        assert process.find_many(addresses) == space.find_many(addresses)
+    assert read == {"asked": [], "read": [True], "given up, then asked": [False]}[way]
 
 
 @pytest.mark.parametrize("odd", [-1, 2**64, 1.5, "1"])
