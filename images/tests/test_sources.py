@@ -326,11 +326,14 @@ def test_a_users_image_that_is_not_named_says_how_to_get_one(
     monkeypatch.setenv("TEST_IMAGE", "$disk.img")
     with pytest.raises(NotRunnable, match=r"no image at .*/\$disk\.img"):
         fetch(machine, cache)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("TEST_IMAGE", "disk.img")
-    with pytest.raises(NotRunnable, match=f"no image at {tmp_path}/disk.img"):
+    with pytest.raises(NotRunnable, match=f"no image at {elsewhere}/disk.img"):
         fetch(machine, cache)
-    (tmp_path / "disk.img").write_bytes(b"d")
-    assert fetch(machine, cache).files == (tmp_path / "disk.img",)
+    (elsewhere / "disk.img").write_bytes(b"d")
+    assert fetch(machine, cache).files == (elsewhere / "disk.img",)
     assert is_cached(machine, cache)
 
 

@@ -72,11 +72,13 @@ def local_disk(machine: Machine) -> Path | None:
 
 
 def _named(machine: Machine, source: LocalFile, name: str) -> Path:
-    for variable in re.findall(r"\$\{?(\w+)", name):
+    """Relative to the description that names it, or, where a variable does, to where the user stands who set that."""
+    variables = re.findall(r"\$\{?(\w+)", name)
+    for variable in variables:
         if not os.environ.get(variable):
             raise NotRunnable(f"{variable} is not set: it names this machine's image", hint=source.obtain)
-    path = Path(os.path.expandvars(name)).expanduser()
-    path = machine.path.parent / path
+    folder = Path.cwd() if variables else machine.path.parent
+    path = folder / Path(os.path.expandvars(name)).expanduser()
     if not path.is_file():
         raise NotRunnable(f"no image at {path}", hint=source.obtain)
     return path
