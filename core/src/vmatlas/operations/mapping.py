@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Protection, Region
@@ -13,8 +13,65 @@ from vmatlas.operations.buffers import Exports
 from vmatlas.operations.checks import Range, check_range
 from vmatlas.operations.values import BufferInUse
 
-if TYPE_CHECKING:
-    from vmatlas.operations.memory import Memory
+
+class Keeper(Protocol):
+    """What a mapping asks of the memory that it lies in, and that made it: `Memory` is one."""
+
+    @property
+    def guard(self) -> contextlib.AbstractContextManager[bool]:
+        """Held while something changes."""
+        ...
+
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def address_bits(self) -> int:
+        """Bits in an address: 32 or 64."""
+        ...
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this process's memory."""
+        ...
+
+    def read_map(self) -> AddressSpace:
+        """The map of the process whose memory it is."""
+        ...
+
+    def require_buffers(self) -> None:
+        """Raises Unsupported when the memory is another process's."""
+        ...
+
+    def protect(self, address: int, size: int, protection: Protection) -> None:
+        """Change the rights of whole pages."""
+        ...
+
+    def protected(self, address: int, size: int, protection: Protection) -> contextlib.AbstractContextManager[None]:
+        """The same for as long as a `with` block lasts."""
+        ...
+
+    def lock(self, address: int, size: int, *, on_fault: bool) -> None:
+        """Keep whole pages in memory."""
+        ...
+
+    def unlock(self, address: int, size: int) -> None:
+        """The opposite."""
+        ...
+
+    def flush(self, address: int, size: int, *, wait: bool, invalidate: bool) -> None:
+        """Write changed pages to the file behind them."""
+        ...
+
+    def unmap(self, mapping: Mapping) -> None:
+        """Undo a mapping that has no buffer left."""
+        ...
+
+    def abandon(self, mapping: Mapping) -> None:
+        """Undo a mapping that nobody refers to any more, now or when its last buffer has gone."""
+        ...
 
 
 class Mapping:
@@ -26,7 +83,7 @@ class Mapping:
 
     def __init__(
         self,
-        memory: Memory,
+        memory: Keeper,
         extent: Range,
         body: Range,
         protection: Protection,
