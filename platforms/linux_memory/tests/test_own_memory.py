@@ -600,3 +600,38 @@ def test_child_closes_its_own_mapping_and_not_the_parents() -> None:
 
 def test_page_size_is_the_machines() -> None:
     assert PAGE == mmap.PAGESIZE
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (lambda: operations.map_file(None), "None is no path of a file"),  # type: ignore[arg-type]
+        (lambda: operations.map_file("a\0b"), "null byte"),
+        (lambda: operations.map_file(b"a\0b"), "null byte"),
+        (lambda: operations.map_file("a\ud800"), "no file name can have"),
+        (lambda: operations.map_file(-1), "-1 is no descriptor"),
+        (lambda: operations.map_file(10**30), "is no descriptor"),
+        (lambda: operations.map_file(True), "True is no descriptor"),
+        (lambda: operations.map_device(5, PAGE, unsafe=True), "5 is no path of a device"),  # type: ignore[arg-type]
+        (lambda: operations.map_device("a\0b", PAGE, unsafe=True), "null byte"),
+        (lambda: operations.map_shared(descriptor="x"), "'x' is no descriptor"),  # type: ignore[arg-type]
+        (lambda: operations.map_shared(descriptor=-1), "-1 is no descriptor"),
+        (lambda: operations.map_shared(descriptor=10**30), "is no descriptor"),
+        (lambda: operations.map_shared(PAGE, "/a\ud800", create=True), "no file name can have"),
+        (lambda: operations.write_then_execute(released()), "cannot be read.*released"),
+    ],
+)
+def test_what_is_no_file_descriptor_or_code_is_told_in_one_line(asked: Callable[[], object], told: str) -> None:
+    with pytest.raises(vmatlas.UsageError, match=told) as refused:
+        asked()
+    assert "\n" not in str(refused.value)
+    assert refused.value.hint
+
+
+def released() -> memoryview:
+    view = memoryview(b"\xc3")
+    view.release()
+    return view

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -86,6 +87,34 @@ def check_ranges(ranges: Iterable[Any], *, page: int, bits: int) -> list[Range]:
         if start < end:
             raise UsageError(f"the ranges {low:#x}-{end:#x} and {start:#x}-{other:#x} overlap")
     return found
+
+
+def check_path(path: Any, what: str) -> str:
+    """The name of what lies at a path. Raises UsageError."""
+    try:
+        name = os.fsdecode(path)
+        os.fsencode(name)
+    except TypeError:
+        raise UsageError(f"{path!r} is no path of a {what}", hint="give a str, bytes or os.PathLike") from None
+    except UnicodeError:
+        raise UsageError(
+            f"{path!r} is no path of a {what}: it has characters that no file name can have",
+            hint="name it without them, or as os.fsdecode gives it",
+        ) from None
+    if "\0" in name:
+        raise UsageError(f"{path!r} is no path of a {what}: it has a null byte", hint="no file name has one")
+    return name
+
+
+def check_descriptor(descriptor: Any) -> int:
+    """The number of a descriptor, open or not. Raises UsageError."""
+    try:
+        number = -1 if isinstance(descriptor, bool) else operator.index(descriptor)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**31:
+        raise UsageError(f"{descriptor!r} is no descriptor", hint="give the number of an open one, from 0 on")
+    return number
 
 
 def check_protection(protection: Any) -> Protection:

@@ -7,7 +7,7 @@ import stat
 
 from vmatlas.errors import UsageError
 from vmatlas.model import Protection
-from vmatlas.operations.checks import check_address, check_protection, check_size
+from vmatlas.operations.checks import check_address, check_descriptor, check_path, check_protection, check_size
 from vmatlas.operations.mapping import Mapping
 from vmatlas.operations.memory import Memory
 from vmatlas.target.program import MapFlag
@@ -32,8 +32,12 @@ def map_file(
     if size is not None:
         check_size(size, bits=memory.address_bits)
     writes_file = shared and bool(protection & Protection.WRITE)
-    name = f"descriptor {file}" if isinstance(file, int) else os.fsdecode(file)
-    descriptor = file if isinstance(file, int) else os.open(file, _open_flags(writes_file))
+    if isinstance(file, int):
+        descriptor = check_descriptor(file)
+        name = f"descriptor {descriptor}"
+    else:
+        name = check_path(file, "file")
+        descriptor = os.open(file, _open_flags(writes_file))
     try:
         told = os.fstat(descriptor)
         if not stat.S_ISREG(told.st_mode):
@@ -78,7 +82,7 @@ def map_device(
     check_protection(protection)
     length = check_size(size, bits=memory.address_bits)
     offset = check_address(offset, page=memory.page_size, bits=63, what="offset")
-    name = os.fsdecode(device)
+    name = check_path(device, "device")
     if not unsafe:
         raise UsageError(
             f"mapping the device {name} needs unsafe=True",

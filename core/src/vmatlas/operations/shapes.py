@@ -8,7 +8,7 @@ from errno import EINVAL, ENODEV, EOPNOTSUPP
 
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
 from vmatlas.model import Protection
-from vmatlas.operations.checks import check_protection, check_size, round_up
+from vmatlas.operations.checks import check_descriptor, check_path, check_protection, check_size, round_up
 from vmatlas.operations.contract import Ability, Operations
 from vmatlas.operations.locking import explain_lock
 from vmatlas.operations.mapping import Mapping
@@ -35,7 +35,7 @@ def map_shared(
     if descriptor is not None:
         if name is not None:
             raise UsageError("a shared object is named, or given by its descriptor, not both")
-        opened = os.dup(descriptor)
+        opened = os.dup(check_descriptor(descriptor))
         what = f"the memory object of descriptor {descriptor}"
     elif name is None:
         if size is None:
@@ -114,6 +114,7 @@ def _check_name(name: object) -> None:
         raise UsageError(
             f"{name!r} is no name of shared memory", hint="it is a slash and a name without one: /my-buffer"
         )
+    check_path(name, "piece of shared memory")
 
 
 def _opened(what: str, opening: object) -> int:
@@ -200,6 +201,8 @@ def write_then_execute(memory: Memory, code: bytes | bytearray | memoryview) -> 
         content = bytes(memoryview(code).cast("B")) if not isinstance(code, bytes) else code
     except TypeError:
         raise UsageError(f"{type(code).__name__} is no code", hint="give bytes") from None
+    except (ValueError, BufferError) as error:  # a memoryview that was released, say
+        raise UsageError(f"the code cannot be read: {error}", hint="give bytes") from None
     if not content:
         raise UsageError("the code is empty")
     with memory.guard:
