@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from errno import EMFILE
 
 import pytest
 
@@ -80,6 +82,61 @@ def test_an_unknown_or_broken_system_is_unsupported(install):
     install("vmatlas-nine", SYSTEMS, "plan9", None)
     with pytest.raises(Unsupported, match=r"vmatlas-nine.*ModuleNotFoundError"):
         registry.system("plan9")
+
+
+def test_failure_to_look_for_plugins_is_told_and_forgotten(install, monkeypatch):
+    def no_descriptor_left(path):
+        raise OSError(EMFILE, os.strerror(EMFILE), path)
+
+    install("vmatlas-fake", BACKENDS, "fake", FakeBackend())
+    with monkeypatch.context() as patched:
+        patched.setattr("vmatlas.installed.os.listdir", no_descriptor_left)
+        for ask in (lambda: registry.system("linux"), registry.backends):
+            with pytest.raises(VmatlasError, match=r"cannot look for the installed plugins.*Too many open") as caught:
+                ask()
+            assert not isinstance(caught.value, Unsupported)
+            assert "ulimit -n" in caught.value.hint
+    assert registry.system("linux").name == "linux"
+    assert "fake" in [each.name for each in registry.backends()]
+
+
+def test_plugin_that_an_exhausted_process_could_not_load_is_loaded_when_asked_again(install, monkeypatch, tmp_path):
+    (tmp_path / "scarce.py").write_text(
+        "import os\nif os.environ.get('SCARCE'): raise OSError(24, 'no more')\nFOUND = 7\n"
+    )
+    install("vmatlas-nine", SYSTEMS, "plan9", None, module="scarce")
+    monkeypatch.setenv("SCARCE", "1")
+    with pytest.raises(Unsupported, match=r"vmatlas-nine.*no more"):
+        registry.system("plan9")
+    monkeypatch.delenv("SCARCE")
+    assert registry.system("plan9") == 7
+
+
+def test_first_use_with_no_descriptor_left_says_so_and_the_next_finds_the_plugin():
+    code = """if True:
+        import os, resource
+        import vmatlas
+        from vmatlas import registry
+        resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+        held = []
+        try:
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        try:
+            registry.system("linux")
+        except vmatlas.VmatlasError as error:
+            said = str(error)
+        for descriptor in held:
+            os.close(descriptor)
+        print(said)
+        print(registry.system("linux").name)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    said, name = done.stdout.splitlines()
+    assert "Too many open files" in said
+    assert name == "linux"
 
 
 def test_importing_vmatlas_loads_no_plugin_and_looks_none_up():

@@ -35,7 +35,10 @@ class Entry(NamedTuple):
 
 
 def entry_points(group: str) -> list[Entry]:
-    """The entry points of a group, by name. Of two distributions of one name, the first on `sys.path` counts."""
+    """The entry points of a group, by name. Of two distributions of one name, the first on `sys.path` counts.
+
+    Raises OSError when a folder cannot be looked into for a reason of the moment (EMFILE): that is no empty folder.
+    """
     if _is_unusual():
         return _by_metadata(group)
     found = []
@@ -61,8 +64,10 @@ def _distributions() -> Iterator[tuple[str, str]]:
     for path in sys.path:
         try:
             names = sorted(os.listdir(path or os.curdir))
-        except OSError:
-            continue
+        except OSError as error:
+            if isinstance(error, PermissionError) or not os.path.isdir(path or os.curdir):
+                continue  # import, too, passes over it
+            raise
         for name in names:
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in _FOLDERS:
@@ -85,5 +90,7 @@ def _section(text: str, group: str) -> Iterator[tuple[str, str]]:
 def _by_metadata(group: str) -> list[Entry]:
     from importlib import metadata
 
+    for _ in _distributions():  # metadata takes a folder that cannot be listed for an empty one, and remembers that
+        pass
     found = metadata.entry_points(group=group)
     return sorted(Entry(each.name, each.value, each.dist.name if each.dist else each.value) for each in found)

@@ -31,9 +31,20 @@ class Broken:
 
 @functools.cache
 def entries(group: str) -> dict[str, Entry]:
-    """The entry points of a group, by name. Raises VmatlasError when two distributions register one name."""
+    """The entry points of a group, by name.
+
+    Raises VmatlasError when two distributions register one name, and when it cannot be found out what is installed (no
+    descriptor is left, say); that is not remembered.
+    """
     found: dict[str, Entry] = {}
-    for entry in entry_points(group):
+    try:
+        there = entry_points(group)
+    except OSError as error:
+        raise VmatlasError(
+            f"cannot look for the installed plugins of {group}: {error}",
+            hint="this is no answer about what is installed: free what is missing (descriptors: ulimit -n), ask again",
+        ) from error
+    for entry in there:
         known = found.setdefault(entry.name, entry)
         if known.value != entry.value:
             raise VmatlasError(
@@ -44,11 +55,21 @@ def entries(group: str) -> dict[str, Entry]:
     return found
 
 
+def _known(group: str, name: str) -> Any:
+    try:
+        return _load(group, name)
+    except OSError as error:  # of the moment, maybe (EMFILE): tried anew when it is asked for again
+        return Broken(name, entries(group)[name].distribution, f"{type(error).__name__}: {error}")
+
+
 @functools.cache
 def _load(group: str, name: str) -> Any:
+    """The plugin, or Broken. Raises OSError."""
     entry = entries(group)[name]
     try:
         loaded = entry.load()
+    except OSError:
+        raise
     except Exception as error:  # a plugin may fail in any way; its reason is kept and shown
         return Broken(name, entry.distribution, f"{type(error).__name__}: {error}")
     if group == BACKENDS and not isinstance(loaded, Backend):
@@ -60,12 +81,12 @@ def _load(group: str, name: str) -> Any:
 
 def backends() -> list[Backend | Broken]:
     """Every installed backend, by name."""
-    return [_load(BACKENDS, name) for name in entries(BACKENDS)]
+    return [_known(BACKENDS, name) for name in entries(BACKENDS)]
 
 
 def broken(group: str) -> list[Broken]:
     """The entries of a group that cannot be loaded, by name. Raises VmatlasError when two register one name."""
-    loaded = (_load(group, name) for name in entries(group))
+    loaded = (_known(group, name) for name in entries(group))
     return [each for each in loaded if isinstance(each, Broken)]
 
 
@@ -82,7 +103,7 @@ def backend(name: str, *, distribution: str | None = None) -> Backend:
                 f"this needs the backend '{name}', which is not installed", hint=f"pip install {distribution}"
             )
         raise UsageError(f"there is no backend '{name}'", hint=f"installed backends: {known}")
-    loaded = _load(BACKENDS, name)
+    loaded = _known(BACKENDS, name)
     if isinstance(loaded, Broken):
         raise Unsupported(f"the backend '{name}' of {loaded.distribution} cannot be loaded: {loaded.reason}")
     found: Backend = loaded
@@ -101,7 +122,7 @@ def system(name: str) -> System:
 
 def plugin(group: str, name: str) -> Any:
     """What is registered under a name that the group has. Raises Unsupported when it cannot be loaded."""
-    loaded = _load(group, name)
+    loaded = _known(group, name)
     if isinstance(loaded, Broken):
         raise Unsupported(f"the plugin {loaded.distribution} for '{name}' cannot be loaded: {loaded.reason}")
     return loaded
