@@ -38,6 +38,8 @@ class AgentCalls:
         self.system = operations.system
         self.abilities = operations.abilities & ~(Ability.BUFFERS | Ability.MEMORY_OBJECT | Ability.SHARED_OBJECT)
         self.occupied = operations.occupied
+        self.promises = operations.promises
+        self.lock_resource = operations.lock_resource
         self.stacks_grow = False  # they do on some, but an agent's is not called deep
 
     @property

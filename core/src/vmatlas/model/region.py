@@ -89,6 +89,11 @@ class SystemFlags(enum.IntFlag, boundary=enum.KEEP):
         """Whether they say that a touch just below the region makes it larger; a plugin may override it."""
         return False
 
+    @property
+    def locked(self) -> bool:
+        """Whether they say that the region is kept in memory (mlock); a plugin may override it."""
+        return False
+
     def labels(self) -> list[str]:
         """Every flag that is set, the lowest bit first; a bit without a name by what `label` makes of it."""
         kind = type(self)

@@ -26,7 +26,7 @@ from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import AddressSpace, Filter, Protection
 from vmatlas.operations import advising, faults, files, moving, shapes
 from vmatlas.operations.checks import check_ranges
-from vmatlas.operations.contract import Ability
+from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.mapping import Mapping
 from vmatlas.operations.memory import READ_WRITE, Memory
 from vmatlas.operations.systems import operations_here
@@ -54,6 +54,7 @@ __all__ = [
     "Moved",
     "PartlyMoved",
     "Piece",
+    "Promise",
     "abilities",
     "advise",
     "classify_fault",

@@ -41,6 +41,20 @@ class Ability(enum.Flag):
     """The memory is this process's own, so that it can be shown as a buffer."""
 
 
+class Promise(enum.Flag):
+    """What a system's calls hold to beyond POSIX. The suite asserts what is promised, and nothing of the rest."""
+
+    NONE = 0
+    LOCKS_ARE_TOLD = enum.auto()
+    """The flags of the map's regions tell what is locked (`SystemFlags.locked`)."""
+    HOLES_STOP_ADVICE = enum.auto()
+    """Advice for a range with a hole fails (ENOMEM), whatever the advice."""
+    DONTNEED_DISCARDS = enum.auto()
+    """Private anonymous memory is zeros after DONTNEED; POSIX lets it keep its contents."""
+    HINTS_SUCCEED = enum.auto()
+    """NORMAL and WILLNEED do not fail for memory that is mapped."""
+
+
 class Calls(Protocol):
     """Memory calls of one process: this one, or one that carries out what it is asked.
 
@@ -52,6 +66,9 @@ class Calls(Protocol):
     abilities: Ability
     occupied: frozenset[str]
     """The errno names of a placement over something that is there."""
+    promises: Promise
+    lock_resource: int | None
+    """The number of RLIMIT_MEMLOCK for setrlimit(2); None where what may be locked has no such limit."""
     stacks_grow: bool
     """Whether a stack grows into what is free below it, so that nothing should be placed there."""
 

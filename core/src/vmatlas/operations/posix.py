@@ -16,7 +16,7 @@ from typing import Any
 
 from vmatlas.errors import OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import Protection, Region
-from vmatlas.operations.contract import Ability
+from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.values import Advice
 from vmatlas.target.program import MapFlag
 
@@ -62,6 +62,8 @@ class PosixCalls:
     numbers: Numbers
     abilities = Ability.LOCK | Ability.LOCK_ALL | Ability.SHARED_OBJECT | Ability.BUFFERS
     occupied = frozenset({"EEXIST"})
+    promises = Promise.NONE
+    lock_resource: int | None = None
     stacks_grow = False
     lacking: dict[Ability, str] = {}  # noqa: RUF012  (a table of the class, never changed)
     """Why the system lacks an ability, in words."""

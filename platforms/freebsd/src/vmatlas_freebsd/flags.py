@@ -27,5 +27,10 @@ class KvmeFlags(SystemFlags, boundary=enum.KEEP):
     POSIXSHM = 0x100
     """A POSIX shared memory object (kernels newer than 13.2)."""
 
+    @property
+    def locked(self) -> bool:
+        """USER_WIRED."""
+        return bool(self & KvmeFlags.USER_WIRED)
+
 
 NO_FLAGS = KvmeFlags(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from vmatlas.operations.contract import Ability
+from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.posix import Numbers, PosixCalls, refuse
 from vmatlas.operations.values import Advice
 from vmatlas.target.program import MapFlag
@@ -50,6 +50,8 @@ class FreeBSDMemory(PosixCalls):
         shared=1, private=2, anonymous=0x1000, wait=0, no_wait=1, invalidate=2, flags=FLAGS, advice=ADVICE
     )
     abilities = PosixCalls.abilities | Ability.PLACE | Ability.MEMORY_OBJECT
+    promises = Promise.LOCKS_ARE_TOLD | Promise.HINTS_SUCCEED
+    lock_resource = 6  # sys/resource.h
     # MAP_EXCL over something: vm_map_insert says "no space", which mmap passes on as ENOMEM (sys/vm/vm_mmap.c).
     occupied = frozenset({"EEXIST", "ENOMEM"})
     lacking = {  # noqa: RUF012  (a table of the class, never changed)

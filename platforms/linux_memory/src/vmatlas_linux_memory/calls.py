@@ -13,7 +13,7 @@ from typing import Any
 
 from vmatlas.errors import MalformedData, OperationFailed, Unsupported, UsageError, VmatlasError
 from vmatlas.model import Kind, Region
-from vmatlas.operations.contract import Ability
+from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.posix import PosixCalls, refuse
 from vmatlas.operations.values import Advice
 from vmatlas.systems.linux.stat import parse_stat
@@ -40,6 +40,8 @@ class LinuxMemory(PosixCalls):
         | Ability.ADVISE_PROCESS
     )
 
+    promises = Promise.LOCKS_ARE_TOLD | Promise.HOLES_STOP_ADVICE | Promise.DONTNEED_DISCARDS | Promise.HINTS_SUCCEED
+    lock_resource = 8  # asm-generic/resource.h
     stacks_grow = True
 
     def __init__(self, libc: Any = None, machine: str | None = None) -> None:

@@ -68,6 +68,11 @@ class VmFlags(SystemFlags, boundary=enum.KEEP):
         """MAP_GROWSDOWN, and the main stack."""
         return bool(self & VmFlags.GROWS_DOWN)
 
+    @property
+    def locked(self) -> bool:
+        """VM_LOCKED: mlock(2)."""
+        return bool(self & VmFlags.LOCKED)
+
 
 _FLAGS = {
     "rd": VmFlags.READABLE,

@@ -14,7 +14,7 @@ from vmatlas import OperationFailed, Protection, Unsupported, UsageError
 from vmatlas.backend import Target
 from vmatlas.conformance.ground import NONE, READ, Ground
 from vmatlas.conformance.memory import memory_of
-from vmatlas.operations import Ability, Advice, FaultCause, Mapping, Memory, PartlyMoved, classify_fault
+from vmatlas.operations import Ability, Advice, FaultCause, Mapping, Memory, PartlyMoved, Promise, classify_fault
 from vmatlas.operations.moving import move, moves_many, resize
 from vmatlas.operations.shapes import guarded_buffer
 from vmatlas.target.agent import READ_WRITE, AgentProcess, AgentTarget, MapFlag, MapObject, required
@@ -22,8 +22,6 @@ from vmatlas.target.program import WatchMode
 
 FILE = b"/tmp/vmatlas-operations"
 NOBODY = 65534
-_MEMLOCK = {"linux": 8, "freebsd": 6}
-"""RLIMIT_MEMLOCK."""
 
 
 @pytest.fixture
@@ -43,6 +41,16 @@ def needs(memory: Memory, ability: Ability, attempt: Callable[[], object]) -> No
         attempt()
     assert memory.calls.lacks(ability) in str(refused.value)
     pytest.skip(f"refused as declared: {refused.value.message}")
+
+
+def promised(memory: Memory, promise: Promise) -> None:
+    """Goes on where the system holds to it, else skips."""
+    if promise not in memory.calls.promises:
+        pytest.skip(f"refused as declared: {memory.calls.system} does not promise {promise.name}")
+
+
+def tells_locks(memory: Memory) -> bool:
+    return Promise.LOCKS_ARE_TOLD in memory.calls.promises
 
 
 def rights(memory: Memory, mapping: Mapping) -> list[tuple[int, str]]:
@@ -130,27 +138,25 @@ def test_first_byte_beyond_a_guarded_buffer_faults(memory: Memory, worker: Agent
 def test_lock_is_taken_and_undone(memory: Memory) -> None:
     with memory.map_anonymous(2 * memory.page_size) as mine:
         mine.lock()
-        if memory.calls.system == "linux":
-            assert "lo" in mine.as_region().flags.labels()
+        assert mine.as_region().flags.locked is tells_locks(memory)
         mine.unlock()
-        if memory.calls.system == "linux":
-            assert "lo" not in mine.as_region().flags.labels()
+        assert not mine.as_region().flags.locked
 
 
 def test_lock_on_fault_is_taken_or_refused(memory: Memory) -> None:
     with memory.map_anonymous(2 * memory.page_size) as mine:
         needs(memory, Ability.LOCK_ON_FAULT, lambda: mine.lock(on_fault=True))
         mine.lock(on_fault=True)
-        assert "lo" in mine.as_region().flags.labels()
+        assert mine.as_region().flags.locked is tells_locks(memory)
         assert mine.as_region().resident == 0
 
 
 def test_lock_beyond_the_limit_is_refused_with_the_limits_name(
     agent_target: AgentTarget, memory: Memory, worker: AgentProcess
 ) -> None:
-    resource = _MEMLOCK.get(memory.calls.system)
+    resource = memory.calls.lock_resource
     if resource is None:
-        pytest.skip(f"{memory.calls.system} has no limit of locked memory")
+        pytest.skip(f"refused as declared: {memory.calls.system} has no limit of locked memory")
     if agent_target.agent.hello.fields.get("user") == "0":
         required(worker.become(NOBODY, NOBODY), "becoming nobody")
     required(worker.limit(resource, memory.page_size, memory.page_size), "limiting locked memory")
@@ -168,11 +174,9 @@ def test_all_memory_is_locked_and_unlocked(memory: Memory) -> None:
             if refused.errno_name not in ("ENOMEM", "EPERM", "EAGAIN", "ENOSYS"):
                 raise
             pytest.skip(f"the target does not let its agent lock all memory: {refused.message}")
-        if memory.calls.system == "linux":
-            assert "lo" in mine.as_region().flags.labels()
+        assert mine.as_region().flags.locked is tells_locks(memory)
         memory.unlock_all()
-        if memory.calls.system == "linux":
-            assert "lo" not in mine.as_region().flags.labels()
+        assert not mine.as_region().flags.locked
 
 
 def test_flush_writes_a_shared_mapping_to_its_file(agent_target: AgentTarget, ground: Ground, memory: Memory) -> None:
@@ -215,13 +219,12 @@ def test_advice_is_taken_or_refused_by_name(memory: Memory, advice: Advice) -> N
         else:
             assert (advised.advised, advised.stopped_at) == (0, (mine.start, mine.end))
             assert advised.failure.errno_name in advised.failure.message
-        if advice in (Advice.NORMAL, Advice.WILLNEED) and memory.calls.system in ("linux", "freebsd"):
+        if advice in (Advice.NORMAL, Advice.WILLNEED) and Promise.HINTS_SUCCEED in memory.calls.promises:
             assert advised.complete
 
 
-def test_memory_that_is_not_needed_is_zeros_on_linux(memory: Memory, worker: AgentProcess) -> None:
-    if memory.calls.system != "linux":
-        pytest.skip("elsewhere DONTNEED leaves open what is read next")
+def test_memory_that_is_not_needed_is_zeros(memory: Memory, worker: AgentProcess) -> None:
+    promised(memory, Promise.DONTNEED_DISCARDS)
     with memory.map_anonymous(memory.page_size) as mine:
         required(worker.poke(mine.start, b"gone"), "writing")
         memory.advise([(mine.start, mine.end)], Advice.DONTNEED, 0, unsafe=False, dry_run=False).required()
@@ -229,8 +232,7 @@ def test_memory_that_is_not_needed_is_zeros_on_linux(memory: Memory, worker: Age
 
 
 def test_advice_with_a_hole_stops_there(memory: Memory, ground: Ground) -> None:
-    if memory.calls.system != "linux":
-        pytest.skip("elsewhere a hole need not be told")
+    promised(memory, Promise.HOLES_STOP_ADVICE)
     ground.lay(0, 3)
     ground.lay(4, 3)
     ranges = [(ground.at(0), ground.at(2)), (ground.at(2), ground.at(6)), (ground.at(6), ground.at(7))]
