@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +15,7 @@ from vmatlas.operations import Ability, Memory, PartlyMoved
 from vmatlas.operations.moving import move, moves_many, resize
 from vmatlas.target.program import MapFlag
 
-from .kernel import EVERYTHING, PAGE, ScriptedKernel
+from .kernel import EVERYTHING, PAGE, ScriptedKernel, refusal
 
 READ, WRITE, NONE = Protection.READ, Protection.WRITE, Protection.NONE
 BASE, AWAY = 0x500000, 0x900000
@@ -180,6 +183,99 @@ def test_mapping_that_a_stopped_move_tore_can_only_be_closed():
         mine.protect(READ)
     mine.close()
     assert not kernel.pages
+
+
+def losing(kernel: ScriptedKernel, lost: int, pages: int, arrives: int = 0) -> None:
+    """The next move moves `arrives` pages, loses what is mapped in [lost, lost + pages), and is refused."""
+
+    def move_and_lose(address: int, size: int, new_size: int, to: int, may_move: bool, keep_old: bool) -> int:
+        for page in range(address, address + arrives * PAGE, PAGE):
+            kernel.pages[page - address + to] = kernel.pages.pop(page)
+        for page in range(lost, lost + pages * PAGE, PAGE):
+            kernel.pages.pop(page, None)
+            kernel.pages.pop(page - address + to, None)
+        raise refusal("EFAULT")
+
+    kernel.move = move_and_lose  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("arrives", [0, 1])
+def test_lost_piece_of_a_mapping_is_never_unmapped_at_what_lies_there_since(arrives):
+    kernel = ScriptedKernel()
+    memory = Memory(kernel, kernel.space)
+    mine = memory.map_anonymous(3 * PAGE, at=BASE)
+    mine.protect(READ, PAGE, PAGE)
+    moves_many(memory)
+    losing(kernel, BASE + PAGE, 1, arrives)
+    with pytest.raises(PartlyMoved) as stopped:
+        move(memory, BASE, 3 * PAGE, AWAY)
+    assert [piece.start for piece in stopped.value.result.lost] == [BASE + PAGE]
+    kernel.map(BASE + PAGE, PAGE, READ, MapFlag.FIXED)
+    kernel.map(AWAY + PAGE, PAGE, READ, MapFlag.FIXED)
+    with pytest.raises(vmatlas.UsageError, match="several places"):
+        mine.protect(READ)
+    mine.close()
+    assert sorted(kernel.pages) == [BASE + PAGE, AWAY + PAGE]  # somebody else's by now
+
+
+def test_mapping_that_was_lost_whole_is_closed_and_its_descriptor_too():
+    kernel = ScriptedKernel()
+    memory = Memory(kernel, kernel.space)
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    mine = memory.place(
+        PAGE, READ | WRITE, MapFlag.SHARED, descriptor=descriptor, at=BASE, what="an object", keep_descriptor=True
+    )
+    losing(kernel, BASE, 1)
+    with pytest.raises(PartlyMoved, match="1 are gone"):
+        move(memory, BASE, PAGE, AWAY)
+    assert mine.closed
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    kernel.map(BASE, PAGE, READ, MapFlag.FIXED)
+    mine.close()
+    assert sorted(kernel.pages) == [BASE]
+
+
+def test_two_mappings_that_the_kernel_tells_as_one_region_both_follow_a_move_that_stopped():
+    kernel = ScriptedKernel()
+    memory = Memory(kernel, kernel.space)
+    one = memory.map_anonymous(PAGE, at=BASE)
+    two = memory.map_anonymous(PAGE, at=BASE + PAGE)
+    three = memory.map_anonymous(PAGE, at=BASE + 2 * PAGE, protection=READ)
+    kernel.pages[two.start] = kernel.pages[two.start]._replace(mapping=kernel.pages[one.start].mapping)
+    kernel.stops_at = {three.start}
+    with pytest.raises(PartlyMoved):
+        move(memory, BASE, 3 * PAGE, AWAY)
+    assert (one.start, two.start, three.start) == (AWAY, AWAY + PAGE, BASE + 2 * PAGE)
+    for mapping in (one, two, three):
+        mapping.close()
+    assert not kernel.pages
+
+
+@pytest.mark.parametrize("failing", ["second map", "protect"])
+def test_finding_out_that_fails_leaves_nothing_and_says_what_failed(failing, monkeypatch):
+    kernel = ScriptedKernel()
+    memory = Memory(kernel, kernel.space)
+    lay(kernel, THREE)
+    before = dict(kernel.pages)
+    count = itertools.count()
+
+    def no_second(*arguments):
+        if next(count):
+            raise refusal("ENOMEM")
+        return ScriptedKernel.map(kernel, *arguments)
+
+    if failing == "protect":
+        kernel.refuses["protect"] = "ENOMEM"
+    else:
+        monkeypatch.setattr(kernel, "map", no_second)
+    with pytest.raises(vmatlas.OperationFailed, match="finding out whether several") as refused:
+        move(memory, BASE, 8 * PAGE, unsafe=True)
+    assert refused.value.errno_name == "ENOMEM"
+    assert kernel.pages == before
+    monkeypatch.undo()
+    kernel.refuses.clear()
+    assert moves_many(memory)
 
 
 def test_part_of_a_mapping_is_not_moved():

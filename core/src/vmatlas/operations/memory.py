@@ -263,7 +263,7 @@ class Memory:
         for mapping in ours:
             if mapping.is_secret:
                 self._wipe(mapping.extents)
-            self._forget(mapping)
+            self.forget(mapping)
 
     def _take_gaps(self, low: int, high: int, taken: list[Range]) -> None:
         """Reserve what is free between our own mappings, so that nothing can come there before it is replaced."""
@@ -293,7 +293,7 @@ class Memory:
         except OperationFailed as failure:
             mapping.note_settled()
             raise failed(f"unmapping {mapping!r}", failure) from failure
-        self._forget(mapping)
+        self.forget(mapping)
 
     def abandon(self, mapping: Mapping) -> None:
         """Unmap what nobody refers to. For Mapping.
@@ -326,7 +326,8 @@ class Memory:
         for start, end in extents:
             self.calls.unmap(start, end - start)
 
-    def _forget(self, mapping: Mapping) -> None:
+    def forget(self, mapping: Mapping) -> None:
+        """That nothing of a mapping is left: it is closed."""
         descriptor = mapping.note_closed()
         self._mappings.discard(weakref.ref(mapping))
         if descriptor is not None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
 from vmatlas.model import AddressSpace, Protection, Region
-from vmatlas.operations.checks import apart, check_size, round_up
+from vmatlas.operations.checks import Range, apart, check_size, round_up
 from vmatlas.operations.contract import Ability
 from vmatlas.operations.mapping import Mapping, clip
 from vmatlas.operations.memory import Memory, failed
@@ -31,9 +31,16 @@ def moves_many(memory: Memory) -> bool:
 
 def _try_many(memory: Memory) -> bool:
     calls, page = memory.calls, memory.page_size
-    source = calls.map(0, 2 * page, Protection.NONE, MapFlag.NO_RESERVE)
-    place = calls.map(0, 2 * page, Protection.NONE, MapFlag.NO_RESERVE)
-    calls.protect(source + page, page, Protection.READ)  # two mappings now
+    try:
+        with contextlib.ExitStack() as undoing:
+            source = calls.map(0, 2 * page, Protection.NONE, MapFlag.NO_RESERVE)
+            undoing.callback(calls.unmap, source, 2 * page)
+            place = calls.map(0, 2 * page, Protection.NONE, MapFlag.NO_RESERVE)
+            undoing.callback(calls.unmap, place, 2 * page)
+            calls.protect(source + page, page, Protection.READ)  # two mappings now
+            undoing.pop_all()
+    except OperationFailed as failure:
+        raise failed("finding out whether several mappings move in one call", failure) from failure
     try:
         calls.move(source, 2 * page, 2 * page, place, True, False)
     except OperationFailed:
@@ -75,9 +82,10 @@ def move(
             raise UsageError(f"nothing is mapped in {low:#x}-{high:#x}")
         if not unsafe:
             _check_regions(memory, regions, ours)
+        at_once = len(regions) == 1 or moves_many(memory)  # may fail: then nothing is reserved yet
         with _reserved(memory, high - low, to, replace=replace, unsafe=unsafe) as reservation:
             pieces = [Piece(each.start, each.end, reservation.start + each.start - low) for each in regions]
-            return _moved(memory, low, high, pieces, reservation, ours, keep_old=keep_old)
+            return _moved(memory, low, high, pieces, reservation, ours, keep_old=keep_old, at_once=at_once)
 
 
 def _movable(memory: Memory, low: int, high: int) -> list[Mapping]:
@@ -166,8 +174,8 @@ def _moved(
     ours: list[Mapping],
     *,
     keep_old: bool,
+    at_once: bool,
 ) -> Moved:
-    at_once = len(pieces) == 1 or moves_many(memory)
     first, last = pieces[0], pieces[-1]
     steps = [Piece(first.start, last.end, first.to)] if at_once else pieces
     distance = reservation.start - low
@@ -192,8 +200,10 @@ def _moved(
     after = memory.read_map()
     result = judge(after, pieces, reservation.holds, low=low, size=high - low, keep_old=keep_old, at_once=at_once)
     for mapping in ours:
-        _note_stop(mapping, result, distance, keep_old=keep_old)
-        mapping.note_settled()
+        if _note_stop(mapping, result, distance, keep_old=keep_old):
+            mapping.note_settled()
+        else:
+            memory.forget(mapping)
     reservation.free_as_read(after)
     said = f"moving {low:#x}-{high:#x} to {reservation.start:#x}"
     if not result.moved and not result.lost:
@@ -233,21 +243,23 @@ def judge(
     return Moved(low, size, to, tuple(moved), tuple(left), tuple(lost), at_once=at_once, kept_old=keep_old)
 
 
-def _note_stop(mapping: Mapping, result: Moved, distance: int, *, keep_old: bool) -> None:
-    inside = [
-        (piece, is_moved)
-        for pieces, is_moved in ((result.moved, True), (result.left, False))
-        for piece in pieces
-        if any(start <= piece.start < end for start, end in mapping.extents)
-    ]
-    if not any(is_moved for _, is_moved in inside):
-        return
-    if all(is_moved for _, is_moved in inside):
+def _note_stop(mapping: Mapping, result: Moved, distance: int, *, keep_old: bool) -> bool:
+    """What is where of a mapping; whether anything of it is left. What is gone is nowhere, and never unmapped."""
+
+    def shares(pieces: tuple[Piece, ...]) -> list[Range]:
+        # A piece is a region as the kernel tells it, which may be merged of several mappings of ours.
+        cut = [(max(p.start, low), min(p.end, high)) for p in pieces for low, high in mapping.extents]
+        return [(low, high) for low, high in cut if low < high]
+
+    moved, left, lost = shares(result.moved), shares(result.left), shares(result.lost)
+    if not moved and not lost:
+        return True
+    if not left and not lost:
         mapping.note_move(distance, kept_old=keep_old)
-        return
-    places = [(piece.to, piece.to + piece.size) for piece, is_moved in inside if is_moved]
-    places += [(piece.start, piece.end) for piece, is_moved in inside if keep_old or not is_moved]
+        return True
+    places = [(low + distance, high + distance) for low, high in moved] + left + (moved if keep_old else [])
     mapping.note_scattered(sorted(places))
+    return bool(places)
 
 
 def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True) -> Mapping:
