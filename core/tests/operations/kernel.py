@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vmatlas.errors import OperationFailed
 from vmatlas.model import AddressSpace, Device, Kind, Origin, Protection, Region, SystemInfo
-from vmatlas.operations.contract import Ability
+from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.values import Advice
 from vmatlas.target.program import MapFlag
 
@@ -42,6 +42,8 @@ class ScriptedKernel:
     system: str = "linux"
     abilities: Ability = EVERYTHING
     occupied: frozenset[str] = frozenset({"EEXIST"})
+    promises: Promise = Promise.NONE
+    lock_resource: int | None = None
     stacks_grow: bool = True
     page_size: int = PAGE
     address_bits: int = 64
