@@ -309,6 +309,18 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         operations.map_file(tmp_path / "empty")
 
 
+@pytest.mark.skipif(not os.path.ismount("/sys"), reason="there is no sysfs at /sys")
+def test_file_of_sysfs_which_may_be_registers_needs_unsafe() -> None:
+    attribute = Path("/sys/kernel/uevent_seqnum")  # a regular file of 4,096 bytes, as resource0 is one; no registers
+    with attribute.open("rb") as opened:
+        for file in (attribute, opened.fileno(), f"/proc/self/fd/{opened.fileno()}"):
+            with pytest.raises(vmatlas.UsageError, match="lies in sysfs") as refused:
+                operations.map_file(file)
+            assert "unsafe=True" in (refused.value.hint or "")
+    with pytest.raises(vmatlas.OperationFailed):  # the kernel was asked, and maps no such attribute
+        operations.map_file(attribute, unsafe=True)
+
+
 def test_memory_object_is_the_same_memory_through_its_descriptor() -> None:
     with operations.map_shared(2 * PAGE) as one, operations.map_shared(descriptor=one.descriptor) as two:
         one.buffer[5] = 7

@@ -218,8 +218,9 @@ def map_file(
     """Map a regular file, by its path or an open descriptor: `size` bytes (the rest of it) from `offset`, whole pages.
 
     Private (copy on write) unless `shared`; then what is written goes to the file. Never beyond the end of the file,
-    where a touch would kill the process; who shortens the file later brings that about all the same. `at`, `replace`,
-    `unsafe` as in `map_anonymous`. Raises OSError (opening it), UsageError, OperationFailed, Unsupported.
+    where a touch would kill the process; who shortens the file later brings that about all the same. A file of sysfs,
+    which may be the registers of a device (PCI's `resource0`), only with `unsafe=True`. `at`, `replace`, and for the
+    rest `unsafe`, as in `map_anonymous`. Raises OSError (opening it), UsageError, OperationFailed, Unsupported.
     """
     return files.map_file(
         _own(), file, size, offset, shared=shared, protection=protection, at=at, replace=replace, unsafe=unsafe

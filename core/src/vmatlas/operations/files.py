@@ -12,6 +12,8 @@ from vmatlas.operations.mapping import Mapping
 from vmatlas.operations.memory import Memory
 from vmatlas.target.program import MapFlag
 
+_SYSFS = "/sys"
+
 
 def map_file(
     memory: Memory,
@@ -42,6 +44,11 @@ def map_file(
         told = os.fstat(descriptor)
         if not stat.S_ISREG(told.st_mode):
             raise UsageError(f"{name} is no regular file", hint="a device is mapped by map_device")
+        if not unsafe and _is_in_sysfs(told):
+            raise UsageError(
+                f"{name} lies in sysfs, where a regular file may be the registers of a device",
+                hint="unsafe=True maps it all the same: a wrong register can stop the machine",
+            )
         rest = told.st_size - offset
         length = rest if size is None else size
         if rest <= 0 or length > rest:
@@ -97,6 +104,14 @@ def map_device(
         return memory.place(length, protection, flags, descriptor=descriptor, offset=offset, what=name, limit=length)
     finally:
         os.close(descriptor)
+
+
+def _is_in_sysfs(told: os.stat_result) -> bool:
+    """Linux: Documentation/PCI/sysfs-pci.rst, resource0..N. By the file system, whatever path led there.
+
+    A sysfs that is mounted anywhere but at /sys is not known here, nor one of another network namespace.
+    """
+    return os.path.ismount(_SYSFS) and os.stat(_SYSFS).st_dev == told.st_dev
 
 
 def _open_flags(writes: bool) -> int:
