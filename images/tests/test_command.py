@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from vmatlas_images.command import (
     make_table,
     run_machines,
 )
+from vmatlas_images.qemu import EMULATORS
 from vmatlas_images.readme import BEGIN, END
 from vmatlas_images.results import ExitCode
 
@@ -27,7 +29,13 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VMATLAS_OFFLINE", "1")
 
 
-def test_every_machine_of_ours_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_machine_of_ours_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for emulator in EMULATORS.values():  # a host need not have them
+        (tmp_path / emulator.program).write_text("#!/bin/sh\n")
+        (tmp_path / emulator.program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert list_machines() == ExitCode.PASSED
     shown = capsys.readouterr().out
     for name in ("linux-6.1 ", "linux-6.12 ", "linux-6.12-process32", "linux-6.17", "linux-newest"):
