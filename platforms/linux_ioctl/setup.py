@@ -9,7 +9,8 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")  # no free-threaded build of Python has it
+# No free-threaded build of Python has the limited API; VMATLAS_TWINS=no makes a wheel for every system.
+WITH_TWIN = not sysconfig.get_config_var("Py_GIL_DISABLED") and os.environ.get("VMATLAS_TWINS") != "no"
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,7 +36,7 @@ setup(
             optional=True,  # no compiler, no header: the build goes on without it
         )
     ]
-    if HAS_LIMITED_API
+    if WITH_TWIN
     else [],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if WITH_TWIN else {},
 )
