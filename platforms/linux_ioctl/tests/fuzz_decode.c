@@ -1,21 +1,7 @@
 /* Feeds decode.c with mutated records under the sanitizers: fuzz_decode ROUNDS SEED, or SECONDS as "10s".
  * A generator of fixed seed, so a failure can be had again. Claim: what is decoded is in order and within bounds. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include "decode.h"
-
-static uint64_t state;
-
-static uint32_t draw(uint32_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)((state >> 16) % below);
-}
+#include "fuzz.h"
 
 static const char *const names[] = {"/lib/x", "[heap]", "/a b (deleted)", "", "/some/long/name/of/a/file"};
 
@@ -53,42 +39,23 @@ static size_t make_stream(char *data)
     }
     memcpy(data + used, tail, behind);
     used += behind;
-    for (uint32_t flips = draw(4) == 0 ? 1 + draw(3) : 0; flips > 0 && used > 0; flips--) {
-        if (draw(3) == 0)
-            used = draw((uint32_t)used);
-        else
-            data[draw((uint32_t)used)] = (char)draw(256);
-    }
-    return used;
+    return damage(data, used);
 }
 
 int main(int argc, char **argv)
 {
     static char data[1 << 17];
-    unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000, decoded = 0, refused = 0;
-    time_t end = argc > 1 && strchr(argv[1], 's') != NULL ? time(NULL) + (time_t)rounds : 0;
-    state = argc > 2 ? strtoull(argv[2], NULL, 10) : 88172645463325252ULL;
-    for (unsigned long round = 0; end != 0 ? (round & 255) != 0 || time(NULL) < end : round < rounds; round++) {
+    fuzz_begin(argc - 1, argv + 1);
+    while (fuzz_goes_on()) {
         struct columns columns = {0};
         size_t size = make_stream(data);
-        char *copy = malloc(size + (size == 0)); /* of the exact size: a read beyond it is seen */
-        enum verdict verdict;
-        if (copy == NULL)
-            abort();
-        memcpy(copy, data, size);
-        verdict = decode_records(copy, size, &columns);
+        char *copy = exact_copy(data, size);
+        enum verdict verdict = decode_records(copy, size, &columns);
         free(copy);
-        for (size_t i = 0; i < columns.count; i++) {
-            const struct row *row = &columns.rows[i];
-            if (row->start >= row->end || (i > 0 && row->start < row[-1].end) || row->fact >= columns.facts.count)
-                abort();
-        }
-        for (uint32_t i = 0; i < columns.facts.count; i++)
-            if (columns.facts.all[i].at + columns.facts.all[i].size > columns.facts.used)
-                abort();
-        *(verdict == DECODED ? &decoded : &refused) += 1;
+        check_columns(&columns);
+        fuzz_count(verdict);
         columns_free(&columns);
     }
-    printf("decoded %lu refused %lu\n", decoded, refused);
-    return decoded > 0 && refused > 0 ? 0 : 1;
+    printf("decoded %lu refused %lu\n", fuzz.decoded, fuzz.refused);
+    return fuzz.decoded > 0 && fuzz.refused > 0 ? 0 : 1;
 }

@@ -1,24 +1,10 @@
 /* Feeds decode.c with mutated texts under the sanitizers: fuzz_decode maps|smaps ROUNDS SEED, or SECONDS as "10s".
  * A generator of fixed seed, so a failure can be had again. Claims: what is decoded is in order and within bounds, and a text
  * that comes in pieces decodes as it does in one. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include "decode.h"
+#include "fuzz.h"
 
 enum { ROOM = 6000 };
-
-static uint64_t state;
-
-static uint32_t draw(uint32_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (uint32_t)((state >> 16) % below);
-}
 
 static const char *any(const char *const *words)
 {
@@ -73,17 +59,12 @@ static size_t make_text(char *text, int is_smaps)
     return used;
 }
 
+/* And no fact twice. */
 static void check(const struct columns *columns)
 {
-    for (size_t i = 0; i < columns->count; i++) {
-        const struct row *row = &columns->rows[i];
-        if (row->start >= row->end || (i > 0 && row->start < row[-1].end) || row->fact >= columns->facts.count)
-            abort();
-    }
+    check_columns(columns);
     for (uint32_t i = 0; i < columns->facts.count; i++) {
         const struct text *text = &columns->facts.all[i];
-        if (text->at + text->size > columns->facts.used)
-            abort();
         for (uint32_t other = 0; other < i; other++)
             if (text_is(&columns->facts, other, columns->facts.bytes + text->at, text->size, text->tag))
                 abort();
@@ -93,12 +74,8 @@ static void check(const struct columns *columns)
 static enum verdict decode_piece(int is_smaps, const char *text, size_t size, int is_end, struct columns *columns,
                                  struct keys *seen, size_t *used)
 {
-    char *copy = malloc(size + (size == 0)); /* of the exact size: a read beyond it is seen */
-    enum verdict verdict;
-    if (copy == NULL)
-        abort();
-    memcpy(copy, text, size);
-    verdict = is_smaps ? decode_smaps(copy, size, is_end, columns, seen, used) : decode_maps(copy, size, columns, used);
+    char *copy = exact_copy(text, size);
+    enum verdict verdict = is_smaps ? decode_smaps(copy, size, is_end, columns, seen, used) : decode_maps(copy, size, columns, used);
     free(copy);
     if (verdict == DECODED && *used > size)
         abort();
@@ -127,10 +104,9 @@ int main(int argc, char **argv)
     static char text[4 * ROOM];
     static struct keys seen;
     int is_smaps = argc > 1 && strcmp(argv[1], "smaps") == 0;
-    unsigned long rounds = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000, decoded = 0, refused = 0, pieces = 0;
-    time_t end = argc > 2 && strchr(argv[2], 's') != NULL ? time(NULL) + (time_t)rounds : 0;
-    state = argc > 3 ? strtoull(argv[3], NULL, 10) : 88172645463325252ULL;
-    for (unsigned long round = 0; end != 0 ? (round & 255) != 0 || time(NULL) < end : round < rounds; round++) {
+    unsigned long pieces = 0;
+    fuzz_begin(argc - 2, argv + 2);
+    while (fuzz_goes_on()) {
         struct columns whole = {0}, pieced = {0};
         size_t size = make_text(text, is_smaps), used;
         enum verdict verdict, again;
@@ -155,10 +131,10 @@ int main(int argc, char **argv)
                     abort();
             pieces++;
         }
-        *(verdict == DECODED ? &decoded : &refused) += 1;
+        fuzz_count(verdict);
         columns_free(&whole);
         columns_free(&pieced);
     }
-    printf("decoded %lu refused %lu pieces %lu\n", decoded, refused, pieces);
-    return decoded > 0 && refused > 0 && pieces > 0 ? 0 : 1;
+    printf("decoded %lu refused %lu pieces %lu\n", fuzz.decoded, fuzz.refused, pieces);
+    return fuzz.decoded > 0 && fuzz.refused > 0 && pieces > 0 ? 0 : 1;
 }
