@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
 from vmatlas.model import AddressSpace, Protection, Region
@@ -83,9 +83,9 @@ def move(
         if not unsafe:
             _check_regions(memory, regions, ours)
         at_once = len(regions) == 1 or moves_many(memory)  # may fail: then nothing is reserved yet
-        with _reserved(memory, high - low, to, replace=replace, unsafe=unsafe) as reservation:
-            pieces = [Piece(each.start, each.end, reservation.start + each.start - low) for each in regions]
-            return _moved(memory, low, high, pieces, reservation, ours, keep_old=keep_old, at_once=at_once)
+        reservation = _reserve(memory, high - low, to, replace=replace, unsafe=unsafe)
+        pieces = [Piece(each.start, each.end, reservation.start + each.start - low) for each in regions]
+        return _moved(memory, low, high, pieces, reservation, ours, keep_old=keep_old, at_once=at_once)
 
 
 def _movable(memory: Memory, low: int, high: int) -> list[Mapping]:
@@ -149,8 +149,7 @@ class _Reservation:
                 self.memory.calls.unmap(region.start, region.size)
 
 
-@contextlib.contextmanager
-def _reserved(memory: Memory, size: int, to: int | None, *, replace: bool, unsafe: bool) -> Iterator[_Reservation]:
+def _reserve(memory: Memory, size: int, to: int | None, *, replace: bool, unsafe: bool) -> _Reservation:
     place = memory.place(
         size,
         Protection.NONE,
@@ -162,7 +161,7 @@ def _reserved(memory: Memory, size: int, to: int | None, *, replace: bool, unsaf
     )
     reservation = _Reservation(memory, place.start, size)
     place.note_closed()  # from here on it is the move's
-    yield reservation
+    return reservation
 
 
 def _moved(
@@ -221,7 +220,7 @@ def _moved(
 def judge(
     after: AddressSpace,
     pieces: list[Piece],
-    is_reservation: object,
+    is_reservation: Callable[[Region], bool],
     *,
     low: int,
     size: int,
@@ -229,7 +228,6 @@ def judge(
     at_once: bool,
 ) -> Moved:
     """Which piece is where, by the map as it was read after a move that stopped. Pure."""
-    assert callable(is_reservation)
     moved, left, lost = [], [], []
     for piece in pieces:
         there, here = after.find(piece.to), after.find(piece.start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from errno import EINVAL, ENODEV, EOPNOTSUPP
 
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
@@ -117,10 +118,9 @@ def _check_name(name: object) -> None:
     check_path(name, "piece of shared memory")
 
 
-def _opened(what: str, opening: object) -> int:
-    assert callable(opening)
+def _opened(what: str, opening: Callable[[], int]) -> int:
     try:
-        return int(opening())
+        return opening()
     except OperationFailed as failure:
         hints = {
             "EEXIST": "exclusive=False opens the one that is there; unlink_shared(name) removes its name",
