@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from errno import EINVAL, ENODEV, EOPNOTSUPP
 
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
@@ -42,7 +43,8 @@ def map_shared(
         if size is None:
             raise UsageError("new shared memory needs a size")
         memory.require(Ability.MEMORY_OBJECT, "shared memory without a name")
-        opened = _opened("a memory object", lambda: operations.open_memory("vmatlas", size))
+        with _opening("a memory object"):
+            opened = operations.open_memory("vmatlas", size)
         what = "shared memory"
     else:
         opened, size = _named(memory, operations, size, name, create=create, exclusive=exclusive)
@@ -75,7 +77,8 @@ def _named(
         raise UsageError("exclusive=True goes with create=True")
     if create and size is None:
         raise UsageError(f"creating {name} needs a size")
-    opened = _opened(f"the shared memory {name}", lambda: operations.open_shared(name, create, exclusive))
+    with _opening(f"the shared memory {name}"):
+        opened = operations.open_shared(name, create, exclusive)
     if create and size is not None and os.fstat(opened).st_size == 0:
         try:
             os.ftruncate(opened, size)
@@ -118,9 +121,11 @@ def _check_name(name: object) -> None:
     check_path(name, "piece of shared memory")
 
 
-def _opened(what: str, opening: Callable[[], int]) -> int:
+@contextlib.contextmanager
+def _opening(what: str) -> Iterator[None]:
+    """Tells what could not be opened, and what to do."""
     try:
-        return opening()
+        yield
     except OperationFailed as failure:
         hints = {
             "EEXIST": "exclusive=False opens the one that is there; unlink_shared(name) removes its name",
