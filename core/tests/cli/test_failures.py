@@ -153,11 +153,12 @@ def test_a_file_that_is_no_capture(run, tmp_path, content, code):
     file = tmp_path / "x.vmatlas"
     if content is not None:
         file.write_bytes(content)
-    for command in (["replay", file], ["diff", file, "self"]):
+    for command in (["replay", file], ["diff", file, "self"], ["summary", file], ["audit", file]):
         result = run(*command)
         assert result.exit_code == code, result.stderr
-        assert "x.vmatlas" in result.stderr
-        assert len(result.stderr.splitlines()) == 1
+        line, *hint = result.stderr.splitlines()
+        assert "x.vmatlas" in line
+        assert bool(hint) is (content is None and command[0] != "replay"), "it may have been meant as a process"
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder/x", "/proc/x"])
@@ -169,8 +170,10 @@ def test_a_file_that_cannot_be_written(run, path):
 
 
 def test_a_folder_is_no_capture(run, tmp_path):
-    result = run("replay", tmp_path)
-    assert (result.exit_code, len(result.stderr.splitlines())) == (9, 1)
+    for command in ("replay", "summary", "audit"):
+        result = run(command, tmp_path)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (9, 1)
+        assert "Is a directory" in result.stderr
 
 
 def test_the_documentation_lists_each_exit_code():

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -92,3 +93,25 @@ def test_completion_knows_commands_processes_options_and_backends(start, child):
     assert "--residency" in completed(start, "vmatlas maps self --")
     assert "linux-procfs" in completed(start, "vmatlas maps self --backend ")
     assert completed(start, "vmatlas maps self --sort re") == ["resident"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_bash_completes_a_process_or_else_a_capture(tmp_path, child):
+    program = [sys.executable, "-c", "import sys; from vmatlas.cli import main; sys.exit(main())"]
+    (tmp_path / "vmatlas").write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
+    (tmp_path / "vmatlas").chmod(0o755)
+    script = """
+        PATH="$PWD:$PATH"; eval "$(vmatlas completion bash)"
+        compopt() { options="$1 $2"; }     # it works in a completion alone, and needs a terminal then
+        for word in "$@"; do
+            COMP_WORDS=(vmatlas summary "$word"); COMP_CWORD=2; COMPREPLY=(); options=
+            _vmatlas_completion vmatlas "$word" summary
+            echo "$options:${COMPREPLY[*]}"
+        done
+    """
+    asked = subprocess.run(
+        ["bash", "-c", script, "bash", str(child.pid), "work"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    process, file = asked.stdout.splitlines()
+    assert str(child.pid) in process.partition(":")[2].split(), asked.stderr
+    assert file == "-o default:", "bash then looks for files by itself"

@@ -108,9 +108,80 @@ def test_summary_of_all_has_the_child_among_the_others(run, rows_of, child):
     assert (int(row["SIZE"]), int(row["CODE"])) == (summary.total.size, summary.uses[Use.CODE].size)
 
 
-@pytest.mark.parametrize("arguments", [[], ["self", "--all"], ["self", "--json", "--csv"]])
+@pytest.mark.parametrize("arguments", [[], ["self", "--all"], ["a/file", "--all"], ["self", "--json", "--csv"]])
 def test_summary_of_nobody_or_of_one_and_all_is_refused(run, arguments):
     assert run("summary", *arguments).exit_code == 2
+
+
+# a capture in the place of a process
+
+
+def test_summary_of_a_capture_is_that_of_its_process(run, child, tmp_path):
+    file = tmp_path / "it.vmatlas"
+    assert run("record", child.pid, "-o", file).exit_code == 0
+    for form in ("--bytes", "--csv"):
+        assert run("summary", file, form).stdout == run("summary", child.pid, form).stdout != ""
+    told, known = (json.loads(run("summary", asked, "--json").stdout) for asked in (file, child.pid))
+    assert told | {"time": None} == known | {"time": None}
+    assert told["pid"] == child.pid
+
+
+def test_summary_of_a_capture_tells_the_memory_in_use_when_it_was_recorded(run, child, tmp_path):
+    file = tmp_path / "it.vmatlas"
+    run("record", child.pid, "-o", file, "--residency")
+    resident = json.loads(run("summary", file, "--json").stdout)["total"]["resident"]
+    assert resident == vmatlas.summarize(vmatlas.replay(file)).total.resident > 0
+    assert run("summary", file, "--residency").stdout == run("summary", file).stdout
+    assert run("summary", file).stdout.split("\n")[0].split()[3] == "RESIDENT"
+
+
+def test_audit_of_a_capture_finds_what_the_map_tells(run, child, tmp_path):
+    file = tmp_path / "it.vmatlas"
+    run("record", child.pid, "-o", file)
+    result = run("audit", file, "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    expected = vmatlas.audit(vmatlas.replay(file))
+    assert [(each["pid"], each["finding"], each["explanation"]) for each in told] == [
+        (child.pid, each.suspicion.value, each.explanation) for each in expected
+    ]
+    assert "replaced file" not in {each["finding"] for each in told}, "the file system is not that of the moment"
+
+
+@pytest.mark.parametrize("command", [["summary"], ["audit"], ["diff", "self"]])
+def test_what_is_neither_a_process_nor_a_file_is_told_as_both(run, command):
+    result = run(*command, "bash")
+    assert (result.exit_code, result.stdout) == (9, "")
+    first, second = result.stderr.splitlines()
+    assert first == "vmatlas: 'bash' is neither a process id nor a file that is there"
+    assert "pidof" in second
+    assert "capture" in second
+
+
+@pytest.mark.parametrize("option", [["--backend", "linux-procfs"], ["--target", "ssh:board"]])
+@pytest.mark.parametrize("command", [["summary"], ["audit"], ["diff", "FILE"]])
+def test_how_to_ask_is_refused_where_nobody_is_asked(run, tmp_path, command, option):
+    file = tmp_path / "it.vmatlas"
+    run("record", "self", "-o", file)
+    result = run(*(str(file) if word == "FILE" else word for word in command), file, *option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("vmatlas: --backend and --target go with a process")
+
+
+@pytest.mark.parametrize("command", [["summary", "FILE"], ["diff", "FILE", "FILE"], ["diff", "FILE", "self"]])
+def test_the_memory_in_use_that_was_not_recorded_is_refused(run, tmp_path, command):
+    file = tmp_path / "it.vmatlas"
+    run("record", "self", "-o", file)
+    result = run(*(str(file) if word == "FILE" else word for word in command), "--residency")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "record --residency" in result.stderr
+
+
+def test_a_number_is_a_process_and_a_path_a_file(run, child, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("record", "self", "-o", str(child.pid))
+    assert json.loads(run("summary", child.pid, "--json").stdout)["pid"] == child.pid
+    assert json.loads(run("summary", f"./{child.pid}", "--json").stdout)["pid"] == os.getpid()
 
 
 # record, replay

@@ -9,12 +9,12 @@ import click
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
-    ProcessType,
     asking_options,
     bytes_option,
     json_option,
     reach,
 )
+from vmatlas.cli.recorded import SourceType, replay
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Finding
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 
 @click.command("audit", short_help="Writable code, executable stacks, deleted and replaced files.")
-@click.argument("process", metavar="[PID]", type=ProcessType(), required=False)
+@click.argument("source", metavar="[PID|FILE]", type=SourceType(), required=False)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
 @json_option
 @bytes_option
 @asking_options
-def command(process: Asked | None, everyone: bool, as_json: bool, exact: bool, backend: str | None, target: str) -> int:
+def command(
+    source: Asked | str | None, everyone: bool, as_json: bool, exact: bool, backend: str | None, target: str
+) -> int:
     """Find memory that is writable and executable, executable stacks and heaps, files that are deleted or replaced,
     and stacks with no guard below.
 
@@ -37,25 +39,32 @@ def command(process: Asked | None, everyone: bool, as_json: bool, exact: bool, b
       vmatlas audit 1234
       vmatlas audit --all
       vmatlas audit --all --json
+      vmatlas audit worker.vmatlas
 
+    A number is a process, anything else the file of a capture (./1234 for a file of such a name).
     Exit 1 when something is found. With --all, exit 7 when nothing was found but a process could not be read;
     standard error says how many and why. Whether a deleted file was replaced is looked up for processes of this
     machine only.
     """
+    from vmatlas.analysis import audit as judge
     from vmatlas.cli.render import audit, output
     from vmatlas.cli.survey import Survey, check_choice
 
-    check_choice(process, everyone, "audit")
+    check_choice(source, everyone, "audit")
     found: list[tuple[ProcessInfo | int, Finding]] = []
     unread = Exit.OK
-    with reach(target) as place:
-        survey = Survey(place, backend, _audit, residency=False)
-        if process is not None:
-            pid, _, findings = survey.of_one(process.pid)
-            found += [(pid, finding) for finding in findings]
-        else:
-            found += [(info, finding) for info, findings in survey for finding in findings]
-            unread = survey.tell()
+    if isinstance(source, str):
+        space = replay(source, residency=False, backend=backend, target=target)
+        found += [(space.pid, finding) for finding in judge(space)]
+    else:
+        with reach(target) as place:
+            survey = Survey(place, backend, _audit, residency=False)
+            if source is not None:
+                pid, _, findings = survey.of_one(source.pid)
+                found += [(pid, finding) for finding in findings]
+            else:
+                found += [(info, finding) for info, findings in survey for finding in findings]
+                unread = survey.tell()
     if as_json:
         output.show_json(audit.findings_json(found))
     else:

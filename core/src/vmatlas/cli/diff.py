@@ -11,7 +11,6 @@ import click
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
-    ParameterType,
     asking_options,
     bytes_option,
     json_option,
@@ -19,6 +18,7 @@ from vmatlas.cli.options import (
     residency_option,
     warn_if_incomplete,
 )
+from vmatlas.cli.recorded import SourceType, check_residency, load, refuse_asking
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,23 +28,9 @@ if TYPE_CHECKING:
 _LONGEST = 86400.0 * 366
 
 
-class SideType(ParameterType):
-    """A capture's file, or a process."""
-
-    name = "side"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked | str:
-        """A number or `self` is a process; anything else a file."""
-        if isinstance(value, Asked):
-            return value
-        if value == "self":
-            return Asked(None)
-        return Asked(int(value)) if value.isascii() and value.isdigit() else str(value)
-
-
 @click.command("diff", short_help="What changed between two captures or processes, or with time.")
-@click.argument("a", metavar="A", type=SideType())
-@click.argument("b", metavar="[B]", type=SideType(), required=False)
+@click.argument("a", metavar="A", type=SourceType())
+@click.argument("b", metavar="[B]", type=SourceType(), required=False)
 @click.option("--after", "seconds", metavar="SECONDS", type=float, help="Of one process: now, and after that time.")
 @click.option("--ignore", metavar="FIELD", multiple=True, help="Do not compare this field; may be repeated.")
 @residency_option
@@ -117,15 +103,18 @@ def _two(
     a: Asked | str, b: Asked | str | None, residency: bool, backend: str | None, target: str
 ) -> tuple[AddressSpace, AddressSpace]:
     from vmatlas import api
-    from vmatlas.capture import Capture
 
     if b is None:
         raise UsageError("two maps are needed", hint="vmatlas diff A B, or of one process: vmatlas diff PID --after 10")
-    captures = [Capture.load(side) for side in (a, b) if isinstance(side, str)]
+    captures = [load(side) for side in (a, b) if isinstance(side, str)]
+    if len(captures) == 2:
+        refuse_asking(backend, target)
     sides: list[AddressSpace] = []
     for side in (a, b):
         if isinstance(side, str):
             sides.append(api.replay(captures[0] if side is a else captures[-1]))
+            if residency:
+                check_residency(sides[-1], side)
             continue
         like = _like(captures, residency, backend)
         with reach(target) as place:

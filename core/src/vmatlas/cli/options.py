@@ -30,6 +30,13 @@ class Asked(NamedTuple):
     """None: the one that answers."""
 
 
+def asked_of(word: str) -> Asked | None:
+    """The process that a word names: a number, or `self`; None for any other word."""
+    if word == "self":
+        return Asked(None)
+    return Asked(int(word)) if word.isascii() and word.isdigit() else None
+
+
 class ProcessType(ParameterType):
     """A process id, or `self`."""
 
@@ -37,15 +44,13 @@ class ProcessType(ParameterType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked:
         """Raises UsageError."""
-        if isinstance(value, Asked):
-            return value
-        if value == "self":
-            return Asked(None)
-        if value.isascii() and value.isdigit():
-            return Asked(int(value))
-        raise UsageError(
-            f"'{value}' is no process id", hint="give a number or 'self'; a program's name becomes one by: pidof NAME"
-        )
+        asked = value if isinstance(value, Asked) else asked_of(value)
+        if asked is None:
+            raise UsageError(
+                f"'{value}' is no process id",
+                hint="give a number or 'self'; a program's name becomes one by: pidof NAME",
+            )
+        return asked
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The processes of this machine, with their names."""

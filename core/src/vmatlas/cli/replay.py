@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from vmatlas.cli.maps import View, show_map, view_options
-from vmatlas.errors import UsageError
+from vmatlas.cli.recorded import check_residency
 
 
 @click.command("replay", short_help="Show the map in a capture.")
@@ -30,6 +30,6 @@ def command(path: str, **shown: Any) -> int:
     view = View(**shown)
     needs_residency = view.needs_residency
     space = api.replay(path)
-    if needs_residency and len(space) and space.columns.resident is None:
-        raise UsageError(f"{path} does not tell the memory in use", hint="vmatlas record --residency keeps it")
+    if needs_residency:
+        check_residency(space, path)
     return show_map(space, view, build_ids=space.columns.build_id is not None)

@@ -9,29 +9,27 @@ import click
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
-    ProcessType,
     asking_options,
     format_options,
     reach,
     refuse_both,
     residency_option,
 )
+from vmatlas.cli.recorded import SourceType, replay
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Summary
     from vmatlas.cli.survey import Survey
-    from vmatlas.model import AddressSpace
-    from vmatlas.process import Process
 
 
 @click.command("summary", short_help="Totals by use (code, data, stack), by kind, by file.")
-@click.argument("process", metavar="[PID]", type=ProcessType(), required=False)
+@click.argument("source", metavar="[PID|FILE]", type=SourceType(), required=False)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read, a line each.")
 @residency_option
 @format_options
 @asking_options
 def command(
-    process: Asked | None,
+    source: Asked | str | None,
     everyone: bool,
     residency: bool,
     exact: bool,
@@ -40,7 +38,7 @@ def command(
     backend: str | None,
     target: str,
 ) -> int:
-    """Show the totals of a process: by use (code, data, stack), by kind, and by file.
+    """Show the totals of a process, or of a capture: by use (code, data, stack), by kind, and by file.
 
     \b
     Examples:
@@ -48,19 +46,26 @@ def command(
       vmatlas summary 1234 --residency
       vmatlas summary --all --residency
       vmatlas summary 1234 --json
+      vmatlas summary worker.vmatlas
 
+    A number is a process, anything else the file of a capture (./1234 for a file of such a name).
     With --all, exit 7 when a process could not be read that has memory; standard error says how many and why.
     """
     refuse_both(as_json, as_csv)
+    from vmatlas.analysis import summarize
     from vmatlas.cli.render import output, summary
     from vmatlas.cli.survey import Survey, check_choice
 
-    check_choice(process, everyone, "summary")
-    with reach(target) as place:
-        survey = Survey(place, backend, _summarize, residency=residency)
-        if process is None:
-            return _of_all(survey, exact, as_json, as_csv)
-        _, space, totals = survey.of_one(process.pid)
+    check_choice(source, everyone, "summary")
+    if isinstance(source, str):
+        space = replay(source, residency=residency, backend=backend, target=target)
+        totals = summarize(space)
+    else:
+        with reach(target) as place:
+            survey = Survey(place, backend, lambda each, _: summarize(each), residency=residency)
+            if source is None:
+                return _of_all(survey, exact, as_json, as_csv)
+            _, space, totals = survey.of_one(source.pid)
     if as_json:
         output.show_json(summary.space_json(space, totals))
     elif as_csv:
@@ -68,12 +73,6 @@ def command(
     else:
         output.show(*summary.summary_tables(space, totals, exact=exact))
     return Exit.OK
-
-
-def _summarize(space: AddressSpace, _: Process) -> Summary:
-    from vmatlas.analysis import summarize
-
-    return summarize(space)
 
 
 def _of_all(survey: Survey[Summary], exact: bool, as_json: bool, as_csv: bool) -> int:

@@ -27,10 +27,10 @@ _REASONS = {
 }
 
 
-def check_choice(process: Asked | None, everyone: bool, command: str) -> None:
-    """Raises UsageError unless either a process was named or all were."""
-    if (process is None) is not everyone:
-        raise errors.UsageError("give a process id, or --all", hint=f"vmatlas {command} --help")
+def check_choice(source: Asked | str | None, everyone: bool, command: str) -> None:
+    """Raises UsageError unless either a process or a capture was named, or all processes were."""
+    if (source is None) is not everyone:
+        raise errors.UsageError("give a process id, a capture's file, or --all", hint=f"vmatlas {command} --help")
 
 
 class Survey(Generic[_Answer]):
