@@ -28,7 +28,7 @@ from vmatlas.operations import advising, faults, files, moving, shapes
 from vmatlas.operations.checks import check_ranges
 from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.mapping import Mapping
-from vmatlas.operations.memory import READ_WRITE, Memory
+from vmatlas.operations.memory import Memory
 from vmatlas.operations.systems import operations_here
 from vmatlas.operations.values import (
     Advice,
@@ -41,6 +41,7 @@ from vmatlas.operations.values import (
     Piece,
 )
 from vmatlas.process import Process
+from vmatlas.target.program import READ_WRITE
 
 __all__ = [
     "Ability",

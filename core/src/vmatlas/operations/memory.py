@@ -7,58 +7,28 @@ made whole is undone, or says exactly what is now where.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import threading
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from vmatlas import api
 from vmatlas.errors import OperationFailed, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Protection
-from vmatlas.operations.buffers import Exports
-from vmatlas.operations.checks import (
-    Range,
-    apart,
-    check_protection,
-    check_range,
-    check_size,
-    round_up,
-)
+from vmatlas.operations.checks import Range, check_protection, check_range, check_size, round_up
 from vmatlas.operations.contract import Ability, Calls
 from vmatlas.operations.faults import can_grow
-from vmatlas.operations.locking import explain_lock
+from vmatlas.operations.lifetimes import Lifetimes
 from vmatlas.operations.mapping import Mapping, clip
 from vmatlas.operations.own_advice import advise_own
+from vmatlas.operations.refusals import explain_lock, failed, failed_there, occupied
 from vmatlas.operations.values import Advice, Advised
-from vmatlas.target.program import MapFlag
-
-READ_WRITE = Protection.READ | Protection.WRITE
+from vmatlas.target.program import READ_WRITE, MapFlag
 
 _MOST_STACK = 128 << 20
 """Bytes below a stack's end to keep free when its limit is larger, or none: what Linux keeps (MIN_GAP of mmap_base)."""
 
 ReadMap: TypeAlias = Callable[[], AddressSpace]
-
-_HINTS = {
-    "ENOMEM": "there is no room in the address space, or a limit is reached: ulimit -v, vm.max_map_count, overcommit",
-    "EACCES": "the file was not opened for that, or its file system forbids it (noexec)",
-    "EPERM": "the system forbids it there: an address below vm.mmap_min_addr, sealed memory, a noexec file system",
-    "ENODEV": "what is behind it cannot be mapped",
-    "EAGAIN": "too much memory is locked",
-}
-
-
-def failed(what: str, failure: OperationFailed) -> OperationFailed:
-    """The failure of a raw call as the failure of what was asked."""
-    return OperationFailed(
-        f"{what} failed: {failure.message}",
-        errno=failure.errno,
-        errno_name=failure.errno_name,
-        hint=failure.hint or _HINTS.get(failure.errno_name),
-    )
 
 
 def read_own_map() -> AddressSpace:
@@ -80,9 +50,7 @@ class Memory:
         """Held while something changes, and while the process forks: a child shall not see a half-made change."""
         self.page_size = calls.page_size
         self.address_bits = calls.address_bits
-        # A set of references, which is copied in one step: a WeakSet cannot be read while another thread changes it.
-        self._mappings: set[weakref.ref[Mapping]] = set()
-        self._abandoned: deque[tuple[Exports, list[Range], bool, int | None]] = deque()
+        self.lifetimes = Lifetimes(calls)
 
     @property
     def is_own(self) -> bool:
@@ -100,10 +68,6 @@ class Memory:
     def _after_fork(self) -> None:
         self.guard = threading.RLock()
 
-    def _open_mappings(self) -> list[Mapping]:
-        found = (reference() for reference in list(self._mappings))
-        return [mapping for mapping in found if mapping is not None and not mapping.closed]
-
     def require(self, ability: Ability, what: str) -> None:
         """Raises Unsupported, with the reason, when the system lacks it."""
         if ability not in self.calls.abilities:
@@ -113,16 +77,9 @@ class Memory:
         """Raises Unsupported when the memory is another process's."""
         self.require(Ability.BUFFERS, "a buffer")
 
-    def mappings_in(self, low: int, high: int) -> list[Mapping]:
-        """The mappings of ours that have an address in common with a range, by address."""
-        found = [
-            each for each in self._open_mappings() if any(not apart(extent, (low, high)) for extent in each.extents)
-        ]
-        return sorted(found, key=lambda mapping: mapping.extents[0])
-
     def own(self, low: int, high: int) -> Mapping | None:
         """The mapping of ours whose pages hold a whole range."""
-        return next((each for each in self.mappings_in(low, high) if each.covers(low, high)), None)
+        return self.lifetimes.holding(low, high)
 
     def range(self, address: int, size: int, what: str = "range") -> Range:
         """[start, end) of whole pages. Raises UsageError."""
@@ -176,7 +133,7 @@ class Memory:
         """Map whole pages, anywhere or just there; undone when it cannot be done whole."""
         check_protection(protection)
         size = round_up(length, self.page_size)
-        self._release_abandoned()
+        self.lifetimes.release_abandoned()
         with self.guard:
             if at is None:
                 if replace:
@@ -205,7 +162,7 @@ class Memory:
                 descriptor=descriptor if keep_descriptor else None,
                 limit=limit,
             )
-            return self.adopt(made)
+            return self.lifetimes.adopt(made)
 
     def _keep_off_stacks(self, low: int, high: int) -> None:
         """A stack that grows into a mapping kills the process. Raises UsageError."""
@@ -242,16 +199,16 @@ class Memory:
             start = self.calls.map(at, size, protection, flags, descriptor, offset)
         except OperationFailed as failure:
             if failure.errno_name in self.calls.occupied:
-                raise _occupied(what, at, size, failure.errno) from failure
+                raise occupied(what, at, size, failure.errno) from failure
             raise failed(f"mapping {what}, {size:,} bytes at {at:#x}", failure) from failure
         if start != at:
             self.calls.unmap(start, size)
-            raise _occupied(what, at, size, 0)
+            raise occupied(what, at, size, 0)
         return start
 
     def _clear_way(self, low: int, high: int, *, unsafe: bool) -> None:
         """Make sure that what a mapping at [low, high) destroys is ours to destroy; ours there become closed ones."""
-        ours = self.mappings_in(low, high)
+        ours = self.lifetimes.in_range(low, high)
         for mapping in ours:
             if any(start < low or end > high for start, end in mapping.extents):
                 raise UsageError(
@@ -261,9 +218,7 @@ class Memory:
         if not unsafe:
             self._take_gaps(low, high, sorted(extent for mapping in ours for extent in mapping.extents))
         for mapping in ours:
-            if mapping.is_secret:
-                self._wipe(mapping.extents)
-            self.forget(mapping)
+            self.lifetimes.replace(mapping)
 
     def _take_gaps(self, low: int, high: int, taken: list[Range]) -> None:
         """Reserve what is free between our own mappings, so that nothing can come there before it is replaced."""
@@ -286,62 +241,12 @@ class Memory:
             edge = end
 
     def unmap(self, mapping: Mapping) -> None:
-        """Wipe it if it is a secret, and unmap it. For Mapping."""
-        mapping.note_adrift()
-        try:
-            self._release(mapping.extents, wipe=mapping.is_secret)
-        except OperationFailed as failure:
-            mapping.note_settled()
-            raise failed(f"unmapping {mapping!r}", failure) from failure
-        self.forget(mapping)
+        """See `Lifetimes`. For Mapping."""
+        self.lifetimes.unmap(mapping)
 
     def abandon(self, mapping: Mapping) -> None:
-        """Unmap what nobody refers to. For Mapping.
-
-        In a dead cycle a buffer can be left, which another finalizer may still touch: then when the next mapping is
-        made, or goes.
-        """
-        self._abandoned.append((mapping.exports, mapping.extents, mapping.is_secret, mapping.note_closed()))
-        self._release_abandoned()
-
-    def _release_abandoned(self) -> None:
-        for _ in range(len(self._abandoned)):
-            try:
-                each = self._abandoned.popleft()
-            except IndexError:  # another thread was faster
-                return
-            exports, extents, wipe, descriptor = each
-            if exports.any():
-                self._abandoned.append(each)
-                continue
-            # Nobody is there to be told of an error; at the interpreter's end parts of it may be gone.
-            with contextlib.suppress(Exception):
-                self._release(extents, wipe=wipe)
-                if descriptor is not None:
-                    os.close(descriptor)
-
-    def _release(self, extents: list[Range], *, wipe: bool) -> None:
-        if wipe:
-            self._wipe(extents)
-        for start, end in extents:
-            self.calls.unmap(start, end - start)
-
-    def forget(self, mapping: Mapping) -> None:
-        """That nothing of a mapping is left: it is closed."""
-        descriptor = mapping.note_closed()
-        self._mappings.discard(weakref.ref(mapping))
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def adopt(self, mapping: Mapping) -> Mapping:
-        """Take a mapping that was put together from calls into account."""
-        self._mappings.add(weakref.ref(mapping, self._mappings.discard))
-        return mapping
-
-    def _wipe(self, extents: list[Range]) -> None:
-        for start, end in extents:  # several after a move that stopped, or that kept the old place
-            self.calls.protect(start, end - start, READ_WRITE)
-            ctypes.memset(start, 0, end - start)
+        """See `Lifetimes`. For Mapping."""
+        self.lifetimes.abandon(mapping)
 
     # ---- protecting ----
 
@@ -361,7 +266,7 @@ class Memory:
             self._protect(low, high, protection)
 
     def _protect(self, low: int, high: int, protection: Protection) -> None:
-        touched = self.mappings_in(low, high)
+        touched = self.lifetimes.in_range(low, high)
         for mapping in touched:  # when it fails, or an exception comes: count on the rights that pages have either way
             for start, end, had in list(mapping.parts):
                 if start < high and end > low:
@@ -418,11 +323,11 @@ class Memory:
         """See `vmatlas.operations.unlock`."""
         self.require(Ability.LOCK, "locking")
         low, high = self.range(address, size)
-        self._refuse_secrets([each for each in self.mappings_in(low, high) if each.is_secret])
+        self._refuse_secrets([each for each in self.lifetimes.in_range(low, high) if each.is_secret])
         try:
             self.calls.unlock(low, high - low)
         except OperationFailed as failure:
-            raise _failed_there(f"unlocking {low:#x}-{high:#x}", failure) from failure
+            raise failed_there(f"unlocking {low:#x}-{high:#x}", failure) from failure
 
     def lock_all(self, *, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
         """See `vmatlas.operations.lock_all`."""
@@ -439,7 +344,7 @@ class Memory:
     def unlock_all(self) -> None:
         """See `vmatlas.operations.unlock_all`."""
         self.require(Ability.LOCK_ALL, "locking all memory")
-        self._refuse_secrets([each for each in self._open_mappings() if each.is_secret])
+        self._refuse_secrets([each for each in self.lifetimes.open() if each.is_secret])
         try:
             self.calls.unlock_all()
         except OperationFailed as failure:
@@ -458,7 +363,7 @@ class Memory:
         try:
             self.calls.flush(low, high - low, wait, invalidate)
         except OperationFailed as failure:
-            raise _failed_there(f"flushing {low:#x}-{high:#x}", failure) from failure
+            raise failed_there(f"flushing {low:#x}-{high:#x}", failure) from failure
 
     # ---- advice on this memory ----
 
@@ -474,20 +379,3 @@ class Memory:
                 unsafe=unsafe,
                 dry_run=dry_run,
             )
-
-
-def _failed_there(what: str, failure: OperationFailed) -> OperationFailed:
-    """Of calls that need no room: to them ENOMEM is a hole."""
-    told = failed(what, failure)
-    if failure.errno_name == "ENOMEM":
-        told.hint = "a part of the range is not mapped"
-    return told
-
-
-def _occupied(what: str, at: int, size: int, errno: int) -> OperationFailed:
-    return OperationFailed(
-        f"mapping {what} at {at:#x}: something lies in {at:#x}-{at + size:#x} already, or may not lie there",
-        errno=errno,
-        errno_name="EEXIST",
-        hint="take another address, or none; replace=True destroys what is there",
-    )

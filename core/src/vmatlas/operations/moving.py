@@ -15,7 +15,8 @@ from vmatlas.model import AddressSpace, Protection, Region
 from vmatlas.operations.checks import Range, apart, check_size, round_up
 from vmatlas.operations.contract import Ability
 from vmatlas.operations.mapping import Mapping, clip
-from vmatlas.operations.memory import Memory, failed
+from vmatlas.operations.memory import Memory
+from vmatlas.operations.refusals import failed
 from vmatlas.operations.values import Moved, PartlyMoved, Piece
 from vmatlas.target.program import MapFlag
 
@@ -89,7 +90,7 @@ def move(
 
 
 def _movable(memory: Memory, low: int, high: int) -> list[Mapping]:
-    ours = memory.mappings_in(low, high)
+    ours = memory.lifetimes.in_range(low, high)
     for mapping in ours:
         if any(start < low or end > high for start, end in mapping.extents):
             raise UsageError(f"{mapping!r} lies only in part in {low:#x}-{high:#x}: move the whole of it")
@@ -202,7 +203,7 @@ def _moved(
         if _note_stop(mapping, result, distance, keep_old=keep_old):
             mapping.note_settled()
         else:
-            memory.forget(mapping)
+            memory.lifetimes.forget(mapping)
     reservation.free_as_read(after)
     said = f"moving {low:#x}-{high:#x} to {reservation.start:#x}"
     if not result.moved and not result.lost:

@@ -12,11 +12,11 @@ from vmatlas.errors import OperationFailed, Unsupported, UsageError
 from vmatlas.model import Protection
 from vmatlas.operations.checks import check_descriptor, check_path, check_protection, check_size, round_up
 from vmatlas.operations.contract import Ability, Operations
-from vmatlas.operations.locking import explain_lock
 from vmatlas.operations.mapping import Mapping
-from vmatlas.operations.memory import READ_WRITE, Memory, failed
+from vmatlas.operations.memory import Memory
+from vmatlas.operations.refusals import explain_lock, failed
 from vmatlas.operations.values import Advice
-from vmatlas.target.program import MapFlag
+from vmatlas.target.program import READ_WRITE, MapFlag
 
 
 def map_shared(
@@ -152,7 +152,7 @@ def guarded_buffer(memory: Memory, size: int) -> Mapping:
             raise failed("making the inside of a guarded buffer writable", failure) from failure
         extent = whole.extents[0]
         whole.note_closed()  # from here on it is the other one's
-        return memory.adopt(
+        return memory.lifetimes.adopt(
             Mapping(
                 memory,
                 extent,
@@ -194,7 +194,7 @@ def secret(memory: Memory, size: int) -> Mapping:
             raise
         extent = made.extents[0]
         made.note_closed()
-        return memory.adopt(
+        return memory.lifetimes.adopt(
             Mapping(memory, extent, extent, READ_WRITE, address=extent[0], length=length, what="a secret", secret=True)
         )
 
