@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -169,7 +170,8 @@ queries = st.builds(
     residency=st.booleans(),
     build_ids=st.booleans(),
     where=st.just(Filter()) | filters(),
-)
+).map(lambda query: replace(query, limit=query.limit_of_answer or 1))
+"""Their `limit` is what it is by itself where it has no meaning: a capture does not keep it there."""
 
 _texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=10)
 systems = st.builds(

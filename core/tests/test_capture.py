@@ -69,6 +69,27 @@ def test_a_capture_saved_and_loaded_is_equal(tmp_path, capture):
     assert dataclasses.replace(again, query=query) == capture
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        (Query(), 0),
+        (Query(residency=True), 0),
+        (Query(address=4096), 1),
+        (Query(address=4096, or_next=True, limit=16), 16),
+    ],
+)
+def test_the_manifest_tells_how_many_regions_were_asked_for(file, query, told):
+    dataclasses.replace(SAVED, query=query).save(file)
+    assert manifest_of(file)["query"]["limit"] == told
+    assert Capture.load(file).query == query
+
+
+def test_a_capture_of_before_which_told_a_limit_of_1_for_a_whole_map_reads_the_same(file):
+    manifest = manifest_of(file)
+    manifest["query"]["limit"] = 1
+    assert Capture.load(write(file, manifest)) == SAVED
+
+
 @on_disk
 @given(region_lists())
 def test_a_space_survives_the_way_through_a_captures_file(tmp_path, install, found):

@@ -110,6 +110,7 @@ class Capture:
 
         query = dataclasses.asdict(self.query)
         query["where"] = str(self.query.where) or None
+        query["limit"] = self.query.limit_of_answer  # 0 where all was asked for; `null` would be no number for format 1
         return {
             "format": FORMAT,
             "system": dataclasses.asdict(self.system),
@@ -193,7 +194,7 @@ class Capture:
             query=Query(
                 address=query.optional_number("address"),
                 or_next=query.flag("or_next"),
-                limit=query.number("limit"),
+                limit=query.number("limit") or 1,
                 residency=query.flag("residency"),
                 build_ids=query.flag("build_ids"),
                 where=where,
