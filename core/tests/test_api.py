@@ -85,6 +85,30 @@ def test_find_many_and_neighbours_agree_with_the_space(process, found, data):
             assert asked.neighbours(address) == space_of(found).neighbours(address)
 
 
+@pytest.mark.parametrize(("backend", "told"), [(None, None), ("linux-ioctl", {True}), ("linux-procfs", {False})])
+def test_a_named_backend_tells_the_page_size_alike_however_many_are_asked_for(backend, told, monkeypatch):
+    """What docs/python.md says; without a name only the answers of one call are alike."""
+    for name in ("linux-ioctl", "linux-procfs"):
+        try:
+            if not LOCAL.offers(registry.backend(name)):
+                pytest.skip(f"{name} does not answer here")
+        except vmatlas.VmatlasError as error:
+            pytest.skip(str(error))
+    monkeypatch.setattr(handle, "ALWAYS_ASKED", 8)
+    with subprocess.Popen(["sleep", "60"]) as asleep:
+        try:
+            with vmatlas.open(asleep, backend=backend) as asked:
+                starts = [region.start for region in asked.snapshot() if region.end < 2**63]
+                calls = [asked.find_many(starts[:count] * times) for count, times in ((3, 1), (9, 100))]
+                calls += [[asked.find(start)] for start in starts[:3]]
+        finally:
+            asleep.kill()
+    each = [{region.page_size is not None for region in found if region} for found in calls]
+    assert all(len(alike) == 1 for alike in each)
+    if told is not None:
+        assert each == [told] * len(calls)
+
+
 def test_find_with_a_filter_that_the_kernel_cannot_apply_asks_in_growing_pieces(process):
     found = [Region(row, row + 1, RW) for row in range(5000)] + [Region(5000, 5001, RW, kind=Kind.STACK)]
     with process(found) as asked:

@@ -115,7 +115,10 @@ def find(
 def find_many(
     pid: Pid, addresses: Iterable[int], *, target: Target | None = None, backend: str | None = None
 ) -> list[Region | None]:
-    """The region that covers each address: `open` and `Process.find_many` in one."""
+    """The region that covers each address: `open` and `Process.find_many` in one.
+
+    Without `backend` what a region tells may depend on how many addresses there are: see there.
+    """
     with open(pid, target=target, backend=backend) as process:
         return process.find_many(addresses)
 
