@@ -65,7 +65,7 @@ def test_faults(context: Context, kills: int = 0) -> None:
     pre=[agents],
     help={
         "only": "patterns of machine names, separated by commas: linux-6.*",
-        "require": "systems or patterns of machines that must run, else the exit code is 4",
+        "require": "what must run, else exit code 4: systems (one machine of each will do) or patterns (every machine)",
         "jobs": "processors to use (as many as there are)",
         "set": "a set of ci/sets.yaml instead of patterns: pull-request, nightly",
         "install": "install the QEMU packages that are missing (root, on Debian or Ubuntu)",

@@ -87,6 +87,27 @@ def test_a_backend_must_do_what_the_description_says(
     assert [case.state for case in outcome.cases] == states
 
 
+def test_a_system_that_one_machine_met_tells_how_many_did_not_run(machine: Machine) -> None:
+    away = MachineResult(find("linux-6.12"), State.NOT_RUN, "no network")
+    lost = MachineResult(find("linux-6.17"), State.LOST, "agent: the kernel panicked")
+    report = Report(
+        (ran(machine, PASSED), away, lost), 3, left_out=(find("linux-newest"),), left_out_by="the set small"
+    )
+    assert report.met(["linux", "linux-6.1", "freebsd"]) == [
+        "linux: 1 of 4 machines of that system ran: linux-6.1; lost: linux-6.17; not run: linux-6.12; "
+        "left out by the set small: linux-newest; one that ran is enough for a system; a pattern of names requires each"
+    ]
+    whole = Report((ran(machine, PASSED),))
+    assert whole.met(["linux"]) == ["linux: 1 of 1 machines of that system ran: linux-6.1"]
+    assert Report((away,)).met(["linux"]) == []
+    good = Report((ran(machine, PASSED), away))
+    shown = " ".join(printed(good, "linux").split())
+    assert "Required linux: 1 of 2 machines of that system ran: linux-6.1; not run: linux-6.12; one that ran" in shown
+    assert "REQUIRED" not in shown
+    assert good.exit_code(["linux"]) == ExitCode.PASSED
+    assert "Required" not in printed(good)
+
+
 def printed(report: Report, *required: str) -> str:
     out = io.StringIO()
     show(report, Console(file=out, width=160), required)

@@ -63,8 +63,8 @@ def run_machines(
     """Boot machines, run the conformance suite on each, and report.
 
     Which: those whose names fit a pattern of `only`, or those of a set, else all but downloads labelled `never run`.
-    `require` names systems or patterns of machines that must run; `jobs` is how many processors to use (0: all).
-    `page` is where the page goes, if not into `output` with the rest.
+    `require` names systems, of which one machine must run, or patterns of machines, which all must; `jobs` is how many
+    processors to use (0: all). `page` is where the page goes, if not into `output` with the rest.
     """
     out = _console()
     try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from xml.etree import ElementTree
@@ -61,8 +61,9 @@ def _story(result: MachineResult) -> str:
     return ": ".join(parts[:2]) + "".join(f"; {part}" for part in (*parts[2:], *result.notes))
 
 
-def show(report: Report, console: Console, required: Iterable[str] = ()) -> None:
-    """Prints the table, what failed, why an accelerator was not used, where the consoles are, and the verdict."""
+def show(report: Report, console: Console, required: Collection[str] = ()) -> None:
+    """Prints the table, what failed, why an accelerator was not used, where the consoles are, how far what was required
+    ran, and the verdict."""
     console.print(table(report))
     for result in report.results:
         failed = [case for case in result.outcome.cases if case.state is CaseState.FAILED]
@@ -80,6 +81,8 @@ def show(report: Report, console: Console, required: Iterable[str] = ()) -> None
     if report.left_out:
         names = ", ".join(machine.name for machine in report.left_out)
         console.print(Text(f"LEFT OUT by {report.left_out_by}: {names}", style="yellow"))
+    for sentence in report.met(required):
+        console.print(Text(f"Required {sentence}"))
     for sentence in report.unmet(required):
         console.print(Text(f"REQUIRED {sentence}", style="red"))
     console.print(Text(summary(report)))

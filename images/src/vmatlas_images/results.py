@@ -144,6 +144,28 @@ class Report:
                 sentences += [f"{result.machine.name}: required, not run: {result.reason}" for result in missing]
         return sentences
 
+    def met(self, required: Iterable[str]) -> list[str]:
+        """How those of `required` that are systems are met, each as a sentence: one machine is enough, not all."""
+        sentences = []
+        for entry in required:
+            of_system = [result for result in self.results if result.machine.system == entry]
+            ran = [result.machine.name for result in of_system if result.state is State.RAN]
+            away = [machine.name for machine in self.left_out if machine.system == entry]
+            if not ran:
+                continue
+            parts = [
+                f"{entry}: {len(ran)} of {len(of_system) + len(away)} machines of that system ran: {', '.join(ran)}"
+            ]
+            for state in (State.LOST, State.NOT_RUN):
+                if names := [result.machine.name for result in of_system if result.state is state]:
+                    parts.append(f"{state.value}: {', '.join(names)}")
+            if away:
+                parts.append(f"left out by {self.left_out_by}: {', '.join(away)}")
+            if len(parts) > 1:
+                parts.append("one that ran is enough for a system; a pattern of names requires each")
+            sentences.append("; ".join(parts))
+        return sentences
+
     def exit_code(self, required: Iterable[str] = ()) -> ExitCode:
         """The worst that happened: a failed test, then a lost machine, then something required (or all) not run."""
         ran = [result for result in self.results if result.state is State.RAN]
