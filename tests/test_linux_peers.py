@@ -12,24 +12,24 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 import pytest
 
 import vmatlas
 from tests.conftest import Program, offered, without_vsyscall
+from tests.standing import agree_while_still
 from vmatlas import AddressSpace, Kind, Region
 
 DELETED = " (deleted)"
 ENOUGH = 3
 """Fewer processes than this would be no evidence; as many of our own stand still meanwhile."""
 
-LOOKS = 30
-"""How often a process is looked at until it stood still: the private part of what is in use changes with whoever else
-maps the same files, so under a busy machine it does for processes that do nothing."""
-
 T = TypeVar("T")
+
+GONE = (vmatlas.NoSuchProcess, psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError)
+REFUSED = (vmatlas.AccessDenied, psutil.AccessDenied, PermissionError)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,7 +48,7 @@ def readable() -> Iterator[int]:
         try:
             if process.pid != os.getpid() and vmatlas.snapshot(process.pid, backend="linux-procfs"):
                 yield process.pid
-        except (vmatlas.AccessDenied, vmatlas.NoSuchProcess):
+        except (vmatlas.AccessDenied, vmatlas.NoSuchProcess, vmatlas.TornRead):
             continue
 
 
@@ -56,19 +56,28 @@ def compared(ask: Callable[[int], T], check: Callable[[AddressSpace, T], None], 
     """How many processes stood still while `ask` looked at them, each then checked."""
     count = 0
     for pid in readable():
-        for _ in range(LOOKS):
-            try:
-                before = vmatlas.snapshot(pid, backend="linux-procfs", residency=residency)
-                answer = ask(pid)
-                after = vmatlas.snapshot(pid, backend="linux-procfs", residency=residency)
-            except (vmatlas.NoSuchProcess, vmatlas.TornRead, psutil.NoSuchProcess):
-                break
-            if before == after:
-                check(before, answer)
-                count += 1
-                break
+        try:
+            count += agrees(pid, ask, check, residency=residency)
+        except (*GONE, vmatlas.AccessDenied, vmatlas.TornRead):
+            continue  # it ended, gave up its rights, or became another program meanwhile
     print(f"{count} processes compared")
     return count
+
+
+def agrees(pid: int, ask: Callable[[int], T], check: Callable[[AddressSpace, T], None], *, residency: bool) -> bool:
+    def answer() -> Any:
+        try:
+            return ask(pid)
+        except REFUSED as refused:
+            return refused
+
+    def check_answer(space: AddressSpace, answer: Any) -> None:
+        assert not isinstance(answer, Exception), f"process {pid} was read by us, and refused to the other: {answer}"
+        check(space, answer)
+
+    return agree_while_still(
+        lambda: vmatlas.snapshot(pid, backend="linux-procfs", residency=residency), answer, check_answer
+    )
 
 
 COMMON = ("start", "end", "permissions", "offset", "device", "inode", "path", "name", "deleted", "kind")
@@ -110,11 +119,12 @@ class Row(NamedTuple):
 def pmap(pid: int) -> list[Row]:
     command = ["pmap", "-X", "-p", str(pid)]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False, env={**os.environ, "LC_ALL": "C"})
-    heading, *lines = done.stdout.decode("utf-8", "surrogateescape").split("\n")[1:]
+    # Of a process that ended meanwhile it says nothing, or a part.
+    _, heading, *lines = [*done.stdout.decode("utf-8", "surrogateescape").split("\n"), "", ""]
     columns = heading.split()
     rows = []
     for line in lines:
-        if re.match(r"\s*=+", line):
+        if not line or re.match(r"\s*=+", line):
             break
         fields = line.split(None, len(columns) - 1)
         found = dict(zip(columns, fields, strict=False))
@@ -155,10 +165,7 @@ def test_pmap_shows_the_same_regions() -> None:
 
 def test_psutil_tells_the_same_regions_and_residency() -> None:
     def ask(pid: int) -> list[object]:
-        try:
-            return list(psutil.Process(pid).memory_maps(grouped=False))
-        except psutil.AccessDenied:  # rights of smaps are those of maps: ours was read just before
-            pytest.fail(f"psutil may not read process {pid}, we may")
+        return list(psutil.Process(pid).memory_maps(grouped=False))
 
     def check(space: AddressSpace, rows: list[object]) -> None:
         ours, theirs = [], []

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vmatlas
+from tests.standing import agree_while_still
 from vmatlas import AddressSpace, Capture, Query, SystemInfo, compiled
 from vmatlas.errors import MalformedData, VmatlasError
 from vmatlas.model import columns as model_columns
@@ -120,17 +121,14 @@ def test_every_living_process_reads_alike(sleeper: int, backend: str, residency:
     for process in vmatlas.processes():
         try:
             with vmatlas.open(process.pid, backend=backend) as asked:
-                capture = asked.capture(residency=residency)
-                agree = short_way_agrees(asked, residency)
+                by_twin, by_python = both(asked.capture(residency=residency))
+                assert by_twin == by_python
+                compared += 1
+                short += short_way_agrees(asked, residency, looks=3)
         except vmatlas.Unsupported as error:
             pytest.skip(str(error))
         except VmatlasError:
             continue
-        by_twin, by_python = both(capture)
-        assert by_twin == by_python
-        compared += 1
-        assert agree is not False
-        short += agree is True
     assert compared and (short or residency)
 
 
@@ -138,33 +136,27 @@ def test_every_living_process_reads_alike(sleeper: int, backend: str, residency:
 @pytest.mark.parametrize("residency", [False, True])
 def test_a_process_that_sleeps_reads_alike_by_the_short_way(sleeper: int, residency: bool):
     with vmatlas.open(sleeper, backend="linux-procfs") as asked:
-        assert short_way_agrees(asked, residency, attempts=200)
+        assert short_way_agrees(asked, residency, looks=1000)
 
 
-def short_way_agrees(asked: vmatlas.Process, residency: bool, *, attempts: int = 3) -> bool | None:
-    """Whether reading and decoding in one gives what two steps in Python give.
-
-    None when the map, or the memory in use (shared pages change with other processes), never stood still for the three
-    readings that it takes, or when there is no short way for this process.
-    """
+def short_way_agrees(asked: vmatlas.Process, residency: bool, *, looks: int) -> bool:
+    """Whether there is a short way, and the process stood still for it: then it gives what two steps in Python give."""
     query = Query(residency=residency)
     backend = asked.choice(query).backend
     direct = asked._reader._direct
     assert direct is not None
-    agreed: bool | None = None
-    for number in range(max(attempts, 50)):
-        if number >= attempts and agreed is None:
-            break
-        before = asked.capture(residency=residency)
-        space = direct.read(backend, query, 0)  # type: ignore[arg-type]
-        after = asked.capture(residency=residency)
-        if space is None or before.streams != after.streams:
-            continue
-        with python_alone(before.backend):
-            if told(space) == outcome(before):
-                return True
-        agreed = False  # it may have changed and changed back: once more
-    return agreed
+
+    def check(capture: Capture, space: AddressSpace) -> None:
+        with python_alone(capture.backend):
+            assert told(space) == outcome(capture)
+
+    return agree_while_still(
+        lambda: asked.capture(residency=residency),
+        lambda: direct.read(backend, query, 0),  # type: ignore[arg-type]
+        check,
+        same=lambda before, after: before.streams == after.streams,
+        looks=looks,
+    )
 
 
 NAMES = st.sampled_from(

@@ -1,0 +1,50 @@
+"""Holds two that tell of one process to each other, at a moment at which nothing of it changed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import TypeVar
+
+LOOKS = 30
+"""How often a process is looked at. On a busy machine the private part of what is in use changes with whoever else maps
+the same files, so it does for processes that do nothing."""
+
+Map = TypeVar("Map")
+Answer = TypeVar("Answer")
+
+
+def agree_while_still(
+    read: Callable[[], Map],
+    ask: Callable[[], Answer | None],
+    check: Callable[[Map, Answer], None],
+    *,
+    same: Callable[[Map, Map], bool] = operator.eq,
+    looks: int = LOOKS,
+) -> bool:
+    """Whether `read` and `ask` could be compared; that they agree is what `check` asserts.
+
+    They are compared where `read` gives the same before `ask` and after. That is no proof that nothing changed: the
+    stack of a thread may have grown and shrunk in between. Such a disagreement does not repeat, and one that is real
+    does; so after a disagreement it is looked again, and the last one is raised when no look found them to agree.
+    Until it stood still for the first time it is looked at `looks` times; for a disagreement to settle, LOOKS at least.
+
+    False: the process never stood still, or `ask` never had an answer (None).
+    """
+    disagreement: AssertionError | None = None
+    for number in range(max(looks, LOOKS)):
+        if number >= looks and disagreement is None:
+            break
+        before = read()
+        answer = ask()
+        if answer is None or not same(before, read()):
+            continue
+        try:
+            check(before, answer)
+        except AssertionError as found:
+            disagreement = found
+        else:
+            return True
+    if disagreement is not None:
+        raise disagreement
+    return False
