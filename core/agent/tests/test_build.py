@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import vmatlas_agents
 from vmatlas_agents import AgentMissing
 from vmatlas_agents import build as building
 from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target, main, plugin_sources, ziglang
-from vmatlas_agents.targets import TARGETS
+from vmatlas_agents.targets import TARGETS, Target
 
 AGENT = Path(__file__).parents[1]
 
@@ -97,20 +98,42 @@ def test_each_target_has_a_file_of_its_own() -> None:
     assert len({target.file for target in TARGETS}) == len({target.name for target in TARGETS}) == len(TARGETS)
 
 
-def test_a_wheel_holds_the_agents_of_all_targets_that_are_built(tmp_path: Path) -> None:
-    tree = tmp_path / "agent"
+def wheel_with(targets: Sequence[Target], folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Make a wheel of a copy of the distribution in which the agents of these targets are built."""
+    tree = folder / "agent"
     shutil.copytree(AGENT, tree, ignore=shutil.ignore_patterns("built", "tests", "fuzz", "build", "*.egg-info"))
     built = tree / "src" / "vmatlas_agents" / "built"
     built.mkdir()
-    for target in TARGETS:
+    for target in targets:
         (built / target.file).write_text(target.name)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, tree]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "pip", "wheel", *options, "--no-deps", "--no-build-isolation", "-w", folder, tree]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_wheel_holds_the_agents_of_all_targets_that_are_built(tmp_path: Path) -> None:
+    done = wheel_with(TARGETS, tmp_path, "-v")
     assert done.returncode == 0, done.stderr
+    assert "not built" not in done.stdout
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as held:
         for target in TARGETS:
             assert held.read(f"vmatlas_agents/built/{target.file}").decode() == target.name
+
+
+def test_a_wheel_without_any_agent_is_not_made(tmp_path: Path) -> None:
+    done = wheel_with([], tmp_path, "-q")
+    assert done.returncode != 0
+    (said,) = (line for line in done.stderr.splitlines() if "vmatlas-agents: no agent is built" in line)
+    assert "python -m vmatlas_agents.build --all" in said
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.whl"))
+
+
+def test_a_wheel_with_some_agents_says_which_are_not_built(tmp_path: Path) -> None:
+    done = wheel_with(TARGETS[:1], tmp_path, "-v")
+    assert done.returncode == 0, done.stderr
+    others = ", ".join(target.name for target in TARGETS[1:])
+    assert f"this wheel has 1 of {len(TARGETS)} agents; not built: {others}" in done.stdout + done.stderr
 
 
 def test_the_command_builds_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
