@@ -27,11 +27,12 @@ setup(
     ext_modules=[
         Extension(
             "vmatlas_linux_ioctl._native",
-            sources=["native/module.c", "native/decode.c"],
+            sources=[f"native/{name}.c" for name in ("module", "asker", "map", "walk", "decode")],
             include_dirs=columns_header(),
-            depends=["native/decode.h", "native/procmap.h"],
+            depends=[f"native/{name}.h" for name in ("asker", "map", "walk", "decode", "procmap")],
             define_macros=[("_GNU_SOURCE", None)],
-            extra_compile_args=["-std=c99", "-O2"],
+            extra_compile_args=["-std=c99", "-O2", "-pthread"],
+            extra_link_args=["-pthread"],
             py_limited_api=True,
             optional=True,  # no compiler, no header: the build goes on without it
         )

@@ -6,7 +6,6 @@ a time, so at the other end of a wire the processes are asked one after another.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from vmatlas.errors import TargetLost, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
 from vmatlas.process import Process
 from vmatlas.target.local import LOCAL
+from vmatlas.threads import allowed
 
 _Answer = TypeVar("_Answer")
 
@@ -49,14 +49,14 @@ def survey(
 ) -> Iterator[Surveyed[_Answer]]:
     """Asks each process that is not the kernel's own; `ask` runs in other threads.
 
-    `threads`: how many, by default one for each processor, at most 8. Raises UsageError, Unsupported and TargetLost,
-    which would be the same for each process.
+    `threads`: how many, by default one for each processor, at most 8 (or VMATLAS_THREADS). Raises UsageError,
+    Unsupported and TargetLost, which would be the same for each process.
     """
     place = LOCAL if target is None else target
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads cannot ask anything", hint="threads is a whole number from 1")
     found = [process for process in place.processes() if not process.kernel]
-    several = (threads or min(os.cpu_count() or 1, MOST_THREADS)) if place is LOCAL else 1
+    several = (threads or allowed(MOST_THREADS)) if place is LOCAL else 1
 
     def one(process: ProcessInfo) -> tuple[_Answer | None, VmatlasError | None]:
         try:

@@ -1,61 +1,43 @@
 /* The agent's walks and questions with PROCMAP_QUERY. */
-#include "procmap.h"
 #include "source_linux.h"
+#include "walk.h"
 
 extern const struct source vmatlas_linux_ioctl_sources[];
 
-enum {
-    BUILD_ID_ROOM = 64, /* the kernel has at most 20 */
-    MOST_ADDRESSES = 4000
+enum { MOST_ADDRESSES = 4000 };
+
+/* What answers are written to beside the record. */
+struct room {
+    char name[NAME_ROOM], build_id[BUILD_ID_ROOM];
 };
 
-struct asked {
-    struct procmap_query record;
-    char name[NAME_ROOM];
-    char build_id[BUILD_ID_ROOM];
-};
-
-/* One ioctl; 0 or the errno. */
-static int ask(int maps, const struct source_question *question, uint64_t address, struct asked *asked)
+static struct walk walk_for(int maps, const struct source_question *question, struct room *room)
 {
-    int names = (question->want & WANT_NAMES) != 0, error;
-    for (;;) {
-        memset(&asked->record, 0, sizeof asked->record);
-        asked->record.size = sizeof asked->record;
-        asked->record.query_flags = question->flags;
-        asked->record.query_addr = address;
-        if (names) {
-            asked->record.vma_name_addr = (uint64_t)(uintptr_t)asked->name;
-            asked->record.vma_name_size = NAME_ROOM;
-        }
-        if ((question->want & WANT_BUILD_IDS) != 0) {
-            asked->record.build_id_addr = (uint64_t)(uintptr_t)asked->build_id;
-            asked->record.build_id_size = BUILD_ID_ROOM;
-        }
-        error = procmap_ask(maps, &asked->record);
-        if (error == 0)
-            break;
-        /* A path longer than PATH_MAX cannot be told; without its name the walk can go on. */
-        if (error != ENAMETOOLONG || !names)
-            return error;
-        names = 0;
-    }
-    asked->record.vma_name_addr = 0;
-    asked->record.build_id_addr = 0;
-    return 0;
+    struct walk walk = {maps, question->flags, question->address, question->end, NULL, NULL, {0}, 0};
+    if ((question->want & WANT_NAMES) != 0)
+        walk.name = room->name;
+    if ((question->want & WANT_BUILD_IDS) != 0)
+        walk.build_id = room->build_id;
+    return walk;
 }
 
-static int put_record(const struct asked *asked, struct source_sink *sink)
+static int put_answer(const struct walk *walk, struct source_sink *sink)
 {
-    int error = sink->put(sink, "vmas", 0, &asked->record, sizeof asked->record);
-    uint32_t name = asked->record.vma_name_size, build_id = asked->record.build_id_size;
-    if (error == 0 && (name > NAME_ROOM || build_id > BUILD_ID_ROOM))
-        return EPROTO;
+    uint32_t name = walk->answer.vma_name_size, build_id = walk->answer.build_id_size;
+    int error = sink->put(sink, "vmas", 0, &walk->answer, sizeof walk->answer);
     if (error == 0 && name > 0)
-        error = sink->put(sink, "vmas", 1, asked->name, name);
+        error = sink->put(sink, "vmas", 1, walk->name, name);
     if (error == 0 && build_id > 0)
-        error = sink->put(sink, "vmas", 1, asked->build_id, build_id);
+        error = sink->put(sink, "vmas", 1, walk->build_id, build_id);
     return error;
+}
+
+static int failure(const struct source_question *question, struct source_sink *sink, int error)
+{
+    sink->refused = error == EPROTO;
+    return linux_failure(question, sink,
+                         sink->refused ? "an answer that cannot be followed: PROCMAP_QUERY" : "ioctl PROCMAP_QUERY",
+                         "maps", error);
 }
 
 static int open_maps(const struct source_question *question, struct source_sink *sink, int *maps)
@@ -70,30 +52,22 @@ static int open_maps(const struct source_question *question, struct source_sink 
     return error;
 }
 
-static int walk(int maps, const struct source_question *question, struct source_sink *sink)
+static int put_walk(int maps, const struct source_question *question, struct source_sink *sink)
 {
-    struct asked asked;
-    uint64_t address = question->address;
+    struct room room;
+    struct walk walk = walk_for(maps, question, &room);
     uint32_t found = 0;
     for (;;) {
-        int error = ask(maps, question, address, &asked);
+        int error = walk_next(&walk);
         if (error == ENOENT)
             return 0; /* nothing there, or nothing above: the kernel's way to say that the walk is over */
         if (error != 0)
-            return linux_failure(question, sink, "ioctl PROCMAP_QUERY", "maps", error);
-        if (question->end != 0 && asked.record.vma_start >= question->end)
-            return 0;
-        error = put_record(&asked, sink);
+            return failure(question, sink, error);
+        error = put_answer(&walk, sink);
         if (error != 0)
             return error;
-        found++;
-        if ((question->flags & COVERING_OR_NEXT) == 0 || found == question->limit)
+        if ((question->flags & COVERING_OR_NEXT) == 0 || ++found == question->limit)
             return 0;
-        /* Each answer ends above the address asked for, so the walk ends; a kernel that answers otherwise is not followed. */
-        sink->refused = asked.record.vma_end <= address;
-        if (sink->refused)
-            return linux_failure(question, sink, "a walk that goes no further: PROCMAP_QUERY", "maps", EPROTO);
-        address = asked.record.vma_end;
     }
 }
 
@@ -102,7 +76,7 @@ static int acquire(const struct source_question *question, struct source_sink *s
     int maps, error = open_maps(question, sink, &maps);
     if (error != 0)
         return error;
-    error = walk(maps, question, sink);
+    error = put_walk(maps, question, sink);
     (void)close(maps);
     return error;
 }
@@ -110,7 +84,8 @@ static int acquire(const struct source_question *question, struct source_sink *s
 static int query(const struct source_question *question, const uint64_t *addresses, uint32_t count,
                  struct source_sink *sink)
 {
-    struct asked asked;
+    struct room room;
+    struct walk walk;
     int maps, error;
     if (count > MOST_ADDRESSES) {
         sink->refused = 1;
@@ -119,15 +94,18 @@ static int query(const struct source_question *question, const uint64_t *address
     error = open_maps(question, sink, &maps);
     if (error != 0)
         return error;
+    walk = walk_for(maps, question, &room);
     for (uint32_t i = 0; i < count && error == 0; i++) {
-        uint32_t answer = (uint32_t)ask(maps, question, addresses[i], &asked);
+        uint32_t answer;
+        walk.address = addresses[i];
+        answer = (uint32_t)walk_ask(&walk);
         if (answer != 0 && answer != ENOENT) {
-            error = linux_failure(question, sink, "ioctl PROCMAP_QUERY", "maps", (int)answer);
+            error = failure(question, sink, (int)answer);
             break;
         }
         error = sink->put(sink, "errnos", 0, &answer, sizeof answer);
         if (error == 0 && answer == 0)
-            error = put_record(&asked, sink);
+            error = put_answer(&walk, sink);
     }
     (void)close(maps);
     return error;

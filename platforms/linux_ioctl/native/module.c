@@ -1,20 +1,12 @@
-/* The extension vmatlas_linux_ioctl._native: decodes records, walks a map, and answers questions about single addresses.
+/* The extension vmatlas_linux_ioctl._native: decodes records, walks a map into columns or into records, and answers questions
+ * about single addresses.
  * What is unusual (another errno than "nothing there", regions out of order) it leaves to its twin in Python. */
 #include "binding.h"
 
-#include <fcntl.h>
-
+#include "asker.h"
 #include "decode.h"
-
-static void set_question(struct procmap_query *query, uint64_t flags, uint64_t address, struct fact_text *fact)
-{
-    memset(query, 0, sizeof *query);
-    query->size = sizeof *query;
-    query->query_flags = flags;
-    query->query_addr = address;
-    query->vma_name_size = NAME_ROOM;
-    query->vma_name_addr = (uint64_t)(uintptr_t)fact->name;
-}
+#include "map.h"
+#include "walk.h"
 
 static PyObject *module_decode(PyObject *module, PyObject *data)
 {
@@ -31,428 +23,109 @@ static PyObject *module_decode(PyObject *module, PyObject *data)
     return outcome(verdict, &columns);
 }
 
-/* `limit` 0: to the end. More than `most` regions, unless that is 0, are not for this. */
-static enum verdict walk(int maps, uint64_t flags, uint64_t address, size_t limit, size_t most, struct columns *columns)
-{
-    struct procmap_query query;
-    struct fact_text fact;
-    for (;;) {
-        int error;
-        enum verdict verdict;
-        set_question(&query, flags, address, &fact);
-        error = procmap_ask(maps, &query);
-        if (error == ENOENT)
-            return columns->count > 0 ? DECODED : NOT_MINE;
-        if (error != 0 || query.vma_end <= address)
-            return NOT_MINE;
-        verdict = add_record(&query, &fact, columns);
-        if (verdict != DECODED || columns->count == limit)
-            return verdict;
-        if (most > 0 && columns->count > most)
-            return NOT_MINE;
-        address = query.vma_end;
-    }
-}
-
 static PyObject *module_walk(PyObject *module, PyObject *arguments)
 {
+    struct map_question question;
     struct columns columns = {0};
-    enum verdict verdict;
     unsigned long long flags, address;
     Py_ssize_t limit, most;
-    int maps;
+    enum verdict verdict;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iKKnn", &maps, &flags, &address, &limit, &most))
+    if (!PyArg_ParseTuple(arguments, "iKKnnI", &question.maps, &flags, &address, &limit, &most, &question.threads))
         return NULL;
+    question.flags = flags;
+    question.address = address;
+    question.limit = (size_t)limit;
+    question.most = (size_t)most;
     Py_BEGIN_ALLOW_THREADS
-    verdict = walk(maps, flags, address, (size_t)limit, (size_t)most, &columns);
+    verdict = walk_map(&question, &columns);
     Py_END_ALLOW_THREADS
     return outcome(verdict, &columns);
 }
 
-/* Answers about single addresses of one process, by a descriptor of its own. Regions are made after models: what a region
- * with the same fact is, all but its bounds and offset, as `model_of` (in Python) told when the fact was first met. */
-enum { START, END, OFFSET = 4, SLOTS = 256 };
-
-#define KERNEL_HALF (UINT64_C(1) << 63) /* what lies above, the ioctl never tells */
-
-struct slot {
-    uint64_t hash;
-    size_t size;
-    char *fact;
-    PyObject *model; /* None, or a tuple of one tuple of ours, the fields of a region, to which nobody else refers */
+/* Bytes that grow. */
+struct bytes {
+    char *all;
+    size_t size, room;
 };
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *model_of; /* fact -> Region, or None where only the file system can tell */
-    PyObject *region;   /* the type */
-    PyObject *long_way; /* what `ask` hands a question on to that is not its own; NULL: nobody yet */
-    struct slot *slots;
-    int maps, asking, is_closed, is_making, is_stale;
-} Asker;
-
-static newfunc new_tuple;
-static PyTypeObject *asker_type;
-
-/* Closes the descriptor, now or when the last question on its way is answered. */
-static void asker_shut(Asker *asker)
+static int bytes_add(struct bytes *bytes, const void *more, size_t size)
 {
-    if (asker->asking == 0 && asker->maps >= 0) {
-        (void)close(asker->maps);
-        asker->maps = -1;
+    if (bytes->room - bytes->size < size) {
+        size_t room = bytes->room * 2 + size + 4096;
+        char *all = (char *)realloc(bytes->all, room);
+        if (all == NULL)
+            return ENOMEM;
+        bytes->all = all;
+        bytes->room = room;
     }
+    if (size > 0)
+        memcpy(bytes->all + bytes->size, more, size);
+    bytes->size += size;
+    return 0;
 }
 
-static void asker_dealloc(PyObject *self)
+/* The answers as the kernel gave them: records, and their names and build ids. 0; ENOMEM; or another errno for what is not plain. */
+static int keep_answers(struct walk *walk, size_t limit, struct bytes *records, struct bytes *texts)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    Asker *asker = (Asker *)self;
-    asker_shut(asker);
-    for (int i = 0; asker->slots != NULL && i < SLOTS; i++) {
-        free(asker->slots[i].fact);
-        Py_DecRef(asker->slots[i].model);
-    }
-    free(asker->slots);
-    Py_DecRef(asker->model_of);
-    Py_DecRef(asker->region);
-    Py_DecRef(asker->long_way);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DecRef((PyObject *)type);
+    uint64_t end = 0;
+    do {
+        int error = walk_next(walk);
+        if (error == ENOENT)
+            break;
+        if (error == 0 && (walk->is_unnamed || walk->answer.vma_start < end))
+            error = EAGAIN;
+        end = walk->answer.vma_end;
+        if (error == 0)
+            error = bytes_add(records, &walk->answer, sizeof walk->answer);
+        if (error == 0)
+            error = bytes_add(texts, walk->name, walk->answer.vma_name_size);
+        if (error == 0)
+            error = bytes_add(texts, walk->build_id, walk->answer.build_id_size);
+        if (error != 0)
+            return error;
+    } while (records->size / sizeof walk->answer != limit);
+    return records->size > 0 ? 0 : ENOENT;
 }
 
-static PyObject *asker_close(PyObject *self, PyObject *none)
+static PyObject *module_records(PyObject *module, PyObject *arguments)
 {
-    (void)none;
-    ((Asker *)self)->is_closed = 1;
-    asker_shut((Asker *)self);
-    Py_RETURN_NONE;
-}
-
-static PyObject *not_mine(void)
-{
-    Py_IncRef(Py_NotImplemented);
-    return Py_NotImplemented;
-}
-
-/* The fields of a region in a tuple of our own, that tuple in another. */
-static PyObject *model_after(PyObject *region)
-{
-    Py_ssize_t count = PyTuple_Size(region);
-    PyObject *fields = count < 0 ? NULL : PyTuple_New(count), *model;
-    for (Py_ssize_t i = 0; fields != NULL && i < count; i++) {
-        PyObject *item = PyTuple_GetItem(region, i);
-        Py_IncRef(item);
-        (void)PyTuple_SetItem(fields, i, item);
-    }
-    model = fields == NULL ? NULL : PyTuple_New(1);
-    if (model == NULL)
-        Py_DecRef(fields);
-    else
-        (void)PyTuple_SetItem(model, 0, fields);
-    return model;
-}
-
-/* A borrowed reference to the model of a fact, or NULL with an exception. */
-static PyObject *find_model(Asker *asker, const struct fact_text *fact, size_t size)
-{
-    uint64_t hash = text_hash((const char *)fact, size, 0);
-    struct slot *slot = &asker->slots[hash % SLOTS], old;
-    PyObject *bytes, *told, *model;
-    char *copy;
-    if (slot->model != NULL && slot->hash == hash && slot->size == size && memcmp(slot->fact, fact, size) == 0)
-        return slot->model;
-    bytes = PyBytes_FromStringAndSize((const char *)fact, (Py_ssize_t)size);
-    told = bytes == NULL ? NULL : PyObject_CallFunctionObjArgs(asker->model_of, bytes, NULL);
-    Py_DecRef(bytes);
-    if (told == NULL)
-        return NULL;
-    model = told;
-    if (told != Py_None) {
-        model = model_after(told);
-        Py_DecRef(told);
-    }
-    copy = (char *)malloc(size);
-    if (model == NULL || copy == NULL) {
-        Py_DecRef(model);
-        free(copy);
-        return model == NULL ? NULL : PyErr_NoMemory();
-    }
-    memcpy(copy, fact, size);
-    old = *slot; /* as it is now: other threads may have asked while Python told us */
-    slot->hash = hash;
-    slot->size = size;
-    slot->fact = copy;
-    slot->model = model;
-    free(old.fact);
-    Py_DecRef(old.model);
-    return model;
-}
-
-/* Steals a reference to `value`, which may be NULL with an exception. */
-static int set_field(PyObject *fields, Py_ssize_t which, PyObject *value)
-{
-    return value == NULL ? -1 : PyTuple_SetItem(fields, which, value);
-}
-
-/* A new reference to the region of an answer; NotImplemented; or NULL with an exception. */
-static PyObject *region_of(Asker *asker, const struct procmap_query *answer, struct fact_text *fact)
-{
-    size_t size = finish_fact(answer, fact);
-    PyObject *model, *fields, *made = NULL;
-    if (size == 0)
-        return not_mine();
-    model = find_model(asker, fact, size);
-    if (model == NULL)
-        return NULL;
-    /* A collection of garbage may run any code while a region is made, a question to this very handle as well. */
-    if (model == Py_None || asker->is_making)
-        return not_mine();
-    Py_IncRef(model);
-    asker->is_making = 1;
-    fields = PyTuple_GetItem(model, 0);
-    if (set_field(fields, START, PyLong_FromUnsignedLongLong(answer->vma_start)) == 0 &&
-        set_field(fields, END, PyLong_FromUnsignedLongLong(answer->vma_end)) == 0 &&
-        (PyTuple_GetItem(fields, OFFSET) == Py_None ||
-         set_field(fields, OFFSET, PyLong_FromUnsignedLongLong(answer->vma_offset)) == 0))
-        made = new_tuple((PyTypeObject *)asker->region, model, NULL);
-    asker->is_making = 0;
-    Py_DecRef(model);
-    return made;
-}
-
-/* 0 or the errno; EBADF when the handle is closed. Other threads run meanwhile. */
-static int ask(Asker *asker, uint64_t flags, uint64_t address, struct procmap_query *query, struct fact_text *fact)
-{
-    int error, maps = asker->maps;
-    if (asker->is_closed)
-        return EBADF;
-    set_question(query, flags, address, fact);
-    asker->asking++;
-    Py_BEGIN_ALLOW_THREADS
-    error = procmap_ask(maps, query);
-    Py_END_ALLOW_THREADS
-    asker->asking--;
-    if (error != 0 && error != ENOENT && error != ENAMETOOLONG)
-        asker->is_stale = 1;
-    if (asker->is_closed)
-        asker_shut(asker);
-    return error;
-}
-
-/* Whether it is a whole number below the kernel's half of the addresses. */
-static int address_of(PyObject *number, uint64_t *address)
-{
-    if (!PyLong_CheckExact(number))
-        return 0;
-    *address = PyLong_AsUnsignedLongLong(number);
-    if (*address == UINT64_MAX && PyErr_Occurred() != NULL) {
-        PyErr_Clear();
-        return 0;
-    }
-    return *address < KERNEL_HALF;
-}
-
-static PyObject *asker_find(PyObject *self, PyObject *number)
-{
-    struct procmap_query answer;
-    struct fact_text fact;
-    uint64_t address;
-    int error;
-    if (!address_of(number, &address))
-        return not_mine();
-    error = ask((Asker *)self, 0, address, &answer, &fact);
-    if (error == ENOENT)
-        Py_RETURN_NONE;
-    return error != 0 ? not_mine() : region_of((Asker *)self, &answer, &fact);
-}
-
-/* The same question by the long way: arguments and keywords as they came. */
-static PyObject *ask_the_long_way(const Asker *asker, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
-{
-    Py_ssize_t named = names == NULL ? 0 : PyTuple_Size(names);
-    PyObject *by_place = PyTuple_New(count), *by_name = PyDict_New(), *answer = NULL, *way = asker->long_way;
-    int failed = by_place == NULL || by_name == NULL || way == NULL;
-    for (Py_ssize_t i = 0; !failed && i < count; i++) {
-        Py_IncRef(arguments[i]);
-        failed = PyTuple_SetItem(by_place, i, arguments[i]) < 0;
-    }
-    for (Py_ssize_t i = 0; !failed && i < named; i++)
-        failed = PyDict_SetItem(by_name, PyTuple_GetItem(names, i), arguments[count + i]) < 0;
-    if (way == NULL) {
-        PyErr_SetString(PyExc_TypeError, "there is no long way to ask");
-    } else if (!failed) {
-        Py_IncRef(way); /* the question may make the asker forget it */
-        answer = PyObject_Call(way, by_place, by_name);
-        Py_DecRef(way);
-    }
-    Py_DecRef(by_place);
-    Py_DecRef(by_name);
-    return answer;
-}
-
-/* ask(address, ...): like `find`, for one address and nothing else; all other questions go the long way. */
-static PyObject *asker_ask(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
-{
-    if (count == 1 && (names == NULL || PyTuple_Size(names) == 0)) {
-        PyObject *found = asker_find(self, arguments[0]);
-        if (found != Py_NotImplemented)
-            return found;
-        Py_DecRef(found);
-    }
-    return ask_the_long_way((Asker *)self, arguments, count, names);
-}
-
-static PyObject *asker_hand_on_to(PyObject *self, PyObject *long_way)
-{
-    PyObject *old = ((Asker *)self)->long_way;
-    Py_IncRef(long_way);
-    ((Asker *)self)->long_way = long_way;
-    Py_DecRef(old);
-    Py_RETURN_NONE;
-}
-
-struct wanted {
-    uint64_t address;
-    size_t place;
-};
-
-static int by_address(const void *one, const void *other)
-{
-    uint64_t a = ((const struct wanted *)one)->address, b = ((const struct wanted *)other)->address;
-    return a < b ? -1 : a > b;
-}
-
-/* Asks from the lowest address up, so that addresses in one region, or in one gap, are one question. */
-static PyObject *find_sorted(Asker *asker, const struct wanted *wanted, size_t count)
-{
-    PyObject *found = PyList_New((Py_ssize_t)count), *region = Py_None;
-    uint64_t start = 0, end = 0; /* of `region`; below `start` there is nothing that was not looked at */
-    struct procmap_query answer;
-    struct fact_text fact;
-    Py_IncRef(region);
-    for (size_t i = 0; found != NULL && i < count; i++) {
-        PyObject *item;
-        if (i == 0 || wanted[i].address >= end) {
-            int error = ask(asker, COVERING_OR_NEXT, wanted[i].address, &answer, &fact);
-            Py_DecRef(region);
-            region = Py_None;
-            Py_IncRef(region);
-            start = end = UINT64_MAX; /* nothing from here on */
-            if (error == 0) {
-                PyObject *made = region_of(asker, &answer, &fact);
-                if (made == NULL || made == Py_NotImplemented) {
-                    Py_DecRef(region);
-                    Py_DecRef(found);
-                    return made;
-                }
-                Py_DecRef(region);
-                region = made;
-                start = answer.vma_start;
-                end = answer.vma_end;
-            } else if (error != ENOENT) {
-                Py_DecRef(region);
-                Py_DecRef(found);
-                return not_mine();
-            }
-        }
-        item = wanted[i].address >= start ? region : Py_None;
-        Py_IncRef(item);
-        (void)PyList_SetItem(found, (Py_ssize_t)wanted[i].place, item);
-    }
-    Py_DecRef(region);
-    return found;
-}
-
-/* `numbers`: an array of 64-bit addresses. */
-static PyObject *asker_find_many(PyObject *self, PyObject *numbers)
-{
-    struct wanted *wanted;
-    PyObject *found = NULL;
-    Py_buffer view;
-    size_t count;
-    if (PyObject_GetBuffer(numbers, &view, PyBUF_SIMPLE) < 0)
-        return NULL;
-    count = (size_t)view.len / sizeof(uint64_t);
-    wanted = (struct wanted *)malloc((count + 1) * sizeof *wanted);
-    if (wanted == NULL)
-        (void)PyErr_NoMemory();
-    for (size_t i = 0; wanted != NULL && i < count; i++) {
-        wanted[i].address = ((const uint64_t *)view.buf)[i];
-        wanted[i].place = i;
-    }
-    PyBuffer_Release(&view);
-    if (wanted != NULL) {
-        qsort(wanted, count, sizeof *wanted, by_address);
-        found = count > 0 && wanted[count - 1].address >= KERNEL_HALF ? not_mine()
-                                                                      : find_sorted((Asker *)self, wanted, count);
-    }
-    free(wanted);
-    return found;
-}
-
-/* asker(descriptor, region type, model_of): keeps a descriptor of its own of the same file. */
-static PyObject *module_asker(PyObject *module, PyObject *arguments)
-{
-    allocfunc allocate = (allocfunc)PyType_GetSlot(asker_type, Py_tp_alloc);
-    PyObject *region, *model_of;
-    Asker *made;
-    int maps;
+    char name[NAME_ROOM], build_id[BUILD_ID_ROOM];
+    struct bytes records = {0}, texts = {0};
+    struct walk walk = {0};
+    unsigned long long flags, address;
+    int with_build_ids, error;
+    PyObject *made = NULL;
+    Py_ssize_t limit;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iO!O", &maps, &PyType_Type, &region, &model_of))
+    if (!PyArg_ParseTuple(arguments, "iKKnp", &walk.maps, &flags, &address, &limit, &with_build_ids))
         return NULL;
-    if (!PyType_IsSubtype((PyTypeObject *)region, &PyTuple_Type)) {
-        PyErr_SetString(PyExc_TypeError, "regions are tuples");
-        return NULL;
-    }
-    made = (Asker *)allocate(asker_type, 0);
-    if (made == NULL)
-        return NULL;
-    made->maps = -1;
-    made->slots = (struct slot *)calloc(SLOTS, sizeof *made->slots);
-    Py_IncRef(region);
-    Py_IncRef(model_of);
-    made->region = region;
-    made->model_of = model_of;
-    if (made->slots == NULL) {
-        Py_DecRef((PyObject *)made);
+    walk.flags = flags;
+    walk.address = address;
+    walk.name = name;
+    walk.build_id = with_build_ids ? build_id : NULL;
+    Py_BEGIN_ALLOW_THREADS
+    error = keep_answers(&walk, (size_t)limit, &records, &texts);
+    Py_END_ALLOW_THREADS
+    if (error == 0)
+        made = Py_BuildValue("(y#y#)", records.all, (Py_ssize_t)records.size, texts.size > 0 ? texts.all : "",
+                             (Py_ssize_t)texts.size);
+    free(records.all);
+    free(texts.all);
+    if (error == ENOMEM)
         return PyErr_NoMemory();
-    }
-    made->maps = fcntl(maps, F_DUPFD_CLOEXEC, 0);
-    if (made->maps < 0) {
-        Py_DecRef((PyObject *)made);
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return (PyObject *)made;
+    if (error == 0)
+        return made;
+    Py_RETURN_NONE;
 }
-
-static PyObject *asker_is_stale(PyObject *self, PyObject *none)
-{
-    (void)none;
-    return PyBool_FromLong(((Asker *)self)->is_stale);
-}
-
-static PyMethodDef asker_methods[] = {
-    {"find", asker_find, METH_O, "The region that covers an address, None, or NotImplemented."},
-    {"ask", (PyCFunction)(void (*)(void))asker_ask, METH_FASTCALL | METH_KEYWORDS,
-     "ask($self, address, /, *, or_next=False, where=None, **criteria)\n--\n\n"
-     "The region that covers the address: see vmatlas.Process.find."},
-    {"hand_on_to", asker_hand_on_to, METH_O, "What `ask` hands those questions on to that are not its own."},
-    {"find_many", asker_find_many, METH_O, "The same for an array of addresses."},
-    {"is_stale", asker_is_stale, METH_NOARGS, "Whether the memory that it asks about is gone: exec, or the end."},
-    {"close", asker_close, METH_NOARGS, "Closes its descriptor. Safe to call twice."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot asker_slots[] = {{Py_tp_dealloc, asker_dealloc}, {Py_tp_methods, asker_methods}, {0, NULL}};
-
-static PyType_Spec asker_spec = {"vmatlas_linux_ioctl._native.Asker", sizeof(Asker), 0,
-                                 Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, asker_slots};
 
 static PyMethodDef methods[] = {
     {"decode", module_decode, METH_O, "Rows from the stream `vmas`, or None."},
-    {"walk", module_walk, METH_VARARGS, "Rows from a descriptor: (maps, flags, address, limit, most regions or 0)."},
-    {"asker", module_asker, METH_VARARGS, "An Asker: (maps, region type, model of a fact)."},
+    {"walk", module_walk, METH_VARARGS,
+     "Rows from a descriptor, or None: (maps, flags, address, limit, most regions or 0, threads)."},
+    {"records", module_records, METH_VARARGS,
+     "The records and the texts behind them, from a descriptor, or None: (maps, flags, address, limit, build ids?)."},
+    {"asker", asker_new, METH_VARARGS, "An Asker: (maps, region type, model of a fact)."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -464,10 +137,7 @@ PyMODINIT_FUNC PyInit__native(void)
     PyObject *module = PyModule_Create(&definition);
     if (module == NULL)
         return NULL;
-    asker_type = (PyTypeObject *)PyType_FromSpec(&asker_spec);
-    new_tuple = (newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new);
-    if (asker_type == NULL || add_rows(module, "vmatlas_linux_ioctl._native.Rows") < 0 ||
-        PyModule_AddObjectRef(module, "Asker", (PyObject *)asker_type) < 0) {
+    if (add_rows(module, "vmatlas_linux_ioctl._native.Rows") < 0 || add_asker(module) < 0) {
         Py_DecRef(module);
         module = NULL;
     }

@@ -18,7 +18,11 @@ struct procmap_query {
 typedef char procmap_query_is_104_bytes[sizeof(struct procmap_query) == 104 ? 1 : -1];
 typedef char procmap_query_name_is_at_88[offsetof(struct procmap_query, vma_name_addr) == 88 ? 1 : -1];
 
-enum { COVERING_OR_NEXT = 0x10, NAME_ROOM = 4096 /* PATH_MAX: the kernel uses no more */ };
+enum {
+    COVERING_OR_NEXT = 0x10,
+    NAME_ROOM = 4096,  /* PATH_MAX: the kernel uses no more */
+    BUILD_ID_ROOM = 64 /* the kernel has at most 20 */
+};
 
 #define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
 

@@ -93,6 +93,7 @@ def ask(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Walk over a scripted map: into memory that grows, and into memory that does not."""
 
     def asked(kernel: Callable[..., int], query: Query | None = None) -> AddressSpace:
+        monkeypatch.setattr(acquire, "NATIVE", None)
         monkeypatch.setattr(acquire.fcntl, "ioctl", kernel)
         process: LinuxProcess = request.param(os.getpid())
         try:

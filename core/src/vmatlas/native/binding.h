@@ -1,4 +1,4 @@
-/* What the extension modules share: columns as objects of Python. The limited API of 3.11, so one build serves all.
+/* What the extension modules share: columns as objects of Python.
  *
  * `Rows` is a decoded map before its facts are known: Python looks at the distinct facts, says what each means
  * (vmatlas.model.facts), and `fill` makes the columns. A header alone, so that a plugin needs nothing at link time.
@@ -6,9 +6,7 @@
 #ifndef VMATLAS_BINDING_H
 #define VMATLAS_BINDING_H
 
-#define Py_LIMITED_API 0x030B0000
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "python.h"
 
 #include "columns.h"
 

@@ -22,12 +22,17 @@ from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links, parse_stat
 from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
+from vmatlas.threads import allowed
 from vmatlas_linux_ioctl.decode import FACT, NATIVE, STAT, VMAS, columns_of_native, model_of
 from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
 from vmatlas_linux_ioctl.question import kernel_flags
 
 ATTEMPTS = 20
 """How often a process may replace its memory (exec) while it is asked, before that is said."""
+
+USUAL_THREADS = 4
+"""So many walk a large map at once, where there are as many processors and VMATLAS_THREADS says nothing else. More were
+never measured (docs/speed.md)."""
 
 STEPS_BACK = 1000
 """How often one walk may have to go back, before that is said."""
@@ -76,12 +81,9 @@ def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
         return None
     if query.limit_of_answer != 1 and process.is_self:
         return None
-    flags = int(kernel_flags(query.where))
-    if query.address is None or query.or_next:
-        flags |= QueryFlags.COVERING_OR_NEXT
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
-    limit = query.limit_of_answer
-    rows: Rows | None = NATIVE.walk(descriptor, flags, query.address or 0, limit, most)
+    threads = allowed(USUAL_THREADS)
+    rows: Rows | None = NATIVE.walk(descriptor, _flags(query), query.address or 0, query.limit_of_answer, most, threads)
     if rows is None:
         return None
     linked: dict[links.Name, bool] = {}
@@ -117,11 +119,23 @@ def _ask_other_thread(process: LinuxProcess, query: Query, command: str) -> Read
     raise NoSuchProcess(f"process {process.pid} ({command}) has ended; it is a zombie without memory", pid=process.pid)
 
 
+def _flags(query: Query) -> int:
+    """The kernel's flags of a query: what must hold of a region, and whether to walk."""
+    flags = int(kernel_flags(query.where))
+    return flags | QueryFlags.COVERING_OR_NEXT if query.address is None or query.or_next else flags
+
+
 def _ask(process: LinuxProcess, query: Query) -> Reading | None:
     """None when the memory that the descriptor belongs to is gone."""
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
     if query.limit_of_answer != 1 and process.is_self:
         return _ask_self(process, descriptor, query)
+    if NATIVE is not None:
+        answers: tuple[bytes, bytes] | None = NATIVE.records(
+            descriptor, _flags(query), query.address or 0, query.limit_of_answer, query.build_ids
+        )
+        if answers is not None:
+            return _settled(process, *answers, some_unnamed=False)
     walk = _Walk(process.pid, descriptor, query, bytearray(), bytearray())
     return _settled(process, walk.records_kept(), walk.names_kept(), walk.some_unnamed) if walk.run() else None
 
@@ -164,11 +178,9 @@ class _Walk:
         """A bytearray grows; memoryviews, of one size both, do not. Regions of the name `without` are passed over."""
         self.pid = pid
         self.descriptor = descriptor
-        self.flags = int(kernel_flags(query.where))
+        self.flags = _flags(query)
         self.address = query.address or 0
         self.limit = query.limit_of_answer
-        if query.address is None or query.or_next:
-            self.flags |= QueryFlags.COVERING_OR_NEXT
         self.build_id_size = MAX_BUILD_ID if query.build_ids else 0
         self.some_unnamed = False
         self._without = without + b"\0"

@@ -69,7 +69,7 @@ def _names_of(process: RemoteProcess, data: bytes) -> tuple[list[links.Name], in
 
 SOURCES = AgentSources(
     system="linux",
-    files=(Path(__file__).parents[2] / "native" / "acquire.c",),
+    files=tuple(Path(__file__).parents[2] / "native" / file for file in ("acquire.c", "walk.c")),
     table="vmatlas_linux_ioctl_sources",
     names=(SOURCE,),
     probe=probe,

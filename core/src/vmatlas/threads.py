@@ -1,0 +1,31 @@
+"""How many threads may serve one question. The environment variable VMATLAS_THREADS lowers or raises what is usual."""
+
+from __future__ import annotations
+
+import os
+
+from vmatlas.errors import UsageError
+
+LIMIT = "VMATLAS_THREADS"
+"""The environment variable: a whole number from 1; 1 keeps every question in the thread that asks it."""
+
+MOST = 64
+"""More are never of use, whatever the variable says."""
+
+
+def allowed(usual: int) -> int:
+    """One for each processor that this process may run on, at most `usual`, or at most what the variable says.
+
+    Raises UsageError when the variable is no whole number from 1.
+    """
+    said = os.environ.get(LIMIT, "")
+    if not said:
+        return min(usual, _processors())
+    if not (said.isascii() and said.isdigit() and len(said) < 10 and int(said) > 0):
+        raise UsageError(f"{LIMIT} is {said[:40]!r}", hint=f"{LIMIT} is a whole number from 1, or not set")
+    return min(int(said), MOST)
+
+
+def _processors() -> int:
+    """Those that this process may run on, where the system tells them from all that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
