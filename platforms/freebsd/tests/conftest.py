@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from vmatlas.conformance.scripted_libc import ScriptedSysctl
 from vmatlas_freebsd.acquire import libc, map_text
 from vmatlas_freebsd.layout import PROC_FIELDS, PROC_SIZE
 
@@ -32,16 +33,16 @@ class FakeProcess:
     """The answers to the readings of its map, one after another, the last again; a number is an errno."""
 
 
-class FakeKernel:
-    """Answers sysctl as abi facts say: size probe exact, ENOMEM with a prefix when the room is too small."""
+class FakeKernel(ScriptedSysctl):
+    """Tells the exact size; ENOMEM, with the beginning, when the room is too small."""
 
     def __init__(self) -> None:
+        super().__init__(ENOMEM)
         self.processes: dict[int, FakeProcess] = {}
         self.boot_times = [1_700_000_000_000_000]
         self.numbers: dict[str, int] = {}
         self.growth: list[int] = []
         """Bytes by which the map has grown between a size probe and the reading, one for each."""
-        self.calls: list[tuple[int, ...]] = []
 
     def add(self, pid: int, **known: Any) -> FakeProcess:
         self.processes[pid] = FakeProcess(pid, **known)
@@ -59,11 +60,11 @@ class FakeKernel:
             struct.pack_into("<" + code, data, at, *values[name])
         return bytes(data)
 
-    def value(self, mib: tuple[int, ...], probing: bool) -> bytes | int:
+    def value(self, mib: tuple[int, ...], reading: bool) -> bytes | int:
         match mib:
             case (1, 21):
                 time = self.boot_times[0]
-                if not probing and len(self.boot_times) > 1:
+                if reading and len(self.boot_times) > 1:
                     self.boot_times.pop(0)
                 return struct.pack("<qq", *divmod(time, 1_000_000))
             case (1, 14, 8, 0):
@@ -73,33 +74,14 @@ class FakeKernel:
             case (1, 14, 32, pid) if pid in self.processes:
                 maps = self.processes[pid].maps
                 answer = maps[0]
-                if not probing and len(maps) > 1:
+                if reading and len(maps) > 1:
                     maps.pop(0)
+                if reading and self.growth and isinstance(answer, bytes):
+                    answer += bytes(self.growth.pop(0))
                 return answer
             case (1, 14, 32, _):
                 return ESRCH
         return EINVAL
-
-    def sysctl(self, mib: Any, count: Any, buffer: Any, size: Any, new: Any, new_size: Any) -> int:
-        numbers = tuple(mib)
-        assert (count.value, new, new_size.value) == (len(numbers), None, 0), "it only ever reads"
-        self.calls.append(numbers)
-        value = self.value(numbers, buffer is None)
-        if isinstance(value, int):
-            ctypes.set_errno(value)
-            return -1
-        room = size._obj
-        if buffer is None:
-            room.value = len(value)
-            return 0
-        if self.growth and numbers[2:3] == (32,):
-            value += bytes(self.growth.pop(0))
-        ctypes.memmove(buffer, value, min(len(value), room.value))
-        if room.value < len(value):
-            ctypes.set_errno(ENOMEM)
-            return -1
-        room.value = len(value)
-        return 0
 
     def sysctlbyname(self, name: bytes, value: Any, size: Any, new: Any, new_size: Any) -> int:
         assert (new, new_size.value) == (None, 0)

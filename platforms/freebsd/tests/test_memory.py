@@ -6,14 +6,13 @@ suite).
 
 from __future__ import annotations
 
-import ctypes
 from errno import EAGAIN, ENOMEM
-from typing import Any
 
 import pytest
 
 import vmatlas
 from vmatlas import Protection
+from vmatlas.conformance.scripted_libc import Answer, Fails, ScriptedLibc
 from vmatlas.operations import Ability, Advice, Memory
 from vmatlas.operations.moving import move
 from vmatlas.target.program import MapFlag
@@ -23,37 +22,13 @@ PAGE = OPERATIONS.page_size
 READ, WRITE, EXECUTE, NONE = Protection.READ, Protection.WRITE, Protection.EXECUTE, Protection.NONE
 
 
-class Call:
-    """One function of a scripted libc: notes its arguments, gives what it is told to."""
-
-    def __init__(self, name: str, libc: Libc) -> None:
-        self.name, self.libc = name, libc
-        self.restype: Any = None
-        self.argtypes: Any = None
-
-    def __call__(self, *arguments: Any) -> int:
-        plain = tuple(getattr(each, "value", each) for each in arguments)
-        self.libc.calls.append((self.name, *plain))
-        value, errno = self.libc.answers.get(self.name, (0, 0))
-        if errno:
-            ctypes.set_errno(errno)
-        return value
-
-
-class Libc:
-    def __init__(self, **answers: tuple[int, int]) -> None:
-        self.answers = answers
-        self.calls: list[tuple[Any, ...]] = []
-        self._functions: dict[str, Call] = {}
-
-    def __getattr__(self, name: str) -> Call:
-        if name == "mmap64":  # FreeBSD has mmap alone
-            raise AttributeError(name)
-        return self._functions.setdefault(name, Call(name, self))
+def libc_with(**answers: Answer) -> ScriptedLibc:
+    """FreeBSD has mmap alone."""
+    return ScriptedLibc(lacking=("mmap64",), **answers)
 
 
 def test_each_call_reaches_libc_with_freebsds_numbers() -> None:
-    libc = Libc(mmap=(0x800000000, 0))
+    libc = libc_with(mmap=0x800000000)
     system = FreeBSDMemory(libc)
     assert system.map(0, 2 * PAGE, READ | WRITE, MapFlag.NONE) == 0x800000000
     system.map(0x800000000, PAGE, NONE, MapFlag.SHARED | MapFlag.FIXED, 7, 3 * PAGE)
@@ -107,7 +82,7 @@ def test_advice_has_freebsds_number_or_none(advice: Advice, number: int | None) 
 
 def test_placement_over_something_is_told_as_occupied() -> None:
     """MAP_FIXED | MAP_EXCL over a mapping: ENOMEM."""
-    libc = Libc(mmap=(ctypes.c_size_t(-1).value, ENOMEM))
+    libc = libc_with(mmap=Fails(ENOMEM))
     memory = Memory(FreeBSDMemory(libc), lambda: pytest.fail("the map was read"))
     with pytest.raises(vmatlas.OperationFailed, match="already") as refused:
         memory.map_anonymous(PAGE, at=0x800000000)
@@ -116,14 +91,14 @@ def test_placement_over_something_is_told_as_occupied() -> None:
 
 
 def test_errno_becomes_a_failure_with_its_name() -> None:
-    libc = Libc(mlock=(-1, EAGAIN))
+    libc = libc_with(mlock=Fails(EAGAIN))
     with pytest.raises(vmatlas.OperationFailed) as refused:
         FreeBSDMemory(libc).lock(0x800000000, PAGE, on_fault=False)
     assert (refused.value.errno, refused.value.errno_name) == (EAGAIN, "EAGAIN")
 
 
 def test_what_freebsd_lacks_is_unsupported_and_says_so() -> None:
-    libc = Libc()
+    libc = libc_with()
     system = FreeBSDMemory(libc)
     memory = Memory(system, lambda: pytest.fail("the map was read"))
     for what, use in {

@@ -2,56 +2,45 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable
 from errno import E2BIG, ENOTSUP, EPERM, ESRCH
 from pathlib import Path
 
 import pytest
 
-from vmatlas_agents.build import COMMON, NATIVE
+from vmatlas.conformance.scripted_kernel import Asked, ScriptedKernel
 
 HERE = Path(__file__).parent
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
 IN_PLACE = 4 << 20
 """Bytes of the room that the source has from the start."""
-Run = Callable[..., list[str]]
+BOOT_TIME = {"boottime": b"\x07" * 16}
+IDENTITY = BOOT_TIME | {"proc": b"\x09" * 8}
+FAILED = "sysctl kern.proc.vmmap of process 46"
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs the source; the lines that it put and its end."""
-    if shutil.which("cc") is None:
-        pytest.skip("needs a C compiler: apt-get install gcc libc6-dev")
-    program = tmp_path_factory.mktemp("native") / "driver"
-    sources = [HERE / "native" / "driver.c", HERE.parent / "native" / "vmmap.c"]
-    include = [f"-I{HERE / 'native'}", f"-I{NATIVE}"]
-    subprocess.run(["cc", *COMMON, *SANITIZERS, *include, "-o", program, *sources], check=True, timeout=120)
-
-    def run(*words: int) -> list[str]:
-        done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
-
-    return run
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> ScriptedKernel:
+    folder = tmp_path_factory.mktemp("native")
+    return ScriptedKernel(folder, HERE / "native" / "driver.c", HERE.parent / "native" / "vmmap.c")
 
 
-IDENTITY = ["boottime 0 16 0", "proc 0 8 0"]
+def check_answer(asked: Asked, size: int, readings: int) -> None:
+    """The map, whole, and behind it who the process is."""
+    assert asked.streams == {"vmmap": b"m" * size} | IDENTITY
+    assert list(asked.streams) == ["vmmap", "boottime", "proc"]
+    assert (asked.error, asked.refused, asked.failed, len(asked.calls)) == (0, False, "", readings)
 
 
 @pytest.mark.parametrize("size", [144, 147_712, IN_PLACE, 3 * IN_PLACE])
-def test_map_comes_whole_with_who_the_process_is_behind_it(ask: Run, size: int) -> None:
-    assert ask(46, size) == [f"vmmap 0 {size} {size}", *IDENTITY, "error 0 refused 0 readings 1: "]
+def test_map_comes_whole_with_who_the_process_is_behind_it(kernel: ScriptedKernel, size: int) -> None:
+    check_answer(kernel.ask(46, size=size), size, 1)
 
 
-def test_map_of_a_process_of_the_kernel_is_empty(ask: Run) -> None:
-    assert ask(0, 0)[-1] == "error 0 refused 0 readings 0: "
-    assert ask(0, 0)[-3:-1] == IDENTITY
+def test_map_of_a_process_of_the_kernel_is_empty(kernel: ScriptedKernel) -> None:
+    check_answer(kernel.ask(0, size=0), 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("size", "growths", "readings"),
+    ("size", "growth", "readings"),
     [
         (1000, [IN_PLACE - 1000], 1),  # what is there anyway is room
         (1000, [IN_PLACE, 2 * IN_PLACE - 1000], 2),  # then twice as much
@@ -60,34 +49,32 @@ def test_map_of_a_process_of_the_kernel_is_empty(ask: Run) -> None:
         (6_000_000, [3_000_000, 12_000_000, 26_000_000], 3),
     ],
 )
-def test_growth_between_the_size_and_the_reading(ask: Run, size: int, growths: list[int], readings: int) -> None:
-    whole = size + growths[-1]
-    assert ask(46, size, *growths) == [
-        f"vmmap 0 {whole} {whole}",
-        *IDENTITY,
-        f"error 0 refused 0 readings {readings}: ",
-    ]
+def test_growth_between_the_size_and_the_reading(
+    kernel: ScriptedKernel, size: int, growth: list[int], readings: int
+) -> None:
+    check_answer(kernel.ask(46, size=size, growth=growth), size + growth[-1], readings)
 
 
-def test_map_that_grows_for_ever_is_given_up(ask: Run) -> None:
+def test_map_that_grows_for_ever_is_given_up(kernel: ScriptedKernel) -> None:
     """From 4 MiB on, twice as much each time, up to a bound."""
-    end = ask(46, 1000, *[300_000_000] * 16)[-1]
-    assert end == f"error {E2BIG} refused 0 readings 7: sysctl kern.proc.vmmap of process 46"
+    asked = kernel.ask(46, size=1000, growth=[300_000_000] * 16)
+    rooms = [f"reading {IN_PLACE << doubled}" for doubled in range(7)]
+    assert asked == Asked(IDENTITY, E2BIG, False, FAILED, rooms)
 
 
-def test_size_beyond_all_reason_makes_no_room(ask: Run) -> None:
-    assert ask(46, 2**28 + 1)[-1] == f"error {E2BIG} refused 0 readings 0: sysctl kern.proc.vmmap of process 46"
+def test_size_beyond_all_reason_makes_no_room(kernel: ScriptedKernel) -> None:
+    assert kernel.ask(46, size=2**28 + 1) == Asked(IDENTITY, E2BIG, False, FAILED, [])
 
 
-@pytest.mark.parametrize(("pid", "number", "streams"), [(46, EPERM, IDENTITY), (404, ESRCH, IDENTITY[:1])])
-def test_refusal_comes_with_what_explains_it(ask: Run, pid: int, number: int, streams: list[str]) -> None:
-    assert ask(pid, -number) == [
-        *streams,
-        f"error {number} refused 0 readings 0: sysctl kern.proc.vmmap of process {pid}",
-    ]
+@pytest.mark.parametrize(("number", "gone", "streams"), [(EPERM, 0, IDENTITY), (ESRCH, 1, BOOT_TIME)])
+def test_refusal_comes_with_what_explains_it(
+    kernel: ScriptedKernel, number: int, gone: int, streams: dict[str, bytes]
+) -> None:
+    assert kernel.ask(46, size=-number, gone=gone) == Asked(streams, number, False, FAILED, [])
 
 
-def test_thread_and_number_beyond_a_pid_are_refused_by_the_agent(ask: Run) -> None:
-    for pid in (99, 2**32 - 1):
-        (end,) = ask(pid, 1000)
-        assert end.startswith(f"error {ENOTSUP} refused 1 readings 0: the map of a thread")
+def test_thread_and_number_beyond_a_pid_are_refused_by_the_agent(kernel: ScriptedKernel) -> None:
+    for asked in (kernel.ask(46, tid=1), kernel.ask(2**32 - 1)):
+        assert asked[:3] == ({}, ENOTSUP, True)
+        assert asked.failed.startswith("the map of a thread")
+        assert asked.calls == []

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from errno import EINVAL, EMFILE, ENOENT, ENOSYS, EPERM, ESRCH
-from typing import Any
 
 import pytest
 
 import vmatlas
 from vmatlas import Protection
+from vmatlas.conformance.scripted_libc import Fails, ScriptedLibc
 from vmatlas.operations import Advice
 from vmatlas.operations.values import Advice as AllAdvice
 from vmatlas.target.program import MapFlag
@@ -20,39 +19,12 @@ PIDFD = 434
 MADVISE = 440
 
 
-class Call:
-    def __init__(self, name: str, libc: Libc) -> None:
-        self.name, self.libc = name, libc
-        self.restype: Any = None
-        self.argtypes: Any = None
-
-    def __call__(self, *arguments: Any) -> int:
-        plain = tuple(getattr(each, "value", each) for each in arguments)
-        self.libc.calls.append((self.name, *plain))
-        value, errno = self.libc.answers.get(plain[0] if self.name == "syscall" else self.name, (0, 0))
-        if errno:
-            ctypes.set_errno(errno)
-        return value() if callable(value) else value
-
-
-class Libc:
-    """`answers`: by the name of a function, or the number of a system call."""
-
-    def __init__(self, answers: dict[str | int, tuple[Any, int]]) -> None:
-        self.answers = answers
-        self.calls: list[tuple[Any, ...]] = []
-        self._functions: dict[str, Call] = {}
-
-    def __getattr__(self, name: str) -> Call:
-        return self._functions.setdefault(name, Call(name, self))
-
-
-def _descriptor() -> int:
+def _descriptor(*_: object) -> int:
     return os.open("/dev/null", os.O_RDONLY)
 
 
 def test_process_is_pinned_before_its_start_time_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    libc = Libc({PIDFD: (_descriptor, 0), MADVISE: (8192, 0)})
+    libc = ScriptedLibc(system_calls={PIDFD: _descriptor, MADVISE: 8192})
 
     def start_time(pid: int) -> int:
         libc.calls.append(("start time",))
@@ -73,7 +45,7 @@ def test_process_is_pinned_before_its_start_time_is_looked_at(monkeypatch: pytes
 @pytest.mark.parametrize("errno", [EINVAL, ENOENT])
 def test_thread_id_is_told(errno: int) -> None:
     with pytest.raises(vmatlas.UsageError, match="id of a thread"):
-        LinuxMemory(Libc({PIDFD: (-1, errno)}), "x86_64").advise_process(42, None, [], 20)
+        LinuxMemory(ScriptedLibc(system_calls={PIDFD: Fails(errno)}), "x86_64").advise_process(42, None, [], 20)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +75,7 @@ def test_refusal_of_a_range_names_the_errno(errno: str, advice: Advice) -> None:
 
 
 def test_kernel_before_5_10_has_no_process_madvise() -> None:
-    libc = Libc({PIDFD: (_descriptor, 0), MADVISE: (-1, ENOSYS)})
+    libc = ScriptedLibc(system_calls={PIDFD: _descriptor, MADVISE: Fails(ENOSYS)})
     with pytest.raises(vmatlas.OperationFailed) as refused:
         LinuxMemory(libc, "x86_64").advise_process(42, None, [], 20)
     assert refused.value.errno_name == "ENOSYS"
@@ -111,7 +83,7 @@ def test_kernel_before_5_10_has_no_process_madvise() -> None:
 
 @pytest.mark.parametrize(("call", "errno"), [("mremap", EPERM), ("mlock", EPERM), ("munmap", EINVAL), ("msync", ESRCH)])
 def test_errno_of_a_call_is_told_by_name(call: str, errno: int) -> None:
-    system = LinuxMemory(Libc({call: (-1 if call != "mremap" else ctypes.c_size_t(-1).value, errno)}), "x86_64")
+    system = LinuxMemory(ScriptedLibc(**{call: Fails(errno)}), "x86_64")
     uses = {
         "mremap": lambda: system.move(4096, 4096, 4096, 8192, True, False),
         "mlock": lambda: system.lock(4096, 4096, False),
@@ -124,7 +96,7 @@ def test_errno_of_a_call_is_told_by_name(call: str, errno: int) -> None:
 
 
 def test_mremap_has_the_flags_that_were_asked_for() -> None:
-    libc = Libc({"mremap": (0x9000, 0)})
+    libc = ScriptedLibc(mremap=0x9000)
     system = LinuxMemory(libc, "x86_64")
     system.move(0x1000, 4096, 4096, 0x9000, True, False)
     system.move(0x1000, 4096, 4096, 0x9000, True, True)
@@ -143,11 +115,11 @@ def test_processors_with_other_numbers() -> None:
     assert numbers.mlock2_number("x86_64", False) == numbers.mlock2_number("i686", False) == 376
     assert numbers.mlock2_number("armv7l", False) == numbers.mlock2_number("aarch64", False) == 390
     with pytest.raises(vmatlas.Unsupported, match="nobody has tried it on the processor alpha"):
-        LinuxMemory(Libc({}), "alpha").advise_process(42, None, [], 20)
+        LinuxMemory(ScriptedLibc(), "alpha").advise_process(42, None, [], 20)
 
 
 def test_protections_are_posixs() -> None:
-    libc = Libc({"mprotect": (0, 0)})
+    libc = ScriptedLibc()
     system = LinuxMemory(libc, "x86_64")
     for protection in range(8):
         system.protect(0x1000, 4096, Protection(protection))
@@ -155,7 +127,7 @@ def test_protections_are_posixs() -> None:
 
 
 def test_mapping_that_came_to_address_0_is_undone() -> None:
-    libc = Libc({"mmap64": (None, 0)})
+    libc = ScriptedLibc(mmap64=0)
     with pytest.raises(vmatlas.OperationFailed, match="address 0"):
         LinuxMemory(libc, "x86_64").map(0, 4096, Protection.READ, MapFlag.FIXED_NOT_OVER)
     assert libc.calls[-1][0] == "munmap"
@@ -168,5 +140,5 @@ def test_start_time_that_cannot_be_read_is_not_taken_for_an_end(monkeypatch: pyt
 
     monkeypatch.setattr(calls, "open", refused, raising=False)
     with pytest.raises(vmatlas.OperationFailed) as told:
-        LinuxMemory(Libc({PIDFD: (_descriptor, 0)}), "x86_64").advise_process(42, 7, [], 20)
+        LinuxMemory(ScriptedLibc(system_calls={PIDFD: _descriptor}), "x86_64").advise_process(42, 7, [], 20)
     assert told.value.errno_name == "EMFILE"

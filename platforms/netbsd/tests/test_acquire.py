@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from errno import E2BIG, ENOSPC, EPERM, ESRCH
-from typing import Any
 
 import pytest
 
 from vmatlas import AccessDenied, NoSuchProcess, Query
+from vmatlas.conformance.scripted_libc import ScriptedSysctl
 from vmatlas_netbsd import BACKEND, acquire
 from vmatlas_netbsd.layout import PROCESS_SIZE, REGION_SIZE
 from vmatlas_netbsd.system import SYSTEM
@@ -20,42 +19,28 @@ from .test_meaning import process
 MAP = (2, 16, 1)
 
 
-class Libc:
-    """Answers sysctl as fill_vmentries() and sysctl_doeproc() do: the size without room, ENOSPC with too little."""
+class Libc(ScriptedSysctl):
+    """Answers as fill_vmentries() and sysctl_doeproc() do: the size without room, ENOSPC with too little."""
 
     def __init__(self) -> None:
+        super().__init__(ENOSPC)
         self.maps: list[bytes | int] = [packed(protection=5, type=2, flags=1, path=b"/bin/sh", vn_type=1)]
+        """The answers, one for each reading, the last again."""
+        self.told: list[int] = []
+        """Bytes that are told where the map has another size by the time it is read, one after another."""
         self.processes = {7: process(pid=7), 1: process(pid=1, comm=b"init"), 0: process(pid=0, flag=0x200)}
-        self.calls: list[tuple[int, ...]] = []
 
-    def answer(self, mib: tuple[int, ...], probing: bool) -> bytes | int:
+    def value(self, mib: tuple[int, ...], reading: bool) -> bytes | int:
         if mib[:3] == MAP:
             assert mib[4] == REGION_SIZE
-            if len(self.maps) > 1 and not probing:
-                return self.maps.pop(0)
-            return self.maps[0]
+            if self.told and not reading:
+                return bytes(self.told.pop(0))
+            return self.maps.pop(0) if len(self.maps) > 1 and reading else self.maps[0]
         assert mib[:2] == (1, 47)
         assert mib[4] == PROCESS_SIZE
         if mib[2] == 0:
             return b"".join(self.processes.values())
         return self.processes.get(mib[3], ESRCH)
-
-    def sysctl(self, mib: Any, count: Any, buffer: Any, size: Any, new: Any, new_size: Any) -> int:
-        numbers = tuple(mib)
-        assert (count.value, new, new_size.value) == (len(numbers), None, 0), "it only ever reads"
-        self.calls.append(numbers)
-        value = self.answer(numbers, buffer is None)
-        if isinstance(value, int):
-            ctypes.set_errno(value)
-            return -1
-        room = size._obj
-        if buffer is not None:
-            ctypes.memmove(buffer, value, min(len(value), room.value))
-            if room.value < len(value):
-                ctypes.set_errno(ENOSPC)
-                return -1
-        room.value = len(value)
-        return 0
 
 
 @pytest.fixture
@@ -73,9 +58,7 @@ def test_map_is_read_with_who_the_process_is(kernel: Libc) -> None:
 
 def test_map_that_grows_meanwhile_is_read_again(kernel: Libc) -> None:
     larger = packed() * 40
-    sizes = iter([REGION_SIZE, len(larger)])  # what the probes tell; by the first reading it has grown
-    answer = kernel.answer
-    kernel.answer = lambda mib, probing: bytes(next(sizes)) if probing else answer(mib, probing)  # type: ignore[method-assign]
+    kernel.told = [REGION_SIZE, len(larger)]  # by the first reading it has grown
     kernel.maps = [larger]
     assert acquire.read_map(7) == larger
     assert len(kernel.calls) == 4

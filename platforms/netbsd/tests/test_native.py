@@ -2,81 +2,78 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
-from collections.abc import Callable
 from errno import E2BIG, ENOSPC, ENOTSUP, EPERM, ESRCH
 from pathlib import Path
 
 import pytest
 
-from vmatlas_agents.build import COMMON, NATIVE, BuildFailed, ziglang
+from vmatlas.conformance.scripted_kernel import Asked, ScriptedKernel
+from vmatlas_agents.build import BuildFailed, ziglang
 from vmatlas_agents.targets import TARGETS
 from vmatlas_netbsd import layout
 
 HERE = Path(__file__).parent
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
 ONE = layout.REGION_SIZE
 ROOM = (10 << 20) // ONE
-Run = Callable[..., list[str]]
-WHO = f"process 0 {layout.PROCESS_SIZE} 0"
+WHO = {"process": b"\x09" * layout.PROCESS_SIZE}
+FAILED = "sysctl vm.proc.map of process 46"
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs the source; the lines that it put and its end."""
-    if shutil.which("cc") is None:
-        pytest.skip("needs a C compiler: apt-get install gcc libc6-dev")
-    program = tmp_path_factory.mktemp("native") / "driver"
-    sources = [HERE / "native" / "driver.c", HERE.parent / "native" / "acquire.c"]
-    include = [f"-I{HERE / 'native'}", f"-I{NATIVE}"]
-    subprocess.run(["cc", *COMMON, *SANITIZERS, *include, "-o", program, *sources], check=True, timeout=120)
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> ScriptedKernel:
+    folder = tmp_path_factory.mktemp("native")
+    return ScriptedKernel(folder, HERE / "native" / "driver.c", HERE.parent / "native" / "acquire.c")
 
-    def run(*words: int) -> list[str]:
-        done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
 
-    return run
+def check_answer(asked: Asked, regions: int, readings: int) -> None:
+    """The map, whole, and behind it who the process is."""
+    assert asked.streams == {"map": b"m" * regions * ONE} | WHO
+    assert list(asked.streams) == ["map", "process"]
+    assert (asked.error, asked.refused, asked.failed, len(asked.calls)) == (0, False, "", readings)
 
 
 @pytest.mark.parametrize("regions", [1, 40, 5000, ROOM])
-def test_map_comes_whole_with_who_the_process_is_behind_it(ask: Run, regions: int) -> None:
-    size = regions * ONE
-    assert ask(46, regions) == [f"map 0 {size} {size}", WHO, "error 0 refused 0 readings 1: "]
+def test_map_comes_whole_with_who_the_process_is_behind_it(kernel: ScriptedKernel, regions: int) -> None:
+    check_answer(kernel.ask(46, size=regions), regions, 1)
 
 
-def test_map_of_a_process_of_the_kernel_is_empty(ask: Run) -> None:
-    assert ask(46, 0) == ["map 0 0 0", WHO, "error 0 refused 0 readings 0: "]
+def test_map_of_a_process_of_the_kernel_is_empty(kernel: ScriptedKernel) -> None:
+    check_answer(kernel.ask(46, size=0), 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("regions", "growths", "readings"),
+    ("regions", "growth", "readings"),
     [(3, [5], 1), (3, [6, 1], 2), (300, [100], 1), (300, [105, 105, 50], 3), (ROOM - 10, [10], 1)],
 )
-def test_growth_between_the_size_and_the_reading(ask: Run, regions: int, growths: list[int], readings: int) -> None:
-    whole = (regions + growths[-1]) * ONE
-    assert ask(46, regions, *growths) == [f"map 0 {whole} {whole}", WHO, f"error 0 refused 0 readings {readings}: "]
+def test_growth_between_the_size_and_the_reading(
+    kernel: ScriptedKernel, regions: int, growth: list[int], readings: int
+) -> None:
+    check_answer(kernel.ask(46, size=regions, growth=growth), regions + growth[-1], readings)
 
 
-def test_map_that_grows_each_time_is_given_up(ask: Run) -> None:
-    assert ask(46, 30, *[1000] * 16)[-1] == f"error {ENOSPC} refused 0 readings 8: sysctl vm.proc.map of process 46"
+def test_map_that_grows_each_time_is_given_up(kernel: ScriptedKernel) -> None:
+    asked = kernel.ask(46, size=30, growth=[1000] * 16)
+    assert asked == Asked(WHO, ENOSPC, False, FAILED, [f"reading {(30 + 10 + 4) * ONE}"] * 8)
 
 
-def test_map_beyond_what_the_kernel_tells_is_refused(ask: Run) -> None:
-    assert ask(46, ROOM + 1) == [WHO, f"error {E2BIG} refused 0 readings 0: sysctl vm.proc.map of process 46"]
+def test_map_beyond_what_the_kernel_tells_is_refused(kernel: ScriptedKernel) -> None:
+    assert kernel.ask(46, size=ROOM + 1) == Asked(WHO, E2BIG, False, FAILED, [])
 
 
-@pytest.mark.parametrize(("pid", "number", "who"), [(46, EPERM, WHO), (404, ESRCH, "process 0 0 0")])
-def test_refusal_comes_with_what_explains_it(ask: Run, pid: int, number: int, who: str) -> None:
-    assert ask(pid, -number) == [who, f"error {number} refused 0 readings 0: sysctl vm.proc.map of process {pid}"]
+@pytest.mark.parametrize(("number", "gone", "who"), [(EPERM, 0, WHO), (ESRCH, 1, {"process": b""})])
+def test_refusal_comes_with_what_explains_it(
+    kernel: ScriptedKernel, number: int, gone: int, who: dict[str, bytes]
+) -> None:
+    assert kernel.ask(46, size=-number, gone=gone) == Asked(who, number, False, FAILED, [])
 
 
-def test_thread_and_number_beyond_a_pid_are_refused_by_the_agent(ask: Run) -> None:
-    for pid in (99, 2**32 - 1):
-        (end,) = ask(pid, 3)
-        assert end.startswith(f"error {ENOTSUP} refused 1 readings 0: the map of a thread")
+def test_thread_and_number_beyond_a_pid_are_refused_by_the_agent(kernel: ScriptedKernel) -> None:
+    for asked in (kernel.ask(46, tid=1), kernel.ask(2**32 - 1)):
+        assert asked[:3] == ({}, ENOTSUP, True)
+        assert asked.failed.startswith("the map of a thread")
+        assert asked.calls == []
 
 
 def test_layouts_are_those_of_the_systems_own_headers(tmp_path: Path) -> None:

@@ -5,14 +5,13 @@ Never run on a QNX with Python; the agent makes such calls on a real one (the co
 
 from __future__ import annotations
 
-import ctypes
 from errno import EINVAL, ENOMEM
-from typing import Any
 
 import pytest
 
 import vmatlas
 from vmatlas import Protection
+from vmatlas.conformance.scripted_libc import Fails, ScriptedLibc
 from vmatlas.operations import Ability, Advice, Memory
 from vmatlas.operations.moving import move
 from vmatlas.target.program import MapFlag
@@ -22,39 +21,8 @@ PAGE = OPERATIONS.page_size
 READ, WRITE, EXECUTE, NONE = Protection.READ, Protection.WRITE, Protection.EXECUTE, Protection.NONE
 
 
-class Call:
-    """One function of a scripted libc: notes its arguments, gives what it is told to."""
-
-    def __init__(self, name: str, libc: Libc) -> None:
-        self.name, self.libc = name, libc
-        self.restype: Any = None
-        self.argtypes: Any = None
-
-    def __call__(self, *arguments: Any) -> int:
-        plain = tuple(getattr(each, "value", each) for each in arguments)
-        self.libc.calls.append((self.name, *plain))
-        answer = self.libc.answers.get(self.name, (0, 0))
-        value, errno = answer.pop(0) if isinstance(answer, list) else answer
-        if errno:
-            ctypes.set_errno(errno)
-        return value
-
-
-class Libc:
-    def __init__(self, *lacking: str, **answers: Any) -> None:
-        self.lacking = lacking
-        self.answers = answers
-        self.calls: list[tuple[Any, ...]] = []
-        self._functions: dict[str, Call] = {}
-
-    def __getattr__(self, name: str) -> Call:
-        if name in self.lacking:
-            raise AttributeError(name)
-        return self._functions.setdefault(name, Call(name, self))
-
-
 def test_each_call_reaches_libc_with_qnxs_numbers() -> None:
-    libc = Libc(mmap64=(0x40100000, 0))
+    libc = ScriptedLibc(mmap64=0x40100000)
     system = QnxMemory(libc)
     assert system.map(0, 2 * PAGE, READ | WRITE, MapFlag.NONE) == 0x40100000
     system.map(0x40100000, PAGE, NONE, MapFlag.SHARED | MapFlag.FIXED, 7, 3 * PAGE)
@@ -80,18 +48,18 @@ def test_each_call_reaches_libc_with_qnxs_numbers() -> None:
 
 def test_posix_madvise_gives_the_errno_itself() -> None:
     with pytest.raises(vmatlas.OperationFailed) as refused:
-        QnxMemory(Libc(posix_madvise=(EINVAL, 0))).advise(0x40100000, PAGE, 3)
+        QnxMemory(ScriptedLibc(posix_madvise=EINVAL)).advise(0x40100000, PAGE, 3)
     assert refused.value.errno_name == "EINVAL"
 
 
 def test_release_without_posix_madvise_says_enosys() -> None:
     with pytest.raises(vmatlas.OperationFailed) as refused:
-        QnxMemory(Libc("posix_madvise")).advise(0x40100000, PAGE, 3)
+        QnxMemory(ScriptedLibc(lacking=["posix_madvise"])).advise(0x40100000, PAGE, 3)
     assert refused.value.errno_name == "ENOSYS"
 
 
 def test_placement_compares_the_address_and_undoes() -> None:
-    libc = Libc(mmap64=[(0x40100000, 0), (0x40700000, 0)])
+    libc = ScriptedLibc(mmap64=[0x40100000, 0x40700000])
     memory = Memory(QnxMemory(libc), lambda: pytest.fail("the map was read"))
     mine = memory.map_anonymous(PAGE, at=0x40100000)
     assert mine.start == 0x40100000
@@ -102,14 +70,14 @@ def test_placement_compares_the_address_and_undoes() -> None:
 
 
 def test_errno_becomes_a_failure_with_its_name() -> None:
-    libc = Libc(mmap64=(ctypes.c_size_t(-1).value, ENOMEM))
+    libc = ScriptedLibc(mmap64=Fails(ENOMEM))
     with pytest.raises(vmatlas.OperationFailed) as refused:
         QnxMemory(libc).map(0, PAGE, READ, MapFlag.NONE)
     assert refused.value.errno_name == "ENOMEM"
 
 
 def test_what_qnx_lacks_is_unsupported_and_says_so() -> None:
-    libc = Libc()
+    libc = ScriptedLibc()
     system = QnxMemory(libc)
     memory = Memory(system, lambda: pytest.fail("the map was read"))
     for what, use in {

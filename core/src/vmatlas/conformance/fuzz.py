@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from vmatlas.conformance.compiling import MEMORY, compile_test
 
-COLUMNS = Path(__file__).parent.parent / "native"
-SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+_FLAGS = ("-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
 
 
-def build_driver(driver: Path, native: Path, folder: Path) -> Path:
+def build_driver(driver: Path, native: Path, folder: Path, *, sanitizers: str = MEMORY) -> Path:
     """`driver` and the decode.c of a plugin's `native`, built into `folder`. Skips where there is no C compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no compiler 'cc' in PATH")
-    made = folder / driver.stem
-    command = [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", *SANITIZERS, f"-I{native}", f"-I{COLUMNS}"]
-    subprocess.run([*command, "-D_GNU_SOURCE", "-o", made, driver, native / "decode.c"], check=True, timeout=120)
-    return made
+    return compile_test([driver, native / "decode.c"], _FLAGS, [native], folder, sanitizers)
 
 
 def counts_of(driver: Path, *arguments: str) -> dict[str, int]:

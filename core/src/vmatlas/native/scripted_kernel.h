@@ -1,0 +1,114 @@
+/* What the drivers share that run a plugin's source (native/acquire.c) on this machine, against a kernel that they play. For tests
+ * alone; conformance/scripted_kernel.py builds and runs them.
+ *
+ * A driver defines the system's calls that the source makes, and a main() that does
+ *
+ *     script_begin(argc, argv);
+ *     return script_ask(vmatlas_plan9_sources);
+ *
+ * The script is the words of the command line, each NAME=NUMBER or NAME=NUMBER,NUMBER,... Here are known: `pid`, `tid` and `want`,
+ * the question; `source`, which one of the table; `size` and `growth`, for script_fill(). All others are the driver's own. What it
+ * prints, a line at a time, is the test's to read.
+ */
+#ifndef VMATLAS_SCRIPTED_KERNEL_H
+#define VMATLAS_SCRIPTED_KERNEL_H
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "source.h"
+
+static struct {
+    int count;
+    char **words;
+} script;
+
+static inline void script_begin(int count, char **words)
+{
+    script.count = count;
+    script.words = words;
+}
+
+/* The numbers of a name, as text; NULL where the script has no such name. */
+static inline char *script_find(const char *name)
+{
+    size_t length = strlen(name);
+    for (int i = 0; i < script.count; i++)
+        if (strncmp(script.words[i], name, length) == 0 && script.words[i][length] == '=')
+            return script.words[i] + length + 1;
+    return NULL;
+}
+
+static inline long long script_number(const char *name, long long otherwise)
+{
+    const char *text = script_find(name);
+    return text == NULL ? otherwise : strtoll(text, NULL, 10);
+}
+
+/* The numbers of a name one after another, then 0. */
+static inline long long script_next(const char *name)
+{
+    char *text = script_find(name), *rest;
+    long long number;
+    if (text == NULL)
+        return 0;
+    number = strtoll(text, &rest, 10);
+    rest += *rest == ',';
+    memmove(text, rest, strlen(rest) + 1);
+    return number;
+}
+
+/* As a kernel answers that tells a size, and then fills the room it is given (sysctl(3)): 0, or -1 with an errno. There are `size`
+ * units, all bytes 'm', or there is the errno -size. Without room it tells how many bytes that is. With room it is read, which is
+ * printed as "reading BYTES"; the next number of `growth` says how many units have come since it was told. Into room for less go the
+ * units that fit, and `too_small` is the errno. */
+static inline int script_fill(void *room, size_t *room_size, size_t unit, int too_small)
+{
+    long long size = script_number("size", 0);
+    size_t there = (size_t)size * unit, given = *room_size;
+    if (size < 0) {
+        errno = (int)-size;
+        return -1;
+    }
+    if (room != NULL) {
+        printf("reading %zu\n", given);
+        there += (size_t)script_next("growth") * unit;
+        memset(room, 'm', there < given ? there : given / unit * unit);
+    }
+    *room_size = there;
+    if (room == NULL || there <= given)
+        return 0;
+    errno = too_small;
+    return -1;
+}
+
+static inline int script_put(struct source_sink *sink, const char *stream, unsigned part, const void *bytes, size_t size)
+{
+    (void)sink;
+    printf("put %s %u %zu\n", stream, part, size);
+    fwrite(bytes, 1, size, stdout);
+    putchar('\n');
+    return 0;
+}
+
+/* Asks the source that the script names, and prints what it puts and how it ends. Gives the exit code of main(). */
+static inline int script_ask(const struct source *table)
+{
+    struct source_question question;
+    struct source_sink sink;
+    int error;
+    memset(&question, 0, sizeof question);
+    memset(&sink, 0, sizeof sink);
+    question.pid = (uint32_t)script_number("pid", 0);
+    question.tid = (uint32_t)script_number("tid", 0);
+    question.want = (uint32_t)script_number("want", 0);
+    sink.put = script_put;
+    error = table[script_number("source", 0)].acquire(&question, &sink);
+    printf("end %d %d %s\n", error, sink.refused, sink.failed);
+    return 0;
+}
+
+#endif
