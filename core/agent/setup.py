@@ -10,8 +10,8 @@ from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from vmatlas_agents import BUILT  # noqa: E402  (the path comes first)
-from vmatlas_agents.targets import TARGETS  # noqa: E402
+from vmatlas_agents import BUILT
+from vmatlas_agents.targets import TARGETS
 
 
 class BuildWithAgents(build_py):
@@ -26,7 +26,8 @@ class BuildWithAgents(build_py):
                 "'python -m vmatlas_agents.build --all' here (in a checkout: ./run invoke agents --everything)"
             )
         if missing and not self.editable_mode:
-            self.warn(f"this wheel has {len(TARGETS) - len(missing)} of {len(TARGETS)} agents; not built: {', '.join(missing)}")
+            built = len(TARGETS) - len(missing)
+            self.warn(f"this wheel has {built} of {len(TARGETS)} agents; not built: {', '.join(missing)}")
         super().run()
 
 
