@@ -160,13 +160,13 @@ def test_after_the_end_there_is_no_process(stepper: Stepper):
 
 
 def test_a_closed_handle_answers_nothing_and_leaves_no_descriptor(stepper: Stepper):
-    before = os.listdir("/proc/self/fd")
+    before = set(os.listdir("/proc/self/fd"))
     process = vmatlas.open(stepper.process)
     process.find(4096)
     finder = process._finder
     assert finder is not None
     process.close()
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # what earlier tests left may be collected meanwhile
     assert finder.find(4096) is NotImplemented
     for _ in range(2):
         with pytest.raises(UsageError, match="closed"):

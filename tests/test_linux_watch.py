@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -97,9 +100,14 @@ def test_an_interval_that_is_none_is_refused_at_once(interval: float):
         process.watch(interval)
 
 
-def watching(mapper: Mapper, *options: str) -> subprocess.Popen[str]:
+@contextmanager
+def watching(mapper: Mapper, *options: str) -> Iterator[subprocess.Popen[str]]:
     command = [*VMATLAS, "watch", str(mapper.process.pid), "--interval", "0.02", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+        try:
+            yield watch
+        finally:
+            watch.kill()
 
 
 def test_watch_prints_a_line_of_json_for_each_time(mapper: Mapper):
@@ -129,22 +137,17 @@ def test_watch_ends_with_the_process_and_says_so(mapper: Mapper):
         assert (watch.returncode, errors) == (0, f"vmatlas: process {mapper.process.pid} has ended\n")
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_watch_ends_cleanly_when_interrupted(mapper: Mapper):
     with watching(mapper, "--json") as watch:
         assert watch.stdout is not None
         for _ in range(200):  # it watches as soon as it shows something
             mapper.map(SIZE)
-            if select_one(watch.stdout.fileno()):
+            if select.select([watch.stdout], [], [], 0.1)[0]:
                 break
         watch.send_signal(signal.SIGINT)
         _, errors = watch.communicate(timeout=LIMIT)
     assert (watch.returncode, errors) == (0, "")
-
-
-def select_one(descriptor: int) -> bool:
-    import select
-
-    return bool(select.select([descriptor], [], [], 0.1)[0])
 
 
 def test_watch_ends_after_the_time_that_was_given(mapper: Mapper):
@@ -168,13 +171,11 @@ def test_a_survey_asks_every_process_once_in_order(mapper: Mapper, threads: int)
 
 
 def test_a_survey_that_is_left_early_leaves_no_thread_behind():
-    import threading
-
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for process, _ in vmatlas.snapshots(threads=4):
         assert isinstance(process, ProcessInfo)
         break
-    for thread in threading.enumerate():
-        if thread.name.startswith("vmatlas"):
-            thread.join(LIMIT)
-    assert threading.active_count() == before
+    begun = set(threading.enumerate()) - before
+    for thread in begun:
+        thread.join(LIMIT)
+    assert not [thread for thread in begun if thread.is_alive()]

@@ -20,8 +20,6 @@ import pytest
 from vmatlas_images import Cache, Greeting, Machine, load
 
 HERE = Path(__file__).parent
-HEEDING_CTRL_C = ("env", "--default-signal=INT")
-"""Before a command that is sent SIGINT: a shell that runs the tests in its background has it ignored in all of them."""
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from vmatlas_images import (
 from vmatlas_images.console import converse
 from vmatlas_images.machine import Step
 
-from .conftest import HEEDING_CTRL_C, ask, describe, hello
+from .conftest import ask, describe, hello
 from .test_guard import within
 
 pytestmark = [pytest.mark.machine, pytest.mark.network, pytest.mark.timeout(600)]
@@ -254,6 +254,7 @@ with boot(find("linux-6.12"), hello=hello, find_agent=lambda system, processor: 
 """
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 @pytest.mark.parametrize(
     ("number", "whom"), [(signal.SIGKILL, os.kill), (signal.SIGINT, os.killpg), (signal.SIGTERM, os.killpg)]
 )
@@ -263,7 +264,7 @@ def test_no_qemu_outlives_its_runner(guest_init: Path, tmp_path: Path, number: i
         tests=str(here.parent), package=here.name, init=str(guest_init), console=str(tmp_path / "console.log")
     )
     runner = subprocess.Popen(
-        [*HEEDING_CTRL_C, sys.executable, "-c", textwrap.dedent(text)],
+        [sys.executable, "-c", textwrap.dedent(text)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -276,8 +277,8 @@ def test_no_qemu_outlives_its_runner(guest_init: Path, tmp_path: Path, number: i
     assert Path(f"/proc/{qemu}/exe").resolve().name.startswith("qemu-system")
     whom(runner.pid, number)  # type: ignore[operator]
     assert runner.wait(20) != 0
-    assert within(5, lambda: not Path(f"/proc/{qemu}").exists() and not Path(f"/proc/{guard}").exists())
-    assert within(5, lambda: not folder.exists())
+    assert within(20, lambda: not Path(f"/proc/{qemu}").exists() and not Path(f"/proc/{guard}").exists())
+    assert within(20, lambda: not folder.exists())
     runner.stdout.close()
 
 
@@ -365,14 +366,13 @@ attend(find("linux-6.12"), hello=hello, out=out, find_agent=lambda s, p: Path({i
 """
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_a_person_is_told_where_everything_is_and_ends_it_with_ctrl_c(guest_init: Path, tmp_path: Path) -> None:
     here = Path(__file__).parent
     text = ATTENDANT.format(
         tests=str(here.parent), package=here.name, init=str(guest_init), console=str(tmp_path / "console.log")
     )
-    person = subprocess.Popen(
-        [*HEEDING_CTRL_C, sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    person = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert person.stdout is not None
         shown = ""

@@ -80,8 +80,8 @@ def test_limits_of_a_dialogue_scale_with_the_accelerator(tmp_path: Path) -> None
     guest = Guest(tmp_path, {})
     started = time.monotonic()
     with pytest.raises(ImagesError, match=r"within 0.5 s"):
-        converse([Step(wait="never", within=1)], guest.console, scale=0.5, check=check_nothing)
-    assert time.monotonic() - started < 0.9
+        converse([Step(wait="never", within=50)], guest.console, scale=0.01, check=check_nothing)
+    assert 0.5 <= time.monotonic() - started < 40
     guest.console.close()
 
 
@@ -103,7 +103,7 @@ def test_a_panic_is_found_wherever_its_bytes_are_cut(tmp_path: Path, cut: int) -
     guest.line.sendall(said[:at])
     time.sleep(0.02)
     guest.line.sendall(said[at:])
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while guest.console.panic is None and time.monotonic() < end:
         guest.console.wait(0.1)
     assert (guest.console.panic or "").startswith("[1.0] Kernel panic")

@@ -31,7 +31,7 @@ from vmatlas_images import Cache, built_agent, fetch, find
 from vmatlas_images.cache import digest_of
 from vmatlas_images.prepare import prepare
 
-from .conftest import HEEDING_CTRL_C, Server
+from .conftest import Server
 from .test_guard import within
 
 KILLS = int(os.environ.get("VMATLAS_KILLS", "6"))
@@ -67,7 +67,7 @@ class Place:
 
     def start(self, output: str = "out", before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """A run, in a process group of its own."""
-        command = [*before, *HEEDING_CTRL_C, sys.executable, "-c", RUN, self.folder / output]
+        command = [*before, sys.executable, "-c", RUN, self.folder / output]
         return subprocess.Popen(
             command, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
@@ -150,6 +150,7 @@ def digests(folder: Path) -> set[str]:
     return {f"{path.name} {digest_of(path)}" for path in folder.iterdir()}
 
 
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_runs_killed_at_any_moment_leave_no_qemu_no_half_entry_and_no_lock(
     tmp_path: Path, server: Server, kernel: Path
 ) -> None:

@@ -149,13 +149,16 @@ def test_a_machine_on_which_no_test_ran_has_not_passed(machines: list[Machine], 
 def test_no_more_run_at_once_than_there_are_processors(
     machines: list[Machine], tmp_path: Path, jobs: int, most: int
 ) -> None:
-    lock, now, seen = threading.Lock(), [0], [0]
+    lock, now, seen, full = threading.Lock(), [0], [0], threading.Event()
 
     def conformance(running: object) -> Outcome:
         with lock:
             now[0] += 1
             seen[0] = max(seen[0], now[0])
-        time.sleep(0.2)
+            if now[0] >= most:
+                full.set()
+        full.wait(30)
+        time.sleep(0.1)  # in which one too many would come
         with lock:
             now[0] -= 1
         return GOOD_OUTCOME
@@ -177,25 +180,25 @@ def test_memory_holds_machines_back_and_one_that_is_too_large_runs_alone(machine
         thread.start()
         thread.join(0.2)
         assert entered == []
-    thread.join(5)
+    thread.join(30)
     assert entered == ["b"]
     with matrix.Budget(memory=1, processors=1).share(machines[2]):
         entered.append("c")
     assert entered == ["b", "c"]
 
 
-@pytest.mark.usefixtures("script")
+@pytest.mark.usefixtures("script", "heeding_ctrl_c")
 def test_an_interruption_ends_all_machines_and_gives_none_a_verdict(machines: list[Machine], tmp_path: Path) -> None:
     running: list[FakeMachine] = []
     told: list[str] = []
 
     def conformance(machine: Any) -> Outcome:
         running.append(machine)
-        machine.stopped.wait(20)
+        machine.stopped.wait(60)
         raise TargetLost("the stream ended")
 
     def interrupt() -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while len(running) < 3 and time.monotonic() < end:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)

@@ -82,10 +82,17 @@ def test_it_ends_when_its_host_is_killed(binary: Path) -> None:
     assert len(pids) == 2
     host.kill()
     host.communicate()
-    until = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() and b") Z " not in Path(f"/proc/{pid}/stat").read_bytes() for pid in pids):
+    until = time.monotonic() + 30
+    while any(is_alive(pid) for pid in pids):
         assert time.monotonic() < until, "the agent or its child lives on"
         time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_an_agent_killed_within_a_frame_is_a_lost_target_at_once(binary: Path, tmp_path: Path) -> None:
@@ -107,19 +114,20 @@ def test_an_agent_killed_within_a_frame_is_a_lost_target_at_once(binary: Path, t
     began = time.monotonic()
     with pytest.raises(TargetLost, match="was ended by signal 9"):
         agent.read_file(bytes(large))
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < Limits().silence
     with pytest.raises(TargetLost, match="was ended by signal 9"):
         agent.ping()
     agent.close()
 
 
 def test_a_stopped_agent_is_a_lost_target_within_the_limit(start: Callable[..., Agent]) -> None:
-    agent = start(limits=Limits(silence=1.5, again=0.4))
+    agent = start()
+    agent.talk.limits = Limits(silence=1.5, again=0.4)
     os.kill(agent.hello.pid, signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(TargetLost, match="did not answer for"):
         agent.ping()
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < Limits().silence
     os.kill(agent.hello.pid, signal.SIGCONT)
 
 
@@ -135,8 +143,9 @@ def test_an_agent_that_stops_for_a_while_is_asked_again(start: Callable[..., Age
 
 
 def test_work_that_takes_longer_than_the_silence_allowed_is_waited_for(start: Callable[..., Agent]) -> None:
-    agent = start(limits=Limits(silence=0.6, again=0.2))
-    agent.itself.sleep(1.5)
+    agent = start()
+    agent.talk.limits = Limits(silence=1, again=0.2)
+    agent.itself.sleep(2)
     assert agent.ping(b"on") == b"on"
 
 
@@ -167,7 +176,7 @@ def test_what_is_no_agent_is_told_by_its_last_words() -> None:
     began = time.monotonic()
     with pytest.raises(TargetLost, match="did not answer"):
         Agent(ChildStream(["sh", "-c", "echo hi; sleep 30"]), "agent:sh", Limits(silence=1, again=0.5))
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < Limits().silence
 
 
 def test_a_program_that_echoes_is_no_agent() -> None:

@@ -119,7 +119,8 @@ def test_zombies_reused_pids_and_kernel_threads(target: AgentTarget, name: str) 
     with vmatlas.open(child.pid, target=target, backend=backend) as process:
         child.end()
         with pytest.raises(NoSuchProcess):
-            for _ in range(100):
+            until = time.monotonic() + 30
+            while time.monotonic() < until:
                 process.snapshot()
                 time.sleep(0.01)
         child.reap()
@@ -143,7 +144,7 @@ def test_a_process_whose_first_thread_ended_is_read_by_another(target: AgentTarg
     try:
         assert child.stdout
         child.stdout.readline()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while b") Z " not in Path(f"/proc/{child.pid}/stat").read_bytes():
             assert time.monotonic() < until
             time.sleep(0.01)
@@ -224,7 +225,7 @@ def test_socket_urls(binary: Path, tmp_path: Path, family: str) -> None:
     target = connect(url)
     assert target.system_info == LOCAL.system_info and target.name == url
     target.close()
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive(), "the agent ends with its connection"
     listener.close()
 
