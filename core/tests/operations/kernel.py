@@ -54,6 +54,8 @@ class ScriptedKernel:
     stops_at: set[int] = field(default_factory=set)
     """Addresses whose mapping it does not move, or not with others."""
     tells_unmovable: bool = False
+    unasked: str | None = None
+    """Why it cannot be asked about advice for no bytes."""
     limit: tuple[int, int | None] | None = None
     refuses: dict[str, str] = field(default_factory=dict)
     """Calls that fail, by name, with which errno."""
@@ -134,10 +136,13 @@ class ScriptedKernel:
         self._log("flush")
 
     def advise(self, address: int, size: int, number: int) -> None:
-        self._log("advise")
+        self._log("advise" if size else "advise nothing")
         for page in self._range(address, size) if size else ():
             if page not in self.pages:
                 raise refusal("ENOMEM")
+
+    def why_unasked(self, advice: Advice) -> str | None:
+        return self.unasked
 
     def move(self, address: int, size: int, new_size: int, to: int | None, may_move: bool, keep_old: bool) -> int:
         self._log("move")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import vmatlas
 from vmatlas import Protection
-from vmatlas.operations import Ability, Advice, Memory
+from vmatlas.operations import Ability, Advice, Advised, Mapping, Memory
 from vmatlas.operations.shapes import guarded_buffer, secret, write_then_execute
 from vmatlas.target.program import MapFlag
 
@@ -313,10 +313,88 @@ def test_advice_that_makes_faults_always_needs_unsafe(memory):
         memory.advise([(mine.start, mine.end)], Advice.GUARD_INSTALL, 7, unsafe=False, dry_run=False)
 
 
-def test_dry_run_calls_nothing(memory, kernel):
-    advised = memory.advise([(0x500000, 0x501000)], Advice.COLD, 7, unsafe=False, dry_run=True)
+def dry_run(memory: Memory, advice: Advice = Advice.COLD, **options: bool) -> Advised:
+    return memory.advise([(0x500000, 0x501000)], advice, 7, dry_run=True, **{"unsafe": False} | options)
+
+
+def test_dry_run_asks_the_kernel_about_no_bytes_and_nothing_else(memory, kernel):
+    advised = dry_run(memory)
     assert (advised.asked, advised.advised, advised.dry_run, advised.complete) == (PAGE, 0, True, False)
-    assert not kernel.calls
+    assert advised.unasked is None
+    assert kernel.calls == ["advise nothing"]
+
+
+@pytest.mark.parametrize(
+    ("errno", "said"), [("EINVAL", "this kernel has no advice 'cold'"), ("ENOSYS", "no such call")]
+)
+@pytest.mark.parametrize("dry", [True, False], ids=["dry run", "in earnest"])
+def test_advice_that_the_kernel_refuses_for_no_bytes_as_well_is_unsupported(memory, kernel, errno, said, dry):
+    kernel.refuses.update({"advise": errno, "advise nothing": errno})
+    with pytest.raises(vmatlas.Unsupported, match=rf"{said}.*\({errno}\)"):
+        memory.advise([(0x500000, 0x501000)], Advice.COLD, 7, unsafe=False, dry_run=dry)
+
+
+def test_dry_run_that_meets_another_refusal_raises_it(memory, kernel):
+    kernel.refuses["advise nothing"] = "EPERM"
+    with pytest.raises(vmatlas.OperationFailed) as refused:
+        dry_run(memory)
+    assert refused.value.errno_name == "EPERM"
+
+
+def test_range_that_is_refused_is_told_from_advice_that_the_kernel_lacks(memory, kernel):
+    kernel.refuses["advise"] = "EINVAL"
+    advised = memory.advise([(0x500000, 0x501000)], Advice.COLD, 7, unsafe=False, dry_run=False)
+    assert advised.stopped_at == (0x500000, 0x501000)
+    assert "EINVAL" in (advised.reason or "")
+    assert kernel.calls == ["advise", "advise nothing"]
+
+
+def test_kernel_that_cannot_be_asked_without_a_range_is_not_asked_and_that_is_told(memory, kernel):
+    kernel.unasked = "it would protect the process"
+    kernel.refuses["advise"] = "EINVAL"
+    assert dry_run(memory).unasked == "it would protect the process"
+    assert kernel.calls == []
+    advised = memory.advise([(0x500000, 0x501000)], Advice.COLD, 7, unsafe=False, dry_run=False)
+    assert "refused (EINVAL)" in (advised.reason or "")  # whether of the advice or of the range, nobody knows
+    assert kernel.calls == ["advise"]
+
+
+# ---- secrets ----
+
+
+@pytest.fixture
+def hidden(memory) -> Mapping:
+    """Three pages of which the kernel knows no more than of others; a secret's own making needs a real one."""
+    plain = memory.map_anonymous(3 * PAGE, at=0x500000)
+    extent = plain.extents[0]
+    plain.note_closed()
+    made = Mapping(memory, extent, extent, READ | WRITE, address=extent[0], length=10, what="a secret", secret=True)
+    return memory.lifetimes.adopt(made)
+
+
+@pytest.mark.parametrize("unsafe", [False, True])
+@pytest.mark.parametrize("dry", [True, False], ids=["dry run", "in earnest"])
+@pytest.mark.parametrize("advice", [Advice.COLD, Advice.DONTNEED, Advice.GUARD_INSTALL])
+def test_advice_that_would_undo_a_secret_is_refused_in_one_line_and_nothing_is_asked(
+    memory, kernel, hidden, advice, dry, unsafe
+):
+    kernel.calls.clear()
+    around = [(0x400000, 0x401000), (hidden.start + PAGE, hidden.end + PAGE)]  # a part of it, and what is not ours
+    with pytest.raises(
+        vmatlas.UsageError, match=f"advice '{advice.value}' for 0x501000-0x504000 would undo"
+    ) as refused:
+        memory.advise(around, advice, 7, unsafe=unsafe, dry_run=dry)
+    assert "a secret: 0x500000-0x503000" in refused.value.message
+    assert "\n" not in str(refused.value)
+    assert "close it first" in (refused.value.hint or "")
+    assert kernel.calls == []
+
+
+def test_advice_beside_a_secret_or_that_leaves_it_one_is_taken(memory, kernel, hidden):
+    ours = memory.map_anonymous(PAGE, at=hidden.end)
+    assert memory.advise([(ours.start, ours.end)], Advice.DONTNEED, 7, unsafe=False, dry_run=False).complete
+    kept = memory.advise([(hidden.start, hidden.end)], Advice.DONTDUMP, 7, unsafe=False, dry_run=False)
+    assert kept.advised == 3 * PAGE
 
 
 # ---- locks ----

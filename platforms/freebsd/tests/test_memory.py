@@ -115,6 +115,18 @@ def test_what_freebsd_lacks_is_unsupported_and_says_so() -> None:
     assert libc.calls == []
 
 
+def test_dry_run_asks_the_kernel_but_not_about_what_would_protect_the_whole_process() -> None:
+    libc = libc_with()
+    memory = Memory(FreeBSDMemory(libc), lambda: pytest.fail("the map was read"))
+    ranges = [(0x800000000, 0x800000000 + PAGE)]
+    assert memory.advise(ranges, Advice.WILLNEED, 7, unsafe=False, dry_run=True).unasked is None
+    assert [call[2:] for call in libc.calls] == [(0, 3)]
+    libc.calls.clear()
+    told = memory.advise(ranges, Advice.PROTECT, 7, unsafe=False, dry_run=True)
+    assert "protects the whole process" in (told.unasked or "")
+    assert libc.calls == []
+
+
 def test_abilities_are_the_posix_subset_placement_and_memfd() -> None:
     lacking = {ability for ability in Ability if ability not in OPERATIONS.abilities}
     assert lacking == {

@@ -266,6 +266,13 @@ def test_advice_on_oneself_takes_every_value_that_the_kernel_has() -> None:
                 continue
             if advice in (Advice.HWPOISON, Advice.SOFT_OFFLINE):
                 continue  # they take pages of this machine away
+            try:
+                dry = operations.advise(None, [(mine.start, mine.end)], advice, unsafe=True, dry_run=True)
+            except vmatlas.Unsupported:  # a kernel that is older, or was built without
+                with pytest.raises(vmatlas.Unsupported, match=f"has no advice '{advice.value}'"):
+                    operations.advise(None, [(mine.start, mine.end)], advice, unsafe=True)
+                continue
+            assert (dry.advised, dry.unasked) == (0, None)
             advised = operations.advise(None, [(mine.start, mine.end)], advice, unsafe=True)
             (taken if advised.complete else refused).append((advice, advised.reason))
         assert {advice for advice, _ in taken} >= {
@@ -283,7 +290,7 @@ def test_advice_on_oneself_takes_every_value_that_the_kernel_has() -> None:
             Advice.KEEPONFORK,
             Advice.COLD,
         }
-        assert all(reason for _, reason in refused)  # REMOVE: this memory is private; others: a kernel built without
+        assert all(reason for _, reason in refused)  # REMOVE: this memory is private
         assert Advice.REMOVE in {advice for advice, _ in refused}
 
 
@@ -301,6 +308,14 @@ def test_dontneed_makes_memory_of_ours_zeros() -> None:
         assert mine.buffer[0] == 0
 
 
+def test_dry_run_on_oneself_does_nothing() -> None:
+    with operations.map_anonymous(2 * PAGE) as mine:
+        mine.buffer[0] = 7
+        advised = operations.advise(None, [(mine.start, mine.end)], Advice.DONTNEED, dry_run=True)
+        assert (advised.asked, advised.advised, advised.dry_run, advised.unasked) == (2 * PAGE, 0, True, None)
+        assert mine.buffer[0] == 7
+
+
 def test_advice_that_this_kernel_lacks_is_told_from_memory_that_takes_it_not() -> None:
     class Future(type(OPERATIONS)):  # type: ignore[misc]
         def advice_number(self, advice: Advice) -> int | None:
@@ -308,7 +323,8 @@ def test_advice_that_this_kernel_lacks_is_told_from_memory_that_takes_it_not() -
 
     memory = operations.Memory(Future())
     mine = memory.map_anonymous(PAGE)
-    advised = memory.advise([(mine.start, mine.end)], Advice.NOSYNC, os.getpid(), unsafe=True, dry_run=False)
-    assert "this kernel does not have that advice" in (advised.reason or "")
+    for dry_run in (True, False):
+        with pytest.raises(vmatlas.Unsupported, match=r"this kernel has no advice 'nosync' \(EINVAL\)"):
+            memory.advise([(mine.start, mine.end)], Advice.NOSYNC, os.getpid(), unsafe=True, dry_run=dry_run)
     advised = memory.advise([(mine.start, mine.end)], Advice.REMOVE, os.getpid(), unsafe=True, dry_run=False)
     assert "only shared memory" in (advised.reason or "")

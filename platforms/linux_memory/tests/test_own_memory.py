@@ -20,7 +20,8 @@ import pytest
 
 import vmatlas
 from vmatlas import Kind, Protection, operations
-from vmatlas.operations import BufferInUse, Mapping
+from vmatlas.operations import Advice, BufferInUse, Mapping
+from vmatlas.operations.values import UNDOES_SECRETS
 from vmatlas_linux_memory import OPERATIONS
 
 PAGE = OPERATIONS.page_size
@@ -476,6 +477,57 @@ def test_secret_is_locked_kept_from_dumps_and_children_and_wiped() -> None:
             operations.unlock(mine.start, mine.size)
         with pytest.raises(vmatlas.UsageError, match="is a secret"):
             operations.unlock_all()
+
+
+@pytest.mark.parametrize("advice", [each for each in UNDOES_SECRETS if OPERATIONS.advice_number(each) is not None])
+def test_advice_that_would_undo_a_secret_is_refused_and_it_stays_one(advice: Advice) -> None:
+    with operations.secret(3 * PAGE) as mine:
+        mine.buffer[0:6] = b"secret"
+        before = _flags(mine)
+        for unsafe in (False, True):
+            with pytest.raises(vmatlas.UsageError, match=f"advice '{advice.value}' for .* would undo .*a secret") as no:
+                operations.advise(None, [(mine.start + PAGE, mine.end)], advice, unsafe=unsafe)
+            assert UNDOES_SECRETS[advice] in str(no.value)
+        assert _flags(mine) == before >= {"lo", "dd", "wf"}
+        assert bytes(mine.buffer[:6]) == b"secret"
+        assert operations.advise(None, [(mine.start, mine.end)], Advice.WILLNEED).complete
+
+
+@pytest.mark.parametrize("advice", [Advice.DODUMP, Advice.KEEPONFORK, Advice.DONTNEED_LOCKED])
+def test_kernel_itself_takes_advice_that_undoes_a_secret(advice: Advice) -> None:
+    """Why it is refused here: a kernel that took to refusing it would end that need."""
+    with operations.secret(PAGE) as mine:
+        mine.buffer[0:6] = b"secret"
+        number = OPERATIONS.advice_number(advice)
+        assert number is not None
+        try:
+            OPERATIONS.advise(mine.start, mine.size, number)
+        except vmatlas.OperationFailed as refused:
+            assert advice is Advice.DONTNEED_LOCKED  # since 5.18
+            pytest.skip(f"this kernel has no such advice: {refused.message}")
+        undone = {Advice.DODUMP: "dd", Advice.KEEPONFORK: "wf"}.get(advice)
+        if undone is not None:
+            assert undone not in _flags(mine)
+        else:
+            assert bytes(mine.buffer[:6]) == bytes(6)
+
+
+def test_secret_of_a_child_is_not_locked_and_is_not_advised_into_swap_either() -> None:
+    with operations.secret(PAGE) as mine:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                operations.advise(None, [(mine.start, mine.end)], Advice.PAGEOUT)
+            except vmatlas.UsageError as refused:
+                os.write(writer, f"{'lo' in _flags(mine)}: {refused}".encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as file:
+            said = file.read()
+        os.waitpid(child, 0)
+    assert said.startswith("False: ")
+    assert "would go to swap" in said
 
 
 def test_secret_is_wiped_before_it_is_unmapped(monkeypatch: pytest.MonkeyPatch) -> None:

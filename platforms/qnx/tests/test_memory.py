@@ -95,6 +95,14 @@ def test_what_qnx_lacks_is_unsupported_and_says_so() -> None:
     assert libc.calls == []
 
 
+def test_dry_run_does_not_ask_and_says_so() -> None:
+    libc = ScriptedLibc()
+    memory = Memory(QnxMemory(libc), lambda: pytest.fail("the map was read"))
+    told = memory.advise([(0x40100000, 0x40100000 + PAGE)], Advice.WILLNEED, 7, unsafe=False, dry_run=True)
+    assert "cannot be asked without a range" in (told.unasked or "")
+    assert libc.calls == []
+
+
 def test_abilities_are_the_posix_subset() -> None:
     assert OPERATIONS.abilities == Ability.LOCK | Ability.LOCK_ALL | Ability.SHARED_OBJECT | Ability.BUFFERS
 

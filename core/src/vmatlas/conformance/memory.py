@@ -60,6 +60,10 @@ class AgentCalls:
         """The system's."""
         return self._operations.advice_number(advice)
 
+    def why_unasked(self, advice: Advice) -> str | None:
+        """As the plugin says."""
+        return self._operations.why_unasked(advice)
+
     def range_refused(self, refusal: OperationFailed, advice: Advice) -> str:
         """The system's story."""
         return self._operations.range_refused(refusal, advice)

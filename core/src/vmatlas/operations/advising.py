@@ -139,11 +139,17 @@ class Adviser:
         return result.value
 
     def probe(self) -> None:
-        """Whether the kernel would take the advice from us, found out with no ranges. Raises what it means."""
+        """Whether the kernel would take the advice from us. Raises what its refusal means."""
+        if (refusal := self._refusal()) is not None:
+            raise self._meaning(refusal, any_range=True) or refusal from refusal
+
+    def _refusal(self) -> OperationFailed | None:
+        """Why the kernel does not take the advice from us at all, asked with no ranges; None: it does."""
         try:
             self.ask([])
         except OperationFailed as refusal:
-            raise self._meaning(refusal, any_range=True) or refusal from refusal
+            return refusal
+        return None
 
     def advise(self, ranges: Sequence[Range]) -> Advised:
         """Raises AccessDenied, NoSuchProcess, Unsupported."""
@@ -151,16 +157,10 @@ class Adviser:
         done, stopped, failure = go_through(self.ask, ranges)
         if stopped is None or failure is None:
             return Advised(self._advice, self._process.pid, len(ranges), asked, done)
-        if done == 0 and failure.errno_name:
-            # EINVAL, above all: of the advice, or of this range?
-            try:
-                self.ask([])
-                refused_always = False
-            except OperationFailed:
-                refused_always = True
-        else:
-            refused_always = False
-        if (meaning := self._meaning(failure, any_range=refused_always)) is not None:
+        # EINVAL, above all: of the advice, or of this range?
+        refusal = self._refusal() if done == 0 and failure.errno_name else None
+        always = refusal is not None and refusal.errno_name == failure.errno_name
+        if (meaning := self._meaning(failure, any_range=always)) is not None:
             raise meaning from failure
         start, end = stopped[0], stopped[0] + stopped[1]
         return Advised(

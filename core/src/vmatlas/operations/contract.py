@@ -128,6 +128,11 @@ class Calls(Protocol):
         """madvise, with the system's number."""
         ...
 
+    def why_unasked(self, advice: Advice) -> str | None:
+        """Why `advise` for no bytes does not tell, or does something; None: it does nothing, and tells by EINVAL that
+        the kernel has no such advice."""
+        ...
+
     def move(self, address: int, size: int, new_size: int, to: int | None, may_move: bool, keep_old: bool) -> int:
         """mremap; `to` replaces what is there. Gives the address."""
         ...

@@ -375,7 +375,7 @@ class Memory:
                 ranges,
                 advice,
                 pid,
-                is_ours=lambda low, high: self.own(low, high) is not None,
+                lifetimes=self.lifetimes,
                 unsafe=unsafe,
                 dry_run=dry_run,
             )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
 from vmatlas.operations.checks import Range
 from vmatlas.operations.contract import Calls
-from vmatlas.operations.values import LOSES_CONTENTS, MAKES_FAULTS, Advice, Advised
+from vmatlas.operations.lifetimes import Lifetimes
+from vmatlas.operations.values import LOSES_CONTENTS, MAKES_FAULTS, UNDOES_SECRETS, Advice, Advised
 
 
 def advise_own(
@@ -16,41 +15,65 @@ def advise_own(
     advice: Advice,
     pid: int,
     *,
-    is_ours: Callable[[int, int], bool],
+    lifetimes: Lifetimes,
     unsafe: bool,
     dry_run: bool,
 ) -> Advised:
-    """In order, until one is refused. `is_ours`: whether [start, end) lies in a mapping that was made here.
+    """In order, until one is refused. `lifetimes` knows the mappings that were made here.
 
-    Raises Unsupported, UsageError.
+    A dry run asks the kernel for no bytes, which does nothing; where it cannot be asked so, the result says why.
+    Raises Unsupported (the call, or the advice), UsageError; a dry run OperationFailed, too.
     """
     number = calls.advice_number(advice)
     if number is None:
         raise Unsupported(f"{calls.system} has no advice '{advice.value}'")
+    for low, high in ranges:
+        _check_secrets(low, high, advice, lifetimes)
     if not unsafe:
         for low, high in ranges:
-            _check(low, high, advice, is_ours)
+            _check(low, high, advice, lifetimes)
     asked = sum(high - low for low, high in ranges)
     if dry_run:
-        return Advised(advice, pid, len(ranges), asked, 0, dry_run=True)
+        unasked = calls.why_unasked(advice)
+        if unasked is None and (refusal := _refusal(calls, number)) is not None:
+            raise _meaning(calls, refusal, advice, any_range=True) or refusal from refusal
+        return Advised(advice, pid, len(ranges), asked, 0, dry_run=True, unasked=unasked)
     done = 0
     for low, high in ranges:
         try:
             calls.advise(low, high - low, number)
         except OperationFailed as failure:
-            told = _told(calls, failure, advice, number, low, high)
+            # EINVAL, above all: of the advice, or of this range?
+            refusal = _refusal(calls, number) if done == 0 and calls.why_unasked(advice) is None else None
+            always = refusal is not None and refusal.errno_name == failure.errno_name
+            if (meaning := _meaning(calls, failure, advice, any_range=always)) is not None:
+                raise meaning from failure
+            told = OperationFailed(
+                f"advice '{advice.value}' stopped at {low:#x}-{high:#x}: {calls.range_refused(failure, advice)}",
+                errno=failure.errno,
+                errno_name=failure.errno_name,
+            )
             return Advised(advice, pid, len(ranges), asked, done, (low, high), told)
         done += high - low
     return Advised(advice, pid, len(ranges), asked, done)
 
 
-def _check(low: int, high: int, advice: Advice, is_ours: Callable[[int, int], bool]) -> None:
+def _check_secrets(low: int, high: int, advice: Advice, lifetimes: Lifetimes) -> None:
+    """Raises UsageError for advice that would undo a secret; `unsafe` is for what can crash, and does not lift it."""
+    if advice in UNDOES_SECRETS and (secret := lifetimes.secret_in(low, high)) is not None:
+        raise UsageError(
+            f"advice '{advice.value}' for {low:#x}-{high:#x} would undo {secret!r}: {UNDOES_SECRETS[advice]}",
+            hint="leave its range out, or close it first",
+        )
+
+
+def _check(low: int, high: int, advice: Advice, lifetimes: Lifetimes) -> None:
     if advice in MAKES_FAULTS:
         raise UsageError(
             f"advice '{advice.value}' needs unsafe=True",
             hint="touching the memory after it can kill the process, or a child of it",
         )
-    if advice in LOSES_CONTENTS and not is_ours(low, high):
+    if advice in LOSES_CONTENTS and lifetimes.holding(low, high) is None:
         raise UsageError(
             f"advice '{advice.value}' throws the contents of {low:#x}-{high:#x} away, "
             "which is not in a mapping made by vmatlas.operations",
@@ -58,21 +81,19 @@ def _check(low: int, high: int, advice: Advice, is_ours: Callable[[int, int], bo
         )
 
 
-def _told(calls: Calls, failure: OperationFailed, advice: Advice, number: int, low: int, high: int) -> OperationFailed:
-    said = f"advice '{advice.value}' stopped at {low:#x}-{high:#x}: "
-    if failure.errno_name == "ENOSYS":
-        said += "this system has no such call (ENOSYS)"
-    elif failure.errno_name == "EINVAL" and not _has(calls, number):
-        said += "this kernel does not have that advice (EINVAL)"
-    else:
-        said += calls.range_refused(failure, advice)
-    return OperationFailed(said, errno=failure.errno, errno_name=failure.errno_name)
-
-
-def _has(calls: Calls, number: int) -> bool:
-    """Whether the kernel has an advice, asked for no bytes, which does nothing."""
+def _refusal(calls: Calls, number: int) -> OperationFailed | None:
+    """Why the kernel does not take the advice at all, asked for no bytes; None: it does."""
     try:
         calls.advise(0, 0, number)
-    except OperationFailed as failure:
-        return failure.errno_name != "EINVAL"
-    return True
+    except OperationFailed as refusal:
+        return refusal
+    return None
+
+
+def _meaning(calls: Calls, refusal: OperationFailed, advice: Advice, *, any_range: bool) -> Unsupported | None:
+    """What a refusal means when it is no matter of one range; None when it is."""
+    if refusal.errno_name == "ENOSYS":
+        return Unsupported(f"advice '{advice.value}': {calls.system} has no such call (ENOSYS)")
+    if refusal.errno_name == "EINVAL" and any_range:
+        return Unsupported(f"this kernel has no advice '{advice.value}' (EINVAL)")
+    return None

@@ -187,6 +187,10 @@ class PosixCalls:
         """madvise."""
         self._call("madvise", ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_int(number))
 
+    def why_unasked(self, advice: Advice) -> str | None:
+        """POSIX lets a system refuse advice for no bytes, whatever the advice (posix_madvise)."""
+        return f"{self.system} may refuse any advice for no bytes, so its kernel cannot be asked without a range"
+
     def move(self, address: int, size: int, new_size: int, to: int | None, may_move: bool, keep_old: bool) -> int:
         """POSIX cannot move memory. Raises Unsupported."""
         raise Unsupported(f"moving memory: {self.lacks(Ability.MOVE)}")

@@ -65,6 +65,29 @@ LOSES_CONTENTS = frozenset({Advice.DONTNEED, Advice.FREE, Advice.REMOVE, Advice.
 MAKES_FAULTS = frozenset({Advice.GUARD_INSTALL, Advice.HWPOISON, Advice.SOFT_OFFLINE, Advice.DONTFORK})
 """Advice after which a touch of the memory, here or in a child, can kill the process."""
 
+_LEFT_BEHIND = "its pages would be given back without being overwritten"
+_COPIED = "the kernel would copy it, and not overwrite the pages that it was in"
+_TAKEN = "its pages would be taken out of use without being overwritten"
+_SWAPPED = "it would go to swap"
+
+UNDOES_SECRETS = {
+    Advice.DODUMP: "core dumps would have it",
+    Advice.KEEPONFORK: "children would have a copy",
+    Advice.MERGEABLE: "its pages could become other memory's, too, and would not be overwritten at its end",
+    Advice.HUGEPAGE: _COPIED,
+    Advice.COLLAPSE: _COPIED,
+    Advice.DONTNEED: _LEFT_BEHIND,
+    Advice.DONTNEED_LOCKED: _LEFT_BEHIND,
+    Advice.FREE: _LEFT_BEHIND,
+    Advice.GUARD_INSTALL: _LEFT_BEHIND,
+    Advice.HWPOISON: _TAKEN,
+    Advice.SOFT_OFFLINE: _TAKEN,
+    Advice.COLD: _SWAPPED,
+    Advice.PAGEOUT: _SWAPPED,
+}
+"""Advice that takes from a secret what makes it one, and how. Some of it Linux refuses for memory that is locked
+(mm/madvise.c), which a secret is; in a child, which has no lock, it would take that, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Advised:
@@ -85,6 +108,8 @@ class Advised:
     """Why it stopped: the errno and its story."""
     dry_run: bool = False
     """Everything was checked, and nothing done."""
+    unasked: str | None = None
+    """Why the kernel was not asked in a dry run, where it has no harmless way to be asked; None: it was."""
 
     @property
     def complete(self) -> bool:

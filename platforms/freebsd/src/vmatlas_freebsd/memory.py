@@ -62,6 +62,10 @@ class FreeBSDMemory(PosixCalls):
         Ability.ADVISE_PROCESS: "FreeBSD has no call that advises another process",
     }
 
+    def why_unasked(self, advice: Advice) -> str | None:
+        """vm_map_madvise judges the advice before the range; MADV_PROTECT never comes there (kern_madvise)."""
+        return "FreeBSD protects the whole process by it, whatever the range" if advice is Advice.PROTECT else None
+
     def open_memory(self, name: str, size: int) -> int:
         """memfd_create (since 13.0), sealed so that nobody can shrink it under a mapping."""
         import fcntl

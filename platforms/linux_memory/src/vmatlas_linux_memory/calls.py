@@ -79,6 +79,12 @@ class LinuxMemory(PosixCalls):
         flags |= numbers.lock_on_fault_flag(self._machine) if on_fault else 0
         self._call("mlockall", ctypes.c_int(flags))
 
+    def why_unasked(self, advice: Advice) -> None:
+        """madvise judges the advice before the range, and does nothing for no bytes (mm/madvise.c).
+
+        What it does not judge so is the capability that HWPOISON and SOFT_OFFLINE take: older kernels do, newer not.
+        """
+
     def move(self, address: int, size: int, new_size: int, to: int | None, may_move: bool, keep_old: bool) -> int:
         """mremap(2). Of several mappings at once since 6.17 (`new_size` the same, and `to` given)."""
         flags = numbers.MREMAP_MAYMOVE if may_move or to is not None or keep_old else 0

@@ -203,6 +203,25 @@ def test_flush_of_a_hole_is_refused(memory: Memory, ground: Ground) -> None:
 # ---- advice of a process to its own memory ----
 
 
+def _has(memory: Memory, advice: Advice) -> bool:
+    """Whether the kernel takes the advice for no bytes."""
+    number = memory.calls.advice_number(advice)
+    assert number is not None
+    try:
+        memory.calls.advise(0, 0, number)
+    except OperationFailed:
+        return False
+    return True
+
+
+def test_kernel_that_can_be_asked_without_a_range_refuses_advice_that_never_was(memory: Memory) -> None:
+    if (reason := memory.calls.why_unasked(Advice.NORMAL)) is not None:
+        pytest.skip(f"refused as declared: {reason}")
+    with pytest.raises(OperationFailed) as refused:
+        memory.calls.advise(0, 0, 9999)
+    assert refused.value.errno_name == "EINVAL"
+
+
 @pytest.mark.parametrize("advice", Advice)
 def test_advice_is_taken_or_refused_by_name(memory: Memory, advice: Advice) -> None:
     with memory.map_anonymous(4 * memory.page_size) as mine:
@@ -213,7 +232,19 @@ def test_advice_is_taken_or_refused_by_name(memory: Memory, advice: Advice) -> N
             return
         if advice in (Advice.HWPOISON, Advice.SOFT_OFFLINE):
             return  # they take pages from the machine
-        advised = memory.advise(ranges, advice, 0, unsafe=True, dry_run=False)
+        if memory.calls.why_unasked(advice) is None and not _has(memory, advice):
+            for dry_run in (True, False):
+                with pytest.raises(Unsupported, match=r"\((EINVAL|ENOSYS)\)"):
+                    memory.advise(ranges, advice, 0, unsafe=True, dry_run=dry_run)
+            return
+        dry = memory.advise(ranges, advice, 0, unsafe=True, dry_run=True)
+        assert (dry.advised, dry.unasked) == (0, memory.calls.why_unasked(advice))
+        try:
+            advised = memory.advise(ranges, advice, 0, unsafe=True, dry_run=False)
+        except Unsupported as refused:
+            assert dry.unasked is not None, f"the kernel had it when it was asked: {refused}"
+            assert "ENOSYS" in refused.message
+            return
         if advised.failure is None:
             assert advised.advised == mine.size
         else:
