@@ -1,7 +1,7 @@
 """Does jobs by vmatlas or psutil and tells the time of each: `python -m tests.bench.worker`.
 
 In a process of its own, so that the compiled twins can be kept from it (VMATLAS_PURE=1). A job a line as JSON, an
-answer a line: nanoseconds, or why not. It ends when its input ends.
+answer a line: nanoseconds, or why not. A job's `map_threads` limits the threads of one map. It ends with its input.
 """
 
 from __future__ import annotations
@@ -196,6 +196,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
         job: Job = json.loads(line)
+        os.environ.pop("VMATLAS_THREADS", None)
+        if "map_threads" in job:
+            os.environ["VMATLAS_THREADS"] = str(job["map_threads"])
         try:
             if job["job"] == "held":
                 print(held(job), flush=True)
