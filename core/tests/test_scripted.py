@@ -104,7 +104,7 @@ static int acquire(const struct source_question *question, struct source_sink *s
     sink->refused = script_fill(room, &given, 2, ENOSPC) != 0;
     sink->put(sink, "map", 1, "\\nend 0 0 \\n", 10);
     sink->put(sink, "empty", 0, "", 0);
-    sink->put(sink, "map", 0, room, given < sizeof room ? given : sizeof room);
+    sink->put(sink, "map", (unsigned)script_number("part", 0), room, given < sizeof room ? given : sizeof room);
     return sink->refused ? errno : 0;
 }
 int main(int argc, char **argv)
@@ -140,6 +140,11 @@ def test_a_map_grows_as_the_script_says(kernel, growth: list[int], error: int, l
 
 def test_a_refusal_is_told_in_the_sources_words(kernel) -> None:
     assert kernel.ask(7, source=1, size=-EPERM)[1:] == (EPERM, False, "asking of process 7", ["asked of 7, 0, for 0"])
+
+
+def test_a_stream_that_begins_with_its_second_part_is_a_mistake(kernel) -> None:
+    with pytest.raises(AssertionError, match="a stream without a part 0"):
+        kernel.ask(7, source=1, size=1, part=1)
 
 
 def test_a_byte_beyond_its_room_is_found(kernel) -> None:

@@ -73,6 +73,7 @@ def _asked(printed: bytes) -> Asked:
 def _joined(parts: dict[tuple[str, int], bytearray]) -> dict[str, bytes]:
     """A stream is its part 0, then its part 1."""
     streams = dict.fromkeys([stream for stream, _ in parts], b"")
+    assert all((stream, 0) in parts for stream in streams), f"a stream without a part 0: {list(parts)}"
     for (stream, _), content in sorted(parts.items()):
         streams[stream] += bytes(content)
     return streams

@@ -4,6 +4,10 @@
 #include "../../native/acquire.c"
 #include "scripted_kernel.h"
 
+/* Flags and device of entries. The first, third and last have a name: by ELF, by ELF alone, by a device. The others are anonymous (said
+ * in either way), physical, or of no device. */
+static const uint32_t kinds[][2] = {{0x571, 4}, {0x1080302, 2}, {0x80122, 0}, {0x10102, 4}, {0x103, 4}, {0x102, 0}, {0x102, 4}};
+
 static unsigned map_calls;
 
 static void fill(uint8_t *bytes, size_t size, unsigned entries)
@@ -11,13 +15,12 @@ static void fill(uint8_t *bytes, size_t size, unsigned entries)
     unsigned changes = (unsigned)script_number("changes", 0);
     for (unsigned i = 0; i < entries && i * QNX_ENTRY < size; i++) {
         uint64_t vaddr = (i + 1) * 0x2000ULL, length = 0x1000;
-        uint32_t flags = i % 2 ? 0x1080302 : 0x571, device = i % 2 ? 2 : 4;
+        const uint32_t *kind = kinds[i % (sizeof kinds / sizeof kinds[0])];
         uint8_t entry[QNX_ENTRY] = {0};
         size_t room = size - i * QNX_ENTRY;
         memcpy(entry, &vaddr, 8);
         memcpy(entry + 8, &length, 8);
-        memcpy(entry + 16, &flags, 4);
-        memcpy(entry + 20, &device, 4);
+        memcpy(entry + 16, kind, 8);
         entry[24] = (uint8_t)(map_calls < changes ? map_calls : changes);
         memcpy(bytes + i * QNX_ENTRY, entry, room < QNX_ENTRY ? room : QNX_ENTRY); /* the last one in part */
     }
