@@ -27,9 +27,9 @@ setup(
     ext_modules=[
         Extension(
             "vmatlas_linux_procfs._native",
-            sources=["native/module.c", "native/decode.c"],
+            sources=[f"native/{name}.c" for name in ("module", "decode", "text_file")],
             include_dirs=columns_header(),
-            depends=["native/decode.h"],
+            depends=[f"native/{name}.h" for name in ("decode", "text_file")],
             define_macros=[("_GNU_SOURCE", None)],
             extra_compile_args=["-std=c99", "-O2"],
             py_limited_api=True,

@@ -1,4 +1,4 @@
-/* What the Linux sources share: the descriptor of a process, its stat line, and reading a file of it into a stream.
+/* What the Linux sources share: the descriptor of a process, and its stat line as a stream.
  * A header alone, so that a plugin's acquire.c needs nothing at link time. */
 #ifndef VMATLAS_SOURCE_LINUX_H
 #define VMATLAS_SOURCE_LINUX_H
@@ -53,32 +53,22 @@ static inline int linux_open_file(int folder, const char *file, const struct sou
     return *opened < 0 ? linux_failure(question, sink, "open", file, errno) : 0;
 }
 
-/* Copies a file of the process into the stream of the same name. Ends with the file, which the kernel makes finite: a text of
- * regions goes up through the address space and never back. */
+/* Copies a short file of the process (stat), which the kernel gives in one piece, into the stream of the same name. */
 static inline int linux_put_file(int folder, const char *file, const struct source_question *question,
                                  struct source_sink *sink)
 {
-    char bytes[16384];
-    uint64_t put = 0;
+    char bytes[4096];
     ssize_t got;
     int opened, error = linux_open_file(folder, file, question, sink, &opened);
     if (error != 0)
         return error;
-    for (;;) {
+    do
         got = read(opened, bytes, sizeof bytes);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            error = linux_failure(question, sink, "read", file, errno);
-        if (got > 0)
-            error = sink->put(sink, file, 0, bytes, (size_t)got);
-        if (got <= 0 || error != 0)
-            break;
-        put += (uint64_t)got;
-    }
-    /* When the memory goes away the text just ends; a second reading of its start shows that. */
-    if (error == 0 && put > 0 && (lseek(opened, 0, SEEK_SET) != 0 || read(opened, bytes, 1) == 0))
-        error = linux_failure(question, sink, "read again", file, ESRCH);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        error = linux_failure(question, sink, "read", file, errno);
+    else if (got > 0)
+        error = sink->put(sink, file, 0, bytes, (size_t)got);
     (void)close(opened);
     return error;
 }

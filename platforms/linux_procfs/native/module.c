@@ -1,64 +1,50 @@
 /* The extension vmatlas_linux_procfs._native: decodes bytes, reads and decodes a file in one go, compares a file. */
 #include "binding.h"
 
-#include <errno.h>
-#include <unistd.h>
-
 #include "decode.h"
+#include "text_file.h"
 
 enum { ROOM = 1 << 16, FIRST = 1 << 14 };
 
 #define KERNEL_HALF (UINT64_C(1) << 63) /* no memory of a process lies above it; on x86-64 [vsyscall] does */
 
-/* Decodes a piece; `*left` bytes of it are kept for the next one. */
-static enum verdict decode_piece(int is_smaps, char *text, size_t *left, int is_end, struct columns *columns,
-                                 struct keys *keys)
-{
-    size_t used;
-    enum verdict verdict = is_smaps ? decode_smaps(text, *left, is_end, columns, keys, &used)
-                                    : decode_maps(text, *left, columns, &used);
-    *left -= used;
-    memmove(text, text + used, *left);
-    return verdict;
-}
+/* What becomes of a text while it is read. */
+struct decoding {
+    int is_smaps;
+    size_t most;
+    struct columns *columns;
+    struct keys *keys;
+    enum verdict verdict;
+};
 
-/* A text that ends early, without a word, is that of memory that went away: see acquire.py. */
-static int is_whole(int file, const struct columns *columns)
+static ssize_t decode_piece(struct text_file *text, const char *piece, size_t size, int is_end)
 {
-    char byte;
-    if (columns->count > 0 && columns->rows[columns->count - 1].start >= KERNEL_HALF)
-        return 1;
-    return lseek(file, 0, SEEK_SET) == 0 && read(file, &byte, 1) == 1;
+    struct decoding *decoding = text->taker;
+    struct columns *columns = decoding->columns;
+    size_t used = 0;
+    /* The first piece of smaps must show all the keys of a region. */
+    if (decoding->is_smaps && columns->count == 0 && size < FIRST && !is_end)
+        return 0;
+    decoding->verdict = decoding->is_smaps ? decode_smaps(piece, size, is_end, columns, decoding->keys, &used)
+                                           : decode_maps(piece, size, columns, &used);
+    if (decoding->verdict == DECODED && (columns->count > decoding->most || (is_end && used < size)))
+        decoding->verdict = NOT_MINE;
+    text->is_sure = columns->count > 0 && columns->rows[columns->count - 1].start >= KERNEL_HALF;
+    return decoding->verdict == DECODED ? (ssize_t)used : TEXT_STOP;
 }
 
 static enum verdict read_and_decode(int file, int is_smaps, size_t most, struct columns *columns, struct keys *keys)
 {
-    char *text = (char *)malloc(ROOM);
-    enum verdict verdict = text == NULL ? NO_MEMORY : DECODED;
-    size_t left = 0;
-    ssize_t got = 1;
-    if (verdict == DECODED && lseek(file, 0, SEEK_SET) != 0)
-        verdict = NOT_MINE;
-    while (verdict == DECODED && got > 0) {
-        if (left == ROOM) /* a line, or a region of smaps, beyond all reason */
-            got = -1;
-        else
-            got = read(file, text + left, ROOM - left);
-        if (got < 0) {
-            verdict = NOT_MINE;
-        } else {
-            left += (size_t)got;
-            /* The first piece of smaps must show all the keys of a region. */
-            if (!is_smaps || got == 0 || columns->count > 0 || left >= FIRST)
-                verdict = decode_piece(is_smaps, text, &left, got == 0, columns, keys);
-            if (verdict == DECODED && columns->count > most)
-                verdict = NOT_MINE;
-        }
-    }
-    if (verdict == DECODED && (left > 0 || columns->count == 0 || !is_whole(file, columns)))
-        verdict = NOT_MINE;
-    free(text);
-    return verdict;
+    struct decoding decoding = {is_smaps, most, columns, keys, DECODED};
+    struct text_file text = {file, (char *)malloc(ROOM), ROOM, decode_piece, &decoding, 0, 0};
+    enum text_end end;
+    if (text.room == NULL)
+        return NO_MEMORY;
+    end = read_text_file(&text);
+    free(text.room);
+    if (end == TEXT_STOPPED)
+        return decoding.verdict;
+    return end == TEXT_WHOLE && columns->count > 0 ? DECODED : NOT_MINE;
 }
 
 static PyObject *key_list(const struct keys *keys)
@@ -149,20 +135,31 @@ static PyObject *module_read(PyObject *module, PyObject *arguments)
     return made;
 }
 
-/* Whether a file reads just like some bytes, from its start to its end. */
-static int reads_like(int file, const char *text, size_t size)
+/* What a file must still read like. */
+struct known {
+    const char *at;
+    size_t left;
+};
+
+static ssize_t compare_piece(struct text_file *text, const char *piece, size_t size, int is_end)
 {
-    char piece[8192];
-    size_t at = 0;
-    ssize_t got;
-    if (lseek(file, 0, SEEK_SET) != 0)
-        return 0;
-    while ((got = read(file, piece, sizeof piece)) > 0) {
-        if ((size_t)got > size - at || memcmp(piece, text + at, (size_t)got) != 0)
-            return 0;
-        at += (size_t)got;
-    }
-    return got == 0 && at == size;
+    struct known *known = text->taker;
+    (void)is_end;
+    if (size > known->left || memcmp(piece, known->at, size) != 0)
+        return TEXT_STOP;
+    known->at += size;
+    known->left -= size;
+    return (ssize_t)size;
+}
+
+/* Whether a file reads just like some bytes, from its start to its end. */
+static int reads_like(int file, const char *bytes, size_t size)
+{
+    char room[8192];
+    struct known known = {bytes, size};
+    const int is_sure = 1; /* what reads like a whole text is whole */
+    struct text_file text = {file, room, sizeof room, compare_piece, &known, is_sure, 0};
+    return read_text_file(&text) == TEXT_WHOLE && known.left == 0;
 }
 
 static PyObject *module_reads_like(PyObject *module, PyObject *arguments)

@@ -59,7 +59,7 @@ def _exact(process: RemoteProcess, escaped: bytes, bounds: bytes) -> bytes:
 
 SOURCES = AgentSources(
     system="linux",
-    files=(Path(__file__).parents[2] / "native" / "acquire.c",),
+    files=tuple(Path(__file__).parents[2] / "native" / file for file in ("acquire.c", "text_file.c")),
     table="vmatlas_linux_procfs_sources",
     names=("linux.maps", "linux.smaps"),
     probe=probe,
