@@ -1,4 +1,4 @@
-"""How many threads may serve one question. The environment variable VMATLAS_THREADS lowers or raises what is usual."""
+"""How many threads may serve one question. The environment variable VMATLAS_THREADS overrules what is usual."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ MOST = 64
 """More are never of use, whatever the variable says."""
 
 
-def allowed(usual: int) -> int:
-    """One for each processor that this process may run on, at most `usual`, or at most what the variable says.
-
-    Raises UsageError when the variable is no whole number from 1.
-    """
+def demanded() -> int | None:
+    """What the variable says, at most MOST; None when it is not set. Raises UsageError when it is no number from 1."""
     said = os.environ.get(LIMIT, "")
     if not said:
-        return min(usual, _processors())
+        return None
     if not (said.isascii() and said.isdigit() and len(said) < 10 and int(said) > 0):
         raise UsageError(f"{LIMIT} is {said[:40]!r}", hint=f"{LIMIT} is a whole number from 1, or not set")
     return min(int(said), MOST)
+
+
+def allowed(usual: int) -> int:
+    """What the variable says; else one for each processor that this process may run on, at most `usual`."""
+    return demanded() or min(usual, _processors())
 
 
 def _processors() -> int:

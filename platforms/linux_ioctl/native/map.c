@@ -1,5 +1,6 @@
 #include "map.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -7,10 +8,9 @@
 #include "walk.h"
 
 enum {
-    ALONE = 256,          /* regions that the caller walks before others are called: 0.15 ms, the time to start some threads */
-    TURN = 64,            /* regions between two looks whether somebody waits */
-    STACK = 256 * 1024,   /* bytes of a thread: a name and some frames, and room for what checkers add */
-    LEAST = 32 * 4096     /* bytes of address space: less is not divided, it has too few regions to be worth a question */
+    TURN = 64,          /* regions between two looks whether somebody waits */
+    STACK = 256 * 1024, /* bytes of a thread: a name and some frames, and room for what checkers add */
+    LEAST = 32 * 4096   /* bytes of address space: less is not divided, it has too few regions to be worth a question */
 };
 
 /* What is left of a walk: regions that start from here on, below `end`. */
@@ -186,6 +186,32 @@ static void *work(void *argument)
     return NULL;
 }
 
+/* How many processors have nothing to do at this moment: all but the threads that run or want to, which /proc/loadavg tells as
+ * "1.00 0.50 0.20 RUNNING/ALL LAST". 0 where it cannot be read. */
+static unsigned count_idle(void)
+{
+    char text[128], *at = text;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned long running;
+    ssize_t size = -1;
+    int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    if (file >= 0) {
+        size = read(file, text, sizeof text - 1);
+        (void)close(file);
+    }
+    if (size <= 0)
+        return 0;
+    text[size] = '\0';
+    for (int field = 0; field < 3 && at != NULL; field++) {
+        at = strchr(at, ' ');
+        at = at == NULL ? NULL : at + 1;
+    }
+    running = at == NULL ? 0 : strtoul(at, &at, 10);
+    return running == 0 || *at != '/' || processors <= 0 || running >= (unsigned long)processors
+               ? 0
+               : (unsigned)((unsigned long)processors - running);
+}
+
 /* Starts up to so many threads, which no signal disturbs, and counts them among the walkers: fewer where the system has none left. */
 static unsigned call(struct crowd *crowd, pthread_t *threads, unsigned wanted)
 {
@@ -244,6 +270,10 @@ static enum verdict walk_together(const struct map_question *question, uint64_t 
     struct crowd crowd = {.maps = question->maps, .flags = question->flags, .walkers = 1, .verdict = DECODED};
     unsigned others = (question->threads < MOST_THREADS ? question->threads : MOST_THREADS) - 1;
     pthread_t threads[MOST_THREADS];
+    if (question->only_idle) {
+        unsigned idle = count_idle();
+        others = others < idle ? others : idle;
+    }
     if (pthread_mutex_init(&crowd.lock, NULL) != 0)
         return NOT_MINE;
     if (pthread_cond_init(&crowd.changed, NULL) != 0) {

@@ -2,14 +2,18 @@
  *
  * The kernel answers each question by itself, so nothing ties a walk to one thread. The first regions are walked by the caller
  * alone; if there are more, what is left of the address space is divided among the threads, again and again: who has walked a
- * little gives the upper half of what is left to whoever waits. No thread outlives the call.
+ * little gives the upper half of what is left to whoever waits. No thread outlives the call, so all wait for the slowest: on a
+ * busy machine that one would wait for a processor, and the caller alone is quicker.
  */
 #ifndef VMATLAS_LINUX_IOCTL_MAP_H
 #define VMATLAS_LINUX_IOCTL_MAP_H
 
 #include "columns.h"
 
-enum { MOST_THREADS = 64 };
+enum {
+    ALONE = 1024, /* regions that the caller walks before others are called: half a millisecond, some times what starting them takes */
+    MOST_THREADS = 64
+};
 
 struct map_question {
     int maps;         /* a descriptor of /proc/PID/maps */
@@ -18,6 +22,7 @@ struct map_question {
     size_t limit;     /* regions, at most; 0: to the end of memory */
     size_t most;      /* a map of more regions is NOT_MINE; 0: of none */
     unsigned threads; /* at most so many walk, the caller's own among them; with a limit, or a most, the caller alone */
+    int only_idle;    /* no more than there are processors without work, and the caller's */
 };
 
 /* NOT_MINE for all that is not plain: no region at all, an errno of the kernel's, a name that it does not tell, regions that changed

@@ -31,7 +31,8 @@ static PyObject *module_walk(PyObject *module, PyObject *arguments)
     Py_ssize_t limit, most;
     enum verdict verdict;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iKKnnI", &question.maps, &flags, &address, &limit, &most, &question.threads))
+    if (!PyArg_ParseTuple(arguments, "iKKnnIp", &question.maps, &flags, &address, &limit, &most, &question.threads,
+                          &question.only_idle))
         return NULL;
     question.flags = flags;
     question.address = address;
@@ -122,7 +123,7 @@ static PyObject *module_records(PyObject *module, PyObject *arguments)
 static PyMethodDef methods[] = {
     {"decode", module_decode, METH_O, "Rows from the stream `vmas`, or None."},
     {"walk", module_walk, METH_VARARGS,
-     "Rows from a descriptor, or None: (maps, flags, address, limit, most regions or 0, threads)."},
+     "Rows from a descriptor, or None: (maps, flags, address, limit, most regions or 0, threads, only idle ones?)."},
     {"records", module_records, METH_VARARGS,
      "The records and the texts behind them, from a descriptor, or None: (maps, flags, address, limit, build ids?)."},
     {"asker", asker_new, METH_VARARGS, "An Asker: (maps, region type, model of a fact)."},

@@ -147,7 +147,7 @@ static void make_map(void)
 {
     static const uint64_t gaps[] = {PAGE, 1 << 21, UINT64_C(1) << 40, UINT64_C(1) << 45};
     uint64_t position = PAGE + draw(1 << 20) * (uint64_t)PAGE;
-    size_t wanted = draw(4) == 0 ? 1 + draw(300) : 200 + draw(MOST_REGIONS / 2);
+    size_t wanted = draw(4) == 0 ? 1 + draw(2 * ALONE) : ALONE + draw(MOST_REGIONS - 2 * ALONE);
     kernel.count = 0;
     while (kernel.count < wanted) {
         struct region *region = &kernel.regions[kernel.count];
@@ -213,6 +213,7 @@ int main(int argc, char **argv)
         if (draw(4) == 0)
             question.flags |= WRITABLE;
         question.threads = 1 + draw(8);
+        question.only_idle = draw(8) == 0;
         verdict = walk_map(&question, &columns);
         if (kernel.started != 0 || (kernel.failed && verdict == DECODED) || verdict == NO_MEMORY)
             abort();

@@ -22,7 +22,7 @@ from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links, parse_stat
 from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
-from vmatlas.threads import allowed
+from vmatlas.threads import allowed, demanded
 from vmatlas_linux_ioctl.decode import FACT, NATIVE, STAT, VMAS, columns_of_native, model_of
 from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
 from vmatlas_linux_ioctl.question import kernel_flags
@@ -31,8 +31,8 @@ ATTEMPTS = 20
 """How often a process may replace its memory (exec) while it is asked, before that is said."""
 
 USUAL_THREADS = 4
-"""So many walk a large map at once, where there are as many processors and VMATLAS_THREADS says nothing else. More were
-never measured (docs/speed.md)."""
+"""So many walk a large map at once, where as many processors have nothing else to do, unless VMATLAS_THREADS says how
+many. More were never measured (docs/speed.md)."""
 
 STEPS_BACK = 1000
 """How often one walk may have to go back, before that is said."""
@@ -82,8 +82,10 @@ def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
     if query.limit_of_answer != 1 and process.is_self:
         return None
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
-    threads = allowed(USUAL_THREADS)
-    rows: Rows | None = NATIVE.walk(descriptor, _flags(query), query.address or 0, query.limit_of_answer, most, threads)
+    rows: Rows | None = NATIVE.walk(
+        descriptor, _flags(query), query.address or 0, query.limit_of_answer, most,
+        allowed(USUAL_THREADS), demanded() is None,
+    )  # fmt: skip
     if rows is None:
         return None
     linked: dict[links.Name, bool] = {}
