@@ -80,6 +80,59 @@ print(lies(address))
     assert lives(code) == ["touched", "False"]
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        """
+mapping = operations.map_anonymous(4096, protection=vmatlas.Protection.READ)
+exporter = mapping.buffer.obj
+try:
+    exporter[0] = 1                 # memory that cannot be written
+except TypeError:
+    print("nothing")
+""",
+        """
+exporter = mapping.buffer.obj
+try:
+    vars(exporter).clear()          # what kept the memory there
+except TypeError:
+    print("nothing")
+mapping.close()
+try:
+    exporter[0]
+except TypeError:
+    pass
+""",
+    ],
+    ids=["a write to what is read-only", "a read of what was closed"],
+)
+def test_exporter_of_a_buffer_does_not_crash_the_interpreter(code: str) -> None:
+    assert lives(code) == ["nothing"]
+
+
+@pytest.mark.parametrize("where", ["a global", "builtins", "a cycle with a finalizer", "a thread that goes on"])
+def test_view_that_is_left_when_the_interpreter_ends_is_no_trouble(where: str) -> None:
+    code = f"""
+import builtins, threading, time
+view = mapping.buffer
+if {where!r} == "builtins":
+    builtins.view = view
+elif {where!r} == "a cycle with a finalizer":
+    at_the_end = touch
+    owner = Owner(mapping)
+elif {where!r} == "a thread that goes on":
+    def go_on(view):
+        while True:
+            view[0] = 1
+            time.sleep(0.001)
+    threading.Thread(target=go_on, args=(view,), daemon=True).start()
+if {where!r} != "a global":
+    del view, mapping
+print("ends")
+"""
+    assert lives(code)[0] == "ends"
+
+
 def test_view_that_a_finalizer_brings_back_is_counted() -> None:
     code = """
 at_the_end = revive

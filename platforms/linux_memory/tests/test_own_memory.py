@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pytest
 
 import vmatlas
 from vmatlas import Kind, Protection, operations
-from vmatlas.operations import Advice, BufferInUse, Mapping
+from vmatlas.operations import Advice, BufferInUse, Mapping, buffers
 from vmatlas.operations.values import UNDOES_SECRETS
 from vmatlas_linux_memory import OPERATIONS
 
@@ -76,12 +77,18 @@ USES: dict[str, Callable[[memoryview], object]] = {
     "a read-only view": lambda view: view.toreadonly(),
     "ctypes from_buffer": lambda view: (ctypes.c_char * 8).from_buffer(view),
     "a memoryview of it": lambda view: memoryview(view)[1:],
-    "its exporter": lambda view: view.obj,
     "a closure": lambda view: lambda: view,
     "a list": lambda view: [view],
 }
 
 
+@pytest.fixture(params=["this interpreter", "an interpreter that is laid out otherwise"])
+def _interpreter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "this interpreter":
+        monkeypatch.setattr(buffers._Shared, "length", -1)  # the field is not what it should be
+
+
+@pytest.mark.usefixtures("_interpreter")
 @pytest.mark.parametrize("use", USES)
 def test_memory_that_something_still_shows_is_not_unmapped(use: str) -> None:
     mine = operations.map_anonymous(PAGE)
@@ -99,6 +106,7 @@ def test_memory_that_something_still_shows_is_not_unmapped(use: str) -> None:
     assert mine.closed
 
 
+@pytest.mark.usefixtures("_interpreter")
 def test_released_view_frees_the_mapping() -> None:
     mine = operations.map_anonymous(PAGE)
     view = mine.buffer
@@ -108,6 +116,43 @@ def test_released_view_frees_the_mapping() -> None:
     mine.close()
     with pytest.raises(ValueError, match="released"):
         view[0]
+
+
+@pytest.mark.usefixtures("_interpreter")
+@pytest.mark.parametrize("use", [use for use in USES if use not in ("a closure", "a list")])
+def test_mapping_that_only_a_view_holds_goes_with_the_view_at_once(use: str) -> None:
+    mine = operations.map_anonymous(PAGE, shared=True)  # which nothing merges with
+    start = mine.start
+    held = [USES[use](mine.buffer)]
+    ended = weakref.ref(mine)
+    del mine
+    assert ended() is not None
+    assert mapped(start)
+    held.clear()
+    assert ended() is None
+    assert operations._own().lifetimes.in_range(start, start + PAGE) == []
+
+
+@pytest.mark.parametrize("protection", [READ, RW])
+def test_buffer_has_no_exporter_and_nothing_made_of_it_can_be_written_that_it_cannot(protection: Protection) -> None:
+    with operations.map_anonymous(PAGE, protection=protection) as mine:
+        view = mine.buffer
+        made = [view, view[1:9], view.cast("I"), view.toreadonly(), memoryview(view), view[::-1]]
+        assert [each.obj for each in made] == [None] * len(made)
+        assert [each.readonly for each in made] == [protection == READ] * 3 + [True] + [protection == READ] * 2
+        if protection == READ:
+            with pytest.raises(TypeError):
+                (ctypes.c_char * 8).from_buffer(view)
+        del view, made
+
+
+def test_read_only_buffer_of_an_interpreter_that_is_laid_out_otherwise_is_read_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(buffers._Shared, "length", -1)
+    with operations.map_anonymous(PAGE, protection=READ) as mine:
+        assert mine.buffer.readonly
+        assert isinstance(mine.buffer.obj, ctypes.Array)  # so it was the other way
 
 
 def test_copies_are_no_buffers() -> None:
