@@ -29,7 +29,7 @@ ON_QNX = """
 import collections, json, os, platform, sys
 sys.platform = "qnx8"
 Said = collections.namedtuple("Said", "system node release version machine")
-platform.uname = lambda: Said("QNX", "here", "8.0.0", "2026/01/01", "x86pc")
+os.uname = platform.uname = lambda: Said("QNX", "here", "8.0.0", "2026/01/01", "x86pc")
 os.getpid = lambda: 40964
 import vmatlas
 

@@ -28,6 +28,14 @@ class SystemInfo:
     """Bytes in the system's base page."""
 
 
+_WIDE = ("64", "64le", "64el", "64_be", "64eb", "s390x", "alpha")
+
+
+def has_64_bits(machine: str) -> bool:
+    """Whether a kernel for a processor of that name (uname -m) has 64 bits. A process on it may have 32."""
+    return machine.endswith(_WIDE)
+
+
 class Consistency(enum.Enum):
     """What the kernel promises of the regions of one reading, taken together."""
 

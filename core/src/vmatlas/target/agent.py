@@ -10,6 +10,7 @@ from vmatlas.backend import Availability, Backend
 from vmatlas.capture import Capture
 from vmatlas.errors import NoSuchProcess, Unsupported, VmatlasError
 from vmatlas.model import ProcessInfo, Query, SystemInfo
+from vmatlas.model.system import has_64_bits
 from vmatlas.registry import entries
 from vmatlas.target.asking import AgentRefused, Answer, Limits
 from vmatlas.target.native import AgentSources
@@ -17,8 +18,6 @@ from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFl
 from vmatlas.target.wire import ListedProcess
 
 GROUP = "vmatlas.agent_sources"
-
-_WIDE = ("64", "64le", "64el", "64_be", "64eb", "s390x", "alpha")
 
 
 class AgentTarget:
@@ -57,7 +56,7 @@ class AgentTarget:
             version=hello.fields.get("version", ""),
             machine=machine,
             byte_order="little" if hello.fields.get("byte_order") == "little" else "big",
-            pointer_width=64 if hello.pointer_bits == 64 or machine.endswith(_WIDE) else 32,
+            pointer_width=64 if hello.pointer_bits == 64 or has_64_bits(machine) else 32,
             page_size=hello.page_size,
         )
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import struct
+import sys
 from collections.abc import Iterator
 
 from vmatlas.errors import Unsupported
 from vmatlas.model import ProcessInfo, SystemInfo
+from vmatlas.systems.posix import describe_machine, describe_user
 from vmatlas_freebsd.acquire.libc import read_number, read_sysctl
 from vmatlas_freebsd.acquire.process import (
-    BYTE_ORDER,
     FreeBSDProcess,
     read_boot_time,
     read_identity,
@@ -19,8 +18,6 @@ from vmatlas_freebsd.acquire.process import (
 from vmatlas_freebsd.decode.process import parse_processes, start_time
 from vmatlas_freebsd.layout import CTL_KERN, KERN_PROC, KERN_PROC_PROC
 from vmatlas_freebsd.story import absence, find
-
-_WIDE = ("amd64", "arm64", "riscv64", "powerpc64", "powerpc64le", "sparc64")
 
 _RIGHTS = (
     ("security.bsd.see_other_uids", "processes of other users are shown", "processes of other users are hidden"),
@@ -38,22 +35,13 @@ class FreeBSDSystem:
 
     def info(self) -> SystemInfo:
         """From uname(2)."""
-        uname = os.uname()
-        return SystemInfo(
-            system=self.name,
-            release=uname.release,
-            version=uname.version,
-            machine=uname.machine,
-            byte_order=BYTE_ORDER,
-            pointer_width=64 if uname.machine in _WIDE or struct.calcsize("P") == 8 else 32,
-            page_size=os.sysconf("SC_PAGE_SIZE"),
-        )
+        return describe_machine(self.name)
 
     def processes(self) -> Iterator[ProcessInfo]:
         """From the sysctl kern.proc.proc, in order of pid. Raises OSError, Unsupported (a 32-bit Python)."""
         require_64_bit()
         boot_time = read_boot_time()
-        found = parse_processes(read_sysctl((CTL_KERN, KERN_PROC, KERN_PROC_PROC, 0)), BYTE_ORDER)
+        found = parse_processes(read_sysctl((CTL_KERN, KERN_PROC, KERN_PROC_PROC, 0)), sys.byteorder)
         for each in sorted(found, key=lambda process: process.pid):
             yield ProcessInfo(
                 pid=each.pid,
@@ -69,15 +57,14 @@ class FreeBSDSystem:
         if thread is not None:
             raise Unsupported("FreeBSD tells the map of a process, not of a thread", pid=pid)
         record, boot_time = read_identity(pid)
-        found = find(record, BYTE_ORDER)
+        found = find(record, sys.byteorder)
         if found is None:
             raise absence(None, pid)
         return FreeBSDProcess(found.pid, start_time=start_time(found, boot_time))
 
     def rights(self) -> list[tuple[str, str]]:
         """User, and the sysctls that hide or forbid."""
-        user = f"uid {os.getuid()}" + (", root" if os.geteuid() == 0 else "")
-        told = [("user", user)]
+        told = [("user", describe_user())]
         for name, one, zero in _RIGHTS:
             value = read_number(name)
             told.append((name, "not told" if value is None else f"{value} ({one if value else zero})"))

@@ -12,7 +12,6 @@ from errno import E2BIG, ENOMEM, ENOSPC, errorcode
 from typing import Any
 
 from vmatlas.backend import YES, Availability, LocalProcess, Reading
-from vmatlas.model.system import ByteOrder
 from vmatlas_netbsd.decode import MAP, PROCESS
 from vmatlas_netbsd.layout import (
     CTL_KERN,
@@ -32,8 +31,6 @@ ATTEMPTS = 8
 
 MOST = 10 << 20
 """Bytes: the kernel takes no more room for a map (fill_vmentries), so it tells of some 9,000 regions at most."""
-
-BYTE_ORDER: ByteOrder = "little" if sys.byteorder == "little" else "big"
 
 
 def read_map(pid: int) -> bytes:
@@ -114,4 +111,4 @@ def acquire(process: LocalProcess) -> Reading:
     except OSError as error:
         name = errorcode.get(error.errno or 0, "")
         raise refusal(name, error.errno or 0, error.strerror or str(error), process.pid) from error
-    return reading_of(streams, process.pid, process.start_time, BYTE_ORDER)
+    return reading_of(streams, process.pid, process.start_time, sys.byteorder)

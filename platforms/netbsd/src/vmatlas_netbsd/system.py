@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 
 from vmatlas.backend import LocalProcess
 from vmatlas.errors import NoSuchProcess, Unsupported
 from vmatlas.model import ProcessInfo, SystemInfo
-from vmatlas_netbsd.acquire import BYTE_ORDER, read_process, read_processes
+from vmatlas.systems.posix import describe_machine, describe_user
+from vmatlas_netbsd.acquire import read_process, read_processes
 from vmatlas_netbsd.decode import parse_processes
 
 
@@ -19,21 +19,12 @@ class NetBSDSystem:
     name = "netbsd"
 
     def info(self) -> SystemInfo:
-        """From uname(2). The width is this Python's."""
-        uname = os.uname()
-        return SystemInfo(
-            system=self.name,
-            release=uname.release,
-            version=uname.version,
-            machine=uname.machine,
-            byte_order=BYTE_ORDER,
-            pointer_width=64 if sys.maxsize > 2**32 else 32,
-            page_size=os.sysconf("SC_PAGE_SIZE"),
-        )
+        """From uname(2)."""
+        return describe_machine(self.name)
 
     def processes(self) -> Iterator[ProcessInfo]:
         """Every process that the caller may see, in order of pid. Raises OSError."""
-        for each in sorted(parse_processes(read_processes(), BYTE_ORDER), key=lambda process: process.pid):
+        for each in sorted(parse_processes(read_processes(), sys.byteorder), key=lambda process: process.pid):
             yield ProcessInfo(
                 pid=each.pid,
                 parent=each.parent,
@@ -47,14 +38,14 @@ class NetBSDSystem:
         """Raises NoSuchProcess, Unsupported."""
         if thread is not None:
             raise Unsupported("NetBSD tells the map of a process, not of a thread", pid=pid)
-        found = parse_processes(read_process(pid), BYTE_ORDER)
+        found = parse_processes(read_process(pid), sys.byteorder)
         if not found:
             raise NoSuchProcess(f"there is no process {pid}", pid=pid)
         return LocalProcess(pid, start_time=found[0].start_time)
 
     def rights(self) -> list[tuple[str, str]]:
         """The user."""
-        return [("user", f"uid {os.getuid()}" + (", root" if os.geteuid() == 0 else ""))]
+        return [("user", describe_user())]
 
 
 SYSTEM = NetBSDSystem()

@@ -139,14 +139,13 @@ def _entries(pid: int, descriptor: int, stream: str, devctl: Devctl) -> bytes:
 
 
 def _names(pid: int, descriptor: int, entries: bytes, devctl: Devctl) -> bytes:
-    order = own_order()
     records = []
-    for entry in layout.read_entries(entries, order):
+    for entry in layout.read_entries(entries, sys.byteorder):
         if names.has_name(entry):
             errno, answer = ask_name(descriptor, entry.vaddr, layout.NAME_ROOM, devctl)
             if errno in (errnos.ESRCH, errnos.EBADF):
                 raise process_error(errno, pid, "DCMD_PROC_MAPDEBUG")
-            records.append(names.pack(entry.vaddr, errno, answer, order))
+            records.append(names.pack(entry.vaddr, errno, answer, sys.byteorder))
     return b"".join(records)
 
 
@@ -165,11 +164,6 @@ def _ask_path(descriptor: int, command: int, address: int, room: int, devctl: De
     if room <= layout.NAME_AT:
         raise ValueError(f"MAPDEBUG with {room} bytes hangs the target: more than {layout.NAME_AT} are needed")
     buffer = bytearray(room)
-    buffer[: layout.NAME_AT] = address.to_bytes(layout.NAME_AT, own_order())
+    buffer[: layout.NAME_AT] = address.to_bytes(layout.NAME_AT, sys.byteorder)
     errno, _ = devctl(descriptor, command, buffer)
     return errno, b"" if errno else bytes(buffer)
-
-
-def own_order() -> layout.ByteOrder:
-    """This machine's byte order."""
-    return "little" if sys.byteorder == "little" else "big"

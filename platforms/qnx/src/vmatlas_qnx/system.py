@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Iterator
 
 from vmatlas.backend import LocalProcess
 from vmatlas.errors import NoSuchProcess, VmatlasError
 from vmatlas.model import ProcessInfo, SystemInfo
+from vmatlas.systems.posix import describe_machine, describe_user
 from vmatlas_qnx import acquire, layout
 
 
@@ -20,16 +20,7 @@ class QnxSystem:
 
     def info(self) -> SystemInfo:
         """From uname()."""
-        said = platform.uname()
-        return SystemInfo(
-            system=self.name,
-            release=said.release,
-            version=said.version,
-            machine=said.machine,
-            byte_order=acquire.own_order(),
-            pointer_width=64 if sys.maxsize > 2**32 else 32,
-            page_size=os.sysconf("SC_PAGESIZE"),
-        )
+        return describe_machine(self.name)
 
     def processes(self) -> Iterator[ProcessInfo]:
         """From /proc; a process that ends meanwhile, or may not be looked at, is left out."""
@@ -53,7 +44,7 @@ class QnxSystem:
 
     def rights(self) -> list[tuple[str, str]]:
         """The user; plain procfs lets every user read every map."""
-        return [("user", f"uid {os.getuid()}" + (", root" if os.geteuid() == 0 else ""))]
+        return [("user", describe_user())]
 
 
 def _look(pid: int) -> tuple[layout.ProcessInfo, str]:
@@ -64,7 +55,7 @@ def _look(pid: int) -> tuple[layout.ProcessInfo, str]:
         errno, _ = acquire._libc_devctl(descriptor, layout.PROCESS_INFO, buffer)
         if errno:
             raise acquire.process_error(errno, pid, "DCMD_PROC_INFO")
-        info = layout.read_info(bytes(buffer), acquire.own_order())
+        info = layout.read_info(bytes(buffer), sys.byteorder)
         if info is None or info.pid != pid:
             raise NoSuchProcess(f"there is no process {pid}", pid=pid)
         errno, answer = acquire.ask_program(descriptor, layout.NAME_ROOM)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import sys
 from collections.abc import Iterator
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
@@ -12,12 +10,12 @@ from vmatlas.backend import LocalProcess
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import ProcessInfo, SystemInfo
 from vmatlas.systems.linux.stat import parse_stat
+from vmatlas.systems.posix import describe_machine, describe_user
 
 _PROC = "/proc"
 _DIRECTORY = "directory"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _MOUNT = "mount -t proc proc /proc"
-_64_BIT = ("64", "64le", "64el", "s390x", "alpha", "64_be", "64eb")
 
 _CAPABILITIES = {19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE", 40: "CAP_CHECKPOINT_RESTORE"}
 """Those that matter for reading and advising other processes (include/uapi/linux/capability.h)."""
@@ -138,17 +136,7 @@ class LinuxSystem:
 
     def info(self) -> SystemInfo:
         """From uname(2)."""
-        uname = os.uname()
-        wide = uname.machine.endswith(_64_BIT) or struct.calcsize("P") == 8
-        return SystemInfo(
-            system=self.name,
-            release=uname.release,
-            version=uname.version,
-            machine=uname.machine,
-            byte_order="little" if sys.byteorder == "little" else "big",
-            pointer_width=64 if wide else 32,
-            page_size=os.sysconf("SC_PAGE_SIZE"),
-        )
+        return describe_machine(self.name)
 
     def processes(self) -> Iterator[ProcessInfo]:
         """From /proc; a process that ends meanwhile is left out. Raises Unsupported when /proc is not mounted."""
@@ -205,7 +193,7 @@ class LinuxSystem:
         held = [name for bit, name in _CAPABILITIES.items() if effective >> bit & 1]
         scope = _read_text(f"{_PROC}/sys/kernel/yama/ptrace_scope").strip()
         return [
-            ("user", f"uid {os.getuid()}" + (", root" if os.geteuid() == 0 else "")),
+            ("user", describe_user()),
             ("capabilities", ", ".join(held) or "none that matter here"),
             ("yama ptrace_scope", f"{scope} (limits attaching, not reading maps)" if scope else "no Yama"),
             ("/proc hidepid", _hidepid()),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from errno import ENOENT
 
 from vmatlas.backend import YES, Availability, LocalProcess, Reading
-from vmatlas_freebsd.acquire.process import BYTE_ORDER, FreeBSDProcess, process_error
+from vmatlas_freebsd.acquire.process import FreeBSDProcess, process_error
 from vmatlas_freebsd.decode.map_text import CUT, CUT_AT, MAP
 from vmatlas_freebsd.decode.process import STREAM as PROC
 from vmatlas_freebsd.story import NOT_MOUNTED, find, judge_missing_file
@@ -32,7 +33,7 @@ def acquire_map(process: LocalProcess) -> Reading:
         if error.errno != ENOENT:
             raise process_error(error, process.pid, _ASKED) from error
         record = process.record()
-        judge_missing_file(find(record, BYTE_ORDER), bool(probe_map()), process.pid)
+        judge_missing_file(find(record, sys.byteorder), bool(probe_map()), process.pid)
         process.check()
         return Reading({MAP: b"", PROC: record})
     try:

@@ -10,10 +10,8 @@ from vmatlas.backend import LocalProcess
 from vmatlas.errors import Unsupported, VmatlasError
 from vmatlas_freebsd.acquire.libc import read_sysctl
 from vmatlas_freebsd.decode.process import parse_boot_time, start_time
-from vmatlas_freebsd.layout import CTL_KERN, KERN_BOOTTIME, KERN_PROC, KERN_PROC_PID, ByteOrder
+from vmatlas_freebsd.layout import CTL_KERN, KERN_BOOTTIME, KERN_PROC, KERN_PROC_PID
 from vmatlas_freebsd.story import absence, another, find, refusal
-
-BYTE_ORDER: ByteOrder = "little" if sys.byteorder == "little" else "big"
 
 _CLOCK_ATTEMPTS = 5
 
@@ -32,7 +30,7 @@ class FreeBSDProcess(LocalProcess):
         process. Raises NoSuchProcess.
         """
         record, boot_time = read_identity(self.pid)
-        found = find(record, BYTE_ORDER)
+        found = find(record, sys.byteorder)
         if found is None or found.is_zombie:
             raise absence(found, self.pid)
         if self.start_time is not None and start_time(found, boot_time) != self.start_time:
@@ -58,7 +56,7 @@ def require_64_bit() -> None:
 
 def read_boot_time() -> int:
     """When the machine was started, in microseconds since 1970, by the clock of the moment. Raises OSError."""
-    return parse_boot_time(read_sysctl((CTL_KERN, KERN_BOOTTIME)), BYTE_ORDER)
+    return parse_boot_time(read_sysctl((CTL_KERN, KERN_BOOTTIME)), sys.byteorder)
 
 
 def read_identity(pid: int) -> tuple[bytes, int]:
@@ -75,5 +73,5 @@ def read_identity(pid: int) -> tuple[bytes, int]:
 def process_error(error: OSError, pid: int, asked: str) -> VmatlasError:
     """The error of a question about a process, told as what it means for the process."""
     name = errorcode.get(error.errno or 0, "")
-    found = find(read_process(pid), BYTE_ORDER) if name in ("ESRCH", "EIO") else None
+    found = find(read_process(pid), sys.byteorder) if name in ("ESRCH", "EIO") else None
     return refusal(name, error.errno or 0, error.strerror or str(error), pid=pid, asked=asked, found=found)
