@@ -120,7 +120,8 @@ def advise(
 
     An AddressSpace carries the start time of its process: after the kernel's handle on the process was taken, the
     start time is compared, so that a reused pid is never advised. With `dry_run` all is checked, the kernel's view of
-    our rights and of the advice too, and nothing done.
+    our rights and of the advice too, and nothing done; where the kernel has no harmless way to be asked, `unasked` of
+    the result says why. Advice that would undo a `secret` is refused, with `unsafe=True` as well.
 
     The result says how many bytes were asked and advised, and where it stopped and why, as far as the kernel tells.
     Raises AccessDenied (EPERM, EACCES), NoSuchProcess (ESRCH), Unsupported (the call, or the advice), UsageError.
@@ -294,7 +295,8 @@ def guarded_buffer(size: int) -> Mapping:
 def secret(size: int) -> Mapping:
     """Memory that is locked (never in swap), left out of core dumps, and overwritten with zeros when it is closed.
 
-    A child finds zeros there (Linux). Copies that are made of its contents, a `bytes` say, are nobody's care but yours.
+    A child finds zeros there (Linux), which are not locked. Advice that would undo any of it is a UsageError.
+    Copies that are made of its contents, a `bytes` say, are nobody's care but yours.
     Raises OperationFailed, with the limit, when it may not be locked; Unsupported where a system cannot do all of it.
     """
     return shapes.secret(_own(), size)
