@@ -221,8 +221,8 @@ def test_a_popen_names_its_process_and_when_it_is_gone_that_is_said():
 
 @pytest.mark.parametrize(
     "form",
-    [True, False, "1", "self", 1.0, b"1", -1, 2**31, 2**70, [1], {}, SimpleNamespace(pid=None)],
-    ids=repr,
+    [True, False, "1", "self", 1.0, b"1", -1, 2**31, 2**70, 10**5000, [1], {}, SimpleNamespace(pid=None)],
+    ids=lambda form: "10**5000" if form == 10**5000 else repr(form),
 )
 @pytest.mark.parametrize("asked", [vmatlas.open, vmatlas.snapshot, lambda pid: vmatlas.find(pid, 0)])
 def test_what_is_no_process_id_is_a_usage_error(form, asked):
@@ -230,7 +230,24 @@ def test_what_is_no_process_id_is_a_usage_error(form, asked):
         asked(form)
 
 
-@pytest.mark.parametrize("address", ["0x1000", 1.5, None, -1, 2**64])
+@pytest.mark.parametrize("thread", [-1, 2**31, "1", True])
+def test_what_is_no_thread_is_called_so(thread):
+    with pytest.raises(UsageError, match="is no thread id") as caught:
+        vmatlas.snapshot(thread=thread)
+    assert "process ids" not in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("interval", ["1", None, -0.1, float("nan"), float("inf"), 10**400, 1e9])
+def test_what_is_no_interval_is_a_usage_error(process, interval):
+    with process([]) as asked, pytest.raises(UsageError, match="is no interval"):
+        asked.watch(interval)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["0x1000", 1.5, None, -1, 2**64, 10**5000],
+    ids=lambda odd: repr(odd)[:9] if not isinstance(odd, int) else hex(odd)[:9],
+)
 def test_what_is_no_address_is_a_usage_error(process, address):
     with process([]) as asked:
         for question in (asked.find, asked.neighbours, lambda address: asked.find_many([0, address])):

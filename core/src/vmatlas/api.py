@@ -34,7 +34,7 @@ Pid: TypeAlias = int | HasPid | None
 """A process: its number, None for the one that asks, or anything with `.pid`."""
 
 
-def _pid(process: Pid) -> int | None:
+def _pid(process: Pid, what: str = "process") -> int | None:
     if process is None:
         return None
     candidate: Any = process if isinstance(process, int) else getattr(process, "pid", process)
@@ -44,10 +44,11 @@ def _pid(process: Pid) -> int | None:
         pid = operator.index(candidate)
     except TypeError:
         raise UsageError(
-            f"{process!r} is no process id", hint="give a whole number, None for this process, or an object with .pid"
+            f"{process!r} is no {what} id", hint="give a whole number, None for this process, or an object with .pid"
         ) from None
     if not 0 <= pid < 2**31:
-        raise UsageError(f"{pid} is no process id", hint="process ids are whole numbers from 0")
+        told = str(pid) if pid.bit_length() <= 128 else f"a number of {pid.bit_length()} bits"
+        raise UsageError(f"{told} is no {what} id", hint=f"{what} ids are whole numbers from 0")
     return pid
 
 
@@ -73,7 +74,7 @@ def open(
     place = _place(target)
     if backend is not None:
         registry.backend(backend)
-    number, task = _pid(pid), _pid(thread)
+    number, task = _pid(pid), _pid(thread, "thread")
     try:
         return Process(place, place.open(number, task), backend)
     except VmatlasError as error:

@@ -88,11 +88,17 @@ class Capture:
         Raises OSError; FileExistsError where something stands that is no regular file (a device would be replaced by
         a file, and be gone).
         """
-        import zipfile
-
         final = os.path.realpath(path)  # a link stays, what it leads to is replaced
         if os.path.exists(final) and not os.path.isfile(final):
             raise FileExistsError(errno.EEXIST, "something that is no regular file stands there", os.fspath(path))
+        try:
+            self._write(final)
+        except OSError as error:  # by the name that was given: another one was never heard of
+            raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
+
+    def _write(self, final: str) -> None:
+        import zipfile
+
         temporary = f"{final}.{os.getpid()}.part"
         archive = zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED)
         try:

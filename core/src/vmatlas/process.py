@@ -57,7 +57,8 @@ def _address(address: int) -> int:
     except TypeError:
         raise UsageError(f"{address!r} is no address", hint="give a whole number of bytes") from None
     if not 0 <= number < _TOP:
-        raise UsageError(f"address {number:#x} does not fit in 64 bits")
+        told = f"{number:#x}" if number.bit_length() <= 128 else f"of {number.bit_length()} bits"
+        raise UsageError(f"address {told} does not fit in 64 bits")
     return number
 
 
@@ -283,8 +284,12 @@ class Process:
         seen. `wait` sleeps for some seconds; what it raises ends the watch. Raises what `snapshot` raises, but
         NoSuchProcess only for a process that was gone at the first look.
         """
-        if not (math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL):
-            raise UsageError(f"{interval!r} is no interval", hint="give seconds, from 0")
+        try:
+            is_interval = math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL
+        except (TypeError, OverflowError):
+            is_interval = False
+        if not is_interval:
+            raise UsageError(f"{interval!r:.100} is no interval", hint="give seconds, from 0 to a year")
         return self._watch(interval, Query(residency=residency), wait)
 
     def _watch(self, interval: float, query: Query, wait: Callable[[float], object]) -> Iterator[Difference]:

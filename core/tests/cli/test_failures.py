@@ -90,6 +90,12 @@ def test_a_message_with_control_characters_stays_one_harmless_line(run, monkeypa
         (["maps", "\uff11\uff12"], "is no process id"),
         (["maps", ""], "is no process id"),
         (["maps", "99999999999999999999"], "is no process id"),
+        (["maps", "9" * 5000], "a number of 5000 digits is no process id"),
+        (["summary", "9" * 5000], "a number of 5000 digits is no process id"),
+        (["maps", "self", "--thread", "-1"], "is no thread id"),
+        (["record", "self", "-o", ""], "names no file"),
+        (["record", "self", "-o", "/"], "is a folder, a device or a pipe"),
+        (["completion"], "Choose from: bash, zsh, fish"),
         (["maps"], "Missing argument"),
         (["maps", "self", "--nonsense"], "No such option"),
         (["maps", "self", "--sort", "colour"], "colour"),
@@ -167,6 +173,38 @@ def test_a_file_that_cannot_be_written(run, path):
     assert result.exit_code == 9
     assert len(result.stderr.splitlines()) == 1
     assert path in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file: invoke test-as-user runs this")
+@pytest.mark.parametrize("command", [["replay"], ["summary"], ["audit"], ["diff", "self"]])
+def test_a_capture_that_may_not_be_read(run, tmp_path, command):
+    file = tmp_path / "it.vmatlas"
+    run("record", "self", "-o", file)
+    file.chmod(0)
+    result = run(*command, file)
+    assert (result.exit_code, result.stderr) == (9, f"vmatlas: {file}: Permission denied\n")
+
+
+def test_an_unreadable_file_is_written_over_when_forced(run, tmp_path):
+    file = tmp_path / "it.vmatlas"
+    file.write_bytes(b"")
+    file.chmod(0)
+    assert run("record", "self", "-o", file, "--force").exit_code == 0
+
+
+def test_a_file_without_a_name_is_told_as_such(run):
+    assert run("replay", "").stderr == "vmatlas: '': No such file or directory\n"
+
+
+@pytest.mark.parametrize("library", ["click", "rich"])
+def test_a_library_of_the_command_line_that_is_missing_is_named(run, monkeypatch, library):
+    def fail(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError(f"No module named '{library}'", name=library)
+
+    monkeypatch.setattr("vmatlas.api.open", fail)
+    result = run("maps", "self")
+    assert result.exit_code == 5
+    assert result.stderr.splitlines()[0] == f"vmatlas: the command line needs {library}, which is not installed"
 
 
 def test_a_folder_is_no_capture(run, tmp_path):

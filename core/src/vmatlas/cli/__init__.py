@@ -18,11 +18,11 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
-        if error.name not in ("click", "rich"):
-            raise
-        import sys
+        from vmatlas.cli.exits import OF_COMMAND_LINE, exit_of, say, story_of
 
-        sys.stderr.write(f"vmatlas: the command line needs {error.name}, which is not installed\n")
-        sys.stderr.write('hint: pip install "vmatlas[cli]"\n')
-        return 5
+        if error.name not in OF_COMMAND_LINE:
+            raise
+        line, hint = story_of(error)
+        say(line, hint=hint)
+        return exit_of(error)
     return program.run()

@@ -10,6 +10,9 @@ import os
 import sys
 from typing import TextIO
 
+OF_COMMAND_LINE = ("click", "rich")
+"""What the extra `cli` brings."""
+
 
 class Exit(enum.IntEnum):
     """The exit codes. The docstring of each is what users are told."""
@@ -40,6 +43,8 @@ def exit_of(error: BaseException) -> Exit:
     from vmatlas import errors
     from vmatlas.model import IncompleteResult
 
+    if isinstance(error, ModuleNotFoundError) and error.name in OF_COMMAND_LINE:
+        return Exit.UNSUPPORTED
     for kind, code in (
         (errors.UsageError, Exit.USAGE),
         (errors.NoSuchProcess, Exit.NO_SUCH_PROCESS),
@@ -92,5 +97,7 @@ def story_of(error: BaseException) -> tuple[str, str | None]:
         return str(error), error.hint
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        return (f"{error.filename}: {reason}" if error.filename is not None else reason), None
+        return (f"{error.filename or repr(error.filename)}: {reason}" if error.filename is not None else reason), None
+    if isinstance(error, ModuleNotFoundError) and error.name in OF_COMMAND_LINE:
+        return f"the command line needs {error.name}, which is not installed", 'pip install "vmatlas[cli]"'
     return f"{type(error).__name__}: {error}", None

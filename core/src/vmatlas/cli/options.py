@@ -22,6 +22,9 @@ else:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+_MOST_DIGITS = 100
+"""Python makes no number of a few thousand digits, and nobody reads an error with them."""
+
 
 class Asked(NamedTuple):
     """A process as the user names it."""
@@ -31,10 +34,14 @@ class Asked(NamedTuple):
 
 
 def asked_of(word: str) -> Asked | None:
-    """The process that a word names: a number, or `self`; None for any other word."""
+    """The process that a word names: a number, or `self`; None for any other word. Raises UsageError."""
     if word == "self":
         return Asked(None)
-    return Asked(int(word)) if word.isascii() and word.isdigit() else None
+    if not (word.isascii() and word.isdigit()):
+        return None
+    if len(word) > _MOST_DIGITS:
+        raise UsageError(f"a number of {len(word)} digits is no process id")
+    return Asked(int(word))
 
 
 class ProcessType(ParameterType):

@@ -106,7 +106,7 @@ class Program(click.Group):
             return Exit.INTERRUPTED
         except click.UsageError as error:
             name = error.ctx.command_path if error.ctx is not None else NAME
-            say(error.format_message(), hint=f"{name} --help")
+            say(" ".join(error.format_message().split()), hint=f"{name} --help")
             return Exit.USAGE
         except click.ClickException as error:
             say(error.format_message())

@@ -20,7 +20,9 @@ from vmatlas.errors import UsageError
 
 @click.command("record", short_help="Save a process's map as a capture.")
 @process_argument
-@click.option("-o", "--output", "path", metavar="FILE", type=click.Path(), required=True, help="The file to write.")
+@click.option(
+    "-o", "--output", "path", metavar="FILE", type=click.Path(readable=False), required=True, help="The file to write."
+)
 @residency_option
 @click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
@@ -40,8 +42,12 @@ def command(
     from vmatlas import api
     from vmatlas.cli.render.text import count, one_line
 
+    if not path:
+        raise UsageError("-o names no file")
     if not force and os.path.lexists(path):
-        raise UsageError(f"{path} exists already", hint="--force writes over it")
+        is_no_file = os.path.exists(path) and not os.path.isfile(path)
+        hint = "name a file: this is a folder, a device or a pipe" if is_no_file else "--force writes over it"
+        raise UsageError(f"{path} exists already", hint=hint)
     with (
         reach(target) as place,
         api.open(process.pid, target=place, backend=backend) as asked,
@@ -49,10 +55,7 @@ def command(
         capture = asked.capture(residency=residency, build_ids=build_ids)
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")
-    try:
-        capture.save(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), path) from error
+    capture.save(path)
     size = sum(map(len, capture.streams.values()))
     told = f"{path}: process {capture.pid}, {count(size, 'byte')} from {capture.backend}"
     sys.stdout.write(one_line(told) + "\n")

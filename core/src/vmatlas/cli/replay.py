@@ -11,7 +11,7 @@ from vmatlas.cli.recorded import check_residency
 
 
 @click.command("replay", short_help="Show the map in a capture.")
-@click.argument("path", metavar="FILE", type=click.Path())
+@click.argument("path", metavar="FILE", type=click.Path(readable=False))  # opening it says why
 @view_options
 def command(path: str, **shown: Any) -> int:
     """Show the memory map in a capture, made by 'vmatlas record' here or elsewhere.
