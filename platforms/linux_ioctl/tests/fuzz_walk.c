@@ -9,7 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
+#include <time.h>
 #include <unistd.h>
 
 #include "fuzz.h"
@@ -34,7 +34,7 @@ static struct {
     unsigned changes_in, fails_in; /* one question in so many changes the map, or fails; 0: none */
     int failed;
     unsigned started, refuses_threads;
-    unsigned long asked_by_others;
+    unsigned long asked_by_others, asked_beside_others;
     pthread_t caller;
 } kernel = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -134,6 +134,9 @@ static long scripted(long number, ...)
     (void)va_arg(arguments, unsigned long);
     query = va_arg(arguments, struct procmap_query *);
     va_end(arguments);
+    /* The caller pauses now and then, so that the others come to ask on any machine: on a busy one it had asked all itself. */
+    if (pthread_equal(pthread_self(), kernel.caller) && kernel.started > 0 && kernel.asked_beside_others++ % 64 == 0)
+        (void)nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     (void)pthread_mutex_lock(&kernel.lock);
     kernel.asked_by_others += !pthread_equal(pthread_self(), kernel.caller);
     error = answer(query);
