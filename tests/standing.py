@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import operator
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 LOOKS = 30
 """How often a process is looked at. On a busy machine the private part of what is in use changes with whoever else maps
 the same files, so it does for processes that do nothing."""
+
+PATIENCE = 5.0
+"""Seconds after which a process that never stood still is left alone: to read a map of 60,000 regions takes one."""
 
 Map = TypeVar("Map")
 Answer = TypeVar("Answer")
@@ -27,13 +31,15 @@ def agree_while_still(
     They are compared where `read` gives the same before `ask` and after. That is no proof that nothing changed: the
     stack of a thread may have grown and shrunk in between. Such a disagreement does not repeat, and one that is real
     does; so after a disagreement it is looked again, and the last one is raised when no look found them to agree.
-    Until it stood still for the first time it is looked at `looks` times; for a disagreement to settle, LOOKS at least.
+    Until it stood still for the first time it is looked at `looks` times, for PATIENCE; for a disagreement to settle
+    LOOKS times at least, however long that takes.
 
     False: the process never stood still, or `ask` never had an answer (None).
     """
     disagreement: AssertionError | None = None
+    began = time.monotonic()
     for number in range(max(looks, LOOKS)):
-        if number >= looks and disagreement is None:
+        if disagreement is None and number > 0 and (number >= looks or time.monotonic() - began > PATIENCE):
             break
         before = read()
         answer = ask()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests import standing
 from tests.standing import LOOKS, agree_while_still
 
 Tell = Callable[[], int | None]
@@ -75,6 +76,16 @@ def test_few_looks_are_for_what_never_stands_still_and_not_for_a_disagreement() 
     assert ask.asked == 2
     ask = Scripted(8, 8, 8, 7)
     assert agree_while_still(Scripted(7), ask, equal, looks=2)
+    assert ask.asked == 4
+
+
+def test_patience_ends_for_what_never_stands_still_and_not_for_a_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing, "PATIENCE", 0)
+    ask = Scripted(7)
+    assert not agree_while_still(ever_other(), ask, equal)
+    assert ask.asked == 1
+    ask = Scripted(8, 8, 8, 7)
+    assert agree_while_still(Scripted(7), ask, equal)
     assert ask.asked == 4
 
 
