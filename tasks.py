@@ -62,7 +62,6 @@ def test_faults(context: Context, kills: int = 0) -> None:
 
 
 @task(
-    pre=[agents],
     help={
         "only": "patterns of machine names, separated by commas: linux-6.*",
         "require": "what must run, else exit code 4: systems (one machine of each will do) or patterns (every machine)",
@@ -93,6 +92,7 @@ def test_all_platforms(
     where = Path(page) if page else None
     if check_choice(only=_words(only), set_name=set, jobs=jobs):
         raise Exit(code=2)
+    agents(context)  # not before the choice is known to be one: a first build takes a minute
     if install:
         install_emulators(only=_words(only), set_name=set)
     failed = [] if machines_only else [name for name in HOST_TASKS if not _run(context, f"invoke {name}", warn=True)]
