@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from errno import EAGAIN, ENOMEM, ENOSPC, EPERM
+from errno import EAGAIN, ENOMEM, ENOSPC, EPERM, EPIPE
 from pathlib import Path
 
 import pytest
@@ -96,13 +96,16 @@ static int acquire(const struct source_question *question, struct source_sink *s
 {
     unsigned char room[4];
     size_t size = 0, given = sizeof room;
+    int error;
     printf("asked of %u, %u, for %u\\n", question->pid, question->tid, question->want);
     if (script_number("beyond", 0))
         room[given + (size_t)script_number("beyond", 0)] = 0;
     if (script_fill(NULL, &size, 2, ENOSPC) != 0)
         return source_failure_of(sink, "asking", question->pid, errno);
     sink->refused = script_fill(room, &given, 2, ENOSPC) != 0;
-    sink->put(sink, "map", 1, "\\nend 0 0 \\n", 10);
+    error = sink->put(sink, "map", 1, "\\nend 0 0 \\n", 10);
+    if (error != 0 && !script_number("goes_on", 0))
+        return error;
     sink->put(sink, "empty", 0, "", 0);
     sink->put(sink, "map", (unsigned)script_number("part", 0), room, given < sizeof room ? given : sizeof room);
     return sink->refused ? errno : 0;
@@ -140,6 +143,18 @@ def test_a_map_grows_as_the_script_says(kernel, growth: list[int], error: int, l
 
 def test_a_refusal_is_told_in_the_sources_words(kernel) -> None:
     assert kernel.ask(7, source=1, size=-EPERM)[1:] == (EPERM, False, "asking of process 7", ["asked of 7, 0, for 0"])
+
+
+def test_a_source_that_goes_on_after_a_put_that_failed_is_found(kernel) -> None:
+    told = kernel.ask(7, source=1, size=1, puts=0)
+    assert (told.error, told.streams) == (EPIPE, {})
+    with pytest.raises(AssertionError, match="went on after a put that failed, and put: empty"):
+        kernel.ask(7, source=1, size=1, puts=0, goes_on=1)
+
+
+def test_a_word_of_the_script_that_nothing_asks_for_is_a_mistake(kernel) -> None:
+    with pytest.raises(AssertionError, match="nothing asked for this word of the script: growht=5"):
+        kernel.ask(7, source=1, size=1, growht=5)
 
 
 def test_a_stream_that_begins_with_its_second_part_is_a_mistake(kernel) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import E2BIG, ENOTSUP, EPERM, ESRCH
+from errno import E2BIG, ENOTSUP, EPERM, EPIPE, ESRCH
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,12 @@ def test_map_that_grows_for_ever_is_given_up(kernel: ScriptedKernel) -> None:
 
 def test_size_beyond_all_reason_makes_no_room(kernel: ScriptedKernel) -> None:
     assert kernel.ask(46, size=2**28 + 1) == Asked(IDENTITY, E2BIG, False, FAILED, [])
+
+
+@pytest.mark.parametrize("puts", [0, 1, 2])
+def test_source_stops_when_nobody_takes_what_it_puts(kernel: ScriptedKernel, puts: int) -> None:
+    asked = kernel.ask(46, size=3 * IN_PLACE, puts=puts)
+    assert (asked.error, list(asked.streams)) == (EPIPE, ["vmmap", "boottime", "proc"][:puts])
 
 
 @pytest.mark.parametrize(("number", "gone", "streams"), [(EPERM, 0, IDENTITY), (ESRCH, 1, BOOT_TIME)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from errno import E2BIG, ENOSPC, ENOTSUP, EPERM, ESRCH
+from errno import E2BIG, ENOSPC, ENOTSUP, EPERM, EPIPE, ESRCH
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,12 @@ def test_map_that_grows_each_time_is_given_up(kernel: ScriptedKernel) -> None:
 
 def test_map_beyond_what_the_kernel_tells_is_refused(kernel: ScriptedKernel) -> None:
     assert kernel.ask(46, size=ROOM + 1) == Asked(WHO, E2BIG, False, FAILED, [])
+
+
+@pytest.mark.parametrize("puts", [0, 1])
+def test_source_stops_when_nobody_takes_what_it_puts(kernel: ScriptedKernel, puts: int) -> None:
+    asked = kernel.ask(46, size=5, puts=puts)
+    assert (asked.error, list(asked.streams)) == (EPIPE, ["map", "process"][:puts])
 
 
 @pytest.mark.parametrize(("number", "gone", "who"), [(EPERM, 0, WHO), (ESRCH, 1, {"process": b""})])

@@ -103,7 +103,7 @@ def test_map_that_changes_while_names_are_asked_is_asked_again_and_else_said(pro
 
 @pytest.mark.parametrize("number", [errno.ENXIO, errno.ESRCH, errno.EFAULT, errno.EBADF])
 def test_kernels_errno_is_returned(procfs: Procfs, number: int) -> None:
-    asked = procfs.read(entries=4, map_errno=number)
+    asked = procfs.read(map_errno=number)
     assert (asked.error, asked.failed, files(asked)) == (number, "devctl MAPINFO /proc/40970/as", ONCE)
     assert "mapinfo" not in asked.streams
 
@@ -112,7 +112,15 @@ def test_pagedata_is_asked_and_named_as_such(procfs: Procfs) -> None:
     asked = procfs.read(entries=10, source=1)
     assert {command for command, _ in devctls(asked)} == {PAGEDATA, MAPDEBUG, PROCESS_INFO}
     assert asked.streams["pagedata"] == procfs.read(entries=10).streams["mapinfo"]
-    assert procfs.read(entries=4, map_errno=errno.EFAULT, source=1).failed == "devctl PAGEDATA /proc/40970/as"
+    assert procfs.read(map_errno=errno.EFAULT, source=1).failed == "devctl PAGEDATA /proc/40970/as"
+
+
+@pytest.mark.parametrize("puts", range(6))
+def test_source_stops_when_nobody_takes_what_it_puts(procfs: Procfs, puts: int) -> None:
+    """Who it is, the head and the name of two entries, the map."""
+    asked = procfs.read(entries=4, puts=puts)
+    names_too = [*["procinfo"] * (puts > 0), *["mapdebug"] * (puts > 1)]
+    assert (asked.error, list(asked.streams), files(asked)) == (errno.EPIPE, names_too, ONCE)
 
 
 def test_process_that_never_was_is_enoent_of_open(procfs: Procfs) -> None:

@@ -43,7 +43,7 @@ class ScriptedKernel:
     def ask(self, pid: int, **script: int | Sequence[int]) -> Asked:
         """One question, with the numbers of the script by their names: `ask(46, size=1000, growth=[5, 6])`.
 
-        Asserts that the driver came to its end and that the sanitizers found nothing.
+        `scripted_kernel.h` says which names there are. Asserts that the sanitizers found nothing, and no other mistake.
         """
         lists = {name: [said] if isinstance(said, int) else said for name, said in {"pid": pid, **script}.items()}
         words = [f"{name}={','.join(map(str, said))}" for name, said in lists.items()]

@@ -7,8 +7,9 @@
  *     return script_ask(vmatlas_plan9_sources);
  *
  * The script is the words of the command line, each NAME=NUMBER or NAME=NUMBER,NUMBER,... Here are known: `pid`, `tid` and `want`,
- * the question; `source`, which one of the table; `size` and `growth`, for script_fill(). All others are the driver's own. What it
- * prints, a line at a time, is the test's to read.
+ * the question; `source`, which one of the table; `puts`, how many the sink takes before one fails; `size` and `growth`, for
+ * script_fill(). All others are the driver's own; one that nothing asks for, though the source went its whole way, is a
+ * mistake. What a driver prints, a line at a time, is the test's to read.
  */
 #ifndef VMATLAS_SCRIPTED_KERNEL_H
 #define VMATLAS_SCRIPTED_KERNEL_H
@@ -21,13 +22,26 @@
 
 #include "source.h"
 
+enum { SCRIPT_WORDS = 32 };
+
 static struct {
     int count;
     char **words;
+    int asked[SCRIPT_WORDS];
+    long long puts;
+    int put_failed;
 } script;
+
+static inline void script_mistake(const char *what, const char *which)
+{
+    fprintf(stderr, "%s: %s\n", what, which);
+    exit(2);
+}
 
 static inline void script_begin(int count, char **words)
 {
+    if (count > SCRIPT_WORDS)
+        script_mistake("too many words in the script, from", words[SCRIPT_WORDS]);
     script.count = count;
     script.words = words;
 }
@@ -36,9 +50,11 @@ static inline void script_begin(int count, char **words)
 static inline char *script_find(const char *name)
 {
     size_t length = strlen(name);
-    for (int i = 0; i < script.count; i++)
-        if (strncmp(script.words[i], name, length) == 0 && script.words[i][length] == '=')
+    for (int i = 1; i < script.count; i++)
+        if (strncmp(script.words[i], name, length) == 0 && script.words[i][length] == '=') {
+            script.asked[i] = 1;
             return script.words[i] + length + 1;
+        }
     return NULL;
 }
 
@@ -88,6 +104,11 @@ static inline int script_fill(void *room, size_t *room_size, size_t unit, int to
 static inline int script_put(struct source_sink *sink, const char *stream, unsigned part, const void *bytes, size_t size)
 {
     (void)sink;
+    if (script.put_failed)
+        script_mistake("the source went on after a put that failed, and put", stream);
+    script.put_failed = script_find("puts") != NULL && script.puts++ == script_number("puts", 0);
+    if (script.put_failed)
+        return EPIPE;
     printf("put %s %u %zu\n", stream, part, size);
     fwrite(bytes, 1, size, stdout);
     putchar('\n');
@@ -107,6 +128,9 @@ static inline int script_ask(const struct source *table)
     question.want = (uint32_t)script_number("want", 0);
     sink.put = script_put;
     error = table[script_number("source", 0)].acquire(&question, &sink);
+    for (int i = 1; i < script.count; i++)
+        if (!script.asked[i] && !script.put_failed && !sink.refused)
+            script_mistake("nothing asked for this word of the script", script.words[i]);
     printf("end %d %d %s\n", error, sink.refused, sink.failed);
     return 0;
 }
