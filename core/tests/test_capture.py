@@ -156,10 +156,16 @@ def test_a_failed_saving_leaves_the_old_file_and_nothing_else(file):
     assert [(path.name, path.read_bytes()) for path in file.parent.iterdir()] == [("saved.zip", before)]
 
 
-def test_a_file_that_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path):
+def test_a_file_that_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError) as caught:
         SAVED.save(tmp_path / "no folder" / "saved.zip")
     assert caught.value.filename == str(tmp_path / "no folder" / "saved.zip")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        SAVED.save("saved.zip")
+    assert caught.value.filename == "saved.zip"
 
 
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path):

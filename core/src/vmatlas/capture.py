@@ -88,10 +88,10 @@ class Capture:
         Raises OSError; FileExistsError where something stands that is no regular file (a device would be replaced by
         a file, and be gone).
         """
-        final = os.path.realpath(path)  # a link stays, what it leads to is replaced
-        if os.path.exists(final) and not os.path.isfile(final):
-            raise FileExistsError(errno.EEXIST, "something that is no regular file stands there", os.fspath(path))
         try:
+            final = os.path.realpath(path)  # a link stays, what it leads to is replaced
+            if os.path.exists(final) and not os.path.isfile(final):
+                raise FileExistsError(errno.EEXIST, "something that is no regular file stands there")
             self._write(final)
         except OSError as error:  # by the name that was given: another one was never heard of
             raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
