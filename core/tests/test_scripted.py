@@ -98,6 +98,8 @@ static int acquire(const struct source_question *question, struct source_sink *s
     size_t size = 0, given = sizeof room;
     int error;
     printf("asked of %u, %u, for %u\\n", question->pid, question->tid, question->want);
+    if (script_number("keeps", 0))
+        mmap(NULL, (size_t)script_number("keeps", 0), PROT_READ, MAP_PRIVATE | MAP_ANON, -1, 0);
     if (script_number("beyond", 0))
         room[given + (size_t)script_number("beyond", 0)] = 0;
     if (script_fill(NULL, &size, 2, ENOSPC) != 0)
@@ -155,6 +157,11 @@ def test_a_source_that_goes_on_after_a_put_that_failed_is_found(kernel) -> None:
 def test_a_word_of_the_script_that_nothing_asks_for_is_a_mistake(kernel) -> None:
     with pytest.raises(AssertionError, match="nothing asked for this word of the script: growht=5"):
         kernel.ask(7, source=1, size=1, growht=5)
+
+
+def test_memory_that_a_source_keeps_is_found(kernel) -> None:
+    with pytest.raises(AssertionError, match="memory that was mapped is not given back by: map"):
+        kernel.ask(7, source=1, size=1, keeps=4096)
 
 
 def test_a_stream_that_begins_with_its_second_part_is_a_mistake(kernel) -> None:

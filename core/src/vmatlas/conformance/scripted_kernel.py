@@ -38,7 +38,8 @@ class ScriptedKernel:
     """
 
     def __init__(self, folder: Path, driver: Path, *sources: Path, headers: Sequence[Path] = ()) -> None:
-        self._program = compile_test([driver, *sources], COMMON, [driver.parent, *headers, NATIVE], folder)
+        flags = [*COMMON, *(f"-Wl,--wrap={name}" for name in ("mmap", "mmap64", "munmap"))]
+        self._program = compile_test([driver, *sources], flags, [driver.parent, *headers, NATIVE], folder)
 
     def ask(self, pid: int, **script: int | Sequence[int]) -> Asked:
         """One question, with the numbers of the script by their names: `ask(46, size=1000, growth=[5, 6])`.

@@ -8,8 +8,8 @@
  *
  * The script is the words of the command line, each NAME=NUMBER or NAME=NUMBER,NUMBER,... Here are known: `pid`, `tid` and `want`,
  * the question; `source`, which one of the table; `puts`, how many the sink takes before one fails; `size` and `growth`, for
- * script_fill(). All others are the driver's own; one that nothing asks for, though the source went its whole way, is a
- * mistake. What a driver prints, a line at a time, is the test's to read.
+ * script_fill(). All others are the driver's own; one that nothing asks for, though the source went its whole way, is a mistake.
+ * So is memory that a source maps and keeps. What a driver prints, a line at a time, is the test's to read.
  */
 #ifndef VMATLAS_SCRIPTED_KERNEL_H
 #define VMATLAS_SCRIPTED_KERNEL_H
@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "source.h"
 
@@ -30,6 +31,7 @@ static struct {
     int asked[SCRIPT_WORDS];
     long long puts;
     int put_failed;
+    size_t mapped;
 } script;
 
 static inline void script_mistake(const char *what, const char *which)
@@ -101,6 +103,32 @@ static inline int script_fill(void *room, size_t *room_size, size_t unit, int to
     return -1;
 }
 
+/* What a source maps it gives back: the linker leads its calls here (--wrap), whichever of the two names libc has for it. */
+void *__real_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset);
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset);
+void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int file, off_t offset);
+int __real_munmap(void *address, size_t size);
+int __wrap_munmap(void *address, size_t size);
+
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset)
+{
+    void *mapped = __real_mmap(address, size, protection, flags, file, offset);
+    script.mapped += mapped != MAP_FAILED ? size : 0;
+    return mapped;
+}
+
+void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int file, off_t offset)
+{
+    return __wrap_mmap(address, size, protection, flags, file, offset);
+}
+
+int __wrap_munmap(void *address, size_t size)
+{
+    int failed = __real_munmap(address, size);
+    script.mapped -= failed ? 0 : size;
+    return failed;
+}
+
 static inline int script_put(struct source_sink *sink, const char *stream, unsigned part, const void *bytes, size_t size)
 {
     (void)sink;
@@ -128,6 +156,8 @@ static inline int script_ask(const struct source *table)
     question.want = (uint32_t)script_number("want", 0);
     sink.put = script_put;
     error = table[script_number("source", 0)].acquire(&question, &sink);
+    if (script.mapped != 0)
+        script_mistake("memory that was mapped is not given back by", table[script_number("source", 0)].name);
     for (int i = 1; i < script.count; i++)
         if (!script.asked[i] && !script.put_failed && !sink.refused)
             script_mistake("nothing asked for this word of the script", script.words[i]);
