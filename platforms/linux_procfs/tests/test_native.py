@@ -1,116 +1,79 @@
-"""Reading and decoding in one go, by the compiled twin, from files of our own: the same as in two steps, or nothing."""
+"""The agent's half in C: run under the sanitizers against a scripted /proc."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from errno import EACCES, EINTR, ENOMEM, EPIPE, ESRCH
+from pathlib import Path
 
 import pytest
 
-from vmatlas import compiled
-from vmatlas.model import Columns
-from vmatlas_linux_procfs import decode
+from vmatlas.conformance.scripted_kernel import ScriptedKernel
 
-pytestmark = pytest.mark.skipif(
-    not (twin := compiled.twin("vmatlas_linux_procfs._native")).serves,
-    reason=f"the compiled twin does not serve here: {twin.reason}",
-)
-
-LINE = b"%08x-%08x r-xp 00000000 08:01 12                                 %s\n"
-DETAILS = b"Size:                  4 kB\nRss:                   %d kB\nVmFlags: rd ex\n"
-VSYSCALL = b"ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"
-ROOM = 1 << 16
-
-Put = Callable[[bytes], int]
+HERE = Path(__file__).parent
+NATIVE = HERE.parent / "native"
+STAT = {"stat": b"s" * 300}
+CLOSED = ["close text", "close folder"]
 
 
-@pytest.fixture
-def put() -> Iterator[Put]:
-    """A descriptor of a file with some bytes in it."""
-    opened: list[int] = []
-
-    def put(text: bytes) -> int:
-        opened.append(os.memfd_create("text"))
-        os.write(opened[-1], text)
-        return opened[-1]
-
-    yield put
-    for descriptor in opened:
-        os.close(descriptor)
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> ScriptedKernel:
+    sources = [NATIVE / "acquire.c", NATIVE / "text_file.c"]
+    return ScriptedKernel(tmp_path_factory.mktemp("native"), HERE / "native" / "driver.c", *sources, headers=[NATIVE])
 
 
-def maps(count: int, *names: bytes) -> bytes:
-    lines = [LINE % (row << 13, (row << 13) + 4096, b"/lib/%d" % (row % 7)) for row in range(1, count + 1)]
-    return b"".join(lines) + b"".join(LINE % (1 << 40, 1 << 41, name) for name in names)
+@pytest.mark.parametrize(("source", "file"), [(0, "maps"), (1, "smaps")])
+def test_text_comes_whole_with_the_stat_before_it(kernel: ScriptedKernel, source: int, file: str) -> None:
+    asked = kernel.ask(46, source=source, stat=300, text=[4096, 4096, 100], again=1)
+    assert asked.streams == STAT | {file: b"m" * 8292}
+    assert list(asked.streams) == ["stat", file]
+    assert (asked.error, asked.refused, asked.failed) == (0, False, "")
+    assert asked.calls == ["open /proc/46", "openat stat", "close stat", f"openat {file}", *CLOSED]
 
 
-def smaps(count: int) -> bytes:
-    lines = maps(count).splitlines(keepends=True)
-    return b"".join(line + DETAILS % row for row, line in enumerate(lines))
+def test_thread_is_read_in_its_own_folder(kernel: ScriptedKernel) -> None:
+    asked = kernel.ask(46, tid=47, stat=300, text=[100, -ENOMEM])
+    assert asked.calls[0] == "open /proc/46/task/47"
+    assert asked.failed == "read /proc/46/task/47/maps"
 
 
-def plain(columns: Columns | None) -> object:
-    assert columns is not None
-    numbers = columns.start, columns.end, columns.offset, columns.inode, columns.protection, columns.kind, columns.label
-    details = {key: list(each) for key, each in columns.details.items()}
-    return [list(each) for each in numbers], columns.labels, details, columns.flags
+def test_process_without_memory_has_a_stat_and_no_text(kernel: ScriptedKernel) -> None:
+    asked = kernel.ask(46, stat=300)
+    assert (asked.streams, asked.error) == (STAT, 0)
 
 
-@pytest.mark.parametrize("count", [1, 50, 10_000])
-@pytest.mark.parametrize("make", [maps, smaps])
-def test_text_in_pieces_decodes_as_the_whole_text_does(make: Callable[[int], bytes], count: int, put: Put) -> None:
-    text, is_smaps = make(count), make is smaps
-    by_pieces = decode.NATIVE.read(put(text), is_smaps, 0)
-    whole = decode.NATIVE.decode_smaps(text) if is_smaps else decode.NATIVE.decode_maps(text)
-    assert plain(decode.columns_of_native(by_pieces, {})) == plain(decode.columns_of_native(whole, {}))
+def test_signals_end_nothing(kernel: ScriptedKernel) -> None:
+    asked = kernel.ask(46, stat=[-EINTR, 300], text=[-EINTR, 100, -EINTR, 50], again=[-EINTR, 1])
+    assert (asked.streams, asked.error) == (STAT | {"maps": b"m" * 150}, 0)
 
 
-def test_name_that_fills_the_room_is_read_and_a_longer_one_is_left_to_python(put: Put) -> None:
-    longest = b"/" * (ROOM - len(maps(0, b"")) - 1)
-    assert len(decode.NATIVE.read(put(maps(3, longest)), False, 0)) == 4
-    assert decode.NATIVE.read(put(maps(3, longest + b"xx")), False, 0) is None
-
-
-@pytest.mark.parametrize("text", [b"", maps(9)[:-1], maps(2000)[:-30], maps(3)[9:], maps(2) + maps(1)])
-def test_text_that_is_not_whole_lines_in_order_is_left_to_python(text: bytes, put: Put) -> None:
-    assert decode.NATIVE.read(put(text), False, 0) is None
-
-
-@pytest.mark.parametrize("text", [smaps(9)[:-1], smaps(9)[:-20], smaps(2000)[:-60]])
-def test_text_whose_last_region_lacks_a_key_is_left_to_python(text: bytes, put: Put) -> None:
-    assert decode.NATIVE.read(put(text), True, 0) is None
-
-
-def test_more_regions_than_wanted_are_given_up(put: Put) -> None:
-    assert len(decode.NATIVE.read(put(maps(9)), False, 9)) == 9
-    assert decode.NATIVE.read(put(maps(10)), False, 9) is None
-
-
-@pytest.mark.parametrize(("text", "looks_again"), [(maps(9) + VSYSCALL, False), (maps(9), True), (VSYSCALL, False)])
-def test_only_a_text_that_does_not_end_above_all_memory_is_looked_at_again(
-    text: bytes, looks_again: bool, put: Put
+@pytest.mark.parametrize(("again", "error"), [([], ESRCH), ([-ESRCH], ESRCH), ([-EACCES], EACCES)])
+def test_text_that_memory_going_away_may_have_cut_is_refused(
+    kernel: ScriptedKernel, again: Sequence[int], error: int
 ) -> None:
-    """The second look costs the kernel a page of text. Where the descriptor then stands tells of it."""
-    descriptor = put(text)
-    assert decode.NATIVE.read(descriptor, False, 0) is not None
-    assert os.lseek(descriptor, 0, os.SEEK_CUR) == (1 if looks_again else len(text))
+    """A process that was waited for meanwhile says ESRCH, and one whose memory alone is gone says nothing at all."""
+    asked = kernel.ask(46, stat=300, text=[4096, 100], again=again or [0])
+    assert (asked.error, asked.refused, asked.failed) == (error, False, "read again /proc/46/maps")
+    assert asked.calls[-2:] == CLOSED
 
 
-def test_file_reads_like_its_bytes_and_no_others_and_is_not_looked_at_again(put: Put) -> None:
-    text = maps(500)
-    descriptor = put(text)
-    assert decode.NATIVE.reads_like(descriptor, text)
-    assert os.lseek(descriptor, 0, os.SEEK_CUR) == len(text)
-    for other in (b"", text[:-1], text + b"x", b"x" + text[1:], text[:-1] + b"x", text[:20_000] + b"x" + text[20_001:]):
-        assert not decode.NATIVE.reads_like(descriptor, other)
-    assert decode.NATIVE.reads_like(put(b""), b"")
+@pytest.mark.parametrize("text", [[-ENOMEM], [4096, -ENOMEM]])
+def test_error_of_the_kernel_is_told_with_what_explains_it(kernel: ScriptedKernel, text: list[int]) -> None:
+    asked = kernel.ask(46, stat=300, text=text)
+    assert (asked.error, asked.refused, asked.failed) == (ENOMEM, False, "read /proc/46/maps")
+    assert asked.streams["stat"] == STAT["stat"]
+    assert asked.calls[-2:] == CLOSED
 
 
-def test_descriptor_that_cannot_be_read_is_left_to_python(tmp_path: os.PathLike[str]) -> None:
-    reading, writing = os.pipe()
-    folder = os.open(tmp_path, os.O_RDONLY)
-    for descriptor in (reading, folder):
-        assert decode.NATIVE.read(descriptor, False, 0) is None
-        assert not decode.NATIVE.reads_like(descriptor, b"")
-        os.close(descriptor)
-    os.close(writing)
+@pytest.mark.parametrize("puts", [0, 1, 2])
+def test_source_stops_when_nobody_takes_what_it_puts(kernel: ScriptedKernel, puts: int) -> None:
+    asked = kernel.ask(46, stat=300, text=[4096, 4096, 100], puts=puts)
+    assert (asked.error, asked.failed) == (EPIPE, "")
+    assert asked.streams == ([{}, STAT, STAT | {"maps": b"m" * 4096}][puts])
+    assert asked.calls[-1] == "close folder"
+
+
+def test_process_that_went_before_its_stat_was_read_is_told_so(kernel: ScriptedKernel) -> None:
+    asked = kernel.ask(46, stat=-ESRCH)
+    assert (asked.streams, asked.error, asked.failed) == ({}, ESRCH, "read /proc/46/stat")
+    assert asked.calls[-2:] == ["close stat", "close folder"]
