@@ -168,6 +168,14 @@ def test_a_file_that_cannot_be_written_is_told_by_the_name_that_was_given(tmp_pa
     assert caught.value.filename == "saved.zip"
 
 
+def test_a_pipe_and_a_device_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for endless in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="a pipe or a device") as caught:
+            Capture.load(endless)
+        assert caught.value.filename == os.fspath(endless)
+
+
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         Capture.load(tmp_path / "none.zip")

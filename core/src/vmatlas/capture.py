@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -138,10 +139,13 @@ class Capture:
     def load(cls, path: str | os.PathLike[str]) -> Capture:
         """Read a saved capture.
 
-        Raises OSError when the file cannot be read, MalformedData when it is no whole capture, and UsageError when it
-        was written in a newer format.
+        Raises OSError when the file cannot be read or is a pipe or a device (whose end might never come), MalformedData
+        when it is no whole capture, and UsageError when it was written in a newer format.
         """
         shown = os.path.basename(os.fspath(path))
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder `open` tells by itself
+            raise OSError(errno.EINVAL, "a pipe or a device, and no file that could be a capture", os.fspath(path))
         with open(path, "rb") as file:
             members = _unpack(file, shown)
         if _MANIFEST not in members:
