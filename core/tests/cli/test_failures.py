@@ -75,6 +75,22 @@ def test_last_words_of_a_target_are_told(run, monkeypatch):
     assert "its last words: Kernel panic - not syncing" in run("maps", "self").stderr
 
 
+@pytest.mark.parametrize(("words", "told"), [("x" * 5000, "x" * 200), ("\0" * 5000, ""), ("panic\0\0\r\n\0", "panic")])
+def test_no_more_of_the_last_words_is_told_than_can_be_read(run, monkeypatch, words, told):
+    def fail(*_: object, **__: object) -> None:
+        raise vmatlas.TargetLost("the machine is gone", last_words=words)
+
+    monkeypatch.setattr("vmatlas.api.open", fail)
+    said = run("maps", "self").stderr
+    assert said == "vmatlas: the machine is gone" + (f"; its last words: {told}" if told else "") + "\n"
+
+
+def test_an_argument_of_thousands_of_letters_is_not_repeated_whole(run):
+    said = run("find", "self", "f" * 5000).stderr
+    assert "does not fit in 64 bits" in said
+    assert len(said) < 2000
+
+
 def test_a_message_with_control_characters_stays_one_harmless_line(run, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise vmatlas.OperationFailed("one\ntwo\x1b[31m", hint="three\nfour")

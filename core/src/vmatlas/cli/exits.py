@@ -13,6 +13,10 @@ from typing import TextIO
 OF_COMMAND_LINE = ("click", "rich")
 """What the extra `cli` brings."""
 
+_LONGEST_LINE = 2000
+_LAST_WORDS = 200  # what is no agent may write without an end
+_BLANK = "\0 \t\r\n"
+
 
 class Exit(enum.IntEnum):
     """The exit codes. The docstring of each is what users are told."""
@@ -69,12 +73,17 @@ def say(line: str, *, hint: str | None = None) -> None:
     if sys.stdout is not None:
         sys.stdout.flush()  # so that the two streams keep their order on a terminal
     try:
-        sys.stderr.write(f"vmatlas: {one_line(line)}\n")
+        sys.stderr.write(f"vmatlas: {_cut(one_line(line))}\n")
         if hint:
-            sys.stderr.write(f"hint: {one_line(hint)}\n")
+            sys.stderr.write(f"hint: {_cut(one_line(hint))}\n")
         sys.stderr.flush()
     except OSError:  # a full disk, a reader that went away: the exit code still tells
         drop(sys.stderr)
+
+
+def _cut(line: str) -> str:
+    """What can be read: an argument of thousands of letters, which an error repeats, loses those in the middle."""
+    return line if len(line) <= _LONGEST_LINE else f"{line[:1500]} ... {line[-300:]}"
 
 
 def drop(stream: TextIO) -> None:
@@ -91,8 +100,8 @@ def story_of(error: BaseException) -> tuple[str, str | None]:
     """An error in one line, and the hint."""
     from vmatlas.errors import TargetLost, VmatlasError
 
-    if isinstance(error, TargetLost) and error.last_words.strip():
-        return f"{error}; its last words: {error.last_words.strip().splitlines()[-1]}", error.hint
+    if isinstance(error, TargetLost) and (words := error.last_words.strip(_BLANK)):
+        return f"{error}; its last words: {words.splitlines()[-1][-_LAST_WORDS:]}", error.hint
     if isinstance(error, VmatlasError):
         return str(error), error.hint
     if isinstance(error, OSError):
