@@ -12,7 +12,7 @@ import pytest
 
 from vmatlas import AddressSpace, Capture, OperationFailed, Query, SystemInfo, TornRead, Unsupported
 from vmatlas.model import Filter
-from vmatlas.systems.linux import LinuxProcess
+from vmatlas.systems.linux import LinuxProcess, vanishing
 from vmatlas_linux_ioctl import BACKEND, acquire
 from vmatlas_linux_ioctl.layout import SIZE, record
 from vmatlas_linux_ioctl.question import kernel_flags
@@ -223,8 +223,8 @@ def test_error_without_a_name_of_its_own_keeps_the_kernel_s(ask: Ask) -> None:
 
 
 def test_process_that_never_keeps_its_memory_is_a_torn_read(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acquire.time, "sleep", lambda seconds: None)
-    with pytest.raises(TornRead, match=f"exec.*each of {acquire.ATTEMPTS}"):
+    monkeypatch.setattr(vanishing.time, "sleep", lambda seconds: None)
+    with pytest.raises(TornRead, match=f"exec.*each of {vanishing.ATTEMPTS}"):
         ask(failing(ESRCH))
 
 

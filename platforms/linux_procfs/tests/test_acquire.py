@@ -7,7 +7,7 @@ import os
 import pytest
 
 from vmatlas import TornRead, Unsupported
-from vmatlas.systems.linux import LinuxProcess
+from vmatlas.systems.linux import LinuxProcess, vanishing
 from vmatlas_linux_procfs import acquire
 
 LINE = b"00400000-00401000 r-xp 00000000 08:01 12                                 %s\n"
@@ -66,11 +66,11 @@ def test_text_that_ends_with_vsyscall_is_whole_without_asking_again() -> None:
 
 
 def test_process_that_never_keeps_its_memory_is_a_torn_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acquire.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(vanishing.time, "sleep", lambda seconds: None)
     process = Scripted(b"")
-    with pytest.raises(TornRead, match=f"exec.*each of {acquire.ATTEMPTS}"):
+    with pytest.raises(TornRead, match=f"exec.*each of {vanishing.ATTEMPTS}"):
         acquire.acquire(process, "maps")
-    assert process.opened == acquire.ATTEMPTS
+    assert process.opened == vanishing.ATTEMPTS
 
 
 def test_kernel_without_a_file_is_said_to_lack_it_and_the_process_is_not_said_to_be_gone() -> None:

@@ -9,26 +9,22 @@ from __future__ import annotations
 import fcntl
 import struct
 import sys
-import time
 from array import array
 from collections.abc import Iterator
-from contextlib import closing
 from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
 from vmatlas.backend import Finder, LocalProcess, Reading
-from vmatlas.errors import NoSuchProcess, OperationFailed, TornRead, Unsupported, VmatlasError
+from vmatlas.errors import OperationFailed, TornRead, Unsupported, VmatlasError
 from vmatlas.model import Columns, Query, Region
 from vmatlas.model.facts import Rows
-from vmatlas.systems.linux import LinuxProcess, links, parse_stat
+from vmatlas.systems.linux import LinuxProcess, links
 from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
+from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas.threads import allowed, demanded
-from vmatlas_linux_ioctl.decode import FACT, NATIVE, STAT, VMAS, columns_of_native, model_of
+from vmatlas_linux_ioctl.decode import FACT, NATIVE, VMAS, columns_of_native, model_of
 from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
 from vmatlas_linux_ioctl.question import kernel_flags
-
-ATTEMPTS = 20
-"""How often a process may replace its memory (exec) while it is asked, before that is said."""
 
 USUAL_THREADS = 4
 """So many walk a large map at once, where as many processors have nothing else to do, unless VMATLAS_THREADS says how
@@ -52,23 +48,7 @@ def acquire(process: LocalProcess, query: Query) -> Reading:
     """Raises NoSuchProcess, AccessDenied, Unsupported (ENOTTY: the kernel is older), OperationFailed, TornRead."""
     if not isinstance(process, LinuxProcess):
         raise TypeError("a process of this machine is opened by vmatlas.systems.linux")
-    for attempt in range(ATTEMPTS):
-        reading = _ask(process, query)
-        if reading is not None:
-            return reading
-        process.forget(_MAPS)
-        stat = process.read_file(STAT)
-        if not stat:
-            raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid)
-        state = parse_stat(stat, pid=process.pid)
-        if state.is_kernel_thread:
-            return Reading({VMAS: b"", STAT: stat})
-        if state.is_gone:
-            return _ask_other_thread(process, query, state.name)
-        time.sleep(0.0005 * attempt)  # alive: exec has put other memory in place, or is about to
-    raise TornRead(
-        f"process {process.pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=process.pid
-    )
+    return read_until_told(process, _MAPS, VMAS, lambda asked: _ask(asked, query))
 
 
 def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
@@ -107,18 +87,6 @@ def finder(process: LocalProcess) -> Finder | None:
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
     asker: Finder = NATIVE.asker(descriptor, Region, model_of)
     return asker
-
-
-def _ask_other_thread(process: LinuxProcess, query: Query, command: str) -> Reading:
-    """By a thread that lives, when the first one has ended. Raises NoSuchProcess when there is none."""
-    for thread in process.other_threads():
-        try:
-            with closing(process.by_thread(thread)) as other:
-                if (reading := _ask(other, query)) is not None:
-                    return reading
-        except (NoSuchProcess, OSError):
-            continue
-    raise NoSuchProcess(f"process {process.pid} ({command}) has ended; it is a zombie without memory", pid=process.pid)
 
 
 def _flags(query: Query) -> int:

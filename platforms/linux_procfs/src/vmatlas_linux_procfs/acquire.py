@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Mapping
-from contextlib import closing
 from functools import partial
 
 from vmatlas.backend import LocalProcess, Reading
-from vmatlas.errors import NoSuchProcess, TornRead
 from vmatlas.model import Columns
 from vmatlas.model.facts import Rows
-from vmatlas.systems.linux import LinuxProcess, links, parse_stat
+from vmatlas.systems.linux import LinuxProcess, links
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
+from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas_linux_procfs.decode import (
     ESCAPE,
     FILE,
@@ -30,13 +28,10 @@ from vmatlas_linux_procfs.decode import (
     MAPS,
     NATIVE,
     SMAPS,
-    STAT,
     columns_of_known,
     columns_of_native,
 )
-
-ATTEMPTS = 20
-"""How often a process may replace its memory while it is read, before that is said."""
+from vmatlas_linux_procfs.open_names import open_names
 
 _CHUNK = 8192
 """The kernel gives at most a page of text a read, more only for one long line."""
@@ -45,9 +40,6 @@ _LAST = re.compile(rb"f{8,}[0-9a-f]{8}-[0-9a-f]{16} ..x. .*\n")
 """The last line of a whole text on x86-64 ([vsyscall]), unless the kernel was started with vsyscall=none. No memory of
 the process lies up there."""
 
-OPEN_NAME = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ ([0-9]+) +(/.*\\012.*|/.* \(deleted\))$", re.MULTILINE)
-"""A line whose name only the file system can settle: bounds, inode, name."""
-
 _SCRATCH = re.compile(re.escape(b" " + LABEL + b"\n"))
 
 
@@ -55,23 +47,12 @@ def acquire(process: LocalProcess, name: str) -> Reading:
     """`name` is "maps" or "smaps". Raises NoSuchProcess, AccessDenied, OperationFailed, TornRead."""
     if not isinstance(process, LinuxProcess):
         raise TypeError("a process of this machine is opened by vmatlas.systems.linux")
-    for attempt in range(ATTEMPTS):
-        text = _read_self(process, name) if process.is_self else _read(process, name)
-        if text:
-            return _settled(process, name, text)
-        process.forget(name)
-        stat = process.read_file(STAT)
-        if not stat:
-            raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid)
-        state = parse_stat(stat, pid=process.pid)
-        if state.is_kernel_thread:
-            return Reading({name: b"", STAT: stat})
-        if state.is_gone:
-            return _read_other_thread(process, name, stat)
-        time.sleep(0.0005 * attempt)  # alive: exec has put other memory in place, or is about to
-    raise TornRead(
-        f"process {process.pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=process.pid
-    )
+
+    def ask(asked: LinuxProcess) -> Reading | None:
+        text = _read_self(asked, name) if asked.is_self else _read(asked, name)
+        return _settled(asked, name, text) if text else None
+
+    return read_until_told(process, name, name, ask)
 
 
 def read(process: LocalProcess, name: str, most: int) -> Columns | None:
@@ -164,36 +145,9 @@ def _without_scratch(text: bytes) -> bytes:
     return b"".join([*kept, text[position:]])
 
 
-def _read_other_thread(process: LinuxProcess, name: str, stat: bytes) -> Reading:
-    """The map by a thread that lives, when the first one has ended. Raises NoSuchProcess when there is none."""
-    for thread in process.other_threads():
-        try:
-            with closing(process.by_thread(thread)) as other:
-                if text := _read(other, name):
-                    return _settled(other, name, text)
-        except (NoSuchProcess, OSError):
-            continue
-    command = parse_stat(stat, pid=process.pid).name
-    raise NoSuchProcess(f"process {process.pid} ({command}) has ended; it is a zombie without memory", pid=process.pid)
-
-
 def _settled(process: LinuxProcess, name: str, text: bytes) -> Reading:
     """The text, with the file system's answer for the names that only it can settle."""
-    if b" (deleted)\n" not in text and ESCAPE not in text:
-        return Reading({name: text})
-    shown: dict[tuple[bytes, int], bytes] = {}
-    for bounds, inode, escaped in OPEN_NAME.findall(text):
-        shown.setdefault((escaped, int(inode)), bounds)
-    names = [(_exact(process, escaped, bounds), inode) for (escaped, inode), bounds in shown.items()]
-    open_names = [each for each in names if may_be_ambiguous(each[0]) or ESCAPE in each[0]]
-    if not open_names:
-        return Reading({name: text})
-    return Reading({name: text, links.STREAM: links.encode(links.settle(open_names, process.directory))})
-
-
-def _exact(process: LinuxProcess, escaped: bytes, bounds: bytes) -> bytes:
-    """The name with nothing escaped; where it cannot be asked for, each escape is taken for a newline."""
-    exact = process.mapped_name(bounds) if ESCAPE in escaped else None
-    if exact is not None and exact.replace(b"\n", ESCAPE) == escaped:
-        return exact
-    return escaped.replace(ESCAPE, b"\n")
+    names = open_names(text, process.mapped_name)
+    return Reading(
+        {name: text, links.STREAM: links.encode(links.settle(names, process.directory))} if names else {name: text}
+    )

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterable, Mapping
 
-from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, Unsupported, VmatlasError
+from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported, VmatlasError
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.links import Name, encode
 from vmatlas.systems.linux.stat import Stat, parse_stat
+from vmatlas.systems.linux.vanishing import STAT, ask_until_told
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import RemoteProcess
-
-STAT = "stat"
-ATTEMPTS = 20
-"""How often a process may replace its memory while it is read, before that is said."""
 
 
 def read_streams(
@@ -42,39 +38,30 @@ def read_streams(
     Raises NoSuchProcess, AccessDenied, Unsupported, OperationFailed, TornRead, TargetLost.
     """
 
-    def ask(thread: int | None) -> tuple[Mapping[str, bytes], bool]:
+    told: Mapping[str, bytes] = {}
+
+    def ask(thread: int | None) -> Mapping[str, bytes] | None:
+        nonlocal told
+        gone = False
         try:
-            streams = process.streams(
+            told = process.streams(
                 source, thread=thread, flags=flags, address=address, limit=limit, build_ids=build_ids
             )
         except AgentRefused as refused:
             if refused.errno_name != "ESRCH" or STAT not in refused.streams:
                 raise remote_error(refused, process.pid) from refused
-            return refused.streams, True
-        return streams, empty_means_gone and not streams.get(stream)
+            told, gone = refused.streams, True
+        if thread is None:
+            _identified(process, told)
+        return None if gone or (empty_means_gone and not told.get(stream)) else told
 
-    for attempt in range(ATTEMPTS):
-        streams, gone = ask(None)
-        state = _identified(process, streams)
-        if not gone:
-            return streams
-        if state.is_kernel_thread:
-            return {stream: b"", STAT: streams[STAT]}
-        if state.is_gone:
-            for thread in _other_threads(process):
-                try:
-                    streams, gone = ask(thread)
-                except NoSuchProcess:
-                    continue
-                if not gone:
-                    return streams
-            raise NoSuchProcess(
-                f"process {process.pid} ({state.name}) has ended; it is a zombie without memory", pid=process.pid
-            )
-        time.sleep(0.0005 * attempt)  # alive: exec has put other memory in place, or is about to
-    raise TornRead(
-        f"process {process.pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=process.pid
+    answer = ask_until_told(
+        process.pid,
+        ask=ask,
+        look=lambda: _identified(process, told),
+        threads=lambda: _other_threads(process),
     )
+    return {stream: b"", STAT: told[STAT]} if answer is None else answer
 
 
 def _identified(process: RemoteProcess, streams: Mapping[str, bytes]) -> Stat:
