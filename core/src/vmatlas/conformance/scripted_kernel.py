@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from vmatlas.conformance.compiling import compile_test
-from vmatlas_agents.build import COMMON, NATIVE
 
 
 class Asked(NamedTuple):
@@ -32,14 +33,15 @@ class Asked(NamedTuple):
 
 
 class ScriptedKernel:
-    """A driver and what it drives, built into `folder`. Skips where there is no C compiler.
+    """A driver and what it drives, built into `folder`. Skips where there is no C compiler, or no vmatlas-agents.
 
     `driver` comes first in the search for headers, then `headers`.
     """
 
     def __init__(self, folder: Path, driver: Path, *sources: Path, headers: Sequence[Path] = ()) -> None:
-        flags = [*COMMON, *(f"-Wl,--wrap={name}" for name in ("mmap", "mmap64", "munmap"))]
-        self._program = compile_test([driver, *sources], flags, [driver.parent, *headers, NATIVE], folder)
+        build = pytest.importorskip("vmatlas_agents.build", reason="vmatlas-agents is not installed")
+        flags = [*build.COMMON, *(f"-Wl,--wrap={name}" for name in ("mmap", "mmap64", "munmap"))]
+        self._program = compile_test([driver, *sources], flags, [driver.parent, *headers, build.NATIVE], folder)
 
     def ask(self, pid: int, **script: int | Sequence[int]) -> Asked:
         """One question, with the numbers of the script by their names: `ask(46, size=1000, growth=[5, 6])`.
