@@ -26,7 +26,7 @@ LABELS = [
     "like-vsyscall", "tab-and-return", "long-path", "memfd", "memfd-newline", "memfd-literal-escape", "posix-shared",
     "sysv-shared",
 ]  # fmt: skip
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGESIZE")
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ import ctypes
 import os
 import sys
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGESIZE")
 PRIVATE, FIXED, ANONYMOUS = 0x02, 0x10, 0x20
 NONE, READ, WRITE = 0, 1, 2
 

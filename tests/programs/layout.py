@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import Any
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGESIZE")
 HUGE = 2 << 20
 NONE, READ, WRITE, EXECUTE = 0, 1, 2, 4
 SHARED, PRIVATE, FIXED_NOREPLACE, ANONYMOUS, NORESERVE, HUGETLB = 0x01, 0x02, 0x100000, 0x20, 0x4000, 0x40000

@@ -16,7 +16,7 @@ import random
 import select
 import sys
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGESIZE")
 READ, READ_WRITE, READ_EXECUTE = 1, 3, 5
 PRIVATE, FIXED, ANONYMOUS, FIXED_NOREPLACE = 0x02, 0x10, 0x20, 0x100000
 BASE = 0x200000000000

@@ -16,7 +16,7 @@ import threading
 
 import vmatlas
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGESIZE")
 BASE = 0x200000000000
 
 libc = ctypes.CDLL(None, use_errno=True)

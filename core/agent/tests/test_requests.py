@@ -62,7 +62,7 @@ def test_hello_tells_the_machine_as_uname_does(agent: Agent) -> None:
         uname.version,
         uname.machine,
     )
-    assert agent.hello.page_size == os.sysconf("SC_PAGE_SIZE")
+    assert agent.hello.page_size == os.sysconf("SC_PAGESIZE")
     assert fields["byte_order"] == sys.byteorder
     assert int(fields["ticks_per_second"]) == os.sysconf("SC_CLK_TCK")
     assert int(fields["user"]) == os.geteuid()

@@ -92,7 +92,7 @@ def _free_memory() -> int:
                 return int(line.split()[1]) // 1024
     except OSError:
         pass  # no Linux: half of what there is
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // (1 << 20)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") // 2 // (1 << 20)
 
 
 def run(

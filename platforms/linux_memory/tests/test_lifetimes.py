@@ -20,7 +20,7 @@ from vmatlas import operations
 from vmatlas.operations import Advice
 
 SECONDS = 60
-PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGESIZE")
 
 CYCLE = """
 import gc, vmatlas

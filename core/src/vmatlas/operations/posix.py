@@ -80,7 +80,7 @@ class PosixCalls:
     @property
     def page_size(self) -> int:
         """Bytes."""
-        return os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_PAGESIZE")
 
     @property
     def address_bits(self) -> int:
