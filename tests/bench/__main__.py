@@ -39,6 +39,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    try:  # before the minutes of measuring
+        before = None if options.compare is None else json.loads(options.compare.read_text())["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        parser.error(f"--compare {options.compare}: no figures of an earlier run (--json): {error}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     rounds = 3 if options.quick else options.rounds
     limit = int(Path("/proc/sys/vm/max_map_count").read_text()) - 100
@@ -70,8 +74,8 @@ def main() -> None:
         options.plot.write_text(plot_curves(curves(rows), f"{about['kernel']}, {kept['date']}"))
     if options.markdown is not None:
         options.markdown.write_text(markdown(rows, about, kept["date"]))
-    if options.compare is not None:
-        compare(console, rows, json.loads(options.compare.read_text())["rows"])
+    if before is not None:
+        compare(console, rows, before)
 
 
 def measure(chosen: list[Case], rounds: int) -> list[Row]:

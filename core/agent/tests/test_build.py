@@ -57,6 +57,15 @@ def test_a_failed_build_leaves_the_old_agent(tmp_path: Path) -> None:
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".building")]
 
 
+def test_what_a_killed_build_left_is_removed_and_a_build_that_lives_is_not(tmp_path: Path) -> None:
+    left, living = tmp_path / ".building-left", tmp_path / ".building-living"
+    for folder in (left, living):
+        (folder / "sources").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    build(host_target(), host_compiler("cc"), output=tmp_path)
+    assert (left.exists(), living.exists()) == (False, True)
+
+
 def test_an_agent_that_grew_beyond_its_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "LARGEST", 1000)
     with pytest.raises(BuildFailed, match="the bound is 1,000"):

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -71,6 +72,22 @@ def test_interrupting_ends_with_130_and_silence(start, until_asleep, child):
     waiting.send_signal(signal.SIGINT)
     out, said = waiting.communicate(timeout=30)
     assert (waiting.returncode, out, said) == (130, b"", b"")
+
+
+def test_terminating_ends_what_was_started_for_a_target(start, tmp_path):
+    mute = tmp_path / "mute"  # no agent: it heeds neither its input nor its end
+    mute.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid.part\nmv {tmp_path}/pid.part {tmp_path}/pid\nexec sleep 60\n")
+    mute.chmod(0o755)
+    asking = start("maps", "1", "--target", f"agent:{mute}")
+    for _ in range(600):
+        if (tmp_path / "pid").exists():
+            break
+        time.sleep(0.05)
+    started = int((tmp_path / "pid").read_text())
+    asking.terminate()
+    out, said = asking.communicate(timeout=30)
+    assert (asking.returncode, out, said) == (143, b"", b"")
+    assert not os.path.exists(f"/proc/{started}")
 
 
 def test_a_terminal_without_utf8_gets_escapes(start, child):

@@ -11,6 +11,7 @@ at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -20,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points, version
@@ -44,6 +46,9 @@ LARGEST = 100_000
 
 SECONDS = 600.0
 """The longest that one compilation may take: ziglang's first one for a C library builds that library too."""
+
+
+_BUILDING = ".building-"
 
 
 class BuildFailed(Exception):
@@ -194,7 +199,8 @@ def build(
     if agent.is_file() and note.is_file() and note.read_text() == _note(wanted, agent):
         return agent, False
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=output) as folder:
+    _remove_left_behind(output)
+    with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=output) as folder:
         made = Path(folder, target.file)
         Path(folder, "sources.c").write_text(table)
         whole = [*inputs, Path(folder, "sources.c")]
@@ -212,6 +218,14 @@ def build(
         os.replace(made, agent)
         os.replace(new_note, note)
     return agent, True
+
+
+def _remove_left_behind(output: Path) -> None:
+    """The folders of builds that were killed: none that lives is as old as that."""
+    for folder in output.glob(f"{_BUILDING}*"):
+        with contextlib.suppress(FileNotFoundError):  # another build removes it as well
+            if time.time() - folder.stat().st_mtime > 2 * SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _note(wanted: str, agent: Path) -> str:

@@ -25,4 +25,15 @@ def main() -> int:
         line, hint = story_of(error)
         say(line, hint=hint)
         return exit_of(error)
+    _end_what_was_started()
     return program.run()
+
+
+def _end_what_was_started() -> None:
+    """Let SIGTERM leave all contexts as Ctrl-C does: the program of a target (`agent:COMMAND`) is ended there."""
+    import signal
+    import sys
+
+    from vmatlas.cli.exits import Exit
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))

@@ -161,7 +161,9 @@ def _backends(target: Target, system: SystemInfo | None) -> tuple[BackendReport,
 
 def _twins() -> tuple[TwinReport, ...]:
     """What core has, then each backend that has one."""
-    jobs = [("regions from columns", columns.MODULE)]
+    from vmatlas.operations import buffers
+
+    jobs = [("regions from columns", columns.MODULE), ("buffers of mappings", buffers.MODULE)]
     with contextlib.suppress(VmatlasError):  # told among the troubles of the plugins
         jobs += [(each.name, each.compiled) for each in registry.backends() if isinstance(each, HasTwin)]
     twins = [(job, compiled.twin(module)) for job, module in jobs]

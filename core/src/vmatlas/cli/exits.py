@@ -38,6 +38,8 @@ class Exit(enum.IntEnum):
     """A defect of vmatlas (sysexits.h: EX_SOFTWARE)."""
     INTERRUPTED = 130
     """By SIGINT: 128 + 2."""
+    TERMINATED = 143
+    """By SIGTERM: 128 + 15. What was started is ended first."""
     BROKEN_PIPE = 141
     """Whoever read the output went away: 128 + SIGPIPE (13), as for any other program."""
 

@@ -62,7 +62,7 @@ _HELP = """The memory map of any process, on every kernel.
     !CONDITION            the opposite of rights, shared, file, deleted, a kind
 
     Exit codes: 0 done, 1 found or different, 2 usage, 3 no such process, 4 access denied, 5 unsupported, 6 malformed
-    data, 7 torn or incomplete, 8 target lost, 9 other failure, 130 interrupted.
+    data, 7 torn or incomplete, 8 target lost, 9 other failure, 130 interrupted, 143 terminated.
     """
 
 

@@ -65,8 +65,12 @@ def advised_table(told: Told, *, exact: bool) -> Table:
         "",
         {0: "heading"} | ({7: "warning"} if advised.stopped_at is not None else {}),
     )
-    notes = (f"dry run: {count(len(told.regions), 'region')} would be advised; nothing was done",)
-    return Table(_COLUMNS, [row], notes=notes if advised.dry_run else ())
+    notes = []
+    if advised.dry_run:
+        notes.append(f"dry run: {count(len(told.regions), 'region')} would be advised; nothing was done")
+    if advised.unasked is not None:
+        notes.append(f"the kernel was not asked: {advised.unasked}")
+    return Table(_COLUMNS, [row], notes=tuple(notes))
 
 
 def advised_json(told: Told) -> dict[str, Any]:
@@ -78,6 +82,7 @@ def advised_json(told: Told) -> dict[str, Any]:
         "target": told.regions.origin.target,
         "advice": advised.advice.value,
         "dry_run": advised.dry_run,
+        "unasked": advised.unasked,
         "regions": len(told.regions),
         "asked": advised.asked,
         "advised": advised.advised,
