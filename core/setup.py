@@ -1,4 +1,4 @@
-"""Builds the compiled twin of the model where there is a C compiler; without one Python alone serves."""
+"""Builds core's compiled twins, of the model and of buffers, where there is a C compiler; without, Python serves."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ setup(
         Extension(
             "vmatlas.model._native",
             sources=[f"{NATIVE}/model.c"],
-            depends=[f"{NATIVE}/binding.h", f"{NATIVE}/columns.h"],
+            depends=[f"{NATIVE}/{name}.h" for name in ("binding", "columns", "python")],
             extra_compile_args=["-std=c99", "-O2"],
             py_limited_api=True,
             optional=True,  # no compiler: the build goes on without it
-        )
+        ),
+        Extension(
+            "vmatlas.operations._native",
+            sources=[f"{NATIVE}/exporter.c"],
+            depends=[f"{NATIVE}/python.h"],
+            extra_compile_args=["-std=c99", "-O2"],
+            py_limited_api=True,
+            optional=True,
+        ),
     ]
     if WITH_TWIN
     else [],

@@ -37,6 +37,11 @@ def test_a_twin_of_another_version_does_not_serve_and_says_so(monkeypatch):
     assert f"version {compiled.COLUMNS + 1}" in compiled.twin("some_twin").reason
 
 
+def test_a_twin_that_has_nothing_to_do_with_columns_serves(monkeypatch):
+    monkeypatch.setitem(sys.modules, "some_twin", ModuleType("some_twin"))
+    assert compiled.twin("some_twin").serves
+
+
 def test_a_twin_that_was_never_built_does_not_serve():
     assert compiled.load("vmatlas.no_such_twin") is None
     assert "no C compiler" in compiled.twin("vmatlas.no_such_twin").reason

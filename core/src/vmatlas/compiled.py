@@ -56,7 +56,8 @@ def _look(module: str) -> tuple[Twin, Any]:
         return Twin(module, False, "it was not built: there was no C compiler when it was installed"), None
     except ImportError as error:
         return Twin(module, False, f"it cannot be loaded: {error}"), None
-    if found.COLUMNS != COLUMNS:
-        versions = f"it was built for version {found.COLUMNS} of the columns, this is version {COLUMNS}"
+    columns: int = getattr(found, "COLUMNS", COLUMNS)  # one that has nothing to do with columns does not say
+    if columns != COLUMNS:
+        versions = f"it was built for version {columns} of the columns, this is version {COLUMNS}"
         return Twin(module, False, f"{versions}: install both distributions of one release"), None
     return Twin(module, True, ""), found

@@ -8,6 +8,7 @@ import pytest
 
 import vmatlas
 from vmatlas import operations
+from vmatlas.cli.render.advise import Told, advised_table
 from vmatlas.errors import AccessDenied, OperationFailed
 from vmatlas.operations import Advice, Advised
 
@@ -62,8 +63,27 @@ def test_dry_run_asks_for_nothing_to_be_done(run, child, taken):
     told = json.loads(result.stdout)
     assert taken[0][3] is True
     assert (told["dry_run"], told["advised"], told["resident_after"]) == (True, 0, None)
+    assert told["unasked"] is None
     assert told["asked"] == sum(region.size for region in taken[0][1])
     assert told["start_time"] == vmatlas.snapshot(child.pid).start_time
+
+
+def test_dry_run_that_could_not_ask_the_kernel_says_why(run, child, monkeypatch):
+    def advise(process, regions, advice, *, dry_run):
+        return Advised(advice, process.pid, len(regions), regions.total, 0, dry_run=dry_run, unasked="no such question")
+
+    monkeypatch.setattr(operations, "advise", advise)
+    told = json.loads(run("advise", child.pid, "--cold", "--dry-run", "--json").stdout)
+    assert told["unasked"] == "no such question"
+
+
+@pytest.mark.parametrize("unasked", [None, "no such question"])
+def test_people_are_told_of_a_dry_run_and_whether_the_kernel_was_asked(unasked):
+    space = vmatlas.snapshot()
+    advised = Advised(Advice.COLD, 7, len(space), space.total, 0, dry_run=True, unasked=unasked)
+    done, *asked = advised_table(Told(advised, space, None, None), exact=False).notes
+    assert done.endswith("would be advised; nothing was done")
+    assert asked == ([] if unasked is None else [f"the kernel was not asked: {unasked}"])
 
 
 def test_stop_is_told_with_its_reason_and_exit_7(run, child, monkeypatch):

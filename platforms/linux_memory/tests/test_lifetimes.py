@@ -16,8 +16,8 @@ from errno import ENOSPC
 import pytest
 
 import vmatlas
-from vmatlas import operations
-from vmatlas.operations import Advice
+from vmatlas import compiled, operations
+from vmatlas.operations import Advice, buffers
 
 SECONDS = 60
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -57,15 +57,27 @@ address = mapping.address
 """
 
 
-def lives(code: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", CYCLE + code], capture_output=True, text=True, timeout=SECONDS)
+compiled_only = pytest.mark.skipif(
+    not compiled.twin(buffers.MODULE).serves,
+    reason=f"the compiled exporter does not serve here: {compiled.twin(buffers.MODULE).reason}",
+)
+either_exporter = pytest.mark.parametrize("pure", [pytest.param(False, marks=compiled_only), True])
+
+
+def lives(code: str, *, pure: bool | None = None) -> list[str]:
+    environment = os.environ if pure is None else os.environ | {compiled.FORCE: str(int(pure))}
+    command = [sys.executable, "-c", CYCLE + code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 
 
+@either_exporter
 @pytest.mark.parametrize("at_the_end", ["touch", "close"])
 @pytest.mark.parametrize("first", ["the mapping", "its owner"])
-def test_finalizer_of_a_dead_cycle_may_touch_its_view_and_the_memory_goes_after_it(at_the_end: str, first: str) -> None:
+def test_finalizer_of_a_dead_cycle_may_touch_its_view_and_the_memory_goes_after_it(
+    at_the_end: str, first: str, pure: bool
+) -> None:
     """The collector runs the finalizers of a cycle in the order in which its objects came to be."""
     made = "Owner(mapping)" if first == "the mapping" else "Owner(operations.map_anonymous(1 << 20, shared=True))"
     code = f"""
@@ -77,9 +89,10 @@ gc.collect()
 operations.map_anonymous(4096).close()
 print(lies(address))
 """
-    assert lives(code) == ["touched", "False"]
+    assert lives(code, pure=pure) == ["touched", "False"]
 
 
+@compiled_only
 @pytest.mark.parametrize(
     "code",
     [
@@ -103,15 +116,34 @@ try:
 except TypeError:
     pass
 """,
+        """
+view = mapping.buffer
+exporter = view.obj
+if hasattr(exporter, "__release_buffer__"):         # Python 3.12
+    exporter.__release_buffer__(memoryview(exporter))
+part = view[8:]
+view.release()
+try:
+    mapping.close()
+except operations.BufferInUse:
+    part[0] = 1
+    part.release()
+mapping.close()
+try:
+    memoryview(exporter)[0]
+except BufferError:
+    print("nothing")
+""",
     ],
-    ids=["a write to what is read-only", "a read of what was closed"],
+    ids=["a write to what is read-only", "a read of what was closed", "a new view of what was closed"],
 )
 def test_exporter_of_a_buffer_does_not_crash_the_interpreter(code: str) -> None:
-    assert lives(code) == ["nothing"]
+    assert lives(code, pure=False) == ["nothing"]
 
 
+@either_exporter
 @pytest.mark.parametrize("where", ["a global", "builtins", "a cycle with a finalizer", "a thread that goes on"])
-def test_view_that_is_left_when_the_interpreter_ends_is_no_trouble(where: str) -> None:
+def test_view_that_is_left_when_the_interpreter_ends_is_no_trouble(where: str, pure: bool) -> None:
     code = f"""
 import builtins, threading, time
 view = mapping.buffer
@@ -130,10 +162,11 @@ if {where!r} != "a global":
     del view, mapping
 print("ends")
 """
-    assert lives(code)[0] == "ends"
+    assert lives(code, pure=pure)[0] == "ends"
 
 
-def test_view_that_a_finalizer_brings_back_is_counted() -> None:
+@either_exporter
+def test_view_that_a_finalizer_brings_back_is_counted(pure: bool) -> None:
     code = """
 at_the_end = revive
 owner = Owner(mapping)
@@ -143,7 +176,7 @@ operations.map_anonymous(4096).close()
 close(revived)
 print(lies(address))
 """
-    assert lives(code) == ["touched", "True"]
+    assert lives(code, pure=pure) == ["touched", "True"]
 
 
 def test_mapping_is_neither_copied_nor_pickled() -> None:

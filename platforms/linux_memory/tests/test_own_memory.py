@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
-from vmatlas import Kind, Protection, operations
+from vmatlas import Kind, Protection, compiled, operations
 from vmatlas.operations import Advice, BufferInUse, Mapping, buffers
 from vmatlas.operations.values import UNDOES_SECRETS
 from vmatlas_linux_memory import OPERATIONS
@@ -82,13 +82,19 @@ USES: dict[str, Callable[[memoryview], object]] = {
 }
 
 
-@pytest.fixture(params=["this interpreter", "an interpreter that is laid out otherwise"])
-def _interpreter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param != "this interpreter":
-        monkeypatch.setattr(buffers._Shared, "length", -1)  # the field is not what it should be
+compiled_only = pytest.mark.skipif(
+    not compiled.twin(buffers.MODULE).serves,
+    reason=f"the compiled exporter does not serve here: {compiled.twin(buffers.MODULE).reason}",
+)
 
 
-@pytest.mark.usefixtures("_interpreter")
+@pytest.fixture(params=[pytest.param("compiled", marks=compiled_only), "python"])
+def _exporter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "python":
+        monkeypatch.setattr(buffers, "NATIVE", None)
+
+
+@pytest.mark.usefixtures("_exporter")
 @pytest.mark.parametrize("use", USES)
 def test_memory_that_something_still_shows_is_not_unmapped(use: str) -> None:
     mine = operations.map_anonymous(PAGE)
@@ -106,7 +112,7 @@ def test_memory_that_something_still_shows_is_not_unmapped(use: str) -> None:
     assert mine.closed
 
 
-@pytest.mark.usefixtures("_interpreter")
+@pytest.mark.usefixtures("_exporter")
 def test_released_view_frees_the_mapping() -> None:
     mine = operations.map_anonymous(PAGE)
     view = mine.buffer
@@ -118,7 +124,7 @@ def test_released_view_frees_the_mapping() -> None:
         view[0]
 
 
-@pytest.mark.usefixtures("_interpreter")
+@pytest.mark.usefixtures("_exporter")
 @pytest.mark.parametrize("use", [use for use in USES if use not in ("a closure", "a list")])
 def test_mapping_that_only_a_view_holds_goes_with_the_view_at_once(use: str) -> None:
     mine = operations.map_anonymous(PAGE, shared=True)  # which nothing merges with
@@ -133,23 +139,36 @@ def test_mapping_that_only_a_view_holds_goes_with_the_view_at_once(use: str) -> 
     assert operations._own().lifetimes.in_range(start, start + PAGE) == []
 
 
+@compiled_only
 @pytest.mark.parametrize("protection", [READ, RW])
-def test_buffer_has_no_exporter_and_nothing_made_of_it_can_be_written_that_it_cannot(protection: Protection) -> None:
+def test_nothing_made_of_a_buffer_can_be_written_that_it_cannot(protection: Protection) -> None:
     with operations.map_anonymous(PAGE, protection=protection) as mine:
         view = mine.buffer
-        made = [view, view[1:9], view.cast("I"), view.toreadonly(), memoryview(view), view[::-1]]
-        assert [each.obj for each in made] == [None] * len(made)
-        assert [each.readonly for each in made] == [protection == READ] * 3 + [True] + [protection == READ] * 2
+        made = [view, view[1:9], view.cast("I"), view.toreadonly(), memoryview(view), view[::-1], memoryview(view.obj)]
+        assert [each.readonly for each in made] == [protection == READ] * 3 + [True] + [protection == READ] * 3
         if protection == READ:
-            with pytest.raises(TypeError):
-                (ctypes.c_char * 8).from_buffer(view)
+            for each in (view, view.obj):
+                with pytest.raises((TypeError, BufferError)):
+                    (ctypes.c_char * 8).from_buffer(each)
         del view, made
 
 
-def test_read_only_buffer_of_an_interpreter_that_is_laid_out_otherwise_is_read_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(buffers._Shared, "length", -1)
+@compiled_only
+def test_exporter_of_a_buffer_shows_nothing_of_what_was_closed() -> None:
+    mine = operations.map_anonymous(PAGE)
+    with mine.buffer as view:
+        exporter = view.obj
+        other = memoryview(exporter)
+    with pytest.raises(BufferInUse):
+        mine.close()
+    other.release()
+    mine.close()
+    with pytest.raises(BufferError, match="has been released"):
+        memoryview(exporter)
+
+
+def test_read_only_buffer_of_python_alone_is_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "NATIVE", None)
     with operations.map_anonymous(PAGE, protection=READ) as mine:
         assert mine.buffer.readonly
         assert isinstance(mine.buffer.obj, ctypes.Array)  # so it was the other way
