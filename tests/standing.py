@@ -11,6 +11,9 @@ LOOKS = 30
 """How often a process is looked at. On a busy machine the private part of what is in use changes with whoever else maps
 the same files, so it does for processes that do nothing."""
 
+ALIKE = 3
+"""How often the same map and the same answer must disagree, where the process is seen to move at other looks."""
+
 PATIENCE = 5.0
 """Seconds after which a process that never stood still is left alone: to read a map of 60,000 regions takes one."""
 
@@ -29,28 +32,36 @@ def agree_while_still(
     """Whether `read` and `ask` could be compared; that they agree is what `check` asserts.
 
     They are compared where `read` gives the same before `ask` and after. That is no proof that nothing changed: the
-    stack of a thread may have grown and shrunk in between. Such a disagreement does not repeat, and one that is real
-    does; so after a disagreement it is looked again, and the last one is raised when no look found them to agree.
+    stack of a thread may have grown and shrunk in between. So after a disagreement it is looked again, and one look at
+    which they agree is enough. Else the last disagreement is raised, if it is real: the process was never seen to move,
+    or disagreed ALIKE times in the same way. One that makes changes and undoes them all the time does neither.
     Until it stood still for the first time it is looked at `looks` times, for PATIENCE; for a disagreement to settle
     LOOKS times at least, however long that takes.
 
-    False: the process never stood still, or `ask` never had an answer (None).
+    False: the process did not stand still, or `ask` never had an answer (None).
     """
     disagreement: AssertionError | None = None
+    disagreed: list[tuple[Map, Answer]] = []
+    most_alike, moved = 0, False
     began = time.monotonic()
     for number in range(max(looks, LOOKS)):
         if disagreement is None and number > 0 and (number >= looks or time.monotonic() - began > PATIENCE):
             break
         before = read()
         answer = ask()
-        if answer is None or not same(before, read()):
+        if not same(before, read()):
+            moved = True
+            continue
+        if answer is None:
             continue
         try:
             check(before, answer)
         except AssertionError as found:
             disagreement = found
+            disagreed.append((before, answer))
+            most_alike = max(most_alike, sum(same(a, before) and b == answer for a, b in disagreed))
         else:
             return True
-    if disagreement is not None:
+    if disagreement is not None and (not moved or most_alike >= ALIKE):
         raise disagreement
     return False
