@@ -21,11 +21,16 @@ READ, WRITE, NONE = Protection.READ, Protection.WRITE, Protection.NONE
 RW = READ | WRITE
 
 
+def free_place() -> int:
+    """The lower end of a wide hole: what the interpreter maps meanwhile comes to lie at the upper one."""
+    with operations.map_anonymous(1 << 26, protection=NONE) as hole:
+        return hole.start
+
+
 @pytest.fixture
 def three() -> Iterator[list[Mapping]]:
     """Three mappings of four pages with a gap of two pages between them, each with a word of its own in it."""
-    with operations.map_anonymous(16 * PAGE) as place:
-        start = place.start
+    start = free_place()
     made = [operations.map_anonymous(4 * PAGE, at=start + number * 6 * PAGE) for number in range(3)]
     for number, mapping in enumerate(made):
         mapping.buffer[0:5] = b"part%d" % number
@@ -205,7 +210,7 @@ def test_partial_move_at_a_sealed_mapping_is_told_exactly() -> None:
     if not child:
         code = 1
         try:
-            start = operations.map_anonymous(9 * PAGE).start
+            start = free_place()
             made = [operations.map_anonymous(PAGE, at=start + number * 3 * PAGE) for number in range(3)]
             libc = ctypes.CDLL(None, use_errno=True)
             sealed = libc.syscall(462, ctypes.c_ulong(made[1].start), ctypes.c_ulong(PAGE), ctypes.c_ulong(0))
