@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time against regions, as SVG")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table for the documents")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="then compare the ratios with those of this file")
-    parser.add_argument("--rounds", type=int, default=7, help="measurements of each, interleaved (default: 7)")
+    parser.add_argument("--rounds", type=int, default=11, help="measurements of each, interleaved (default: 11)")
     parser.add_argument("--quick", action="store_true", help="3 rounds, small maps, no machine booted")
     parser.add_argument("--no-remote", action="store_true", help="boot no machine")
     options = parser.parse_args()

@@ -239,7 +239,7 @@ static int by_start(const void *one, const void *other)
     return a < b ? -1 : a > b;
 }
 
-/* Puts rows behind those that there are, under the numbers that their facts have there. */
+/* Puts rows behind those that there are, under the numbers that their facts have there. There is room for them. */
 static enum verdict append(struct columns *columns, const struct columns *part)
 {
     uint32_t *numbers = (uint32_t *)malloc(part->facts.count * sizeof *numbers);
@@ -248,19 +248,36 @@ static enum verdict append(struct columns *columns, const struct columns *part)
         const struct text *fact = &part->facts.all[i];
         verdict = text_number(&columns->facts, part->facts.bytes + fact->at, fact->size, fact->tag, &numbers[i]);
     }
+    /* Within the part all is in order; over its edge a region may have grown or merged. */
+    if (verdict == DECODED && !columns_in_order(columns, part->rows->start, part->rows->end))
+        verdict = NOT_MINE;
     for (size_t i = 0; verdict == DECODED && i < part->count; i++) {
-        const struct row *row = &part->rows[i];
-        if (!columns_in_order(columns, row->start, row->end))
-            verdict = NOT_MINE; /* a region grew or merged over the edge of two parts */
-        else
-            verdict = columns_grow(columns);
-        if (verdict == DECODED) {
-            columns->rows[columns->count] = *row;
-            columns->rows[columns->count].fact = numbers[row->fact];
-            columns->numbers[columns->count++] = part->numbers[i];
-        }
+        struct row *row = &columns->rows[columns->count];
+        *row = part->rows[i];
+        row->fact = numbers[row->fact];
+        columns->numbers[columns->count++] = part->numbers[i];
     }
     free(numbers);
+    return verdict;
+}
+
+/* Puts the parts together, in order, and frees them. */
+static enum verdict join(struct crowd *crowd, struct columns *columns)
+{
+    enum verdict verdict = crowd->verdict;
+    size_t count = columns->count;
+    if (crowd->part_count > 0)
+        qsort(crowd->parts, crowd->part_count, sizeof *crowd->parts, by_start);
+    for (size_t i = 0; i < crowd->part_count; i++)
+        count += crowd->parts[i].columns.count;
+    if (verdict == DECODED)
+        verdict = columns_reserve(columns, count);
+    for (size_t i = 0; i < crowd->part_count; i++) {
+        if (verdict == DECODED)
+            verdict = append(columns, &crowd->parts[i].columns);
+        columns_free(&crowd->parts[i].columns);
+    }
+    free(crowd->parts);
     return verdict;
 }
 
@@ -285,17 +302,9 @@ static enum verdict walk_together(const struct map_question *question, uint64_t 
     (void)work(&crowd);
     while (others > 0)
         (void)pthread_join(threads[--others], NULL);
-    if (crowd.part_count > 0)
-        qsort(crowd.parts, crowd.part_count, sizeof *crowd.parts, by_start);
-    for (size_t i = 0; i < crowd.part_count; i++) {
-        if (crowd.verdict == DECODED)
-            crowd.verdict = append(columns, &crowd.parts[i].columns);
-        columns_free(&crowd.parts[i].columns);
-    }
-    free(crowd.parts);
     (void)pthread_cond_destroy(&crowd.changed);
     (void)pthread_mutex_destroy(&crowd.lock);
-    return crowd.verdict;
+    return join(&crowd, columns);
 }
 
 enum verdict walk_map(const struct map_question *question, struct columns *columns)

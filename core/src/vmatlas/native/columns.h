@@ -164,26 +164,33 @@ static inline enum verdict text_number(struct texts *texts, const char *bytes, s
     return DECODED;
 }
 
-/* Room for one more row, and the numbers of one. */
-static inline enum verdict columns_grow(struct columns *columns)
+/* Room for so many rows, and their numbers. */
+static inline enum verdict columns_reserve(struct columns *columns, size_t room)
 {
-    if (columns->count == columns->room) {
-        size_t room = columns->room == 0 ? 256 : columns->room * 2;
+    if (room > columns->room) {
         struct row *rows = (struct row *)realloc(columns->rows, room * sizeof *rows);
         if (rows == NULL)
             return NO_MEMORY;
         columns->rows = rows;
         columns->room = room;
     }
-    if ((columns->count + 1) * columns->width > columns->number_room) {
-        size_t room = columns->room * columns->width;
-        uint64_t *numbers = (uint64_t *)realloc(columns->numbers, room * sizeof *numbers);
+    if (room * columns->width > columns->number_room) {
+        uint64_t *numbers = (uint64_t *)realloc(columns->numbers, room * columns->width * sizeof *numbers);
         if (numbers == NULL)
             return NO_MEMORY;
         columns->numbers = numbers;
-        columns->number_room = room;
+        columns->number_room = room * columns->width;
     }
     return DECODED;
+}
+
+/* Room for one more row, and the numbers of one. */
+static inline enum verdict columns_grow(struct columns *columns)
+{
+    size_t room = columns->room;
+    if (columns->count < room && (columns->count + 1) * columns->width <= columns->number_room)
+        return DECODED;
+    return columns_reserve(columns, columns->count < room ? room : room == 0 ? 256 : room * 2);
 }
 
 /* Whether a region may follow the rows that there are: not empty, and not before the end of the last one. */
