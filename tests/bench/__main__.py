@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
 import signal
 import statistics
@@ -62,7 +63,7 @@ def main() -> None:
         )
         about["rust"] = bench.rust.missing or f"crate {bench.rust.version} of Debian"
         chosen = list(cases(bench, sizes, stack, remote=not (options.quick or options.no_remote)))
-        rows += measure(chosen, rounds)
+        rows += measure(chosen, rounds, bench.pids)
         about |= memory(bench, sizes)
     about["load after"] = machine()["load"]
     about |= growth(rows)
@@ -78,9 +79,10 @@ def main() -> None:
         compare(console, rows, before)
 
 
-def measure(chosen: list[Case], rounds: int) -> list[Row]:
+def measure(chosen: list[Case], rounds: int, pids: tuple[int, ...]) -> list[Row]:
     """All subjects of all cases in turn, again and again: a machine that is slow for a while is so for a few samples of
-    each, and not for all of one."""
+    each, and not for all of one. Each round on the next processor: one that shares its core is slow for all alike."""
+    processors = sorted(os.sched_getaffinity(0))
     samples: dict[tuple[str, str], list[float]] = {(c.name, s.name): [] for c in chosen for s in c.subjects}
     missing: dict[tuple[str, str], str] = {}
     for number in range(rounds):
@@ -90,16 +92,24 @@ def measure(chosen: list[Case], rounds: int) -> list[Row]:
                 key = case.name, subject.name
                 if key in missing or (subject.rounds is not None and number >= subject.rounds):
                     continue
+                stay_on(processors if subject.spreads else [processors[number % len(processors)]], pids)
                 try:
                     samples[key].append(subject.measure() / case.units)
                 except Missing as error:
                     missing[key] = str(error)
+    stay_on(processors, pids)
     return [
         row_of(case, subject.name, samples[case.name, subject.name], missing.get((case.name, subject.name)), floor)
         for case in chosen
         for floor in [samples[case.name, case.subjects[0].name]]
         for subject in case.subjects
     ]
+
+
+def stay_on(processors: list[int], pids: tuple[int, ...]) -> None:
+    """Keep processes, and what they start from here on, on some processors."""
+    for pid in pids:
+        os.sched_setaffinity(pid, processors)
 
 
 def row_of(case: Case, name: str, values: list[float], missing: str | None, floor: list[float]) -> Row:

@@ -37,6 +37,8 @@ class Subject:
     measure: Measure
     rounds: int | None = None
     """At most so many, where one takes seconds."""
+    spreads: bool = False
+    """It uses several processors at once, or a machine of its own: it is not kept on one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,21 @@ class Bench:
     python: Worker
     """vmatlas without its compiled twins."""
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Those who measure, and keep what they start where they are."""
+        return os.getpid(), self.compiled.pid, self.python.pid
+
     def ours(self, job: str, *, backends: tuple[str | None, ...], **details: object) -> Iterator[Subject]:
         """By each backend (None: the one that vmatlas chooses), by C and by Python."""
         for backend in backends:
             name = f"vmatlas {backend}" if backend else "vmatlas"
             wanted = details | ({"backend": backend} if backend else {})
-            yield Subject(name, lambda wanted=wanted: self.compiled.do(job, **wanted))  # type: ignore[misc]
+            yield Subject(
+                name,
+                lambda wanted=wanted: self.compiled.do(job, **wanted),  # type: ignore[misc]
+                spreads=job == "whole_map" and backend == "linux-ioctl",
+            )
             yield Subject(f"{name}, Python alone", lambda wanted=wanted: self.python.do(job, **wanted))  # type: ignore[misc]
 
 
@@ -94,9 +105,9 @@ def _whole_map(bench: Bench, pid: int, regions: int) -> Case:
         Subject("C: read and parse by strtoull", lambda: floors.run("parse", file, repeat=repeat)),
         Subject("C: PROCMAP_QUERY, region to region", lambda: floors.run("walk", file, repeat=repeat)),
         Subject("Rust: crate procfs, Process::maps", lambda: bench.rust.run("maps", pid, repeat=repeat)),
-        Subject("pmap (its start included)", _pmap(pid, min(repeat, 10)), 3 if regions > 5000 else None),
+        Subject("pmap (its start included)", _pmap(pid, min(repeat, 10))),
         Subject("Python: open, split each line", lambda: bench.python.do("split_lines", pid=pid, repeat=repeat)),
-        Subject(_psutil(), lambda: bench.python.do("psutil_maps", pid=pid), 3 if regions > 5000 else None),
+        Subject(_psutil(), lambda: bench.python.do("psutil_maps", pid=pid), 5 if regions > 50_000 else None),
         *bench.ours("whole_map", backends=("linux-procfs", "linux-ioctl"), pid=pid, repeat=repeat),
         Subject(
             "vmatlas linux-ioctl, one thread",
@@ -188,12 +199,16 @@ def _machine(bench: Bench) -> Case:
     count = sum(1 for process in vmatlas.processes() if not process.kernel)
     subjects = [
         Subject("C: open and read(2) maps of each", lambda: bench.floors.run("machine", "maps")),
-        Subject("psutil: memory_maps of each", lambda: bench.python.do("psutil_machine"), 3),
+        Subject("psutil: memory_maps of each", lambda: bench.python.do("psutil_machine"), 5),
         Subject("vmatlas.snapshots, one thread", lambda: bench.compiled.do("machine", threads=1)),
-        Subject("vmatlas.snapshots, 4 threads", lambda: bench.compiled.do("machine", threads=4)),
+        Subject("vmatlas.snapshots, 4 threads", lambda: bench.compiled.do("machine", threads=4), spreads=True),
         Subject("vmatlas.snapshots, one thread, Python alone", lambda: bench.python.do("machine", threads=1)),
         Subject("the same with residency, one thread", lambda: bench.compiled.do("machine", threads=1, residency=True)),
-        Subject("the same with residency, 4 threads", lambda: bench.compiled.do("machine", threads=4, residency=True)),
+        Subject(
+            "the same with residency, 4 threads",
+            lambda: bench.compiled.do("machine", threads=4, residency=True),
+            spreads=True,
+        ),
     ]
     return Case(f"the whole machine, {count} processes", "process", count, subjects)
 
@@ -223,9 +238,9 @@ def _remote(stack: ExitStack) -> Case:
         return measure
 
     subjects = [
-        Subject("the first of its processes", timed(lambda process: next(process.target.processes()))),
-        Subject("vmatlas: whole map", timed(lambda process: process.snapshot())),
-        Subject("vmatlas: point query", timed(lambda process: process.find(0x400000, or_next=True))),
+        Subject("the first of its processes", timed(lambda process: next(process.target.processes())), spreads=True),
+        Subject("vmatlas: whole map", timed(lambda process: process.snapshot()), spreads=True),
+        Subject("vmatlas: point query", timed(lambda process: process.find(0x400000, or_next=True)), spreads=True),
     ]  # fmt: skip
     return Case(f"remote: over a serial line of the machine {machine} (TCG)", "question", 1, subjects)
 

@@ -146,6 +146,11 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
