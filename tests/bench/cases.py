@@ -19,6 +19,9 @@ from tests.bench.processes import LIMIT, Floors, Missing, Rust, Worker, child
 SIZES = (100, 1_000, 10_000, 60_000, 100_000)
 """Regions of the whole maps, as many as vm.max_map_count allows."""
 
+ALONE = 1024
+"""Larger maps `linux-ioctl` walks by several threads."""
+
 MANY_REGIONS, MANY_ADDRESSES = 702, 4435
 """The shape of a profiler's batch: so many addresses of stack traces, among so many regions."""
 
@@ -68,15 +71,17 @@ class Bench:
         """Those who measure, and keep what they start where they are."""
         return os.getpid(), self.compiled.pid, self.python.pid
 
-    def ours(self, job: str, *, backends: tuple[str | None, ...], **details: object) -> Iterator[Subject]:
-        """By each backend (None: the one that vmatlas chooses), by C and by Python."""
+    def ours(
+        self, job: str, *, backends: tuple[str | None, ...], spreads: str | None = None, **details: object
+    ) -> Iterator[Subject]:
+        """By each backend (None: the one that vmatlas chooses), by C and by Python. In C, `spreads` calls threads."""
         for backend in backends:
             name = f"vmatlas {backend}" if backend else "vmatlas"
             wanted = details | ({"backend": backend} if backend else {})
             yield Subject(
                 name,
                 lambda wanted=wanted: self.compiled.do(job, **wanted),  # type: ignore[misc]
-                spreads=job == "whole_map" and backend == "linux-ioctl",
+                spreads=backend is not None and backend == spreads,
             )
             yield Subject(f"{name}, Python alone", lambda wanted=wanted: self.python.do(job, **wanted))  # type: ignore[misc]
 
@@ -108,7 +113,13 @@ def _whole_map(bench: Bench, pid: int, regions: int) -> Case:
         Subject("pmap (its start included)", _pmap(pid, min(repeat, 10))),
         Subject("Python: open, split each line", lambda: bench.python.do("split_lines", pid=pid, repeat=repeat)),
         Subject(_psutil(), lambda: bench.python.do("psutil_maps", pid=pid), 5 if regions > 50_000 else None),
-        *bench.ours("whole_map", backends=("linux-procfs", "linux-ioctl"), pid=pid, repeat=repeat),
+        *bench.ours(
+            "whole_map",
+            backends=("linux-procfs", "linux-ioctl"),
+            spreads="linux-ioctl" if regions > ALONE else None,
+            pid=pid,
+            repeat=repeat,
+        ),
         Subject(
             "vmatlas linux-ioctl, one thread",
             lambda: bench.compiled.do("whole_map", pid=pid, backend="linux-ioctl", repeat=repeat, map_threads=1),
