@@ -71,7 +71,8 @@ static struct range divide(const struct crowd *crowd, struct range *range)
 {
     struct walk look = {crowd->maps, crowd->flags, 0, 0, NULL, NULL, {0}, 0};
     struct range upper = {0, 0};
-    while (range->end - range->start > LEAST) {
+    /* A region that grew over the end of the range may have carried the walk beyond it. */
+    while (range->start < range->end && range->end - range->start > LEAST) {
         int error;
         look.address = range->start + (range->end - range->start) / 2;
         error = walk_ask(&look);
