@@ -35,7 +35,7 @@ def advise_own(
     asked = sum(high - low for low, high in ranges)
     if dry_run:
         unasked = calls.why_unasked(advice)
-        if unasked is None and (refusal := _refusal(calls, number)) is not None:
+        if unasked is None and ranges and (refusal := _refusal(calls, number, ranges[0][0])) is not None:
             raise _meaning(calls, refusal, advice, any_range=True) or refusal from refusal
         return Advised(advice, pid, len(ranges), asked, 0, dry_run=True, unasked=unasked)
     done = 0
@@ -44,7 +44,7 @@ def advise_own(
             calls.advise(low, high - low, number)
         except OperationFailed as failure:
             # EINVAL, above all: of the advice, or of this range?
-            refusal = _refusal(calls, number) if done == 0 and calls.why_unasked(advice) is None else None
+            refusal = _refusal(calls, number, low) if done == 0 and calls.why_unasked(advice) is None else None
             always = refusal is not None and refusal.errno_name == failure.errno_name
             if (meaning := _meaning(calls, failure, advice, any_range=always)) is not None:
                 raise meaning from failure
@@ -81,10 +81,13 @@ def _check(low: int, high: int, advice: Advice, lifetimes: Lifetimes) -> None:
         )
 
 
-def _refusal(calls: Calls, number: int) -> OperationFailed | None:
-    """Why the kernel does not take the advice at all, asked for no bytes; None: it does."""
+def _refusal(calls: Calls, number: int, address: int) -> OperationFailed | None:
+    """Why the kernel does not take the advice at all, asked for no bytes at an address of the caller's; None: it does.
+
+    Not at 0: FreeBSD looks first whether the address is one of the process's (vm_map_range_valid), and 0 is not.
+    """
     try:
-        calls.advise(0, 0, number)
+        calls.advise(address, 0, number)
     except OperationFailed as refusal:
         return refusal
     return None

@@ -203,12 +203,12 @@ def test_flush_of_a_hole_is_refused(memory: Memory, ground: Ground) -> None:
 # ---- advice of a process to its own memory ----
 
 
-def _has(memory: Memory, advice: Advice) -> bool:
-    """Whether the kernel takes the advice for no bytes."""
+def _has(memory: Memory, advice: Advice, address: int) -> bool:
+    """Whether the kernel takes the advice for no bytes there."""
     number = memory.calls.advice_number(advice)
     assert number is not None
     try:
-        memory.calls.advise(0, 0, number)
+        memory.calls.advise(address, 0, number)
     except OperationFailed:
         return False
     return True
@@ -217,8 +217,8 @@ def _has(memory: Memory, advice: Advice) -> bool:
 def test_kernel_that_can_be_asked_without_a_range_refuses_advice_that_never_was(memory: Memory) -> None:
     if (reason := memory.calls.why_unasked(Advice.NORMAL)) is not None:
         pytest.skip(f"refused as declared: {reason}")
-    with pytest.raises(OperationFailed) as refused:
-        memory.calls.advise(0, 0, 9999)
+    with memory.map_anonymous(memory.page_size) as mine, pytest.raises(OperationFailed) as refused:
+        memory.calls.advise(mine.start, 0, 9999)
     assert refused.value.errno_name == "EINVAL"
 
 
@@ -232,7 +232,7 @@ def test_advice_is_taken_or_refused_by_name(memory: Memory, advice: Advice) -> N
             return
         if advice in (Advice.HWPOISON, Advice.SOFT_OFFLINE):
             return  # they take pages from the machine
-        if memory.calls.why_unasked(advice) is None and not _has(memory, advice):
+        if memory.calls.why_unasked(advice) is None and not _has(memory, advice, mine.start):
             for dry_run in (True, False):
                 with pytest.raises(Unsupported, match=r"\((EINVAL|ENOSYS)\)"):
                     memory.advise(ranges, advice, 0, unsafe=True, dry_run=dry_run)
