@@ -21,7 +21,7 @@ from rich.table import Table
 
 import vmatlas
 from tests.bench.cases import SIZES, Bench, Case, cases, machine
-from tests.bench.plot import plot_curves
+from tests.bench.plot import plot_growth
 from tests.bench.processes import Floors, Missing, Rust, Worker, child
 
 Row = dict[str, Any]
@@ -31,7 +31,7 @@ def main() -> None:
     """Parses the command line, measures, reports."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every sample in this file")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time against regions, as SVG")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw time and memory against regions, as SVG")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table for the documents")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="then compare the ratios with those of this file")
     parser.add_argument("--rounds", type=int, default=11, help="measurements of each, interleaved (default: 11)")
@@ -64,17 +64,20 @@ def main() -> None:
         about["rust"] = bench.rust.missing or f"crate {bench.rust.version} of Debian"
         chosen = list(cases(bench, sizes, stack, remote=not (options.quick or options.no_remote)))
         rows += measure(chosen, rounds, bench.pids)
-        about |= memory(bench, sizes)
+        held = held_by(bench, sizes)
+        about |= memory(held)
     about["load after"] = machine()["load"]
     about |= growth(rows)
     report(console, rows, about)
-    kept = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "rounds": rounds, "machine": about, "rows": rows}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    kept = {"date": date, "rounds": rounds, "machine": about, "held": held, "rows": rows}
     if options.json is not None:
         options.json.write_text(json.dumps(kept, indent=1) + "\n")
     if options.plot is not None:
-        options.plot.write_text(plot_curves(curves(rows), f"{about['kernel']}, {kept['date']}"))
+        note = f"{about['kernel']}, {date}"
+        options.plot.write_text(plot_growth(curves(rows), {"vmatlas: columns and names": held}, note))
     if options.markdown is not None:
-        options.markdown.write_text(markdown(rows, about, kept["date"]))
+        options.markdown.write_text(markdown(rows, about, date))
     if before is not None:
         compare(console, rows, before)
 
@@ -137,16 +140,21 @@ def spread(values: list[float]) -> float | None:
     return (high - low) / middle
 
 
-def memory(bench: Bench, sizes: tuple[int, ...]) -> dict[str, str]:
-    """What the columns of the largest map hold, and how that grows."""
-    held = {}
+def held_by(bench: Bench, sizes: tuple[int, ...]) -> list[tuple[float, float]]:
+    """Regions, and the bytes that the columns of such a map hold, its distinct names included."""
+    held = []
     for size in sizes:
         with child(size) as pid:
-            held[size] = bench.compiled.do("held", pid=pid)
-    slope = slope_of([(size, each * size) for size, each in held.items()][1:])
+            held.append((float(size), bench.compiled.do("held", pid=pid) * size))
+    return held
+
+
+def memory(held: list[tuple[float, float]]) -> dict[str, str]:
+    """What the columns of the largest map hold, and how that grows."""
+    regions, size = held[-1]
     return {
-        "memory": f"{held[max(held)]:.1f} bytes a region with its distinct names ({max(held):,} regions); "
-        f"slope {slope:.2f} on a log-log plot"
+        "memory": f"{size / regions:.1f} bytes a region with its distinct names ({regions:,.0f} regions); "
+        f"slope {slope_of(held[1:]):.2f} on a log-log plot"
     }
 
 
