@@ -152,10 +152,9 @@ def held_by(bench: Bench, sizes: tuple[int, ...]) -> list[tuple[float, float]]:
 def memory(held: list[tuple[float, float]]) -> dict[str, str]:
     """What the columns of the largest map hold, and how that grows."""
     regions, size = held[-1]
-    return {
-        "memory": f"{size / regions:.1f} bytes a region with its distinct names ({regions:,.0f} regions); "
-        f"slope {slope_of(held[1:]):.2f} on a log-log plot"
-    }
+    told = f"{size / regions:.1f} bytes a region with its distinct names ({regions:,.0f} regions)"
+    slope = slope_of(held[1:])
+    return {"memory": told if math.isnan(slope) else f"{told}; slope {slope:.2f} on a log-log plot"}
 
 
 def slope_of(points: list[tuple[float, float]]) -> float:
