@@ -8,7 +8,7 @@ import subprocess
 import time
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,11 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vmatlas
+from tests.conftest import offered
 from tests.standing import agree_while_still
 from vmatlas import AddressSpace, Capture, Query, SystemInfo, compiled
 from vmatlas.errors import MalformedData, VmatlasError
 from vmatlas.model import columns as model_columns
 from vmatlas.registry import backend as backend_named
+from vmatlas.systems.linux import LINUX as LINUX_SYSTEM
 from vmatlas.systems.linux import links
 
 HERE = Path(__file__).parents[1]
@@ -137,6 +139,39 @@ def test_every_living_process_reads_alike(sleeper: int, backend: str, residency:
 def test_a_process_that_sleeps_reads_alike_by_the_short_way(sleeper: int, residency: bool):
     with vmatlas.open(sleeper, backend="linux-procfs") as asked:
         assert short_way_agrees(asked, residency, looks=1000)
+
+
+@needs_twins
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query(),
+        Query(build_ids=True),
+        Query(where=vmatlas.Filter.parse("x,file")),
+        Query(address=1 << 20, or_next=True, limit=5, build_ids=True),
+    ],
+    ids=["whole", "build ids", "filtered", "some from an address"],
+)
+def test_records_are_the_same_by_both_walks(sleeper: int, query: Query, monkeypatch: pytest.MonkeyPatch):
+    offered("linux-ioctl")
+    from vmatlas_linux_ioctl import acquire
+
+    with closing(LINUX_SYSTEM.open(sleeper, None)) as process:
+
+        def streams() -> dict[str, bytes]:
+            return dict(acquire.acquire(process, query).streams)
+
+        by_twin = agreed = None
+        for _ in range(50):  # a program that has only just begun may map more yet
+            by_twin = streams()
+            with monkeypatch.context() as without:
+                without.setattr(acquire, "NATIVE", None)
+                agreed = streams()
+            if by_twin == agreed:
+                break
+            time.sleep(0.01)
+    assert by_twin == agreed
+    assert by_twin is not None and by_twin["vmas"]
 
 
 def short_way_agrees(asked: vmatlas.Process, residency: bool, *, looks: int) -> bool:

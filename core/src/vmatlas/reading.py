@@ -9,7 +9,7 @@ from __future__ import annotations
 from vmatlas.backend import DirectBackend, DirectProcess, Finder, Target, TargetProcess
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice
-from vmatlas.errors import Disordered, TornRead, VmatlasError
+from vmatlas.errors import Disordered, TornRead, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Query
 
 ATTEMPTS = 50
@@ -37,6 +37,8 @@ class MapReader:
             return None
         try:
             return self._direct.read(backend, query, most)
+        except UsageError:
+            raise  # of a setting that only the short way heeds
         except VmatlasError:
             return None  # the long way says it
 

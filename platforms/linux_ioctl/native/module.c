@@ -50,43 +50,44 @@ struct bytes {
     size_t size, room;
 };
 
-static int bytes_add(struct bytes *bytes, const void *more, size_t size)
+static enum verdict bytes_add(struct bytes *bytes, const void *more, size_t size)
 {
     if (bytes->room - bytes->size < size) {
         size_t room = bytes->room * 2 + size + 4096;
         char *all = (char *)realloc(bytes->all, room);
         if (all == NULL)
-            return ENOMEM;
+            return NO_MEMORY;
         bytes->all = all;
         bytes->room = room;
     }
     if (size > 0)
         memcpy(bytes->all + bytes->size, more, size);
     bytes->size += size;
-    return 0;
+    return DECODED;
 }
 
-/* The answers as the kernel gave them: records, and their names and build ids. 0; ENOMEM; or another errno for what is not plain. */
-static int keep_answers(struct walk *walk, size_t limit, struct bytes *records, struct bytes *texts)
+/* The answers as the kernel gave them: records, and their names and build ids. */
+static enum verdict keep_answers(struct walk *walk, size_t limit, struct bytes *records, struct bytes *texts)
 {
     uint64_t end = 0;
     do {
+        const struct procmap_query *answer = &walk->answer;
         int error = walk_next(walk);
+        enum verdict verdict;
         if (error == ENOENT)
             break;
-        if (error == 0 && (walk->is_unnamed || walk->answer.vma_start < end))
-            error = EAGAIN;
-        end = walk->answer.vma_end;
-        if (error == 0)
-            error = bytes_add(records, &walk->answer, sizeof walk->answer);
-        if (error == 0)
-            error = bytes_add(texts, walk->name, walk->answer.vma_name_size);
-        if (error == 0)
-            error = bytes_add(texts, walk->build_id, walk->answer.build_id_size);
-        if (error != 0)
-            return error;
+        if (error != 0 || walk->is_unnamed || answer->vma_start < end)
+            return NOT_MINE;
+        end = answer->vma_end;
+        verdict = bytes_add(records, answer, sizeof *answer);
+        if (verdict == DECODED)
+            verdict = bytes_add(texts, walk->name, answer->vma_name_size);
+        if (verdict == DECODED)
+            verdict = bytes_add(texts, walk->build_id, answer->build_id_size);
+        if (verdict != DECODED)
+            return verdict;
     } while (records->size / sizeof walk->answer != limit);
-    return records->size > 0 ? 0 : ENOENT;
+    return records->size > 0 ? DECODED : NOT_MINE;
 }
 
 static PyObject *module_records(PyObject *module, PyObject *arguments)
@@ -95,7 +96,8 @@ static PyObject *module_records(PyObject *module, PyObject *arguments)
     struct bytes records = {0}, texts = {0};
     struct walk walk = {0};
     unsigned long long flags, address;
-    int with_build_ids, error;
+    enum verdict verdict;
+    int with_build_ids;
     PyObject *made = NULL;
     Py_ssize_t limit;
     (void)module;
@@ -106,18 +108,18 @@ static PyObject *module_records(PyObject *module, PyObject *arguments)
     walk.name = name;
     walk.build_id = with_build_ids ? build_id : NULL;
     Py_BEGIN_ALLOW_THREADS
-    error = keep_answers(&walk, (size_t)limit, &records, &texts);
+    verdict = keep_answers(&walk, (size_t)limit, &records, &texts);
     Py_END_ALLOW_THREADS
-    if (error == 0)
+    if (verdict == DECODED)
         made = Py_BuildValue("(y#y#)", records.all, (Py_ssize_t)records.size, texts.size > 0 ? texts.all : "",
                              (Py_ssize_t)texts.size);
     free(records.all);
     free(texts.all);
-    if (error == ENOMEM)
+    if (verdict == NO_MEMORY)
         return PyErr_NoMemory();
-    if (error == 0)
-        return made;
-    Py_RETURN_NONE;
+    if (verdict == NOT_MINE)
+        Py_RETURN_NONE;
+    return made;
 }
 
 static PyMethodDef methods[] = {
