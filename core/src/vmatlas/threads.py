@@ -24,10 +24,11 @@ def demanded() -> int | None:
 
 
 def allowed(usual: int) -> int:
-    """What the variable says; else one for each processor that this process may run on, at most `usual`."""
-    return demanded() or min(usual, _processors())
+    """What the variable says; else as `available`."""
+    return demanded() or available(usual)
 
 
-def _processors() -> int:
-    """Those that this process may run on, where the system tells them from all that there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def available(usual: int) -> int:
+    """One for each processor that this process may run on, where the system tells them from all; at most `usual`."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usual, processors)

@@ -59,12 +59,6 @@ static enum verdict walk_some(struct walk *walk, struct fact_text *fact, size_t 
     return DECODED;
 }
 
-static struct walk walk_of(const struct crowd *crowd, struct range range, struct fact_text *fact)
-{
-    struct walk walk = {crowd->maps, crowd->flags, range.start, range.end, fact->name, NULL, {0}, 0};
-    return walk;
-}
-
 /* Cuts the upper part off a range where something is, and gives it; an empty one when the range is too small. What is found empty
  * above is cut off for good. */
 static struct range divide(const struct crowd *crowd, struct range *range)
@@ -127,7 +121,7 @@ static int share(struct crowd *crowd, struct walk *walk)
 
 static enum verdict walk_range(struct crowd *crowd, struct range range, struct fact_text *fact, struct columns *columns)
 {
-    struct walk walk = walk_of(crowd, range, fact);
+    struct walk walk = {crowd->maps, crowd->flags, range.start, range.end, fact->name, NULL, {0}, 0};
     int is_over = 0;
     while (!is_over && share(crowd, &walk)) {
         enum verdict verdict = walk_some(&walk, fact, TURN, columns, &is_over);

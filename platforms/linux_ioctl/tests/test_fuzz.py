@@ -6,23 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from vmatlas.conformance.fuzz import build_driver, counts_of
+from vmatlas.conformance.compiling import MEMORY, RACES
+from vmatlas.conformance.fuzz import build_driver, counts_of, fuzz_decoder
 
 HERE = Path(__file__).parent
-ROUNDS = 20_000
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_driver(HERE / "fuzz_decode.c", HERE.parent / "native", tmp_path_factory.mktemp("fuzz"))
+def test_mutated_records_find_nothing(tmp_path: Path) -> None:
+    fuzz_decoder(HERE, tmp_path)
 
 
-def test_mutated_records_find_nothing(driver: Path) -> None:
-    counts = counts_of(driver, str(ROUNDS), "7")
-    assert all(counts[word] > ROUNDS // 20 for word in ("decoded", "refused")), "each way was gone often"
-
-
-@pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
+@pytest.mark.parametrize("sanitizers", [MEMORY, RACES])
 def test_threads_tell_made_up_maps_right(sanitizers: str, tmp_path: Path) -> None:
     walker = build_driver(HERE / "fuzz_walk.c", HERE.parent / "native", tmp_path, sanitizers=sanitizers)
     counts = counts_of(walker, "300", "7")

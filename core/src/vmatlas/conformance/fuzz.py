@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from vmatlas.conformance.compiling import MEMORY, compile_test
 
+_ROUNDS = 20_000
 _FLAGS = ("-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
 
 
 def build_driver(driver: Path, native: Path, folder: Path, *, sanitizers: str = MEMORY) -> Path:
     """`driver` and the decode.c of a plugin's `native`, built into `folder`. Skips where there is no C compiler."""
     return compile_test([driver, native / "decode.c"], _FLAGS, [native], folder, sanitizers)
+
+
+def fuzz_decoder(tests: Path, folder: Path, *words: str, ways: Sequence[str] = ("decoded", "refused")) -> None:
+    """A plugin's `tests/fuzz_decode.c` and its decoder, built into `folder`: some seconds of inputs, always the same.
+
+    `words` come before the rounds and the seed. Asserts that nothing was found, and each of `ways` was gone often.
+    """
+    driver = build_driver(tests / "fuzz_decode.c", tests.parent / "native", folder)
+    counts = counts_of(driver, *words, str(_ROUNDS), "7")
+    assert all(counts[word] > _ROUNDS // 20 for word in ways), f"each way was gone often: {counts}"
 
 
 def counts_of(driver: Path, *arguments: str) -> dict[str, int]:

@@ -21,7 +21,7 @@ from vmatlas.systems.linux import LinuxProcess, links
 from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
-from vmatlas.threads import allowed, demanded
+from vmatlas.threads import available, demanded
 from vmatlas_linux_ioctl.decode import FACT, NATIVE, VMAS, columns_of_native, model_of
 from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
 from vmatlas_linux_ioctl.question import kernel_flags
@@ -62,9 +62,10 @@ def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
     if query.limit_of_answer != 1 and process.is_self:
         return None
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
+    threads = demanded()
     rows: Rows | None = NATIVE.walk(
         descriptor, _flags(query), query.address or 0, query.limit_of_answer, most,
-        allowed(USUAL_THREADS), demanded() is None,
+        threads or available(USUAL_THREADS), threads is None,
     )  # fmt: skip
     if rows is None:
         return None
