@@ -1,4 +1,4 @@
-"""What tests of all packages share: how signals reach them, however they were started."""
+"""What tests of all packages share: how long one may take, and how signals reach it, however it was started."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+
+from vmatlas.conformance.patience import PATIENCE
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A test that waits for what does not come says so itself; one that hangs is ended at twice that time."""
+    if config.getoption("timeout", None) is None:
+        config.option.timeout = 2 * PATIENCE
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ from typing import IO
 import pytest
 
 from vmatlas import registry
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import AddressSpace
 from vmatlas.target.local import LOCAL
 
 PROGRAMS = Path(__file__).parent / "programs"
-SECONDS = 60
-"""How long a program of ours may take to answer."""
+GRACE = 10.0
+"""Seconds that a program has to end once its input has: one that stays is killed, and nothing fails."""
 
 
 class Program:
@@ -39,10 +40,10 @@ class Program:
         """The next line of its output."""
         output = self._pipe(self._process.stdout)
         while b"\n" not in self._heard:
-            ready, _, _ = select.select([output], [], [], SECONDS)
-            assert ready, f"the program said nothing for {SECONDS} seconds"
+            ready, _, _ = select.select([output], [], [], PATIENCE)
+            assert ready, f"the program said nothing for {PATIENCE:.0f} seconds"
             piece = output.read(65536)
-            assert piece, f"the program ended with {self._process.wait(SECONDS)}, having said {self._heard!r}"
+            assert piece, f"the program ended with {self._process.wait(PATIENCE)}, having said {self._heard!r}"
             self._heard += piece
         line, _, self._heard = self._heard.partition(b"\n")
         return line.decode()
@@ -63,10 +64,10 @@ class Program:
         """Close its input, wait for it, and kill it when it stays."""
         self._pipe(self._process.stdin).close()
         try:
-            return self._process.wait(10)
+            return self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait(SECONDS)
+            return self._process.wait(PATIENCE)
         finally:
             self._pipe(self._process.stdout).close()
 

@@ -26,7 +26,7 @@ def _examples() -> list[tuple[str, str]]:
 @pytest.fixture
 def child() -> Iterator[int]:
     """A process that the examples may read in place of 1234."""
-    sleeping = subprocess.Popen(["sleep", "60"])
+    sleeping = subprocess.Popen(["sleep", "3600"])
     yield sleeping.pid
     sleeping.kill()
     sleeping.wait()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
+
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "explain_crash.py"
 
 PRELUDE = "import ctypes, mmap, resource\nfrom vmatlas import operations as o, Protection as P\n"
@@ -50,7 +52,7 @@ CRASHES = {
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(EXAMPLE), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("crash", CRASHES)

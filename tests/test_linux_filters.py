@@ -14,6 +14,7 @@ import pytest
 import vmatlas
 from tests.conftest import Program, offered
 from vmatlas import AddressSpace, Filter, Protection, Region
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_linux_ioctl.layout import QueryFlags
 from vmatlas_linux_ioctl.question import kernel_flags
 
@@ -98,7 +99,7 @@ def test_filtered_find_is_that_of_a_linear_search(
 
 
 def build_id_by_readelf(path: str) -> bytes | None:
-    done = subprocess.run(["readelf", "-n", path], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["readelf", "-n", path], capture_output=True, text=True, timeout=PATIENCE, check=False)
     found = re.search(r"Build ID: ([0-9a-f]+)", done.stdout)
     return bytes.fromhex(found[1]) if found else None
 

@@ -17,11 +17,11 @@ import pytest
 import vmatlas
 from vmatlas import AddressSpace, compiled, registry
 from vmatlas import process as handle
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import NoSuchProcess, UsageError
 from vmatlas.reading import MapReader
 from vmatlas.target.local import LOCAL
 
-LIMIT = 30
 pytestmark = pytest.mark.skipif(
     not compiled.twin("vmatlas_linux_ioctl._native").serves or not LOCAL.offers(registry.backend("linux-ioctl")),
     reason="no compiled twin here, or no PROCMAP_QUERY",
@@ -196,6 +196,6 @@ def test_threads_ask_one_handle_while_another_closes_it(stepper: Stepper):
     threading.Event().wait(0.3)
     process.close()
     for thread in threads:
-        thread.join(LIMIT)
+        thread.join(PATIENCE)
     assert not wrong
     assert not any(thread.is_alive() for thread in threads)

@@ -21,6 +21,7 @@ import vmatlas
 from tests.conftest import Program, offered, without_vsyscall
 from tests.standing import agree_while_still
 from vmatlas import AddressSpace, Kind, Region
+from vmatlas.conformance.patience import PATIENCE
 
 DELETED = " (deleted)"
 ENOUGH = 3
@@ -118,7 +119,9 @@ class Row(NamedTuple):
 
 def pmap(pid: int) -> list[Row]:
     command = ["pmap", "-X", "-p", str(pid)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False, env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, timeout=PATIENCE, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
     # Of a process that ended meanwhile it says nothing, or a part.
     _, heading, *lines = [*done.stdout.decode("utf-8", "surrogateescape").split("\n"), "", ""]
     columns = heading.split()

@@ -19,11 +19,12 @@ import pytest
 import vmatlas
 from tests.conftest import Program, Start, offered
 from vmatlas import Region, registry
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_linux_ioctl import acquire
 
 SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "30"))
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 4 * SECONDS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE + 4 * SECONDS)]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,10 +16,10 @@ import pytest
 
 import vmatlas
 from vmatlas import ProcessInfo, compiled
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import UsageError
 from vmatlas.survey import survey
 
-LIMIT = 30
 VMATLAS = [sys.executable, "-c", "import sys; from vmatlas.cli import main; sys.exit(main())"]
 MAPPER = """
 import mmap, sys
@@ -111,15 +112,16 @@ def watching(mapper: Mapper, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_watch_prints_a_line_of_json_for_each_time(mapper: Mapper):
-    with watching(mapper, "--json", "--count", "1", "--for", str(LIMIT)) as watch:
-        for _ in range(200):
+    with watching(mapper, "--json", "--count", "1", "--for", str(PATIENCE)) as watch:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
             mapper.map(SIZE)
             try:
                 watch.wait(0.1)
                 break
             except subprocess.TimeoutExpired:
                 continue
-        output, errors = watch.communicate(timeout=LIMIT)
+        output, errors = watch.communicate(timeout=PATIENCE)
     assert (watch.returncode, errors) == (0, "")
     (line,) = output.splitlines()
     assert any(change["kind"] in ("added", "grown") for change in json.loads(line)["changes"])
@@ -130,7 +132,7 @@ def test_watch_ends_with_the_process_and_says_so(mapper: Mapper):
         mapper.map(SIZE)
         mapper.process.kill()
         mapper.process.wait()
-        _, errors = watch.communicate(timeout=LIMIT)
+        _, errors = watch.communicate(timeout=PATIENCE)
     if watch.returncode == 3:  # it was gone before the first look
         assert "no process" in errors or "has ended" in errors
     else:
@@ -141,18 +143,19 @@ def test_watch_ends_with_the_process_and_says_so(mapper: Mapper):
 def test_watch_ends_cleanly_when_interrupted(mapper: Mapper):
     with watching(mapper, "--json") as watch:
         assert watch.stdout is not None
-        for _ in range(200):  # it watches as soon as it shows something
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:  # it watches as soon as it shows something
             mapper.map(SIZE)
             if select.select([watch.stdout], [], [], 0.1)[0]:
                 break
         watch.send_signal(signal.SIGINT)
-        _, errors = watch.communicate(timeout=LIMIT)
+        _, errors = watch.communicate(timeout=PATIENCE)
     assert (watch.returncode, errors) == (0, "")
 
 
 def test_watch_ends_after_the_time_that_was_given(mapper: Mapper):
     with watching(mapper, "--for", "0.1") as watch:
-        output, errors = watch.communicate(timeout=LIMIT)
+        output, errors = watch.communicate(timeout=PATIENCE)
     assert (watch.returncode, errors) == (0, "")
     assert output == "" or "process" not in errors
 
@@ -177,5 +180,5 @@ def test_a_survey_that_is_left_early_leaves_no_thread_behind():
         break
     begun = set(threading.enumerate()) - before
     for thread in begun:
-        thread.join(LIMIT)
+        thread.join(PATIENCE)
     assert not [thread for thread in begun if thread.is_alive()]

@@ -93,7 +93,7 @@ def both(capture: Capture) -> tuple[Outcome, Outcome]:
 @pytest.fixture
 def sleeper() -> Iterator[int]:
     """A process of our own: whoever runs the tests may read it."""
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen(["sleep", "3600"]) as process:
         yield process.pid
         process.kill()
 

@@ -19,6 +19,7 @@ import vmatlas
 from vmatlas import process as handle
 from vmatlas import reading, registry
 from vmatlas.backend import Feature, Reading
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, UsageError
 from vmatlas.model import Filter, IncompleteResult, Kind, Protection, Region
 from vmatlas.registry import BACKENDS
@@ -95,7 +96,7 @@ def test_a_named_backend_tells_the_page_size_alike_however_many_are_asked_for(ba
         except vmatlas.VmatlasError as error:
             pytest.skip(str(error))
     monkeypatch.setattr(handle, "ALWAYS_ASKED", 8)
-    with subprocess.Popen(["sleep", "60"]) as asleep:
+    with subprocess.Popen(["sleep", "3600"]) as asleep:
         try:
             with vmatlas.open(asleep, backend=backend) as asked:
                 starts = [region.start for region in asked.snapshot() if region.end < 2**63]
@@ -210,13 +211,13 @@ def test_a_popen_names_its_process_and_when_it_is_gone_that_is_said():
         with vmatlas.open(child) as handle:
             assert handle.pid == child.pid
             assert len(handle.snapshot()) > 0
-            child.communicate(b"\n", timeout=60)
+            child.communicate(b"\n", timeout=PATIENCE)
             for question in (handle.snapshot, lambda: handle.find(0, or_next=True)):
                 with pytest.raises(NoSuchProcess, match=str(child.pid)):
                     question()
     finally:
         child.kill()
-        child.wait(60)
+        child.wait(PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,7 @@ def test_one_handle_serves_many_threads_at_once(backend):
             gate = threading.Barrier(8)
 
             def ask(number: int) -> bool:
-                gate.wait(60)
+                gate.wait(PATIENCE)
                 for _ in range(20):
                     region = expected[(number * 7) % len(starts)]
                     if handle.snapshot() != expected or handle.find(region.start) != region:
@@ -305,7 +306,7 @@ def test_one_handle_serves_many_threads_at_once(backend):
                 assert all(threads.map(ask, range(8)))
     finally:
         child.kill()
-        child.communicate(timeout=60)
+        child.communicate(timeout=PATIENCE)
 
 
 def test_closing_while_another_thread_asks_gives_an_answer_or_says_closed():
@@ -323,7 +324,7 @@ def test_closing_while_another_thread_asks_gives_an_answer_or_says_closed():
         thread = threading.Thread(target=ask)
         thread.start()
         handle.close()
-        thread.join(60)
+        thread.join(PATIENCE)
         assert len(outcomes) == 1 and "closed" in outcomes[0]
 
 

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from vmatlas import compiled
+from vmatlas.conformance.patience import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def test_a_twin_of_a_newer_libc_does_not_serve_and_says_which(tmp_path, monkeypa
     shared = ["cc", "-shared", "-fPIC", "-nostdlib"]
     newer = [*shared, "-Wl,-soname,libc.so.6", "-Wl,--version-script=versions", "libc.c", "-o", "libc.so.6"]
     for command in (newer, [*shared, "twin.c", "./libc.so.6", "-o", "newer_twin.abi3.so"]):
-        subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=PATIENCE)
     monkeypatch.syspath_prepend(tmp_path)
     assert compiled.load("newer_twin") is None
     assert "it cannot be loaded: " in compiled.twin("newer_twin").reason

@@ -10,6 +10,7 @@ from errno import EMFILE
 import pytest
 
 from vmatlas import registry
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.registry import BACKENDS, SYSTEMS, Broken
 
@@ -133,7 +134,7 @@ def test_first_use_with_no_descriptor_left_says_so_and_the_next_finds_the_plugin
         print(said)
         print(registry.system("linux").name)
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     said, name = done.stdout.splitlines()
     assert "Too many open files" in said
     assert name == "linux"
@@ -143,5 +144,5 @@ def test_importing_vmatlas_loads_no_plugin_and_looks_none_up():
     code = (
         "import sys, vmatlas; print([name for name in sys.modules if 'linux' in name or name == 'importlib.metadata'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == "[]\n"

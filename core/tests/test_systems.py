@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model.system import has_64_bits
 from vmatlas.systems.posix import describe_machine, describe_user
 
 
 def said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout.strip()
 
 
 def test_machine_is_as_uname_and_getconf_say() -> None:

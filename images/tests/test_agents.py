@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas_agents
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import NotRunnable, built_agent, find, overview
 from vmatlas_images.agents import agent_is_built
 from vmatlas_images.overview import table
@@ -21,7 +22,7 @@ def none_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(4 * PATIENCE)
 def test_an_agent_that_was_not_built_is_built_when_it_is_wanted(none_built: Path) -> None:
     assert not agent_is_built("linux", "x86_64")
     agent = built_agent("linux", "x86_64")
@@ -31,7 +32,7 @@ def test_an_agent_that_was_not_built_is_built_when_it_is_wanted(none_built: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(4 * PATIENCE)
 def test_an_agent_that_is_not_what_its_sources_make_is_built_again(none_built: Path) -> None:
     agent = built_agent("linux", "x86_64")
     content, since = agent.read_bytes(), agent.stat().st_mtime_ns

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, ImagesError, VerificationError
 
 HOLDER = """
@@ -20,10 +21,10 @@ import sys, time
 from pathlib import Path
 from vmatlas_images.cache import Cache
 cache = Cache(Path(sys.argv[1]))
-with cache.in_use(), cache.lock("one", limit=5), cache.workspace() as space:
+with cache.in_use(), cache.lock("one", limit=300), cache.workspace() as space:
     (space / "half").write_bytes(b"x" * 100_000)
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 
@@ -39,7 +40,7 @@ def holder(cache: Cache) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=PATIENCE)
 
 
 def entries(cache: Cache) -> list[Path]:
@@ -65,7 +66,7 @@ def test_a_killed_run_leaves_no_entry_and_no_lock_and_is_swept(cache: Cache) -> 
     process = holder(cache)
     end(process)
     assert entries(cache) == []
-    with cache.lock("one", limit=1), cache.workspace() as space:
+    with cache.lock("one", limit=PATIENCE), cache.workspace() as space:
         assert [path for path in (cache.root / "tmp").iterdir() if path != space] == []
 
 
@@ -110,13 +111,13 @@ def test_two_runs_at_once_prepare_once(cache: Cache) -> None:
 
     places: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: places.append(Cache(cache.root).prepared("key", make, limit=10)))
+        threading.Thread(target=lambda: places.append(Cache(cache.root).prepared("key", make, limit=PATIENCE)))
         for _ in range(4)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert len(made) == 1
     assert {tuple(sorted(path.name for path in place.iterdir())) for place in places} == {("other", "part")}
 
@@ -127,7 +128,7 @@ def test_a_preparation_that_fails_leaves_nothing(cache: Cache) -> None:
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space"):
-        cache.prepared("key", make, limit=5)
+        cache.prepared("key", make, limit=PATIENCE)
     assert entries(cache) == []
     assert list((cache.root / "tmp").iterdir()) == []
 

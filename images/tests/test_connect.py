@@ -7,11 +7,12 @@ import subprocess
 import pytest
 
 import vmatlas
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import UsageError
 from vmatlas.target.agent import AgentTarget, required
 from vmatlas.target.connect import connect
 
-pytestmark = [pytest.mark.machine, pytest.mark.network, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.machine, pytest.mark.network, pytest.mark.timeout(4 * PATIENCE)]
 
 MACHINE = "qemu:linux-6.12"
 

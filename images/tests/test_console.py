@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images.console import HEAD, TAIL, SerialConsole, Transcript, VgaConsole, converse, keys_of, screen_text
 from vmatlas_images.errors import ImagesError
 from vmatlas_images.machine import Step
@@ -80,8 +81,8 @@ def test_limits_of_a_dialogue_scale_with_the_accelerator(tmp_path: Path) -> None
     guest = Guest(tmp_path, {})
     started = time.monotonic()
     with pytest.raises(ImagesError, match=r"within 0.5 s"):
-        converse([Step(wait="never", within=50)], guest.console, scale=0.01, check=check_nothing)
-    assert 0.5 <= time.monotonic() - started < 40
+        converse([Step(wait="never", within=2 * PATIENCE)], guest.console, scale=0.25 / PATIENCE, check=check_nothing)
+    assert 0.5 <= time.monotonic() - started < PATIENCE
     guest.console.close()
 
 
@@ -91,7 +92,7 @@ def test_a_lost_machine_ends_a_dialogue_at_once(tmp_path: Path) -> None:
 
     guest = Guest(tmp_path, {})
     with pytest.raises(EOFError):
-        converse([Step(wait="never", within=60)], guest.console, scale=1, check=check)
+        converse([Step(wait="never", within=2 * PATIENCE)], guest.console, scale=1, check=check)
     guest.console.close()
 
 
@@ -103,7 +104,7 @@ def test_a_panic_is_found_wherever_its_bytes_are_cut(tmp_path: Path, cut: int) -
     guest.line.sendall(said[:at])
     time.sleep(0.02)
     guest.line.sendall(said[at:])
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while guest.console.panic is None and time.monotonic() < end:
         guest.console.wait(0.1)
     assert (guest.console.panic or "").startswith("[1.0] Kernel panic")

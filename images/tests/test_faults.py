@@ -27,6 +27,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, built_agent, fetch, find
 from vmatlas_images.cache import digest_of
 from vmatlas_images.prepare import prepare
@@ -37,7 +38,7 @@ from .test_guard import within
 KILLS = int(os.environ.get("VMATLAS_KILLS", "6"))
 AT_ONCE = 3 if KILLS > 10 else 2
 
-pytestmark = [pytest.mark.machine, pytest.mark.network, pytest.mark.timeout(900 + 20 * KILLS)]
+pytestmark = [pytest.mark.machine, pytest.mark.network, pytest.mark.timeout(10 * PATIENCE + 20 * KILLS)]
 
 PASSED, USAGE, NOT_RUN = 0, 2, 4
 RUN = """
@@ -76,7 +77,7 @@ class Place:
     def run(self, output: str = "out", before: tuple[str, ...] = ()) -> tuple[int, str]:
         """A run to its end: its exit code, and all that it said."""
         started = self.start(output, before)
-        said, _ = started.communicate(timeout=400)
+        said, _ = started.communicate(timeout=3 * PATIENCE)
         return started.returncode, said
 
     def processes(self) -> list[str]:
@@ -193,8 +194,8 @@ def test_runs_killed_at_any_moment_leave_no_qemu_no_half_entry_and_no_lock(
                 started.wait(after)
             except subprocess.TimeoutExpired:
                 whom(started.pid, number)
-            said, _ = started.communicate(timeout=60)
-            gone = within(15, lambda: not place.processes())
+            said, _ = started.communicate(timeout=PATIENCE)
+            gone = within(PATIENCE, lambda: not place.processes())
             with lock:
                 ended.append(started.returncode)
                 stages[(re.findall(r" s  faulty: (\w+)", said) or ["start"])[-1]] += 1
@@ -229,10 +230,10 @@ def tmpfs(size: str, place: Path) -> tuple[str, ...]:
     place.mkdir(parents=True, exist_ok=True)
     script = f'mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
     before = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(place))
-    tried = subprocess.run([*before, "true"], capture_output=True, text=True, timeout=30, check=False)
+    tried = subprocess.run([*before, "true"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     if tried.returncode != 0:
         before = ("unshare", "--mount", *before[4:])
-        tried = subprocess.run([*before, "true"], capture_output=True, text=True, timeout=30, check=False)
+        tried = subprocess.run([*before, "true"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     if tried.returncode != 0:
         pytest.skip(f"no small file system can be mounted here: {tried.stderr.strip()}")
     return before
@@ -265,7 +266,7 @@ def test_results_that_find_no_room_are_said_and_are_no_success(place: Place) -> 
 
 def test_two_runs_at_once_share_a_cache_and_not_their_results(place: Place) -> None:
     runs = [place.start(), place.start()]
-    said = [run.communicate(timeout=400)[0] for run in runs]
+    said = [run.communicate(timeout=3 * PATIENCE)[0] for run in runs]
     assert [run.returncode for run in runs] == [PASSED, PASSED], said
     assert place.server.asked == ["vmlinuz"]
     told = [text for text in said if "Another run uses" in text]
@@ -295,7 +296,7 @@ def test_a_clock_of_the_host_that_jumps_ends_nothing(place: Place, monkeypatch: 
     with vmatlas.connect("qemu:faulty") as target:
         for _ in range(20):
             assert len(vmatlas.snapshot(1, target=target)) > 3
-    assert within(10, lambda: not place.processes())
+    assert within(PATIENCE, lambda: not place.processes())
 
 
 def test_a_record_from_the_future_is_as_old_as_it_is_ahead(tmp_path: Path) -> None:
@@ -318,9 +319,14 @@ raise ValueError("a script of a user's that dies")
 
 def test_a_script_that_dies_with_a_machine_open_says_that_and_no_more(place: Place) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=place.environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", SCRIPT],
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == "ValueError: a script of a user's that dies"
     assert "ignored" not in done.stderr
-    assert within(10, lambda: not place.processes())
+    assert within(PATIENCE, lambda: not place.processes())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images.guarded import Guarded, run
 
 PARENT = """
@@ -19,9 +20,9 @@ import os, subprocess, sys, time
 from pathlib import Path
 from vmatlas_images.guarded import Guarded
 folder = Path(sys.argv[1])
-g = Guarded(["sh", "-c", f"echo $$ > {folder}/../pid; sleep 300 & wait"], folder=folder, output=subprocess.DEVNULL)
+g = Guarded(["sh", "-c", f"echo $$ > {folder}/../pid; sleep 3600 & wait"], folder=folder, output=subprocess.DEVNULL)
 print(g.process.pid, flush=True)
-time.sleep(300)
+time.sleep(3600)
 """
 
 
@@ -54,7 +55,7 @@ def family(tmp_path: Path) -> tuple[subprocess.Popen[str], int, int, Path]:
     )
     assert parent.stdout is not None
     guard = int(parent.stdout.readline())
-    assert within(20, lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().endswith("\n"))
+    assert within(PATIENCE, lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().endswith("\n"))
     return parent, guard, int((tmp_path / "pid").read_text()), folder
 
 
@@ -63,34 +64,34 @@ def family(tmp_path: Path) -> tuple[subprocess.Popen[str], int, int, Path]:
 def test_the_command_and_its_folder_go_with_the_parent(tmp_path: Path, number: signal.Signals) -> None:
     parent, guard, command, folder = family(tmp_path)
     os.killpg(parent.pid, number)
-    assert parent.wait(10) != 0
-    assert within(20, lambda: not is_alive(command) and not is_alive(guard))
-    assert within(20, lambda: not folder.exists())
+    assert parent.wait(PATIENCE) != 0
+    assert within(PATIENCE, lambda: not is_alive(command) and not is_alive(guard))
+    assert within(PATIENCE, lambda: not folder.exists())
 
 
 def test_the_command_goes_with_a_killed_guard(tmp_path: Path) -> None:
     parent, guard, command, _ = family(tmp_path)
     os.kill(guard, signal.SIGKILL)
-    assert within(20, lambda: not is_alive(command))
+    assert within(PATIENCE, lambda: not is_alive(command))
     parent.kill()
-    parent.wait(10)
+    parent.wait(PATIENCE)
 
 
 def test_a_terminated_guard_takes_the_command_with_it(tmp_path: Path) -> None:
     parent, guard, command, folder = family(tmp_path)
     os.kill(guard, signal.SIGTERM)
-    assert within(20, lambda: not is_alive(command) and not folder.exists())
+    assert within(PATIENCE, lambda: not is_alive(command) and not folder.exists())
     parent.kill()
-    parent.wait(10)
+    parent.wait(PATIENCE)
 
 
 def test_children_of_the_command_go_too(tmp_path: Path) -> None:
-    guarded = Guarded(["sh", "-c", f"sleep 300 & echo $! > {tmp_path}/pid; wait"])
-    assert within(20, lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().endswith("\n"))
+    guarded = Guarded(["sh", "-c", f"sleep 3600 & echo $! > {tmp_path}/pid; wait"])
+    assert within(PATIENCE, lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().endswith("\n"))
     assert guarded.wait(0.1) is None
     guarded.end()
     guarded.end()
-    assert within(20, lambda: not is_alive(int((tmp_path / "pid").read_text())))
+    assert within(PATIENCE, lambda: not is_alive(int((tmp_path / "pid").read_text())))
 
 
 @pytest.mark.parametrize(
@@ -102,10 +103,10 @@ def test_children_of_the_command_go_too(tmp_path: Path) -> None:
     ],
 )
 def test_the_commands_status_and_words_come_through(command: list[str], status: int, said: str) -> None:
-    assert run(command, 20) == (status, said)
+    assert run(command, PATIENCE) == (status, said)
 
 
 def test_a_command_past_its_limit_is_ended() -> None:
     started = time.monotonic()
-    assert run(["sleep", "300"], 0.3) == (None, "")
-    assert time.monotonic() - started < 10
+    assert run(["sleep", "3600"], 0.3) == (None, "")
+    assert time.monotonic() - started < PATIENCE

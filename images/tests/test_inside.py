@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.agent import Agent, Limits
 from vmatlas.target.streams import SocketStream
 from vmatlas_images import CaseState, ImagesError, Machine, NotAsExpected, NotRunnable, RunningMachine, inside
@@ -77,7 +78,7 @@ def standing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Standi
     yield Standing(describe(tmp_path, "p", MACHINE), ours, tmp_path / "console.log")
     ours.shutdown(socket.SHUT_RDWR)
     ours.close()
-    process.wait(10)
+    process.wait(PATIENCE)
 
 
 def program(standing: Standing, name: str, commands: str, report: str = "") -> None:
@@ -97,7 +98,7 @@ def prove(standing: Standing) -> tuple[list[tuple[str, CaseState, str]], Standin
 def test_steps_are_cases_of_what_ran_what_refused_and_what_hung(standing: Standing) -> None:
     program(standing, "install", "echo noise; echo Python 3.11.9")
     program(standing, "first", "exit 0", REPORT)
-    program(standing, "second", "echo begun; sleep 60")
+    program(standing, "second", "echo begun; sleep 3600")
     cases, _ = prove(standing)
     assert [(name, state) for name, state, _ in cases] == [
         ("a", CaseState.PASSED), ("b", CaseState.REFUSED), ("c", CaseState.NOT_RUN),

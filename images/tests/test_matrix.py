@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import TargetLost
 from vmatlas_images import (
     Accelerator,
@@ -157,7 +158,7 @@ def test_no_more_run_at_once_than_there_are_processors(
             seen[0] = max(seen[0], now[0])
             if now[0] >= most:
                 full.set()
-        full.wait(30)
+        full.wait(PATIENCE)
         time.sleep(0.1)  # in which one too many would come
         with lock:
             now[0] -= 1
@@ -180,7 +181,7 @@ def test_memory_holds_machines_back_and_one_that_is_too_large_runs_alone(machine
         thread.start()
         thread.join(0.2)
         assert entered == []
-    thread.join(30)
+    thread.join(PATIENCE)
     assert entered == ["b"]
     with matrix.Budget(memory=1, processors=1).share(machines[2]):
         entered.append("c")
@@ -194,11 +195,11 @@ def test_an_interruption_ends_all_machines_and_gives_none_a_verdict(machines: li
 
     def conformance(machine: Any) -> Outcome:
         running.append(machine)
-        machine.stopped.wait(60)
+        machine.stopped.wait(PATIENCE)
         raise TargetLost("the stream ended")
 
     def interrupt() -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while len(running) < 3 and time.monotonic() < end:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)

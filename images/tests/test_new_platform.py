@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import MachineError, load
 from vmatlas_images.command import new_platform
 from vmatlas_images.new_platform import MARK, make
@@ -35,7 +36,7 @@ def tree(tmp_path: Path) -> Path:
 def run(folder: Path, *words: str | Path, path: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     surroundings = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
     return subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=2 * PATIENCE, check=False,
         env=surroundings | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
     )  # fmt: skip
 
@@ -50,7 +51,7 @@ def reasons(failure: ElementTree.Element) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(6 * PATIENCE)
 def test_a_plugin_begun_in_a_copy_of_this_tree_installs_is_clean_and_says_what_is_left(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(ROOT, tree, ignore=LEFT_BEHIND)
@@ -72,7 +73,7 @@ def test_a_plugin_begun_in_a_copy_of_this_tree_installs_is_clean_and_says_what_i
     asked = "from vmatlas import registry; print(registry.backend('plan9-map').probe().reason)"
     done = subprocess.run(
         [sys.executable, "-c", asked], env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert "it asks plan9 kernels" in done.stdout, done.stderr
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find
 from vmatlas_images.page import CONSOLE_BYTES, render, visible, write_page
 from vmatlas_images.record import Record, load, merge, save
@@ -237,7 +238,7 @@ def browser() -> Iterator[object]:
         options.add_argument(f"--user-data-dir={profile}")
         chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
         try:
-            chrome.set_page_load_timeout(60)
+            chrome.set_page_load_timeout(PATIENCE)
             yield chrome
         finally:
             chrome.quit()

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycdlib.dr import DirectoryRecord
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, ImagesError
 from vmatlas_images.prepare import Entry, cpio, kernel_in, modules, write_cd
 
@@ -25,14 +26,18 @@ def test_cpio_is_what_the_cpio_tool_reads(tmp_path: Path) -> None:
         pytest.skip("no cpio to read the archive back with: apt-get install cpio")
     files = {"init": Entry(b"program", executable=True), "modules/00-a.ko": Entry(b"x" * 1001), "empty": Entry(b"")}
     archive = b"".join(cpio(files))
-    done = subprocess.run(["cpio", "-itv", "--quiet"], input=archive, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(["cpio", "-itv", "--quiet"], input=archive, capture_output=True, check=True, timeout=PATIENCE)
     listed = {line.split()[-1]: line.split()[0] for line in done.stdout.decode().splitlines()}
     assert listed["init"] == "-rwxr-xr-x"
     assert listed["modules/00-a.ko"] == "-rw-r--r--"
     assert listed["dev/console"][0] == "c"
     assert {"dev", "proc", "modules", "empty"} <= listed.keys()
     subprocess.run(
-        ["cpio", "-i", "--quiet", "init", "modules/*", "modules"], input=archive, cwd=tmp_path, check=True, timeout=30
+        ["cpio", "-i", "--quiet", "init", "modules/*", "modules"],
+        input=archive,
+        cwd=tmp_path,
+        check=True,
+        timeout=PATIENCE,
     )
     assert (tmp_path / "modules/00-a.ko").read_bytes() == b"x" * 1001
 
@@ -106,5 +111,5 @@ def test_a_package_without_a_kernel_says_so(tmp_path: Path) -> None:
 def test_prepared_folders_are_found_again(cache: Cache) -> None:
     made = []
     for _ in range(2):
-        cache.prepared("k", lambda folder: made.append((folder / "x").write_bytes(b"")), limit=5)
+        cache.prepared("k", lambda folder: made.append((folder / "x").write_bytes(b"")), limit=PATIENCE)
     assert len(made) == 1

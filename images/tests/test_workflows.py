@@ -16,6 +16,8 @@ from invoke.exceptions import ParseError
 from invoke.loader import FilesystemLoader
 from invoke.parser import Parser
 
+from vmatlas.conformance.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 SETS = set(yaml.safe_load((ROOT / "ci" / "sets.yaml").read_text("utf-8")))
@@ -46,7 +48,7 @@ def commands() -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_is_one_by_its_published_schema(path: Path) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -87,4 +89,4 @@ def test_the_script_uses_a_set_of_ours_when_none_is_named() -> None:
     [default] = re.findall(r"^set=\$\{1:-(\S+)\}$", text, re.MULTILINE)
     assert default in SETS
     assert SCRIPT.stat().st_mode & 0o111
-    assert subprocess.run(["bash", "-n", SCRIPT], check=False, timeout=20).returncode == 0
+    assert subprocess.run(["bash", "-n", SCRIPT], check=False, timeout=PATIENCE).returncode == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.agent import Agent, Limits
 from vmatlas.target.streams import ChildStream
 from vmatlas_agents import target_for
@@ -72,7 +73,7 @@ def ignored_by_a_program(tmp_path: Path) -> Callable[[Agent], set[int]]:
         script.write_text(f"#!/bin/sh\ngrep ^SigIgn: /proc/$$/status >'{told}.part' && mv '{told}.part' '{told}'\n")
         script.chmod(0o755)
         agent.spawn(bytes(script))
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while not told.exists():
             assert time.monotonic() < until, "the program did not run"
             time.sleep(0.01)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas_agents
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_agents import AgentMissing
 from vmatlas_agents import build as building
 from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target, main, plugin_sources, ziglang
@@ -81,7 +82,9 @@ def test_the_shipped_agent_is_static_stripped_and_below_100_kb(tmp_path: Path) -
         pytest.skip(str(error))
     image = agent.read_bytes()
     assert image[:4] == b"\x7fELF" and len(image) < 100_000
-    told = subprocess.run(["readelf", "-lSW", agent], capture_output=True, text=True, check=True, timeout=20).stdout
+    told = subprocess.run(
+        ["readelf", "-lSW", agent], capture_output=True, text=True, check=True, timeout=PATIENCE
+    ).stdout
     assert "INTERP" not in told and ".symtab" not in told and ".debug" not in told
     assert str(Path(__file__).parents[1]).encode() not in image, "no path of the builder in it"
 
@@ -116,7 +119,7 @@ def wheel_with(targets: Sequence[Target], folder: Path, *options: str) -> subpro
     for target in targets:
         (built / target.file).write_text(target.name)
     command = [sys.executable, "-m", "pip", "wheel", *options, "--no-deps", "--no-build-isolation", "-w", folder, tree]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def test_a_wheel_holds_the_agents_of_all_targets_that_are_built(tmp_path: Path) -> None:
@@ -163,6 +166,6 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
 
 def test_a_missing_compiler_is_one_line_and_1(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vmatlas_agents.build", "--cc", "no-such-cc", "--output", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "no compiler 'no-such-cc' in PATH" in done.stderr

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import OperationFailed
 from vmatlas.target.agent import Agent, AgentRefused, required
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> bool:
+def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Whether it became true in time."""
     until = time.monotonic() + seconds
     while not true():
@@ -147,11 +148,13 @@ def test_a_child_that_works_is_interrupted_by_another_question(agent: Agent) -> 
     stream = agent.talk._stream
     assert isinstance(stream, ChildStream) and isinstance(agent.talk._lock, type(threading.Lock()))
     child = agent.spawn()
-    stream.send(encode(Frame(Kind.REQUEST, Operation.SLEEP, 71, process=child.pid, payload=pack("I", 60_000))), 5)
-    stream.send(encode(Frame(Kind.REQUEST, Operation.PING, 72, process=child.pid, payload=b"now")), 5)
+    stream.send(
+        encode(Frame(Kind.REQUEST, Operation.SLEEP, 71, process=child.pid, payload=pack("I", int(2000 * PATIENCE)))), 5
+    )
+    stream.send(encode(Frame(Kind.REQUEST, Operation.PING, 72, process=child.pid, payload=b"now")), PATIENCE)
     decoder = Decoder()
     frames: list[Frame] = []
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while len(frames) < 2 and time.monotonic() < until:
         frames += [each for each in decoder.feed(stream.receive(1)) if isinstance(each, Frame)]
     assert (frames[0].request, read_failure(frames[0].payload).errno_name) == (71, "ECANCELED")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.streams import ChildStream
 from vmatlas.target.wire import (
     SYNC,
@@ -30,6 +31,7 @@ from vmatlas.target.wire import (
 )
 
 PING = Frame(Kind.REQUEST, Operation.PING, 7, payload=b"payload")
+FOR_LONG = int(2000 * PATIENCE)  # milliseconds: longer than anybody waits here
 
 
 class Line:
@@ -42,9 +44,9 @@ class Line:
 
     def send(self, *pieces: bytes | Frame) -> None:
         """Frames and raw bytes, in one go."""
-        self.stream.send(b"".join(encode(each) if isinstance(each, Frame) else each for each in pieces), 5)
+        self.stream.send(b"".join(encode(each) if isinstance(each, Frame) else each for each in pieces), PATIENCE)
 
-    def next(self, limit: float = 20.0) -> Frame:
+    def next(self, limit: float = PATIENCE) -> Frame:
         """The next frame."""
         until = time.monotonic() + limit
         while not self.waiting:
@@ -140,7 +142,7 @@ def test_half_a_frame_is_given_up_after_a_second(line: Line) -> None:
     began = time.monotonic()
     _, failure = line.failure()
     assert failure.errno_name == "EBADMSG"
-    assert 0.5 < time.monotonic() - began < 15
+    assert time.monotonic() - began > 0.5
     good_answer(line)
 
 
@@ -224,15 +226,13 @@ def test_an_agent_that_was_not_greeted_changes_nothing(line: Line, tmp_path: Pat
 
 
 def test_a_new_request_ends_the_one_in_progress(line: Line) -> None:
-    began = time.monotonic()
-    line.send(Frame(Kind.REQUEST, Operation.SLEEP, 31, payload=pack("I", 60_000)))
-    line.send(Frame(Kind.REQUEST, Operation.SLEEP, 31, payload=pack("I", 60_000)))
+    line.send(Frame(Kind.REQUEST, Operation.SLEEP, 31, payload=pack("I", FOR_LONG)))
+    line.send(Frame(Kind.REQUEST, Operation.SLEEP, 31, payload=pack("I", FOR_LONG)))
     assert line.is_silent(), "a repeat of the request in progress is ignored"
     line.send(PING)
     request, failure = line.failure()
     assert (request, failure.errno_name) == (31, "ECANCELED")
     assert line.next().payload == b"payload"
-    assert time.monotonic() - began < 10
 
 
 def test_a_long_answer_nobody_reads_is_ended_by_a_new_request(line: Line, tmp_path: Path) -> None:
@@ -273,27 +273,22 @@ FRAMES = st.builds(
 
 def test_no_stream_of_bytes_stops_it(line: Line) -> None:
     noise = random.Random(20)
-    longest = 0.0
 
     @settings(
         max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(st.lists(st.one_of(FRAMES.map(encode), st.binary(max_size=60)), max_size=6), st.integers(0, 3))
     def attack(pieces: list[bytes], flips: int) -> None:
-        nonlocal longest
         stream = bytearray(b"".join(pieces))
         for _ in range(flips if stream else 0):
             stream[noise.randrange(len(stream))] ^= 1 << noise.randrange(8)
-        line.stream.send(bytes(stream), 5)
+        line.stream.send(bytes(stream), PATIENCE)
         sync = noise.randrange(1, 2**31)
-        began = time.monotonic()
         line.send(Frame(Kind.REQUEST, Operation.PING, sync, payload=b"still there"))
         while True:
             frame = line.next()
             if frame.request == sync and frame.kind == Kind.END:
                 break
-        longest = max(longest, time.monotonic() - began)
         assert frame.payload == b"still there"
 
     attack()
-    assert longest < 15

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_agents.build import NATIVE
 
 FUZZ = Path(__file__).parents[1] / "fuzz"
@@ -23,7 +24,7 @@ def fuzz(target: str, tmp_path: Path, *options: str) -> subprocess.CompletedProc
     if target != "host" and shutil.which("cc") is None:
         pytest.skip("no compiler 'cc' in PATH")
     command = [sys.executable, str(FUZZ), "--only", target, "--rounds", str(ROUNDS[target]), *options]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.parametrize("target", sorted(ROUNDS))

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.agent import Agent, AgentRefused
 from vmatlas.target.wire import Operation, pack, text8
 
@@ -130,7 +131,7 @@ def test_build_ids_come_when_asked_for(agent: Agent, sleeper: subprocess.Popen[b
     found = records(dict(agent.itself.acquire(PROCMAP, sleeper.pid, flags=WALK, build_ids=True)))
     identified = {name: build_id for _, name, build_id in found if build_id}
     libc = next(name for name in identified if b"libc.so" in name or b"libc-" in name)
-    notes = subprocess.run(["readelf", "-n", libc[:-1]], capture_output=True, text=True, check=False, timeout=20)
+    notes = subprocess.run(["readelf", "-n", libc[:-1]], capture_output=True, text=True, check=False, timeout=PATIENCE)
     if notes.returncode == 0:
         assert identified[libc].hex() in notes.stdout
     assert len(identified[libc]) == 20

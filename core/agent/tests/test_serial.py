@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import TargetLost
 from vmatlas.target.agent import Agent, Limits
 from vmatlas.target.streams import StreamEnded, TtyStream
@@ -74,7 +75,7 @@ class Wire:
 
     def close(self) -> None:
         os.write(self._stop, b".")
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
         for descriptor in (*self.masters, *self._kept_open, self._stop, self._stop_reading):
             os.close(descriptor)
 
@@ -94,7 +95,7 @@ def served(wire: Wire, binary: Path) -> Iterator[subprocess.Popen[bytes]]:
     assert child.stderr.readline() == f"vmatlas-agent: ready on {wire.paths[1]}\n".encode()
     yield child
     child.terminate()
-    child.communicate(timeout=10)
+    child.communicate(timeout=PATIENCE)
 
 
 def test_an_agent_answers_over_a_line(wire: Wire, served: subprocess.Popen[bytes]) -> None:
@@ -141,8 +142,10 @@ def test_a_host_that_gave_up_within_an_answer_leaves_the_next_no_trouble(
     large = tmp_path / "large"
     large.write_bytes(os.urandom(2 << 20))
     stream = TtyStream(wire.paths[0])
-    stream.send(encode(Frame(Kind.REQUEST, Operation.READ_FILE, 9, payload=text16(bytes(large)) + pack("Q", 0))), 5)
-    assert stream.receive(5)
+    stream.send(
+        encode(Frame(Kind.REQUEST, Operation.READ_FILE, 9, payload=text16(bytes(large)) + pack("Q", 0))), PATIENCE
+    )
+    assert stream.receive(PATIENCE)
     stream.close()
     with Agent(TtyStream(wire.paths[0]), "serial:test") as agent:
         assert agent.ping(b"served") == b"served"
@@ -150,7 +153,7 @@ def test_a_host_that_gave_up_within_an_answer_leaves_the_next_no_trouble(
 
 @pytest.mark.parametrize("noise", [0.02, 0.1])
 def test_noise_costs_time_and_nothing_else(wire: Wire, served: subprocess.Popen[bytes], noise: float) -> None:
-    with Agent(TtyStream(wire.paths[0]), "serial:test", Limits(silence=20, again=0.4, attempts=60)) as agent:
+    with Agent(TtyStream(wire.paths[0]), "serial:test", Limits(silence=PATIENCE, again=0.4, attempts=60)) as agent:
         child = agent.spawn()
         page = agent.hello.page_size
         text = Path(f"/proc/{child.pid}/maps").read_bytes()
@@ -182,7 +185,7 @@ def test_a_dead_line_is_a_lost_target_with_what_it_said(wire: Wire, served: subp
         began = time.monotonic()
         with pytest.raises(TargetLost, match="did not answer") as lost:
             agent.ping()
-        assert time.monotonic() - began < Limits().silence
+        assert time.monotonic() - began < PATIENCE
         assert "Kernel panic" in lost.value.last_words
         os.kill(served.pid, signal.SIGCONT)
 
@@ -202,7 +205,7 @@ def test_an_agent_that_died_and_was_started_anew_is_a_lost_target(
                 agent.ping()
         finally:
             again.terminate()
-            again.communicate(timeout=10)
+            again.communicate(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -226,14 +229,14 @@ def test_an_agent_on_a_terminal_sets_it_raw_and_puts_it_back(binary: Path) -> No
     master, end = pty.openpty()
     before = termios.tcgetattr(end)
     child = subprocess.Popen([binary], stdin=end, stdout=end)
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while termios.tcgetattr(end)[3] & termios.ECHO:
         assert time.monotonic() < until
         time.sleep(0.01)
     agent = Agent(_Descriptor(os.dup(master)), "serial:test")
     assert agent.ping(b"\x03\x04\x11\x13") == b"\x03\x04\x11\x13"
     child.terminate()
-    assert child.wait(30) == 0
+    assert child.wait(PATIENCE) == 0
     assert termios.tcgetattr(end) == before
     agent.close()
     os.close(master)
@@ -255,7 +258,7 @@ def test_a_port_that_comes_late_and_goes_and_comes_again_is_served(binary: Path,
             os.close(far)
     finally:
         child.terminate()
-        assert child.wait(10) == 0
+        assert child.wait(PATIENCE) == 0
 
 
 class _Descriptor:

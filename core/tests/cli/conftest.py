@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vmatlas.cli.program import program
+from vmatlas.conformance.patience import PATIENCE
 
 PROGRAM = [sys.executable, "-c", "import sys; from vmatlas.cli import main; sys.exit(main())"]
 
@@ -175,7 +176,7 @@ def _in_terminal(columns: int, *arguments: object, **environment: str) -> tuple[
         with contextlib.suppress(OSError):  # EIO: the other side is closed
             while piece := os.read(keeper, 65536):
                 written += piece
-        return written.decode().replace("\r\n", "\n"), process.wait(timeout=60)
+        return written.decode().replace("\r\n", "\n"), process.wait(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()
@@ -187,7 +188,7 @@ def until_asleep() -> Callable[[int], None]:
     """Waits until a process has been found sleeping for half a second: it waits for something then."""
 
     def wait(pid: int) -> None:
-        asleep, deadline = 0, time.monotonic() + 60
+        asleep, deadline = 0, time.monotonic() + PATIENCE
         while asleep < 10:
             assert time.monotonic() < deadline, f"process {pid} does not come to rest"
             with open(f"/proc/{pid}/stat", "rb") as file:

@@ -14,6 +14,7 @@ import pytest
 
 import vmatlas
 from vmatlas.cli.exits import Exit
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import IncompleteResult, Origin
 
 ORIGIN = Origin(vmatlas.SystemInfo("linux", "6", "", "x86_64", "little", 64, 4096), 1, "linux-procfs", 0.0)
@@ -209,7 +210,7 @@ def test_a_capture_that_may_not_be_read(run, start, tmp_path, command):
         with contextlib.suppress(PermissionError), file.open():
             pytest.skip("this user keeps CAP_DAC_READ_SEARCH and may read every file")
     program = start(*command, file, preexec_fn=_read_no_others_files)
-    said = program.communicate(timeout=60)[1]
+    said = program.communicate(timeout=PATIENCE)[1]
     assert (program.returncode, said.decode()) == (9, f"vmatlas: {file}: Permission denied\n")
 
 

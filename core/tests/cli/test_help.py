@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from vmatlas.cli.program import COMMANDS, program
+from vmatlas.conformance.patience import PATIENCE
 
 
 def examples_of(command: str) -> list[str]:
@@ -74,14 +75,14 @@ def test_completion_script_is_one_that_the_shell_accepts(run, shell):
     assert "_VMATLAS_COMPLETE" in script
     if shutil.which(shell) is None:
         return
-    checked = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=60)
+    checked = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=PATIENCE)
     assert checked.returncode == 0, checked.stderr
 
 
 def completed(start, words: str) -> list[str]:
     count = len(words.split(" ")) - 1
     environment = os.environ | {"_VMATLAS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
-    out, said = start(env=environment).communicate(timeout=60)
+    out, said = start(env=environment).communicate(timeout=PATIENCE)
     assert said == b""
     return [line.partition(",")[2] for line in out.decode().splitlines()]
 
@@ -110,7 +111,11 @@ def test_bash_completes_a_process_or_else_a_capture(tmp_path, child):
         done
     """
     asked = subprocess.run(
-        ["bash", "-c", script, "bash", str(child.pid), "work"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        ["bash", "-c", script, "bash", str(child.pid), "work"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     process, file = asked.stdout.splitlines()
     assert str(child.pid) in process.partition(":")[2].split(), asked.stderr

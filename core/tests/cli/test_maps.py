@@ -12,6 +12,7 @@ import pytest
 
 import vmatlas
 from vmatlas.cli.render.text import escape, human
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import Kind, Region
 
 
@@ -158,10 +159,10 @@ def test_build_ids_are_those_of_the_api(run, rows_of, child):
 
 def test_a_thread_is_asked_by_its_id(run):
     ready, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: (ready.set(), done.wait(30)))
+    thread = threading.Thread(target=lambda: (ready.set(), done.wait(PATIENCE)))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(PATIENCE)
         told = json.loads(run("maps", "self", "--thread", thread.native_id, "--json").stdout)
     finally:
         done.set()

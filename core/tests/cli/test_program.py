@@ -13,12 +13,13 @@ import time
 import pytest
 
 import vmatlas
+from vmatlas.conformance.patience import PATIENCE
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def test_output_into_a_pipe_is_plain_and_stable(start, child):
-    first, second = (start("maps", child.pid).communicate(timeout=60)[0] for _ in range(2))
+    first, second = (start("maps", child.pid).communicate(timeout=PATIENCE)[0] for _ in range(2))
     assert first == second
     assert b"\x1b" not in first
     assert first.startswith(b"RANGE")
@@ -31,7 +32,7 @@ def test_a_reader_that_goes_away_is_no_error(start, child):
     reading.stdout.close()
     assert reading.stderr is not None
     said = reading.stderr.read()
-    assert (reading.wait(timeout=60), said) in ((141, b""), (0, b""))
+    assert (reading.wait(timeout=PATIENCE), said) in ((141, b""), (0, b""))
 
 
 def test_a_reader_that_was_never_there_is_no_error(start):
@@ -39,14 +40,14 @@ def test_a_reader_that_was_never_there_is_no_error(start):
     os.close(ours)
     ended = start("maps", "self", stdout=theirs)
     os.close(theirs)
-    _, said = ended.communicate(timeout=60)
+    _, said = ended.communicate(timeout=PATIENCE)
     assert (ended.returncode, said) == (141, b"")
 
 
 def test_a_full_disk_is_one_line(start):
     with open("/dev/full", "wb") as full:
         ended = start("maps", "self", stdout=full)
-        _, said = ended.communicate(timeout=60)
+        _, said = ended.communicate(timeout=PATIENCE)
     assert ended.returncode == 9
     assert said == b"vmatlas: No space left on device\n"
 
@@ -54,7 +55,7 @@ def test_a_full_disk_is_one_line(start):
 @pytest.mark.parametrize("arguments", ["maps self", "maps self --json", "maps self --csv", "--help"])
 def test_a_closed_output_is_one_line(start, arguments):
     ended = start(*arguments.split(), stdout=None, preexec_fn=lambda: os.close(1))
-    _, said = ended.communicate(timeout=60)
+    _, said = ended.communicate(timeout=PATIENCE)
     assert (ended.returncode, said) == (9, b"vmatlas: standard output is closed\n")
 
 
@@ -62,7 +63,7 @@ def test_where_errors_cannot_be_told_the_exit_code_tells(start):
     closed = start("maps", "bash", stderr=None, preexec_fn=lambda: os.close(2))
     with open("/dev/full", "wb") as full:
         unheard = start("maps", "bash", stderr=full)
-    assert [each.wait(timeout=60) for each in (closed, unheard)] == [2, 2]
+    assert [each.wait(timeout=PATIENCE) for each in (closed, unheard)] == [2, 2]
 
 
 @pytest.mark.usefixtures("heeding_ctrl_c")
@@ -70,22 +71,23 @@ def test_interrupting_ends_with_130_and_silence(start, until_asleep, child):
     waiting = start("diff", child.pid, "--after", "60")
     until_asleep(waiting.pid)
     waiting.send_signal(signal.SIGINT)
-    out, said = waiting.communicate(timeout=30)
+    out, said = waiting.communicate(timeout=PATIENCE)
     assert (waiting.returncode, out, said) == (130, b"", b"")
 
 
 def test_terminating_ends_what_was_started_for_a_target(start, tmp_path):
     mute = tmp_path / "mute"  # no agent: it heeds neither its input nor its end
-    mute.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid.part\nmv {tmp_path}/pid.part {tmp_path}/pid\nexec sleep 60\n")
+    mute.write_text(
+        f"#!/bin/sh\necho $$ >{tmp_path}/pid.part\nmv {tmp_path}/pid.part {tmp_path}/pid\nexec sleep 3600\n"
+    )
     mute.chmod(0o755)
     asking = start("maps", "1", "--target", f"agent:{mute}")
-    for _ in range(600):
-        if (tmp_path / "pid").exists():
-            break
+    until = time.monotonic() + PATIENCE
+    while not (tmp_path / "pid").exists() and time.monotonic() < until:
         time.sleep(0.05)
     started = int((tmp_path / "pid").read_text())
     asking.terminate()
-    out, said = asking.communicate(timeout=30)
+    out, said = asking.communicate(timeout=PATIENCE)
     assert (asking.returncode, out, said) == (143, b"", b"")
     assert not os.path.exists(f"/proc/{started}")
 
@@ -93,7 +95,7 @@ def test_terminating_ends_what_was_started_for_a_target(start, tmp_path):
 def test_a_terminal_without_utf8_gets_escapes(start, child):
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     ended = start("maps", child.pid, "--at", f"{child.at['weird']:x}", env=environment)
-    out, said = ended.communicate(timeout=60)
+    out, said = ended.communicate(timeout=PATIENCE)
     assert (ended.returncode, said) == (0, b"")
     assert rb"caf\xe9" in out
     assert out.isascii()
@@ -149,7 +151,9 @@ def test_a_weird_path_does_nothing_to_a_terminal(in_terminal, child):
 def imported_by(*arguments: str) -> set[str]:
     """The modules that a command has imported at its end."""
     listing = "import sys; from vmatlas.cli import main; main(); sys.stderr.write(' '.join(sys.modules))"
-    ended = subprocess.run([sys.executable, "-c", listing, *arguments], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", listing, *arguments], capture_output=True, text=True, timeout=PATIENCE
+    )
     return set(ended.stderr.split())
 
 
@@ -162,7 +166,7 @@ def test_a_start_imports_nothing_that_it_does_not_need():
 
 def test_importing_the_package_imports_none_of_it():
     code = "import sys, vmatlas; print(*[name for name in sys.modules if name.startswith('vmatlas')])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE).stdout
     assert out.split() == ["vmatlas"]
 
 
@@ -183,7 +187,7 @@ def test_the_version_is_told(run):
 
 def test_without_click_one_line_says_what_to_install():
     code = "import sys; sys.modules['click'] = None; from vmatlas.cli import main; sys.exit(main())"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 5
     assert 'hint: pip install "vmatlas[cli]"' in ended.stderr
     assert "Traceback" not in ended.stderr

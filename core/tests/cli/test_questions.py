@@ -12,6 +12,7 @@ import pytest
 
 import vmatlas
 from vmatlas.analysis import Use
+from vmatlas.conformance.patience import PATIENCE
 
 # find
 
@@ -299,7 +300,7 @@ def test_diff_watches_a_process(start, until_asleep, child):
     watching = start("diff", child.pid, "--after", "5", "--json")
     until_asleep(watching.pid)
     child.grow()
-    out, err = watching.communicate(timeout=30)
+    out, err = watching.communicate(timeout=PATIENCE)
     assert watching.returncode == 1, err
     assert json.loads(out)["growth"] >= 32 << 20
 
@@ -355,7 +356,7 @@ def test_audit_of_all_names_the_child(run, child):
 def test_audit_of_a_clean_process_finds_nothing(run):
     import subprocess
 
-    with subprocess.Popen(["sleep", "60"]) as clean:
+    with subprocess.Popen(["sleep", "3600"]) as clean:
         try:
             result = run("audit", clean.pid)
         finally:

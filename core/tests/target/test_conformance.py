@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
+
 LIAR = '''
 """Backends that an outside distribution could bring: procfs's with one lie each."""
 from dataclasses import replace
@@ -62,7 +64,8 @@ def conform(arguments: list[str], outside: Path, tmp_path: Path) -> dict[str, bo
     surroundings = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(
         [sys.executable, "-m", *arguments, "--vmatlas-reader=local", f"--junit-xml={report}"],
-        cwd=tmp_path, env={**surroundings, "PYTHONPATH": str(outside)}, capture_output=True, text=True, timeout=100,
+        cwd=tmp_path, env={**surroundings, "PYTHONPATH": str(outside)}, capture_output=True, text=True,
+        timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stdout + done.stderr
     cases = ElementTree.parse(report).iter("testcase")
@@ -99,7 +102,7 @@ def test_a_project_of_its_own_uses_the_fixtures(outside: Path, tmp_path: Path, b
 
 def test_no_target_is_said(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "vmatlas.conformance"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "vmatlas.conformance"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 4
     assert "needs --vmatlas-target URL" in done.stdout + done.stderr

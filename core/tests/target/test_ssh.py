@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 
 import vmatlas
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import TargetLost, Unsupported, UsageError
 from vmatlas.target.agent import AgentTarget
+from vmatlas.target.asking import Limits
 from vmatlas.target.connect import connect
 from vmatlas.target.ssh import command_for
 
@@ -41,7 +43,7 @@ class Server:
 
     def left_over(self) -> list[str]:
         """What sessions left behind, once they had time to clean up."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         while (left := os.listdir(self.temporary)) and time.monotonic() < until:
             time.sleep(0.05)
         return left
@@ -58,7 +60,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Iterator[S
     temporary = folder / "tmp"
     temporary.mkdir()
     for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=30)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=PATIENCE
+        )
     shutil.copy(folder / "user.pub", folder / "authorized")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -76,8 +80,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Iterator[S
         Path("/run/sshd").mkdir(exist_ok=True)
     child = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=(folder / "log").open("wb"))
     try:
-        for _ in range(100):
-            assert child.poll() is None, (folder / "log").read_text()
+        until = time.monotonic() + PATIENCE
+        while True:
+            assert child.poll() is None and time.monotonic() < until, (folder / "log").read_text()
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -85,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Iterator[S
         yield Server(port, temporary, folder / "ssh_config")
     finally:
         child.terminate()
-        child.wait(10)
+        child.wait(PATIENCE)
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +107,7 @@ def configured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_the_map_of_a_process_is_read_by_ssh(server: Server) -> None:
-    sleeper = subprocess.Popen(["sleep", "60"])
+    sleeper = subprocess.Popen(["sleep", "3600"])
     try:
         target = connect(server.url)
         with vmatlas.open(sleeper.pid, target=target) as process:
@@ -122,7 +127,7 @@ def test_nothing_is_left_when_the_host_is_killed(server: Server) -> None:
     program = (
         "import sys, time\nfrom vmatlas.target.connect import connect\n"
         f"target = connect({server.url!r})\ntarget.agent.spawn()\n"
-        "print(target.agent.hello.pid, flush=True)\ntime.sleep(60)\n"
+        "print(target.agent.hello.pid, flush=True)\ntime.sleep(3600)\n"
     )
     host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert host.stdout
@@ -134,13 +139,13 @@ def test_nothing_is_left_when_the_host_is_killed(server: Server) -> None:
 
 
 def test_an_agent_that_is_killed_there_is_a_lost_target_and_is_removed(server: Server) -> None:
-    target = connect(server.url)
+    target = connect(server.url, Limits(silence=2 * PATIENCE))
     assert isinstance(target, AgentTarget)
     os.kill(target.agent.hello.pid, signal.SIGKILL)
     began = time.monotonic()
     with pytest.raises(TargetLost):
         target.agent.ping()
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < PATIENCE
     target.close()
     assert server.left_over() == []
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vmatlas import AccessDenied, Capture, NoSuchProcess, Query, Unsupported
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import OperationFailed, VmatlasError
 from vmatlas.registry import backend, system
 from vmatlas_freebsd import PROCFS, SYSCTL
@@ -275,5 +276,5 @@ def test_libc_is_not_loaded_before_a_question_is_asked() -> None:
     program = (
         "import sys, vmatlas_freebsd; print(*[m for m in ('ctypes', 'vmatlas_freebsd.acquire') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == ""

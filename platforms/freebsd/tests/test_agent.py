@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vmatlas import AccessDenied, MalformedData, NoSuchProcess, Query, SystemInfo, Unsupported
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import OperationFailed, VmatlasError
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources
@@ -178,7 +179,7 @@ def test_built_agent_needs_nothing_newer_than_13_2(machine: str, tmp_path: Path)
             pytest.skip(str(error))
         raise
     told = subprocess.run(
-        ["readelf", "-hVldW", "--dyn-syms", agent], capture_output=True, text=True, check=True, timeout=60
+        ["readelf", "-hVldW", "--dyn-syms", agent], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     needs = set(re.findall(r"FBSD_1\.([0-9]+)", told.stdout))
     assert needs and max(map(int, needs)) <= 6

@@ -16,6 +16,7 @@ import pytest
 import vmatlas
 from vmatlas import AccessDenied, AddressSpace, Kind, NoSuchProcess, Protection, Region, Unsupported
 from vmatlas.conformance.ground import Ground, Placed
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.agent import READ_WRITE, Agent, AgentProcess, AgentTarget, Limits, MapFlag, MapObject, required
 from vmatlas.target.streams import SocketStream
 from vmatlas_freebsd import KvmeFlags
@@ -25,7 +26,9 @@ from vmatlas_images.handshake import greet
 
 from .procstat import disagreements
 
-pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
+SECONDS_OF_FAULTS = 15.0
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(6 * PATIENCE)]
 
 SYSCTL, PROCFS = "freebsd-sysctl", "freebsd-procfs"
 BACKENDS = pytest.mark.parametrize("backend", [SYSCTL, PROCFS])
@@ -128,7 +131,7 @@ def procstat_of(agent: Agent, pid: int) -> Iterator[Callable[[], str]]:
 
     def ask() -> str:
         assert agent.write_file(go, b"x").ok
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while not agent.stat_file(done).ok:
             assert time.monotonic() < until
         return agent.read_file(b"/tmp/vmatlas-said").decode()
@@ -235,7 +238,7 @@ def test_memory_in_which_page_faults_are_served_is_never_called_shared(there: Ag
     forever = "while :; do dd if=/dev/zero of=/dev/null bs=96m count=1; done"
     counts: list[object] = []
     with child_of(there.agent, script(there.agent, f"exec 2> /dev/null\n{forever}")):
-        until = time.monotonic() + 15
+        until = time.monotonic() + SECONDS_OF_FAULTS
         while time.monotonic() < until:
             for process in [process for process in there.processes() if process.name == "dd"]:
                 with suppress(NoSuchProcess):
@@ -348,7 +351,8 @@ def test_32_bit_process_is_read_alike(there: AgentTarget, backend: str) -> None:
     path = b"/tmp/vmatlas-sleeper32"
     assert there.agent.write_file(path, sleeper32(), mode=0o755).ok
     with child_of(there.agent, path) as child:
-        for _ in range(100):
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
             space = read(there, child.pid, backend)
             if space[-1].end <= 1 << 32:
                 break  # it has become the program
@@ -378,7 +382,8 @@ def of_one_user(there: AgentTarget) -> Iterator[int]:
     with child_of(
         there.agent, script(there.agent, f"exec chroot -u {ONE_USER} -g {ONE_USER} -G {ONE_USER} / /bin/sleep 1000")
     ) as it:
-        for _ in range(100):
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
             if any(process.pid == it.pid and process.name == "sleep" for process in there.processes()):
                 break
             time.sleep(0.05)

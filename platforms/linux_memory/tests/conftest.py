@@ -10,7 +10,7 @@ from typing import IO
 
 import pytest
 
-SECONDS = 60
+from vmatlas.conformance.patience import PATIENCE
 
 _PROGRAM = r"""
 import ctypes, mmap, os, sys
@@ -46,7 +46,7 @@ class Child:
         input.write(expression.encode() + b"\n")
         line = b""
         while not line.endswith(b"\n"):
-            assert select.select([output], [], [], SECONDS)[0], "the child does not answer"
+            assert select.select([output], [], [], PATIENCE)[0], "the child does not answer"
             piece = output.read(1)
             assert piece, "the child has ended"
             line += piece

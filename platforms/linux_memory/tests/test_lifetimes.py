@@ -17,9 +17,9 @@ import pytest
 
 import vmatlas
 from vmatlas import compiled, operations
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.operations import Advice, buffers
 
-SECONDS = 60
 PAGE = os.sysconf("SC_PAGESIZE")
 
 CYCLE = """
@@ -67,7 +67,7 @@ either_exporter = pytest.mark.parametrize("pure", [pytest.param(False, marks=com
 def lives(code: str, *, pure: bool | None = None) -> list[str]:
     environment = os.environ if pure is None else os.environ | {compiled.FORCE: str(int(pure))}
     command = [sys.executable, "-c", CYCLE + code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 
@@ -218,10 +218,10 @@ def test_child_never_sees_a_half_made_change() -> None:
 
     thread = threading.Thread(target=change)
     thread.start()
-    assert begun.wait(SECONDS)
+    assert begun.wait(PATIENCE)
     child = os.fork()
     if child == 0:
-        free = threading.Thread(target=lambda: free_again.append(memory.guard.acquire(timeout=SECONDS)))
+        free = threading.Thread(target=lambda: free_again.append(memory.guard.acquire(timeout=PATIENCE)))
         free_again: list[bool] = []
         free.start()
         free.join()

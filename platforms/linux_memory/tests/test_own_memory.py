@@ -21,6 +21,7 @@ import pytest
 
 import vmatlas
 from vmatlas import Kind, Protection, compiled, operations
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.operations import Advice, BufferInUse, Mapping, buffers
 from vmatlas.operations.values import UNDOES_SECRETS
 from vmatlas_linux_memory import OPERATIONS
@@ -404,7 +405,9 @@ def test_memory_object_reaches_another_process() -> None:
     with operations.map_shared(PAGE) as mine:
         code = "import mmap, sys; mmap.mmap(int(sys.argv[1]), 0)[0:2] = b'hi'"
         descriptor = mine.descriptor
-        subprocess.run([sys.executable, "-c", code, str(descriptor)], pass_fds=[descriptor], check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-c", code, str(descriptor)], pass_fds=[descriptor], check=True, timeout=PATIENCE
+        )
         assert bytes(mine.buffer[:2]) == b"hi"
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
+
 PROGRAM = Path(__file__).parent / "survivor.py"
 STEPS = 400
 ROOM = 4 << 30
@@ -20,7 +22,7 @@ def survive(seed: int) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(PROGRAM), str(seed), str(STEPS)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=2 * PATIENCE,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM)),
     )
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmatlas.conformance.fuzz import build_driver
+from vmatlas.conformance.patience import PATIENCE
 
 HERE = Path(__file__).parent
 
@@ -36,7 +37,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
     def run(room: int, taker: str, *steps: str | int) -> Read:
         command = [program, str(room), taker, *(f"-{step}" if isinstance(step, int) else step for step in steps)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == 0, done.stderr
         *pieces, last = done.stdout.splitlines()
         end, *counts = last.split()

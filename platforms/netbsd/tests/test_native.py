@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.conformance.scripted_kernel import Asked, ScriptedKernel
 from vmatlas_agents.build import BuildFailed, ziglang
 from vmatlas_agents.targets import TARGETS
@@ -107,6 +108,6 @@ def test_layouts_are_those_of_the_systems_own_headers(tmp_path: Path) -> None:
     except BuildFailed as error:
         pytest.skip(str(error))
     command = [*compiler.command, "-c", "-o", str(tmp_path / "claims.o"), str(tmp_path / "claims.c")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert len(claims) > 60

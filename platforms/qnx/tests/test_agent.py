@@ -23,6 +23,7 @@ from vmatlas import (
     TornRead,
     Unsupported,
 )
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target import ssh
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.streams import ByteStream
@@ -172,7 +173,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _readelf(agent: Path, *options: str) -> str:
     return subprocess.run(
-        ["readelf", "-W", *options, str(agent)], capture_output=True, text=True, check=True, timeout=20
+        ["readelf", "-W", *options, str(agent)], capture_output=True, text=True, check=True, timeout=PATIENCE
     ).stdout
 
 

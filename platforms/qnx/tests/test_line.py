@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import vmatlas
 from vmatlas import NoSuchProcess, TargetLost
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.agent import Agent, AgentTarget, Limits
 from vmatlas.target.streams import StreamEnded
 from vmatlas.target.wire import Decoder, Frame, Kind, Operation, encode, pack, text8, text16
@@ -32,6 +33,7 @@ HELLO = {
     "sources": "qnx.mapinfo qnx.pagedata", "operations": "hello acquire", "ticks_per_second": "1000000000",
 }  # fmt: skip
 SOON = Limits(silence=0.3, again=0.1, attempts=40)
+LATE = Limits(silence=PATIENCE, again=0.05, attempts=200)
 
 
 class Board:
@@ -104,7 +106,7 @@ class Board:
         self.waiting += encode(Frame(kind, asked.operation, asked.request, sequence, asked.process, payload))
 
 
-def snapshot(board: Board, limits: Limits = SOON) -> list[vmatlas.Region]:
+def snapshot(board: Board, limits: Limits = LATE) -> list[vmatlas.Region]:
     with AgentTarget(Agent(board, "board", limits)) as target:
         return list(vmatlas.snapshot(PID, target=target, residency=True))
 
@@ -112,7 +114,7 @@ def snapshot(board: Board, limits: Limits = SOON) -> list[vmatlas.Region]:
 def measure() -> tuple[int, int]:
     """Bytes on the line up to the hello's end, and in all."""
     board = Board()
-    with AgentTarget(Agent(board, "board", SOON)) as target:
+    with AgentTarget(Agent(board, "board", LATE)) as target:
         greeted = board.sent
         vmatlas.snapshot(PID, target=target, residency=True)
         return greeted, board.sent
@@ -128,7 +130,7 @@ def test_quiet_line_gives_the_map() -> None:
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
 def test_board_that_dies_in_the_middle_is_lost_with_its_last_words(part: float) -> None:
     with pytest.raises(TargetLost, match="it ended") as caught:
-        snapshot(Board(dies_after=GREETED + int((ALL - GREETED) * part)), Limits(silence=60, again=20))
+        snapshot(Board(dies_after=GREETED + int((ALL - GREETED) * part)), Limits(silence=PATIENCE, again=PATIENCE / 2))
     assert caught.value.last_words.endswith("Shutdown[0,1] S/C/F=11/1/11")
     assert caught.value.target == "board"
 
@@ -149,7 +151,7 @@ def test_board_that_stops_in_the_middle_is_lost_in_time_and_stays_lost(part: flo
 def test_noise_both_ways_gives_the_map_or_a_lost_target_and_never_another_map(seed: int, noise: float) -> None:
     board = Board(seed=seed, noise=noise)
     try:
-        found = snapshot(board, Limits(silence=0.2, again=0.05, attempts=60))
+        found = snapshot(board, Limits(silence=PATIENCE, again=0.05, attempts=60))
     except TargetLost:
         assert board.hit > 0
     else:
@@ -160,16 +162,16 @@ def test_noise_both_ways_gives_the_map_or_a_lost_target_and_never_another_map(se
 @settings(max_examples=60, deadline=None)
 def test_board_that_dies_anywhere_is_lost_and_nothing_else(after: int) -> None:
     with pytest.raises(TargetLost):
-        snapshot(Board(dies_after=after), Limits(silence=60, again=20))
+        snapshot(Board(dies_after=after), Limits(silence=PATIENCE, again=PATIENCE / 2))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_line_on_which_every_12th_piece_is_hit_is_borne(seed: int) -> None:
     board = Board(seed=seed, noise=0.08)
-    assert snapshot(board, Limits(silence=0.5, again=0.05, attempts=200)) == WHOLE
+    assert snapshot(board) == WHOLE
     assert board.hit > 0
 
 
 def test_board_that_answers_of_another_process_is_no_such_process() -> None:
-    with AgentTarget(Agent(Board(), "board", SOON)) as target, pytest.raises(NoSuchProcess, match="another process's"):
+    with AgentTarget(Agent(Board(), "board", LATE)) as target, pytest.raises(NoSuchProcess, match="another process's"):
         vmatlas.snapshot(7, target=target)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_qnx import MAPINFO, PAGEDATA
 from vmatlas_qnx.layout import ENTRY
 
@@ -50,7 +51,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no C compiler, or no LD_PRELOAD as on Linux")
     made = tmp_path_factory.mktemp("libc") / "libc-with-devctl.so"
     command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", made, HERE / "libc.c", "-ldl"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return made
 
@@ -77,7 +78,7 @@ class Qnx:
         environment.pop("VMATLAS_BACKEND", None)
         done = subprocess.run(
             [sys.executable, "-c", ON_QNX + script],
-            capture_output=True, text=True, timeout=60, check=False, env=environment,
+            capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

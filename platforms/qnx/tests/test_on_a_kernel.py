@@ -17,6 +17,7 @@ import pytest
 
 import vmatlas
 from vmatlas import Kind, NoSuchProcess, Protection, Region, TargetLost
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.agent import Agent, AgentProcess, AgentTarget, Limits, MapFlag, MapObject, required
 from vmatlas.target.streams import SocketStream
 from vmatlas.target.wire import Frame, Operation, encode, pack, read_result, text16
@@ -29,11 +30,11 @@ from vmatlas_qnx import PAGEDATA, MapFlags
 from . import pidin
 from .recorded import operations, recorded
 
-pytestmark = [pytest.mark.machine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(6 * PATIENCE)]
 
 READ = Protection.READ
 BACKENDS = pytest.mark.parametrize("backend", ["qnx-mapinfo", "qnx-pagedata"])
-PATIENT = Limits(silence=30, again=3)
+PATIENT = Limits(silence=2 * PATIENCE, again=3)
 BAD_LINE = {"there": 0.003, "back": 0.0002}
 """A request of 60 bytes, or an answer of 1,000, is hit about every sixth time."""
 
@@ -134,7 +135,7 @@ def print_memory(machine: RunningMachine, board: AgentTarget) -> str:
     path = b"/dev/shmem/pidin"
     before = machine.console.last_words()
     machine.console.type("pidin mem > /dev/shmem/pidin\n")
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         time.sleep(0.5)
         words = machine.console.last_words()
@@ -195,7 +196,7 @@ def test_process_that_ends_is_no_process_as_zombie_and_when_reaped(board: AgentT
     with vmatlas.open(worker.pid, target=board, backend=backend) as held:
         assert len(held.snapshot()) > 5
         worker.end()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while not all(each.zombie for each in board.agent.processes(worker.pid)):
             assert time.monotonic() < deadline
         for ask in (held.snapshot, lambda: vmatlas.snapshot(worker.pid, target=board, backend=backend)):
@@ -345,7 +346,7 @@ def test_recorded_operations_made_again_are_read_as_they_were(board: AgentTarget
 def test_noise_both_ways_costs_time_and_nothing_else(machine: RunningMachine, board: AgentTarget) -> None:
     worker = board.agent.spawn()
     quiet = vmatlas.snapshot(worker.pid, target=board, residency=True)
-    with Agent(Line(machine, noise=BAD_LINE), "noisy", Limits(silence=60, again=1, attempts=200)) as agent:
+    with Agent(Line(machine, noise=BAD_LINE), "noisy", Limits(silence=PATIENCE, again=1, attempts=200)) as agent:
         line = agent.talk._stream
         assert isinstance(line, Line)
         asked = 60
@@ -359,7 +360,7 @@ def test_noise_both_ways_costs_time_and_nothing_else(machine: RunningMachine, bo
 
 def test_what_changes_something_is_done_once_over_a_noisy_line(machine: RunningMachine, board: AgentTarget) -> None:
     child = board.agent.spawn()
-    with Agent(Line(machine, noise=BAD_LINE), "noisy", Limits(silence=60, again=1, attempts=200)) as agent:
+    with Agent(Line(machine, noise=BAD_LINE), "noisy", Limits(silence=PATIENCE, again=1, attempts=200)) as agent:
         worker = AgentProcess(agent, child.pid, child.pid)
         for _ in range(40):
             required(worker.map(3 * 4096, protection=Protection.NONE), "map")
@@ -406,7 +407,7 @@ def test_target_that_stops_in_the_middle_of_an_answer_is_lost_in_time_and_stays_
     try:
         with pytest.raises(TargetLost, match="did not answer for") as caught:
             vmatlas.snapshot(worker.pid, target=impatient)
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < PATIENCE
         assert line.at is None, "it was stopped in the middle"
         assert caught.value.last_words.endswith(line.last_words().strip()), "what stood on its screen"
     finally:
@@ -452,5 +453,5 @@ def test_target_that_dies_in_the_middle_of_an_answer_is_lost_at_once(machine: Ru
     started = time.monotonic()
     with pytest.raises(TargetLost, match="while it was asked to acquire") as caught:
         vmatlas.snapshot(worker.pid, target=board)
-    assert time.monotonic() - started < 30, "less than its silence may last"
+    assert time.monotonic() - started < PATIENCE, "less than its silence may last"
     assert caught.value.last_words.endswith(line.last_words().strip())

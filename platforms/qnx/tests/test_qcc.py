@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_agents import target_for
 from vmatlas_agents.build import (
     COMMON,
@@ -72,7 +73,7 @@ class Sdp:
         self.tools = folder / "host" / "usr" / "bin"
         self.tools.mkdir(parents=True)
         gcc = subprocess.run(
-            ["cc", "-print-file-name=include"], capture_output=True, text=True, check=True, timeout=20
+            ["cc", "-print-file-name=include"], capture_output=True, text=True, check=True, timeout=PATIENCE
         ).stdout.strip()
         compiler = self.tools / "qcc"
         compiler.write_text(COMPILER.format(python=sys.executable, gcc=gcc, ours=NATIVE / "qnx" / "include"))
@@ -203,12 +204,12 @@ def test_sources_compile_for_64_bits_and_need_no_other_names(processor: str, tmp
     command = [*compiler.command, *flags, f"-isystem{NATIVE / 'qnx' / 'include'}", "-c", "-o"]
     objects = [tmp_path / f"{file.stem}.o" for file in (*own, *plugins)]
     for file, made in zip((*own, *plugins), objects, strict=True):
-        done = subprocess.run([*command, made, file], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([*command, made, file], capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == 0, done.stderr
     names = [sys.executable, "-m", "ziglang", "ld.lld", "-r", "-o", str(tmp_path / "all"), *map(str, objects)]
-    subprocess.run(names, check=True, timeout=60)
+    subprocess.run(names, check=True, timeout=PATIENCE)
     header = subprocess.run(
-        ["readelf", "-hsW", tmp_path / "all"], capture_output=True, text=True, check=True, timeout=20
+        ["readelf", "-hsW", tmp_path / "all"], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert "ELF64" in header.stdout
     wanted = {line.split()[-1] for line in header.stdout.splitlines() if " GLOBAL DEFAULT  UND " in line}

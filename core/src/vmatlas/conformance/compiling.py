@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
+
 SHARED = Path(__file__).parent.parent / "native"
 """Where the headers lie that such C shares."""
 
@@ -32,5 +34,5 @@ def compile_test(
     made = folder / sources[0].stem
     watched = ("-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all")
     searched = [f"-I{each}" for each in (*headers, SHARED)]
-    subprocess.run([compiler, *flags, *watched, *searched, "-o", made, *sources], check=True, timeout=120)
+    subprocess.run([compiler, *flags, *watched, *searched, "-o", made, *sources], check=True, timeout=PATIENCE)
     return made

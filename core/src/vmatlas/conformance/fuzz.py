@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmatlas.conformance.compiling import MEMORY, compile_test
+from vmatlas.conformance.patience import PATIENCE
 
 _ROUNDS = 20_000
 _FLAGS = ("-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
@@ -29,7 +30,7 @@ def fuzz_decoder(tests: Path, folder: Path, *words: str, ways: Sequence[str] = (
 
 def counts_of(driver: Path, *arguments: str) -> dict[str, int]:
     """Runs a built driver: how often each way was gone. Asserts that nothing was found."""
-    done = subprocess.run([driver, *arguments], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([driver, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     words = done.stdout.split()
     return {word: int(count) for word, count in zip(words[::2], words[1::2], strict=True)}

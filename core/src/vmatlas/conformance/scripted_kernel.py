@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from vmatlas.conformance.compiling import compile_test
+from vmatlas.conformance.patience import PATIENCE
 
 
 class Asked(NamedTuple):
@@ -50,7 +51,7 @@ class ScriptedKernel:
         """
         lists = {name: [said] if isinstance(said, int) else said for name, said in {"pid": pid, **script}.items()}
         words = [f"{name}={','.join(map(str, said))}" for name, said in lists.items()]
-        done = subprocess.run([self._program, *words], capture_output=True, timeout=60, check=False)
+        done = subprocess.run([self._program, *words], capture_output=True, timeout=PATIENCE, check=False)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
         return _asked(done.stdout)
 

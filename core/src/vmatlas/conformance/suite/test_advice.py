@@ -11,6 +11,7 @@ import pytest
 import vmatlas
 from vmatlas import AccessDenied, NoSuchProcess, Unsupported, operations
 from vmatlas.conformance.ground import Ground
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import AddressSpace
 from vmatlas.operations import Ability, Advice
 from vmatlas.operations.systems import operations_of
@@ -123,7 +124,7 @@ def test_zombie_and_reaped_process_are_no_such_process(agent_target: AgentTarget
     with vmatlas.open(child.pid, target=agent_target) as process:
         space = process.snapshot().where(kind=vmatlas.Kind.ANONYMOUS)
         required(child.end(), "ending the child")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while all(each.state != "Z" for each in agent_target.processes() if each.pid == child.pid):
             assert time.monotonic() < deadline, "the child does not end"
             time.sleep(0.05)

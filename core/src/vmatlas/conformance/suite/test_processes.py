@@ -10,6 +10,7 @@ import pytest
 import vmatlas
 from vmatlas import registry
 from vmatlas.backend import Feature, Target
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.agent import AgentProcess, AgentTarget, required
 
 NOBODY = 65534
@@ -87,7 +88,8 @@ def test_process_of_another_user_is_refused_or_whole(
 
 
 def _wait_for_zombie(reader: Target, pid: int) -> None:
-    for _ in range(100):
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         if any(process.pid == pid and process.state == "Z" for process in reader.processes()):
             return
         time.sleep(0.05)
