@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, Greeting, Machine, load
 
 HERE = Path(__file__).parent
@@ -37,7 +38,7 @@ def guest_init(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler (cc) to build the test guest's init with")
     place = tmp_path_factory.mktemp("guest") / "init"
-    subprocess.run(["cc", "-static", "-Os", "-s", "-o", place, HERE / "guest" / "init.c"], check=True, timeout=120)
+    subprocess.run(["cc", "-static", "-Os", "-s", "-o", place, HERE / "guest" / "init.c"], check=True, timeout=PATIENCE)
     return place
 
 
@@ -84,6 +85,7 @@ class Server:
     trickle: dict[str, float] = field(default_factory=dict)  # seconds between two bytes
     stalled: dict[str, int] = field(default_factory=dict)  # bytes after which it says no more, and stays on the line
     pace: dict[str, float] = field(default_factory=dict)  # seconds that the whole file takes
+    stale: dict[str, bytes] = field(default_factory=dict)  # what a cache on the way gives to who does not ask past it
     asked: list[str] = field(default_factory=list)
 
 
@@ -99,9 +101,10 @@ def server() -> Iterator[Server]:
             state.asked.append(path)
             if refusals := state.refusals.get(path):
                 return self.send_error(refusals.pop(0))
-            if path not in state.files:
+            is_anew = "no-cache" in self.headers.get("Cache-Control", "")
+            content = state.files.get(path) if is_anew else state.stale.get(path, state.files.get(path))
+            if content is None:
                 return self.send_error(404)
-            content = state.files[path]
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -115,7 +118,7 @@ def server() -> Iterator[Server]:
                     time.sleep(wait / 20)
             elif path in state.stalled:
                 self.wfile.write(content[: state.stalled[path]])
-                over.wait(60)
+                over.wait(PATIENCE)
             else:
                 self.wfile.write(content[: state.truncated.get(path)])
             return None
@@ -136,7 +139,7 @@ def server() -> Iterator[Server]:
     over.set()
     listening.shutdown()
     listening.server_close()
-    thread.join(5)
+    thread.join(PATIENCE)
 
 
 class Signer:
@@ -155,11 +158,11 @@ class Signer:
 
     def _gpg(self, *words: str, text: bytes = b"") -> bytes:
         command = ["gpg", "--homedir", str(self.home), "--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
-        return subprocess.run([*command, *words], input=text, capture_output=True, check=True, timeout=60).stdout
+        return subprocess.run([*command, *words], input=text, capture_output=True, check=True, timeout=PATIENCE).stdout
 
     def end(self) -> None:
         """Ends the key agent that gpg has started."""
-        subprocess.run(["gpgconf", "--homedir", str(self.home), "--kill", "all"], check=False, timeout=60)
+        subprocess.run(["gpgconf", "--homedir", str(self.home), "--kill", "all"], check=False, timeout=PATIENCE)
 
 
 def _signer(factory: pytest.TempPathFactory) -> Iterator[Signer]:
@@ -195,7 +198,7 @@ def deb(folder: Path, name: str, version: str, files: dict[str, bytes], depends:
     control += f"Depends: {depends}\n" if depends else ""
     (tree / "DEBIAN" / "control").write_text(f"{control}Description: a test\n")
     place = tree.with_suffix(".deb")
-    subprocess.run(["dpkg-deb", "-Zxz", "--build", tree, place], check=True, capture_output=True, timeout=60)
+    subprocess.run(["dpkg-deb", "-Zxz", "--build", tree, place], check=True, capture_output=True, timeout=PATIENCE)
     return place.read_bytes()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, FetchError, Machine, NotRunnable, VerificationError, archive, fetch
 from vmatlas_images.prepare import prepare
 from vmatlas_images.sources import is_cached, read_checksums
@@ -171,6 +172,60 @@ def test_a_package_that_is_cut_short_is_refused(mirror: Mirror, cache: Cache, tm
     path = "debian/pool/main/l/linux/linux-image-6.12.10-cloud-amd64_6.12.10-1_amd64.deb"
     mirror.server.truncated[path] = 100
     with pytest.raises(FetchError):
+        fetch(kernel(tmp_path, '  below: "7"'), cache)
+    assert kept(cache) == []
+
+
+IMAGE = "debian/pool/main/l/linux/linux-image-{0}-cloud-amd64_{0}-1_amd64.deb"
+
+
+@pytest.mark.usefixtures("carrier")
+def test_a_package_that_left_the_mirror_since_its_index_was_read_is_found_in_the_index_of_now(
+    mirror: Mirror, cache: Cache, tmp_path: Path
+) -> None:
+    mirror.server.stale = {path: content for path, content in mirror.server.files.items() if "/dists/" in path}
+    mirror.packages = ""
+    mirror.add("linux-image-6.12.11-cloud-amd64", "6.12.11-1", {"boot/vmlinuz-6.12.11": b"kernel 6.12.11"})
+    mirror.publish()
+    del mirror.server.files[IMAGE.format("6.12.10")]
+    fetched = fetch(kernel(tmp_path, '  below: "7"'), cache)
+    assert (fetched.release, fetched.notes) == ("6.12.11-1", ())
+
+
+@pytest.mark.usefixtures("carrier")
+def test_a_package_that_is_listed_and_not_there_is_passed_over_for_the_next_in_range(
+    mirror: Mirror, cache: Cache, tmp_path: Path
+) -> None:
+    mirror.server.asked.clear()
+    del mirror.server.files[IMAGE.format("6.12.10")]
+    fetched = fetch(kernel(tmp_path, '  below: "7"'), cache)
+    assert fetched.release == "6.12.9-1"
+    assert fetched.notes == (
+        "the mirror lists linux-image-6.12.10-cloud-amd64 6.12.10-1 (trixie) and does not have it: "
+        "the next in range was taken",
+    )
+    assert mirror.server.asked.count("debian/dists/trixie/InRelease") >= 2, "the index was read again first"
+    mirror.server.asked.clear()
+    assert fetch(kernel(tmp_path, '  below: "7"'), cache).release == "6.12.9-1"
+    assert mirror.server.asked == []
+
+
+@pytest.mark.usefixtures("carrier")
+def test_a_kernel_whose_modules_are_not_there_is_passed_over_whole(
+    mirror: Mirror, cache: Cache, tmp_path: Path
+) -> None:
+    [modules] = [path for path in mirror.server.files if "/linux-modules-7.2.1" in path]
+    del mirror.server.files[modules]
+    assert fetch(kernel(tmp_path, "  modules: [x]"), cache).release == "6.12.10-1"
+
+
+@pytest.mark.usefixtures("carrier")
+def test_a_mirror_that_has_nothing_of_what_it_lists_says_so_and_is_not_asked_for_ever(
+    mirror: Mirror, cache: Cache, tmp_path: Path
+) -> None:
+    for version in ("6.12.9", "6.12.10"):
+        del mirror.server.files[IMAGE.format(version)]
+    with pytest.raises(FetchError, match="404"):
         fetch(kernel(tmp_path, '  below: "7"'), cache)
     assert kept(cache) == []
 
@@ -345,7 +400,7 @@ def test_a_users_image_that_has_changed_is_refused(cache: Cache, tmp_path: Path)
 
 
 @pytest.mark.network
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(4 * PATIENCE)
 def test_a_real_kernel_comes_from_this_hosts_mirror_or_the_cache() -> None:
     from vmatlas_images import find
 

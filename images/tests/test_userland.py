@@ -11,6 +11,7 @@ from pathlib import Path
 import pycdlib
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, FetchError, Machine, MachineError, NotRunnable
 from vmatlas_images.archive import with_all_they_need
 from vmatlas_images.plan import plan_of
@@ -135,7 +136,7 @@ def listed(archive: bytes) -> dict[str, str]:
     """Each name in the first archive, with its mode and the target of a link, as the cpio tool reads them."""
     if shutil.which("cpio") is None:
         pytest.skip("no cpio to read the archive back with: apt-get install cpio")
-    done = subprocess.run(["cpio", "-itv", "--quiet"], input=archive, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(["cpio", "-itv", "--quiet"], input=archive, capture_output=True, check=True, timeout=PATIENCE)
     found: dict[str, str] = {}
     for line in done.stdout.decode().splitlines():
         words = line.split(None, 8)
@@ -183,6 +184,18 @@ def test_userland_is_verified_merged_and_holds_wheels_tests_and_steps(
     assert b"exec /vmatlas/venv/bin/python -m pytest 'it'\"'\"'s' --junit-xml=/vmatlas/results/all.xml\n" in content
 
 
+def test_a_package_of_python_that_left_the_mirror_is_found_in_the_index_of_now(
+    machine: Machine, mirror: Mirror, cache: Cache
+) -> None:
+    files = mirror.server.files
+    mirror.server.stale = {path: content for path, content in files.items() if "/dists/" in path}
+    mirror.packages = mirror.packages[: mirror.packages.index("Package: python3.11-minimal")]
+    mirror.add("python3.11-minimal", "3.11.2-7", {"usr/bin/python3.11": b"newer"})
+    mirror.publish()
+    del files["debian/pool/main/l/linux/python3.11-minimal_3.11.2-6_amd64.deb"]
+    assert fetch_userland(machine, cache).python == "3.11.2-7"
+
+
 def test_what_is_ours_lies_on_the_cd_where_python_comes_from_elsewhere(
     machine: Machine, cache: Cache, mirror: Mirror, tmp_path: Path
 ) -> None:
@@ -207,14 +220,14 @@ def test_what_is_ours_lies_on_the_cd_where_python_comes_from_elsewhere(
     assert held["agent"].getvalue() == b"agent"
     (tmp_path / "out").mkdir()
     subprocess.run(
-        ["tar", "-xf", "-", "-C", tmp_path / "out"], input=held["ours.tar"].getvalue(), check=True, timeout=30
+        ["tar", "-xf", "-", "-C", tmp_path / "out"], input=held["ours.tar"].getvalue(), check=True, timeout=PATIENCE
     )
     ours = tmp_path / "out" / "vmatlas"
     assert (ours / "results").is_dir()
     assert (ours / "tree/tests/test_one.py").read_text() == "def test_one(): pass\n"
     install = (ours / "steps/install").read_text()
     assert (ours / "steps/install").stat().st_mode & 0o111
-    done = subprocess.run(["sh", "-n"], input=install, text=True, timeout=30)
+    done = subprocess.run(["sh", "-n"], input=install, text=True, timeout=PATIENCE)
     assert done.returncode == 0
     assert "VENV=/vmatlas/venv WHEELS=/vmatlas/wheels\n" in install
     assert "--find-links=/vmatlas/wheels /vmatlas/wheels/ours-1.0-py3-none-any.whl oracle\n" in install

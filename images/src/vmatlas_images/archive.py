@@ -6,6 +6,9 @@ with apt, apt carries them, in a folder of our own: it knows the host's mirrors,
 suite need not be among the host's own sources. Elsewhere they come over HTTP from `VMATLAS_DEBIAN_MIRROR`. Dates are
 not checked (Valid-Until): an old kernel from a frozen mirror is as good a test as a new one. This module never
 installs anything.
+
+An index may list what the mirror no longer has: it was read from a cache on the way, or the mirror was just being
+renewed. So carriers tell a file that is not there (`NotThere`) from all else, and can be told to ask past caches.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from debian.debian_support import Version
 from . import guarded
 from .cache import digest_of
 from .download import Progress, download, refuse_offline
-from .errors import FetchError, NotRunnable, VerificationError
+from .errors import FetchError, NotRunnable, NotThere, VerificationError
 from .machine import DebianKernel
 
 # Debian's names for processors.
@@ -80,16 +83,17 @@ class Archive(Protocol):
         """The suite's Packages, unpacked; `release` is verified."""
 
     def packages(self, packages: Sequence[Package], space: Path, end: float, progress: Progress) -> list[Path]:
-        """The .deb files of packages of one suite, in their order."""
+        """The .deb files of packages of one suite, in their order. Raises `NotThere` when the mirror lacks one."""
 
 
 class AptArchive:
     """apt as the carrier, with a configuration, lists and sources of its own."""
 
-    def __init__(self, mirror: str, architecture: str, keyring: Path) -> None:
+    def __init__(self, mirror: str, architecture: str, keyring: Path, *, anew: bool = False) -> None:
         self.mirror = mirror
         self.architecture = architecture
         self.keyring = keyring
+        self.anew = anew
 
     def release(self, suite: str, space: Path, end: float, progress: Progress) -> Path:
         """Runs `apt-get update` for the suite alone."""
@@ -131,6 +135,7 @@ class AptArchive:
 
     def _configuration(self, folder: Path) -> str:
         """Read last, over the host's own: its proxies hold, its sources, hooks, pins and caches do not."""
+        anew = str(self.anew).lower()
         return f"""
 #clear APT::Update;
 #clear DPkg::Post-Invoke;
@@ -161,6 +166,8 @@ Acquire::Check-Date "false";
 Acquire::Check-Valid-Until "false";
 Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";
+Acquire::http::No-Cache "{anew}";
+Acquire::https::No-Cache "{anew}";
 Acquire::AllowInsecureRepositories "false";
 Acquire::AllowWeakRepositories "false";
 APT::Get::AllowUnauthenticated "false";
@@ -184,7 +191,9 @@ APT::Get::AllowUnauthenticated "false";
             raise FetchError(f"{what}: apt-get {words[0]} from {self.mirror} was not through within its time limit")
         if re.search(r"NO_PUBKEY|BADSIG|signature|not signed|Hash Sum mismatch|GPG error", output):
             raise VerificationError(f"{what}: apt refuses what {self.mirror} gives: {said}")
-        raise FetchError(f"{what}: apt-get {words[0]} from {self.mirror} failed: {said}")
+        # apt's own words (LC_ALL=C) for HTTP's status and for a file: URL; lists have further places to come from.
+        gone = words[0] == "download" and re.search(r"\b(404 +Not Found|410 +Gone|File not found)\b", output)
+        raise (NotThere if gone else FetchError)(f"{what}: apt-get {words[0]} from {self.mirror} failed: {said}")
 
     def _list(self, folder: Path, suite: str, name: str) -> Path:
         """apt names a list by its URL; ours holds one suite, so the end of the name is enough."""
@@ -197,9 +206,10 @@ APT::Get::AllowUnauthenticated "false";
 class HttpArchive:
     """Plain downloads, for hosts that have no apt."""
 
-    def __init__(self, mirror: str, architecture: str) -> None:
+    def __init__(self, mirror: str, architecture: str, *, anew: bool = False) -> None:
         self.mirror = mirror.rstrip("/")
         self.architecture = architecture
+        self.anew = anew
 
     def release(self, suite: str, space: Path, end: float, progress: Progress) -> Path:
         """Fetches InRelease, of at most 4 MiB."""
@@ -230,16 +240,20 @@ class HttpArchive:
 
     def _get(self, path: str, place: Path, end: float, progress: Progress, most: int, what: str) -> None:
         limit = max(1.0, end - time.monotonic())
-        download(f"{self.mirror}/{path}", place, limit=limit, progress=progress, most=most, what=what)
+        url = f"{self.mirror}/{path}"
+        download(url, place, limit=limit, progress=progress, most=most, what=what, anew=self.anew)
 
 
-def open_archive(processor: str) -> Archive:
-    """The archive that this host reaches: apt's, or plain HTTP where there is no apt-get. Raises `NotRunnable`."""
+def open_archive(processor: str, *, anew: bool = False) -> Archive:
+    """The archive that this host reaches: apt's, or plain HTTP where there is no apt-get. Raises `NotRunnable`.
+
+    With `anew`, caches between here and the mirror are asked to give way.
+    """
     architecture = ARCHITECTURES[processor]
     mirror = configured_mirror()
     if shutil.which("apt-get") is not None:
-        return AptArchive(mirror, architecture, keyring())
-    return HttpArchive(mirror, architecture)
+        return AptArchive(mirror, architecture, keyring(), anew=anew)
+    return HttpArchive(mirror, architecture, anew=anew)
 
 
 def configured_mirror() -> str:
@@ -403,11 +417,14 @@ class Resolver:
         self._architecture = ARCHITECTURES[processor]
         self._space, self._end, self._progress = space, end, progress
 
-    def resolve(self, source: DebianKernel) -> Kernel:
-        """The kernel that is asked for, as the archive stands now. Raises `FetchError` when no package fits."""
+    def resolve(self, source: DebianKernel, but: Container[Package] = ()) -> Kernel:
+        """The kernel that is asked for, as the archive stands now. Raises `FetchError` when no package fits.
+
+        `but` are packages that are listed and were not to be had.
+        """
         refuse_offline(f"a kernel of {', '.join(source.suites)}")
         known = [package for suite in source.suites for package in self._packages(suite)]
-        fitting = kernels(source, iter(known))
+        fitting = [package for package in kernels(source, iter(known)) if package not in but]
         if not fitting:
             raise FetchError(
                 f"no package {source.package} with version {source.versions} in {', '.join(source.suites)} "

@@ -23,6 +23,10 @@ class FetchError(ImagesError):
     """What should have been fetched could not be had: the message says what, from where and why."""
 
 
+class NotThere(FetchError):
+    """The server answers, and says that it does not have the file."""
+
+
 class VerificationError(FetchError):
     """Bytes that are not what their publisher signed or what their digest says. They are never kept."""
 

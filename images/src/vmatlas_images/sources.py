@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .archive import Resolver, configured_mirror, open_archive
+from .archive import Kernel, Package, Resolver, configured_mirror, open_archive
 from .cache import Cache, digest_of, key_of
 from .download import Progress, download, is_offline, quiet, refuse_offline
-from .errors import FetchError, NotRunnable, VerificationError
+from .errors import FetchError, NotRunnable, NotThere, VerificationError
 from .machine import DebianKernel, Download, LocalFile, Machine
 
 FRESH = 24 * 3600  # seconds for which a resolved package or a checksum file is not asked for again
@@ -165,19 +165,51 @@ def _resolved(
     machine: Machine, source: DebianKernel, cache: Cache, progress: Progress, name: str, end: float
 ) -> Fetched:
     with cache.workspace() as space:
-        resolver = Resolver(open_archive(machine.processor), machine.processor, space, end, progress)
-        kernel = resolver.resolve(source)
-        packages = [getattr(kernel, part) for part in _wanted(source)]
-        for package in packages:
-            if not cache.file("sha256", package.sha256).is_file():
-                cache.add(resolver.bring([package])[0], "sha256", package.sha256, origin=package.name)
-        digests = [package.sha256 for package in packages]
+        kernel, gone = _brought(machine, source, cache, progress, space, end)
+        digests = [package.sha256 for package in _parts(kernel, source)]
         record = {"says": str(kernel.image), "digests": " ".join(digests), "release": kernel.image.version}
         cache.write_record(name, record)
     recalled = _recalled(name, cache, len(digests))
     if recalled is None:
         raise FetchError(f"{kernel.image} was fetched and is not in the cache {cache.root}: is something removing it?")
-    return recalled[0]
+    notes = tuple(f"the mirror lists {package} and does not have it: the next in range was taken" for package in gone)
+    return replace(recalled[0], notes=notes)
+
+
+def _parts(kernel: Kernel, source: DebianKernel) -> list[Package]:
+    return [getattr(kernel, part) for part in _wanted(source)]
+
+
+def _brought(
+    machine: Machine, source: DebianKernel, cache: Cache, progress: Progress, space: Path, end: float
+) -> tuple[Kernel, list[Package]]:
+    """The first kernel in range that the mirror has, brought into the cache, and those it lists and does not have.
+
+    A package that is not there is no verdict on the mirror yet: the index may be an old one. So it is read again, past
+    all caches; what that one lists and the mirror lacks as well is passed over. Raises `NotThere` when nothing is left.
+    """
+    gone: list[Package] = []
+    missing: NotThere | None = None
+    while True:
+        folder = space / f"index-{len(gone)}{'-again' if missing else ''}"
+        folder.mkdir()
+        archive = open_archive(machine.processor, anew=missing is not None)
+        resolver = Resolver(archive, machine.processor, folder, end, progress)
+        try:
+            kernel = resolver.resolve(source, gone)
+        except VerificationError:
+            raise
+        except FetchError as error:
+            raise missing if missing is not None and gone else error from None
+        try:
+            for package in _parts(kernel, source):
+                if not cache.file("sha256", package.sha256).is_file():
+                    cache.add(resolver.bring([package])[0], "sha256", package.sha256, origin=package.name)
+            return kernel, gone
+        except NotThere as error:
+            if missing is not None:
+                gone.append(kernel.image)
+            missing = error
 
 
 def _known_download(source: Download, cache: Cache) -> tuple[str, str, float] | None:

@@ -21,7 +21,7 @@ from debian.debfile import DebFile
 from .archive import Package, Resolver, open_archive
 from .cache import Cache, key_of
 from .download import Progress, is_offline, quiet
-from .errors import FetchError, ImagesError, NotRunnable, VerificationError
+from .errors import FetchError, ImagesError, NotRunnable, NotThere, VerificationError
 from .machine import Machine, version_numbers
 from .plan import Plan, plan_of
 from .prepare import Entry, Prepared, cached, cpio, write_cd
@@ -151,8 +151,25 @@ def _recalled(name: str, cache: Cache) -> tuple[str, tuple[str, ...], float] | N
 
 
 def _resolve(machine: Machine, suite: str, plan: Plan, cache: Cache, name: str, end: float, progress: Progress) -> None:
+    try:
+        _resolve_by(machine, suite, plan, cache, name, end, progress, anew=False)
+    except NotThere:  # the index may be an old one, out of a cache on the way
+        _resolve_by(machine, suite, plan, cache, name, end, progress, anew=True)
+
+
+def _resolve_by(
+    machine: Machine,
+    suite: str,
+    plan: Plan,
+    cache: Cache,
+    name: str,
+    end: float,
+    progress: Progress,
+    *,
+    anew: bool,
+) -> None:
     with cache.workspace() as space:
-        resolver = Resolver(open_archive(machine.processor), machine.processor, space, end, progress)
+        resolver = Resolver(open_archive(machine.processor, anew=anew), machine.processor, space, end, progress)
         packages = resolver.with_all_they_need(plan.packages, suite, _FOR_SCRIPTS)
         missing = [package for package in packages if not cache.file("sha256", package.sha256).is_file()]
         for package, path in zip(missing, resolver.bring(missing), strict=True):
