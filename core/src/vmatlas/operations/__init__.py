@@ -225,7 +225,16 @@ def map_file(
     rest `unsafe`, as in `map_anonymous`. Raises OSError (opening it), UsageError, OperationFailed, Unsupported.
     """
     return files.map_file(
-        _own(), file, size, offset, shared=shared, protection=protection, at=at, replace=replace, unsafe=unsafe
+        _own(),
+        operations_here(),
+        file,
+        size,
+        offset,
+        shared=shared,
+        protection=protection,
+        at=at,
+        replace=replace,
+        unsafe=unsafe,
     )
 
 
@@ -237,14 +246,16 @@ def map_shared(
     exclusive: bool = False,
     descriptor: int | None = None,
     protection: Protection = READ_WRITE,
+    unsafe: bool = False,
 ) -> Mapping:
     """Map memory that other processes can map, too.
 
     Without a name: a new nameless object of `size` bytes (memfd), which cannot be shrunk; its `descriptor` is what is
-    handed on, and `map_shared(descriptor=...)` maps it there. With a name such as "/buffer": POSIX shared memory,
-    which must be there already unless `create` (with `size`, all of which is taken at once: OSError with ENOSPC when
-    /dev/shm is full); `exclusive`: and it must be new. It keeps its name until `unlink_shared`. Where the size is not
-    given it is the object's own.
+    handed on, and `map_shared(descriptor=...)` maps it there (what is no memory is refused as by `map_file`, and a file
+    of sysfs needs `unsafe=True`). With a name such as "/buffer": POSIX shared memory, which must be there already
+    unless `create` (with `size`, all of which is taken at once: OSError with ENOSPC when /dev/shm is full, and then
+    nothing of that name is left behind); `exclusive`: and it must be new. It keeps its name until `unlink_shared`.
+    Where the size is not given it is the object's own.
 
     Raises UsageError, OperationFailed (EEXIST, ENOENT, ...), OSError, Unsupported.
     """
@@ -257,6 +268,7 @@ def map_shared(
         exclusive=exclusive,
         descriptor=descriptor,
         protection=protection,
+        unsafe=unsafe,
     )
 
 
@@ -401,7 +413,8 @@ def move(
 def resize(mapping: Mapping, size: int, *, may_move: bool = True) -> Mapping:
     """Make a mapping larger or smaller, whole pages; with `may_move` the kernel may put it elsewhere.
 
-    Its contents stay; gives the same mapping. Not beyond the file behind it. Raises BufferInUse, UsageError,
-    Unsupported, OperationFailed (ENOMEM: no room where it is).
+    Its contents stay; gives the same mapping. Not beyond what the file behind it has at that time, and not to where a
+    stack grows: there it is moved away, or refused without `may_move`. Raises BufferInUse, UsageError, Unsupported,
+    OperationFailed (ENOMEM: no room where it is).
     """
     return moving.resize(_own(), mapping, size, may_move=may_move)

@@ -20,7 +20,7 @@ from vmatlas.operations.values import Advice, Advised
 from vmatlas.process import Process
 from vmatlas.target.agent import AgentTarget
 from vmatlas.target.asking import AgentRefused
-from vmatlas.target.local import LOCAL, LocalTarget
+from vmatlas.target.local import LocalTarget
 from vmatlas.target.wire import Operation, pack, read_result
 
 MOST = 1024
@@ -248,4 +248,4 @@ def check_same(process: Process, space: AddressSpace) -> None:
 
 def is_this_process(process: Process) -> bool:
     """Whether it is the one that asks."""
-    return process.target is LOCAL and process.pid == os.getpid()
+    return isinstance(process.target, LocalTarget) and process.pid == os.getpid()

@@ -7,6 +7,7 @@ ownership, buffers, batches, what happens after a failure) stands once, above th
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -162,6 +163,14 @@ class Operations(Calls, Protocol):
 
     def open_shared(self, name: str, create: bool, exclusive: bool) -> int:
         """shm_open for reading and writing."""
+        ...
+
+    def is_memory_object(self, told: os.stat_result) -> bool:
+        """Whether fstat tells of shared memory that is no regular file, where the system has such (S_TYPEISSHM)."""
+        ...
+
+    def where_registers_are(self, descriptor: int) -> str | None:
+        """The file system of a descriptor, when its regular files may be a device's registers: "sysfs"."""
         ...
 
     def unlink_shared(self, name: str) -> None:

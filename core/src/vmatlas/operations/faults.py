@@ -15,7 +15,7 @@ from vmatlas.operations.values import Fault, FaultCause
 _NEAR_ZERO = 0x10000
 """Below it nothing is mapped on any of the systems (Linux: vm.mmap_min_addr): a null pointer and an offset."""
 
-_STACK_GAP = 256
+STACK_GAP = 256
 """Pages that Linux keeps free below a stack that can grow (stack_guard_gap, mm/mmap.c)."""
 
 _VERBS = {Protection.READ: "read", Protection.WRITE: "written", Protection.EXECUTE: "executed"}
@@ -40,9 +40,7 @@ def classify(address: int, space: AddressSpace, access: Protection | None = None
     below = None if before is None else number - before.end + 1
     above = None if after is None else after.start - number
     distance = min((each for each in (below, above) if each is not None), default=None)
-    near_stack = (
-        above is not None and above <= _STACK_GAP * space.system.page_size and (below is None or above <= below)
-    )
+    near_stack = above is not None and above <= STACK_GAP * space.system.page_size and (below is None or above <= below)
     if after is not None and near_stack and can_grow(after):
         text = f"{number:#x} lies {_bytes(above)} below the stack {_named(after)}: the stack has overflowed"
         return Fault(number, FaultCause.STACK_OVERFLOW, at, before, after, stack=after, distance=distance, text=text)

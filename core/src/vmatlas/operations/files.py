@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
 from vmatlas.errors import UsageError
 from vmatlas.model import Protection
 from vmatlas.operations.checks import check_address, check_descriptor, check_path, check_protection, check_size
+from vmatlas.operations.contract import Operations
 from vmatlas.operations.mapping import Mapping
 from vmatlas.operations.memory import Memory
 from vmatlas.target.program import MapFlag
 
-_SYSFS = "/sys"
-
 
 def map_file(
     memory: Memory,
+    operations: Operations,
     file: str | bytes | os.PathLike[str] | int,
     size: int | None = None,
     offset: int = 0,
@@ -35,20 +36,15 @@ def map_file(
         check_size(size, bits=memory.address_bits)
     writes_file = shared and bool(protection & Protection.WRITE)
     if isinstance(file, int):
-        descriptor = check_descriptor(file)
-        name = f"descriptor {descriptor}"
+        name = f"descriptor {check_descriptor(file)}"
+        descriptor = os.dup(file)
     else:
         name = check_path(file, "file")
-        descriptor = os.open(file, _open_flags(writes_file))
-    try:
-        told = os.fstat(descriptor)
-        if not stat.S_ISREG(told.st_mode):
-            raise UsageError(f"{name} is no regular file", hint="a device is mapped by map_device")
-        if not unsafe and _is_in_sysfs(told):
-            raise UsageError(
-                f"{name} lies in sysfs, where a regular file may be the registers of a device",
-                hint="unsafe=True maps it all the same: a wrong register can stop the machine",
-            )
+        # A FIFO is refused below, and must not be waited for here; to a regular file it means nothing.
+        descriptor = os.open(file, _open_flags(writes_file) | os.O_NONBLOCK)
+    with contextlib.ExitStack() as undoing:
+        undoing.callback(os.close, descriptor)
+        told = memory.safety.check_contents(operations, descriptor, name, unsafe=unsafe)
         rest = told.st_size - offset
         length = rest if size is None else size
         if rest <= 0 or length > rest:
@@ -57,7 +53,7 @@ def map_file(
                 f"{name} has {told.st_size:,} bytes: from offset {offset:,} on there are {max(rest, 0):,} to map"
                 + ("" if size is None else f", not {size:,}")
             )
-        return memory.place(
+        mapping = memory.place(
             length,
             protection,
             MapFlag.SHARED if shared else MapFlag.NONE,
@@ -67,11 +63,10 @@ def map_file(
             replace=replace,
             unsafe=unsafe,
             what=name,
-            limit=rest,
+            keep_descriptor=True,  # by which `resize` asks how long the file is then
         )
-    finally:
-        if not isinstance(file, int):
-            os.close(descriptor)
+        undoing.pop_all()
+        return mapping
 
 
 def map_device(
@@ -90,11 +85,7 @@ def map_device(
     length = check_size(size, bits=memory.address_bits)
     offset = check_address(offset, page=memory.page_size, bits=63, what="offset")
     name = check_path(device, "device")
-    if not unsafe:
-        raise UsageError(
-            f"mapping the device {name} needs unsafe=True",
-            hint="what touching a device does is not known here: a wrong register can stop the machine",
-        )
+    memory.safety.check_device(name, unsafe=unsafe)
     descriptor = os.open(device, _open_flags(bool(protection & Protection.WRITE)) | getattr(os, "O_SYNC", 0))
     try:
         mode = os.fstat(descriptor).st_mode
@@ -104,14 +95,6 @@ def map_device(
         return memory.place(length, protection, flags, descriptor=descriptor, offset=offset, what=name, limit=length)
     finally:
         os.close(descriptor)
-
-
-def _is_in_sysfs(told: os.stat_result) -> bool:
-    """Linux: Documentation/PCI/sysfs-pci.rst, resource0..N. By the file system, whatever path led there.
-
-    A sysfs that is mounted anywhere but at /sys is not known here, nor one of another network namespace.
-    """
-    return os.path.ismount(_SYSFS) and os.stat(_SYSFS).st_dev == told.st_dev
 
 
 def _open_flags(writes: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import NoReturn, Protocol
@@ -92,10 +93,13 @@ class Mapping:
         length: int,
         what: str,
         descriptor: int | None = None,
+        offset: int = 0,
         limit: int | None = None,
         secret: bool = False,
     ) -> None:
-        """Made by `Memory`. `extent`: all that was mapped, with guards. `limit`: the most that `length` may become."""
+        """Made by `Memory`. `extent`: all that was mapped, with guards. `limit`: the most that `length` may become;
+        with a `descriptor` it is asked for when it matters, and counts from `offset`.
+        """
         self._memory = memory
         self._extents = [extent]
         self._body = body
@@ -104,6 +108,7 @@ class Mapping:
         self._length = length
         self._what = what
         self._descriptor = descriptor
+        self._offset = offset
         self._limit = limit
         self._secret = secret
         self._exports = Exports()
@@ -147,7 +152,7 @@ class Mapping:
 
     @property
     def descriptor(self) -> int:
-        """The descriptor of its memory object, closed with it. Raises UsageError when it has none."""
+        """The descriptor of the file or memory object behind it, closed with it. Raises UsageError when it has none."""
         self._check_open()
         if self._descriptor is None:
             raise UsageError(f"{self._what} has no descriptor of its own")
@@ -307,8 +312,13 @@ class Mapping:
 
     @property
     def limit(self) -> int | None:
-        """The most that `length` may become; None for no bound."""
-        return self._limit
+        """The most that `length` may become; None for no bound.
+
+        By what is behind it now, not by what was there when it was mapped: a file can be made longer, and shorter.
+        """
+        if self._descriptor is None:
+            return self._limit
+        return max(os.fstat(self._descriptor).st_size - self._offset, 0)
 
     def covers(self, low: int, high: int) -> bool:
         """Whether a range lies in its pages."""

@@ -17,16 +17,13 @@ from vmatlas.errors import OperationFailed, Unsupported, UsageError, VmatlasErro
 from vmatlas.model import AddressSpace, Protection
 from vmatlas.operations.checks import Range, check_protection, check_range, check_size, round_up
 from vmatlas.operations.contract import Ability, Calls
-from vmatlas.operations.faults import can_grow
 from vmatlas.operations.lifetimes import Lifetimes
 from vmatlas.operations.mapping import Mapping, clip
 from vmatlas.operations.own_advice import advise_own
 from vmatlas.operations.refusals import explain_lock, failed, failed_there, occupied
+from vmatlas.operations.safety import Safety
 from vmatlas.operations.values import Advice, Advised
 from vmatlas.target.program import READ_WRITE, MapFlag
-
-_MOST_STACK = 128 << 20
-"""Bytes below a stack's end to keep free when its limit is larger, or none: what Linux keeps (MIN_GAP of mmap_base)."""
 
 ReadMap: TypeAlias = Callable[[], AddressSpace]
 
@@ -51,6 +48,7 @@ class Memory:
         self.page_size = calls.page_size
         self.address_bits = calls.address_bits
         self.lifetimes = Lifetimes(calls)
+        self.safety = Safety(calls, self.lifetimes, lambda: self.read_map())
 
     @property
     def is_own(self) -> bool:
@@ -141,8 +139,7 @@ class Memory:
                 start = self._mapped(what, 0, size, protection, flags, descriptor, offset)
             else:
                 self.range(at, size, "place")
-                if self.calls.stacks_grow and not unsafe:
-                    self._keep_off_stacks(at, at + size)
+                self.safety.check_place(at, at + size, unsafe=unsafe)
                 if replace:
                     # What cannot be had at all shall destroy nothing.
                     trial = self._mapped(what, 0, size, protection, flags, descriptor, offset)
@@ -160,22 +157,10 @@ class Memory:
                 length=length,
                 what=what,
                 descriptor=descriptor if keep_descriptor else None,
+                offset=offset,
                 limit=limit,
             )
             return self.lifetimes.adopt(made)
-
-    def _keep_off_stacks(self, low: int, high: int) -> None:
-        """A stack that grows into a mapping kills the process. Raises UsageError."""
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
-        room = _MOST_STACK if limit == resource.RLIM_INFINITY else min(limit, _MOST_STACK)
-        for region in self.read_map():
-            if can_grow(region) and low < region.start and high > region.end - room:
-                raise UsageError(
-                    f"{low:#x}-{high:#x} lies where the stack {region.start:#x}-{region.end:#x} grows",
-                    hint="take another address, or none; unsafe=True maps it all the same: a deep call may then crash",
-                )
 
     def _mapped(
         self, what: str, at: int, size: int, protection: Protection, flags: MapFlag, descriptor: int, offset: int
@@ -255,14 +240,7 @@ class Memory:
         check_protection(protection)
         low, high = self.range(address, size)
         with self.guard:
-            if not unsafe:
-                mapping = self.own(low, high)
-                if mapping is None:
-                    raise UsageError(
-                        f"{low:#x}-{high:#x} is not in a mapping made by vmatlas.operations",
-                        hint="unsafe=True changes it all the same: the interpreter may not survive that",
-                    )
-                mapping.check_rights(low, high, protection)
+            self.safety.check_rights(low, high, protection, unsafe=unsafe)
             self._protect(low, high, protection)
 
     def _protect(self, low: int, high: int, protection: Protection) -> None:
@@ -375,7 +353,7 @@ class Memory:
                 ranges,
                 advice,
                 pid,
-                lifetimes=self.lifetimes,
+                safety=self.safety,
                 unsafe=unsafe,
                 dry_run=dry_run,
             )

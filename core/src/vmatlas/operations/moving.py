@@ -10,7 +10,7 @@ import contextlib
 import weakref
 from collections.abc import Callable
 
-from vmatlas.errors import OperationFailed, Unsupported, UsageError
+from vmatlas.errors import OperationFailed, UsageError
 from vmatlas.model import AddressSpace, Protection, Region
 from vmatlas.operations.checks import Range, apart, check_size, round_up
 from vmatlas.operations.contract import Ability
@@ -81,8 +81,7 @@ def move(
         regions = list(clip(memory.read_map(), low, high))
         if not regions:
             raise UsageError(f"nothing is mapped in {low:#x}-{high:#x}")
-        if not unsafe:
-            _check_regions(memory, regions, ours)
+        memory.safety.check_move(regions, ours, unsafe=unsafe)
         at_once = len(regions) == 1 or moves_many(memory)  # may fail: then nothing is reserved yet
         reservation = _reserve(memory, high - low, to, replace=replace, unsafe=unsafe)
         pieces = [Piece(each.start, each.end, reservation.start + each.start - low) for each in regions]
@@ -96,24 +95,6 @@ def _movable(memory: Memory, low: int, high: int) -> list[Mapping]:
             raise UsageError(f"{mapping!r} lies only in part in {low:#x}-{high:#x}: move the whole of it")
         mapping.check_unexported("move")
     return ours
-
-
-def _check_regions(memory: Memory, regions: list[Region], ours: list[Mapping]) -> None:
-    for region in regions:
-        at = region.start
-        for start, end in sorted(extent for mapping in ours for extent in mapping.extents):
-            at = end if start <= at < end else at
-        if at < region.end:
-            raise UsageError(
-                f"{at:#x}-{region.end:#x} is not in a mapping made by vmatlas.operations",
-                hint="unsafe=True moves it all the same: whoever holds an address in it does not survive that",
-            )
-    for region in regions:
-        if (reason := memory.calls.why_unmovable(region)) is not None:
-            raise Unsupported(
-                f"{region.start:#x}-{region.end:#x} cannot be moved: {reason}",
-                hint="unsafe=True asks the kernel, which may stop half-way",
-            )
 
 
 class _Reservation:
@@ -273,19 +254,23 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
             raise UsageError(f"{mapping!r} cannot be resized: it has guards, is a secret, or lies in several places")
         if len({rights for _, _, rights in mapping.parts}) > 1:
             raise UsageError(f"{mapping!r} has parts of different rights", hint="protect() the whole of it alike first")
-        if mapping.limit is not None and length > mapping.limit:
-            raise UsageError(
-                f"{length:,} bytes are more than the {mapping.limit:,} that are behind {mapping!r}",
-                hint="touching what lies beyond the end kills the process: make the file longer, and map anew",
-            )
+        memory.safety.check_length(mapping, length)
         mapping.check_unexported("resize")
         new = round_up(length, memory.page_size)
         if new != old:
+            # The kernel enlarges it where it is when nothing is mapped there: also where a stack is still to grow.
+            place: _Reservation | None = None
+            if new > old and memory.safety.stack_over(start + old, start + new) is not None:
+                if not may_move:
+                    memory.safety.check_place(start + old, start + new, unsafe=False)
+                place = _reserve(memory, new, None, replace=False, unsafe=False)
             mapping.note_adrift()
             try:
-                start = memory.calls.move(start, old, new, None, may_move, False)
+                start = memory.calls.move(start, old, new, None if place is None else place.start, may_move, False)
             except OperationFailed as failure:
                 mapping.note_settled()
+                if place is not None:
+                    place.free_as_read(memory.read_map())
                 told = failed(f"resizing {mapping!r} to {new:,} bytes", failure)
                 if failure.errno_name == "ENOMEM" and not may_move:
                     told.hint = "something lies above it: may_move=True lets the kernel take another place"

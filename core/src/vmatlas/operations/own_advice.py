@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from vmatlas.errors import OperationFailed, Unsupported, UsageError
+from vmatlas.errors import OperationFailed, Unsupported
 from vmatlas.operations.checks import Range
 from vmatlas.operations.contract import Calls
-from vmatlas.operations.lifetimes import Lifetimes
-from vmatlas.operations.values import LOSES_CONTENTS, MAKES_FAULTS, UNDOES_SECRETS, Advice, Advised
+from vmatlas.operations.safety import Safety
+from vmatlas.operations.values import Advice, Advised
 
 
 def advise_own(
@@ -15,11 +15,11 @@ def advise_own(
     advice: Advice,
     pid: int,
     *,
-    lifetimes: Lifetimes,
+    safety: Safety,
     unsafe: bool,
     dry_run: bool,
 ) -> Advised:
-    """In order, until one is refused. `lifetimes` knows the mappings that were made here.
+    """In order, until one is refused. `safety`: what may be advised.
 
     A dry run asks the kernel for no bytes, which does nothing; where it cannot be asked so, the result says why.
     Raises Unsupported (the call, or the advice), UsageError; a dry run OperationFailed, too.
@@ -27,11 +27,7 @@ def advise_own(
     number = calls.advice_number(advice)
     if number is None:
         raise Unsupported(f"{calls.system} has no advice '{advice.value}'")
-    for low, high in ranges:
-        _check_secrets(low, high, advice, lifetimes)
-    if not unsafe:
-        for low, high in ranges:
-            _check(low, high, advice, lifetimes)
+    safety.check_advice(ranges, advice, unsafe=unsafe)
     asked = sum(high - low for low, high in ranges)
     if dry_run:
         unasked = calls.why_unasked(advice)
@@ -56,29 +52,6 @@ def advise_own(
             return Advised(advice, pid, len(ranges), asked, done, (low, high), told)
         done += high - low
     return Advised(advice, pid, len(ranges), asked, done)
-
-
-def _check_secrets(low: int, high: int, advice: Advice, lifetimes: Lifetimes) -> None:
-    """Raises UsageError for advice that would undo a secret; `unsafe` is for what can crash, and does not lift it."""
-    if advice in UNDOES_SECRETS and (secret := lifetimes.secret_in(low, high)) is not None:
-        raise UsageError(
-            f"advice '{advice.value}' for {low:#x}-{high:#x} would undo {secret!r}: {UNDOES_SECRETS[advice]}",
-            hint="leave its range out, or close it first",
-        )
-
-
-def _check(low: int, high: int, advice: Advice, lifetimes: Lifetimes) -> None:
-    if advice in MAKES_FAULTS:
-        raise UsageError(
-            f"advice '{advice.value}' needs unsafe=True",
-            hint="touching the memory after it can kill the process, or a child of it",
-        )
-    if advice in LOSES_CONTENTS and lifetimes.holding(low, high) is None:
-        raise UsageError(
-            f"advice '{advice.value}' throws the contents of {low:#x}-{high:#x} away, "
-            "which is not in a mapping made by vmatlas.operations",
-            hint="unsafe=True does it all the same: the interpreter may not survive that",
-        )
 
 
 def _refusal(calls: Calls, number: int, address: int) -> OperationFailed | None:

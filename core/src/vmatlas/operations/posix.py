@@ -219,6 +219,14 @@ class PosixCalls:
             raise refuse("shm_open")
         return int(descriptor)
 
+    def is_memory_object(self, told: os.stat_result) -> bool:
+        """POSIX leaves it to the system how it tells them; most tell a regular file."""
+        return False
+
+    def where_registers_are(self, descriptor: int) -> str | None:
+        """None is known."""
+        return None
+
     def unlink_shared(self, name: str) -> None:
         """shm_unlink."""
         self._call("shm_unlink", os.fsencode(name))

@@ -29,48 +29,48 @@ def map_shared(
     exclusive: bool,
     descriptor: int | None,
     protection: Protection,
+    unsafe: bool,
 ) -> Mapping:
     """See `vmatlas.operations.map_shared`."""
     check_protection(protection)
     if size is not None:
         check_size(size, bits=min(memory.address_bits, 63))  # a file's size has a sign
-    if descriptor is not None:
-        if name is not None:
-            raise UsageError("a shared object is named, or given by its descriptor, not both")
-        opened = os.dup(check_descriptor(descriptor))
-        what = f"the memory object of descriptor {descriptor}"
-    elif name is None:
-        if size is None:
-            raise UsageError("new shared memory needs a size")
-        memory.require(Ability.MEMORY_OBJECT, "shared memory without a name")
-        with _opening("a memory object"):
-            opened = operations.open_memory("vmatlas", size)
-        what = "shared memory"
-    else:
-        opened, size = _named(memory, operations, size, name, create=create, exclusive=exclusive)
-        what = f"the shared memory {name}"
-    try:
-        there = os.fstat(opened).st_size
+    with contextlib.ExitStack() as undoing:
+        if descriptor is not None:
+            if name is not None:
+                raise UsageError("a shared object is named, or given by its descriptor, not both")
+            opened = os.dup(check_descriptor(descriptor))
+            what = f"the memory object of descriptor {descriptor}"
+        elif name is None:
+            if size is None:
+                raise UsageError("new shared memory needs a size")
+            memory.require(Ability.MEMORY_OBJECT, "shared memory without a name")
+            with _opening("a memory object"):
+                opened = operations.open_memory("vmatlas", size)
+            what = "shared memory"
+        else:
+            opened, is_new = _named(memory, operations, size, name, create=create, exclusive=exclusive)
+            if is_new:  # nobody can use it when it cannot be mapped here, and the name would be taken
+                undoing.callback(_unlink_if_there, operations, name)
+            what = f"the shared memory {name}"
+        undoing.callback(os.close, opened)
+        if create and name is not None and size is not None and os.fstat(opened).st_size == 0:
+            _give_size(opened, size, name)
+        there = memory.safety.check_contents(operations, opened, what, unsafe=unsafe).st_size
         if there == 0 or (size or 0) > there:
             # Touching a page beyond the end of an object kills the process (SIGBUS).
             raise UsageError(f"{what} has {there:,} bytes" + ("" if size is None else f", not {size:,}"))
-        return memory.place(
-            size or there,
-            protection,
-            MapFlag.SHARED,
-            descriptor=opened,
-            what=what,
-            limit=there,
-            keep_descriptor=True,
+        mapping = memory.place(
+            size or there, protection, MapFlag.SHARED, descriptor=opened, what=what, keep_descriptor=True
         )
-    except BaseException:
-        os.close(opened)
-        raise
+        undoing.pop_all()
+        return mapping
 
 
 def _named(
     memory: Memory, operations: Operations, size: int | None, name: str, *, create: bool, exclusive: bool
-) -> tuple[int, int | None]:
+) -> tuple[int, bool]:
+    """A descriptor of it, and whether it was made now."""
     memory.require(Ability.SHARED_OBJECT, "POSIX shared memory")
     _check_name(name)
     if exclusive and not create:
@@ -78,17 +78,32 @@ def _named(
     if create and size is None:
         raise UsageError(f"creating {name} needs a size")
     with _opening(f"the shared memory {name}"):
-        opened = operations.open_shared(name, create, exclusive)
-    if create and size is not None and os.fstat(opened).st_size == 0:
-        try:
-            os.ftruncate(opened, size)
-            _have_room(opened, size)
-        except OSError as error:
-            os.close(opened)
-            raise OSError(
-                error.errno, f"{size:,} bytes of shared memory: {os.strerror(error.errno or 0)}", name
-            ) from error
-    return opened, size
+        if not create:
+            return operations.open_shared(name, False, False), False
+        for attempt in range(_TRIES):
+            try:
+                return operations.open_shared(name, True, True), True
+            except OperationFailed as failure:
+                if failure.errno_name != "EEXIST" or exclusive:
+                    raise
+            try:  # only who made it knows that it was not there, so the two are asked for apart
+                return operations.open_shared(name, False, False), False
+            except OperationFailed as failure:
+                if failure.errno_name != "ENOENT" or attempt + 1 == _TRIES:
+                    raise
+        raise AssertionError
+
+
+_TRIES = 100
+"""How often a name may come and go under who opens it."""
+
+
+def _give_size(descriptor: int, size: int, name: str) -> None:
+    try:
+        os.ftruncate(descriptor, size)
+        _have_room(descriptor, size)
+    except OSError as error:
+        raise OSError(error.errno, f"{size:,} bytes of shared memory: {os.strerror(error.errno or 0)}", name) from error
 
 
 def _have_room(descriptor: int, size: int) -> None:
@@ -111,6 +126,11 @@ def unlink_shared(operations: Operations, name: str) -> None:
         operations.unlink_shared(name)
     except OperationFailed as failure:
         raise failed(f"removing the name {name} of shared memory", failure) from failure
+
+
+def _unlink_if_there(operations: Operations, name: str) -> None:
+    with contextlib.suppress(OperationFailed):  # what is told is why it is of no use
+        operations.unlink_shared(name)
 
 
 def _check_name(name: object) -> None:

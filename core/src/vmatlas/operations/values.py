@@ -59,8 +59,30 @@ class Advice(enum.Enum):
     """FreeBSD: do not kill the process for want of swap."""
 
 
-LOSES_CONTENTS = frozenset({Advice.DONTNEED, Advice.FREE, Advice.REMOVE, Advice.DONTNEED_LOCKED, Advice.WIPEONFORK})
-"""Advice that throws contents away, here or in children: the interpreter's own memory would not survive it."""
+HARMLESS = frozenset(
+    {
+        Advice.NORMAL,
+        Advice.RANDOM,
+        Advice.SEQUENTIAL,
+        Advice.WILLNEED,
+        Advice.MERGEABLE,
+        Advice.UNMERGEABLE,
+        Advice.HUGEPAGE,
+        Advice.NOHUGEPAGE,
+        Advice.COLLAPSE,
+        Advice.DONTDUMP,
+        Advice.COLD,
+        Advice.PAGEOUT,
+        Advice.POPULATE_READ,
+        Advice.POPULATE_WRITE,
+        Advice.NOSYNC,
+        Advice.AUTOSYNC,
+        Advice.PROTECT,
+    }
+)
+"""Advice that changes neither what any memory holds nor what protects it: it may be given for any. The rest throws
+contents away, here or in children, or undoes what somebody asked for (guards, what children and core dumps shall not
+have): the interpreter's own memory would not survive it, and other code in the process counts on it."""
 
 MAKES_FAULTS = frozenset({Advice.GUARD_INSTALL, Advice.HWPOISON, Advice.SOFT_OFFLINE, Advice.DONTFORK})
 """Advice after which a touch of the memory, here or in a child, can kill the process."""

@@ -148,6 +148,15 @@ class LinuxMemory(PosixCalls):
             raise refuse(f"a memory object of {size:,} bytes", error.errno) from error
         return descriptor
 
+    def where_registers_are(self, descriptor: int) -> str | None:
+        """sysfs (Documentation/PCI/sysfs-pci.rst, resource0..N) and proc (bus/pci), wherever they are mounted."""
+        # struct statfs begins with f_type: a long, but on s390x an int. It is larger than no kernel's.
+        told = ctypes.create_string_buffer(512)
+        if self.libc.fstatfs(ctypes.c_int(descriptor), told) != 0:
+            raise refuse("fstatfs")
+        kind = (ctypes.c_uint if self._machine == "s390x" else ctypes.c_ulong).from_buffer(told).value
+        return numbers.REGISTERS_LIE_IN.get(kind & 0xFFFFFFFF)
+
     # ---- other processes ----
 
     def advise_process(self, pid: int, start_time: int | None, ranges: Sequence[tuple[int, int]], number: int) -> int:

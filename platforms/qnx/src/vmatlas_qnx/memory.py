@@ -7,6 +7,8 @@ sys/mman.h and unverified. The tests hold this against a scripted libc.
 from __future__ import annotations
 
 import ctypes
+import os
+import stat
 from errno import ENOSYS
 
 from vmatlas.operations.contract import Ability
@@ -64,6 +66,10 @@ class QnxMemory(PosixCalls):
         Ability.MEMORY_OBJECT: "QNX has no memfd; POSIX shared memory with a name serves",
         Ability.ADVISE_PROCESS: "QNX has no call that advises another process",
     }
+
+    def is_memory_object(self, told: os.stat_result) -> bool:
+        """A special file with a name (S_IFNAM of sys/stat.h; unverified)."""
+        return stat.S_IFMT(told.st_mode) == 0x5000
 
     def advise(self, address: int, size: int, number: int) -> None:
         """posix_madvise, which gives the errno itself; 6.x has none, which is ENOSYS."""
