@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         OperationFailed,
         TargetLost,
         TornRead,
+        Unanswered,
         Unsupported,
         UsageError,
         VmatlasError,
@@ -98,6 +99,7 @@ __all__ = [
     "SystemInfo",
     "TargetLost",
     "TornRead",
+    "Unanswered",
     "Unsupported",
     "UsageError",
     "VmatlasError",
@@ -124,8 +126,8 @@ _HOMES = {
     "vmatlas.api": "capture find find_many iterate neighbours open processes replay snapshot watch",
     "vmatlas.capture": "Capture",
     "vmatlas.errors": (
-        "AccessDenied Disordered MalformedData NoSuchProcess OperationFailed TargetLost TornRead Unsupported "
-        "UsageError VmatlasError"
+        "AccessDenied Disordered MalformedData NoSuchProcess OperationFailed TargetLost TornRead Unanswered "
+        "Unsupported UsageError VmatlasError"
     ),
     "vmatlas.model": (
         "AddressSpace Consistency Criteria Device Filter Gap IncompleteResult Kind Neighbours ProcessInfo "

@@ -13,6 +13,7 @@ import os
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NotImplementedType
 from typing import Any, Protocol, runtime_checkable
@@ -337,4 +338,22 @@ class SeesFiles(Protocol):
 
     def inode_of(self, path: str) -> int | None:
         """The inode of the file that the process would find at a path now; None when there is none."""
+        ...
+
+
+@runtime_checkable
+class TellsWaits(Protocol):
+    """A target on which it can be looked up why a question is not answered."""
+
+    def waiting_for(self, thread: int) -> str | None:
+        """What a thread of this program waits for there, in words; None when it does not wait, or that is not told."""
+        ...
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A target that can itself give up a question, and stays of use for the next."""
+
+    def patiently(self, seconds: float) -> AbstractContextManager[Target]:
+        """The same target; its questions raise Unanswered after so long without a sign of life."""
         ...

@@ -112,6 +112,28 @@ class TornRead(VmatlasError):
     """The map changed during every one of the bounded attempts to read it, and no reading was consistent."""
 
 
+class Unanswered(VmatlasError):
+    """A question was given up: nothing came for as long as one was ready to wait. The process may be well.
+
+    `seconds` is how long was waited, and `waits_for` what the question waits for, as far as the system tells.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        seconds: float = 0.0,
+        waits_for: str | None = None,
+        pid: int | None = None,
+        target: str | None = None,
+        backend: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, pid=pid, target=target, backend=backend, hint=hint)
+        self.seconds = seconds
+        self.waits_for = waits_for
+
+
 class TargetLost(VmatlasError):
     """The machine or the wire died. `last_words` is what it said at the end (console, standard error)."""
 

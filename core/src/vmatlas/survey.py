@@ -1,21 +1,25 @@
 """The same question to every process of a target, side by side, answered in the order of pids as they come.
 
 Threads do it: the compiled twins let go of the interpreter while the kernel answers. An agent answers one question at
-a time, so at the other end of a wire the processes are asked one after another.
+a time, so at the other end of a wire the processes are asked one after another. A process that does not answer in time
+is told as such, and another thread does what the one that waits for it would have done.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vmatlas import api
-from vmatlas.backend import Target
-from vmatlas.errors import TargetLost, Unsupported, UsageError, VmatlasError
+from vmatlas.backend import Patient, Target, TellsWaits
+from vmatlas.errors import TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
+from vmatlas.patience import LOOK, Crew, Errand
 from vmatlas.process import Process
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
@@ -23,8 +27,15 @@ from vmatlas.threads import allowed
 _Answer = TypeVar("_Answer")
 
 MOST_THREADS = 8
+PATIENCE = 5.0
+"""Seconds: how long a process may be silent."""
+
 _AHEAD = 4
 """How many processes a thread are asked before the first of them was taken."""
+_FAR_AHEAD = 256
+"""How many are asked in all while the first of them is silent."""
+_SOON = 0.2
+"""Seconds of silence after which another thread takes over what comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,56 +51,119 @@ class Surveyed(Generic[_Answer]):
     """How many processes there are to ask."""
 
 
+_Outcome = tuple[_Answer | None, VmatlasError | None]
+
+
 def survey(
     ask: Callable[[Process], _Answer],
     *,
     target: Target | None = None,
     backend: str | None = None,
     threads: int | None = None,
+    patience: float = PATIENCE,
 ) -> Iterator[Surveyed[_Answer]]:
     """Asks each process that is not the kernel's own; `ask` runs in other threads.
 
-    `threads`: how many, by default one for each processor, at most 8 (or VMATLAS_THREADS). Raises UsageError,
-    Unsupported and TargetLost, which would be the same for each process.
+    `threads`: how many, by default one for each processor, at most 8 (or VMATLAS_THREADS). `patience`: for how many
+    seconds a question may make no way (its thread uses no processor; no frame comes from an agent) until it is given
+    up, which is an Unanswered in the place of the answer; one that is at work may take ten times as long. Its thread
+    stays in the kernel until that answers, or the program ends. Where the system has no thread to spare, this one asks,
+    and waits. Raises UsageError, Unsupported and TargetLost, which would be the same for each process.
     """
     place = LOCAL if target is None else target
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads cannot ask anything", hint="threads is a whole number from 1")
+    check_patience(patience)
     found = [process for process in place.processes() if not process.kernel]
     several = (threads or allowed(MOST_THREADS)) if place is LOCAL else 1
 
-    def one(process: ProcessInfo) -> tuple[_Answer | None, VmatlasError | None]:
+    def one(process: ProcessInfo, where: Target) -> _Outcome[_Answer]:
         try:
-            with api.open(process.pid, target=place, backend=backend) as asked:
+            with api.open(process.pid, target=where, backend=backend) as asked:
                 return ask(asked), None
         except (UsageError, Unsupported, TargetLost):
             raise
+        except Unanswered as error:
+            return None, unanswered(process.pid, process.name, error.seconds, error.waits_for, place)
         except VmatlasError as error:
             return None, error
 
-    for number, (process, (answer, error)) in enumerate(_each(one, found, several), 1):
-        yield Surveyed(process, answer, error, number, len(found))
+    # An agent has limits of its own: the wire tells a silence from a slow answer better than a clock here.
+    with place.patiently(patience) if isinstance(place, Patient) else contextlib.nullcontext() as patient:
+        if patient is None:
+            outcomes = _each(lambda process: one(process, place), found, several, place, patience)
+        else:
+            outcomes = ((process, one(process, patient)) for process in found)
+        for number, (process, (answer, error)) in enumerate(outcomes, 1):
+            yield Surveyed(process, answer, error, number, len(found))
 
 
 def _each(
-    one: Callable[[ProcessInfo], _Answer], processes: list[ProcessInfo], threads: int
-) -> Iterator[tuple[ProcessInfo, _Answer]]:
-    if threads == 1:
-        yield from ((process, one(process)) for process in processes)
-        return
-    waiting: deque[tuple[ProcessInfo, Future[_Answer]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="vmatlas") as pool:
-        try:
-            for process in processes:
-                waiting.append((process, pool.submit(one, process)))
-                if len(waiting) >= threads * _AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    one: Callable[[ProcessInfo], _Outcome[_Answer]],
+    processes: list[ProcessInfo],
+    threads: int,
+    place: Target,
+    patience: float,
+) -> Iterator[tuple[ProcessInfo, _Outcome[_Answer]]]:
+    upcoming = iter(processes)
+    waiting: deque[tuple[ProcessInfo, Errand[_Outcome[_Answer]]]] = deque()
+    with Crew(min(threads, len(processes))) as crew:
+
+        def begin(most: int) -> None:
+            while len(waiting) < most and (process := next(upcoming, None)) is not None:
+                errand = Errand(functools.partial(one, process))
+                waiting.append((process, errand))
+                crew.begin(errand)
+
+        begin(threads * _AHEAD)
+        while waiting:
+            process, first = waiting[0]
+            outcome: _Outcome[_Answer] | None = None
+            while outcome is None:
+                if not crew.is_able:
+                    first.run()
+                if first.wait(LOOK):
+                    outcome = first.answer()
+                elif first.is_overdue(patience):
+                    crew.give_up(first)
+                    waits_for = waits_of(place, first.thread)
+                    outcome = None, unanswered(process.pid, process.name, first.age(), waits_for, place)
+                elif silent := [errand for _, errand in waiting if errand.silent() > _SOON]:
+                    for errand in silent:
+                        crew.take_over(errand)
+                    begin(_FAR_AHEAD)
+            waiting.popleft()
+            begin(threads * _AHEAD)
+            yield process, outcome
+
+
+def waits_of(place: Target, thread: int | None) -> str | None:
+    """What a thread of this program waits for, where the target can tell."""
+    return place.waiting_for(thread) if thread is not None and isinstance(place, TellsWaits) else None
+
+
+def unanswered(pid: int, name: str, seconds: float, waits_for: str | None, place: Target) -> Unanswered:
+    """The error that tells who did not answer, and why."""
+    who = f"process {pid}" + (f" ({name})" if name else "")
+    why = f"the question waits for {waits_for}" if waits_for else "what the question waits for is not told"
+    return Unanswered(
+        f"{who} did not answer in {seconds:.3g} s: {why}",
+        seconds=seconds,
+        waits_for=waits_for,
+        pid=pid,
+        target=place.name,
+        hint="to wait longer: --patience SECONDS (in Python: patience=)",
+    )
+
+
+def check_patience(seconds: float) -> None:
+    """Raises UsageError for what is no time to wait."""
+    try:
+        is_time = math.isfinite(seconds) and seconds > 0
+    except (TypeError, OverflowError):
+        is_time = False
+    if not is_time:
+        raise UsageError(f"{seconds!r:.100} is no time to wait for an answer", hint="patience is in seconds, above 0")
 
 
 def snapshots(
@@ -99,17 +173,18 @@ def snapshots(
     residency: bool = False,
     where: Filter | str | None = None,
     threads: int | None = None,
+    patience: float = PATIENCE,
 ) -> Iterator[tuple[ProcessInfo, AddressSpace | VmatlasError]]:
     """The map of every process that is not the kernel's own, or the error that tells why there is none.
 
-    Streamed: none is kept. Raises what `survey` raises.
+    Streamed: none is kept. `threads`, `patience`, and what is raised: as of `survey`.
     """
     wanted = Filter.of(where)
 
     def ask(process: Process) -> AddressSpace:
         return process.snapshot(residency=residency, where=wanted)
 
-    for each in survey(ask, target=target, backend=backend, threads=threads):
+    for each in survey(ask, target=target, backend=backend, threads=threads, patience=patience):
         if each.error is not None:
             yield each.process, each.error
         elif each.answer is not None:

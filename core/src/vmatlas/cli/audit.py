@@ -12,12 +12,14 @@ from vmatlas.cli.options import (
     asking_options,
     bytes_option,
     json_option,
+    patience_option,
     reach,
 )
 from vmatlas.cli.recorded import SourceType, replay
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Finding
+    from vmatlas.errors import Unanswered
     from vmatlas.model import AddressSpace, ProcessInfo
     from vmatlas.process import Process
 
@@ -26,10 +28,17 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="[PID|FILE]", type=SourceType(), required=False)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
 @json_option
+@patience_option
 @bytes_option
 @asking_options
 def command(
-    source: Asked | str | None, everyone: bool, as_json: bool, exact: bool, backend: str | None, target: str
+    source: Asked | str | None,
+    everyone: bool,
+    as_json: bool,
+    exact: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
 ) -> int:
     """Find memory that is writable and executable, executable stacks and heaps, files that are deleted or replaced,
     and stacks with no guard below.
@@ -43,33 +52,34 @@ def command(
 
     A number is a process, anything else the file of a capture (./1234 for a file of such a name).
     Exit 1 when something is found. With --all, exit 7 when nothing was found but a process could not be read;
-    standard error says how many and why. Whether a deleted file was replaced is looked up for processes of this
-    machine only.
+    standard error says how many and why, and one that did not answer in time (--patience) has a line. Whether a deleted
+    file was replaced is looked up for processes of this machine only.
     """
     from vmatlas.analysis import audit as judge
     from vmatlas.cli.render import audit, output
-    from vmatlas.cli.survey import Survey, check_choice
+    from vmatlas.cli.survey import Survey, check_choice, of_one
 
     check_choice(source, everyone, "audit")
     found: list[tuple[ProcessInfo | int, Finding]] = []
+    silent: list[tuple[ProcessInfo, Unanswered]] = []
     unread = Exit.OK
     if isinstance(source, str):
         space = replay(source, residency=False, backend=backend, target=target)
         found += [(space.pid, finding) for finding in judge(space)]
+    elif source is not None:
+        space, findings = of_one(source, target, backend, patience, _audit, residency=False)
+        found += [(space.pid, finding) for finding in findings]
     else:
         with reach(target) as place:
-            survey = Survey(place, backend, _audit, residency=False)
-            if source is not None:
-                pid, _, findings = survey.of_one(source.pid)
-                found += [(pid, finding) for finding in findings]
-            else:
-                found += [(info, finding) for info, findings in survey for finding in findings]
-                unread = survey.tell()
+            survey = Survey(place, backend, patience, _audit, residency=False)
+            found += [(info, finding) for info, findings in survey for finding in findings]
+            silent = survey.unanswered
+            unread = survey.tell()
     if as_json:
-        output.show_json(audit.findings_json(found))
+        output.show_json(audit.findings_json(found, silent))
     else:
         lines = [(each if isinstance(each, int) else each.pid, finding) for each, finding in found]
-        output.show(audit.finding_table(lines, exact=exact))
+        output.show(audit.finding_table(lines, silent, exact=exact))
     return Exit.FOUND if found else unread
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,7 @@ from vmatlas.cli.options import (
     asking_options,
     bytes_option,
     json_option,
-    reach,
+    patience_option,
     residency_option,
     warn_if_incomplete,
 )
@@ -23,7 +23,8 @@ from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.capture import Capture
-    from vmatlas.model import AddressSpace
+    from vmatlas.cli.asking import Patiently
+    from vmatlas.model import AddressSpace, Query
 
 _LONGEST = 86400.0 * 366
 
@@ -36,6 +37,7 @@ _LONGEST = 86400.0 * 366
 @residency_option
 @json_option
 @bytes_option
+@patience_option
 @asking_options
 def command(
     a: Asked | str,
@@ -45,6 +47,7 @@ def command(
     residency: bool,
     as_json: bool,
     exact: bool,
+    patience: float | None,
     backend: str | None,
     target: str,
 ) -> int:
@@ -68,9 +71,9 @@ def command(
 
     check_fields(ignore)  # before anything is waited for
     if seconds is not None:
-        before, after = _watched(a, b, seconds, residency, backend, target)
+        before, after = _watched(a, b, seconds, residency, patience, backend, target)
     else:
-        before, after = _two(a, b, residency, backend, target)
+        before, after = _two(a, b, residency, patience, backend, target)
     for space in (before, after):
         warn_if_incomplete(space)
     difference = diff(before, after, ignore=ignore)
@@ -82,27 +85,36 @@ def command(
 
 
 def _watched(
-    a: Asked | str, b: Asked | str | None, seconds: float, residency: bool, backend: str | None, target: str
+    a: Asked | str,
+    b: Asked | str | None,
+    seconds: float,
+    residency: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
 ) -> tuple[AddressSpace, AddressSpace]:
-    from vmatlas import api
+    from vmatlas.cli.asking import opened
 
     if b is not None or not isinstance(a, Asked):
         raise UsageError("--after goes with one process", hint="vmatlas diff 1234 --after 10")
     if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST):
         raise UsageError(f"--after {seconds:g} is no time that can be waited for", hint="a number of seconds from 0")
-    with (
-        reach(target) as place,
-        api.open(a.pid, target=place, backend=backend) as asked,
-    ):
-        before = asked.snapshot(residency=residency)
+    with opened(a, target, backend, patience) as asked:
+        before = asked.ask(lambda: asked.process.snapshot(residency=residency))
         time.sleep(seconds)
-        return before, asked.snapshot(residency=residency)
+        return before, asked.ask(lambda: asked.process.snapshot(residency=residency))
 
 
 def _two(
-    a: Asked | str, b: Asked | str | None, residency: bool, backend: str | None, target: str
+    a: Asked | str,
+    b: Asked | str | None,
+    residency: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
 ) -> tuple[AddressSpace, AddressSpace]:
     from vmatlas import api
+    from vmatlas.cli.asking import opened
 
     if b is None:
         raise UsageError("two maps are needed", hint="vmatlas diff A B, or of one process: vmatlas diff PID --after 10")
@@ -116,19 +128,22 @@ def _two(
             if residency:
                 check_residency(sides[-1], side)
             continue
-        like = _like(captures, residency, backend)
-        with reach(target) as place:
-            sides.append(api.snapshot(side.pid, target=place, **like))
+        chosen, how = _like(captures, residency, backend)
+        with opened(side, target, chosen, patience) as asked:
+            sides.append(_asked(asked, how))
     return sides[0], sides[1]
 
 
-def _like(captures: list[Capture], residency: bool, backend: str | None) -> dict[str, Any]:
-    """How to ask a process that is compared with a capture: the same way."""
+def _asked(asked: Patiently, how: Query) -> AddressSpace:
+    return asked.ask(lambda: asked.process.snapshot(residency=how.residency, build_ids=how.build_ids))
+
+
+def _like(captures: list[Capture], residency: bool, backend: str | None) -> tuple[str | None, Query]:
+    """By which backend, and how, to ask a process that is compared with a capture: the same way."""
+    from vmatlas.model import Query
+
     if not captures:
-        return {"residency": residency, "backend": backend}
+        return backend, Query(residency=residency)
     query = captures[0].query
-    return {
-        "residency": residency or query.residency,
-        "build_ids": query.build_ids,
-        "backend": backend or captures[0].backend,
-    }
+    how = Query(residency=residency or query.residency, build_ids=query.build_ids)
+    return backend or captures[0].backend, how

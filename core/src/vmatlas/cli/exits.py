@@ -30,7 +30,7 @@ class Exit(enum.IntEnum):
     UNSUPPORTED = 5
     MALFORMED_DATA = 6
     INCOMPLETE = 7
-    """A torn map, or something that could not be read and may matter."""
+    """A torn map, no answer in time, or something that could not be read and may matter."""
     TARGET_LOST = 8
     FAILED = 9
     """The kernel refused for another reason, or a file could not be read or written."""
@@ -58,6 +58,7 @@ def exit_of(error: BaseException) -> Exit:
         (errors.Unsupported, Exit.UNSUPPORTED),
         (errors.MalformedData, Exit.MALFORMED_DATA),
         (errors.TornRead, Exit.INCOMPLETE),
+        (errors.Unanswered, Exit.INCOMPLETE),
         (IncompleteResult, Exit.INCOMPLETE),
         (errors.TargetLost, Exit.TARGET_LOST),
         (errors.VmatlasError, Exit.FAILED),

@@ -14,8 +14,8 @@ from vmatlas.cli.options import (
     asking_options,
     bytes_option,
     json_option,
+    patience_option,
     process_argument,
-    reach,
     warn_if_incomplete,
     where_option,
 )
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--neighbours", is_flag=True, help="Also the regions before and after; and how far away they are.")
 @json_option
 @bytes_option
+@patience_option
 @asking_options
 def command(
     process: Asked,
@@ -43,6 +44,7 @@ def command(
     neighbours: bool,
     as_json: bool,
     exact: bool,
+    patience: float | None,
     backend: str | None,
     target: str,
 ) -> int:
@@ -58,19 +60,16 @@ def command(
     Addresses are hexadecimal. IN-FILE is the offset in the file that the address shows, in hexadecimal: what addr2line
     and objdump want. Exit 1 when an address lies in no region.
     """
-    from vmatlas import api
+    from vmatlas.cli.asking import opened
     from vmatlas.cli.render import find, output
     from vmatlas.model import ANY
 
     where = all_of(wheres)
     if neighbours and (or_next or where != ANY):
         raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
-    with (
-        reach(target) as place,
-        api.open(process.pid, target=place, backend=backend) as asked,
-    ):
+    with opened(process, target, backend, patience) as asked:
         if neighbours:
-            space = asked.snapshot()
+            space = asked.ask(asked.process.snapshot)
             around = [space.neighbours(address) for address in addresses]
             warn_if_incomplete(space)
             if as_json:
@@ -78,7 +77,7 @@ def command(
             else:
                 output.show(find.neighbours_table(space, addresses, around, exact=exact))
             return _exit(addresses, [each.at for each in around], or_next)
-        found = _find(asked, addresses, or_next, where)
+        found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
     if as_json:
         output.show_json(find.found_json(addresses, found))
     else:

@@ -14,8 +14,8 @@ from vmatlas.cli.options import (
     all_of,
     asking_options,
     format_options,
+    patience_option,
     process_argument,
-    reach,
     refuse_both,
     residency_option,
     warn_if_incomplete,
@@ -122,12 +122,14 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
 @residency_option
 @click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
 @click.option("--thread", metavar="TID", type=int, help="Ask through this thread of the process.")
+@patience_option
 @asking_options
 def command(
     process: Asked,
     residency: bool,
     build_ids: bool,
     thread: int | None,
+    patience: float | None,
     backend: str | None,
     target: str,
     **shown: Any,
@@ -146,16 +148,14 @@ def command(
     PERM is protection and sharing as in /proc/PID/maps; SIZE counts in powers of 1024, and is exact with --bytes. A
     terminal that is narrow is shown fewer columns; what is piped is complete.
     """
-    from vmatlas import api
+    from vmatlas.cli.asking import opened
 
     view = View(**shown)
     residency = residency or view.needs_residency
-    with (
-        reach(target) as place,
-        api.open(process.pid, target=place, backend=backend, thread=thread) as asked,
-    ):
+    with opened(process, target, backend, patience, thread=thread) as asked:
         # The whole map is asked for where the view needs it whole; else the kernel may filter.
         whole = view.entries or view.gaps or bool(view.at)
-        space = asked.snapshot(residency=residency, build_ids=build_ids, where=None if whole else view.where)
+        where = None if whole else view.where
+        space = asked.ask(lambda: asked.process.snapshot(residency=residency, build_ids=build_ids, where=where))
     ask = f"vmatlas find {space.pid}" if target == "local" else None
     return show_map(space, view, build_ids=build_ids, ask=ask)

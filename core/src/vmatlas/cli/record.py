@@ -11,8 +11,8 @@ from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
     asking_options,
+    patience_option,
     process_argument,
-    reach,
     residency_option,
 )
 from vmatlas.errors import UsageError
@@ -26,9 +26,17 @@ from vmatlas.errors import UsageError
 @residency_option
 @click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
+@patience_option
 @asking_options
 def command(
-    process: Asked, path: str, residency: bool, build_ids: bool, force: bool, backend: str | None, target: str
+    process: Asked,
+    path: str,
+    residency: bool,
+    build_ids: bool,
+    force: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
 ) -> int:
     """Save the memory map of a process as a capture, to be shown anywhere by 'vmatlas replay'.
 
@@ -39,7 +47,7 @@ def command(
 
     A capture holds what the kernel said, byte for byte; it is decoded when it is read.
     """
-    from vmatlas import api
+    from vmatlas.cli.asking import opened
     from vmatlas.cli.render.text import count, one_line
 
     if not path:
@@ -48,11 +56,8 @@ def command(
         is_no_file = os.path.exists(path) and not os.path.isfile(path)
         hint = "name a file: this is a folder, a device or a pipe" if is_no_file else "--force writes over it"
         raise UsageError(f"{path} exists already", hint=hint)
-    with (
-        reach(target) as place,
-        api.open(process.pid, target=place, backend=backend) as asked,
-    ):
-        capture = asked.capture(residency=residency, build_ids=build_ids)
+    with opened(process, target, backend, patience) as asked:
+        capture = asked.ask(lambda: asked.process.capture(residency=residency, build_ids=build_ids))
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")
     capture.save(path)

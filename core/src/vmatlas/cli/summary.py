@@ -11,6 +11,7 @@ from vmatlas.cli.options import (
     Asked,
     asking_options,
     format_options,
+    patience_option,
     reach,
     refuse_both,
     residency_option,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="[PID|FILE]", type=SourceType(), required=False)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read, a line each.")
 @residency_option
+@patience_option
 @format_options
 @asking_options
 def command(
@@ -35,6 +37,7 @@ def command(
     exact: bool,
     as_json: bool,
     as_csv: bool,
+    patience: float | None,
     backend: str | None,
     target: str,
 ) -> int:
@@ -49,23 +52,24 @@ def command(
       vmatlas summary worker.vmatlas
 
     A number is a process, anything else the file of a capture (./1234 for a file of such a name).
-    With --all, exit 7 when a process could not be read that has memory; standard error says how many and why.
+    With --all, exit 7 when a process could not be read that has memory; standard error says how many and why. One that
+    does not answer in time (--patience) has a line of its own.
     """
     refuse_both(as_json, as_csv)
     from vmatlas.analysis import summarize
     from vmatlas.cli.render import output, summary
-    from vmatlas.cli.survey import Survey, check_choice
+    from vmatlas.cli.survey import Survey, check_choice, of_one
 
     check_choice(source, everyone, "summary")
     if isinstance(source, str):
         space = replay(source, residency=residency, backend=backend, target=target)
         totals = summarize(space)
+    elif source is not None:
+        space, totals = of_one(source, target, backend, patience, lambda each, _: summarize(each), residency=residency)
     else:
         with reach(target) as place:
-            survey = Survey(place, backend, lambda each, _: summarize(each), residency=residency)
-            if source is None:
-                return _of_all(survey, exact, as_json, as_csv)
-            _, space, totals = survey.of_one(source.pid)
+            survey = Survey(place, backend, patience, lambda each, _: summarize(each), residency=residency)
+            return _of_all(survey, exact, as_json, as_csv)
     if as_json:
         output.show_json(summary.space_json(space, totals))
     elif as_csv:
@@ -80,11 +84,9 @@ def _of_all(survey: Survey[Summary], exact: bool, as_json: bool, as_csv: bool) -
 
     found = list(survey)
     if as_json:
-        output.show_json(
-            [{"pid": process.pid, "name": process.name} | summary.summary_json(totals) for process, totals in found]
-        )
+        output.show_json(summary.processes_json(found, survey.unanswered))
     elif as_csv:
-        output.show_csv(summary.PROCESSES_CSV_COLUMNS, summary.processes_csv(found))
+        output.show_csv(summary.PROCESSES_CSV_COLUMNS, summary.processes_csv(found, survey.unanswered))
     else:
-        output.show(summary.processes_table(found, exact=exact))
+        output.show(summary.processes_table(found, survey.unanswered, exact=exact))
     return survey.tell()

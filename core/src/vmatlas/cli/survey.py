@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vmatlas import errors
+from vmatlas.cli.asking import opened
 from vmatlas.cli.exits import Exit, exit_of, say
 from vmatlas.cli.options import Asked, warn_of_gaps
 from vmatlas.cli.render.text import count, one_line
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
+_REDRAW = 0.1  # seconds
+
 _REASONS = {
     errors.NoSuchProcess: "ended meanwhile, or zombies",
     errors.AccessDenied: "no right to read",
     errors.TornRead: "changed too fast",
+    errors.Unanswered: "did not answer in time",
 }
 
 
@@ -33,62 +38,84 @@ def check_choice(source: Asked | str | None, everyone: bool, command: str) -> No
         raise errors.UsageError("give a process id, a capture's file, or --all", hint=f"vmatlas {command} --help")
 
 
+def of_one(
+    source: Asked,
+    target: str,
+    backend: str | None,
+    patience: float | None,
+    judge: Callable[[AddressSpace, Process], _Answer],
+    *,
+    residency: bool,
+) -> tuple[AddressSpace, _Answer]:
+    """The map of one process, and what `judge` makes of it."""
+    with opened(source, target, backend, patience) as asked:
+
+        def both() -> tuple[AddressSpace, _Answer]:
+            space = asked.process.snapshot(residency=residency)
+            return space, judge(space, asked.process)
+
+        space, answer = asked.ask(both)
+    warn_of_gaps(space.pid, space.incomplete)
+    return space, answer
+
+
 class Survey(Generic[_Answer]):
     """Iterate over it for each process with its answer; afterwards it knows who could not be read."""
 
     def __init__(
-        self, target: Target, backend: str | None, judge: Callable[[AddressSpace, Process], _Answer], *, residency: bool
+        self,
+        target: Target,
+        backend: str | None,
+        patience: float | None,
+        judge: Callable[[AddressSpace, Process], _Answer],
+        *,
+        residency: bool,
     ) -> None:
-        """`judge` makes the answer of a map; it runs in other threads."""
+        """`judge` makes the answer of a map; it runs in other threads. `patience`: see `vmatlas.survey`."""
         self._target, self._backend, self._judge, self._residency = target, backend, judge, residency
+        self._patience = patience
         self.unread: Counter[str] = Counter()
         """How many, by reason."""
         self.read = 0
+        self.unanswered: list[tuple[ProcessInfo, errors.Unanswered]] = []
+        """Who did not answer in time."""
         self._hint: str | None = None
         self._is_incomplete = False
 
-    def of_one(self, pid: int | None) -> tuple[int, AddressSpace, _Answer]:
-        """One process: its number, its map, and the answer."""
-        from vmatlas import api
-
-        with api.open(pid, target=self._target, backend=self._backend) as asked:
-            space, answer = self._ask(asked)
-            warn_of_gaps(space.pid, space.incomplete)
-            return asked.pid, space, answer
-
-    def _ask(self, asked: Process) -> tuple[AddressSpace, _Answer]:
-        space = asked.snapshot(residency=self._residency)
-        return space, self._judge(space, asked)
-
     def _judged(self, asked: Process) -> tuple[str | None, _Answer]:
-        space, answer = self._ask(asked)
-        return space.incomplete, answer
+        space = asked.snapshot(residency=self._residency)
+        return space.incomplete, self._judge(space, asked)
 
     def __iter__(self) -> Iterator[tuple[ProcessInfo, _Answer]]:
         """Processes of the kernel have no memory of their own and are left out."""
-        from vmatlas.survey import survey
+        from vmatlas.survey import PATIENCE, survey
 
+        patience = PATIENCE if self._patience is None else self._patience
         with _progress() as show:
-            for each in survey(self._judged, target=self._target, backend=self._backend):
+            for each in survey(self._judged, target=self._target, backend=self._backend, patience=patience):
                 show(each.process, each.number, each.count)
                 if each.error is not None:
-                    self._count(each.error)
+                    self._count(each.process, each.error)
                 elif each.answer is not None:
                     incomplete, answer = each.answer
                     warn_of_gaps(each.process.pid, incomplete)
                     self.read += 1
                     yield each.process, answer
 
-    def _count(self, error: errors.VmatlasError) -> None:
+    def _count(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
         reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
         self.unread[reason] += 1
         if isinstance(error, errors.AccessDenied):
             self._hint = error.hint
+        if isinstance(error, errors.Unanswered):
+            self.unanswered.append((process, error))
         if exit_of(error) is not Exit.NO_SUCH_PROCESS:
             self._is_incomplete = True
 
     def tell(self) -> Exit:
         """Say how many could not be read and why: incomplete when any of them still has memory."""
+        for _, error in self.unanswered:
+            say(str(error), hint=error.hint if error is self.unanswered[-1][1] else None)
         if self.unread:
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.unread.most_common())
             known = f"{count(self.read, 'process', 'processes')} read, {self.unread.total():,} not: {reasons}"
@@ -105,12 +132,16 @@ def _progress() -> Iterator[Callable[[ProcessInfo, int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)
+    # No thread of its own to draw it: there may be none to spare.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=None)
+        shown = 0.0
 
         def show(process: ProcessInfo, number: int, of: int) -> None:
-            name = one_line(process.name).replace("[", "\\[")
-            bar.update(task, completed=number, total=of, description=name)
+            nonlocal shown
+            is_due = time.monotonic() - shown > _REDRAW
+            shown = time.monotonic() if is_due else shown
+            bar.update(task, completed=number, total=of, description=one_line(process.name), refresh=is_due)
 
         yield show

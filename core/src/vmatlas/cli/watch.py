@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import Asked, asking_options, bytes_option, process_argument, reach, residency_option
+from vmatlas.cli.options import (
+    Asked,
+    asking_options,
+    bytes_option,
+    patience_option,
+    process_argument,
+    residency_option,
+)
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="JSON: an object in a line for each time.")
 @residency_option
 @bytes_option
+@patience_option
 @asking_options
 def command(
     process: Asked,
@@ -34,6 +42,7 @@ def command(
     as_json: bool,
     residency: bool,
     exact: bool,
+    patience: float | None,
     backend: str | None,
     target: str,
 ) -> int:
@@ -48,20 +57,25 @@ def command(
     Ends with the process, with Ctrl-C, or as --count and --for say. What changes and changes back between two looks
     is not seen. Looking at a map that does not change costs little more than reading it.
     """
-    from vmatlas import api
+    from vmatlas.cli.asking import opened
 
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise UsageError(f"--for {seconds:g} is no time", hint="a number of seconds from 0")
     end = None if seconds is None else time.monotonic() + seconds
     found = 0
     try:
-        with reach(target) as place, api.open(process.pid, target=place, backend=backend) as asked:
-            for difference in asked.watch(interval, residency=residency, wait=lambda pause: _wait(pause, end)):
+        with opened(process, target, backend, patience) as asked:
+
+            def rest(pause: float) -> None:
+                asked.rest(lambda: _wait(pause, end))
+
+            changes = asked.process.watch(interval, residency=residency, wait=rest)
+            while (difference := asked.ask(lambda: next(changes, None))) is not None:
                 _show(difference, as_json=as_json, exact=exact)
                 found += 1
                 if found == most:
                     return Exit.OK
-            say(f"process {asked.pid} has ended")
+            say(f"process {asked.process.pid} has ended")
     except (KeyboardInterrupt, _TimeIsOver):
         pass
     return Exit.OK

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from vmatlas import registry
-from vmatlas.backend import Availability, Backend, DirectBackend, Finder, LocalProcess, System
+from vmatlas.backend import Availability, Backend, DirectBackend, Finder, LocalProcess, System, TellsWaits
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Origin, ProcessInfo, Query, SystemInfo
 
@@ -54,6 +54,10 @@ class LocalTarget:
     def rights(self) -> list[tuple[str, str]]:
         """What decides whose maps may be read here."""
         return self.system.rights()
+
+    def waiting_for(self, thread: int) -> str | None:
+        """See `TellsWaits`."""
+        return self.system.waiting_for(thread) if isinstance(self.system, TellsWaits) else None
 
     def close(self) -> None:
         """There is nothing to end."""

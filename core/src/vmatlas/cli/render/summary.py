@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from vmatlas.analysis import FileTotal, Summary, Total, Use
 from vmatlas.cli.render.maps import headline, origin_json
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, human, size_text
+from vmatlas.errors import Unanswered
 from vmatlas.model import AddressSpace, ProcessInfo
 
 _USES = {
@@ -84,8 +85,12 @@ def _file_name(file: FileTotal) -> str:
     return escape(file.path) + (" (deleted)" if file.deleted else "")
 
 
-def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], *, exact: bool) -> Table:
-    """One line a process, the largest first, and the totals of all."""
+Silent: TypeAlias = Sequence[tuple[ProcessInfo, Unanswered]]
+"""Who did not answer in time, and why."""
+
+
+def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent, *, exact: bool) -> Table:
+    """One line a process, the largest first, and the totals of all; then who did not answer."""
     resident = any(summary.total.resident is not None for _, summary in found)
     # Most systems have none that is physical: an empty column would be in the way.
     uses = [use for use in Use if use is not Use.PHYSICAL or any(_use_of(summary, use) for _, summary in found)]
@@ -107,6 +112,10 @@ def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], *, exact: bool
             cells.append(size_text(summary.total.private_resident, exact=exact))
         cells.append(escape(process.name) or NOTHING)
         rows.append(Row(tuple(cells), "", {0: "heading"}))
+    for process, error in silent:
+        empty = [NOTHING] * (len(columns) - 2)
+        told = f"{process.name}: no answer in {error.seconds:.3g} s"
+        rows.append(Row((str(process.pid), *empty, escape(told)), "", {0: "heading", len(columns) - 1: "bad"}))
     mapped = human(sum(summary.total.size for _, summary in found))
     return Table(tuple(columns), rows, notes=(f"{count(len(found), 'process', 'processes')}, {mapped} mapped",))
 
@@ -163,12 +172,31 @@ def summary_csv(summary: Summary) -> list[dict[str, Any]]:
     return rows
 
 
-PROCESSES_CSV_COLUMNS = ("pid", "name", "regions", "size", "resident", "private_resident", *(use.value for use in Use))
+PROCESSES_CSV_COLUMNS = (
+    "pid",
+    "name",
+    "regions",
+    "size",
+    "resident",
+    "private_resident",
+    *(use.value for use in Use),
+    "error",
+)
 
 
-def processes_csv(found: Sequence[tuple[ProcessInfo, Summary]]) -> list[dict[str, Any]]:
-    """A row for each process; bytes."""
-    return [
+def processes_json(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent) -> list[dict[str, Any]]:
+    """A dictionary for each process; of one that did not answer `error` says so, and the totals are null."""
+    told = [
+        {"pid": process.pid, "name": process.name, "error": None} | summary_json(totals) for process, totals in found
+    ]
+    untold = dict.fromkeys(("total", "uses", "kinds", "files"))
+    told += [{"pid": process.pid, "name": process.name, "error": str(error)} | untold for process, error in silent]
+    return told
+
+
+def processes_csv(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent) -> list[dict[str, Any]]:
+    """A row for each process; bytes. Of one that did not answer there is `error`, and nothing else."""
+    return [{"pid": process.pid, "name": process.name, "error": str(error)} for process, error in silent] + [
         {"pid": process.pid, "name": process.name, **total_json(summary.total)}
         | {use.value: _use_of(summary, use) for use in Use}
         for process, summary in found

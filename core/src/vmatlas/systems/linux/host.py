@@ -10,6 +10,7 @@ from vmatlas.backend import LocalProcess
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import ProcessInfo, SystemInfo
 from vmatlas.systems.linux.stat import parse_stat
+from vmatlas.systems.linux.waiting import waiting_for
 from vmatlas.systems.posix import describe_machine, describe_user
 
 _PROC = "/proc"
@@ -185,6 +186,10 @@ class LinuxSystem:
                 raise NoSuchProcess(f"process {pid} has no thread {thread}", pid=pid) from error
             raise
         return process
+
+    def waiting_for(self, thread: int) -> str | None:
+        """See `vmatlas.backend.TellsWaits`."""
+        return waiting_for(thread)
 
     def rights(self) -> list[tuple[str, str]]:
         """User, capabilities, Yama's ptrace scope, hidepid."""

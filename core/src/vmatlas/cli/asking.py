@@ -1,0 +1,86 @@
+"""Asking one process: its handle for a command, and how long an answer is waited for.
+
+Another thread asks, since a question can wait in the kernel where no signal reaches it: so Ctrl-C ends the command at
+once, and patience ends. What asks about this very process asks itself: another thread would be seen in the map. An
+agent is asked directly, too: its wire has limits of its own, which `reach` is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from vmatlas.cli.options import Asked, reach
+
+if TYPE_CHECKING:
+    from vmatlas.backend import Target
+    from vmatlas.patience import Errand
+    from vmatlas.process import Process
+
+_Answer = TypeVar("_Answer")
+
+PATIENCE = 30.0
+"""Seconds, where --patience says nothing."""
+
+
+class Patiently:
+    """A process that is asked, with a limit for each question."""
+
+    def __init__(self, process: Process, target: Target, patience: float | None) -> None:
+        self.process = process
+        self._target = target
+        self._patience = PATIENCE if patience is None else patience
+        self._errand: Errand[object] | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a thread still holds the handle: then it must not be closed, which would wait for it."""
+        return self._errand is not None and not self._errand.wait(0)
+
+    def ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """What a question to the process gives. Raises what it raises, and Unanswered."""
+        from vmatlas.target.local import LOCAL
+
+        if self._target is not LOCAL or self.process.pid == os.getpid():
+            return question()
+        from vmatlas.patience import Crew, Errand
+        from vmatlas.survey import unanswered, waits_of
+
+        errand = Errand(question)
+        self._errand = errand  # type: ignore[assignment]
+        with Crew(1) as crew:
+            if not errand.asked_by(crew, self._patience):
+                waits_for = waits_of(self._target, errand.thread)
+                raise unanswered(self.process.pid, _name_of(self.process.pid), errand.age(), waits_for, self._target)
+        return errand.answer()
+
+    def rest(self, pause: Callable[[], None]) -> None:
+        """A pause within a question: its time does not count."""
+        if self._errand is None:
+            pause()
+        else:
+            self._errand.rest(pause)
+
+
+def _name_of(pid: int) -> str:
+    from vmatlas import api
+
+    return next((each.name for each in api.processes() if each.pid == pid), "")
+
+
+@contextlib.contextmanager
+def opened(
+    asked: Asked, url: str, backend: str | None, patience: float | None, *, thread: int | None = None
+) -> Iterator[Patiently]:
+    """The process that a command names. Raises what `reach` and `vmatlas.open` raise."""
+    from vmatlas import api
+
+    with reach(url, patience) as place:
+        patiently = Patiently(api.open(asked.pid, target=place, backend=backend, thread=thread), place, patience)
+        try:
+            yield patiently
+        finally:
+            if not patiently.is_waiting:
+                patiently.process.close()

@@ -1,0 +1,150 @@
+"""How long a command waits for an answer, and what it says then."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from vmatlas.cli.exits import Exit
+from vmatlas.conformance.patience import PATIENCE
+from vmatlas.process import Process
+
+from .conftest import Child, Run
+
+
+@pytest.fixture
+def mute(child: Child, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
+    """A process about which no question is answered."""
+    let_go = threading.Event()
+
+    def silence(name: str) -> None:
+        real: Any = getattr(Process, name)
+
+        def asked(process: Process, *arguments: Any, **more: Any) -> Any:
+            if process.pid == child.pid:
+                let_go.wait()
+            return real(process, *arguments, **more)
+
+        monkeypatch.setattr(Process, name, asked)
+
+    for name in ("snapshot", "find", "find_many", "capture", "watch"):
+        silence(name)
+    yield child
+    let_go.set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("maps", "PID"),
+        ("maps", "PID", "--json"),
+        ("find", "PID", "400000"),
+        ("find", "PID", "400000", "--neighbours"),
+        ("summary", "PID"),
+        ("audit", "PID"),
+        ("diff", "PID", "--after", "0"),
+        ("record", "PID", "-o", "OUT"),
+    ],
+)
+def test_a_command_about_a_process_that_does_not_answer_ends_with_one_line(mute: Child, run: Run, words) -> None:
+    out = mute.folder / "capture"
+    words = [{"PID": str(mute.pid), "OUT": str(out)}.get(word, word) for word in words]
+    done = run(*words, "--patience", "0.3")
+    assert done.exit_code == Exit.INCOMPLETE
+    assert done.stdout == ""
+    line, hint = done.stderr.splitlines()
+    assert line.startswith(f"vmatlas: process {mute.pid} (python")
+    assert "did not answer in" in line
+    assert "waits for another thread of this program" in line, "what a thread here waits for is known on Linux"
+    assert "--patience" in hint
+    assert not out.exists()
+
+
+def test_a_watch_of_a_process_that_no_longer_answers_ends(child: Child, run: Run, monkeypatch) -> None:
+    def watch(process: Process, interval: float, **how: Any) -> Iterator[None]:
+        how["wait"](0.5)  # a pause is no silence
+        threading.Event().wait()
+        yield None
+
+    monkeypatch.setattr(Process, "watch", watch)
+    done = run("watch", child.pid, "--patience", "0.3")
+    assert done.exit_code == Exit.INCOMPLETE
+    assert "did not answer" in done.stderr
+
+
+def test_all_go_on_without_a_process_that_does_not_answer_and_give_it_a_line(mute: Child, run: Run) -> None:
+    done = run("summary", "--all", "--patience", "0.5")
+    assert done.exit_code == Exit.INCOMPLETE
+    row = next(line for line in done.stdout.splitlines() if line.split()[:1] == [str(mute.pid)])
+    assert "no answer in" in row
+    assert f"process {mute.pid} (python" in done.stderr
+    assert "did not answer in time" in done.stderr
+    assert len(done.stdout.splitlines()) > 2, "others are told"
+
+
+def test_json_and_csv_of_all_tell_who_did_not_answer(mute: Child, run: Run) -> None:
+    told = json.loads(run("summary", "--all", "--patience", "0.5", "--json").stdout)
+    entry = next(each for each in told if each["pid"] == mute.pid)
+    assert "did not answer" in entry["error"] and entry["total"] is None
+    assert all(each["error"] is None for each in told if each["total"] is not None)
+    rows = run("summary", "--all", "--patience", "0.5", "--csv").stdout.splitlines()
+    assert rows[0].endswith(",error")
+    assert next(row for row in rows if row.startswith(f"{mute.pid},")).count("did not answer") == 1
+
+
+def test_an_audit_of_all_gives_it_a_line_too(mute: Child, run: Run, rows_of) -> None:
+    done = run("audit", "--all", "--patience", "0.5")
+    assert done.exit_code in (Exit.INCOMPLETE, Exit.FOUND)
+    row = next(line for line in done.stdout.splitlines() if line.split()[:1] == [str(mute.pid)])
+    assert row.split()[1] == "no-answer"
+    entry = next(
+        each
+        for each in json.loads(run("audit", "--all", "--patience", "0.5", "--json").stdout)
+        if each["pid"] == mute.pid
+    )
+    assert (entry["finding"], entry["region"]) == ("no-answer", None)
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "nan", "inf", "soon", ""])
+def test_what_is_no_time_is_refused(run: Run, word: str) -> None:
+    done = run("maps", "self", "--patience", word)
+    assert done.exit_code == Exit.USAGE
+    assert "is no time to wait" in done.stderr
+
+
+_MUTE = """
+import sys, threading
+from vmatlas.process import Process
+def silent(*_, **__):
+    print("asked", flush=True)
+    threading.Event().wait()
+Process.snapshot = silent
+from vmatlas.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)])
+@pytest.mark.parametrize("words", [("maps", "PID"), ("summary", "--all", "--patience", "1000")])
+def test_a_signal_ends_a_command_that_waits_at_once(
+    child: Child, heeding_ctrl_c: None, words, end: int, code: int
+) -> None:
+    command = [str(child.pid) if word == "PID" else word for word in words]
+    process = subprocess.Popen([sys.executable, "-c", _MUTE, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"asked\n"
+        began = time.monotonic()
+        process.send_signal(end)
+        assert process.wait(PATIENCE) == code
+        assert time.monotonic() - began < 20, "it did not wait for its own patience"
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,207 @@
+"""Surveys, and how long they wait: a process that does not answer is told, and stops nobody."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+import vmatlas
+from vmatlas import ProcessInfo, Unanswered, UsageError, VmatlasError
+from vmatlas.backend import LocalProcess, Reading
+from vmatlas.conformance.patience import PATIENCE
+from vmatlas.model import Query
+from vmatlas.patience import Crew, Errand
+from vmatlas.survey import survey
+
+from .fakes import FakeBackend, FakeProcess, FakeTarget
+
+SILENT = (3, 4, 7, 8, 9, 20)
+
+
+@dataclass
+class Mute(FakeBackend):
+    """A backend that answers about some processes only when it is let go."""
+
+    let_go: threading.Event = field(default_factory=threading.Event)
+
+    def acquire(self, process: LocalProcess, query: Query) -> Reading:
+        if process.pid in SILENT:
+            self.let_go.wait()
+        return super().acquire(process, query)
+
+
+class Crowd(FakeTarget):
+    """A machine with processes 1 to 20."""
+
+    def processes(self) -> Iterator[ProcessInfo]:
+        return (ProcessInfo(pid, None, f"p{pid}", 1) for pid in range(1, 21))
+
+    def open(self, pid: int | None, thread: int | None = None) -> FakeProcess:
+        return FakeProcess(self, pid or 1)
+
+
+@pytest.fixture
+def mute(install) -> Iterator[Mute]:
+    backend = Mute()
+    install("vmatlas-fake", "vmatlas.backends", "fake", backend)
+    yield backend
+    backend.let_go.set()
+
+
+def test_who_does_not_answer_is_an_entry_in_its_place_and_the_others_are_read(mute: Mute) -> None:
+    began = time.monotonic()
+    found = list(vmatlas.snapshots(Crowd(), backend="fake", patience=2.0))
+    assert [process.pid for process, _ in found] == list(range(1, 21))
+    unanswered = {process.pid: answer for process, answer in found if isinstance(answer, VmatlasError)}
+    assert tuple(unanswered) == SILENT
+    for pid, error in unanswered.items():
+        assert isinstance(error, Unanswered)
+        assert (error.pid, error.target) == (pid, "board")
+        assert error.seconds >= 2.0
+        assert f"process {pid} (p{pid}) did not answer in" in str(error)
+        assert "what the question waits for is not told" in str(error)
+    assert time.monotonic() - began < len(SILENT) + PATIENCE, "others are asked while one waits"
+
+
+def test_what_a_question_waits_for_is_told_where_the_system_can(mute: Mute) -> None:
+    class Knowing(Crowd):
+        def waiting_for(self, thread: int) -> str | None:
+            return f"something (thread {thread})"
+
+    errors = [each.error for each in survey(lambda process: process.snapshot(), target=Knowing(), patience=0.3)]
+    told = [error for error in errors if isinstance(error, Unanswered)]
+    assert len(told) == len(SILENT)
+    for error in told:
+        assert error.waits_for is not None and error.waits_for.startswith("something (thread ")
+        assert f"the question waits for {error.waits_for}" in str(error)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_processes_that_wait_do_not_eat_the_places_of_all_threads(threads: int) -> None:
+    let_go = threading.Event()
+    pids = [each.pid for each in vmatlas.processes() if not each.kernel]
+    mute = set(pids[: 3 * threads])
+
+    def ask(process: vmatlas.Process) -> int:
+        if process.pid in mute:
+            let_go.wait()
+        return process.pid
+
+    try:
+        found = list(survey(ask, threads=threads, patience=0.5))
+    finally:
+        let_go.set()
+    assert {each.answer for each in found if each.answer is not None}.isdisjoint(mute)
+    assert [each.process.pid for each in found] == sorted(each.process.pid for each in found)
+    assert [each.number for each in found] == list(range(1, len(found) + 1))
+
+
+def test_a_survey_ends_where_no_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    expected = [each.pid for each in vmatlas.processes() if not each.kernel]
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    here = threading.get_ident()
+    found = list(survey(lambda process: threading.get_ident(), threads=4))
+    assert {each.answer for each in found if each.error is None} == {here}
+    assert set(expected[:3]) <= {each.process.pid for each in found}
+
+
+def test_a_survey_whose_threads_all_wait_and_can_have_no_other_asks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
+    start, started = threading.Thread.start, 0
+
+    def only_two(thread: threading.Thread) -> None:
+        nonlocal started
+        started += 1
+        if started > 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    pids = [each.pid for each in vmatlas.processes() if not each.kernel]
+    monkeypatch.setattr(threading.Thread, "start", only_two)
+
+    def ask(process: vmatlas.Process) -> int:
+        if process.pid in pids[:2]:
+            let_go.wait()
+        return threading.get_ident()
+
+    try:
+        found = list(survey(ask, threads=2, patience=0.5))
+    finally:
+        let_go.set()
+    assert [each.process.pid for each in found if isinstance(each.error, Unanswered)] == pids[:2]
+    assert {each.answer for each in found if each.error is None} == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("patience", [0, -1, float("nan"), float("inf"), "5", None])
+def test_a_patience_that_is_no_time_is_refused(patience: object) -> None:
+    with pytest.raises(UsageError, match="no time to wait"):
+        list(vmatlas.snapshots(patience=patience))  # type: ignore[arg-type]
+
+
+def test_a_program_ends_while_its_questions_still_wait() -> None:
+    program = """
+import threading, vmatlas
+from vmatlas.survey import survey
+first = next(survey(lambda process: threading.Event().wait(), threads=3, patience=0.3))
+print(type(first.error).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (0, "Unanswered\n"), done.stderr
+
+
+def test_a_question_that_is_at_work_is_not_given_up_as_one_that_waits() -> None:
+    def work() -> str:
+        end = time.thread_time() + 1.5
+        while time.thread_time() < end:
+            pass
+        return "done"
+
+    with Crew(1) as crew:
+        errand = Errand(work)
+        assert errand.asked_by(crew, 0.5), "it had a processor all the time"
+        assert errand.answer() == "done"
+
+
+def test_a_question_that_is_at_work_for_ever_is_given_up_in_the_end() -> None:
+    let_go = threading.Event()
+
+    def work() -> None:
+        while not let_go.is_set():
+            pass
+
+    with Crew(1) as crew:
+        errand = Errand(work)
+        assert not errand.asked_by(crew, 0.1)
+        assert errand.age() >= 1.0
+        let_go.set()
+
+
+def test_a_pause_within_a_question_is_no_silence() -> None:
+    errand: Errand[None]
+
+    def work() -> None:
+        errand.rest(lambda: time.sleep(1.0))
+
+    with Crew(1) as crew:
+        errand = Errand(work)
+        assert errand.asked_by(crew, 0.4)
+
+
+def test_what_a_question_raises_is_raised_for_the_one_who_asked() -> None:
+    def work() -> None:
+        raise KeyError("x")
+
+    with Crew(1) as crew:
+        errand = Errand(work)
+        assert errand.asked_by(crew, PATIENCE)
+    with pytest.raises(KeyError):
+        errand.answer()
