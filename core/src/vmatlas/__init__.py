@@ -19,10 +19,12 @@ from types import ModuleType
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas import operations as operations
-    from vmatlas.analysis.audit import Finding, audit
-    from vmatlas.analysis.diff import Change, Difference, diff
-    from vmatlas.analysis.summary import Summary, summarize
+    from vmatlas.analysis.audit import FileLookup, Finding, Suspicion, audit
+    from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
+    from vmatlas.analysis.summary import FileTotal, Summary, Total, Use, summarize
     from vmatlas.api import (
+        HasPid,
+        Pid,
         capture,
         find,
         find_many,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         snapshot,
         watch,
     )
+    from vmatlas.backend import Target
     from vmatlas.capture import Capture
     from vmatlas.errors import (
         AccessDenied,
@@ -52,20 +55,24 @@ if TYPE_CHECKING:
         AddressSpace,
         Consistency,
         Criteria,
+        Details,
         Device,
         Filter,
         Gap,
         IncompleteResult,
         Kind,
         Neighbours,
+        Origin,
         ProcessInfo,
         Protection,
         Query,
         Region,
+        SystemFlags,
         SystemInfo,
     )
     from vmatlas.process import Process
     from vmatlas.survey import Surveyed, snapshots, survey
+    from vmatlas.target.agent import Limits
     from vmatlas.target.connect import connect
 
 __version__ = "0.1.0"
@@ -75,20 +82,28 @@ __all__ = [
     "AddressSpace",
     "Capture",
     "Change",
+    "ChangeKind",
     "Consistency",
     "Criteria",
+    "Details",
     "Device",
     "Difference",
     "Disordered",
+    "FileLookup",
+    "FileTotal",
     "Filter",
     "Finding",
     "Gap",
+    "HasPid",
     "IncompleteResult",
     "Kind",
+    "Limits",
     "MalformedData",
     "Neighbours",
     "NoSuchProcess",
     "OperationFailed",
+    "Origin",
+    "Pid",
     "Process",
     "ProcessInfo",
     "Protection",
@@ -96,12 +111,17 @@ __all__ = [
     "Region",
     "Summary",
     "Surveyed",
+    "Suspicion",
+    "SystemFlags",
     "SystemInfo",
+    "Target",
     "TargetLost",
     "TornRead",
+    "Total",
     "Unanswered",
     "Unsupported",
     "UsageError",
+    "Use",
     "VmatlasError",
     "audit",
     "capture",
@@ -122,19 +142,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "vmatlas.analysis": "Change Difference Finding Summary audit diff summarize",
-    "vmatlas.api": "capture find find_many iterate neighbours open processes replay snapshot watch",
+    "vmatlas.analysis": (
+        "Change ChangeKind Difference FileLookup FileTotal Finding Summary Suspicion Total Use audit diff summarize"
+    ),
+    "vmatlas.api": "HasPid Pid capture find find_many iterate neighbours open processes replay snapshot watch",
+    "vmatlas.backend": "Target",
     "vmatlas.capture": "Capture",
     "vmatlas.errors": (
         "AccessDenied Disordered MalformedData NoSuchProcess OperationFailed TargetLost TornRead Unanswered "
         "Unsupported UsageError VmatlasError"
     ),
     "vmatlas.model": (
-        "AddressSpace Consistency Criteria Device Filter Gap IncompleteResult Kind Neighbours ProcessInfo "
-        "Protection Query Region SystemInfo"
+        "AddressSpace Consistency Criteria Details Device Filter Gap IncompleteResult Kind Neighbours Origin "
+        "ProcessInfo Protection Query Region SystemFlags SystemInfo"
     ),
     "vmatlas.process": "Process",
     "vmatlas.survey": "Surveyed snapshots survey",
+    "vmatlas.target.agent": "Limits",
     "vmatlas.target.connect": "connect",
 }
 """Where each name lives. A module is imported when one of its names is first used: `import vmatlas` itself takes a
@@ -164,7 +188,7 @@ class _Package(ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+        return sorted({*__all__, "operations", *(name for name in super().__dir__() if name.startswith("__"))})
 
 
 sys.modules[__name__].__class__ = _Package

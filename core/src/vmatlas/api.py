@@ -78,7 +78,7 @@ def open(
     try:
         return Process(place, place.open(number, task), backend)
     except VmatlasError as error:
-        raise error.located(target=place.name) from error.__cause__
+        raise error.located(target=place.name) from None
 
 
 def snapshot(
@@ -93,7 +93,23 @@ def snapshot(
     strict: bool = False,
     **criteria: Unpack[Criteria],
 ) -> AddressSpace:
-    """The memory map of a process: `open` and `Process.snapshot` in one."""
+    """The memory map of a process: all its regions, or those that pass a filter, by address.
+
+        space = vmatlas.snapshot(1234)
+        for region in space.where(executable=True, writable=True):
+            print(region)
+
+    `pid` is a number, None for this process, or anything with `.pid`; `target` where it lives (`vmatlas.connect`).
+    `backend` names one backend (`vmatlas doctor` lists them), `thread` asks through one thread. `residency` asks for
+    the memory in use as well, `build_ids` for the ELF build id of each file: both are dearer. `where` is a filter in
+    words ("x,file,size>1M") or a `Filter`; `criteria` are keywords: readable, writable, executable, shared,
+    file_backed, deleted, kind, path, name, larger_than, smaller_than.
+
+    Sizes and addresses are bytes, ranges [start, end); what a system does not tell is None. A map that may lack
+    something says so in `incomplete`; with `strict=True` it raises IncompleteResult.
+
+    Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, UsageError.
+    """
     with open(pid, target=target, backend=backend, thread=thread) as process:
         return process.snapshot(residency=residency, build_ids=build_ids, where=where, strict=strict, **criteria)
 
@@ -108,7 +124,14 @@ def find(
     where: Filter | str | None = None,
     **criteria: Unpack[Criteria],
 ) -> Region | None:
-    """The region that covers an address: `open` and `Process.find` in one."""
+    """The region of a process that covers an address, asked of the kernel; None where nothing is mapped.
+
+    With `or_next`, else the next region above. `where` and `criteria` say which regions count, as in `snapshot`; `pid`,
+    `target` and `backend` are as there. For many questions to one process keep a handle: `vmatlas.open(pid).find`
+    takes a microsecond or two where the kernel can be asked for one region.
+
+    Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, and UsageError for what is no address.
+    """
     with open(pid, target=target, backend=backend) as process:
         return process.find(address, or_next=or_next, where=where, **criteria)
 
@@ -116,16 +139,26 @@ def find(
 def find_many(
     pid: Pid, addresses: Iterable[int], *, target: Target | None = None, backend: str | None = None
 ) -> list[Region | None]:
-    """The region that covers each address: `open` and `Process.find_many` in one.
+    """The region that covers each address (None where nothing is mapped), in the order of the addresses.
 
-    Without `backend` what a region tells may depend on how many addresses there are: see there.
+    Few are asked for one by one, many by one reading of the map, whatever takes less time. Where another backend
+    answers the one than the other, what only one of them tells (Linux: `page_size`) depends on it; `backend` names one,
+    which tells the same each time. `pid`, `target` are as in `snapshot`.
+
+    Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, and UsageError for what is no address.
     """
     with open(pid, target=target, backend=backend) as process:
         return process.find_many(addresses)
 
 
 def neighbours(pid: Pid, address: int, *, target: Target | None = None, backend: str | None = None) -> Neighbours:
-    """What lies at an address and on both sides of it: `open` and `Process.neighbours` in one."""
+    """What lies at an address and on both sides of it: `Neighbours(before, at, after)`, each a Region or None.
+
+    The question of a crash handler; `vmatlas.operations.classify_fault` says what it means. `pid`, `target` and
+    `backend` are as in `snapshot`.
+
+    Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, and UsageError for what is no address.
+    """
     with open(pid, target=target, backend=backend) as process:
         return process.neighbours(address)
 
@@ -138,7 +171,14 @@ def iterate(
     where: Filter | str | None = None,
     **criteria: Unpack[Criteria],
 ) -> Iterator[Region]:
-    """The regions one after another: `open` and `Process.iterate` in one."""
+    """The regions of a process one after another, without keeping them; arguments as in `snapshot`.
+
+    A backend that can walk is asked piece by piece, at different times: a region that changes between two pieces can
+    overlap the one before; otherwise none is given twice.
+
+    Raises, when the first region is asked for: NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost,
+    UsageError.
+    """
     with open(pid, target=target, backend=backend) as process:
         yield from process.iterate(where=where, **criteria)
 
@@ -152,7 +192,18 @@ def watch(
     residency: bool = False,
     wait: Callable[[float], object] = time.sleep,
 ) -> Iterator[Difference]:
-    """What changes in a process, each time that something does: `open` and `Process.watch` in one."""
+    """What changes in the map of a process: a `Difference` each time that something does, until the process ends.
+
+        for difference in vmatlas.watch(1234, 0.5):
+            print(difference.added, difference.grown)
+
+    Looks every `interval` seconds (from 0 to a year); what changes and changes back between two looks is not seen, nor,
+    without `residency`, what fills or leaves memory within regions that stay as large. `wait` sleeps for some seconds;
+    what it raises ends the watch. `pid`, `target` and `backend` are as in `snapshot`.
+
+    Raises UsageError for what is no interval, and at the first look NoSuchProcess, AccessDenied, Unsupported, TornRead,
+    TargetLost.
+    """
     with open(pid, target=target, backend=backend) as process:
         yield from process.watch(interval, residency=residency, wait=wait)
 
@@ -165,7 +216,16 @@ def capture(
     residency: bool = False,
     build_ids: bool = False,
 ) -> Capture:
-    """The kernel's own bytes, to be saved (`Capture.save`) and read elsewhere (`replay`)."""
+    """The map of a process as the kernel's own bytes, to be saved (`Capture.save`) and read elsewhere (`replay`).
+
+        vmatlas.capture(1234, residency=True).save("worker.vmatlas")
+        space = vmatlas.replay("worker.vmatlas")
+
+    `residency` and `build_ids` ask for the memory in use and for build ids as well: what was not asked for cannot be
+    shown later. `pid`, `target` and `backend` are as in `snapshot`.
+
+    Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, UsageError.
+    """
     with open(pid, target=target, backend=backend) as process:
         return process.capture(residency=residency, build_ids=build_ids)
 
@@ -181,9 +241,16 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
     try:
         return backend.decode(saved)
     except VmatlasError as error:
-        raise error.located(pid=saved.pid, backend=saved.backend) from error.__cause__
+        raise error.located(pid=saved.pid, backend=saved.backend) from None
 
 
 def processes(target: Target | None = None) -> Iterator[ProcessInfo]:
-    """Every process that may be seen on a target, in order of pid."""
+    """Every process that may be seen on a target (None: this machine), in order of pid.
+
+    A `ProcessInfo` has the pid, the name, the parent, the state in the system's own letter ("Z": a zombie, which has no
+    memory any more), and whether it is one of the kernel's own, whose map is empty. What a system does not tell is
+    None.
+
+    Raises Unsupported where processes cannot be listed (Linux: /proc is not mounted), TargetLost.
+    """
     return _place(target).processes()

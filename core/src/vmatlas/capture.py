@@ -32,7 +32,7 @@ _PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 """What a distribution may be called: hints tell users to install it, so nothing else may stand in the manifest."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Capture:
     """Named byte streams as the kernel gave them, with the system and the process that they come from."""
 
@@ -54,6 +54,11 @@ class Capture:
     consistency: Consistency = Consistency.PER_REGION
     incomplete: str | None = None
     """None, or why something may be missing from the streams."""
+
+    def __repr__(self) -> str:
+        streams = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in self.streams.items())
+        incomplete = "" if self.incomplete is None else ", incomplete"
+        return f"<Capture of pid {self.pid} by {self.backend}: {streams or 'no stream'}{incomplete}>"
 
     @property
     def origin(self) -> Origin:
@@ -95,18 +100,23 @@ class Capture:
                 raise FileExistsError(errno.EEXIST, "something that is no regular file stands there")
             self._write(final)
         except OSError as error:  # by the name that was given: another one was never heard of
-            raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
+            raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
 
-    def _write(self, final: str) -> None:
+    def write(self, file: BinaryIO) -> None:
+        """Write it to a file that is open for bytes, a pipe too, from where it stands. Raises OSError."""
         import zipfile
 
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(_MANIFEST, json.dumps(self._manifest(), indent=2) + "\n")
+            for name, content in self.streams.items():
+                archive.writestr(_STREAMS + name, content)
+
+    def _write(self, final: str) -> None:
         temporary = f"{final}.{os.getpid()}.part"
-        archive = zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED)
+        file = open(temporary, "xb")  # noqa: SIM115  (what is not made here is not unlinked here)
         try:
-            with archive:
-                archive.writestr(_MANIFEST, json.dumps(self._manifest(), indent=2) + "\n")
-                for name, content in self.streams.items():
-                    archive.writestr(_STREAMS + name, content)
+            with file:
+                self.write(file)
             os.replace(temporary, final)
         except BaseException:
             os.unlink(temporary)
@@ -153,7 +163,7 @@ class Capture:
         try:
             manifest = json.loads(members[_MANIFEST])
         except (ValueError, RecursionError) as error:
-            raise MalformedData(_MANIFEST, 0, f"JSON ({error})") from error
+            raise MalformedData(_MANIFEST, 0, f"JSON ({error})") from None
         streams = {
             name.removeprefix(_STREAMS): content for name, content in members.items() if name.startswith(_STREAMS)
         }
@@ -184,7 +194,7 @@ class Capture:
             consistency = Consistency(read.text("consistency"))
             where = Filter.parse(query.optional_text("where") or "")
         except ValueError as error:
-            raise MalformedData(_MANIFEST, 0, f"a time, a consistency and a filter ({error})") from error
+            raise MalformedData(_MANIFEST, 0, f"a time, a consistency and a filter ({error})") from None
         if time.tzinfo is None:
             raise MalformedData(_MANIFEST, 0, "a time with its zone", found=read.text("time").encode())
         return cls(
@@ -235,7 +245,7 @@ def _unpack(file: BinaryIO, shown: str) -> dict[str, bytes]:
     except MalformedData:
         raise
     except Exception as error:  # zipfile and its decompressors raise errors of a dozen kinds for foreign bytes
-        raise MalformedData(shown, 0, f"a whole zip file ({error})") from error
+        raise MalformedData(shown, 0, f"a whole zip file ({error})") from None
 
 
 class _Fields:

@@ -1,13 +1,16 @@
 """What can go wrong, each with its story: what was asked, of whom, what the kernel said, what to do next.
 
 Every error of the library is a `VmatlasError`. Each is a value: it can be pickled, and it carries the process id, the
-target and the backend where they are known, and a hint where there is something to do about it.
+target and the backend where they are known, and a hint where there is something to do about it. What it was made of (an
+OSError, say) is its `__context__`: a traceback shows one error, not two.
 This module imports nothing of vmatlas.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+_HINT = "hint: "
 
 
 def _rebuild(kind: type[VmatlasError], message: str, fields: dict[str, Any]) -> VmatlasError:
@@ -35,6 +38,17 @@ class VmatlasError(Exception):
         self.target = target
         self.backend = backend
         self.hint = hint
+
+    @property
+    def hint(self) -> str | None:
+        """What there is to do about it; a traceback shows it as a note below the message (PEP 678)."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        notes = [note for note in getattr(self, "__notes__", ()) if not note.startswith(_HINT)]
+        self._hint = hint
+        self.__notes__ = notes if hint is None else [*notes, f"{_HINT}{hint}"]
 
     def __str__(self) -> str:
         where = [text for text in (self.target if self.target != "local" else None, self.backend) if text]

@@ -50,19 +50,17 @@ class MapReader:
                 capture = self._process.acquire(backend, query)
                 try:
                     return capture, backend.decode(capture)
-                except Disordered as error:
-                    torn = error
+                except Disordered:
+                    continue
         except VmatlasError as error:
-            raise error.located(
-                pid=self._process.pid, target=self._target.name, backend=backend.name
-            ) from error.__cause__
+            raise error.located(pid=self._process.pid, target=self._target.name, backend=backend.name) from None
         raise TornRead(
             f"the map of process {self._process.pid} changed during each of {ATTEMPTS} readings",
             pid=self._process.pid,
             target=self._target.name,
             backend=backend.name,
             hint="stop the process for the reading, or use a backend that asks region by region",
-        ) from torn
+        )
 
     def reads_like(self, choice: Choice, seen: Capture) -> bool:
         """Whether the kernel still gives the bytes of a capture; False, too, where only the long way can tell."""

@@ -127,7 +127,9 @@ def test_a_message_with_control_characters_stays_one_harmless_line(run, monkeypa
         (["maps", "self", "--target", "nonsense"], "nonsense"),
         (["find", "self"], "Missing argument"),
         (["find", "self", "10000000000000000"], "64 bits"),
-        (["nonsense"], "No such command"),
+        (["nonsense"], "there is no command 'nonsense'"),
+        (["mpas"], "did you mean maps?"),
+        (["maps", "self", "--residancy"], "--residency"),
         (["completion", "tcsh"], "tcsh"),
     ],
 )

@@ -185,6 +185,13 @@ def test_the_version_is_told(run):
     assert run("--version").stdout.strip() == f"vmatlas {vmatlas.__version__}"
 
 
+def test_the_package_runs_as_the_program():
+    ended = subprocess.run([sys.executable, "-m", "vmatlas", "--version"], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.strip() == f"vmatlas {vmatlas.__version__}"
+    ended = subprocess.run([sys.executable, "-m", "vmatlas", "maps", "x"], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr.splitlines()[0]) == (2, "vmatlas: 'x' is no process id")
+
+
 def test_without_click_one_line_says_what_to_install():
     code = "import sys; sys.modules['click'] = None; from vmatlas.cli import main; sys.exit(main())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)

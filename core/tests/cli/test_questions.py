@@ -239,6 +239,15 @@ def test_record_leaves_a_device_alone(run, tmp_path):
     assert (tmp_path / "device").is_fifo()
 
 
+def test_record_writes_to_standard_output_for_whoever_reads_it(start, in_terminal, child, tmp_path):
+    written, said = start("record", child.pid, "-o", "-").communicate(timeout=60)
+    (tmp_path / "piped.vmatlas").write_bytes(written)
+    assert said == b""
+    assert vmatlas.replay(tmp_path / "piped.vmatlas").pid == child.pid
+    told, code = in_terminal(80, "record", child.pid, "-o", "-")
+    assert (code, "not for a terminal" in told) == (2, True)
+
+
 def test_record_does_not_write_over_a_file_unless_forced(run, child, tmp_path):
     file = tmp_path / "it.vmatlas"
     file.write_text("precious")

@@ -1,6 +1,6 @@
 """From address spaces to findings: what changed, what is suspicious, what adds up to what. Pure."""
 
-from vmatlas.analysis.audit import Finding, Suspicion, audit
+from vmatlas.analysis.audit import FileLookup, Finding, Suspicion, audit
 from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
 from vmatlas.analysis.summary import FileTotal, Summary, Total, Use, summarize, use_of
 
@@ -8,6 +8,7 @@ __all__ = [
     "Change",
     "ChangeKind",
     "Difference",
+    "FileLookup",
     "FileTotal",
     "Finding",
     "Summary",

@@ -29,13 +29,16 @@ class Suspicion(enum.Enum):
     """Memory that can be written lies directly below a stack, so an overflow goes unnoticed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Finding:
     """One suspicion about one region."""
 
     suspicion: Suspicion
     region: Region
     explanation: str
+
+    def __repr__(self) -> str:
+        return f"<Finding {self.suspicion.value}: {self.explanation}; {self.region!r}>"
 
 
 def audit(space: AddressSpace, lookup: FileLookup | None = None) -> list[Finding]:

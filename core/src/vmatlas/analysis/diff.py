@@ -35,7 +35,7 @@ class ChangeKind(enum.Enum):
     CHANGED = "changed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Change:
     """One change. `before` is None for an added region, `after` for a removed one."""
 
@@ -44,6 +44,10 @@ class Change:
     after: Region | None
     fields: tuple[str, ...] = ()
     """The fields that differ, by name."""
+
+    def __repr__(self) -> str:
+        fields = f": {', '.join(self.fields)}" if self.fields else ""
+        return f"<Change {self.kind.value} {self.region!r}{fields}>"
 
     @property
     def region(self) -> Region:
@@ -58,7 +62,7 @@ class Change:
         return (self.after.size if self.after else 0) - (self.before.size if self.before else 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Difference:
     """All changes from one address space to another, by address. False when there is none."""
 
@@ -68,6 +72,11 @@ class Difference:
 
     def __bool__(self) -> bool:
         return bool(self.changes)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{len(changes)} {kind.value}" for kind in ChangeKind if (changes := self.of(kind)))
+        pids = " to ".join(dict.fromkeys(str(space.pid) for space in (self.before, self.after)))
+        return f"<Difference of pid {pids}: {f'{told}; {self.growth:+,} bytes' if told else 'none'}>"
 
     def of(self, kind: ChangeKind) -> list[Change]:
         """The changes of one kind."""
@@ -126,7 +135,15 @@ class Difference:
 
 
 def diff(before: AddressSpace, after: AddressSpace, *, ignore: Collection[str] = ()) -> Difference:
-    """What changed. Fields named in `ignore`, and those that one of the two does not tell at all, are not compared.
+    """What changed from one address space to another: regions added, removed, grown, shrunk, moved or changed.
+
+        before = vmatlas.snapshot(1234)
+        ...
+        for change in vmatlas.diff(before, vmatlas.snapshot(1234)).grown:
+            print(change.growth, change.region)
+
+    Fields named in `ignore` ("flags", "resident", ...), and those that one of the two does not tell at all, are not
+    compared. A `Difference` is False when there is none.
 
     Raises UsageError when `ignore` names what is no field of a region.
     """

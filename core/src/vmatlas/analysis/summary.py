@@ -64,7 +64,7 @@ class Total:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FileTotal:
     """The regions of one file."""
 
@@ -73,13 +73,17 @@ class FileTotal:
     total: Total
     uses: dict[Use, Total]
 
+    def __repr__(self) -> str:
+        deleted = " (deleted)" if self.deleted else ""
+        return f"<FileTotal {self.path!r}{deleted}: {self.total.size:,} bytes in {self.total.regions} regions>"
+
     @property
     def is_library(self) -> bool:
         """Some of it is mapped as code."""
         return Use.CODE in self.uses
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Summary:
     """The totals of an address space."""
 
@@ -91,9 +95,17 @@ class Summary:
     files: tuple[FileTotal, ...]
     """The largest first."""
 
+    def __repr__(self) -> str:
+        resident = "" if self.total.resident is None else f", {self.total.resident:,} in memory"
+        uses = ", ".join(f"{use.value} {total.size:,}" for use, total in self.uses.items())
+        return f"<Summary of {self.total.regions} regions, {self.total.size:,} bytes{resident}: {uses}>"
+
 
 def summarize(space: AddressSpace) -> Summary:
-    """Totals by use, by kind, and by file."""
+    """Totals by use (code, data, stack, ...), by kind, and by file; bytes.
+
+    The memory in use is told where the space was read with `residency=True`; else those totals are None.
+    """
     regions = list(space)
     by_kind: dict[Kind, list[Region]] = {}
     by_file: dict[tuple[str, bool], list[Region]] = {}

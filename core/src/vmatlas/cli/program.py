@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
+from vmatlas.errors import UsageError
 
 NAME = "vmatlas"
 
@@ -79,6 +80,18 @@ class Program(click.Group):
             return None
         command: click.Command = import_module(f"vmatlas.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names. Raises UsageError with what may have been meant."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"there is no command '{args[0]}'", hint=f"{meant}{NAME} --help lists them")
+        return super().resolve_command(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
         """As click's runner calls it: ends by SystemExit with the code of `run`."""

@@ -21,7 +21,13 @@ from vmatlas.errors import UsageError
 @click.command("record", short_help="Save a process's map as a capture.")
 @process_argument
 @click.option(
-    "-o", "--output", "path", metavar="FILE", type=click.Path(readable=False), required=True, help="The file to write."
+    "-o",
+    "--output",
+    "path",
+    metavar="FILE",
+    type=click.Path(readable=False),
+    required=True,
+    help="The file to write; - is standard output.",
 )
 @residency_option
 @click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
@@ -44,6 +50,7 @@ def command(
     Examples:
       vmatlas record 1234 -o worker.vmatlas
       vmatlas record 1234 --residency -o monday.vmatlas --force
+      vmatlas record 1234 -o - | ssh desk 'cat > worker.vmatlas'
 
     A capture holds what the kernel said, byte for byte; it is decoded when it is read.
     """
@@ -52,7 +59,12 @@ def command(
 
     if not path:
         raise UsageError("-o names no file")
-    if not force and os.path.lexists(path):
+    to_stdout = path == "-"
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError(
+            "a capture is not for a terminal", hint="name a file, or send it on: vmatlas record ... -o - | ..."
+        )
+    if not to_stdout and not force and os.path.lexists(path):
         is_no_file = os.path.exists(path) and not os.path.isfile(path)
         hint = "name a file: this is a folder, a device or a pipe" if is_no_file else "--force writes over it"
         raise UsageError(f"{path} exists already", hint=hint)
@@ -60,6 +72,10 @@ def command(
         capture = asked.ask(lambda: asked.process.capture(residency=residency, build_ids=build_ids))
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")
+    if to_stdout:
+        sys.stdout.flush()
+        capture.write(sys.stdout.buffer)
+        return Exit.OK
     capture.save(path)
     size = sum(map(len, capture.streams.values()))
     told = f"{path}: process {capture.pid}, {count(size, 'byte')} from {capture.backend}"

@@ -80,10 +80,10 @@ class Exports:
         try:
             import pyarrow as pa
             import pyarrow.compute as pc
-        except ImportError as error:
+        except ImportError:
             raise Unsupported(
                 "the export to Arrow needs pyarrow, which is not installed", hint='pip install "vmatlas[arrow]"'
-            ) from error
+            ) from None
         columns = self.columns
         count = len(columns)
 
@@ -156,10 +156,10 @@ class Exports:
         """
         try:
             import numpy as np
-        except ImportError as error:
+        except ImportError:
             raise Unsupported(
                 "the export to NumPy needs numpy, which is not installed", hint='pip install "vmatlas[numpy]"'
-            ) from error
+            ) from None
         columns = self.columns
         held = {name: getattr(columns, name) for name in columns.__slots__}
         held |= {f"detail.{key}": column for key, column in columns.details.items()}

@@ -85,7 +85,7 @@ class Criteria(TypedDict, total=False):
     """Exclusive."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Filter:
     """Conditions on a region; all must hold. The default asks for nothing, so every region passes."""
 
@@ -237,6 +237,9 @@ class Filter:
     def matches(self, region: Region) -> bool:
         """Whether the region passes."""
         return self.matcher()(region)
+
+    def __repr__(self) -> str:
+        return f"<Filter {str(self) or 'of nothing: every region passes'}>"
 
     def __str__(self) -> str:
         """As text that `parse` reads as the same filter; empty for the one that asks for nothing."""

@@ -191,6 +191,17 @@ class Region(NamedTuple):
     details: Details = NO_DETAILS
     """What else this system tells, under its own keys; sizes in bytes."""
 
+    def __repr__(self) -> str:
+        """In a line: where, which rights, what it is, what it is called, and how much of it is in memory."""
+        told = [f"{self.start:#x}-{self.end:#x}", self.permissions, self.kind.label]
+        if self.label:
+            told.append(repr(self.label))
+        if self.offset:
+            told.append(f"from {self.offset:#x}")
+        if self.resident is not None:
+            told.append(f"({self.resident:,} bytes in memory)")
+        return f"<Region {' '.join(told)}>"
+
     @property
     def size(self) -> int:
         """Bytes, from start to end."""

@@ -89,7 +89,7 @@ class AddressSpace(Exports, Sequence[Region]):
         try:
             columns = Columns.of(sorted(regions, key=lambda region: region.start))
         except OverflowError as error:
-            raise ValueError(f"a region has a number that does not fit in 64 bits ({error})") from error
+            raise ValueError(f"a region has a number that does not fit in 64 bits ({error})") from None
         if (row := columns.first_disorder()) is not None:
             raise ValueError(f"regions overlap or are empty at {columns.start[row]:#x}")
         return cls(columns, origin)

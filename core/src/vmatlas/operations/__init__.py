@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from vmatlas import api
 from vmatlas.backend import Target
 from vmatlas.errors import Unsupported, UsageError
-from vmatlas.model import AddressSpace, Filter, Protection
+from vmatlas.model import AddressSpace, Filter, Protection, Region
 from vmatlas.operations import advising, faults, files, moving, shapes
 from vmatlas.operations.checks import check_ranges
 from vmatlas.operations.contract import Ability, Promise
@@ -79,6 +79,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__name__"]
+
+
 _OWN: dict[str, Memory] = {}
 
 
@@ -103,7 +107,7 @@ def abilities() -> Ability:
 
 def advise(
     process: Process | api.Pid,
-    regions: AddressSpace | Iterable[object],
+    regions: AddressSpace | Region | Iterable[object],
     advice: Advice,
     *,
     target: Target | None = None,
@@ -113,9 +117,9 @@ def advise(
     """Tell the kernel what a process will do with ranges of its memory.
 
     `process` is a pid, a `vmatlas.Process`, or None for this process; `regions` an AddressSpace (a snapshot,
-    filtered), or regions or pairs (start, end) of whole pages that do not overlap. Any number: the kernel is asked for
-    1,024 at a time, in the order given. Another process takes COLD, PAGEOUT, WILLNEED and COLLAPSE (Linux;
-    process_madvise(2)); this process every advice that its kernel has, of which some need memory of
+    filtered), a Region, or any number of regions or pairs (start, end) of whole pages that do not overlap. The kernel
+    is asked for 1,024 at a time, in the order given. Another process takes COLD, PAGEOUT, WILLNEED and COLLAPSE
+    (Linux; process_madvise(2)); this process every advice that its kernel has, of which some need memory of
     `vmatlas.operations` or `unsafe=True`.
 
     An AddressSpace carries the start time of its process: after the kernel's handle on the process was taken, the
@@ -130,6 +134,8 @@ def advise(
         raise UsageError(f"{advice!r} is no advice", hint="give operations.Advice.COLD, say")
     if isinstance(regions, Filter | str):
         raise UsageError("a filter is no set of regions", hint="give snapshot(pid).where(...)")
+    if isinstance(regions, Region):
+        regions = [regions]
     with contextlib.ExitStack() as closing:
         if isinstance(process, Process):
             if target is not None and process.target is not target:

@@ -131,7 +131,7 @@ class Adviser:
         except AgentRefused as refused:
             if refused.by_kernel or refused.errno_name not in ("ENOSYS", "ENOTSUP"):
                 raise
-            raise Unsupported(f"the agent on {target.name} cannot advise processes", target=target.name) from refused
+            raise Unsupported(f"the agent on {target.name} cannot advise processes", target=target.name) from None
         if not result.ok:
             raise OperationFailed(
                 f"process_madvise: {result.errno_name}", errno=result.errno, errno_name=result.errno_name
@@ -141,7 +141,7 @@ class Adviser:
     def probe(self) -> None:
         """Whether the kernel would take the advice from us. Raises what its refusal means."""
         if (refusal := self._refusal()) is not None:
-            raise self._meaning(refusal, any_range=True) or refusal from refusal
+            raise self._meaning(refusal, any_range=True) or refusal
 
     def _refusal(self) -> OperationFailed | None:
         """Why the kernel does not take the advice from us at all, asked with no ranges; None: it does."""
@@ -161,7 +161,7 @@ class Adviser:
         refusal = self._refusal() if done == 0 and failure.errno_name else None
         always = refusal is not None and refusal.errno_name == failure.errno_name
         if (meaning := self._meaning(failure, any_range=always)) is not None:
-            raise meaning from failure
+            raise meaning
         start, end = stopped[0], stopped[0] + stopped[1]
         return Advised(
             self._advice,

@@ -30,7 +30,7 @@ def check_size(size: Any, *, bits: int, what: str = "size") -> int:
     number = whole(size, what)
     if number <= 0:
         raise UsageError(f"the {what} is {number:,} bytes", hint="give one byte or more")
-    if number >= 2**bits:
+    if number >= 2 ** min(bits, 63):  # no processor of 64 bits gives a process more than half of what they count
         raise UsageError(f"the {what} {number:#x} does not fit in an address space of {bits} bits")
     return number
 

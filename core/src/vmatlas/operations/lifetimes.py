@@ -64,7 +64,7 @@ class Lifetimes:
             self._release(mapping.extents, wipe=mapping.is_secret)
         except OperationFailed as failure:
             mapping.note_settled()
-            raise failed(f"unmapping {mapping!r}", failure) from failure
+            raise failed(f"unmapping {mapping!r}", failure) from None
         self.forget(mapping)
 
     def forget(self, mapping: Mapping) -> None:

@@ -167,6 +167,10 @@ class Mapping:
             common &= protection
         return common
 
+    def __dir__(self) -> list[str]:
+        """What is for its users; the rest is for `Memory`, which made it."""
+        return [name for name in super().__dir__() if name in _FOR_USERS or name.startswith("__")]
+
     def __repr__(self) -> str:
         if self._closed:
             return f"<Mapping of {self._what}, closed>"
@@ -392,6 +396,12 @@ class Mapping:
         self._check_open()
         if self._scattered:
             raise UsageError(f"{self._what} lies in several places after a move that stopped: it can only be closed")
+
+
+_FOR_USERS = {
+    *("address", "as_region", "buffer", "close", "closed", "descriptor", "end", "flush", "length", "lock", "protect"),
+    *("protected", "protection", "regions", "size", "start", "unlock"),
+}
 
 
 def clip(space: AddressSpace, low: int, high: int) -> Iterator[Region]:

@@ -168,7 +168,7 @@ class Memory:
         try:
             return self.calls.map(at, size, protection, flags, descriptor, offset)
         except OperationFailed as failure:
-            raise failed(f"mapping {what}, {size:,} bytes" + (f" at {at:#x}" if at else ""), failure) from failure
+            raise failed(f"mapping {what}, {size:,} bytes" + (f" at {at:#x}" if at else ""), failure) from None
 
     def _mapped_exactly(
         self, what: str, at: int, size: int, protection: Protection, flags: MapFlag, descriptor: int, offset: int
@@ -184,8 +184,8 @@ class Memory:
             start = self.calls.map(at, size, protection, flags, descriptor, offset)
         except OperationFailed as failure:
             if failure.errno_name in self.calls.occupied:
-                raise occupied(what, at, size, failure.errno) from failure
-            raise failed(f"mapping {what}, {size:,} bytes at {at:#x}", failure) from failure
+                raise occupied(what, at, size, failure.errno) from None
+            raise failed(f"mapping {what}, {size:,} bytes at {at:#x}", failure) from None
         if start != at:
             self.calls.unmap(start, size)
             raise occupied(what, at, size, 0)
@@ -215,13 +215,13 @@ class Memory:
                     self._mapped_exactly(
                         "a reservation", edge, start - edge, Protection.NONE, MapFlag.NO_RESERVE, -1, 0
                     )
-                except VmatlasError as error:
+                except VmatlasError:
                     for first, last in reserved:
                         self.calls.unmap(first, last - first)
                     raise UsageError(
                         f"something that is not ours lies in {low:#x}-{high:#x}",
                         hint="unsafe=True destroys it all the same: the interpreter's own memory does not survive that",
-                    ) from error
+                    ) from None
                 reserved.append((edge, start))
             edge = end
 
@@ -252,7 +252,7 @@ class Memory:
         try:
             self.calls.protect(low, high - low, protection)
         except OperationFailed as failure:
-            raise failed(f"making {low:#x}-{high:#x} {protection.letters}", failure) from failure
+            raise failed(f"making {low:#x}-{high:#x} {protection.letters}", failure) from None
         for mapping in touched:
             mapping.note_rights(low, high, protection)
 
@@ -295,7 +295,7 @@ class Memory:
         try:
             self.calls.lock(low, high - low, on_fault)
         except OperationFailed as failure:
-            raise explain_lock(self.calls, failure, high - low) from failure
+            raise explain_lock(self.calls, failure, high - low) from None
 
     def unlock(self, address: int, size: int) -> None:
         """See `vmatlas.operations.unlock`."""
@@ -305,7 +305,7 @@ class Memory:
         try:
             self.calls.unlock(low, high - low)
         except OperationFailed as failure:
-            raise failed_there(f"unlocking {low:#x}-{high:#x}", failure) from failure
+            raise failed_there(f"unlocking {low:#x}-{high:#x}", failure) from None
 
     def lock_all(self, *, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
         """See `vmatlas.operations.lock_all`."""
@@ -317,7 +317,7 @@ class Memory:
         try:
             self.calls.lock_all(current, future, on_fault)
         except OperationFailed as failure:
-            raise explain_lock(self.calls, failure, None) from failure
+            raise explain_lock(self.calls, failure, None) from None
 
     def unlock_all(self) -> None:
         """See `vmatlas.operations.unlock_all`."""
@@ -326,7 +326,7 @@ class Memory:
         try:
             self.calls.unlock_all()
         except OperationFailed as failure:
-            raise failed("unlocking all memory", failure) from failure
+            raise failed("unlocking all memory", failure) from None
 
     @staticmethod
     def _refuse_secrets(secrets: list[Mapping]) -> None:
@@ -341,7 +341,7 @@ class Memory:
         try:
             self.calls.flush(low, high - low, wait, invalidate)
         except OperationFailed as failure:
-            raise failed_there(f"flushing {low:#x}-{high:#x}", failure) from failure
+            raise failed_there(f"flushing {low:#x}-{high:#x}", failure) from None
 
     # ---- advice on this memory ----
 

@@ -41,7 +41,7 @@ def _try_many(memory: Memory) -> bool:
             calls.protect(source + page, page, Protection.READ)  # two mappings now
             undoing.pop_all()
     except OperationFailed as failure:
-        raise failed("finding out whether several mappings move in one call", failure) from failure
+        raise failed("finding out whether several mappings move in one call", failure) from None
     try:
         calls.move(source, 2 * page, 2 * page, place, True, False)
     except OperationFailed:
@@ -188,7 +188,7 @@ def _moved(
     reservation.free_as_read(after)
     said = f"moving {low:#x}-{high:#x} to {reservation.start:#x}"
     if not result.moved and not result.lost:
-        raise failed(said, failure) from failure
+        raise failed(said, failure) from None
     raise PartlyMoved(
         f"{said} stopped half-way ({failure.errno_name or failure.message}): "
         f"{len(result.moved)} of {len(pieces)} mappings have moved, "
@@ -196,7 +196,7 @@ def _moved(
         result,
         errno=failure.errno,
         errno_name=failure.errno_name,
-    ) from failure
+    ) from None
 
 
 def judge(
@@ -276,7 +276,7 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
                     told.hint = "something lies above it: may_move=True lets the kernel take another place"
                 if failure.errno_name == "EFAULT":  # mremap(2): the range is not one mapping
                     told.hint = "the kernel has it as several mappings: parts of it were locked, or advised, apart"
-                raise told from failure
+                raise told from None
         mapping.note_size(start, new, length)
         mapping.note_settled()
         return mapping

@@ -32,7 +32,7 @@ def advise_own(
     if dry_run:
         unasked = calls.why_unasked(advice)
         if unasked is None and ranges and (refusal := _refusal(calls, number, ranges[0][0])) is not None:
-            raise _meaning(calls, refusal, advice, any_range=True) or refusal from refusal
+            raise _meaning(calls, refusal, advice, any_range=True) or refusal
         return Advised(advice, pid, len(ranges), asked, 0, dry_run=True, unasked=unasked)
     done = 0
     for low, high in ranges:
@@ -43,7 +43,7 @@ def advise_own(
             refusal = _refusal(calls, number, low) if done == 0 and calls.why_unasked(advice) is None else None
             always = refusal is not None and refusal.errno_name == failure.errno_name
             if (meaning := _meaning(calls, failure, advice, any_range=always)) is not None:
-                raise meaning from failure
+                raise meaning from None
             told = OperationFailed(
                 f"advice '{advice.value}' stopped at {low:#x}-{high:#x}: {calls.range_refused(failure, advice)}",
                 errno=failure.errno,

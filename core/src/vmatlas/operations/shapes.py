@@ -103,7 +103,7 @@ def _give_size(descriptor: int, size: int, name: str) -> None:
         os.ftruncate(descriptor, size)
         _have_room(descriptor, size)
     except OSError as error:
-        raise OSError(error.errno, f"{size:,} bytes of shared memory: {os.strerror(error.errno or 0)}", name) from error
+        raise OSError(error.errno, f"{size:,} bytes of shared memory: {os.strerror(error.errno or 0)}", name) from None
 
 
 def _have_room(descriptor: int, size: int) -> None:
@@ -125,7 +125,7 @@ def unlink_shared(operations: Operations, name: str) -> None:
     try:
         operations.unlink_shared(name)
     except OperationFailed as failure:
-        raise failed(f"removing the name {name} of shared memory", failure) from failure
+        raise failed(f"removing the name {name} of shared memory", failure) from None
 
 
 def _unlink_if_there(operations: Operations, name: str) -> None:
@@ -153,7 +153,7 @@ def _opening(what: str) -> Iterator[None]:
         }
         told = failed(f"opening {what}", failure)
         told.hint = hints.get(failure.errno_name, told.hint)
-        raise told from failure
+        raise told from None
 
 
 def guarded_buffer(memory: Memory, size: int) -> Mapping:
@@ -169,7 +169,7 @@ def guarded_buffer(memory: Memory, size: int) -> Mapping:
             memory.calls.protect(start, body, READ_WRITE)
         except OperationFailed as failure:
             whole.close()
-            raise failed("making the inside of a guarded buffer writable", failure) from failure
+            raise failed("making the inside of a guarded buffer writable", failure) from None
         extent = whole.extents[0]
         whole.note_closed()  # from here on it is the other one's
         return memory.lifetimes.adopt(
@@ -199,7 +199,7 @@ def secret(memory: Memory, size: int) -> Mapping:
             try:
                 memory.calls.lock(made.start, made.size, False)
             except OperationFailed as failure:
-                raise explain_lock(memory.calls, failure, made.size) from failure
+                raise explain_lock(memory.calls, failure, made.size) from None
             try:
                 memory.calls.advise(made.start, made.size, undumped)
                 # Not all systems have it, nor all kernels (Linux 4.14): children that must not see it would have a
@@ -208,7 +208,7 @@ def secret(memory: Memory, size: int) -> Mapping:
                 if wiped is not None:
                     memory.calls.advise(made.start, made.size, wiped)
             except OperationFailed as failure:
-                raise failed("keeping a secret out of dumps and children", failure) from failure
+                raise failed("keeping a secret out of dumps and children", failure) from None
         except BaseException:
             made.close()
             raise

@@ -111,7 +111,7 @@ UNDOES_SECRETS = {
 (mm/madvise.c), which a secret is; in a child, which has no lock, it would take that, too."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Advised:
     """What became of advice: as exact as the kernel tells it. Sizes are bytes."""
 
@@ -133,6 +133,11 @@ class Advised:
     unasked: str | None = None
     """Why the kernel was not asked in a dry run, where it has no harmless way to be asked; None: it was."""
 
+    def __repr__(self) -> str:
+        done = f"{self.advised:,} of {self.asked:,} bytes" + (" (dry run)" if self.dry_run else "")
+        stopped = "" if self.stopped_at is None else f", stopped at {self.stopped_at[0]:#x}-{self.stopped_at[1]:#x}"
+        return f"<Advised {self.advice.value} to pid {self.pid}: {done}{stopped}>"
+
     @property
     def complete(self) -> bool:
         """Whether it went through every range."""
@@ -150,7 +155,7 @@ class Advised:
         return self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Piece:
     """One mapping of a range that was to be moved: where it was, and where it was to go. Bytes."""
 
@@ -158,13 +163,16 @@ class Piece:
     end: int
     to: int
 
+    def __repr__(self) -> str:
+        return f"<Piece {self.start:#x}-{self.end:#x} to {self.to:#x}>"
+
     @property
     def size(self) -> int:
         """Bytes."""
         return self.end - self.start
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Moved:
     """What became of a move: which mapping is where now."""
 
@@ -184,6 +192,14 @@ class Moved:
     other threads could see some of them moved and others not."""
     kept_old: bool = False
     """The old place stays mapped, empty."""
+
+    def __repr__(self) -> str:
+        told = ", ".join(
+            f"{len(pieces)} {word}"
+            for word, pieces in (("moved", self.moved), ("left", self.left), ("lost", self.lost))
+            if pieces or word == "moved"
+        )
+        return f"<Moved {self.address:#x}-{self.address + self.size:#x} to {self.to:#x}: {told}>"
 
     @property
     def complete(self) -> bool:
@@ -224,7 +240,7 @@ class FaultCause(enum.Enum):
     memory itself failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Fault:
     """A fault and its neighbourhood."""
 
@@ -242,3 +258,9 @@ class Fault:
     """Bytes from the address to the nearest region, for an address in a hole."""
     text: str = ""
     """The whole of it in a sentence."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Fault at {self.address:#x}: {self.cause.value}>"

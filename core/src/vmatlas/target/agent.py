@@ -36,6 +36,9 @@ class AgentTarget:
         self._on_close = on_close
         self._offers: dict[str, Availability] = {}
 
+    def __repr__(self) -> str:
+        return f"<vmatlas.target {self.name}>"
+
     def asked_by(self, process: AgentProcess) -> AgentTarget:
         """The same machine as a child of the agent sees it, with the rights of that child."""
         return AgentTarget(self.agent, asked_by=process)
@@ -208,7 +211,7 @@ class AgentTargetProcess:
         try:
             reading = self._target.sources(backend).ask(self, query)
         except VmatlasError as error:
-            raise error.located(pid=self._pid, target=self._target.name, backend=backend.name) from error.__cause__
+            raise error.located(pid=self._pid, target=self._target.name, backend=backend.name) from None
         return Capture(
             streams=reading.streams,
             system=self._target.system_info,

@@ -136,7 +136,7 @@ class Conversation:
             except StreamEnded as error:
                 self._hear_it_out()
                 asked = operation.name.lower()
-                raise self._lose(f"the target was lost while it was asked to {asked}: {error}") from error
+                raise self._lose(f"the target was lost while it was asked to {asked}: {error}") from None
 
     def _hear_it_out(self) -> None:
         """What the target said last may still be on its way; bounded, for one that never stops talking."""

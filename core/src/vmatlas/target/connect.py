@@ -54,7 +54,7 @@ def over_stream(opened: Callable[[], ByteStream], name: str, limits: Limits) -> 
     try:
         stream = opened()
     except StreamEnded as error:
-        raise TargetLost(f"no connection: {error}", target=name) from error
+        raise TargetLost(f"no connection: {error}", target=name) from None
     return AgentTarget(Agent(stream, name, limits))
 
 
@@ -62,7 +62,7 @@ def _agent(command: str, limits: Limits) -> Target:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise UsageError(f"'{command}' is no command: {error}") from error
+        raise UsageError(f"'{command}' is no command: {error}") from None
     return over_stream(lambda: ChildStream(words), f"agent:{command}", limits)
 
 

@@ -24,6 +24,9 @@ class LocalTarget:
     def __init__(self) -> None:
         self._probed: dict[str, Availability] = {}
 
+    def __repr__(self) -> str:
+        return f"<vmatlas.target {self.name}>"
+
     @functools.cached_property
     def system(self) -> System:
         """What is known of this machine's system. Raises Unsupported when no installed plugin knows it."""

@@ -49,7 +49,7 @@ def connect_by_ssh(destination: str, limits: Limits) -> AgentTarget:
     try:
         stream = ChildStream(command_for(destination))
     except StreamEnded as error:
-        raise TargetLost(f"no connection: {error}", target=name) from error
+        raise TargetLost(f"no connection: {error}", target=name) from None
     try:
         system, machine = _greeted(stream, name)
         agent = built_agent(system, machine, name).read_bytes()
@@ -60,7 +60,7 @@ def connect_by_ssh(destination: str, limits: Limits) -> AgentTarget:
         stream.close()
         raise TargetLost(
             f"no agent over ssh: {error}", target=name, last_words=stream.last_words(), hint=_hint(stream.last_words())
-        ) from error
+        ) from None
     except BaseException:
         stream.close()
         raise

@@ -71,7 +71,7 @@ class _Descriptors:
             except BlockingIOError:
                 pass
             except OSError as error:
-                raise StreamEnded(f"writing failed: {error.strerror}") from error
+                raise StreamEnded(f"writing failed: {error.strerror}") from None
             wait = until - time.monotonic()
             if wait <= 0:
                 raise StreamEnded(f"it took no bytes for {limit:g} s")
@@ -95,7 +95,7 @@ class _Descriptors:
                 except BlockingIOError:
                     continue
                 except OSError as error:
-                    raise StreamEnded(f"reading failed: {error.strerror}") from error
+                    raise StreamEnded(f"reading failed: {error.strerror}") from None
                 if not data:
                     raise StreamEnded("it ended")
                 return data
@@ -156,7 +156,7 @@ class ChildStream:
         except (OSError, ValueError, IndexError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             name = self.command[0] if self.command else ""
-            raise StreamEnded(f"cannot start '{name}': {reason}") from error
+            raise StreamEnded(f"cannot start '{name}': {reason}") from None
         assert self._child.stdin and self._child.stdout and self._child.stderr
         self._bytes = _Descriptors(self._child.stdout.fileno(), self._child.stdin.fileno(), self._child.stderr.fileno())
         self._finalizer = weakref.finalize(self, _end_child, self._child, self.PATIENCE)
@@ -185,7 +185,7 @@ class ChildStream:
         try:
             self._bytes.send(data, limit)
         except StreamEnded as error:
-            raise self._ended(error) from error
+            raise self._ended(error) from None
 
     def receive(self, limit: float) -> bytes:
         """See ByteStream."""
@@ -193,7 +193,7 @@ class ChildStream:
         try:
             return self._bytes.receive(limit)
         except StreamEnded as error:
-            raise self._ended(error) from error
+            raise self._ended(error) from None
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
@@ -226,7 +226,7 @@ class TtyStream:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise StreamEnded(f"cannot open {path}: {error.strerror}") from error
+            raise StreamEnded(f"cannot open {path}: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             before = termios.tcgetattr(descriptor)
@@ -237,7 +237,7 @@ class TtyStream:
             raise StreamEnded(f"{path} is in use by another program") from None
         except (termios.error, OSError) as error:
             os.close(descriptor)
-            raise StreamEnded(f"{path} is no serial line: {error.args[-1]}") from error
+            raise StreamEnded(f"{path} is no serial line: {error.args[-1]}") from None
         self._bytes = _Descriptors(descriptor, descriptor)
         self._finalizer = weakref.finalize(self, _end_tty, descriptor, before)
 
@@ -304,7 +304,7 @@ class SocketStream:
         except OSError as error:
             shown = address if isinstance(address, str) else ":".join(map(str, address))  # type: ignore[arg-type]
             reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            raise StreamEnded(f"cannot connect to {shown}: {reason}") from error
+            raise StreamEnded(f"cannot connect to {shown}: {reason}") from None
         self._bytes = _Descriptors(self._socket.fileno(), self._socket.fileno())
         self._closed = False
 

@@ -88,7 +88,7 @@ def _is_same(process: RemoteProcess, found: Process, streams: Mapping[str, bytes
 def _explained(process: RemoteProcess, source: str, refused: AgentRefused) -> Mapping[str, bytes]:
     """What came before a refusal that means an empty map; raises what any other means for the process."""
     if not refused.by_kernel:
-        raise _agents_own(refused, process.pid) from refused
+        raise _agents_own(refused, process.pid) from None
     found = find(refused.streams.get(PROC, b""), process.system.byte_order)
     if source == _MAP_SOURCE and refused.errno_name == "ENOENT":
         judge_missing_file(found, process.inode(b"/proc/curproc") is not None, process.pid)
@@ -96,7 +96,7 @@ def _explained(process: RemoteProcess, source: str, refused: AgentRefused) -> Ma
     asked = "sysctl kern.proc.vmmap" if source == _VMMAP_SOURCE else "/proc/PID/map"
     raise refusal(
         refused.errno_name, refused.errno, refused.errno_name, pid=process.pid, asked=asked, found=found
-    ) from refused
+    ) from None
 
 
 def _agents_own(refused: AgentRefused, pid: int) -> VmatlasError:

@@ -79,7 +79,7 @@ class FreeBSDMemory(PosixCalls):
             fcntl.fcntl(descriptor, _F_ADD_SEALS, _F_SEAL_SHRINK)
         except OSError as error:
             os.close(descriptor)
-            raise refuse(f"a memory object of {size:,} bytes", error.errno) from error
+            raise refuse(f"a memory object of {size:,} bytes", error.errno) from None
         return descriptor
 
 

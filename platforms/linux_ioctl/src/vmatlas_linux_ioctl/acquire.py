@@ -224,7 +224,7 @@ class _Walk:
             if error.errno == ENAMETOOLONG and name_size:
                 self.some_unnamed = True
                 return self._query_without_name(address)
-            raise self._failure(error, address) from error
+            raise self._failure(error, address) from None
         return True
 
     def _query_without_name(self, address: int) -> bool:

@@ -139,13 +139,13 @@ class LinuxMemory(PosixCalls):
         try:
             descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except OSError as error:
-            raise refuse("memfd_create", error.errno) from error
+            raise refuse("memfd_create", error.errno) from None
         try:
             os.ftruncate(descriptor, size)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         except OSError as error:
             os.close(descriptor)
-            raise refuse(f"a memory object of {size:,} bytes", error.errno) from error
+            raise refuse(f"a memory object of {size:,} bytes", error.errno) from None
         return descriptor
 
     def where_registers_are(self, descriptor: int) -> str | None:
@@ -166,7 +166,7 @@ class LinuxMemory(PosixCalls):
         except OperationFailed as refusal:
             # A thread's id: EINVAL, and ENOENT on newer kernels. /proc shows it, so its start time could be read.
             if refusal.errno_name in ("EINVAL", "ENOENT"):
-                raise UsageError(f"{pid} is the id of a thread; advice goes to a process", pid=pid) from refusal
+                raise UsageError(f"{pid} is the id of a thread; advice goes to a process", pid=pid) from None
             raise
         try:
             # The process was pinned before this look: if its number had been given to another, that shows here.
@@ -215,7 +215,7 @@ def _start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError, MalformedData):  # it has ended
         return None
     except OSError as error:
-        raise refuse(f"/proc/{pid}/stat", error.errno) from error
+        raise refuse(f"/proc/{pid}/stat", error.errno) from None
 
 
 OPERATIONS = LinuxMemory()

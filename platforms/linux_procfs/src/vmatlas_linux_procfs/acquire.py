@@ -102,7 +102,7 @@ def _read(process: LinuxProcess, name: str) -> bytes:
         text = b"".join(iter(partial(os.read, descriptor, _CHUNK), b""))
         return text if _is_whole(descriptor, text) else b""
     except OSError as error:
-        raise process_error(error, process.pid) from error
+        raise process_error(error, process.pid) from None
 
 
 def _is_whole(descriptor: int, text: bytes) -> bool:
@@ -125,7 +125,7 @@ def _read_self(process: LinuxProcess, name: str) -> bytes:
                 while filled < size and (count := os.readv(descriptor, [scratch.view[filled:]])):
                     filled += count
             except OSError as error:
-                raise process_error(error, process.pid) from error
+                raise process_error(error, process.pid) from None
             if filled < size:
                 return _without_scratch(bytes(scratch.view[:filled]))
         size *= 4

@@ -110,5 +110,5 @@ def acquire(process: LocalProcess) -> Reading:
         streams = {MAP: read_map(process.pid), PROCESS: read_process(process.pid)}
     except OSError as error:
         name = errorcode.get(error.errno or 0, "")
-        raise refusal(name, error.errno or 0, error.strerror or str(error), process.pid) from error
+        raise refusal(name, error.errno or 0, error.strerror or str(error), process.pid) from None
     return reading_of(streams, process.pid, process.start_time, sys.byteorder)

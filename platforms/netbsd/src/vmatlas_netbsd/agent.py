@@ -29,10 +29,10 @@ def ask(process: RemoteProcess, query: Query) -> Reading:
         streams = process.streams(_SOURCE)
     except AgentRefused as refused:
         if refused.by_kernel:
-            raise refusal(refused.errno_name, refused.errno, refused.failure.what, process.pid) from refused
+            raise refusal(refused.errno_name, refused.errno, refused.failure.what, process.pid) from None
         if refused.errno_name in ("ENOSYS", "ENOTSUP", "ENOENT"):
             hint = "use an agent of this version of vmatlas"
-            raise Unsupported(refused.message, pid=process.pid, hint=hint) from refused
+            raise Unsupported(refused.message, pid=process.pid, hint=hint) from None
         raise
     return reading_of(streams, process.pid, process.start_time, process.system.byte_order)
 

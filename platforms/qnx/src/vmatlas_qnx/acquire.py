@@ -71,7 +71,7 @@ def open_process(pid: int) -> int:
             return os.open(f"/proc/{pid}/{file}", os.O_RDONLY)
         except OSError as error:
             if error.errno != errnos.ENOENT or file == "ctl":
-                raise process_error(error.errno or 0, pid, f"open /proc/{pid}/{file}") from error
+                raise process_error(error.errno or 0, pid, f"open /proc/{pid}/{file}") from None
     raise AssertionError("unreachable")
 
 

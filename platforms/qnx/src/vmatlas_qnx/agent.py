@@ -39,7 +39,7 @@ def _ask(stream: str) -> Callable[[RemoteProcess, Query], Reading]:
         try:
             streams = process.streams(f"qnx.{stream}")
         except AgentRefused as refused:
-            raise _error(refused, process.pid) from refused
+            raise _error(refused, process.pid) from None
         told = streams.get(decode.PROCESS, b"")
         info = read_info(told, process.system.byte_order)
         if info is None:

@@ -58,8 +58,8 @@ class LinuxProcess(LocalProcess):
             return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
         except OSError as error:
             if error.errno == ENOENT and self._is_there():
-                raise Unsupported(f"this kernel has no /proc/PID/{name}", pid=self.pid) from error
-            raise process_error(error, self.pid) from error
+                raise Unsupported(f"this kernel has no /proc/PID/{name}", pid=self.pid) from None
+            raise process_error(error, self.pid) from None
 
     def _is_there(self) -> bool:
         """Whether the process (a zombie, too) still has its folder in /proc."""
@@ -75,7 +75,7 @@ class LinuxProcess(LocalProcess):
         try:
             return b"".join(iter(lambda: os.read(descriptor, 65536), b""))
         except OSError as error:
-            raise process_error(error, self.pid) from error
+            raise process_error(error, self.pid) from None
         finally:
             os.close(descriptor)
 
@@ -144,7 +144,7 @@ class LinuxSystem:
         try:
             pids = sorted(int(name) for name in os.listdir(_PROC) if name.isdigit())
         except OSError as error:
-            raise Unsupported(f"cannot list {_PROC}: {error.strerror}", hint=_MOUNT) from error
+            raise Unsupported(f"cannot list {_PROC}: {error.strerror}", hint=_MOUNT) from None
         if not pids:  # we ourselves are always listed
             raise Unsupported("/proc is not mounted", hint=_MOUNT)
         for pid in pids:
@@ -166,8 +166,8 @@ class LinuxSystem:
         """Raises NoSuchProcess, Unsupported. A thread's id is taken for its process, as everywhere in /proc."""
         try:
             number_of_self = os.readlink(f"{_PROC}/self")
-        except OSError as error:
-            raise Unsupported("/proc is not mounted", pid=pid, hint=_MOUNT) from error
+        except OSError:
+            raise Unsupported("/proc is not mounted", pid=pid, hint=_MOUNT) from None
         if pid == os.getpid() and number_of_self != str(pid):
             raise Unsupported(
                 f"/proc is of another pid namespace: there, this process is {number_of_self} and {pid} another one",
@@ -181,9 +181,9 @@ class LinuxSystem:
             ).start_time
         except MalformedData:  # an empty stat: it ended between the opening and the reading
             raise NoSuchProcess(f"there is no process {pid}", pid=pid) from None
-        except NoSuchProcess as error:
+        except NoSuchProcess:
             if thread is not None and os.path.exists(f"{_PROC}/{pid}"):
-                raise NoSuchProcess(f"process {pid} has no thread {thread}", pid=pid) from error
+                raise NoSuchProcess(f"process {pid} has no thread {thread}", pid=pid) from None
             raise
         return process
 

@@ -49,7 +49,7 @@ def read_streams(
             )
         except AgentRefused as refused:
             if refused.errno_name != "ESRCH" or STAT not in refused.streams:
-                raise remote_error(refused, process.pid) from refused
+                raise remote_error(refused, process.pid) from None
             told, gone = refused.streams, True
         if thread is None:
             _identified(process, told)

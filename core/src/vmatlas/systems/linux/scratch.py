@@ -40,7 +40,7 @@ class Scratch:
                 f"no memory to read one's own map into ({size:,} bytes): {error.strerror}",
                 errno=error.errno or 0,
                 errno_name=errorcode.get(error.errno or 0, ""),
-            ) from error
+            ) from None
         self.view = memoryview(self._map)
 
     def __enter__(self) -> Scratch:

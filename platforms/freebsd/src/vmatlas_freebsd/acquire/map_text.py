@@ -31,7 +31,7 @@ def acquire_map(process: LocalProcess) -> Reading:
         descriptor = os.open(f"{PROC_FOLDER}/{process.pid}/map", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         if error.errno != ENOENT:
-            raise process_error(error, process.pid, _ASKED) from error
+            raise process_error(error, process.pid, _ASKED) from None
         record = process.record()
         judge_missing_file(find(record, sys.byteorder), bool(probe_map()), process.pid)
         process.check()
@@ -39,7 +39,7 @@ def acquire_map(process: LocalProcess) -> Reading:
     try:
         text = os.read(descriptor, _ROOM)
     except OSError as error:
-        raise process_error(error, process.pid, _ASKED) from error
+        raise process_error(error, process.pid, _ASKED) from None
     finally:
         os.close(descriptor)
     process.check()

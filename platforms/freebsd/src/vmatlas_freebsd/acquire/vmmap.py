@@ -30,6 +30,6 @@ def acquire_vmmap(process: LocalProcess) -> Reading:
     try:
         data = read_sysctl((CTL_KERN, KERN_PROC, KERN_PROC_VMMAP, process.pid))
     except OSError as error:
-        raise process_error(error, process.pid, _ASKED) from error
+        raise process_error(error, process.pid, _ASKED) from None
     process.check()
     return Reading({VMMAP: data}) if data else Reading({VMMAP: data, PROC: process.record()})
