@@ -198,8 +198,8 @@ NAMES = st.sampled_from(
     [b"", b"[heap]", b"/bin/a", b"/bin/a (deleted)", b"/a\\012b", b"/memfd:x (deleted)", b"/x y ", b"[anon:y]", b"\xff"]
 )
 EDGES = st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 2, 2**64 - 1, 2**64]) | st.integers(0, 2**64)
-RIGHTS = st.sampled_from([b"r-xp", b"rw-s", b"---p", b"rwxp", b"r-xq", b"R--p", b"r-x", b"rr-p"])
-SOME_BYTES = st.binary(max_size=6) | st.sampled_from([b" ", b"\n", b"\0", b":", b"-", b"kB", b"\r", b"\t"])
+RIGHTS = st.sampled_from([b"r-xp", b"rw-s", b"rw-S", b"---p", b"rwxp", b"r-xq", b"R--p", b"r-x", b"rr-p"])
+SOME_BYTES = st.binary(max_size=6) | st.sampled_from([b" ", b"\n", b"\0", b":", b"-", b"kB", b"\r", b"\r\n", b"\t"])
 
 
 @st.composite
@@ -214,12 +214,12 @@ def lines(draw: st.DrawFn) -> bytes:
     )  # fmt: skip
 
 
-GOOD = (b"r-xp", b"rw-s", b"---p", b"rwxp")
+GOOD = (b"r-xp", b"rw-s", b"rw-S", b"---p", b"rwxp")
 KEYS = (b"Size", b"Rss", b"KernelPageSize", b"Private_Clean", b"Private_Dirty", b"THPeligible", b"VmFlags", b"A(b)_1")
 VALUES = st.sampled_from(
     [
         b"           4 kB", b" 0", b"rd ex mr", b"", b"18446744073709551615", b"18014398509481983 kB", b"1 MB",
-        b"18014398509481984 kB", b"000000000000000000001", b"12 kB ", b"rd !? zz", b"rdx",
+        b"18014398509481984 kB", b"000000000000000000001", b"12 kB ", b"rd !? zz", b"rdx", b"rd ex \r", b"4 kB\r",
     ]
 )  # fmt: skip
 

@@ -89,7 +89,7 @@ def regions(draw: st.DrawFn, start: int, end: int, *, plain: bool = False) -> Re
     if plain:
         return common
     return common._replace(
-        flags=draw(st.integers(0, 2**70).map(Flags)),
+        flags=draw(st.none() | st.integers(0, 2**70).map(Flags)),
         max_protection=draw(st.none() | protections),
         resident=draw(st.none() | numbers),
         private_resident=draw(st.none() | numbers),

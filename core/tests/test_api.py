@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -20,7 +21,7 @@ from vmatlas import process as handle
 from vmatlas import reading, registry
 from vmatlas.backend import Feature, Reading
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, UsageError
+from vmatlas.errors import Disordered, MalformedData, NoSuchProcess, TornRead, UsageError
 from vmatlas.model import Filter, IncompleteResult, Kind, Protection, Region
 from vmatlas.registry import BACKENDS
 from vmatlas.target.local import LOCAL
@@ -144,12 +145,27 @@ def test_a_map_that_is_torn_once_is_read_again(process, monkeypatch):
 @pytest.mark.parametrize(
     "question", [lambda p: p.snapshot(), lambda p: p.find(1), lambda p: list(p.iterate()), lambda p: p.capture()]
 )
-def test_a_map_that_is_torn_each_time_is_a_torn_read_after_bounded_attempts(process, question):
-    with process([Region(0, 9, RW), Region(5, 10, RW)], features=Feature.ABOVE_USER) as asked:
+def test_a_map_that_is_torn_each_time_is_a_torn_read_after_bounded_attempts(process, question, monkeypatch):
+    with process([], features=Feature.ABOVE_USER) as asked:
+        ask, ends = asked.fake.acquire, itertools.cycle([9, 8])
+
+        def tear(local, query) -> Reading:
+            asked.fake.regions = [Region(0, next(ends), RW), Region(5, 10, RW)]
+            return ask(local, query)
+
+        monkeypatch.setattr(asked.fake, "acquire", tear)
         with pytest.raises(TornRead, match=f"each of {reading.ATTEMPTS} readings") as caught:
             question(asked)
         assert len(asked.fake.queries) == reading.ATTEMPTS
     assert (caught.value.pid, caught.value.target, caught.value.backend) == (42, "board", "fake")
+
+
+def test_a_map_that_is_out_of_order_in_the_same_bytes_each_time_is_malformed_not_torn(process):
+    with process([Region(0, 9, RW), Region(5, 10, RW)], features=Feature.ABOVE_USER) as asked:
+        with pytest.raises(Disordered, match=r"\[board, fake\]") as caught:
+            asked.snapshot()
+        assert len(asked.fake.queries) == reading.ALIKE
+    assert "the same bytes" in (caught.value.hint or "")
 
 
 def test_malformed_data_is_not_read_again_and_says_where_it_comes_from(process, monkeypatch):

@@ -118,7 +118,7 @@ class Disordered(MalformedData):
     """Well-formed regions that are not in order or overlap.
 
     A kernel that gives a map piece by piece can do this when the map changes in between; the API reads again. In a
-    saved capture it is malformed data.
+    saved capture, and where reading again gives the same bytes, it is malformed data.
     """
 
 

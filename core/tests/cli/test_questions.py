@@ -196,7 +196,12 @@ def test_replay_shows_the_map_in_the_capture(run, rows_of, child, tmp_path):
     space = vmatlas.replay(file)
     rows = rows_of(run("replay", file, "--bytes", "--flags").stdout)
     assert [(row["RANGE"], row["RESIDENT"], row["PRIVATE"], row["FLAGS"]) for row in rows] == [
-        (f"{r.start:x}-{r.end:x}", str(r.resident), str(r.private_resident), ",".join(r.flags.labels()) or "-")
+        (
+            f"{r.start:x}-{r.end:x}",
+            str(r.resident),
+            str(r.private_resident),
+            "-" if r.flags is None else ",".join(r.flags.labels()),
+        )
         for r in space
     ]
     told = json.loads(run("replay", file, "--json").stdout)

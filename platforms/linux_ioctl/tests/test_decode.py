@@ -186,6 +186,22 @@ def test_malformed_records_are_told_with_their_place(data: bytes, offset: int) -
     assert (raised.value.stream, raised.value.offset) == ("vmas", offset)
 
 
+def named(name: bytes, **changed: int) -> bytes:
+    return one(vma_name_size=len(name) + 1, **changed) + name + b"\0"
+
+
+def test_offset_beside_a_path_is_kept_where_no_device_is_told() -> None:
+    region = decoded(vmas=named(b"/bin/x", vma_offset=0x9000))[0]
+    assert (region.offset, region.device, region.inode, region.path) == (0x9000, None, None, "/bin/x")
+    assert decoded(vmas=named(b"[heap]", vma_offset=0x9000))[0].offset is None
+
+
+def test_record_of_no_bytes_is_left_out_and_said_to_be() -> None:
+    space = decoded(vmas=one() + one(vma_start=0x3000, vma_end=0x3000) + one(vma_start=0x4000, vma_end=0x5000))
+    assert [region.start for region in space] == [0x1000, 0x4000]
+    assert "1 region of no bytes" in (space.incomplete or "")
+
+
 def test_no_record_at_all_is_an_answer_to_a_question_for_some_and_not_for_all() -> None:
     assert len(decoded(vmas=b"", query=Query(address=4096))) == 0
     assert len(decoded(vmas=b"", query=Query(where=Filter(shared=True)))) == 0

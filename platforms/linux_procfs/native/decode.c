@@ -45,9 +45,9 @@ static inline enum verdict region_line(const char *at, const char *stop, struct 
         else if (at[i] != '-')
             return NOT_MINE;
     }
-    if ((at[3] != 'p' && at[3] != 's') || at[4] != ' ')
+    if ((at[3] != 'p' && at[3] != 's' && at[3] != 'S') || at[4] != ' ') /* S: Linux without an MMU */
         return NOT_MINE;
-    rights |= at[3] == 's' ? 8 : 0;
+    rights |= at[3] != 'p' ? 8 : 0;
     if ((at = hexadecimal(at + 5, ' ', &offset)) == NULL || !columns_in_order(columns, start, end))
         return NOT_MINE;
     row = &columns->rows[columns->count];

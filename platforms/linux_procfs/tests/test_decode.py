@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vmatlas import AddressSpace, Capture, Disordered, Kind, MalformedData, NoSuchProcess, Query, Region, SystemInfo
@@ -74,6 +75,7 @@ def maps(draw: st.DrawFn) -> tuple[bytes, dict[links.Name, bool]]:
 @settings(max_examples=300, deadline=None)
 def test_text_to_space_to_text_is_the_same_text(made: tuple[bytes, dict[links.Name, bool]]) -> None:
     text, linked = made
+    assume(not text.count(b"\r\n") == text.count(b"\n") > 1)  # every path ends in CR: taken for a text from Windows
     space = decoded(maps=text, links=links.encode(linked))
     assert b"".join(map(line, space)) == text
     for region in space:
@@ -111,6 +113,7 @@ def test_every_key_of_smaps_survives(
     for region, (values, flags) in zip(space, wanted, strict=True):
         told = {key: number * 1024 for key, number in values.items()}
         assert dict(region.details) == {**told, "THPeligible": 1}
+        assert region.flags is not None
         assert set(region.flags.labels()) == flags
         assert region.resident == told.get("Rss")
         assert region.page_size == told.get("KernelPageSize")
@@ -215,12 +218,79 @@ def test_malformed_text_is_told_with_its_place(stream: str, text: bytes, offset:
 
 
 @pytest.mark.parametrize(
-    "second", [b"00400000-00401000", b"003ff000-00402000", b"00400fff-00402000", b"00500000-00500000"]
+    "second", [b"00400000-00401000", b"003ff000-00402000", b"00400fff-00402000", b"00500000-004fffff"]
 )
 def test_regions_out_of_order_are_disordered(second: bytes) -> None:
     with pytest.raises(Disordered) as raised:
         decoded(maps=GOOD + GOOD.replace(b"00400000-00401000", second))
     assert raised.value.offset == len(GOOD)
+
+
+EMPTY = b"00500000-00500000 rw-p 00000000 00:00 0 \n"
+
+
+def test_region_of_no_bytes_is_left_out_and_said_to_be() -> None:
+    """Linux of some years (believed: 2.6.36 to 4.11) left the guard page of a growing stack out of what it told."""
+    stack = b"7ffe33331000-7ffe33351000 rw-p 00000000 00:00 0                          [stack]\n"
+    above = b"7ffe33360000-7ffe33360000 rwxp 00000000 00:00 0                          [stack]\n"
+    space = decoded(maps=GOOD + EMPTY + stack + above)
+    assert [region.label for region in space] == ["/bin/x", "[stack]"]
+    assert "2 regions of no bytes" in (space.incomplete or "")
+    assert "0x500000, 0x7ffe33360000" in (space.incomplete or "")
+    alone = decoded(smaps=EMPTY + b"Rss:  0 kB\n" + GOOD.replace(b"0040", b"0060") + b"Rss:  4 kB\n")
+    assert [(region.start, region.resident) for region in alone] == [(0x600000, 4096)]
+    assert (alone.incomplete or "").startswith("1 region of no bytes")
+
+
+def test_place_of_a_disorder_counts_the_regions_of_no_bytes_too() -> None:
+    with pytest.raises(Disordered) as raised:
+        decoded(maps=GOOD + EMPTY + GOOD)
+    assert raised.value.offset == len(GOOD + EMPTY)
+
+
+def test_offset_beside_a_path_is_kept_where_no_device_is_told() -> None:
+    """As kernels and emulators without device numbers write it; beside no path it may be an address of old kernels."""
+    zeros = GOOD.replace(b"00000000 08:01 12 ", b"00009000 00:00 0 ")
+    region = decoded(maps=zeros)[0]
+    assert (region.offset, region.device, region.inode, region.path) == (0x9000, None, None, "/bin/x")
+    for name in (b"", b"[heap]", b"[vsyscall]", b"anon_inode:[perf_event]"):
+        assert decoded(maps=zeros.replace(b"/bin/x", name))[0].offset is None
+
+
+def test_capital_s_of_a_linux_without_an_mmu_is_shared() -> None:
+    region = decoded(maps=GOOD.replace(b"r-xp", b"rw-S"))[0]
+    assert (region.shared, region.permissions) == (True, "rw-s")
+
+
+WINDOWS = [
+    GOOD.replace(b"\n", b"\r\n") + GOOD.replace(b"0040", b"0050").replace(b"\n", b"\r\n"),
+    b"00600000-00621000 rw-p 00000000 00:00 0          [heap]\r\n",
+    b"00701000-00702000 rw-p 00000000 00:00 0 \r\n",
+    GOOD + b"00701000-00702000 rw-p 00000000 00:00 0 \r\n",
+]
+
+
+@pytest.mark.parametrize("text", WINDOWS)
+def test_lines_that_end_in_cr_lf_are_refused_by_name(text: bytes) -> None:
+    for streams in ({"maps": text}, {"smaps": text.replace(b"\n", b"\nRss:   4 kB\r\n")}):
+        with pytest.raises(MalformedData, match="CR LF: the text went through Windows or a terminal") as raised:
+            decoded(**streams)
+        (content,) = streams.values()
+        assert raised.value.offset == content.find(b"\r\n")
+
+
+def test_values_that_end_in_cr_are_refused_by_name() -> None:
+    for more in (b"Rss:   4 kB\r\n", b"Rss:   4 kB\nVmFlags: rd ex \r\n"):
+        with pytest.raises(MalformedData, match="CR LF"):
+            decoded(smaps=GOOD + more)
+
+
+@pytest.mark.parametrize("name", [b"/bin/x\r", b"/bin/x 12\r", b"/bin/[x]\r"])
+def test_path_that_ends_in_cr_is_a_path(name: bytes) -> None:
+    odd = GOOD.replace(b"/bin/x", name)
+    shown = name.decode()
+    assert [region.path for region in decoded(maps=odd)] == [shown]
+    assert [region.path for region in decoded(maps=odd + GOOD.replace(b"0040", b"0050"))] == [shown, "/bin/x"]
 
 
 def test_number_longer_than_any_is_kept_as_text() -> None:
@@ -238,18 +308,34 @@ def test_smaps_of_more_keys_than_any_kernel_has_is_refused() -> None:
 
 def test_flags_without_a_name_are_kept_and_shown() -> None:
     region = decoded(smaps=GOOD + b"VmFlags: rd q7 mr \n")[0]
+    assert region.flags is not None
     assert VmFlags.READABLE in region.flags
     assert region.flags.labels() == ["rd", "mr", "q7"]
 
 
 def test_flags_that_are_no_pairs_of_letters_are_kept_as_text() -> None:
     region = decoded(smaps=GOOD + b"VmFlags: rd long mr \n")[0]
-    assert region.flags == 0
+    assert region.flags is None
     assert region.details["VmFlags"] == "rd long mr "
 
 
-def test_empty_flags_are_no_flags() -> None:
-    assert decoded(smaps=GOOD + b"VmFlags: \n")[0].flags == 0
+def test_flags_that_are_not_told_are_none_and_empty_ones_are_empty() -> None:
+    """Kernels before 3.8 have no such line; what has no flag has an empty one."""
+    second = GOOD.replace(b"0040", b"0050")
+    assert decoded(maps=GOOD)[0].flags is None
+    for empty in (b"VmFlags:\n", b"VmFlags: \n"):
+        told = decoded(smaps=GOOD + b"Rss: 4 kB\n" + second + b"Rss: 0 kB\n" + empty)
+        assert [region.flags for region in told] == [None, VmFlags(0)]
+        assert [each["flags"] for each in json.loads(told.to_json())] == [None, []]
+        assert decoded(smaps=second + b"Rss: 0 kB\n" + empty)[0].flags == VmFlags(0)
+
+
+def test_flags_without_a_name_are_shown_in_a_line() -> None:
+    region = decoded(smaps=GOOD + b"VmFlags: rd zz ur \n")[0]
+    assert region.flags is not None
+    assert VmFlags.USERFAULTFD_READ_WRITE_PROTECT in region.flags
+    assert (str(region.flags), repr(region.flags), f"{region.flags}") == ("rd,ur,zz", "<VmFlags: rd,ur,zz>", "rd,ur,zz")
+    assert len(repr(region)) < 600
 
 
 STAT = b"7 (a) b) %s 1 1 1 0 -1 %d 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0\n"

@@ -29,7 +29,7 @@ class Use(enum.Enum):
 
 def use_of(region: Region) -> Use:
     """What a region is for, told by its kind and its protection."""
-    if region.kind is Kind.STACK or region.flags.of_stack:
+    if region.kind is Kind.STACK or (region.flags is not None and region.flags.of_stack):
         return Use.STACK
     if region.kind is Kind.PHYSICAL:
         return Use.PHYSICAL

@@ -18,7 +18,6 @@ from vmatlas import compiled
 from vmatlas.model.region import (
     KINDS,
     NO_DETAILS,
-    NO_FLAGS,
     PROTECTIONS,
     UNKNOWN,
     Details,
@@ -35,7 +34,7 @@ NATIVE = compiled.load(MODULE)
 """The compiled twin (native/model.c); None where Python makes the regions."""
 
 _AT_A_TIME = 256
-_PARTS = Region, Device, PROTECTIONS, tuple(KINDS.values()), NO_FLAGS, NO_DETAILS
+_PARTS = Region, Device, PROTECTIONS, tuple(KINDS.values()), None, NO_DETAILS
 """What the compiled twin makes regions of."""
 
 _SHARED = {0: False, 1: True, UNKNOWN_BYTE: None}
@@ -89,8 +88,9 @@ class Columns:
     label: array[int] = field(default_factory=lambda: array("I"))
     """An index into `labels`."""
     labels: list[Label] = field(default_factory=lambda: [NO_LABEL])
-    flags: list[SystemFlags] | None = None
-    """The system's own; a list, since a plugin's flags may need more than 64 bits. Equal values are one object."""
+    flags: list[SystemFlags | None] | None = None
+    """The system's own; a list, since a plugin's flags may need more than 64 bits. Equal values are one object; None
+    where none are told."""
     max_protection: array[int] | None = None
     resident: array[int] | None = None
     private_resident: array[int] | None = None
@@ -119,7 +119,7 @@ class Columns:
             name,
             deleted,
             KINDS[self.kind[row]],
-            NO_FLAGS if self.flags is None else self.flags[row],
+            None if self.flags is None else self.flags[row],
             None if maximum == UNKNOWN_BYTE else PROTECTIONS[maximum],
             _known(self.resident, row),
             _known(self.private_resident, row),
@@ -182,7 +182,7 @@ class Columns:
             made.shared.append(_SHARED_CODES[region.shared])
             made.kind.append(region.kind)
             made.label.append(numbers[label])
-        if any(region.flags for region in rows):
+        if any(region.flags is not None for region in rows):
             made.flags = [region.flags for region in rows]
         if any(region.max_protection is not None for region in rows):
             made.max_protection = array(

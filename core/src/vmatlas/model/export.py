@@ -11,7 +11,7 @@ The columns, the same in all three (docs/python.md says more):
     path, name            text or null
     deleted               boolean
     kind                  text, "shared-memory"
-    flags                 list of text: the system's own names
+    flags                 list of text: the system's own names; null where none are told
     resident, private_resident, page_size   unsigned 64-bit, bytes, or null
     build_id              text, hexadecimal, or null
     details               the system's own keys to numbers or texts (Arrow: one column each, "detail.KEY")
@@ -49,7 +49,7 @@ def region_to_dict(region: Region) -> dict[str, Any]:
         "name": region.name,
         "deleted": region.deleted,
         "kind": region.kind.label,
-        "flags": region.flags.labels(),
+        "flags": None if region.flags is None else region.flags.labels(),
         "resident": region.resident,
         "private_resident": region.private_resident,
         "page_size": region.page_size,
@@ -173,13 +173,13 @@ def _is_array(column: object) -> bool:
     return isinstance(column, array)
 
 
-def _flags(pa: Any, flags: Sequence[SystemFlags] | None, count: int) -> Any:
-    """The labels of each, worked out once for each that is different."""
+def _flags(pa: Any, flags: Sequence[SystemFlags | None] | None, count: int) -> Any:
+    """The labels of each, worked out once for each that is different; null where none are told."""
     kind = pa.list_(pa.string())
     if flags is None:
-        return pa.array([[]], kind).take(pa.array([0] * count, pa.uint32()))
+        return pa.nulls(count, kind)
     numbers = {each: number for number, each in enumerate(dict.fromkeys(flags))}
-    words = pa.array([each.labels() for each in numbers], kind)
+    words = pa.array([None if each is None else each.labels() for each in numbers], kind)
     return words.take(pa.array([numbers[each] for each in flags], pa.uint32()))
 
 

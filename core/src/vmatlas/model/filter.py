@@ -205,7 +205,7 @@ class Filter:
         if self.shared is not None:
             tests.append(lambda region: region.shared is self.shared)
         if self.file_backed is not None:
-            tests.append(lambda region: (region.inode is not None) is self.file_backed)
+            tests.append(lambda region: (region.inode is not None or region.path is not None) is self.file_backed)
         if self.deleted is not None:
             tests.append(lambda region: region.deleted is self.deleted)
         if self.kinds or self.other_kinds:

@@ -96,17 +96,22 @@ class SystemFlags(enum.IntFlag, boundary=enum.KEEP):
 
     def labels(self) -> list[str]:
         """Every flag that is set, the lowest bit first; a bit without a name by what `label` makes of it."""
-        kind = type(self)
-        return [kind(1 << bit).label for bit in range(int(self).bit_length()) if self >> bit & 1]
+        kind, rest = type(self), int(self)
+        found = []
+        while rest:
+            lowest = rest & -rest
+            found.append(kind(lowest).label)
+            rest ^= lowest
+        return found
 
+    def __str__(self) -> str:
+        return ",".join(self.labels())
 
-class Untold(SystemFlags):
-    """The flags of a region whose system, or backend, tells none."""
+    def __format__(self, form: str) -> str:
+        return format(int(self), form) if form else str(self)
 
-    NONE = 0
-
-
-NO_FLAGS: SystemFlags = Untold.NONE
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
 
 
 class Details(Mapping[str, int | str]):
@@ -162,11 +167,11 @@ class Region(NamedTuple):
     shared: bool | None = None
     """True: writes are seen by whoever maps the same object. False: they are this process's own (copy on write)."""
     offset: int | None = None
-    """Where in the file the region begins. None where there is no file."""
+    """Where in the file the region begins. None where there is no file, nor a path."""
     device: Device | None = None
-    """The device that holds the file. None where there is no file."""
+    """The device that holds the file. None where there is no file, or the system has no number for it."""
     inode: int | None = None
-    """The file's inode number on that device. None where there is no file."""
+    """The file's inode number on that device. None where there is no file, or the system has no number for it."""
     path: str | None = None
     """The file's path as the kernel tells it, decoded as UTF-8 with surrogate escapes (`os.fsdecode` on any UTF-8
     system, and the same on every host); without the " (deleted)" that Linux appends."""
@@ -176,8 +181,9 @@ class Region(NamedTuple):
     """The file has been unlinked (or never had a name)."""
     kind: Kind = Kind.OTHER
     """What the region is."""
-    flags: SystemFlags = NO_FLAGS
-    """The system's own flags, in the plugin's subclass, where the system tells any. Unknown bits are kept."""
+    flags: SystemFlags | None = None
+    """The system's own flags, in the plugin's subclass; unknown bits are kept. None where none are told, which is not
+    the same as told and empty."""
     max_protection: Protection | None = None
     """The most that the protection may be changed to."""
     resident: int | None = None

@@ -41,7 +41,7 @@ static PyObject *array_of(PyObject *zero, size_t count, Py_buffer *view)
 
 /* What a fact means, as vmatlas.model.facts packs it. */
 struct meaning {
-    uint64_t device, inode, hidden; /* hidden: the bits that hide an offset where there is no file */
+    uint64_t device, inode, hidden; /* hidden: the bits that hide an offset of no file */
     uint32_t label;
     uint8_t protection, shared, kind, spare;
 };

@@ -216,7 +216,7 @@ static int open_all(struct opened *opened, PyObject *columns, PyObject *parts)
 }
 
 /* regions(columns, parts, first, stop): a list. `parts`: Region, Device, the protections and the kinds by their numbers,
- * the flags and the details of a region that has none. */
+ * the flags (None) and the details of a region of which none are told. */
 static PyObject *module_regions(PyObject *module, PyObject *arguments)
 {
     PyObject *columns, *parts, *list = NULL;

@@ -26,7 +26,7 @@ _OTHERWISE = "the map has changed since, or the file behind it is shorter than t
 
 def can_grow(region: Region) -> bool:
     """Whether the kernel lets it grow downward when an address below it is touched."""
-    return region.kind is Kind.STACK or region.flags.grows_down
+    return region.kind is Kind.STACK or (region.flags is not None and region.flags.grows_down)
 
 
 def classify(address: int, space: AddressSpace, access: Protection | None = None) -> Fault:

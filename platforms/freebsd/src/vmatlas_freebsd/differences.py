@@ -38,7 +38,7 @@ DIFFERENCES = (
     Difference(
         "flags",
         "the text has copy on write and needs copy alone, not SUPER, NOCOREDUMP, GROWS_DOWN, USER_WIRED",
-        lambda sysctl, text: int(text.flags) == int(sysctl.flags & _IN_TEXT),
+        lambda sysctl, text: sysctl.flags is not None and text.flags == sysctl.flags & _IN_TEXT,
     ),
     Difference(
         "kind",

@@ -25,6 +25,7 @@ from vmatlas.model import ANY, AddressSpace, Columns, Region
 from vmatlas.model.facts import Packer, Rows, columns_of, columns_of_rows, meaning_of
 from vmatlas.systems.linux import judge_empty_map, links, tell
 from vmatlas.systems.linux.naming import may_be_ambiguous
+from vmatlas.systems.linux.order import in_order
 from vmatlas_linux_ioctl.layout import FIELDS, SIZE, VMA_SHARED
 
 VMAS = "vmas"
@@ -59,11 +60,12 @@ def decode(capture: Capture) -> AddressSpace:
             return AddressSpace(columns_of_native(rows, linked), capture.origin)
     fields = split(data, capture.system.byte_order)
     columns = _columns(fields, data, linked)
-    row = columns.first_disorder()
-    if row is not None:
-        expected = "a region after the one before it, and not empty"
-        raise Disordered(VMAS, row * SIZE, expected, found=data[row * SIZE : row * SIZE + 40], pid=capture.pid)
-    return AddressSpace(columns, capture.origin)
+    space = in_order(columns, capture.origin)
+    if isinstance(space, int):
+        at = space * SIZE
+        expected = "a region that begins where the one before it ends, or above"
+        raise Disordered(VMAS, at, expected, found=data[at : at + 40], pid=capture.pid)
+    return space
 
 
 def columns_of_native(rows: Rows, linked: Mapping[links.Name, bool]) -> Columns:

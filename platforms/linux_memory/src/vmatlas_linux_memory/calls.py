@@ -116,8 +116,8 @@ class LinuxMemory(PosixCalls):
 
     def why_unmovable(self, region: Region) -> str | None:
         """By VmFlags, where the region has them, and by what it is (mm/mremap.c, `vma_multi_allowed`)."""
-        flags = region.flags.labels()
-        if not {"um", "uw", "ui"}.isdisjoint(flags):
+        flags = [] if region.flags is None else region.flags.labels()
+        if not {"um", "uw", "ui", "ur"}.isdisjoint(flags):
             return "a userfaultfd watches it, and would lose it"
         if "sl" in flags:
             return "it is sealed (mseal)"

@@ -29,6 +29,7 @@ from vmatlas.model.facts import Meaning, Packer, Rows, columns_of, columns_of_ro
 from vmatlas.model.region import PROTECTIONS
 from vmatlas.systems.linux import judge_empty_map, links, tell
 from vmatlas.systems.linux.naming import DELETED
+from vmatlas.systems.linux.order import in_order
 from vmatlas_linux_procfs.flags import VmFlags, flag_of
 
 MAPS = "maps"
@@ -44,22 +45,29 @@ MOST_KEYS = 256
 # Quantifiers are possessive (++): a line that fits in one way only is never tried in others, whatever stands in it.
 # START-END PERMS OFFSET, then MAJOR:MINOR INODE NAME as one group (files are few), and NAME again.
 _HEAD = (
-    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][sp]) ([0-9a-f]{1,16})"
+    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][spS]) ([0-9a-f]{1,16})"
     rb" ([0-9a-f]{1,8}:[0-9a-f]{1,8} [0-9]{1,20}(?: ++(.*+)|))$"
 )
 LINE = re.compile(_HEAD, re.MULTILINE)
 FILE = re.compile(rb"([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20})(?: ++(.*+)|)")
 # The same line, less strictly: rights and file are looked at once for each that is different from all before.
 _QUICK_LINE = re.compile(rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) (....) ([0-9a-f]{1,16}) (.*)\n")
+_WINDOWS_LINE = re.compile(
+    rb"^(?:[0-9a-f-]++ .... [0-9a-f]++ [0-9a-f]++:[0-9a-f]++ [0-9]++(?: *+| ++\[[^\n]*\])"
+    rb"|[A-Za-z][A-Za-z0-9_()]*+:[^\n]*)\r$",
+    re.MULTILINE,
+)
+"""A line that ends in CR and cannot but have been given it: of a region without a name, or in brackets, or of a key."""
 _DETAIL = re.compile(rb"^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$", re.MULTILINE)
 NO_FLAGS = VmFlags(0)
 _SHAPE = "START-END rwxp OFFSET MAJOR:MINOR INODE NAME"
 _RIGHTS = {
-    f"{protection.letters}{sharing}".encode(): (int(protection), sharing == "s")
+    f"{protection.letters}{sharing}".encode(): (int(protection), sharing != "p")
     for protection in PROTECTIONS
-    for sharing in "sp"
+    for sharing in "spS"
 }
-"""Every PERMS: the protection, and whether shared."""
+"""Every PERMS: the protection, and whether shared. Linux without an MMU (fs/proc/task_nommu.c) writes "S" for a mapping
+that is shared now and "s" for one that may be; with one, "s" is both."""
 
 NATIVE = compiled.load("vmatlas_linux_procfs._native")
 """The compiled twin; None where this module serves alone."""
@@ -142,23 +150,36 @@ def decode(capture: Capture) -> AddressSpace:
         found = NATIVE.decode_smaps(text) if stream == SMAPS else NATIVE.decode_maps(text)
         if found is not None and (compiled_columns := columns_of_native(found, linked)) is not None:
             return AddressSpace(compiled_columns, capture.origin)
+    _refuse_windows_lines(text, stream, capture.pid)
     try:
         columns = _decode_smaps(text, linked) if stream == SMAPS else _decode_maps(text, linked)
     except OverflowError:
         raise MalformedData(
             stream, _first_overflow(text), "an inode number of at most 64 bits", pid=capture.pid
         ) from None
-    row = columns.first_disorder()
-    if row is not None:
-        offset = next(match.start() for number, match in enumerate(LINE.finditer(text)) if number == row)
-        raise Disordered(
+    space = in_order(columns, capture.origin)
+    if isinstance(space, int):
+        offset = next(match.start() for number, match in enumerate(LINE.finditer(text)) if number == space)
+        expected = "a region that begins where the one before it ends, or above"
+        raise Disordered(stream, offset, expected, found=text[offset : offset + 40], pid=capture.pid)
+    return space
+
+
+def _refuse_windows_lines(text: bytes, stream: str, pid: int) -> None:
+    """Raises MalformedData for lines that end in CR LF.
+
+    A path may end in CR, so one line proves nothing by itself: but no kernel calls a region CR, ends a name in brackets
+    or a number so, and in no map does every path.
+    """
+    marked = text.count(b"\r\n")
+    if marked and (marked == text.count(b"\n") > 1 or _WINDOWS_LINE.search(text)):
+        raise MalformedData(
             stream,
-            offset,
-            "a region after the one before it, and not empty",
-            found=text[offset : offset + 40],
-            pid=capture.pid,
+            text.find(b"\r\n"),
+            "lines that end in LF; these end in CR LF: the text went through Windows or a terminal",
+            pid=pid,
+            hint="take the carriage returns out (tr -d '\\r'), or record the process with 'vmatlas record'",
         )
-    return AddressSpace(columns, capture.origin)
 
 
 def columns_of_native(found: Rows | tuple[Rows, list[str]], linked: Mapping[links.Name, bool]) -> Columns | None:
@@ -170,6 +191,8 @@ def columns_of_native(found: Rows | tuple[Rows, list[str]], linked: Mapping[link
         return columns
     rows, keys = found if isinstance(found, tuple) else (found, [])
     facts = rows.facts()
+    if any(file.endswith(b"\r") for file, _ in facts):
+        return None
     meanings = _Meanings(linked)
     try:
         packed = b"".join([meanings.pack(file, tag & 7, tag > 7) for file, tag in facts])
@@ -205,10 +228,11 @@ def _add_details(columns: Columns, rows: Rows, keys: list[str]) -> bool:
         if key != "VmFlags":
             columns.details[key] = rows.number(number)
             continue
-        flags = [_flags(mark) for mark in rows.marks()]
-        if None in flags:
+        marks = rows.marks()
+        flags: list[SystemFlags | None] = [_flags(mark) for mark in marks]
+        if None in flags or any(mark.endswith(b"\r") for mark in marks):
             return False
-        columns.flags = rows.pick(number, [each or NO_FLAGS for each in flags])
+        columns.flags = rows.pick(number, flags)
     columns.resident = _numbers(columns, "Rss")
     columns.page_size = _numbers(columns, "KernelPageSize")
     if "Private_Clean" in keys and "Private_Dirty" in keys:
@@ -317,8 +341,8 @@ def _add_detail(columns: Columns, key: str, raw: Sequence[bytes | None]) -> None
     """One key's column: flags, numbers, or, where one value is not a number that we know how to read, texts."""
     distinct = set(raw)
     if key == "VmFlags":
-        flags = {value: _flags(value or b"") for value in distinct}
-        columns.flags = [flags[value] or NO_FLAGS for value in raw]
+        flags = {value: None if value is None else _flags(value) for value in distinct}
+        columns.flags = [flags[value] for value in raw]
         raw = [value if flags[value] is None else None for value in raw]
         distinct = set(raw)
         if distinct == {None}:
@@ -341,8 +365,9 @@ def _amount(value: bytes | None) -> int | None:
     return amount if amount < UNKNOWN else None
 
 
-def _flags(value: bytes) -> SystemFlags | None:
-    flags: SystemFlags = NO_FLAGS
+def _flags(value: bytes) -> VmFlags | None:
+    """None for a text that is not made of pairs of letters."""
+    flags = NO_FLAGS
     for letters in value.decode("latin-1").split():
         flag = flag_of(letters)
         if flag is None:

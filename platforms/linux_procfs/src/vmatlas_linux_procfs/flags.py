@@ -57,6 +57,9 @@ class VmFlags(SystemFlags, boundary=enum.KEEP):
     LOCKED_ON_FAULT = 1 << 37
     DENY_WRITE = 1 << 38
     GUARD_PAGES = 1 << 39
+    """It may hold guard pages (MADV_GUARD_INSTALL). Stays when they are gone, and spreads where regions merge."""
+    USERFAULTFD_READ_WRITE_PROTECT = 1 << 40
+    """UFFDIO_REGISTER_MODE_RWP, since 7.3."""
 
     @property
     def label(self) -> str:
@@ -115,6 +118,7 @@ _FLAGS = {
     "dp": VmFlags.DROPPABLE,
     "dw": VmFlags.DENY_WRITE,
     "gu": VmFlags.GUARD_PAGES,
+    "ur": VmFlags.USERFAULTFD_READ_WRITE_PROTECT,
 }
 _LETTERS = {int(flag): letters for letters, flag in _FLAGS.items()}
 

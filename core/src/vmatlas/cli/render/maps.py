@@ -85,7 +85,7 @@ def map_table(
         yield hexadecimal(region.offset)
         yield region.kind.label
         if flags:
-            yield ",".join(region.flags.labels()) or NOTHING
+            yield NOTHING if region.flags is None else str(region.flags) or "none"
         if build_ids:
             yield NOTHING if region.build_id is None else region.build_id.hex()
         yield label_of(region)
