@@ -27,6 +27,7 @@ from vmatlas.model import (
     SystemFlags,
     SystemInfo,
 )
+from vmatlas.model.filter import NumberRange
 
 LINUX = SystemInfo(
     system="linux",
@@ -134,13 +135,32 @@ def addresses(space: Sequence[Region]) -> st.SearchStrategy[int]:
     return st.sampled_from(sorted(edges)) | st.integers(0, 2**64 - 1) if edges else st.integers(0, 2**64 - 1)
 
 
-patterns = st.sampled_from(["/lib*", "*.a", "*,*", "/a b?", "[[]*", "*", "", "/lib", "*\\", " x ", "/[!l]*"])
+texts_of_names = st.sampled_from(["lib", "heap", "[heap]", "a b", "*", "b?", ",", " x", "\\"])
+patterns = st.sampled_from(["[heap]", "/lib*", "*.a", "*,*", "/a b?", "[[]*", "*", "", "/lib", "*\\", " x ", "/[!l]*"])
+
+
+flag_words = st.sampled_from(["wired", "copied", "huge", "wired|huge"])
+_KEYS = ("private", "page_size", "offset", "inode", "start", "end")
+_OWN_KEYS = ("rss", "thpeligible", "note")
 
 
 @st.composite
-def filters(draw: st.DrawFn) -> Filter:
-    """Filters that ask for little, as people do: most conditions are left out."""
-    chosen = draw(st.sets(st.sampled_from(range(9)), max_size=3))
+def number_ranges(draw: st.DrawFn, keys: Sequence[str]) -> frozenset[NumberRange]:
+    """One range for each of some keys."""
+    ends = st.none() | st.integers(0, 2**22)
+    return frozenset(
+        NumberRange(key, draw(st.integers(0, 2**12)), draw(ends))
+        for key in draw(st.sets(st.sampled_from(keys), max_size=2))
+    )
+
+
+@st.composite
+def filters(draw: st.DrawFn, *, own: bool = False) -> Filter:
+    """Filters that ask for little, as people do: most conditions are left out.
+
+    `own`: also for flags and the system's own keys, which a map refuses that has none.
+    """
+    chosen = draw(st.sets(st.sampled_from(range(12)), max_size=3))
     given = draw(protections) if 0 in chosen else Protection.NONE
     low, high = sorted([draw(st.integers(0, 16)), draw(st.integers(0, 2**21))])
     start = draw(st.integers(0, 20))
@@ -154,6 +174,11 @@ def filters(draw: st.DrawFn) -> Filter:
         other_kinds=draw(st.frozensets(kinds, max_size=3)) if 5 in chosen else frozenset(),
         paths=draw(st.frozensets(patterns, max_size=2)) if 6 in chosen else frozenset(),
         names=draw(st.frozensets(patterns, max_size=2)) if 6 in chosen and draw(st.booleans()) else frozenset(),
+        texts=draw(st.frozensets(texts_of_names, max_size=2)) if 9 in chosen else frozenset(),
+        other_texts=draw(st.frozensets(texts_of_names, max_size=2)) if 9 in chosen else frozenset(),
+        flags=draw(st.frozensets(flag_words, max_size=2)) if own and 10 in chosen else frozenset(),
+        other_flags=draw(st.frozensets(flag_words, max_size=2)) if own and 10 in chosen else frozenset(),
+        numbers=draw(number_ranges((*_KEYS, *_OWN_KEYS) if own else _KEYS)) if 11 in chosen else frozenset(),
         min_size=low if 7 in chosen else 0,
         max_size=draw(st.none() | st.just(high)) if 7 in chosen else None,
         min_resident=low if 8 in chosen else 0,

@@ -10,13 +10,32 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from vmatlas.errors import UsageError
-from vmatlas.model import ANY, Filter, Kind, Protection, Region
-from vmatlas.model.filter import parse_address, parse_size
+from vmatlas.model import ANY, Details, Filter, Kind, Protection, Region, SystemFlags
+from vmatlas.model.filter import NumberRange, parse_address, parse_size
 
-from .strategies import filters, regions
+from .strategies import Flags, filters, regions, space_of
 
 R, W, X = Protection.READ, Protection.WRITE, Protection.EXECUTE
 any_region = st.tuples(st.integers(0, 30), st.integers(1, 2**20)).flatmap(lambda at: regions(at[0], at[0] + at[1]))
+
+
+def like(text: str, pattern: str) -> bool:
+    return text == pattern or fnmatchcase(text, pattern) or fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def called(flags: SystemFlags, words: str) -> bool:
+    return any(flags & Flags[word.upper()] for word in words.split("|"))
+
+
+def number_of(region: Region, key: str) -> object:
+    field = "private_resident" if key == "private" else key
+    if field in Region._fields:
+        return getattr(region, field)
+    return {own.lower(): value for own, value in region.details.items()}.get(key)
+
+
+def within(value: object, low: int, high: int | None) -> bool:
+    return isinstance(value, int) and low <= value and (high is None or value <= high)
 
 
 def plainly(wanted: Filter, region: Region) -> bool:
@@ -25,12 +44,17 @@ def plainly(wanted: Filter, region: Region) -> bool:
         region.protection & wanted.given == wanted.given
         and not region.protection & wanted.withheld
         and wanted.shared in (None, region.shared)
-        and wanted.file_backed in (None, region.inode is not None)
+        and wanted.file_backed in (None, region.inode is not None or region.path is not None)
         and wanted.deleted in (None, region.deleted)
         and (not wanted.kinds or region.kind in wanted.kinds)
         and region.kind not in wanted.other_kinds
-        and all(region.path is not None and fnmatchcase(region.path, pattern) for pattern in wanted.paths)
-        and all(region.name is not None and fnmatchcase(region.name, pattern) for pattern in wanted.names)
+        and all(region.path is not None and like(region.path, pattern) for pattern in wanted.paths)
+        and all(region.name is not None and like(region.name, pattern) for pattern in wanted.names)
+        and all(like(region.path or region.name or "", f"*{text}*") for text in wanted.texts)
+        and not any(like(region.path or region.name or "", f"*{text}*") for text in wanted.other_texts)
+        and all(region.flags is not None and called(region.flags, words) for words in wanted.flags)
+        and all(region.flags is not None and not called(region.flags, words) for words in wanted.other_flags)
+        and all(within(number_of(region, key), low, high) for key, low, high in wanted.numbers)
         and region.size >= wanted.min_size
         and (wanted.max_size is None or region.size <= wanted.max_size)
         and (wanted.min_resident == 0 or (region.resident is not None and region.resident >= wanted.min_resident))
@@ -39,12 +63,12 @@ def plainly(wanted: Filter, region: Region) -> bool:
     )
 
 
-@given(filters(), any_region)
+@given(filters(own=True), any_region)
 def test_a_filter_agrees_with_a_plain_reading_of_its_conditions(wanted, region):
     assert wanted.matches(region) is plainly(wanted, region)
 
 
-@given(filters(), filters(), any_region)
+@given(filters(own=True), filters(own=True), any_region)
 def test_both_together_pass_what_each_passes(one, other, region):
     try:
         both = one & other
@@ -53,7 +77,7 @@ def test_both_together_pass_what_each_passes(one, other, region):
     assert both.matches(region) == (one.matches(region) and other.matches(region))
 
 
-@given(filters(), filters(), any_region)
+@given(filters(own=True), filters(own=True), any_region)
 def test_a_pair_is_refused_only_where_no_region_passes(one, other, region):
     try:
         assert one & other
@@ -61,11 +85,12 @@ def test_a_pair_is_refused_only_where_no_region_passes(one, other, region):
         assert not (one.matches(region) and other.matches(region))
 
 
-@given(filters(), any_region)
+@given(filters(own=True), any_region)
 def test_a_filter_written_as_text_is_read_as_the_same_filter(wanted, region):
     again = Filter.parse(str(wanted))
     assert again.matches(region) == wanted.matches(region)
-    ends_open = any(pattern != pattern.strip() or pattern.endswith("\\") for pattern in wanted.paths | wanted.names)
+    patterns = wanted.paths | wanted.names | wanted.texts | wanted.other_texts
+    ends_open = any(pattern != pattern.strip() or pattern.endswith("\\") for pattern in patterns)
     assert again == wanted or ends_open
     assert str(again) == str(wanted)
 
@@ -101,6 +126,24 @@ def test_a_filter_written_as_text_is_read_as_the_same_filter(wanted, region):
         ("path=a\\,b", Filter(paths=frozenset(["a,b"]))),
         ("path=*/lib*,path=*.so", Filter(paths=frozenset(["*/lib*", "*.so"]))),
         ("name=[[]heap]", Filter(names=frozenset(["[[]heap]"]))),
+        ("libc", Filter(texts=frozenset(["libc"]))),
+        ("!libc", Filter(other_texts=frozenset(["libc"]))),
+        ("/usr/lib/*.so", Filter(texts=frozenset(["/usr/lib/*.so"]))),
+        ("[heap]", Filter(texts=frozenset(["[heap]"]))),
+        ("text=heap", Filter(texts=frozenset(["heap"]))),
+        ("!text=x,x", Filter(other_texts=frozenset(["x"]), given=X)),
+        ("share", Filter(texts=frozenset(["share"]))),
+        ("flag=locked", Filter(flags=frozenset(["locked"]))),
+        ("flag=Dont-Dump", Filter(flags=frozenset(["dont_dump"]))),
+        ("!flag=lo|gu", Filter(other_flags=frozenset(["lo|gu"]))),
+        ("private>1M", Filter(numbers=frozenset([NumberRange("private", 2**20 + 1, None)]))),
+        ("private_resident=0", Filter(numbers=frozenset([NumberRange("private", 0, 0)]))),
+        ("page-size=2M", Filter(numbers=frozenset([NumberRange("page_size", 2**21, 2**21)]))),
+        ("offset>=0x1000,offset<1M", Filter(numbers=frozenset([NumberRange("offset", 0x1000, 2**20 - 1)]))),
+        ("inode = 12", Filter(numbers=frozenset([NumberRange("inode", 12, 12)]))),
+        ("start>=7f00", Filter(numbers=frozenset([NumberRange("start", 0x7F00, None)]))),
+        ("Swap>0", Filter(numbers=frozenset([NumberRange("swap", 1, None)]))),
+        ("swap<0", Filter(numbers=frozenset([NumberRange("swap", 0, -1)]))),
         ("size>1M", Filter(min_size=2**20 + 1)),
         ("SIZE >= 1.5k", Filter(min_size=1536)),
         ("size<=64K", Filter(max_size=2**16)),
@@ -122,7 +165,9 @@ def test_text_of_a_filter_is_read_as_documented(text, expected):
 @pytest.mark.parametrize(
     "text",
     [
-        "nonsense", "rwxr", "!path=x", "!size>1", "size>", "size>1X", "size>-1", "size>1.5.5",
+        "foo=bar", "rwxr", "rw-x", "!path=x", "!size>1", "size>", "stak", "haep", "!stak",
+        "privvate", "heap|stack", "0x7f00", "7f120000-7f130000", "path", "inode", "text=", "flag=", "flag=lo|", "a<b",
+        "start>1K", "size>1X", "size>-1", "size>1.5.5",
         "size>" + "9" * 400 + ".5",
         "size>1\u212a", "kind=", "kind=heap|nothing", "at=", "at=xyz", "at=-1", "at=1_000", "at=" + "f" * 17, "in=1",
         "in=5-5", "in=9-1", "!", "=", "shared,private", "r,!r", "heap,stack",
@@ -181,7 +226,72 @@ def test_a_region_that_reaches_from_one_range_into_another_is_in_both():
     assert Filter.parse(str(both)) == both
 
 
+@pytest.mark.parametrize("name", ["[heap]", "[stack]", "[anon: x y ]", "[vdso]"])
+def test_a_name_as_it_is_shown_finds_what_is_called_so(name):
+    named, pathed = Region(0, 9, R, name=name), Region(0, 9, R, path=f"/tmp/{name}a")
+    for text in (f"name={name}", f"name=*{name}*", name, f"text={name}"):
+        assert Filter.parse(text).matches(named)
+    for text in (f"path=/tmp/{name}a", f"path=*/{name}?", name):
+        assert Filter.parse(text).matches(pathed)
+    assert not Filter.parse(f"name={name}").matches(Region(0, 9, R, name=name + "x"))
+    assert Filter.of(name=name).matches(named)
+    assert Filter.of(path="/tmp/[!x]heap[]]a", text="eap").matches(Region(0, 9, R, path="/tmp/[heap]a"))
+
+
+def test_plain_text_is_what_a_name_or_a_path_contains():
+    libc, anonymous = Region(0, 9, R, path="/lib/libc.so.6"), Region(0, 9, R)
+    assert Filter.parse("libc").matches(libc)
+    assert Filter.parse("lib*6").matches(libc)
+    assert not Filter.parse("LIBC").matches(libc)
+    assert not Filter.parse("libc").matches(anonymous)
+    assert Filter.parse("!libc").matches(anonymous)
+    assert not Filter.parse("!libc").matches(libc)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stak", "did you mean 'stack'"), ("haep", "did you mean 'heap'"), ("anonymus", "did you mean 'anonymous'"),
+        ("0x7f00", "at=0x7f00"), ("7f00-8f00", "in=7f00-8f00"), ("heap|stack", "kind=heap|stack"), ("rw-x", "r-xp"),
+        ("name", "name=..."), ("inode", "inode>..."), ("foo=bar", "text=TEXT"),
+    ],
+)  # fmt: skip
+def test_a_likely_mistake_is_told_with_what_is_likely_meant(text, told):
+    with pytest.raises(UsageError) as caught:
+        Filter.parse(text)
+    assert told in (caught.value.hint or "")
+
+
+def test_a_map_that_cannot_tell_a_key_or_a_flag_refuses_the_filter():
+    region = Region(0, 9, R, flags=Flags.WIRED, details=Details({"Swap": 4096}))
+    space = space_of([region])
+    assert list(space.where("swap>0,flag=wired")) == [region]
+    assert not space.where("swap>4K")
+    for text, told in (("swop>0", "no region of this map tells 'swop'"), ("flag=wierd", "unknown flag 'wierd'")):
+        with pytest.raises(UsageError, match=told):
+            space.where(text)
+    bare = space_of([Region(0, 9, R)])
+    for text in ("swap>0", "!flag=wired"):
+        with pytest.raises(UsageError) as caught:
+            bare.where(text)
+        assert "residency" in (caught.value.hint or "")
+        assert not space_of([]).where(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "asks", "wants"),
+    [
+        ("resident>0", True, False), ("private>0", True, False), ("flag=lo", False, True), ("!flag=lo", False, True),
+        ("swap>0", False, True), ("page_size=2M", False, True), ("offset>0,inode=1,start>0,libc,size>1", False, False),
+    ],
+)  # fmt: skip
+def test_a_filter_says_whether_the_memory_in_use_must_be_asked_for(text, asks, wants):
+    wanted = Filter.parse(text)
+    assert (wanted.asks_residency, wanted.wants_residency) == (asks, wants)
+
+
 def test_keywords_say_the_same_as_text():
+    assert Filter.of(flag="Dont-Dump|lo", text="libc") == Filter.parse("flag=dont_dump|lo,libc")
     assert Filter.of(readable=True, writable=False) == Filter(given=R, withheld=W)
     assert Filter.of(kind="heap") == Filter.of(kind=Kind.HEAP) == Filter.of(kind=["heap", Kind.HEAP])
     assert Filter.of(larger_than="1M", smaller_than=2**21) == Filter(min_size=2**20 + 1, max_size=2**21 - 1)

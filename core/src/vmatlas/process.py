@@ -118,6 +118,20 @@ class Process:
             found = self._choices[key] = choose(self._target, query, self._backend)
         return found
 
+    def needs_residency(self, where: Filter) -> bool:
+        """Whether the memory in use must be asked for so that a filter can be applied.
+
+        For flags, page sizes and the system's own keys it need not where no backend tells the memory in use: then one
+        tells them without it, or none does.
+        """
+        if where.asks_residency or not where.wants_residency:
+            return where.asks_residency
+        try:
+            self.choice(Query(residency=True))
+        except Unsupported:
+            return False
+        return True
+
     def snapshot(
         self,
         *,
@@ -131,8 +145,8 @@ class Process:
 
         `residency` asks for the memory in use (dearer: the kernel walks the page tables), `build_ids` for the ELF
         build id of each file (dearer: it reads the files). `where` is a `Filter` or its text, `criteria` are the
-        keywords of `Filter.of`; a filter on the resident size asks for residency by itself. With `strict`, a result
-        that may lack something raises IncompleteResult.
+        keywords of `Filter.of`; a filter on what is told with the memory in use asks for it by itself. With `strict`, a
+        result that may lack something raises IncompleteResult.
 
         Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, UsageError, IncompleteResult.
         """
@@ -140,7 +154,8 @@ class Process:
         query = WHOLE_MAP
         if where is not None or criteria or residency or build_ids:
             wanted = Filter.of(where, **criteria)
-            query = Query(residency=residency or wanted.asks_residency, build_ids=build_ids, where=wanted)
+            residency = residency or self.needs_residency(wanted)
+            query = Query(residency=residency, build_ids=build_ids, where=wanted)
         space = self._reader.space(self.choice(query), query)
         if wanted != ANY:
             space = space.where(wanted)
@@ -159,7 +174,8 @@ class Process:
         """
         self._forget_stale_finder()  # after exec there is another memory to ask about
         wanted = Filter.of(where, **criteria)
-        query = Query(address=_address(address), or_next=or_next, residency=wanted.asks_residency, where=wanted)
+        residency = self.needs_residency(wanted)
+        query = Query(address=_address(address), or_next=or_next, residency=residency, where=wanted)
         choice = self.choice(query)
         found = self._search(choice, query)
         if self._finder is None:
@@ -256,7 +272,7 @@ class Process:
         raises.
         """
         wanted = Filter.of(where, **criteria)
-        whole = Query(where=wanted, residency=wanted.asks_residency)
+        whole = Query(where=wanted, residency=self.needs_residency(wanted))
         choice = self.choice(whole)
         if Feature.WALK not in choice.backend.features:
             yield from self.snapshot(where=wanted)

@@ -79,7 +79,7 @@ def command(
         reach(target) as place,
         api.open(process.pid, target=place, backend=backend) as asked,
     ):
-        before = _read(asked, needs_residency=where.asks_residency)
+        before = _read(asked, needs_residency=asked.needs_residency(where))
         warn_if_incomplete(before)
         own = (Kind.VDSO, Kind.VVAR, Kind.VSYSCALL)
         chosen = before.where(where)

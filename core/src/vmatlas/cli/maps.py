@@ -57,9 +57,8 @@ class View(NamedTuple):
 
     @property
     def needs_residency(self) -> bool:
-        """Whether the order or the filter asks for the memory in use."""
-        where = self.where
-        return self.sort == "resident" or where.asks_residency
+        """Whether the order or the filter asks for the memory in use, on every system."""
+        return self.sort == "resident" or self.where.asks_residency
 
 
 def view_options(command: _Command) -> _Command:
@@ -151,11 +150,12 @@ def command(
     from vmatlas.cli.asking import opened
 
     view = View(**shown)
-    residency = residency or view.needs_residency
+    where = view.where
     with opened(process, target, backend, patience, thread=thread) as asked:
         # The whole map is asked for where the view needs it whole; else the kernel may filter.
         whole = view.entries or view.gaps or bool(view.at)
-        where = None if whole else view.where
-        space = asked.ask(lambda: asked.process.snapshot(residency=residency, build_ids=build_ids, where=where))
+        residency = residency or view.needs_residency or asked.process.needs_residency(where)
+        passed = None if whole else where
+        space = asked.ask(lambda: asked.process.snapshot(residency=residency, build_ids=build_ids, where=passed))
     ask = f"vmatlas find {space.pid}" if target == "local" else None
     return show_map(space, view, build_ids=build_ids, ask=ask)

@@ -57,10 +57,13 @@ _HELP = """The memory map of any process, on every kernel.
     shared  private  file  deleted
     heap  stack  anonymous  shared-memory  device  guard  vdso ...   the kind
     kind=heap|stack       either kind
-    path=GLOB  name=GLOB  the path, or the kernel's own name
-    size>1M  size<=64K    the size; resident>1M likewise
+    libc                  anything else: the path or the name contains it
+    path=GLOB  name=GLOB  the path, or the kernel's own name: name=[heap]
+    size>1M  size<=64K    the size; likewise resident, private, swap, pss, ...
+    flag=locked  flag=lo  a flag of the system's
     at=7f00  in=1000-9000 regions at an address, or in a range
-    !CONDITION            the opposite of rights, shared, file, deleted, a kind
+    !CONDITION            the opposite of rights, shared, file, deleted, a kind,
+                          a flag, a text
 
     Exit codes: 0 done, 1 found or different, 2 usage, 3 no such process, 4 access denied, 5 unsupported, 6 malformed
     data, 7 torn or incomplete, 8 target lost, 9 other failure, 130 interrupted, 143 terminated.

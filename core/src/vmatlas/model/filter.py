@@ -8,11 +8,21 @@ All conditions must hold. As text, conditions are separated by commas:
     file                  there is a file (or shared memory object) behind it
     deleted               that file has been unlinked
     heap stack anonymous  the kind, by its label; or kind=heap
-    path=GLOB  name=GLOB  the path or the kernel's name (* ? [...]; a comma is written \\,)
-    size>1M  size<=64K    the size; likewise resident>1M (needs residency). K, M, G, T are powers of 1024
+    path=GLOB  name=GLOB  the path or the kernel's name (* ? [...]; a comma is written \\,). A name just as it is shown
+                          matches itself: name=[heap]
+    size>1M  size<=64K    the size; > >= < <= =. K, M, G, T are powers of 1024
+    resident>1M           other numbers alike: resident, private, page_size, offset, inode, start, end (these two are
+                          addresses, in hexadecimal), and every number that the system tells under a key of its own,
+                          in capitals or not: swap>0, pss>=1M
+    flag=locked flag=lo   a flag of the system's, by its name or as the system writes it; flag=lo|gu either
     at=0x7f00             the region that covers the address
     in=0x1000-0x9000      regions that have an address in common with the range
-    !CONDITION            the opposite of shared, file, deleted, a kind, or a set of rights (none of them given)
+    libc  text=libc       anything else: the path or the name contains it (* ? [...] have their meaning, too)
+    !CONDITION            the opposite of shared, file, deleted, a kind, a flag, a text, or a set of rights (none of
+                          them given)
+
+A word that has a meaning above has that one: `x` is a right, `heap` a kind, `file` is what is backed by one. As a text
+it is written text=heap. What is told only with residency (resident, private, flags, keys) is asked for by itself.
 
 No I/O.
 """
@@ -23,10 +33,10 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from vmatlas.errors import UsageError
-from vmatlas.model.region import Kind, Protection, Region
+from vmatlas.model.region import Kind, Protection, Region, SystemFlags
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # Texts, compiled by `re` when first used: most programs never parse a filter, and every one imports this module.
@@ -34,10 +44,31 @@ _SIZE = r"(?ia)(0x[0-9a-f]{1,16}|[0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:i?
 _ADDRESS = r"(?ia)(?:0x)?[0-9a-f]+"
 _EXACT = r"[r-][w-][x-][ps]?"
 _RIGHTS = r"[rwx]{1,3}"
-_COMPARISON = r"(?ia)(size|resident)\s*(>=|<=|>|<|=)\s*(.+)"
+_COMPARISON = r"(?ias)([a-z][a-z0-9_().-]*)\s*(>=|<=|>|<|=)\s*(.+)"
+_LIKE_RIGHTS = r"[rwx]{4,}|[rwxsp-]*-[rwxsp-]*"
+_LIKE_ADDRESS = r"(?ia)0x[0-9a-f]+"
+_LIKE_RANGE = r"(?ia)(?:0x)?[0-9a-f]{4,16}-(?:0x)?[0-9a-f]{4,16}"
 _LETTERS = {"r": Protection.READ, "w": Protection.WRITE, "x": Protection.EXECUTE}
 _ALL = Protection.READ | Protection.WRITE | Protection.EXECUTE
 _LABELS = {kind.label: kind for kind in Kind} | {"anon": Kind.ANONYMOUS, "shm": Kind.SHARED_MEMORY}
+_WORDS = ("file", "deleted", "shared", "private")
+_KEYS = ("kind", "path", "name", "at", "in", "flag", "text")
+_FIELDS = {
+    "private": "private_resident",
+    "page_size": "page_size",
+    "offset": "offset",
+    "inode": "inode",
+    "start": "start",
+    "end": "end",
+}
+"""Numbers of a region that a condition can compare, beside `size` and `resident`: the key, and the field."""
+_ALIASES = {
+    "private_resident": "private",
+    "private-resident": "private",
+    "page-size": "page_size",
+    "pagesize": "page_size",
+}
+_ADDRESSES = ("start", "end")
 
 
 def parse_size(text: str) -> int:
@@ -63,6 +94,15 @@ def parse_address(text: str) -> int:
     return address
 
 
+class NumberRange(NamedTuple):
+    """A number of a region lies between two others, inclusive both. One that is not told does not."""
+
+    key: str
+    """`private`, `page_size`, `offset`, `inode`, `start`, `end`; or one of the system's own keys, in lower case."""
+    low: int
+    high: int | None
+
+
 class Criteria(TypedDict, total=False):
     """The keywords that say which regions are wanted; what is left out, or None, does not matter."""
 
@@ -76,9 +116,13 @@ class Criteria(TypedDict, total=False):
     kind: Kind | str | Iterable[Kind | str] | None
     """Any of these; as text by their labels: "heap"."""
     path: str | None
-    """A pattern, as `fnmatch` has them."""
+    """A pattern, as `fnmatch` has them; or the path itself, brackets and all."""
     name: str | None
-    """A pattern for the kernel's name."""
+    """A pattern for the kernel's name; or the name itself: "[heap]"."""
+    text: str | None
+    """What the path or the name contains."""
+    flag: str | None
+    """One of the system's flags, by its name or as the system writes it: "locked", "lo"; "lo|gu" for either."""
     larger_than: int | str | None
     """Exclusive; bytes, or text such as "1M"."""
     smaller_than: int | str | None
@@ -102,9 +146,19 @@ class Filter:
     other_kinds: frozenset[Kind] = frozenset()
     """None of these."""
     paths: frozenset[str] = frozenset()
-    """Patterns (`fnmatch`, case matters) that the path must match, each of them."""
+    """Patterns (`fnmatch`, case matters) that the path must match, each of them; a bracket may stand for itself."""
     names: frozenset[str] = frozenset()
     """Patterns that the kernel's name must match, each of them."""
+    texts: frozenset[str] = frozenset()
+    """What the path or the name must contain, each of them; as in patterns, * ? [...] have their meaning, too."""
+    other_texts: frozenset[str] = frozenset()
+    """What neither may contain."""
+    flags: frozenset[str] = frozenset()
+    """Flags that must be set, each of them: words as in `SystemFlags.words`, or several with | between them for any."""
+    other_flags: frozenset[str] = frozenset()
+    """Flags that must not be set; where none are told, none of them is known to be unset."""
+    numbers: frozenset[NumberRange] = frozenset()
+    """Other numbers, one range for each; a region that does not tell one does not pass."""
     min_size: int = 0
     max_size: int | None = None
     """Bytes, inclusive both."""
@@ -150,6 +204,8 @@ class Filter:
             kinds=frozenset() if kind is None else _kinds([kind] if isinstance(kind, Kind | str) else kind),
             paths=_patterns(criteria.get("path")),
             names=_patterns(criteria.get("name")),
+            texts=_patterns(criteria.get("text")),
+            flags=frozenset(map(_flag, _patterns(criteria.get("flag")))),
             min_size=0 if larger is None else _bytes(larger) + 1,
             max_size=None if smaller is None else _bytes(smaller) - 1,
         )
@@ -165,8 +221,32 @@ class Filter:
 
     @property
     def asks_residency(self) -> bool:
-        """Whether it looks at the resident size, which a backend tells only when asked."""
-        return self.min_resident > 0 or self.max_resident is not None
+        """Whether it looks at what a backend tells only when the memory in use is asked for."""
+        return self.min_resident > 0 or self.max_resident is not None or "private" in self._keys
+
+    @property
+    def wants_residency(self) -> bool:
+        """Whether it looks at what some backends tell only so, others always: flags, page size, own keys."""
+        return bool(self.flags or self.other_flags or self._keys - _FIELDS.keys() or "page_size" in self._keys)
+
+    @property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(each.key for each in self.numbers)
+
+    def check_told(self, details: Iterable[str], flags: SystemFlags | None) -> None:
+        """Refuse what no region of a map can answer: `details` are the keys that it tells, `flags` some flags of it.
+
+        Raises UsageError.
+        """
+        known = {key.lower(): key for key in details}
+        for key in sorted(self._keys - _FIELDS.keys() - known.keys()):
+            hint = "numbers: size, resident, " + ", ".join([*_FIELDS, *known]) if known else _ASK_RESIDENCY
+            raise UsageError(f"no region of this map tells '{key}'", hint=hint)
+        for word in sorted(word for group in self.flags | self.other_flags for word in group.split("|")):
+            if flags is None:
+                raise UsageError(f"this map tells no flags, so none is '{word}'", hint=_ASK_RESIDENCY)
+            if not flags.knows(word):
+                raise UsageError(f"unknown flag '{word}'", hint="flags: " + ", ".join(flags.known()))
 
     def __and__(self, other: Filter) -> Filter:
         """Both.
@@ -189,6 +269,11 @@ class Filter:
             other_kinds=self.other_kinds | other.other_kinds,
             paths=self.paths | other.paths,
             names=self.names | other.names,
+            texts=self.texts | other.texts,
+            other_texts=self.other_texts | other.other_texts,
+            flags=self.flags | other.flags,
+            other_flags=self.other_flags | other.other_flags,
+            numbers=_common_numbers(self.numbers, other.numbers),
             min_size=max(self.min_size, other.min_size),
             max_size=_least(self.max_size, other.max_size),
             min_resident=max(self.min_resident, other.min_resident),
@@ -217,9 +302,19 @@ class Filter:
         if self.names:
             name = _all_patterns(self.names)
             tests.append(lambda region: region.name is not None and name(region.name))
+        if self.texts:
+            contains = _all_patterns(map("*{}*".format, self.texts))
+            tests.append(lambda region: contains(region.path or region.name or ""))
+        for text in self.other_texts:
+            tests.append(_without(_pattern(f"*{text}*")))
+        for words in self.flags:
+            tests.append(_with_flag(words, wanted=True))
+        for words in self.other_flags:
+            tests.append(_with_flag(words, wanted=False))
+        tests.extend(map(_with_number, self.numbers))
         if self.min_size > 0 or self.max_size is not None:
             tests.append(lambda region: _within(region.end - region.start, self.min_size, self.max_size))
-        if self.asks_residency:
+        if self.min_resident > 0 or self.max_resident is not None:
             tests.append(
                 lambda region: (
                     region.resident is not None and _within(region.resident, self.min_resident, self.max_resident)
@@ -259,11 +354,22 @@ class Filter:
         ):
             conditions += [f"{key}>={low}"] if low > 0 else []
             conditions += [] if high is None else [f"{key}<={high}" if high >= 0 else f"{key}<0"]
+        for key, low, high in sorted(self.numbers, key=lambda each: each.key):
+            form = "#x" if key in _ADDRESSES else ""
+            conditions += [f"{key}>={low:{form}}"] if low > 0 or high is None else []
+            conditions += [] if high is None else [f"{key}<={high:{form}}" if high >= 0 else f"{key}<0"]
+        conditions += [f"flag={word}" for word in sorted(self.flags)]
+        conditions += [f"!flag={word}" for word in sorted(self.other_flags)]
         if self.overlaps is not None:
             low, high = self.overlaps
             spans = [(low, high)] if low < high else [(0, high), (low, 2**64 - 1)]
             conditions += [f"in={start:#x}-{end:#x}" for start, end in spans]
-        for key, patterns in (("name", self.names), ("path", self.paths)):
+        for key, patterns in (
+            ("name", self.names),
+            ("path", self.paths),
+            ("text", self.texts),
+            ("!text", self.other_texts),
+        ):
             conditions += [f"{key}={text}" for text in sorted(map(_pattern_text, patterns))]
         return ",".join(conditions)
 
@@ -326,9 +432,77 @@ def _patterns(glob: str | None) -> frozenset[str]:
     return frozenset() if glob is None else frozenset([glob])
 
 
+def _pattern(glob: str) -> Callable[[str], object]:
+    """By the pattern, or with every bracket in it for itself: a name as it is shown is a pattern that matches it."""
+    match = re.compile(fnmatch.translate(glob)).match
+    if "[" not in glob:
+        return match
+    plainly = re.compile(fnmatch.translate(glob.replace("[", "[[]"))).match
+    return lambda text: match(text) or plainly(text)
+
+
 def _all_patterns(globs: Iterable[str]) -> Callable[[str], bool]:
-    matches = [re.compile(fnmatch.translate(glob)).match for glob in globs]
+    matches = [_pattern(glob) for glob in globs]
     return lambda text: all(match(text) for match in matches)
+
+
+def _without(matches: Callable[[str], object]) -> Callable[[Region], bool]:
+    return lambda region: not matches(region.path or region.name or "")
+
+
+def _flag(word: str) -> str:
+    """As `SystemFlags.words` has them; several with | between them stay so. Raises UsageError."""
+    words = [each.strip().lower().replace("-", "_") for each in word.split("|")]
+    if not all(words):
+        raise UsageError(f"'{word}' names no flag", hint="write flag=NAME, or flag=NAME|NAME for either")
+    return "|".join(words)
+
+
+def _with_flag(words: str, *, wanted: bool) -> Callable[[Region], bool]:
+    any_of = frozenset(words.split("|"))
+    known: dict[SystemFlags, bool] = {}
+
+    def test(region: Region) -> bool:
+        flags = region.flags
+        if flags is None:
+            return False
+        found = known.get(flags)
+        if found is None:
+            found = known[flags] = not any_of.isdisjoint(flags.words())
+        return found is wanted
+
+    return test
+
+
+def _with_number(wanted: NumberRange) -> Callable[[Region], bool]:
+    key, low, high = wanted
+    if (field := _FIELDS.get(key)) is not None:
+
+        def of_field(region: Region) -> bool:
+            value: int | None = getattr(region, field)
+            return value is not None and _within(value, low, high)
+
+        return of_field
+
+    def of_detail(region: Region) -> bool:
+        details = region.details
+        value = next((details[own] for own in details if own.lower() == key), None)
+        return isinstance(value, int) and _within(value, low, high)
+
+    return of_detail
+
+
+def _common_numbers(one: frozenset[NumberRange], other: frozenset[NumberRange]) -> frozenset[NumberRange]:
+    found = {each.key: each for each in one}
+    for each in other:
+        if (same := found.get(each.key)) is not None:
+            found[each.key] = NumberRange(each.key, max(same.low, each.low), _least(same.high, each.high))
+        else:
+            found[each.key] = each
+    return frozenset(found.values())
+
+
+_ASK_RESIDENCY = "ask for the memory in use, with which the system tells it: residency=True, --residency"
 
 
 def _parse_condition(text: str) -> Filter:
@@ -349,20 +523,22 @@ def _parse_condition(text: str) -> Filter:
     if lowered in _LABELS:
         kinds = frozenset([_LABELS[lowered]])
         return Filter(other_kinds=kinds) if negated else Filter(kinds=kinds)
-    if negated and not lowered.startswith("kind="):
+    key, equals, value = word.partition("=")
+    key = key.strip().lower()
+    if equals and key in ("kind", "flag", "flags", "text"):
+        return _parse_negatable(key, value, negated)
+    if not equals and _is_text(lowered):
+        _refuse_likely_mistake(word, lowered)
+        return _parse_negatable("text", word, negated)
+    if negated:
         raise UsageError(f"the filter condition '{text}' cannot be negated")
     if re.fullmatch(_EXACT, lowered):
         given = Protection.NONE
         for letter in lowered[:3]:
             given |= _LETTERS.get(letter, Protection.NONE)
         return Filter(given=given, withheld=_ALL & ~given, shared={"s": True, "p": False}.get(lowered[3:]))
-    if (comparison := re.fullmatch(_COMPARISON, word)) is not None:
-        return _parse_comparison(comparison[1].lower(), comparison[2], parse_size(comparison[3]))
-    key, equals, value = word.partition("=")
     if equals:
-        match key.strip().lower():
-            case "kind":
-                return _parse_kinds(value, negated)
+        match key:
             case "path":
                 return Filter(paths=frozenset([value]))
             case "name":
@@ -375,12 +551,65 @@ def _parse_condition(text: str) -> Filter:
                 if dash and (span := (parse_address(low), parse_address(high)))[0] < span[1]:
                     return Filter(overlaps=span)
                 raise UsageError(f"'{value}' is no address range", hint="write START-END in hexadecimal, END excluded")
+    if (comparison := re.fullmatch(_COMPARISON, word)) is not None:
+        key, sign, value = comparison[1].lower(), comparison[2], comparison[3]
+        is_ours = _ALIASES.get(key, key) in ("size", "resident", *_FIELDS)
+        if is_ours or sign != "=" or re.fullmatch(_SIZE, value.strip()):
+            return _parse_comparison(_ALIASES.get(key, key), sign, value)
     raise UsageError(
         f"unknown filter condition '{text}'",
         hint="conditions: rwx, r-xp, shared, private, file, deleted, "
         + ", ".join(sorted(_LABELS.keys() - {Kind.FILE.label}))
-        + ", kind=file, path=GLOB, name=GLOB, size>1M, resident>1M, at=ADDRESS, in=START-END",
+        + ", kind=file, path=GLOB, name=GLOB, text=TEXT, flag=NAME, size>1M, resident>1M, at=ADDRESS, in=START-END",
     )
+
+
+def _is_text(lowered: str) -> bool:
+    return bool(lowered) and not re.search("[<>]", lowered) and not re.fullmatch(_EXACT, lowered)
+
+
+def _refuse_likely_mistake(word: str, lowered: str) -> None:
+    """A text that nobody writes who means a text. Raises UsageError that says what is likely meant."""
+    instead = None
+    if re.fullmatch(_LIKE_RIGHTS, lowered):
+        instead = "rights are written rwx (given, others do not matter) or r-xp (exactly these)"
+    elif re.fullmatch(_LIKE_ADDRESS, lowered):
+        instead = f"the region at an address is at={word}"
+    elif re.fullmatch(_LIKE_RANGE, lowered):
+        instead = f"the regions in a range are in={word}"
+    elif lowered in (*_KEYS, "flags"):
+        instead = f"write {lowered}=..."
+    elif lowered in ("size", "resident", *_FIELDS, *_ALIASES):
+        instead = f"write {lowered}>..., {lowered}=..., and so on"
+    elif any(part.strip() in _LABELS for part in lowered.split("|")):
+        instead = f"one of several kinds is kind={word}"
+    elif (near := _near(lowered)) is not None:
+        instead = f"did you mean '{near}'?"
+    if instead is not None:
+        raise UsageError(
+            f"unknown filter condition '{word}'", hint=f"{instead} (text={word} finds names and paths that contain it)"
+        )
+
+
+def _near(word: str) -> str | None:
+    """A word of the language that differs from it by a slip; not one of which it is a part: that may be a text."""
+    import difflib
+
+    candidates = [each for each in (*_WORDS, *_LABELS) if each not in word and word not in each and len(word) > 3]
+    swapped = next((each for each in candidates if sorted(each) == sorted(word)), None)
+    return swapped or next(iter(difflib.get_close_matches(word, candidates, 1, 0.8)), None)
+
+
+def _parse_negatable(key: str, value: str, negated: bool) -> Filter:
+    if key == "kind":
+        return _parse_kinds(value, negated)
+    if key != "text":
+        flags = frozenset([_flag(value)])
+        return Filter(other_flags=flags) if negated else Filter(flags=flags)
+    if not value.strip():
+        raise UsageError("the filter condition 'text=' names no text")
+    texts = frozenset([value])
+    return Filter(other_texts=texts) if negated else Filter(texts=texts)
 
 
 def _parse_kinds(value: str, negated: bool) -> Filter:
@@ -389,9 +618,12 @@ def _parse_kinds(value: str, negated: bool) -> Filter:
     return Filter(other_kinds=kinds) if negated else Filter(kinds=kinds)
 
 
-def _parse_comparison(key: str, sign: str, size: int) -> Filter:
-    low = {">": size + 1, ">=": size, "=": size}.get(sign, 0)
-    high = {"<": size - 1, "<=": size, "=": size}.get(sign)
+def _parse_comparison(key: str, sign: str, value: str) -> Filter:
+    number = parse_address(value) if key in _ADDRESSES else parse_size(value)
+    low = {">": number + 1, ">=": number, "=": number}.get(sign, 0)
+    high = {"<": number - 1, "<=": number, "=": number}.get(sign)
     if key == "size":
         return Filter(min_size=low, max_size=high)
-    return Filter(min_resident=low, max_resident=high)
+    if key == "resident":
+        return Filter(min_resident=low, max_resident=high)
+    return Filter(numbers=frozenset([NumberRange(key, low, high)]))

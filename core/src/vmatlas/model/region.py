@@ -94,6 +94,22 @@ class SystemFlags(enum.IntFlag, boundary=enum.KEEP):
         """Whether they say that the region is kept in memory (mlock); a plugin may override it."""
         return False
 
+    def words(self) -> frozenset[str]:
+        """What a filter may call each flag that is set: as the system writes it, and its name, both in lower case."""
+        kind = type(self)
+        names = (member.name.lower() for member in kind if self & member and member.name)
+        return frozenset([*names, *(label.lower() for label in self.labels())])
+
+    @classmethod
+    def known(cls) -> list[str]:
+        """The names of all flags that have one, in lower case."""
+        return [member.name.lower() for member in cls if member.name]
+
+    @classmethod
+    def knows(cls, word: str) -> bool:
+        """Whether a flag may be called so (in lower case); a plugin of flags without a name may override it."""
+        return any(word in member.words() for member in cls)
+
     def labels(self) -> list[str]:
         """Every flag that is set, the lowest bit first; a bit without a name by what `label` makes of it."""
         kind, rest = type(self), int(self)

@@ -221,11 +221,15 @@ class AddressSpace(Exports, Sequence[Region]):
     def where(self, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> AddressSpace:
         """The regions that pass a filter: a `Filter`, its text, or the keywords of `Filter.of`.
 
-        Raises UsageError for text that is no filter.
+        Raises UsageError for text that is no filter, and for a flag or a key of the system's own that no region here
+        can have.
         """
         wanted = Filter.of(where, **criteria)
         if wanted is ANY or wanted == ANY:
             return self
+        if wanted.wants_residency and len(self):
+            told = (flags for flags in self.columns.flags or () if flags is not None)
+            wanted.check_told(self.columns.details, next(told, None))
         matches = wanted.matcher()
         return self._take([row for row, region in enumerate(self) if matches(region)])
 
