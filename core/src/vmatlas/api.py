@@ -128,7 +128,8 @@ def find(
 
     With `or_next`, else the next region above. `where` and `criteria` say which regions count, as in `snapshot`; `pid`,
     `target` and `backend` are as there. For many questions to one process keep a handle: `vmatlas.open(pid).find`
-    takes a microsecond or two where the kernel can be asked for one region.
+    takes a microsecond or two where the kernel can be asked for one region. What `addr2line` takes is told by
+    `Process.elf_address`.
 
     Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, and UsageError for what is no address.
     """

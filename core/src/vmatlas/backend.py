@@ -110,6 +110,10 @@ class LocalProcess:
         """The inode of the file that the process would find at a path now; None when there is none, or none is told."""
         return None
 
+    def file_head(self, region: Region, size: int) -> bytes | None:
+        """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
+        return None
+
     def descriptor(self, name: str, opened: Callable[[], int]) -> int:
         """The descriptor kept under a name; made by `opened` the first time, and closed with the process.
 
@@ -356,4 +360,13 @@ class Patient(Protocol):
 
     def patiently(self, seconds: float) -> AbstractContextManager[Target]:
         """The same target; its questions raise Unanswered after so long without a sign of life."""
+        ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A target's process whose mapped files can be read; not every target can do that."""
+
+    def file_head(self, region: Region, size: int) -> bytes | None:
+        """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
         ...

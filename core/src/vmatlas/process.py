@@ -16,7 +16,7 @@ from dataclasses import replace
 from types import NotImplementedType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from vmatlas.backend import Feature, Finder, SeesFiles, Target, TargetProcess
+from vmatlas.backend import Feature, Finder, ReadsFiles, SeesFiles, Target, TargetProcess
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError
@@ -26,6 +26,7 @@ from vmatlas.model import (
     Criteria,
     Filter,
     IncompleteResult,
+    Kind,
     Neighbours,
     Query,
     Question,
@@ -35,6 +36,7 @@ from vmatlas.reading import MapReader
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Difference
+    from vmatlas.symbols import Elf
 
 ALWAYS_ASKED = 256
 """Up to so many addresses, `find_many` asks about each: a map of some hundred regions takes longer to read."""
@@ -43,6 +45,9 @@ REGIONS_A_QUESTION = 1
 """How many regions are read and decoded in the time of one question about an address; docs/speed.md has the figures."""
 
 WHOLE_MAP = Query()
+
+_OF_FILES = (Kind.FILE, Kind.SHARED_MEMORY)
+"""What programs are run from: a memfd, too."""
 
 _LONGEST_INTERVAL = 86400.0 * 366
 
@@ -77,6 +82,7 @@ class Process:
         self._reader = MapReader(target, process)
         self._finder: Finder | None = None
         self._is_closed = False
+        self._elves: dict[object, Elf | None] = {}
 
     @property
     def pid(self) -> int:
@@ -327,6 +333,43 @@ class Process:
             seen, before = capture, after
             if difference:
                 yield difference
+
+    def elf_address(self, address: int, region: Region | None = None) -> int | None:
+        """The address of a mapped byte in the addresses of its ELF file: what `addr2line` and `objdump` take.
+
+        For programs, position-independent or not, shared objects, their data and their zeros (.bss), of every
+        processor. `region` is the one that `find` gave for the address, to save the question. None where the address
+        lies in no such file, and where the file cannot be read: it takes the right to follow /proc/PID/map_files, or
+        that the file still lies at its path, as the process sees it (another file there is not taken for it).
+        Raises what `snapshot` raises.
+        """
+        from vmatlas.symbols.elf import place_in_bss, place_in_elf
+
+        number = _address(address)
+        at = self.find(number) if region is None else region
+        if at is None or not at.covers(number):
+            return None
+        page = self._target.system_info.page_size
+        if at.path is not None and at.kind in _OF_FILES:
+            elf = self._elf(at)
+            return None if elf is None else place_in_elf(elf, at, number, page=page, lookup=self.find)
+        if at.path is not None or at.kind not in (Kind.ANONYMOUS, Kind.HEAP) or at.start == 0:
+            return None
+        below = self.find(at.start - 1)
+        if below is None or below.path is None or below.kind not in _OF_FILES or (elf := self._elf(below)) is None:
+            return None
+        last = place_in_elf(elf, below, below.end - 1, page=page, lookup=self.find)
+        return None if last is None else place_in_bss(elf, below.end - 1 - last, number)
+
+    def _elf(self, region: Region) -> Elf | None:
+        """The program headers of the file that a region shows; read once for each file."""
+        key = region.device, region.inode, region.path
+        if key not in self._elves:
+            from vmatlas.symbols.elf import HEAD, parse_elf
+
+            head = self._process.file_head(region, HEAD) if isinstance(self._process, ReadsFiles) else None
+            self._elves[key] = None if head is None else parse_elf(head)
+        return self._elves[key]
 
     def file_lookup(self) -> Callable[[str], int | None] | None:
         """What `audit` asks of the file system: the inode at a path, as the process sees it. For as long as it is open.

@@ -23,7 +23,7 @@ def test_find_tells_the_region_and_the_place_in_its_file(run, rows_of, child):
     region = vmatlas.find(child.pid, address)
     assert region is not None
     assert row["RANGE"] == f"{region.start:x}-{region.end:x}"
-    assert int(row["IN-FILE"], 16) == region.offset + 0x123
+    assert int(row["FILE-OFFSET"], 16) == region.offset + 0x123
     assert row["NAME"].endswith("/plain file")
 
 

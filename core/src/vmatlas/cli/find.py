@@ -57,8 +57,9 @@ def command(
       vmatlas find 1234 7ffc00000000 --neighbours
       vmatlas find 1234 0 --or-next --where x,file
 
-    Addresses are hexadecimal. IN-FILE is the offset in the file that the address shows, in hexadecimal: what addr2line
-    and objdump want. Exit 1 when an address lies in no region.
+    Addresses are hexadecimal. ELF-ADDRESS is the address in the addresses of the ELF file, of a program or a library:
+    what addr2line and objdump take. FILE-OFFSET is how far from the beginning of the file it stands. Both are - where
+    there is no such file, or it cannot be read. Exit 1 when an address lies in no region.
     """
     from vmatlas.cli.asking import opened
     from vmatlas.cli.render import find, output
@@ -78,10 +79,11 @@ def command(
                 output.show(find.neighbours_table(space, addresses, around, exact=exact))
             return _exit(addresses, [each.at for each in around], or_next)
         found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
+        in_elf = asked.ask(lambda: _in_elf(asked.process, addresses, found))
     if as_json:
-        output.show_json(find.found_json(addresses, found))
+        output.show_json(find.found_json(addresses, found, in_elf))
     else:
-        output.show(find.found_table(addresses, found, exact=exact))
+        output.show(find.found_table(addresses, found, in_elf, exact=exact))
     return _exit(addresses, found, or_next)
 
 
@@ -91,6 +93,13 @@ def _find(asked: Process, addresses: tuple[int, ...], or_next: bool, where: Filt
     if len(addresses) > 1 and not or_next and where == ANY:
         return asked.find_many(addresses)
     return [asked.find(address, or_next=or_next, where=where) for address in addresses]
+
+
+def _in_elf(asked: Process, addresses: tuple[int, ...], found: list[Region | None]) -> list[int | None]:
+    return [
+        None if region is None else asked.elf_address(address, region)
+        for address, region in zip(addresses, found, strict=True)
+    ]
 
 
 def _exit(addresses: tuple[int, ...], found: list[Region | None], or_next: bool) -> Exit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -9,7 +10,7 @@ from functools import cached_property
 from vmatlas.backend import Availability, Backend
 from vmatlas.capture import Capture
 from vmatlas.errors import NoSuchProcess, Unsupported, VmatlasError
-from vmatlas.model import ProcessInfo, Query, SystemInfo
+from vmatlas.model import ProcessInfo, Query, Region, SystemInfo
 from vmatlas.model.system import has_64_bits
 from vmatlas.registry import entries
 from vmatlas.target.asking import AgentRefused, Answer, Limits
@@ -205,6 +206,21 @@ class AgentTargetProcess:
         except (AgentRefused, ValueError):  # a path too long for the agent
             return None
         return found.detail if found.ok else None
+
+    def file_head(self, region: Region, size: int) -> bytes | None:
+        """See `ReadsFiles`: through what Linux shows of a process's files; elsewhere by its path, if it is the file."""
+        path = region.path_bytes
+        if path is None or region.inode is None:
+            return None
+        agent, root = self._target.agent, b""
+        if self.system.system == "linux":
+            root = b"/proc/%d/root" % self._pid
+            with contextlib.suppress(AgentRefused, ValueError):  # it takes a right that few agents have
+                return agent.read_file(b"/proc/%d/map_files/%x-%x" % (self._pid, region.start, region.end), size)
+        try:
+            return agent.read_file(root + path, size) if self.inode(root + path) == region.inode else None
+        except (AgentRefused, ValueError):
+            return None
 
     def acquire(self, backend: Backend, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from vmatlas import registry
 from vmatlas.backend import Availability, Backend, DirectBackend, Finder, LocalProcess, System, TellsWaits
 from vmatlas.capture import Capture
-from vmatlas.model import AddressSpace, Origin, ProcessInfo, Query, SystemInfo
+from vmatlas.model import AddressSpace, Origin, ProcessInfo, Query, Region, SystemInfo
 
 _SYSTEMS = {"linux": "linux", "freebsd": "freebsd", "qnx": "qnx", "netbsd": "netbsd", "darwin": "darwin"}
 
@@ -133,6 +133,10 @@ class LocalTargetProcess:
     def inode_of(self, path: str) -> int | None:
         """The inode of the file that the process would find at a path now; None when there is none."""
         return self._process.inode_of(path)
+
+    def file_head(self, region: Region, size: int) -> bytes | None:
+        """See `ReadsFiles`."""
+        return self._process.file_head(region, size)
 
     def close(self) -> None:
         """Close the descriptors kept for it, once no other thread is asking."""

@@ -18,48 +18,55 @@ _COLUMNS = (
     Column("RANGE"),
     Column("PERM"),
     Column("SIZE", right=True, leaves=1),
-    Column("IN-FILE", right=True),
+    Column("ELF-ADDRESS", right=True),
+    Column("FILE-OFFSET", right=True, leaves=3),
     Column("KIND", leaves=2, stands_in=True),
     Column("NAME", crops=True),
 )
 
 
 def file_offset(region: Region, address: int) -> int | None:
-    """The place in the file that an address of the region shows; what addr2line wants to know."""
+    """The place in the file that an address of the region shows."""
     if region.offset is None or not region.covers(address):
         return None
     return region.offset + address - region.start
 
 
-def found_table(addresses: Sequence[int], found: Sequence[Region | None], *, exact: bool) -> Table:
-    """A line for each address, in the order asked."""
+def found_table(
+    addresses: Sequence[int], found: Sequence[Region | None], in_elf: Sequence[int | None], *, exact: bool
+) -> Table:
+    """A line for each address, in the order asked; `in_elf` are the addresses in the ELF files, where there are any."""
     rows: list[Row] = []
-    for address, region in zip(addresses, found, strict=True):
+    for address, region, own in zip(addresses, found, in_elf, strict=True):
         if region is None:
-            rows.append(Row((f"{address:x}", *[NOTHING] * 6), "bad"))
+            rows.append(Row((f"{address:x}", *[NOTHING] * (len(_COLUMNS) - 1)), "bad"))
             continue
         cells = (
             f"{address:x}",
             range_text(region.start, region.end),
             region.permissions,
             size_text(region.size, exact=exact),
+            hexadecimal(own),
             hexadecimal(file_offset(region, address)),
             region.kind.label,
             label_of(region),
         )
-        rows.append(Row(cells, style_of(region), {0: "heading"} | alarms(region, 2, 6)))
+        rows.append(Row(cells, style_of(region), {0: "heading"} | alarms(region, 2, 7)))
     return Table(_COLUMNS, rows, legend=legend(region for region in found if region is not None))
 
 
-def found_json(addresses: Sequence[int], found: Sequence[Region | None]) -> list[dict[str, Any]]:
+def found_json(
+    addresses: Sequence[int], found: Sequence[Region | None], in_elf: Sequence[int | None]
+) -> list[dict[str, Any]]:
     """For each address its region, or null."""
     return [
         {
             "address": address,
+            "elf_address": own,
             "file_offset": None if region is None else file_offset(region, address),
             "region": None if region is None else region_to_dict(region),
         }
-        for address, region in zip(addresses, found, strict=True)
+        for address, region, own in zip(addresses, found, in_elf, strict=True)
     ]
 
 

@@ -8,7 +8,8 @@ from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
-from vmatlas.model import ProcessInfo, SystemInfo
+from vmatlas.model import ProcessInfo, Region, SystemInfo
+from vmatlas.systems.linux import mapped
 from vmatlas.systems.linux.stat import parse_stat
 from vmatlas.systems.linux.waiting import waiting_for
 from vmatlas.systems.posix import describe_machine, describe_user
@@ -96,6 +97,14 @@ class LinuxProcess(LocalProcess):
             return os.stat(b"root" + path.encode("utf-8", "surrogateescape"), dir_fd=self.directory).st_ino
         except OSError:  # not there, or not ours to look at
             return None
+
+    def file_head(self, region: Region, size: int) -> bytes | None:
+        """Through /proc/PID/map_files, which means the mapped file itself, else by its path in the process's root.
+
+        None where neither is to be had within some seconds (a file system that does not answer), or another file
+        stands at the path.
+        """
+        return mapped.head(self.directory, region, size)
 
     def other_threads(self) -> list[int]:
         """Its other threads. A process lives on in them when its first thread has ended."""
