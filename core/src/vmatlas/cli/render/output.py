@@ -23,11 +23,13 @@ def show(*tables: Table) -> None:
 
 
 def show_json(value: object) -> None:
-    """A value as JSON: ASCII, indented by two; everything is kept, foreign bytes of paths as surrogate escapes."""
-    import json
+    """A value as JSON: ASCII, indented by two; everything is kept, foreign bytes of paths as surrogate escapes.
 
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    In one piece: a container of Python writes each piece to the pipe by itself (PYTHONUNBUFFERED).
+    """
+    from vmatlas.cli.render.json import pretty
+
+    sys.stdout.write(pretty(value) + "\n")
 
 
 def show_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
