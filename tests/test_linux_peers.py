@@ -200,8 +200,9 @@ def test_sums_are_those_of_smaps_rollup() -> None:
         return {key: int(value.split()[0]) * 1024 for key, value in (line.split(":") for line in lines)}
 
     def check(space: AddressSpace, sums: dict[str, int]) -> None:
-        assert sum(region.resident or 0 for region in space) == sums["Rss"]
-        private = sums["Private_Clean"] + sums["Private_Dirty"]
+        huge = sums["Private_Hugetlb"] + sums["Shared_Hugetlb"]
+        assert sum(region.resident or 0 for region in space) == sums["Rss"] + huge
+        private = sums["Private_Clean"] + sums["Private_Dirty"] + sums["Private_Hugetlb"]
         assert sum(region.private_resident or 0 for region in space) == private
         for key in ("Anonymous", "Referenced", "Swap", "Shared_Clean", "AnonHugePages"):
             assert sum(int(region.details[key]) for region in space) == sums[key]

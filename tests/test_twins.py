@@ -215,7 +215,10 @@ def lines(draw: st.DrawFn) -> bytes:
 
 
 GOOD = (b"r-xp", b"rw-s", b"rw-S", b"---p", b"rwxp")
-KEYS = (b"Size", b"Rss", b"KernelPageSize", b"Private_Clean", b"Private_Dirty", b"THPeligible", b"VmFlags", b"A(b)_1")
+KEYS = (
+    b"Size", b"Rss", b"KernelPageSize", b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb", b"Shared_Hugetlb",
+    b"THPeligible", b"VmFlags", b"A(b)_1",
+)  # fmt: skip
 VALUES = st.sampled_from(
     [
         b"           4 kB", b" 0", b"rd ex mr", b"", b"18446744073709551615", b"18014398509481983 kB", b"1 MB",
@@ -227,7 +230,7 @@ VALUES = st.sampled_from(
 @st.composite
 def texts(draw: st.DrawFn, *, with_details: bool) -> bytes:
     """Texts that are nearly right: a line changed here, some bytes lost or put in there."""
-    keys = draw(st.lists(st.sampled_from(KEYS), max_size=5)) if with_details else []
+    keys = draw(st.lists(st.sampled_from(KEYS), max_size=7)) if with_details else []
     found = []
     for line in draw(st.lists(lines(), max_size=5)):
         found.append(line)

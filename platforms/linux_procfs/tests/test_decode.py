@@ -293,6 +293,35 @@ def test_path_that_ends_in_cr_is_a_path(name: bytes) -> None:
     assert [region.path for region in decoded(maps=odd + GOOD.replace(b"0040", b"0050"))] == [shown, "/bin/x"]
 
 
+HUGE = b"""7f0000000000-7f0000800000 rw-p 00000000 00:0f 31 /anon_hugepage (deleted)
+Rss:                   0 kB
+Pss:                   0 kB
+Private_Clean:         0 kB
+Private_Dirty:         0 kB
+Shared_Hugetlb:    %5d kB
+Private_Hugetlb:   %5d kB
+KernelPageSize:     2048 kB
+"""
+
+
+@pytest.mark.parametrize(
+    ("shared", "private", "resident"), [(0, 8192, 8 << 20), (8192, 0, 8 << 20), (2048, 4096, 6 << 20), (0, 0, 0)]
+)
+def test_huge_pages_in_use_are_resident(shared: int, private: int, resident: int) -> None:
+    """The kernel counts them apart: Rss and all other numbers of hugetlb memory are 0."""
+    usual = GOOD + re.sub(rb"^.*\n", b"", HUGE % (0, 0), count=1).replace(b"Rss:                   0", b"Rss:  4")
+    space = decoded(smaps=usual + HUGE % (shared, private))
+    assert (space[1].resident, space[1].private_resident) == (resident, private * 1024)
+    assert (space[0].resident, space[0].private_resident) == (4096, 0)
+    assert space[1].details["Rss"] == 0
+    assert [region.start for region in space.where("resident>1M")] == ([0x7F0000000000] if resident else [])
+
+
+def test_huge_pages_that_an_old_kernel_does_not_tell_add_nothing() -> None:
+    region = decoded(smaps=GOOD + b"Rss: 4 kB\nPrivate_Clean: 0 kB\nPrivate_Dirty: 4 kB\n")[0]
+    assert (region.resident, region.private_resident) == (4096, 4096)
+
+
 def test_number_longer_than_any_is_kept_as_text() -> None:
     region = decoded(smaps=GOOD + b"Rss: " + b"9" * 5000 + b" kB\n")[0]
     assert region.resident is None

@@ -203,7 +203,7 @@ class Region(NamedTuple):
     max_protection: Protection | None = None
     """The most that the protection may be changed to."""
     resident: int | None = None
-    """Bytes in memory."""
+    """Bytes in memory, in pages of whatever size."""
     private_resident: int | None = None
     """Bytes in memory that the system calls private. Each plugin's README says what its system means by it."""
     page_size: int | None = None

@@ -233,10 +233,10 @@ def _add_details(columns: Columns, rows: Rows, keys: list[str]) -> bool:
         if None in flags or any(mark.endswith(b"\r") for mark in marks):
             return False
         columns.flags = rows.pick(number, flags)
-    columns.resident = _numbers(columns, "Rss")
-    columns.page_size = _numbers(columns, "KernelPageSize")
+    private = None
     if "Private_Clean" in keys and "Private_Dirty" in keys:
-        columns.private_resident = rows.sum(keys.index("Private_Clean"), keys.index("Private_Dirty"))
+        private = rows.sum(keys.index("Private_Clean"), keys.index("Private_Dirty"))
+    _add_use(columns, private)
     return True
 
 
@@ -283,13 +283,35 @@ def _decode_smaps(text: bytes, linked: Mapping[links.Name, bool]) -> Columns:
     columns = _columns(texts, _Meanings(linked))
     for key, raw in values.items():
         _add_detail(columns, key.decode("ascii"), raw)
-    columns.resident = _numbers(columns, "Rss")
-    columns.page_size = _numbers(columns, "KernelPageSize")
     clean, dirty = _numbers(columns, "Private_Clean"), _numbers(columns, "Private_Dirty")
+    private = None
     if clean is not None and dirty is not None:
         sums = (UNKNOWN if UNKNOWN in both else min(sum(both), UNKNOWN) for both in zip(clean, dirty, strict=True))
-        columns.private_resident = array("Q", sums)
+        private = array("Q", sums)
+    _add_use(columns, private)
     return columns
+
+
+def _add_use(columns: Columns, private: array[int] | None) -> None:
+    """The memory in use. `private`: Private_Clean and Private_Dirty together.
+
+    The kernel counts pages of hugetlb apart from all others (`smaps_hugetlb_range`): of them all other keys are 0.
+    """
+    huge, shared_huge = _numbers(columns, "Private_Hugetlb"), _numbers(columns, "Shared_Hugetlb")
+    columns.resident = _with_huge(_with_huge(_numbers(columns, "Rss"), huge), shared_huge)
+    columns.private_resident = _with_huge(private, huge)
+    columns.page_size = _numbers(columns, "KernelPageSize")
+
+
+def _with_huge(column: array[int] | None, huge: array[int] | None) -> array[int] | None:
+    """Both added; what is not told of huge pages adds nothing."""
+    if column is None or huge is None or not any(huge):
+        return column
+    added = (
+        number if UNKNOWN in (number, more) else min(number + more, UNKNOWN)
+        for number, more in zip(column, huge, strict=True)
+    )
+    return array("Q", added)
 
 
 def _numbers(columns: Columns, key: str) -> array[int] | None:
