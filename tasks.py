@@ -14,13 +14,27 @@ PLUGINS = sorted(path.name for path in HERE.glob("platforms/*/src/vmatlas_*") if
 PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_images", *PLUGINS)
 
 TESTS = "core/tests core/agent/tests platforms images/tests tests"
-HOST_TASKS = ("check", "test", "test-faults")
+# What asks this machine's kernel, or depends on the rights to files and processes: another user is told other things.
+# What is computed, what is built, and random inputs are the same for everybody.
+TESTS_OF_USERS = (
+    "core/tests core/agent/tests platforms/linux_* tests images/tests/test_cache.py images/tests/test_guard.py"
+)
+HOST_TASKS = ("check", "test")
+FAULTS = "test-faults"
 
 
 def _run(context: Context, command: str, *, warn: bool = False) -> bool:
     """Run a command, shown as it goes; whether it succeeded."""
     result = context.run(command, pty=sys.stdout.isatty(), in_stream=False, warn=warn)
     return result is not None and result.ok
+
+
+def _number(text: str, what: str, kind: type[int] | type[float] = int) -> float:
+    """What was given as a number. Raises `Exit`: invoke itself would show its own traceback."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise Exit(f"{what} {text}: a {'whole ' * (kind is int)}number is needed", code=2) from None
 
 
 def _words(text: str) -> list[str]:
@@ -50,14 +64,14 @@ def test(context: Context, only: str = "") -> None:
 
 @task(pre=[agents])
 def test_as_user(context: Context) -> None:
-    """Run the tests that need no machine as the user nobody (called by root), without the slow ones."""
-    _run(context, f"tests/as_user pytest -n auto {TESTS} -m 'not machine and not slow'")
+    """Run the tests that depend on who asks as the user nobody (called by root), without the slow ones."""
+    _run(context, f"tests/as_user pytest -n auto {TESTS_OF_USERS} -m 'not machine and not slow and not hypothesis'")
 
 
 @task(pre=[agents], help={"kills": "how many runs are killed at random moments (a handful)"})
-def test_faults(context: Context, kills: int = 0) -> None:
+def test_faults(context: Context, kills: str = "") -> None:
     """Run the tests that boot machines to break them: panics, hangs, killed runs, full disks, lost targets."""
-    many = f"env VMATLAS_KILLS={kills} " if kills else ""
+    many = f"env VMATLAS_KILLS={_number(kills, '--kills')} " if kills else ""
     _run(context, f"{many}pytest -n 2 {TESTS} -m machine")
 
 
@@ -66,7 +80,7 @@ def test_faults(context: Context, kills: int = 0) -> None:
         "only": "patterns of machine names, separated by commas: linux-6.*",
         "require": "what must run, else exit code 4: systems (one machine of each will do) or patterns (every machine)",
         "jobs": "processors to use (as many as there are)",
-        "set": "a set of ci/sets.yaml instead of patterns: pull-request, nightly",
+        "set": "a set of ci/sets.yaml instead of patterns: default, pull-request, nightly, release",
         "install": "install the QEMU packages that are missing (root, on Debian or Ubuntu)",
         "machines-only": "leave the host's own tests out",
         "page": "where the page goes (.vmatlas/page.html)",
@@ -77,12 +91,15 @@ def test_all_platforms(
     only: str = "",
     set: str = "",
     require: str = "",
-    jobs: int = 0,
+    jobs: str = "",
     install: bool = False,
     machines_only: bool = False,
     page: str = "",
 ) -> None:
-    """Run the tests of this host, then boot every machine and run the conformance suite on it; one table.
+    """Run the tests of this host, then boot machines and run the conformance suite on each; one table.
+
+    Without --only and --set: one machine for each system and processor. The sets of continuous integration, which name
+    more, bring the tests that break machines (test-faults) as well.
 
     Exit codes: 0 all passed, 1 a test failed, 2 usage, 3 a machine was lost, 4 something required did not run,
     130 interrupted.
@@ -90,13 +107,16 @@ def test_all_platforms(
     from vmatlas_images.command import check_choice, install_emulators, run_machines
 
     where = Path(page) if page else None
-    if check_choice(only=_words(only), set_name=set, jobs=jobs):
+    processors = int(_number(jobs or "0", "--jobs"))
+    if check_choice(only=_words(only), set_name=set, jobs=processors):
         raise Exit(code=2)
-    agents(context)  # not before the choice is known to be one: a first build takes a minute
     if install:
         install_emulators(only=_words(only), set_name=set)
-    failed = [] if machines_only else [name for name in HOST_TASKS if not _run(context, f"invoke {name}", warn=True)]
-    code = run_machines(only=_words(only), set_name=set, require=_words(require), jobs=jobs, page=where)
+    tasks = [] if machines_only else [*HOST_TASKS, *([FAULTS] if set not in ("", "default") else [])]
+    failed = [name for name in tasks if not _run(context, f"invoke {name}", warn=True)]
+    if tasks and FAULTS not in tasks:
+        print(f"Left out: the tests that break machines ({FAULTS}): ./run invoke {FAULTS}, or a --set of ci/sets.yaml")
+    code = run_machines(only=_words(only), set_name=set, require=_words(require), jobs=processors, page=where)
     if failed:
         raise Exit(f"FAILED on this host: {', '.join(failed)} (see above)", code=1)
     raise Exit(code=int(code))
@@ -170,6 +190,7 @@ def bench(context: Context, json: str = "", compare: str = "", plot: str = "", q
 
 
 @task(help={"minutes": "how long for each of the targets", "only": "frames, requests or host"})
-def fuzz(context: Context, minutes: float = 10.0, only: str = "") -> None:
+def fuzz(context: Context, minutes: str = "10", only: str = "") -> None:
     """Fuzz the agent's C and the host's parser under the sanitizers; what is found is kept in fuzz-found."""
-    _run(context, f"python core/agent/fuzz --minutes {minutes}" + "".join(f" --only {name}" for name in _words(only)))
+    parts = "".join(f" --only {name}" for name in _words(only))
+    _run(context, f"python core/agent/fuzz --minutes {_number(minutes, '--minutes', float)}{parts}")

@@ -40,6 +40,9 @@ def test_every_machine_of_ours_is_listed(
     shown = capsys.readouterr().out
     for name in ("linux-6.1 ", "linux-6.12 ", "linux-6.12-process32", "linux-6.17", "linux-newest"):
         assert name in shown
+    [row] = [line for line in shown.splitlines() if line.lstrip().startswith("linux-6.12-process32 ")]
+    assert "pull-request" in row
+    assert "default where none is named" in shown
     assert "VMATLAS_OFFLINE" in shown
 
 
@@ -126,15 +129,16 @@ def test_cache_is_emptied(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Freed 0 MB" in capsys.readouterr().out
 
 
-def test_machines_that_nobody_saw_run_are_left_out_and_said_unless_they_are_named(
+def test_where_nothing_is_named_the_default_set_runs_and_says_what_it_leaves_to_the_others(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert run_machines(output=tmp_path) == ExitCode.REQUIRED_NOT_RUN
-    shown = capsys.readouterr().out
-    assert "LEFT OUT by their label 'never run'" in shown
-    assert "freebsd-14.4" in shown.partition("LEFT OUT")[2]
+    told, _, left_out = " ".join(capsys.readouterr().out.split()).partition("LEFT OUT by the set default: ")
+    assert told.startswith("Set default: linux-6.12 (Linux on x86-64, Debian stable's kernel); ")
+    for name in ("linux-newest-python", "linux-6.1-python", "linux-6.12-process32", "freebsd-14.4"):
+        assert name in left_out
     run_machines(only=["freebsd-14.4"], output=tmp_path)
-    assert "LEFT OUT by their label" not in capsys.readouterr().out
+    assert "LEFT OUT by --only freebsd-14.4: " in capsys.readouterr().out
 
 
 def test_a_word_for_the_accelerator_that_means_nothing_is_said_before_anything_runs(

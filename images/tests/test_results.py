@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ from vmatlas_images import (
     Report,
     State,
     find,
+    machines,
     show,
     write_junit,
 )
@@ -108,9 +110,9 @@ def test_a_system_that_one_machine_met_tells_how_many_did_not_run(machine: Machi
     assert "Required" not in printed(good)
 
 
-def printed(report: Report, *required: str) -> str:
+def printed(report: Report, *required: str, columns: int = 160) -> str:
     out = io.StringIO()
-    show(report, Console(file=out, width=160), required)
+    show(report, Console(file=out, width=columns), required)
     return out.getvalue()
 
 
@@ -147,6 +149,21 @@ def test_the_table_tells_of_every_machine(machine: Machine) -> None:
         "3 machines: 1 ran, 1 lost, 1 not run; 1 test passed, 1 failed, 1 refused as declared, 1 not run; 12 s",
     ):  # fmt: skip
         assert words in shown, shown
+
+
+def test_the_table_fits_80_columns_and_a_reason_is_a_line_below_it() -> None:
+    reason = "QEMU for aarch64 is missing (apt-get install qemu-system-arm), and this goes on for more than a line"
+    good = [replace(ran(machine, PASSED), seconds={"boot": 1234.0}) for machine in machines()]
+    away = [MachineResult(machine, State.NOT_RUN, reason) for machine in machines()]
+    shown = printed(Report((*good, *away)), columns=80)
+    assert max(map(len, shown.splitlines())) <= 80
+    head, _, *rows = shown.splitlines()
+    assert head.split() == ["machine", "accel", "passed", "failed", "refused", "result", "s"]
+    assert [row.split() for row in rows[: len(good)]] == [
+        [result.machine.name, "tcg", "1", "0", "0", "passed", "1234"] for result in good
+    ]
+    assert "NOT RUN linux-6.12: QEMU for aarch64 is missing (apt-get install \n" in shown
+    assert "NOT RUN freebsd-14.4 (never run): QEMU" in shown
 
 
 def test_what_did_not_run_is_not_counted_as_passed(machine: Machine) -> None:

@@ -10,6 +10,7 @@ import yaml
 from vmatlas_images import machines, select
 from vmatlas_images.errors import MachineError
 from vmatlas_images.sets import find_set
+from vmatlas_images.sources import is_local
 
 OURS = Path(__file__).parents[2] / "ci" / "sets.yaml"
 
@@ -18,7 +19,21 @@ SETS = yaml.safe_load(OURS.read_text("utf-8"))
 
 
 def test_there_is_a_set_for_each_occasion() -> None:
-    assert set(SETS) == {"pull-request", "nightly", "release"}
+    assert set(SETS) == {"default", "pull-request", "nightly", "release"}
+
+
+def test_the_default_holds_one_machine_for_each_system_and_processor_that_can_be_had() -> None:
+    """Downloads that nobody has seen run are left to the nights; a user's own image is no download."""
+    there = [each for each in machines() if "never run" not in each.labels or is_local(each)]
+    chosen = select(machines(), find_set(OURS, "default").patterns)
+    pairs = [(each.system, each.processor) for each in chosen]
+    assert sorted(pairs) == sorted({(each.system, each.processor) for each in there})
+
+
+def test_guests_with_a_python_of_their_own_are_left_to_the_nights_and_releases() -> None:
+    for name in SETS:
+        has_python = any(each.python for each in select(machines(), find_set(OURS, name).patterns))
+        assert has_python == (name in ("nightly", "release"))
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -65,6 +65,29 @@ def test_a_task_or_an_option_that_is_none_would_be_noticed() -> None:
     assert {"test-as-user", "test-all-platforms"} <= {words[0] for where, words in commands() if where == SCRIPT.name}
 
 
+def test_a_number_that_is_none_is_one_line(tmp_path: Path) -> None:
+    for words in (
+        ["test-all-platforms", "--jobs", "abc"],
+        ["test-all-platforms", "--jobs", "1.5"],
+        ["fuzz", "--minutes", "x"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert re.fullmatch(rf"{words[1]} {words[2]}: a (whole )?number is needed\n", done.stderr)
+
+
+def test_no_task_leaves_a_number_to_invoke_which_shows_a_traceback_for_one_that_is_none() -> None:
+    for context in tasks().contexts.values():
+        assert {argument.kind for argument in context.args.values()} <= {str, bool}, context.name
+
+
 def words_of(expression: str) -> set[str]:
     """The texts that an expression of a workflow may come to."""
     return set(re.findall(r"(?:&&|\|\|)\s*'([^']+)'", expression))
@@ -75,10 +98,10 @@ def test_every_set_that_is_named_is_one_of_ours(path: Path) -> None:
     workflow: dict[Any, Any] = yaml.safe_load(path.read_text("utf-8"))
     events = workflow[True]  # `on` is a yes in YAML 1.1
     assert set(events) >= EVENTS
-    assert set(events["workflow_dispatch"]["inputs"]["set"]["options"]) == SETS
+    assert set(events["workflow_dispatch"]["inputs"]["set"]["options"]) == SETS - {"default"}
     assert events["workflow_dispatch"]["inputs"]["set"]["default"] in SETS
     [job] = workflow["jobs"].values()
-    assert words_of(job["env"]["SET"]) == SETS
+    assert words_of(job["env"]["SET"]) == SETS - {"default"}
     assert set(re.findall(r"github\.event_name == '(\w+)'", job["env"]["SET"])) <= EVENTS
     assert words_of(job["env"]["REQUIRED"]) == {"linux", "linux,freebsd", "linux-*,freebsd"}
     assert any(step.get("run") == '.ci/run "$SET" "$REQUIRED"' for step in job["steps"])

@@ -30,16 +30,12 @@ from .readme import rewrite
 from .record import load, merge, save
 from .report import LiveLines, show, write_junit
 from .results import ExitCode, Report
-from .sets import MachineSet, find_set
-from .sources import fetch, is_local
+from .sets import MachineSet, find_set, read_sets
+from .sources import fetch
 from .userland import fetch_userland
 
-NEVER_RUN = "never run"
-"""The label of machines that nobody has seen run yet: large downloads that may fail, so they run when named.
-
-Those that are a file of the user's (licensed systems) are no download: they run where there is one."""
-
-_BY_LABEL = f"their label '{NEVER_RUN}' (--only NAME runs them all the same)"
+DEFAULT = "default"
+"""The set that is run where nothing else is asked for."""
 
 _WIDE = 150
 """Columns of a table that goes to a file or a log."""
@@ -62,7 +58,7 @@ def run_machines(
 ) -> ExitCode:
     """Boot machines, run the conformance suite on each, and report.
 
-    Which: those whose names fit a pattern of `only`, or those of a set, else all but downloads labelled `never run`.
+    Which: those whose names fit a pattern of `only`, or those of a set, else those of the set DEFAULT.
     `require` names systems, of which one machine must run, or patterns of machines, which all must; `jobs` is how many
     processors to use (0: all). `page` is where the page goes, if not into `output` with the rest.
     """
@@ -81,7 +77,7 @@ def run_machines(
             if folder != output:
                 out.print(Text(f"Another run uses {output}: what this one leaves goes to {folder}", style="yellow"))
             report = _run(chosen, folder, jobs, out)
-            by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}" if only else _BY_LABEL
+            by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}"
             report = replace(report, left_out=left_out, left_out_by=by if left_out else "")
             show(report, out, require)
             code = report.exit_code(require)
@@ -188,9 +184,7 @@ def _choose(
         raise MachineError("--only and --set both say which machines to run: give one of them")
     if only:
         return select(known, only), None
-    if not set_name:
-        return [machine for machine in known if NEVER_RUN not in machine.labels or is_local(machine)], None
-    named = find_set(SETS, set_name)
+    named = find_set(SETS, set_name or DEFAULT)
     return select(known, named.patterns), named
 
 
@@ -217,13 +211,17 @@ def install_emulators(*, only: Sequence[str] = (), set_name: str = "") -> None:
 
 
 def list_machines() -> ExitCode:
-    """Every machine: what it is for, where its kernel comes from, whether it could run here now, and the cache."""
+    """Every machine: what it is for, its sets, its kernel's source, whether it could run here now; the cache."""
     try:
         rows = overview(machines())
+        sets = read_sets(SETS)
     except MachineError as error:
         return _usage(error)
     out = _console()
-    out.print(table(rows))
+    out.print(table(rows, sets))
+    out.print(
+        Text(f"Sets ({SETS}): --set NAME runs one, {DEFAULT} where none is named; --only PATTERNS runs any machine")
+    )
     cache = Cache()
     out.print(Text(f"Cache: {cache.size() / 1e6:.0f} MB in {cache.root} (invoke machine-clean empties it)"))
     return ExitCode.PASSED

@@ -15,6 +15,7 @@ from .download import is_offline
 from .errors import ImagesError
 from .machine import DebianKernel, Download, LocalFile, Machine
 from .qemu import find_qemu
+from .sets import MachineSet
 from .sources import is_cached, local_disk, local_path
 from .userland import is_userland_cached
 
@@ -66,11 +67,12 @@ def _source(machine: Machine) -> str:
     return source.url if isinstance(source, Download) else source.path
 
 
-def table(rows: Sequence[Overview]) -> Table:
-    """The overview as a table for a terminal."""
+def table(rows: Sequence[Overview], sets: Sequence[MachineSet] = ()) -> Table:
+    """The overview as a table for a terminal; `sets` are those whose names are told."""
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("machine", no_wrap=True)
     shown.add_column("processor", no_wrap=True)
+    shown.add_column("sets", overflow="fold")
     shown.add_column("what it is for", ratio=2)
     shown.add_column("kernel", ratio=2)
     shown.add_column("runs here", ratio=1, overflow="fold")
@@ -81,6 +83,7 @@ def table(rows: Sequence[Overview]) -> Table:
         shown.add_row(
             Text(row.machine.name + labels),
             Text(row.machine.processor),
+            Text(" ".join(each.name for each in sets if row.machine.name in each)),
             Text(row.machine.about),
             Text(row.source),
             runs if row.obstacle is None else Text(f"no: {row.obstacle}", style="yellow"),

@@ -22,60 +22,70 @@ from .record import replace_file
 from .results import CaseState, MachineResult, Report, State
 
 _STYLES = {"passed": "green", "FAILED": "bold red", "LOST": "bold red", "NOT RUN": "yellow", "NOTHING RAN": "bold red"}
+ROOMY = 140
+"""Columns from which on the table tells kernels and backends; the page tells them anyhow."""
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 
 
-def table(report: Report) -> Table:
-    """One row a machine: kernel, accelerator, backends, passed, failed, refused as declared, not run and why,
-    seconds."""
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("machine", no_wrap=True)
-    shown.add_column("kernel", overflow="fold")
+def table(report: Report, columns: int = ROOMY) -> Table:
+    """One row a machine, in 80 columns: accelerator, passed, failed, refused as declared, verdict, seconds.
+
+    Where there are ROOMY `columns`, kernel and backends too. Why a machine did not run is a sentence, which no column
+    of a table holds: `show` prints those below.
+    """
+    is_roomy = columns >= ROOMY
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("machine", overflow="fold")
+    if is_roomy:
+        shown.add_column("kernel", overflow="fold")
     shown.add_column("accel", no_wrap=True)
-    shown.add_column("backends", overflow="fold")
+    if is_roomy:
+        shown.add_column("backends", overflow="fold")
     for name in ("passed", "failed", "refused"):
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("result, and why", overflow="fold", ratio=1)
-    shown.add_column("s", justify="right")
+    shown.add_column("result", no_wrap=True)
+    shown.add_column("s", justify="right", no_wrap=True)
     for result in report.results:
-        labels = f" ({', '.join(result.machine.labels)})" if result.machine.labels else ""
         shown.add_row(
-            Text(result.machine.name + labels),
-            Text(result.kernel or "-"),
+            Text(result.machine.name),
+            *([Text(result.kernel or "-")] if is_roomy else []),
             Text(result.accelerator or "-"),
-            Text(" ".join(result.outcome.answered) or "-"),
+            *([Text(" ".join(result.outcome.answered) or "-")] if is_roomy else []),
             *(Text(str(result.count(state))) for state in (CaseState.PASSED, CaseState.FAILED, CaseState.REFUSED)),
-            Text(_story(result), style=_STYLES[result.verdict]),
+            Text(result.verdict, style=_STYLES[result.verdict]),
             Text(f"{result.total_seconds:.0f}"),
         )
     return shown
 
 
-def _story(result: MachineResult) -> str:
-    parts = [result.verdict]
+def _show_story(result: MachineResult, console: Console) -> None:
+    """What is to be said of one machine beside its row: a line each."""
+    name = result.machine.name
+    failed = [case for case in result.outcome.cases if case.state is CaseState.FAILED]
+    for case in failed:
+        where = f"{name} {case.backend}".strip()
+        console.print(Text(f"FAILED {where}: {case.name}: {case.reason}", style="red"))
     if result.reason:
-        parts.append(result.reason)
+        labels = f" ({', '.join(result.machine.labels)})" if result.machine.labels else ""
+        console.print(Text(f"{result.verdict} {name}{labels}: {result.reason}", style=_STYLES[result.verdict]))
+    if result.state is State.LOST:
+        for line in result.last_words.splitlines()[-8:]:
+            console.print(Text(f"    {line}"))
+    if result.console is not None and (failed or result.state is State.LOST):
+        console.print(Text(f"    its console: {result.console}"))
     if not_run := result.count(CaseState.NOT_RUN):
-        reasons = {case.reason for case in result.outcome.cases if case.state is CaseState.NOT_RUN}
-        parts.append(f"{_counted(not_run, 'test')} not run: {'; '.join(sorted(reasons))}")
-    return ": ".join(parts[:2]) + "".join(f"; {part}" for part in (*parts[2:], *result.notes))
+        reasons = sorted({case.reason for case in result.outcome.cases if case.state is CaseState.NOT_RUN})
+        console.print(Text(f"{name}: {_counted(not_run, 'test')} not run: {'; '.join(reasons)}", style="yellow"))
+    for note in result.notes:
+        console.print(Text(f"{name}: {note}", style="yellow"))
 
 
 def show(report: Report, console: Console, required: Collection[str] = ()) -> None:
-    """Prints the table, what failed, why an accelerator was not used, where the consoles are, how far what was required
-    ran, and the verdict."""
-    console.print(table(report))
+    """Prints the table, what failed, what did not run and why, why an accelerator was not used, where the consoles are,
+    how far what was required ran, and the verdict."""
+    console.print(table(report, console.width))
     for result in report.results:
-        failed = [case for case in result.outcome.cases if case.state is CaseState.FAILED]
-        for case in failed:
-            where = f"{result.machine.name} {case.backend}".strip()
-            console.print(Text(f"FAILED {where}: {case.name}: {case.reason}", style="red"))
-        if result.state is State.LOST:
-            console.print(Text(f"LOST {result.machine.name}: {result.reason}", style="red"))
-            for line in result.last_words.splitlines()[-8:]:
-                console.print(Text(f"    {line}"))
-        if result.console is not None and (failed or result.state is State.LOST):
-            console.print(Text(f"    its console: {result.console}"))
+        _show_story(result, console)
     for reason in sorted({f"{r.accelerator}: {r.accelerator_reason}" for r in report.results if r.accelerator}):
         console.print(Text(f"Accelerator {reason}"))
     if report.left_out:

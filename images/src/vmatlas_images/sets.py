@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ class MachineSet:
     name: str
     choices: tuple[Choice, ...]
 
+    def __contains__(self, machine: str) -> bool:
+        return any(fnmatch.fnmatchcase(machine, pattern) for pattern in self.patterns)
+
     @property
     def patterns(self) -> tuple[str, ...]:
         """The patterns of machine names. Each must fit a machine, which who selects by them checks."""
@@ -39,8 +43,8 @@ class MachineSet:
 _SETS = TypeAdapter(dict[str, list[Choice]])
 
 
-def find_set(file: Path, name: str) -> MachineSet:
-    """The set of that name in a file. Raises `MachineError` for a file that is wrong and for a name that it lacks."""
+def read_sets(file: Path) -> list[MachineSet]:
+    """The sets of a file. Raises `MachineError` for a file that is wrong."""
     try:
         sets = _SETS.validate_python(yaml.safe_load(file.read_text("utf-8")))
     except OSError as error:
@@ -50,6 +54,13 @@ def find_set(file: Path, name: str) -> MachineSet:
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in error.errors()]
         raise MachineError(f"{file}: {'; '.join(wrong)}") from error
-    if not sets.get(name):
-        raise MachineError(f"{file} has no set '{name}'; it has: {', '.join(sets)}")
-    return MachineSet(name, tuple(sets[name]))
+    return [MachineSet(name, tuple(choices)) for name, choices in sets.items()]
+
+
+def find_set(file: Path, name: str) -> MachineSet:
+    """The set of that name in a file. Raises `MachineError` for a file that is wrong and for a name that it lacks."""
+    sets = read_sets(file)
+    for found in sets:
+        if found.name == name and found.choices:
+            return found
+    raise MachineError(f"{file} has no set '{name}'; it has: {', '.join(each.name for each in sets)}")

@@ -1,0 +1,81 @@
+"""./run: what its stamp hangs on, in a checkout whose path no careless script survives."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vmatlas.conformance.patience import PATIENCE
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("core", "core/agent", "images", "platforms/linux_procfs", "platforms/linux_ioctl")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What the stamp is made of, in a path with a blank and a quote."""
+    place = tmp_path / "a checkout of mine, 'tis"
+    for folder in FOLDERS:
+        for path in (ROOT / folder).glob("pyproject.toml"), (ROOT / folder).glob("setup.py"):
+            for file in path:
+                (place / folder).mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, place / folder)
+    for folder in ("core/src/vmatlas/native", "platforms/linux_procfs/native", "platforms/linux_ioctl/native"):
+        shutil.copytree(ROOT / folder, place / folder)
+    (place / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "requirements.txt", place / "tests")
+    shutil.copy(ROOT / "run", place)
+    return place
+
+
+def stamp(checkout: Path) -> dict[str, str]:
+    """The lines of the stamp, by what they are for."""
+    functions = re.findall(
+        r"^(?:distributions|stamp_of_sources)\(\) \{\n.*?^\}\n", (checkout / "run").read_text(), re.M | re.S
+    )
+    assert len(functions) == 2
+    script = "here=$1 python=python3\n" + "".join(functions) + "stamp_of_sources\n"
+    done = subprocess.run(["sh", "-euc", script, "sh", checkout], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(line.split(None, 1) for line in done.stdout.splitlines())
+
+
+def test_what_a_build_leaves_behind_changes_nothing(checkout: Path) -> None:
+    before = stamp(checkout)
+    assert before.keys() == {"environment", *FOLDERS} - {"images"}
+    for folder in ("core", "platforms/linux_procfs"):  # as `pip wheel ./core` and `pip install ./platforms/...` do
+        left = checkout / folder / "build" / "lib" / "native"
+        left.mkdir(parents=True)
+        (left / "columns.h").write_text("/* a copy */")
+        (checkout / folder / "src" / "x.egg-info").mkdir(parents=True)
+    assert stamp(checkout) == before
+
+
+def test_a_changed_file_of_c_is_that_distributions_and_a_header_of_cores_is_everybodys(checkout: Path) -> None:
+    before = stamp(checkout)
+    with next((checkout / "platforms/linux_ioctl/native").glob("*.c")).open("a") as file:
+        file.write("/* changed */\n")
+    one = stamp(checkout)
+    assert {name for name in one if one[name] != before[name]} == {"platforms/linux_ioctl"}
+    with (checkout / "core/src/vmatlas/native/columns.h").open("a") as file:
+        file.write("/* changed */\n")
+    every = stamp(checkout)
+    assert {name for name in every if every[name] != one[name]} == before.keys() - {"environment"}
+
+
+def test_what_the_environment_is_made_of_changes_all_of_it(checkout: Path) -> None:
+    before = stamp(checkout)
+    with (checkout / "images" / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    assert stamp(checkout)["environment"] != before["environment"]
+
+
+def test_a_path_that_no_environment_can_have_is_said_in_one_line(checkout: Path) -> None:
+    place = checkout.rename(checkout.with_name("one:two"))
+    done = subprocess.run([place / "run", "true"], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "move it" in done.stderr
