@@ -14,6 +14,7 @@ import pytest
 
 import vmatlas
 from vmatlas.cli.program import program as command_line
+from vmatlas.conformance.patience import PATIENCE
 
 SOURCE = """
 #include <stdio.h>
@@ -121,7 +122,7 @@ def test_find_tells_what_addr2line_takes(run: Callable[..., Run]) -> None:
     for way in ("pie", "no-pie"):
         there = run(way)
         command = [sys.executable, "-m", "vmatlas", "find", str(there.pid), f"{there.at['work']:x}"]
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
         titles, cells = (line.split() for line in told.splitlines())
         address = dict(zip(titles, cells, strict=True))["ELF-ADDRESS"]
         resolved = subprocess.run(
@@ -184,7 +185,7 @@ def test_a_file_system_that_does_not_answer_is_left_behind(
 
     def never(*_: object) -> None:
         asked.append(1)
-        answers.wait(60)
+        answers.wait(PATIENCE)
 
     monkeypatch.setattr(mapped, "_head", never)
     monkeypatch.setattr(mapped, "PATIENCE", 0.2)

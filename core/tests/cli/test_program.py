@@ -186,9 +186,13 @@ def test_the_version_is_told(run):
 
 
 def test_the_package_runs_as_the_program():
-    ended = subprocess.run([sys.executable, "-m", "vmatlas", "--version"], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-m", "vmatlas", "--version"], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert ended.stdout.strip() == f"vmatlas {vmatlas.__version__}"
-    ended = subprocess.run([sys.executable, "-m", "vmatlas", "maps", "x"], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-m", "vmatlas", "maps", "x"], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (ended.returncode, ended.stderr.splitlines()[0]) == (2, "vmatlas: 'x' is no process id")
 
 

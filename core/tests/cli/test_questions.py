@@ -245,7 +245,7 @@ def test_record_leaves_a_device_alone(run, tmp_path):
 
 
 def test_record_writes_to_standard_output_for_whoever_reads_it(start, in_terminal, child, tmp_path):
-    written, said = start("record", child.pid, "-o", "-").communicate(timeout=60)
+    written, said = start("record", child.pid, "-o", "-").communicate(timeout=PATIENCE)
     (tmp_path / "piped.vmatlas").write_bytes(written)
     assert said == b""
     assert vmatlas.replay(tmp_path / "piped.vmatlas").pid == child.pid

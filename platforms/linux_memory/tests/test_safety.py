@@ -13,6 +13,7 @@ import pytest
 
 import vmatlas
 from vmatlas import Protection, operations
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.operations import Advice, safety
 from vmatlas.operations.values import HARMLESS, MAKES_FAULTS
 from vmatlas.target.local import LocalTarget
@@ -60,7 +61,7 @@ print("survived")
 )  # fmt: skip
 def test_nothing_comes_to_lie_where_the_stack_grows(how: str, told: str) -> None:
     code = _DEEP.replace("HOW", how)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout.split()) == (0, [told, "survived"]), done.stderr[-2000:]
 
 
@@ -163,7 +164,7 @@ except vmatlas.UsageError:
     print("refused", flush=True)
 ctypes.string_at(at, 1)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     if "no guards" in done.stdout:
         pytest.skip("this kernel has no MADV_GUARD_INSTALL (Linux 6.13)")
     assert (done.returncode, done.stdout) == (-11, "refused\n"), done.stderr
@@ -199,7 +200,7 @@ except OSError as error:
     print(error.errno)
 """
     command = f"mount -t tmpfs -o size=64k tmpfs /dev/shm && '{sys.executable}' -c '{code}' && ls -A /dev/shm"
-    done = subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE)
     if "permission denied" in done.stderr or "not permitted" in done.stderr:
         pytest.skip(f"no mounts here: {done.stderr.strip()}")
     assert (done.returncode, done.stdout) == (0, "28\n"), done.stderr
