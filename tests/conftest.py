@@ -109,6 +109,25 @@ def as_root(reason: str) -> None:
         pytest.skip(f"needs root: {reason}")
 
 
+def unshared(options: str, script: str, *arguments: str) -> list[str]:
+    """The lines of a shell script in namespaces of its own (a user namespace, too, for an ordinary user).
+
+    In the script $1 is this Python, the arguments follow. Skipped with the reason where namespaces are refused.
+    """
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    command = ["unshare", *user, *options.split(), "sh", "-c", script, "sh", sys.executable, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except FileNotFoundError:
+        pytest.skip("unshare (package util-linux) is missing")
+    if done.returncode != 0 and "unshare" in done.stderr:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    if done.returncode == 126 and "Permission denied" in done.stderr:
+        pytest.skip("in a user namespace the interpreter's folder may not be entered")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def without_vsyscall(space: AddressSpace) -> AddressSpace:
     """The process's own memory: [vsyscall] is the kernel's, and only the text tells it."""
     return space.where("!vsyscall")

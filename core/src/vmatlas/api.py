@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import registry
-from vmatlas.backend import Target
+from vmatlas.backend import Listing, Target
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, Neighbours, ProcessInfo, Region
@@ -245,13 +245,15 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
         raise error.located(pid=saved.pid, backend=saved.backend) from None
 
 
-def processes(target: Target | None = None) -> Iterator[ProcessInfo]:
-    """Every process that may be seen on a target (None: this machine), in order of pid.
+def processes(target: Target | None = None) -> Listing[ProcessInfo]:
+    """Every process that a target lists (None: this machine), in order of pid, one by one.
 
     A `ProcessInfo` has the pid, the name, the parent, the state in the system's own letter ("Z": a zombie, which has no
     memory any more), and whether it is one of the kernel's own, whose map is empty. What a system does not tell is
-    None.
+    None; of a process that is listed and may not be looked at only the pid is told. `incomplete` of what this gives
+    says why processes may be missing.
 
     Raises Unsupported where processes cannot be listed (Linux: /proc is not mounted), TargetLost.
     """
-    return _place(target).processes()
+    place = _place(target)
+    return Listing(place.processes(), place)

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NotImplementedType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Columns, Consistency, ProcessInfo, Query, Region, SystemInfo
+
+_Item = TypeVar("_Item")
 
 
 class Feature(enum.Flag):
@@ -253,7 +255,7 @@ class System(Protocol):
         ...
 
     def processes(self) -> Iterator[ProcessInfo]:
-        """Every process that the caller may see, in order of pid."""
+        """Every process that the system lists for the caller, in order of pid: also those of which it tells no more."""
         ...
 
     def open(self, pid: int, thread: int | None) -> LocalProcess:
@@ -281,7 +283,7 @@ class Target(Protocol):
         ...
 
     def processes(self) -> Iterator[ProcessInfo]:
-        """Every process there that may be seen. Raises TargetLost."""
+        """Every process that is listed there: see `System.processes`. Raises TargetLost."""
         ...
 
     def open(self, pid: int | None, thread: int | None = None) -> TargetProcess:
@@ -370,3 +372,33 @@ class ReadsFiles(Protocol):
     def file_head(self, region: Region, size: int) -> bytes | None:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
         ...
+
+
+@runtime_checkable
+class KnowsUnlisted(Protocol):
+    """A system, or a target, that may leave processes out of its list, and tells so."""
+
+    def unlisted(self) -> str | None:
+        """Why processes may be missing from the list, in words; None when none is."""
+        ...
+
+
+class Listing(Iterator[_Item]):
+    """Processes, or what each of them answered, one by one; and whether any may be missing among them."""
+
+    def __init__(self, items: Iterator[_Item], place: object) -> None:
+        """`place`: the system or target that lists them."""
+        self._items = items
+        self._place = place
+
+    def __next__(self) -> _Item:
+        return next(self._items)
+
+    @property
+    def incomplete(self) -> str | None:
+        """None, or why the system may not have listed every process. Asked when it is looked at."""
+        return self._place.unlisted() if isinstance(self._place, KnowsUnlisted) else None
+
+    def close(self) -> None:
+        """Leave out the rest."""
+        self._items = iter(())

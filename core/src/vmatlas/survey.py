@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vmatlas import api
-from vmatlas.backend import Patient, Target, TellsWaits
+from vmatlas.backend import Listing, Patient, Target, TellsWaits
 from vmatlas.errors import TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
 from vmatlas.patience import LOOK, Crew, Errand
@@ -61,8 +61,12 @@ def survey(
     backend: str | None = None,
     threads: int | None = None,
     patience: float = PATIENCE,
-) -> Iterator[Surveyed[_Answer]]:
+) -> Listing[Surveyed[_Answer]]:
     """Asks each process that is not the kernel's own; `ask` runs in other threads.
+
+    What it gives is iterated over; its `incomplete` says why processes may be missing that the system does not list for
+    the caller (Linux: the mount option hidepid of /proc). Those that are listed and may not be read are there, with the
+    error.
 
     `threads`: how many, by default one for each processor, at most 8 (or VMATLAS_THREADS). `patience`: for how many
     seconds a question may make no way (its thread uses no processor; no frame comes from an agent) until it is given
@@ -71,6 +75,12 @@ def survey(
     and waits. Raises UsageError, Unsupported and TargetLost, which would be the same for each process.
     """
     place = LOCAL if target is None else target
+    return Listing(_survey(ask, place, backend, threads, patience), place)
+
+
+def _survey(
+    ask: Callable[[Process], _Answer], place: Target, backend: str | None, threads: int | None, patience: float
+) -> Iterator[Surveyed[_Answer]]:
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads cannot ask anything", hint="threads is a whole number from 1")
     check_patience(patience)
@@ -174,18 +184,17 @@ def snapshots(
     where: Filter | str | None = None,
     threads: int | None = None,
     patience: float = PATIENCE,
-) -> Iterator[tuple[ProcessInfo, AddressSpace | VmatlasError]]:
+) -> Listing[tuple[ProcessInfo, AddressSpace | VmatlasError]]:
     """The map of every process that is not the kernel's own, or the error that tells why there is none.
 
-    Streamed: none is kept. `threads`, `patience`, and what is raised: as of `survey`.
+    Streamed: none is kept. `threads`, `patience`, `incomplete`, and what is raised: as of `survey`.
     """
     wanted = Filter.of(where)
 
     def ask(process: Process) -> AddressSpace:
         return process.snapshot(residency=residency, where=wanted)
 
-    for each in survey(ask, target=target, backend=backend, threads=threads, patience=patience):
-        if each.error is not None:
-            yield each.process, each.error
-        elif each.answer is not None:
-            yield each.process, each.answer
+    found = survey(ask, target=target, backend=backend, threads=threads, patience=patience)
+    answers = ((each.process, each.answer if each.error is None else each.error) for each in found)
+    listed = ((process, answer) for process, answer in answers if answer is not None)
+    return Listing(listed, LOCAL if target is None else target)

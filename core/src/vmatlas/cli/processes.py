@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vmatlas.cli.exits import Exit
+from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import csv_option, json_option, reach, refuse_both, target_option
 
 
@@ -21,17 +21,26 @@ def command(as_json: bool, as_csv: bool, target: str) -> int:
       vmatlas processes --json
 
     A process of the kernel has no memory of its own, and its map is empty. State Z is a zombie: it has ended.
+    Exit 7 when the system hides processes, or what they are; standard error says so.
     """
     refuse_both(as_json, as_csv)
     from vmatlas import api
     from vmatlas.cli.render import output, processes
+    from vmatlas.cli.render.text import count
 
     with reach(target) as place:
-        found = list(api.processes(place))
+        listing = api.processes(place)
+        found = list(listing)
+        unlisted = listing.incomplete
     if as_json:
         output.show_json(processes.processes_dicts(found))
     elif as_csv:
         output.show_csv(processes.CSV_COLUMNS, processes.processes_dicts(found))
     else:
         output.show(processes.processes_table(found))
-    return Exit.OK
+    nameless = sum(process.kernel is None for process in found)
+    if nameless:
+        say(f"what {count(nameless, 'process is', 'processes are')} may not be looked at")
+    if unlisted is not None:
+        say(unlisted)
+    return Exit.INCOMPLETE if nameless or unlisted is not None else Exit.OK

@@ -81,6 +81,7 @@ class Survey(Generic[_Answer]):
         """Who did not answer in time."""
         self._hint: str | None = None
         self._is_incomplete = False
+        self._unlisted: str | None = None
 
     def _judged(self, asked: Process) -> tuple[str | None, _Answer]:
         space = asked.snapshot(residency=self._residency)
@@ -92,7 +93,8 @@ class Survey(Generic[_Answer]):
 
         patience = PATIENCE if self._patience is None else self._patience
         with _progress() as show:
-            for each in survey(self._judged, target=self._target, backend=self._backend, patience=patience):
+            found = survey(self._judged, target=self._target, backend=self._backend, patience=patience)
+            for each in found:
                 show(each.process, each.number, each.count)
                 if each.error is not None:
                     self._count(each.process, each.error)
@@ -101,6 +103,7 @@ class Survey(Generic[_Answer]):
                     warn_of_gaps(each.process.pid, incomplete)
                     self.read += 1
                     yield each.process, answer
+            self._unlisted = found.incomplete
 
     def _count(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
         reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
@@ -113,13 +116,19 @@ class Survey(Generic[_Answer]):
             self._is_incomplete = True
 
     def tell(self) -> Exit:
-        """Say how many could not be read and why: incomplete when any of them still has memory."""
+        """Say how many could not be read and why, and whether all were there to be asked.
+
+        Incomplete when anybody who has memory was not read.
+        """
         for _, error in self.unanswered:
             say(str(error), hint=error.hint if error is self.unanswered[-1][1] else None)
         if self.unread:
             reasons = ", ".join(f"{number} {reason}" for reason, number in self.unread.most_common())
             known = f"{count(self.read, 'process', 'processes')} read, {self.unread.total():,} not: {reasons}"
             say(known, hint=self._hint)
+        if self._unlisted is not None:
+            say(self._unlisted)
+            self._is_incomplete = True
         return Exit.INCOMPLETE if self._is_incomplete else Exit.OK
 
 

@@ -54,10 +54,10 @@ class ProcessInfo:
     pid: int
     parent: int | None
     name: str
-    """The system's short name for it (Linux: comm), not its command line."""
+    """The system's short name for it (Linux: comm), not its command line; empty where it may not be looked at."""
     start_time: int | None
     """When it started, in the system's own unit (Linux: clock ticks since boot): with the pid, its identity."""
     state: str = ""
     """The system's own letter or word for its state; "Z" is a zombie."""
-    kernel: bool = False
-    """It belongs to the kernel and has no address space of its own."""
+    kernel: bool | None = False
+    """It belongs to the kernel and has no address space of its own; None where the system does not let it be told."""

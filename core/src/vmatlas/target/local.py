@@ -9,7 +9,16 @@ import time
 from collections.abc import Iterator
 
 from vmatlas import registry
-from vmatlas.backend import Availability, Backend, DirectBackend, Finder, LocalProcess, System, TellsWaits
+from vmatlas.backend import (
+    Availability,
+    Backend,
+    DirectBackend,
+    Finder,
+    KnowsUnlisted,
+    LocalProcess,
+    System,
+    TellsWaits,
+)
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Origin, ProcessInfo, Query, Region, SystemInfo
 
@@ -47,8 +56,12 @@ class LocalTarget:
         return self._probed[backend.name]
 
     def processes(self) -> Iterator[ProcessInfo]:
-        """Every process that may be seen here."""
+        """Every process that is listed here."""
         return self.system.processes()
+
+    def unlisted(self) -> str | None:
+        """Why processes may be missing from the list, in words; None when none is."""
+        return self.system.unlisted() if isinstance(self.system, KnowsUnlisted) else None
 
     def open(self, pid: int | None, thread: int | None = None) -> LocalTargetProcess:
         """A process of this machine; None is this one. Raises NoSuchProcess, AccessDenied, Unsupported."""

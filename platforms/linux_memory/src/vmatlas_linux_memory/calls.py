@@ -16,6 +16,7 @@ from vmatlas.model import Kind, Region
 from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.posix import PosixCalls, refuse
 from vmatlas.operations.values import Advice
+from vmatlas.systems.linux.proc import check_numbers
 from vmatlas.systems.linux.stat import parse_stat
 from vmatlas_linux_memory import numbers, story
 
@@ -160,7 +161,11 @@ class LinuxMemory(PosixCalls):
     # ---- other processes ----
 
     def advise_process(self, pid: int, start_time: int | None, ranges: Sequence[tuple[int, int]], number: int) -> int:
-        """pidfd_open (since 5.3), the start time, process_madvise (since 5.10)."""
+        """pidfd_open (since 5.3), the start time, process_madvise (since 5.10).
+
+        The start time is what /proc tells of that number: it must be a /proc that means the same process by it.
+        """
+        check_numbers()
         try:
             descriptor = self._system_call(numbers.PIDFD_OPEN, "pidfd_open", ctypes.c_int(pid), ctypes.c_uint(0))
         except OperationFailed as refusal:

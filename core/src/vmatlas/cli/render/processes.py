@@ -28,7 +28,7 @@ def processes_table(processes: Sequence[ProcessInfo]) -> Table:
                 str(process.pid),
                 NOTHING if process.parent is None else str(process.parent),
                 escape(process.state) or NOTHING,
-                "yes" if process.kernel else "no",
+                NOTHING if process.kernel is None else "yes" if process.kernel else "no",
                 escape(process.name) or NOTHING,
             ),
             "note" if process.kernel else "",
@@ -36,7 +36,7 @@ def processes_table(processes: Sequence[ProcessInfo]) -> Table:
         )
         for process in processes
     ]
-    kernel = sum(process.kernel for process in processes)
+    kernel = sum(bool(process.kernel) for process in processes)
     return Table(
         _COLUMNS, rows, notes=(f"{count(len(processes), 'process', 'processes')}, {kernel} of them the kernel's",)
     )

@@ -10,17 +10,23 @@ from vmatlas.backend import LocalProcess
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import ProcessInfo, Region, SystemInfo
 from vmatlas.systems.linux import mapped
-from vmatlas.systems.linux.stat import parse_stat
+from vmatlas.systems.linux.proc import (
+    MOUNT,
+    PROC,
+    check_numbers,
+    exists,
+    hidden,
+    read_file,
+    read_own,
+    rights_told,
+    unlisted,
+)
+from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.waiting import waiting_for
 from vmatlas.systems.posix import describe_machine, describe_user
 
-_PROC = "/proc"
 _DIRECTORY = "directory"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_MOUNT = "mount -t proc proc /proc"
-
-_CAPABILITIES = {19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE", 40: "CAP_CHECKPOINT_RESTORE"}
-"""Those that matter for reading and advising other processes (include/uapi/linux/capability.h)."""
 
 
 class LinuxProcess(LocalProcess):
@@ -34,14 +40,14 @@ class LinuxProcess(LocalProcess):
         """Whether it is the process that asks, by its own id or by that of one of its threads."""
         own = os.getpid()
         if self._known_by != own:  # looked up once, and again in a child that was forked
-            self._known_as_self = self.pid == own or os.path.exists(f"{_PROC}/self/task/{self.pid}")
+            self._known_as_self = self.pid == own or os.path.exists(f"{PROC}/self/task/{self.pid}")
             self._known_by = own
         return self._known_as_self
 
     @property
     def directory(self) -> int:
         """The folder /proc/PID, or /proc/PID/task/TID."""
-        folder = f"{_PROC}/{self.pid}" if self.thread is None else f"{_PROC}/{self.pid}/task/{self.thread}"
+        folder = f"{PROC}/{self.pid}" if self.thread is None else f"{PROC}/{self.pid}/task/{self.thread}"
         return self.descriptor(_DIRECTORY, lambda: os.open(folder, _FOLDER))
 
     def by_thread(self, thread: int) -> LinuxProcess:
@@ -149,18 +155,23 @@ class LinuxSystem:
         return describe_machine(self.name)
 
     def processes(self) -> Iterator[ProcessInfo]:
-        """From /proc; a process that ends meanwhile is left out. Raises Unsupported when /proc is not mounted."""
+        """From /proc; a process that ends meanwhile is left out, one that may not be looked at has its number alone.
+
+        Raises Unsupported when /proc is not mounted, or is of another pid namespace.
+        """
+        check_numbers()
         try:
-            pids = sorted(int(name) for name in os.listdir(_PROC) if name.isdigit())
+            pids = sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
         except OSError as error:
-            raise Unsupported(f"cannot list {_PROC}: {error.strerror}", hint=_MOUNT) from None
-        if not pids:  # we ourselves are always listed
-            raise Unsupported("/proc is not mounted", hint=_MOUNT)
+            raise Unsupported(f"cannot list {PROC}: {error.strerror}", hint=MOUNT) from None
         for pid in pids:
             try:
-                with open(f"{_PROC}/{pid}/stat", "rb", buffering=0) as file:
+                with open(f"{PROC}/{pid}/stat", "rb", buffering=0) as file:
                     stat = parse_stat(file.read(4096))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            except PermissionError:  # hidepid=1: listed, and nothing more
+                yield ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
                 continue
             yield ProcessInfo(
                 pid=pid,
@@ -171,28 +182,26 @@ class LinuxSystem:
                 kernel=stat.is_kernel_thread,
             )
 
+    def unlisted(self) -> str | None:
+        """Why processes may be missing from the list (the mount option hidepid), in words; None when none is."""
+        return unlisted()
+
     def open(self, pid: int, thread: int | None) -> LinuxProcess:
-        """Raises NoSuchProcess, Unsupported. A thread's id is taken for its process, as everywhere in /proc."""
+        """Raises NoSuchProcess, AccessDenied, Unsupported. A thread's id is taken for its process, as by /proc."""
         try:
-            number_of_self = os.readlink(f"{_PROC}/self")
-        except OSError:
-            raise Unsupported("/proc is not mounted", pid=pid, hint=_MOUNT) from None
-        if pid == os.getpid() and number_of_self != str(pid):
-            raise Unsupported(
-                f"/proc is of another pid namespace: there, this process is {number_of_self} and {pid} another one",
-                pid=pid,
-                hint=_MOUNT,
-            )
+            check_numbers()
+        except Unsupported as error:
+            raise error.located(pid=pid) from None
         process = LinuxProcess(pid, thread=thread)
         try:
-            process.start_time = parse_stat(
-                process.read_file("stat" if thread is None else "../../stat"), pid=pid
-            ).start_time
-        except MalformedData:  # an empty stat: it ended between the opening and the reading
-            raise NoSuchProcess(f"there is no process {pid}", pid=pid) from None
+            process.start_time = _stat_of(process).start_time
+        except AccessDenied as error:  # that file is for everybody to read
+            raise hidden(pid) or error from None
         except NoSuchProcess:
-            if thread is not None and os.path.exists(f"{_PROC}/{pid}"):
+            if thread is not None and os.path.exists(f"{PROC}/{pid}"):
                 raise NoSuchProcess(f"process {pid} has no thread {thread}", pid=pid) from None
+            if exists(pid) and (denied := hidden(pid)) is not None:
+                raise denied from None
             raise
         return process
 
@@ -202,35 +211,15 @@ class LinuxSystem:
 
     def rights(self) -> list[tuple[str, str]]:
         """User, capabilities, Yama's ptrace scope, hidepid."""
-        status = _read_text(f"{_PROC}/self/status")
-        effective = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0)
-        held = [name for bit, name in _CAPABILITIES.items() if effective >> bit & 1]
-        scope = _read_text(f"{_PROC}/sys/kernel/yama/ptrace_scope").strip()
-        return [
-            ("user", describe_user()),
-            ("capabilities", ", ".join(held) or "none that matter here"),
-            ("yama ptrace_scope", f"{scope} (limits attaching, not reading maps)" if scope else "no Yama"),
-            ("/proc hidepid", _hidepid()),
-        ]
+        yama = read_file(f"{PROC}/sys/kernel/yama/ptrace_scope")
+        return [("user", describe_user()), *rights_told(read_own("mountinfo"), read_own("status"), yama)]
 
 
-def _read_text(path: str) -> str:
+def _stat_of(process: LinuxProcess) -> Stat:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _hidepid() -> str:
-    for line in _read_text(f"{_PROC}/self/mounts").splitlines():
-        fields = line.split()
-        if len(fields) > 3 and fields[1] == _PROC and fields[2] == "proc":
-            options = dict(option.partition("=")[::2] for option in fields[3].split(","))
-            value = options.get("hidepid", "0")
-            hidden = value not in ("0", "off")
-            return f"{value} (other users' processes are hidden)" if hidden else f"{value} (every process is listed)"
-    return "unknown: /proc is not in the mount table"
+        return parse_stat(process.read_file("stat" if process.thread is None else "../../stat"), pid=process.pid)
+    except MalformedData:  # an empty stat: it ended between the opening and the reading
+        raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid) from None
 
 
 LINUX = LinuxSystem()

@@ -1,0 +1,259 @@
+"""What the mounted /proc is: whose numbers it shows, and whom it hides from whom.
+
+The parsers are pure: the files they read are of this machine, or came over a wire. Facts: proc(5), pid_namespaces(7),
+fs/proc/root.c and fs/proc/base.c (`has_pid_permissions`).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vmatlas.errors import AccessDenied, Unsupported
+
+PROC = "/proc"
+MOUNT = "mount -t proc proc /proc"
+MOUNT_OWN = f"{MOUNT}, in a mount namespace of one's own: unshare --mount sh -c '{MOUNT} && exec COMMAND'"
+
+CAPABILITIES = {19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE", 40: "CAP_CHECKPOINT_RESTORE"}
+"""Those that matter for reading and advising other processes (include/uapi/linux/capability.h)."""
+
+_SEES_ALL = 19
+_OVERFLOW = 65534
+"""How every group shows that a user namespace does not map (fs.overflowgid)."""
+
+
+# ---- whose numbers ----
+
+_checked: tuple[int, int] | None = None
+"""The device and inode of /proc/self where it was found to be right. A fork has another inode, another /proc another
+device: what was found is believed of just this process and just this /proc."""
+
+
+def check_numbers() -> None:
+    """Raises Unsupported unless /proc calls processes by the numbers that system calls of this process take.
+
+    A /proc shows the pid namespace for which it was mounted. In another one its numbers mean other processes, and
+    `/proc/self` may be called just what getpid() says, by chance.
+    """
+    global _checked
+    try:
+        found = os.stat(f"{PROC}/self")
+        if _checked == (found.st_dev, found.st_ino):
+            return
+        number = os.readlink(f"{PROC}/self")
+    except OSError:
+        raise _without_self() from None
+    own = os.getpid()
+    if number != str(own):
+        raise Unsupported(
+            f"/proc is of another pid namespace: there, this process is {number} and {own} another one", hint=MOUNT_OWN
+        )
+    inside = numbers_of(read_own("status"))
+    if len(inside) > 1:  # it begins with what this /proc says: a second number is one of a namespace below
+        raise Unsupported(
+            f"/proc is of another pid namespace, where this process happens to be {number}, too: "
+            "others are not called alike",
+            hint=MOUNT_OWN,
+        )
+    _checked = found.st_dev, found.st_ino
+
+
+def _without_self() -> Unsupported:
+    if os.path.lexists(f"{PROC}/self"):  # the link is there, and leads nowhere for who has no number there
+        return Unsupported(
+            "/proc is of another pid namespace, in which this process is not: its numbers are those of others",
+            hint=MOUNT_OWN,
+        )
+    return Unsupported("/proc is not mounted", hint=MOUNT)
+
+
+_NUMBERS = re.compile(rb"^NSpid:((?:\s+\d{1,10})+)\s*$", re.MULTILINE)
+
+
+def numbers_of(status: bytes) -> tuple[int, ...]:
+    """The line NSpid of /proc/PID/status (since Linux 4.1): the process's number in the pid namespace of that /proc,
+    then in each one below that it is in. Empty where it is not told (before, and where CONFIG_PID_NS is off)."""
+    found = _NUMBERS.search(status)
+    return tuple(map(int, found[1].split())) if found else ()
+
+
+# ---- whom it hides ----
+
+
+class Hidepid(enum.Enum):
+    """The mount option: its number, its word (shown since Linux 5.8), and what it means for whom it concerns."""
+
+    OFF = 0, "off", "every process is listed"
+    NO_ACCESS = 1, "noaccess", "other users' processes are listed, but nothing of them can be read"
+    INVISIBLE = 2, "invisible", "other users' processes are not listed"
+    PTRACEABLE = 4, "ptraceable", "only processes that the caller may trace are listed"
+
+    def __init__(self, number: int, word: str, meaning: str) -> None:
+        self.number = number
+        self.word = word
+        self.meaning = meaning
+
+    def __str__(self) -> str:
+        return f"{self.word} ({self.number})"
+
+
+class ProcMount(NamedTuple):
+    """How a /proc is mounted."""
+
+    hidepid: Hidepid | None
+    """None: by a word that is not known here."""
+    told: str
+    """The option as the kernel tells it."""
+    group: int
+    """Its members see everything but what PTRACEABLE hides. Root's, where no other is named."""
+
+
+def mount_of(mountinfo: bytes) -> ProcMount | None:
+    """The procfs that lies on top at /proc, from /proc/self/mountinfo; None when there is none.
+
+    Of several mounts on one place, each has the one below it as its parent.
+    """
+    there = [fields for line in mountinfo.splitlines() if len(fields := line.split()) > 9 and fields[4] == b"/proc"]
+    parents = {fields[1] for fields in there}
+    top = [fields for fields in there if fields[0] not in parents]
+    if not top:
+        return None
+    kind, _, options = top[-1][top[-1].index(b"-") + 1 :][:3] if b"-" in top[-1] else (b"", b"", b"")
+    if kind != b"proc":
+        return None
+    words = dict(word.partition("=")[::2] for word in options.decode("ascii", "replace").split(","))
+    told, group = words.get("hidepid", "off"), words.get("gid", "0")
+    mode = next((each for each in Hidepid if told in (str(each.number), each.word)), None)
+    return ProcMount(mode, told, int(group) if group.isdigit() and len(group) <= 10 else 0)
+
+
+def capabilities_of(status: bytes) -> int | None:
+    """The effective ones, as bits; None where they are not told."""
+    found = re.search(rb"^CapEff:\s*([0-9a-f]{1,16})\s*$", status, re.MULTILINE)
+    return int(found[1], 16) if found else None
+
+
+def _groups_of(status: bytes) -> set[int]:
+    """Supplementary ones, and the one by which files are opened (the last of the line Gid)."""
+    held = re.search(rb"^Groups:([ \t\d]*)$", status, re.MULTILINE)
+    own = re.search(rb"^Gid:(?:\s+\d+){3}\s+(\d+)\s*$", status, re.MULTILINE)
+    return {int(group) for group in (held[1].split() if held else [])} | ({int(own[1])} if own else set())
+
+
+def who_is_not_listed(mountinfo: bytes, status: bytes, *, sees_first: bool) -> str | None:
+    """Why processes may be missing from the list of /proc, in words; None when none is.
+
+    `status` is the caller's; `sees_first`: whether it sees /proc/1, which is always there. A capability counts for the
+    processes of its own user namespace and those below, so it is believed only of one who sees that.
+    """
+    mount = mount_of(mountinfo)
+    if mount is None or mount.hidepid in (Hidepid.OFF, Hidepid.NO_ACCESS):
+        return None  # those that are listed and cannot be read are errors, one by one
+    if not sees_first:
+        return f"not every process is shown: /proc is mounted with hidepid={mount.told}"
+    is_member = mount.group in _groups_of(status) - {_OVERFLOW} and mount.hidepid is Hidepid.INVISIBLE
+    if is_member or (capabilities_of(status) or 0) >> _SEES_ALL & 1:
+        return None
+    return f"processes of other users, if there are any, are not shown: /proc is mounted with hidepid={mount.told}"
+
+
+def unlisted() -> str | None:
+    """Why processes of this machine may be missing from its list, in words; None when none is."""
+    return who_is_not_listed(read_own("mountinfo"), read_own("status"), sees_first=os.path.exists(f"{PROC}/1"))
+
+
+def hidden(pid: int) -> AccessDenied | None:
+    """The error for a process that is there and that /proc hides from us; None where it hides nobody."""
+    mount = mount_of(read_own("mountinfo"))
+    if mount is None or mount.hidepid is Hidepid.OFF:
+        return None
+    return AccessDenied(
+        f"process {pid} is hidden from this user: it is there, and /proc is mounted with hidepid={mount.told}",
+        pid=pid,
+        hint=SHOWN_TO,
+    )
+
+
+SHOWN_TO = "it is shown to its own user, and to who has the capability CAP_SYS_PTRACE: try sudo"
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process of that number, whatever /proc shows: asked of the kernel's own calls."""
+    if pid < 1:  # 0 and below mean groups of processes to kill(2)
+        return False
+    try:
+        os.close(os.pidfd_open(pid))
+    except ProcessLookupError:
+        return False
+    except (OSError, AttributeError):  # before Linux 5.3 there is none; a thread's number is refused
+        return _can_be_signalled(pid)
+    return True
+
+
+def _can_be_signalled(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+# ---- for `vmatlas doctor` ----
+
+UNKNOWN = "unknown, for want of /proc"
+
+
+def rights_told(mountinfo: bytes, status: bytes, yama: bytes | None) -> list[tuple[str, str]]:
+    """Capabilities, Yama's ptrace scope and hidepid, in words. `yama`: its file, None where there is none."""
+    effective = capabilities_of(status)
+    if effective is None:
+        held = UNKNOWN
+    else:
+        names = [name for bit, name in CAPABILITIES.items() if effective >> bit & 1]
+        held = ", ".join(names) or "none that matter here"
+    scope = (yama or b"").decode("ascii", "replace").strip()
+    if scope:
+        scope += " (limits attaching, not reading maps)"
+    else:
+        scope = "no Yama" if status else UNKNOWN
+    return [("capabilities", held), ("yama ptrace_scope", scope), ("/proc hidepid", _hidepid_told(mountinfo))]
+
+
+def _hidepid_told(mountinfo: bytes) -> str:
+    if not mountinfo:
+        return UNKNOWN
+    mount = mount_of(mountinfo)
+    if mount is None:
+        return "unknown: there is no procfs at /proc in the mount table"
+    if mount.hidepid is None:
+        return f"{mount.told}, which is not known here"
+    told = f"{mount.hidepid}: {mount.hidepid.meaning}"
+    if mount.hidepid is Hidepid.OFF:
+        return told
+    spared = ["those who have CAP_SYS_PTRACE"]
+    if mount.hidepid is not Hidepid.PTRACEABLE:
+        spared.append(f"the group {mount.group}")
+    return f"{told}; not for {' and '.join(spared)}"
+
+
+def read_own(name: str) -> bytes:
+    """A file of /proc/self, whole; empty where it cannot be read."""
+    return read_file(f"{PROC}/self/{name}") or b""
+
+
+def read_file(path: str) -> bytes | None:
+    """A file, whole; None where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+ReadsFile = Callable[[str], bytes | None]

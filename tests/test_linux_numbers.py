@@ -1,0 +1,226 @@
+"""Numbers that mean somebody else (pid namespaces), and processes that /proc hides (hidepid): on the real kernel."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import as_root, unshared
+
+FOREIGN = "/proc is of another pid namespace"
+
+
+# /proc of another pid namespace
+
+ASK_ABOUT_A_CHILD = """
+import os, subprocess, sys
+child = subprocess.Popen(["/bin/sleep", "60"])
+for command in (["maps", str(child.pid)], ["find", str(child.pid), "1000"], ["summary", str(child.pid)],
+                ["advise", str(child.pid), "--cold", "--dry-run"], ["maps", "self"], ["processes"], ["audit", "--all"],
+                ["summary", "--all"], ["record", str(child.pid), "-o", f"/tmp/{child.pid}.none"]):
+    run = "import sys; from vmatlas.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", run, *command], capture_output=True, text=True)
+    print(done.returncode, " ".join(command[:1]), done.stderr.replace("\\n", " "))
+child.kill()
+child.wait()
+"""
+
+
+def test_own_child_is_not_asked_for_by_a_number_that_means_another() -> None:
+    lines = unshared("--pid --fork", '"$1" -c "$2"', ASK_ABOUT_A_CHILD)
+    assert len(lines) == 9
+    for line in lines:
+        assert line.startswith("5 ")
+        assert FOREIGN in line
+        assert "hint: mount -t proc proc /proc" in line
+
+
+ALIKE_IN_BOTH = """
+import ctypes, os, signal, struct, sys, vmatlas
+def born_as(number):
+    wanted = (ctypes.c_int * 2)(number, number)  # in this namespace, and in the one above
+    arguments = struct.pack("11Q", 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(wanted), 2, 0)
+    return ctypes.CDLL(None).syscall(435, ctypes.c_char_p(arguments), ctypes.c_size_t(len(arguments)))
+for number in range(29000, 29100):
+    made = born_as(number)
+    if made != -1:
+        break
+if made == -1:
+    print("refused")
+elif made == 0:
+    try:
+        print(os.getpid(), os.readlink("/proc/self"), flush=True)
+        for ask in (vmatlas.snapshot, lambda: vmatlas.snapshot(os.getpid()), lambda: list(vmatlas.processes()),
+                    lambda: vmatlas.operations.advise(os.getpid(), [], vmatlas.operations.Advice.COLD)):
+            try:
+                print("answered", ask(), flush=True)
+            except vmatlas.Unsupported as error:
+                print(error, flush=True)
+    finally:
+        os._exit(0)
+else:
+    os.waitpid(made, 0)
+"""
+
+
+def test_proc_that_calls_us_alike_by_chance_is_not_taken_for_ours() -> None:
+    as_root("choosing a number in two namespaces takes CAP_CHECKPOINT_RESTORE in both")
+    lines = unshared("--pid --fork", '"$1" -c "import vmatlas.operations;$2"', ALIKE_IN_BOTH)
+    if lines == ["refused"]:
+        pytest.skip("clone3(2) with set_tid is refused here")
+    own, shown = lines[0].split()
+    assert own == shown
+    assert len(lines) == 5
+    for line in lines[1:]:
+        assert line.startswith(f"{FOREIGN}, where this process happens to be {own}, too")
+
+
+FORKED_INTO_ANOTHER = """
+import ctypes, os, vmatlas
+print(len(vmatlas.snapshot(os.getppid())) > 5, flush=True)  # here it is right: and believed from now on
+assert ctypes.CDLL(None).unshare(0x20000000) == 0  # CLONE_NEWPID: for the children
+child = os.fork()
+if child == 0:
+    try:
+        vmatlas.snapshot(os.getpid())
+    except vmatlas.Unsupported as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(len(vmatlas.snapshot(child := os.getppid())) > 5, flush=True)
+"""
+
+
+def test_child_that_is_forked_into_another_namespace_looks_for_itself() -> None:
+    first, inside, again = unshared("--mount", '"$1" -c "$2"', FORKED_INTO_ANOTHER)
+    assert (first, again) == ("True", "True")
+    assert inside.startswith(FOREIGN)
+
+
+def test_proc_of_a_namespace_below_does_not_know_us() -> None:
+    ask = "import vmatlas\ntry: vmatlas.snapshot(1)\nexcept vmatlas.Unsupported as error: print(error)"
+    script = (
+        "unshare --pid --fork --kill-child sleep 60 >/dev/null 2>&1 & upper=$!; "
+        'until [ -n "$below" ]; do sleep 0.1; read below rest < /proc/$upper/task/$upper/children; done; '
+        'nsenter --target $below --pid mount -t proc proc /proc; "$1" -c "$2"; code=$?; kill $upper; exit $code'
+    )
+    (line,) = unshared("--mount", script, ask)
+    assert line.startswith(FOREIGN)
+    assert "in which this process is not" in line
+
+
+# hidepid
+
+RUN = "import sys; from vmatlas.cli import main; sys.exit(main())"
+
+
+@pytest.fixture
+def of_root() -> Iterator[int]:
+    """The number of a process that belongs to root."""
+    as_root("mounting /proc with hidepid, and then being another user")
+    process = subprocess.Popen(["/bin/sleep", "60"])
+    yield process.pid
+    process.kill()
+    process.wait(60)
+
+
+def as_nobody(hidepid: str, script: str, *arguments: object) -> list[str]:
+    """The lines of a Python script that an ordinary user runs under a /proc mounted so.
+
+    Its one right, to enter the folders of the interpreter, is none over processes: see tests/as_user.
+    """
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (package util-linux) is missing")
+    right = "-all,+dac_read_search"
+    user = (
+        f"--reuid=65534 --regid=65534 --clear-groups --bounding-set={right} --inh-caps={right} --ambient-caps={right}"
+    )
+    shell = f'mount -t proc -o hidepid={hidepid} proc /proc && exec setpriv {user} "$@"'
+    return unshared("--mount", shell, "-c", script, *map(str, arguments))
+
+
+MODES = {"1": "noaccess", "2": "invisible", "4": "ptraceable"}
+ASK_ABOUT = """
+import sys, vmatlas
+for pid in map(int, sys.argv[1:]):
+    try:
+        print("answered", vmatlas.snapshot(pid))
+    except vmatlas.VmatlasError as error:
+        print(type(error).__name__, error, "--", error.hint)
+"""
+
+
+@pytest.mark.parametrize("hidepid", MODES)
+def test_hidden_process_is_told_from_none(of_root: int, hidepid: str) -> None:
+    hidden, none = as_nobody(hidepid, ASK_ABOUT, of_root, 2**22 + 1)
+    if hidepid == "4" and "hidepid=ptraceable" not in hidden and "hidepid" not in hidden:
+        pytest.skip("hidepid=4 came with Linux 5.8")
+    assert hidden.startswith(f"AccessDenied process {of_root} is hidden from this user")
+    assert MODES[hidepid] in hidden or f"hidepid={hidepid}" in hidden
+    assert "CAP_SYS_PTRACE" in hidden
+    assert none.startswith("NoSuchProcess")
+
+
+SURVEY = """
+import sys, vmatlas
+from vmatlas.cli import main
+listing = vmatlas.processes()
+found = list(listing)
+print(len(found), sum(each.kernel is None for each in found), listing.incomplete)
+answers = vmatlas.snapshots()
+print(sorted({type(answer).__name__ for _, answer in answers}), answers.incomplete)
+for command in (["audit", "--all"], ["summary", "--all"], ["processes"]):
+    sys.stdout.flush()
+    sys.argv = ["vmatlas", *command]
+    try:
+        code = main()
+    except SystemExit as ended:
+        code = ended.code
+    print("exit", int(code))
+"""
+
+
+@pytest.mark.parametrize("hidepid", MODES)
+@pytest.mark.usefixtures("of_root")
+def test_survey_that_could_not_see_everyone_says_so(hidepid: str) -> None:
+    lines = as_nobody(hidepid, SURVEY)
+    listed, nameless, *why = lines[0].split(None, 2)
+    if hidepid == "1":
+        assert int(listed) > int(nameless) > 0
+        assert why == ["None"]
+        assert lines[1].startswith("['AccessDenied', 'AddressSpace'") and lines[1].endswith(" None")  # one may end
+    else:
+        assert nameless == "0"
+        assert why[0].startswith("not every process is shown: /proc is mounted with hidepid=")
+        assert lines[1].startswith("['AddressSpace'] not every process is shown")
+    assert [line for line in lines if line.startswith("exit ")] == ["exit 7"] * 3
+
+
+@pytest.mark.parametrize("hidepid", MODES)
+def test_root_sees_everyone_whatever_the_mount(of_root: int, hidepid: str) -> None:
+    ask = "import sys, vmatlas\nfound = vmatlas.processes()\npids = [each.pid for each in found]\n"
+    ask += "print(int(sys.argv[1]) in pids, found.incomplete is None, 1 in pids)"
+    script = f'mount -t proc -o hidepid={hidepid} proc /proc && exec "$@"'
+    (line,) = unshared("--mount", script, "-c", ask, str(of_root))
+    listed, complete, first = line.split()
+    assert listed == "True"
+    assert complete == first  # the first process may be out of the reach even of root: then that is said
+
+
+def test_doctor_reads_the_mount_that_is_on_top() -> None:
+    script = 'mount -t proc proc /proc && mount -t proc -o hidepid=2 proc /proc && exec "$1" -c "$2" doctor'
+    lines = unshared("--pid --fork --mount", script, RUN)
+    (told,) = [line for line in lines if line.startswith("/proc hidepid")]
+    assert "invisible (2)" in told or told.split()[2] == "2"
+
+
+def test_doctor_without_proc_knows_no_rights() -> None:
+    script = 'mount -t tmpfs none /proc; "$1" -c "$2" doctor; code=$?; [ $code = 126 ] && exit 126; echo "exit $code"'
+    lines = unshared("--mount", script, RUN)
+    told = [line for line in lines if line.startswith(("capabilities", "yama", "/proc hidepid"))]
+    assert len(told) == 3
+    assert all(line.endswith("unknown, for want of /proc") for line in told)
+    assert lines[-1] == "exit 5"
