@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from vmatlas.analysis import Suspicion, audit
-from vmatlas.model import Kind, Protection, Region
+from vmatlas.model import FileNow, Kind, Protection, Region, SystemFlags
 
 from .strategies import space_of, spaces
 
@@ -16,6 +16,12 @@ FILE = Region(0x1000, 0x2000, R | X, False, 0, None, 7, "/lib/a.so", kind=Kind.F
 STACK = Region(0x9000, 0xA000, R | W, False, name="[stack]", kind=Kind.STACK)
 
 
+class Growing(SystemFlags):
+    """Flags of a system of the tests'."""
+
+    OTHER = 1
+
+
 def suspicions(*regions: Region, **options):
     return [(finding.suspicion, finding.region.start) for finding in audit(space_of(regions), **options)]
 
@@ -23,7 +29,7 @@ def suspicions(*regions: Region, **options):
 def test_an_ordinary_process_gives_no_finding():
     heap = Region(0x5000, 0x6000, R | W, False, name="[heap]", kind=Kind.HEAP)
     shared = Region(0x3000, 0x4000, R | W, True, 0, None, 9, "/memfd:x", deleted=True, kind=Kind.SHARED_MEMORY)
-    assert suspicions(FILE, shared, heap, STACK, lookup=lambda path: 7) == []
+    assert suspicions(FILE, shared, heap, STACK, lookup=lambda region: FileNow(7)) == []
 
 
 @pytest.mark.parametrize(
@@ -47,13 +53,27 @@ def test_a_stack_or_heap_that_can_be_run_is_found_when_it_cannot_be_written():
 def test_a_deleted_file_is_told_from_a_replaced_one_by_its_inode():
     gone = FILE._replace(deleted=True)
     assert suspicions(gone) == [(Suspicion.DELETED_FILE, 0x1000)]
-    assert suspicions(gone, lookup=lambda path: None) == [(Suspicion.DELETED_FILE, 0x1000)]
-    assert suspicions(gone, lookup=lambda path: 8) == [(Suspicion.REPLACED_FILE, 0x1000)]
+    assert suspicions(gone, lookup=lambda region: FileNow(None)) == [(Suspicion.DELETED_FILE, 0x1000)]
+    assert suspicions(gone, lookup=lambda region: FileNow(8)) == [(Suspicion.REPLACED_FILE, 0x1000)]
+
+
+def test_a_file_system_that_was_not_asked_is_told_beside_the_finding():
+    found = audit(space_of([FILE._replace(deleted=True)]), lambda region: FileNow(None, "fuse may not answer"))
+    assert [each.suspicion for each in found] == [Suspicion.DELETED_FILE]
+    assert found[0].explanation.endswith("was not asked: fuse may not answer")
+
+
+def test_a_file_that_never_had_a_name_is_not_called_unlinked():
+    nameless = FILE._replace(path="/tmp/#7", deleted=True)
+    assert suspicions(nameless) == [(Suspicion.NAMELESS_FILE, 0x1000)]
+    assert "O_TMPFILE" in audit(space_of([nameless]))[0].explanation
+    assert suspicions(nameless._replace(path="/tmp/#8")) == [(Suspicion.DELETED_FILE, 0x1000)]  # a name like that
 
 
 def test_only_the_paths_of_deleted_files_are_looked_up():
     asked = []
-    audit(space_of([FILE, FILE._replace(start=0x3000, end=0x4000, path="/old", deleted=True)]), asked.append)
+    regions = [FILE, FILE._replace(start=0x3000, end=0x4000, path="/old", deleted=True)]
+    audit(space_of(regions), lambda region: asked.append(region.path) or FileNow(None))
     assert asked == ["/old"]
 
 
@@ -69,6 +89,26 @@ def test_only_the_paths_of_deleted_files_are_looked_up():
 )
 def test_a_stack_needs_something_below_that_faults(below, found):
     assert suspicions(below, STACK) == ([(Suspicion.UNGUARDED_STACK, 0x9000)] if found else [])
+
+
+PRIVATE = Region(0x8000, 0x9000, R | W, False, kind=Kind.ANONYMOUS)
+
+
+def test_what_may_be_the_stack_s_own_lower_part_is_found_only_where_the_flags_tell_otherwise():
+    """An mlock splits a stack; the lower part has no name, and without the system's flags looks like any memory."""
+    looks = []
+
+    def look_again(kind):
+        return lambda: looks.append(kind) or space_of([PRIVATE._replace(kind=kind), STACK])
+
+    assert suspicions(PRIVATE, STACK) == []
+    assert suspicions(PRIVATE, STACK, look_again=look_again(Kind.STACK)) == []
+    assert suspicions(PRIVATE, STACK, look_again=look_again(Kind.ANONYMOUS)) == [(Suspicion.UNGUARDED_STACK, 0x9000)]
+    assert suspicions(PRIVATE._replace(flags=Growing.OTHER), STACK) == [(Suspicion.UNGUARDED_STACK, 0x9000)]
+    assert suspicions(PRIVATE._replace(name="[anon:x]"), STACK, look_again=look_again(Kind.STACK)) == [
+        (Suspicion.UNGUARDED_STACK, 0x9000)
+    ]
+    assert looks == [Kind.STACK, Kind.ANONYMOUS]
 
 
 @given(spaces)

@@ -106,7 +106,7 @@ def anonymous_memory() -> None:
     mapped("private-dev-zero", PAGE, READ | WRITE, PRIVATE, zero, path="/dev/zero", kind="ANONYMOUS")
     with contextlib.suppress(OSError):
         flags = PRIVATE | ANONYMOUS | HUGETLB | NORESERVE  # no page is taken as long as none is touched
-        told = {"path": "/anon_hugepage", "deleted": True, "kind": "SHARED_MEMORY", "page_size": HUGE}
+        told = {"path": "/anon_hugepage", "deleted": True, "kind": "ANONYMOUS", "page_size": HUGE}
         mapped("hugetlb", HUGE, READ | WRITE, flags, **told)
     if "hugetlb" not in made:
         missing["hugetlb"] = "mmap(MAP_HUGETLB) is refused"

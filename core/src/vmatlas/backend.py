@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError
-from vmatlas.model import AddressSpace, Columns, Consistency, ProcessInfo, Query, Region, SystemInfo
+from vmatlas.model import AddressSpace, Columns, Consistency, FileNow, ProcessInfo, Query, Region, SystemInfo
 
 _Item = TypeVar("_Item")
 
@@ -108,9 +108,9 @@ class LocalProcess:
         """Whether it is the process that asks."""
         return self.pid == os.getpid()
 
-    def inode_of(self, path: str) -> int | None:
-        """The inode of the file that the process would find at a path now; None when there is none, or none is told."""
-        return None
+    def file_now(self, region: Region) -> FileNow:
+        """What stands now at the path of the file that is mapped at a region; see `FileNow`."""
+        return FileNow(None)
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
@@ -342,8 +342,8 @@ class DirectProcess(Protocol):
 class SeesFiles(Protocol):
     """A target's process through which the file system can be asked as well; not every target can do that."""
 
-    def inode_of(self, path: str) -> int | None:
-        """The inode of the file that the process would find at a path now; None when there is none."""
+    def file_now(self, region: Region) -> FileNow:
+        """What stands now at the path of the file that is mapped at a region."""
         ...
 
 

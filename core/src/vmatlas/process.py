@@ -24,6 +24,7 @@ from vmatlas.model import (
     ANY,
     AddressSpace,
     Criteria,
+    FileNow,
     Filter,
     IncompleteResult,
     Kind,
@@ -371,12 +372,12 @@ class Process:
             self._elves[key] = None if head is None else parse_elf(head)
         return self._elves[key]
 
-    def file_lookup(self) -> Callable[[str], int | None] | None:
-        """What `audit` asks of the file system: the inode at a path, as the process sees it. For as long as it is open.
+    def file_lookup(self) -> Callable[[Region], FileNow] | None:
+        """What `audit` asks of the file system: what stands now at the path of a mapped file.
 
-        None where the target's file system cannot be asked.
+        For as long as the handle is open. None where the target's file system cannot be asked.
         """
-        return self._process.inode_of if isinstance(self._process, SeesFiles) else None
+        return self._process.file_now if isinstance(self._process, SeesFiles) else None
 
 
 def _find_the_long_way(process: weakref.ref[Process], *arguments: Any, **more: Any) -> Region | None:

@@ -9,6 +9,7 @@ import pytest
 
 from vmatlas import compiled
 from vmatlas.model import Columns
+from vmatlas.systems.linux import links
 from vmatlas_linux_procfs import decode
 
 pytestmark = pytest.mark.skipif(
@@ -62,7 +63,9 @@ def test_text_in_pieces_decodes_as_the_whole_text_does(make: Callable[[int], byt
     text, is_smaps = make(count), make is smaps
     by_pieces = decode.NATIVE.read(put(text), is_smaps, 0)
     whole = decode.NATIVE.decode_smaps(text) if is_smaps else decode.NATIVE.decode_maps(text)
-    assert plain(decode.columns_of_native(by_pieces, {})) == plain(decode.columns_of_native(whole, {}))
+    assert plain(decode.columns_of_native(by_pieces, links.NOTHING)) == plain(
+        decode.columns_of_native(whole, links.NOTHING)
+    )
 
 
 def test_name_that_fills_the_room_is_read_and_a_longer_one_is_left_to_python(put: Put) -> None:

@@ -1,4 +1,4 @@
-"""What is suspicious in an address space. Pure; the one question to a file system is passed in."""
+"""What is suspicious in an address space. Pure; the questions to a file system and to the process are passed in."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vmatlas.model import AddressSpace, Kind, Protection, Region
+from vmatlas.model import AddressSpace, FileNow, Kind, Protection, Region
 
-FileLookup = Callable[[str], int | None]
-"""The inode of the file that a path names now, for the audited process; None when there is none."""
+FileLookup = Callable[[Region], FileNow]
+"""What stands now at the path of the file that is mapped at a region."""
+
+LookAgain = Callable[[], AddressSpace]
+"""The same map with the system's flags."""
 
 _WX = Protection.WRITE | Protection.EXECUTE
 
@@ -23,6 +26,8 @@ class Suspicion(enum.Enum):
     EXECUTABLE_HEAP = "executable heap"
     DELETED_FILE = "deleted file"
     """Code or data of a file that has been unlinked."""
+    NAMELESS_FILE = "nameless file"
+    """Code or data of a file that never had a name (Linux: O_TMPFILE)."""
     REPLACED_FILE = "replaced file"
     """Another file stands at the path now: the process runs the old one, after an upgrade say."""
     UNGUARDED_STACK = "stack with no guard"
@@ -41,20 +46,24 @@ class Finding:
         return f"<Finding {self.suspicion.value}: {self.explanation}; {self.region!r}>"
 
 
-def audit(space: AddressSpace, lookup: FileLookup | None = None) -> list[Finding]:
+def audit(space: AddressSpace, lookup: FileLookup | None = None, look_again: LookAgain | None = None) -> list[Finding]:
     """The findings, by address.
 
     `lookup` tells a replaced file from one that is merely deleted; without it both are called deleted. Objects that
-    never had a name (memfd, shared memory) are no deleted files. Only stacks that the system knows as such are looked
-    at: on Linux the first thread's, and others where the C library names them.
+    never had a name in any folder (memfd, shared memory, rings and buffers of the kernel's) are no deleted files. Only
+    stacks that the system knows as such are looked at: on Linux the first thread's, and others where the C library
+    names them. A stack of which a part was locked is several regions, and on Linux only the system's flags tell the
+    lower ones from other memory: `look_again` is asked for them where they decide, at most once; without it such
+    memory is no finding.
     """
     findings: list[Finding] = []
     below: Region | None = None
+    is_stack = _StackTeller(look_again)
     for region in space:
         findings += _of_protection(region)
         findings += _of_file(region, lookup)
         if region.kind is Kind.STACK and below is not None and below.end == region.start:
-            if below.kind is not Kind.STACK and below.protection & Protection.WRITE:
+            if below.kind is not Kind.STACK and below.protection & Protection.WRITE and not is_stack(below):
                 explanation = f"{below.label or 'nameless memory'} ({below.permissions}) ends where the stack begins"
                 findings.append(Finding(Suspicion.UNGUARDED_STACK, region, explanation))
         below = region
@@ -74,11 +83,37 @@ def _of_protection(region: Region) -> list[Finding]:
     return []
 
 
+class _StackTeller:
+    """Tells whether what lies directly below a stack may be its own lower part."""
+
+    def __init__(self, look_again: LookAgain | None) -> None:
+        self._look_again = look_again
+        self._seen: AddressSpace | None = None
+
+    def __call__(self, region: Region) -> bool:
+        if (
+            region.kind is not Kind.ANONYMOUS
+            or region.name is not None
+            or region.shared is not False
+            or region.flags is not None
+        ):
+            return False
+        if self._look_again is None:
+            return True  # nobody can tell
+        if self._seen is None:
+            self._seen = self._look_again()
+        found = self._seen.find(region.end - 1)
+        return found is None or found.kind is Kind.STACK
+
+
 def _of_file(region: Region, lookup: FileLookup | None) -> list[Finding]:
     if not region.deleted or region.path is None or region.kind is not Kind.FILE:
         return []
-    now = lookup(region.path) if lookup is not None else None
-    if now is None or now == region.inode:
-        return [Finding(Suspicion.DELETED_FILE, region, "the file has been unlinked")]
-    explanation = f"another file stands there now (inode {now}, mapped is {region.inode})"
+    if region.path.endswith(f"/#{region.inode}"):  # d_tmpfile() in fs/dcache.c
+        return [Finding(Suspicion.NAMELESS_FILE, region, "the file never had a name (O_TMPFILE)")]
+    now = lookup(region) if lookup is not None else FileNow(None)
+    if now.inode is None or now.inode == region.inode:
+        unasked = f"; what stands there now was not asked: {now.unasked}" if now.unasked else ""
+        return [Finding(Suspicion.DELETED_FILE, region, f"the file has been unlinked{unasked}")]
+    explanation = f"another file stands there now (inode {now.inode}, mapped is {region.inode})"
     return [Finding(Suspicion.REPLACED_FILE, region, explanation)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -86,4 +87,4 @@ def command(
 def _audit(space: AddressSpace, asked: Process) -> list[Finding]:
     from vmatlas.analysis import audit
 
-    return audit(space, asked.file_lookup())
+    return audit(space, asked.file_lookup(), partial(asked.snapshot, residency=True))

@@ -3,7 +3,7 @@
 from vmatlas.model.columns import Columns, Label, pack_device
 from vmatlas.model.filter import ANY, Criteria, Filter
 from vmatlas.model.query import Query, Question
-from vmatlas.model.region import UNKNOWN, Details, Device, Kind, Protection, Region, SystemFlags
+from vmatlas.model.region import UNKNOWN, Details, Device, FileNow, Kind, Protection, Region, SystemFlags
 from vmatlas.model.space import AddressSpace, Gap, IncompleteResult, Neighbours, Origin
 from vmatlas.model.system import Consistency, ProcessInfo, SystemInfo
 
@@ -16,6 +16,7 @@ __all__ = [
     "Criteria",
     "Details",
     "Device",
+    "FileNow",
     "Filter",
     "Gap",
     "IncompleteResult",

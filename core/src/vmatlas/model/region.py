@@ -252,3 +252,12 @@ class Region(NamedTuple):
 
 
 _SHARING = {True: "s", False: "p", None: "?"}
+
+
+class FileNow(NamedTuple):
+    """What stands now at the path of a mapped file, on the file system that the mapped file is of."""
+
+    inode: int | None
+    """Of the file that stands there; None when there is none, or it is not told."""
+    unasked: str = ""
+    """Why the file system was not asked; empty when it was."""

@@ -195,6 +195,10 @@ class AgentTargetProcess:
         """See `RemoteProcess`."""
         return self._target.agent.list_folder(path)
 
+    def read_file(self, path: bytes) -> bytes:
+        """See `RemoteProcess`."""
+        return self._target.agent.read_file(path)
+
     def read_link(self, path: bytes) -> bytes:
         """See `RemoteProcess`."""
         return self._target.agent.read_link(path)

@@ -20,7 +20,7 @@ from vmatlas.backend import (
     TellsWaits,
 )
 from vmatlas.capture import Capture
-from vmatlas.model import AddressSpace, Origin, ProcessInfo, Query, Region, SystemInfo
+from vmatlas.model import AddressSpace, FileNow, Origin, ProcessInfo, Query, Region, SystemInfo
 
 _SYSTEMS = {"linux": "linux", "freebsd": "freebsd", "qnx": "qnx", "netbsd": "netbsd", "darwin": "darwin"}
 
@@ -143,9 +143,10 @@ class LocalTargetProcess:
         with self._process.lock:
             return backend.finder(self._process)
 
-    def inode_of(self, path: str) -> int | None:
-        """The inode of the file that the process would find at a path now; None when there is none."""
-        return self._process.inode_of(path)
+    def file_now(self, region: Region) -> FileNow:
+        """See `SeesFiles`."""
+        with self._process.lock:
+            return self._process.file_now(region)
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `ReadsFiles`."""

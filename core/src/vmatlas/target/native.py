@@ -58,6 +58,10 @@ class RemoteProcess(Protocol):
         """The names in a folder there. Raises AgentRefused."""
         ...
 
+    def read_file(self, path: bytes) -> bytes:
+        """The content of a file there. Raises AgentRefused."""
+        ...
+
     def read_link(self, path: bytes) -> bytes:
         """Where a symbolic link there points. Raises AgentRefused."""
         ...

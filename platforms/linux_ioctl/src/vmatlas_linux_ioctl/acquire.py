@@ -18,11 +18,11 @@ from vmatlas.errors import OperationFailed, TornRead, Unsupported, VmatlasError
 from vmatlas.model import Columns, Query, Region
 from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links
-from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
+from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas.threads import available, demanded
-from vmatlas_linux_ioctl.decode import FACT, NATIVE, VMAS, columns_of_native, model_of
+from vmatlas_linux_ioctl.decode import NATIVE, VMAS, columns_of_native, model_of
 from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
 from vmatlas_linux_ioctl.question import kernel_flags
 
@@ -41,6 +41,8 @@ _POINTERS_AT = 88, 96
 _SIZES = struct.Struct("=II")
 _INODE_AT = 64
 _INODE = struct.Struct("=Q")
+_DEVICE_AT = 72
+_DEVICE = struct.Struct("=II")
 _MAPS = "maps"
 
 
@@ -69,13 +71,10 @@ def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
     )  # fmt: skip
     if rows is None:
         return None
-    linked: dict[links.Name, bool] = {}
-    for fact, _ in rows.facts():
-        name = fact[FACT.size :]
-        if name.startswith(b"/") and may_be_ambiguous(name):
-            inode = FACT.unpack_from(fact)[1]
-            linked |= links.settle([(name, inode)], process.directory)
-    return columns_of_native(rows, linked)
+    columns = columns_of_native(rows, links.NOTHING)
+    if names := links.open_names(columns):
+        return columns_of_native(rows, links.settle(names, process))
+    return columns
 
 
 def finder(process: LocalProcess) -> Finder | None:
@@ -278,12 +277,15 @@ class _Walk:
         return start, _BOUNDS.unpack_from(self._records, self._records_end - SIZE + _BOUNDS_AT)[1]
 
 
-def _names_of(records: bytes, names: bytes) -> Iterator[tuple[bytes, int]]:
-    """The name of each record, without its NUL byte, and its inode."""
+def _names_of(records: bytes, names: bytes) -> Iterator[links.OpenName]:
+    """The name of each record, without its NUL byte, its inode and device, and its bounds."""
     position = 0
     for offset in range(0, len(records), SIZE):
         name_size, build_id_size = _SIZES.unpack_from(records, offset + _SIZES_AT)
-        yield names[position : position + max(name_size - 1, 0)], _INODE.unpack_from(records, offset + _INODE_AT)[0]
+        name = names[position : position + max(name_size - 1, 0)]
+        inode = _INODE.unpack_from(records, offset + _INODE_AT)[0]
+        device = _DEVICE.unpack_from(records, offset + _DEVICE_AT)
+        yield links.OpenName(name, inode, device, *_BOUNDS.unpack_from(records, offset + _BOUNDS_AT))
         position += name_size + build_id_size
 
 
@@ -293,10 +295,10 @@ def _settled(process: LinuxProcess, records: bytes, names: bytes, some_unnamed: 
     if not some_unnamed and DELETED + b"\0" not in names:
         return Reading(streams)
     found = list(_names_of(records, names))
-    ambiguous = {each: None for each in found if each[0].startswith(b"/") and may_be_ambiguous(each[0])}
-    if ambiguous:
-        streams[links.STREAM] = links.encode(links.settle(ambiguous, process.directory))
-    unnamed = sum(1 for name, inode in found if inode and not name)
+    open_names = {each[:3]: each for each in reversed(found) if links.is_open(each.name, each.device)}
+    if open_names:
+        streams |= links.settle(open_names.values(), process).streams()
+    unnamed = sum(1 for each in found if each.inode and not each.name)
     if not unnamed:
         return Reading(streams)
     why = f"the kernel tells no name longer than {MAX_NAME - 1:,} bytes: {unnamed} region(s) lack theirs"

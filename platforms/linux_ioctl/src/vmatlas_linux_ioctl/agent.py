@@ -7,7 +7,6 @@ from pathlib import Path
 from vmatlas.backend import YES, Availability, Reading
 from vmatlas.model import Query
 from vmatlas.systems.linux import links
-from vmatlas.systems.linux.naming import DELETED, may_be_ambiguous
 from vmatlas.systems.linux.remote import read_streams, settle
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
@@ -48,22 +47,24 @@ def ask(process: RemoteProcess, query: Query) -> Reading:
     names, unnamed = _names_of(process, data)
     answers = {VMAS: data}
     if names:
-        answers[links.STREAM] = settle(process, names)
+        answers |= settle(process, names).streams()
     if not unnamed:
         return Reading(answers)
     why = f"the kernel tells no name longer than {MAX_NAME - 1:,} bytes: {unnamed} region(s) lack theirs"
     return Reading(answers, why)
 
 
-def _names_of(process: RemoteProcess, data: bytes) -> tuple[list[links.Name], int]:
+def _names_of(process: RemoteProcess, data: bytes) -> tuple[list[links.OpenName], int]:
     """The names that only the file system can settle, and how many regions lack the name that they should have."""
     fields = split(data, process.system.byte_order)
     unnamed = 0
-    names: list[links.Name] = []
-    for inode, name in zip(fields["inode"], texts(fields, data)[0], strict=True):
+    names: list[links.OpenName] = []
+    devices = zip(fields["dev_major"], fields["dev_minor"], strict=True)
+    rows = zip(texts(fields, data)[0], fields["inode"], devices, fields["vma_start"], fields["vma_end"], strict=True)
+    for name, inode, device, start, end in rows:
         unnamed += bool(inode and not name)
-        if name.startswith(b"/") and name.endswith(DELETED) and may_be_ambiguous(name):
-            names.append((name, inode))
+        if links.is_open(name, device):
+            names.append(links.OpenName(name, inode, device, start, end))
     return names, unnamed
 
 

@@ -24,7 +24,6 @@ from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import ANY, AddressSpace, Columns, Region
 from vmatlas.model.facts import Packer, Rows, columns_of, columns_of_rows, meaning_of
 from vmatlas.systems.linux import judge_empty_map, links, tell
-from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas.systems.linux.order import in_order
 from vmatlas_linux_ioctl.layout import FIELDS, SIZE, VMA_SHARED
 
@@ -53,13 +52,13 @@ def decode(capture: Capture) -> AddressSpace:
         if capture.query.address is None and capture.query.where == ANY:
             judge_empty_map(capture.streams.get(STAT), VMAS, pid=capture.pid)
         return AddressSpace(Columns(), capture.origin)
-    linked = links.decode(capture.streams.get(links.STREAM, b""))
+    settled = links.Settled.of(capture.streams)
     if NATIVE is not None and capture.system.byte_order == sys.byteorder:
         rows: Rows | None = NATIVE.decode(data)
         if rows is not None:
-            return AddressSpace(columns_of_native(rows, linked), capture.origin)
+            return AddressSpace(columns_of_native(rows, settled), capture.origin)
     fields = split(data, capture.system.byte_order)
-    columns = _columns(fields, data, linked)
+    columns = _columns(fields, data, settled)
     space = in_order(columns, capture.origin)
     if isinstance(space, int):
         at = space * SIZE
@@ -68,10 +67,10 @@ def decode(capture: Capture) -> AddressSpace:
     return space
 
 
-def columns_of_native(rows: Rows, linked: Mapping[links.Name, bool]) -> Columns:
+def columns_of_native(rows: Rows, settled: links.Settled) -> Columns:
     """The columns of what the compiled twin took apart."""
-    meanings = _Meanings(linked)
     facts = [(*FACT.unpack_from(text), text[FACT.size :]) for text, _ in rows.facts()]
+    meanings = _Meanings(settled.seeing((name, major, minor) for _, _, _, major, minor, name in facts))
     packed = [meanings[flags, major, minor, inode, name] for flags, inode, _, major, minor, name in facts]
     columns = columns_of_rows(rows, b"".join(packed), meanings.labels)
     columns.page_size = rows.number(0)
@@ -82,9 +81,9 @@ def model_of(fact: bytes) -> Region | None:
     """A region of such a fact, at offset 0 where it has a file; None where only the file system can tell its name."""
     flags, inode, page_size, major, minor = FACT.unpack_from(fact)
     name = fact[FACT.size :]
-    if (name.startswith(b"/") and may_be_ambiguous(name)) or (inode and not name):
+    if links.is_open(name, (major, minor)) or (inode and not name):
         return None
-    meanings = _Meanings({})
+    meanings = _Meanings(links.NOTHING)
     bound = array("Q", [0])
     columns = columns_of(bound, bound, bound, meanings[flags, major, minor, inode, name], meanings.labels)
     columns.page_size = array("Q", [page_size])
@@ -138,16 +137,23 @@ def texts(fields: Mapping[str, array[int]], data: bytes) -> tuple[list[bytes], l
 class _Meanings(dict[tuple[int, int, int, int, bytes], bytes]):
     """What each distinct (vma_flags, major, minor, inode, name) means, packed, worked out when first met."""
 
-    def __init__(self, linked: Mapping[links.Name, bool]) -> None:
+    def __init__(self, settled: links.Settled) -> None:
         super().__init__()
-        self._linked = linked
+        self._settled = settled
         self._packer = Packer()
         self.labels = self._packer.labels
 
     def __missing__(self, key: tuple[int, int, int, int, bytes]) -> bytes:
         flags, major, minor, inode, name = key
-        linked = self._linked.get((name, inode), False)
-        label, kind = tell(name, linked, flags & 7, bool(major or minor or inode))
+        label, kind = tell(
+            name,
+            protection=flags & 7,
+            shared=bool(flags & VMA_SHARED),
+            major=major,
+            has_file=bool(major or minor or inode),
+            linked=self._settled.linked.get((name, inode), False),
+            mounted=self._settled.mounted.get((major, minor)),
+        )
         meaning = meaning_of(
             protection=flags & 7,
             shared=bool(flags & VMA_SHARED),
@@ -161,9 +167,9 @@ class _Meanings(dict[tuple[int, int, int, int, bytes], bytes]):
         return facts
 
 
-def _columns(fields: Mapping[str, array[int]], data: bytes, linked: Mapping[links.Name, bool]) -> Columns:
-    meanings = _Meanings(linked)
+def _columns(fields: Mapping[str, array[int]], data: bytes, settled: links.Settled) -> Columns:
     names, build_ids = texts(fields, data)
+    meanings = _Meanings(settled.seeing(zip(names, fields["dev_major"], fields["dev_minor"], strict=True)))
     keys = zip(fields["vma_flags"], fields["dev_major"], fields["dev_minor"], fields["inode"], names, strict=True)
     facts = b"".join(map(meanings.__getitem__, keys))
     columns = columns_of(fields["vma_start"], fields["vma_end"], fields["vma_offset"], facts, meanings.labels)

@@ -18,12 +18,10 @@ from vmatlas.model import Columns
 from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links
 from vmatlas.systems.linux.host import process_error
-from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas_linux_procfs.decode import (
     ESCAPE,
-    FILE,
     LINE,
     MAPS,
     NATIVE,
@@ -70,16 +68,12 @@ def read(process: LocalProcess, name: str, most: int) -> Columns | None:
     if (known := columns_of_known(found)) is not None:
         return known
     rows: Rows = found[0] if isinstance(found, tuple) else found
-    open_names: list[links.Name] = []
-    for file, _ in rows.facts():
-        if ESCAPE in file:
-            return None
-        if file.endswith(b" (deleted)") and (parts := FILE.fullmatch(file)) is not None:
-            file_name = parts[4] or b""
-            if file_name.startswith(b"/") and may_be_ambiguous(file_name):
-                open_names.append((file_name, int(parts[3])))
-    linked = links.settle(open_names, process.directory) if open_names else {}
-    return columns_of_native(found, linked)
+    if any(ESCAPE in file for file, _ in rows.facts()):
+        return None
+    columns = columns_of_native(found, links.NOTHING)
+    if columns is not None and (names := links.open_names(columns)):
+        return columns_of_native(found, links.settle(names, process))
+    return columns
 
 
 def reads_like(process: LocalProcess, streams: Mapping[str, bytes]) -> bool | None:
@@ -148,6 +142,4 @@ def _without_scratch(text: bytes) -> bytes:
 def _settled(process: LinuxProcess, name: str, text: bytes) -> Reading:
     """The text, with the file system's answer for the names that only it can settle."""
     names = open_names(text, process.mapped_name)
-    return Reading(
-        {name: text, links.STREAM: links.encode(links.settle(names, process.directory))} if names else {name: text}
-    )
+    return Reading({name: text, **links.settle(names, process).streams()} if names else {name: text})

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from vmatlas.backend import YES, Availability, Reading
 from vmatlas.model import Query
-from vmatlas.systems.linux import links
 from vmatlas.systems.linux.remote import read_streams, settle
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
@@ -32,7 +31,7 @@ def ask(process: RemoteProcess, query: Query) -> Reading:
     if not text:
         return Reading({name: text, STAT: streams[STAT]})
     names = open_names(text, partial(_mapped_name, process))
-    return Reading({name: text, links.STREAM: settle(process, names)} if names else {name: text})
+    return Reading({name: text, **settle(process, names).streams()} if names else {name: text})
 
 
 def _mapped_name(process: RemoteProcess, bounds: bytes) -> bytes | None:

@@ -18,13 +18,13 @@ import re
 import sys
 from array import array
 from binascii import unhexlify
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 from vmatlas import compiled
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
-from vmatlas.model import UNKNOWN, AddressSpace, Columns, Label, SystemFlags
+from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, SystemFlags
 from vmatlas.model.facts import Meaning, Packer, Rows, columns_of, columns_of_rows, meaning_of
 from vmatlas.model.region import PROTECTIONS
 from vmatlas.systems.linux import judge_empty_map, links, tell
@@ -83,13 +83,14 @@ class _Meanings(dict[tuple[bytes, bytes], bytes]):
     Raises _Misshapen, OverflowError.
     """
 
-    def __init__(self, linked: Mapping[links.Name, bool]) -> None:
+    def __init__(self, settled: links.Settled, files: Iterable[bytes]) -> None:
+        """`files`: what stands for file and name on each line, or on each that is different."""
         super().__init__()
         self._packer = Packer()
         self.labels = self._packer.labels
-        self._linked = linked
+        self._settled = settled.seeing(_named(files))
         # Names that hold the four characters of the escape themselves; else each escape is a newline.
-        self._exact = {(name.replace(b"\n", ESCAPE), inode): name for name, inode in linked if ESCAPE in name}
+        self._exact = {(name.replace(b"\n", ESCAPE), inode): name for name, inode in settled.linked if ESCAPE in name}
 
     def __missing__(self, key: tuple[bytes, bytes]) -> bytes:
         rights = _RIGHTS.get(key[0])
@@ -121,12 +122,28 @@ class _Meanings(dict[tuple[bytes, bytes], bytes]):
         is_plain = ESCAPE not in name and not name.endswith(DELETED)
         if ESCAPE in name:
             name = self._exact.get((name, inode)) or name.replace(ESCAPE, b"\n")
-        linked = self._linked.get((name, inode), False)
-        label, kind = tell(name, linked, protection, bool(major or minor or inode))
+        label, kind = tell(
+            name,
+            protection=protection,
+            shared=shared,
+            major=major,
+            has_file=bool(major or minor or inode),
+            linked=self._settled.linked.get((name, inode), False),
+            mounted=self._settled.mounted.get((major, minor)),
+        )
         meaning = meaning_of(
             protection=protection, shared=shared, major=major, minor=minor, inode=inode, label=label, kind=kind
         )
         return meaning, is_plain
+
+
+def _named(files: Iterable[bytes]) -> list[tuple[bytes, int, int]]:
+    """Each different name with the numbers of its device, where one of them is called deleted."""
+    different = set(files)
+    if not any(file.endswith(DELETED) for file in different):
+        return []
+    parts = filter(None, map(FILE.fullmatch, different))
+    return [(found[4] or b"", int(found[1], 16), int(found[2], 16)) for found in parts]
 
 
 MOST_KNOWN = 4096
@@ -145,14 +162,14 @@ def decode(capture: Capture) -> AddressSpace:
     if not text:
         judge_empty_map(capture.streams.get(STAT), stream, pid=capture.pid)
         return AddressSpace(Columns(), capture.origin)
-    linked = links.decode(capture.streams.get(links.STREAM, b""))
+    settled = links.Settled.of(capture.streams)
     if NATIVE is not None:
         found = NATIVE.decode_smaps(text) if stream == SMAPS else NATIVE.decode_maps(text)
-        if found is not None and (compiled_columns := columns_of_native(found, linked)) is not None:
+        if found is not None and (compiled_columns := columns_of_native(found, settled)) is not None:
             return AddressSpace(compiled_columns, capture.origin)
     _refuse_windows_lines(text, stream, capture.pid)
     try:
-        columns = _decode_smaps(text, linked) if stream == SMAPS else _decode_maps(text, linked)
+        columns = _decode_smaps(text, settled) if stream == SMAPS else _decode_maps(text, settled)
     except OverflowError:
         raise MalformedData(
             stream, _first_overflow(text), "an inode number of at most 64 bits", pid=capture.pid
@@ -182,18 +199,18 @@ def _refuse_windows_lines(text: bytes, stream: str, pid: int) -> None:
         )
 
 
-def columns_of_native(found: Rows | tuple[Rows, list[str]], linked: Mapping[links.Name, bool]) -> Columns | None:
+def columns_of_native(found: Rows | tuple[Rows, list[str]], settled: links.Settled) -> Columns | None:
     """The columns of what the compiled twin took apart: of maps rows alone, of smaps with the keys.
 
     None when there is something unusual in it after all.
     """
-    if not linked and (columns := columns_of_known(found)) is not None:
+    if not settled and (columns := columns_of_known(found)) is not None:
         return columns
     rows, keys = found if isinstance(found, tuple) else (found, [])
     facts = rows.facts()
     if any(file.endswith(b"\r") for file, _ in facts):
         return None
-    meanings = _Meanings(linked)
+    meanings = _Meanings(settled, (file for file, _ in facts))
     try:
         packed = b"".join([meanings.pack(file, tag & 7, tag > 7) for file, tag in facts])
     except (_Misshapen, OverflowError):
@@ -233,6 +250,7 @@ def _add_details(columns: Columns, rows: Rows, keys: list[str]) -> bool:
         if None in flags or any(mark.endswith(b"\r") for mark in marks):
             return False
         columns.flags = rows.pick(number, flags)
+        _tell_stacks(columns, columns.flags)
     private = None
     if "Private_Clean" in keys and "Private_Dirty" in keys:
         private = rows.sum(keys.index("Private_Clean"), keys.index("Private_Dirty"))
@@ -240,24 +258,33 @@ def _add_details(columns: Columns, rows: Rows, keys: list[str]) -> bool:
     return True
 
 
+def _tell_stacks(columns: Columns, flags: list[SystemFlags | None]) -> None:
+    """What grows downward is a stack, named or not: of a main stack that was split the kernel names the top alone."""
+    growing = {number for number, each in {id(each): each for each in flags}.items() if each and each.grows_down}
+    for row in [row for row, each in enumerate(flags) if id(each) in growing]:
+        if columns.kind[row] == Kind.ANONYMOUS:
+            columns.kind[row] = Kind.STACK
+
+
 def _first_overflow(text: bytes) -> int:
     return next(m.start() for m in LINE.finditer(text) if int(m[5].split(b" ")[1]) > UNKNOWN)
 
 
-def _decode_maps(text: bytes, linked: Mapping[links.Name, bool]) -> Columns:
+def _decode_maps(text: bytes, settled: links.Settled) -> Columns:
     # What stands between the lines that were found, then the groups of one line, and again to the end.
     pieces = _QUICK_LINE.split(text)
     between, *texts = (pieces[each::6] for each in range(6))
     try:
         if any(between):
             raise _Misshapen
-        return _columns(texts, _Meanings(linked))
+        return _columns(texts, settled)
     except _Misshapen:
         raise _bad_line(text, MAPS, lambda line: LINE.fullmatch(line) is not None) from None
 
 
-def _columns(texts: _Texts, meanings: _Meanings) -> Columns:
+def _columns(texts: _Texts, settled: links.Settled) -> Columns:
     starts, ends, rights, offsets, files = texts
+    meanings = _Meanings(settled, files)
     facts = b"".join(map(meanings.__getitem__, zip(rights, files, strict=True)))
     return columns_of(_numbers_of(starts), _numbers_of(ends), _numbers_of(offsets), facts, meanings.labels)
 
@@ -278,9 +305,9 @@ def _bad_line(text: bytes, stream: str, good: Callable[[bytes], bool], expected:
     return MalformedData(stream, position, expected, found=text[position : stop if stop >= 0 else len(text)])
 
 
-def _decode_smaps(text: bytes, linked: Mapping[links.Name, bool]) -> Columns:
+def _decode_smaps(text: bytes, settled: links.Settled) -> Columns:
     texts, values = _take_apart(text) or _take_apart_unlike(text)
-    columns = _columns(texts, _Meanings(linked))
+    columns = _columns(texts, settled)
     for key, raw in values.items():
         _add_detail(columns, key.decode("ascii"), raw)
     clean, dirty = _numbers(columns, "Private_Clean"), _numbers(columns, "Private_Dirty")
@@ -365,6 +392,7 @@ def _add_detail(columns: Columns, key: str, raw: Sequence[bytes | None]) -> None
     if key == "VmFlags":
         flags = {value: None if value is None else _flags(value) for value in distinct}
         columns.flags = [flags[value] for value in raw]
+        _tell_stacks(columns, columns.flags)
         raw = [value if flags[value] is None else None for value in raw]
         distinct = set(raw)
         if distinct == {None}:

@@ -6,25 +6,33 @@ import re
 from collections.abc import Callable
 
 from vmatlas.systems.linux import links
-from vmatlas.systems.linux.naming import may_be_ambiguous
 from vmatlas_linux_procfs.decode import ESCAPE
 
-_OPEN_NAME = re.compile(rb"^([0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ ([0-9]+) +(/.*\\012.*|/.* \(deleted\))$", re.MULTILINE)
-"""A line with such a name: bounds, inode, name."""
+_OPEN_NAME = re.compile(
+    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) \S+ \S+ ([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20}) +"
+    rb"(/.*\\012.*|/.* \(deleted\))$",
+    re.MULTILINE,
+)
+"""A line with such a name: bounds, device, inode, name."""
 
 
-def open_names(text: bytes, mapped_name: Callable[[bytes], bytes | None]) -> list[links.Name]:
-    """Each such name, with nothing escaped, and its inode.
+def open_names(text: bytes, mapped_name: Callable[[bytes], bytes | None]) -> list[links.OpenName]:
+    """Each such name, with nothing escaped, and a region that has it.
 
     `mapped_name` asks for the name of the file at START-END (/proc/PID/map_files); None where it cannot be asked.
     """
     if b" (deleted)\n" not in text and ESCAPE not in text:
         return []
-    shown: dict[tuple[bytes, int], bytes] = {}
-    for bounds, inode, escaped in _OPEN_NAME.findall(text):
-        shown.setdefault((escaped, int(inode)), bounds)
-    names = [(_exact(mapped_name, escaped, bounds), inode) for (escaped, inode), bounds in shown.items()]
-    return [each for each in names if may_be_ambiguous(each[0]) or ESCAPE in each[0]]
+    shown: dict[tuple[bytes, bytes, bytes, bytes], tuple[int, int]] = {}
+    for start, end, major, minor, inode, escaped in _OPEN_NAME.findall(text):
+        shown.setdefault((escaped, inode, major, minor), (int(start, 16), int(end, 16)))
+    names = []
+    for (escaped, inode, major, minor), bounds in shown.items():
+        name = _exact(mapped_name, escaped, b"%x-%x" % bounds)
+        device = int(major, 16), int(minor, 16)
+        if links.is_open(name, device) or ESCAPE in name:
+            names.append(links.OpenName(name, int(inode), device, *bounds))
+    return names
 
 
 def _exact(mapped_name: Callable[[bytes], bytes | None], escaped: bytes, bounds: bytes) -> bytes:

@@ -8,8 +8,7 @@ from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
-from vmatlas.model import ProcessInfo, Region, SystemInfo
-from vmatlas.systems.linux import mapped
+from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo
 from vmatlas.systems.linux.proc import (
     MOUNT,
     PROC,
@@ -86,31 +85,43 @@ class LinuxProcess(LocalProcess):
         finally:
             os.close(descriptor)
 
-    def mapped_name(self, bounds: bytes) -> bytes | None:
-        """The name of the file mapped at START-END (hexadecimal), nothing escaped: proc_pid_map_files(5).
+    def mapped_file(self, bounds: bytes) -> bytes:
+        """Where the file mapped at START-END (hexadecimal, no zero before it) is, below `directory`.
 
-        None when nothing is mapped just there, or it may not be asked.
+        proc_pid_map_files(5): it takes the right to read the map to ask for its name, and CAP_CHECKPOINT_RESTORE
+        (before Linux 5.9 CAP_SYS_ADMIN) for more.
         """
-        folder = b"map_files/" if self.thread is None else b"../../map_files/"
+        return (b"map_files/" if self.thread is None else b"../../map_files/") + bounds
+
+    def mapped_name(self, bounds: bytes) -> bytes | None:
+        """The name of the file mapped there, nothing escaped; None when nothing is, or it is not told."""
         try:
-            return os.readlink(folder + bounds, dir_fd=self.directory)
+            return os.readlink(self.mapped_file(bounds), dir_fd=self.directory)
         except OSError:
             return None
 
-    def inode_of(self, path: str) -> int | None:
-        """By /proc/PID/root: what the process itself would find there (proc_pid_root(5))."""
-        try:
-            return os.stat(b"root" + path.encode("utf-8", "surrogateescape"), dir_fd=self.directory).st_ino
-        except OSError:  # not there, or not ours to look at
-            return None
+    def file_now(self, region: Region) -> FileNow:
+        """See `files.ProcessFiles.now_at`."""
+        from vmatlas.systems.linux.files import ProcessFiles
+
+        if region.path_bytes is None or region.device is None:
+            return FileNow(None)
+        with ProcessFiles(self) as files:
+            return files.now_at(region.path_bytes, region.device)
 
     def file_head(self, region: Region, size: int) -> bytes | None:
-        """Through /proc/PID/map_files, which means the mapped file itself, else by its path in the process's root.
+        """See `files.open_mapped`. None where the file is not to be had, or cannot be read."""
+        from vmatlas.systems.linux.files import open_mapped
 
-        None where neither is to be had within some seconds (a file system that does not answer), or another file
-        stands at the path.
-        """
-        return mapped.head(self.directory, region, size)
+        descriptor = open_mapped(self, region)
+        if descriptor is None:
+            return None
+        try:
+            return os.read(descriptor, size)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
 
     def other_threads(self) -> list[int]:
         """Its other threads. A process lives on in them when its first thread has ended."""

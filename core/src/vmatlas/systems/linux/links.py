@@ -1,50 +1,143 @@
 """Settles names that the map leaves open, and carries the answers in a capture.
 
-A name that ends in " (deleted)" is an unlinked file, or a file whose name really ends so. The kernel's map cannot tell;
-the file system can. `settle` asks it on the process's machine, `encode` and `decode` carry the answers as the stream
-`links`: for each name "1" (a file of just this name is mapped) or "0", the inode, a space, the name, and a NUL byte.
-The inode belongs to it: both of two such files may be mapped at once, under one and the same name.
+A name that ends in " (deleted)" is an unlinked file, a file whose name really ends so, or an object of the kernel's
+that never had a name. The kernel's map cannot tell; the file system and the mount table can. `settle` asks them on the
+process's machine. The answers travel as two streams:
+- `links`: for each name "1" (a file of just this name is mapped) or "0", the inode, a space, the name, and a NUL byte.
+  The inode belongs to it: both of two such files may be mapped at once, under one and the same name.
+- `mounted`: for each device on which such an object may lie "1" (a file system of this number is mounted) or "0", a
+  space, MAJOR:MINOR in decimal, and a NUL byte.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vmatlas.errors import MalformedData
+from vmatlas.model import UNKNOWN, Columns
+from vmatlas.model.columns import unpack_device
+from vmatlas.systems.linux.mounts import Numbers
+from vmatlas.systems.linux.naming import DELETED, is_in_a_folder, is_made_up
+
+if TYPE_CHECKING:
+    from vmatlas.systems.linux.host import LinuxProcess
 
 STREAM = "links"
+MOUNTED = "mounted"
 
 Name: TypeAlias = tuple[bytes, int]
 """A name as the kernel tells it, nothing escaped, and the inode that stands with it."""
 
 _ITEM = re.compile(rb"([01])([0-9]{1,20}) ([^\0]*)\0")
+_DEVICE = re.compile(rb"([01]) ([0-9]{1,10}):([0-9]{1,10})\0")
+
+OBJECTS: Numbers = (0, 1)
+"""The device on which the kernel makes shared memory and memfds: the first that it mounts, where no folder is."""
 
 
-def settle(names: Iterable[Name], directory: int) -> dict[Name, bool]:
-    """For each name, whether a file of just this name, with this inode, is there.
-
-    `directory` is the process's folder in /proc. The kernel tells a path as seen from the root of the one who asks, or,
-    for a file of another mount namespace, from the root of that namespace: so both places are looked at. A device
-    number is not compared: on btrfs and overlayfs the map's differs from stat's.
-    """
-    return {(name, inode): _is_there(name, inode, directory) for name, inode in names}
+_NO_DEVICE: Numbers = (0, 0)
 
 
-def _is_there(name: bytes, inode: int, directory: int) -> bool:
-    for path, folder in ((name, None), (b"root" + name, directory)):
-        try:
-            if os.stat(path, dir_fd=folder, follow_symlinks=False).st_ino == inode:
-                return True
-        except OSError:  # not there, or not ours to look at: then the kernel's suffix is the likelier reading
+class OpenName(NamedTuple):
+    """A name to settle, as the map has it, nothing escaped; and one region that has it."""
+
+    name: bytes
+    inode: int
+    device: Numbers
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is known besides a map about the names in it."""
+
+    linked: Mapping[Name, bool] = field(default_factory=dict)
+    """Whether a file of just this name is mapped."""
+    mounted: Mapping[Numbers, bool] = field(default_factory=dict)
+    """Whether a file system of this device is mounted anywhere that was looked at."""
+
+    def __bool__(self) -> bool:
+        return bool(self.linked or self.mounted)
+
+    def streams(self) -> dict[str, bytes]:
+        """Those that are not empty."""
+        told = {STREAM: encode(self.linked), MOUNTED: b"".join(_encode_device(*each) for each in self.mounted.items())}
+        return {stream: content for stream, content in told.items() if content}
+
+    @classmethod
+    def of(cls, streams: Mapping[str, bytes]) -> Settled:
+        """From the streams of a capture; old ones have none but `links`. Raises MalformedData."""
+        return cls(decode(streams.get(STREAM, b"")), _decode_devices(streams.get(MOUNTED, b"")))
+
+    def seeing(self, names: Iterable[tuple[bytes, int, int]]) -> Settled:
+        """With what the map itself shows: a device that also holds a file in a folder is that of a mounted file system.
+
+        `names`: each name in the map, with the major and minor number of its device.
+        """
+        listed = list(names)
+        if not any(is_made_up(name, major) for name, major, _ in listed):
+            return self
+        seen = {(major, minor): True for name, major, minor in listed if is_in_a_folder(name)}
+        return replace(self, mounted={**self.mounted, **seen})
+
+
+NOTHING = Settled()
+
+
+def is_open(name: bytes, device: Numbers) -> bool:
+    """Whether only the file system or the mount table can tell what a name means."""
+    return name.endswith(DELETED) and name.startswith(b"/") and not (device == OBJECTS and is_made_up(name, 0))
+
+
+def open_names(columns: Columns) -> list[OpenName]:
+    """Those in a map that was decoded with nothing settled."""
+    found: dict[tuple[int, int, int], OpenName] = {}
+    for number, label in enumerate(columns.labels):
+        if not label.deleted or label.path is None:
             continue
-    return False
+        name = label.path.encode("utf-8", "surrogateescape") + DELETED
+        row = -1
+        while True:
+            try:
+                row = columns.label.index(number, row + 1)
+            except ValueError:
+                break
+            device = _NO_DEVICE if columns.device[row] == UNKNOWN else unpack_device(columns.device[row])
+            key = number, columns.inode[row], columns.device[row]
+            if key not in found and is_open(name, device):
+                found[key] = OpenName(name, key[1], device, columns.start[row], columns.end[row])
+    return list(found.values())
+
+
+def settle(names: Iterable[OpenName], process: LinuxProcess) -> Settled:
+    """Asks the file system of this machine, and the mount tables of the process and of ourselves.
+
+    A device number of the map is not always that of stat(2): see `files`.
+    """
+    from vmatlas.systems.linux.files import ProcessFiles, own_objects  # for few processes, and not cheap to import
+
+    linked: dict[Name, bool] = {}
+    mounted: dict[Numbers, bool] = {}
+    with ProcessFiles(process) as files:
+        for name, inode, device, start, end in names:
+            if is_made_up(name, device[0]):
+                if device in own_objects():
+                    linked[name, inode] = False
+                elif device not in mounted:
+                    mounted[device] = files.table.of_device(device) is not None
+            if (name, inode) in linked:
+                continue
+            file = files.mapped(start, end, name)
+            linked[name, inode] = (file is None or file.links > 0) and files.is_there(name, file, inode, device)
+    return Settled(linked, mounted)
 
 
 def encode(linked: Mapping[Name, bool]) -> bytes:
-    """The stream."""
+    """The stream `links`."""
     return b"".join(b"%d%d %s\0" % (there, inode, name) for (name, inode), there in linked.items())
 
 
@@ -60,3 +153,20 @@ def decode(stream: bytes) -> dict[Name, bool]:
         linked[item[3], int(item[2])] = item[1] == b"1"
         position = item.end()
     return linked
+
+
+def _encode_device(device: Numbers, is_mounted: bool) -> bytes:
+    return b"%d %d:%d\0" % (is_mounted, *device)
+
+
+def _decode_devices(stream: bytes) -> dict[Numbers, bool]:
+    mounted: dict[Numbers, bool] = {}
+    position = 0
+    while position < len(stream):
+        item = _DEVICE.match(stream, position)
+        if item is None:
+            expected = "'0' or '1', a space, MAJOR:MINOR, and a NUL byte"
+            raise MalformedData(MOUNTED, position, expected, found=stream[position:])
+        mounted[int(item[2]), int(item[3])] = item[1] == b"1"
+        position = item.end()
+    return mounted

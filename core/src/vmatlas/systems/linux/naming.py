@@ -28,29 +28,58 @@ _BRACKETED = {
 }
 _STACK_OF_THREAD = re.compile(rb"\[stack:\d+\]|\[anon: ?glibc: pthread stack: \d+\]|\[anon:stack_and_tls:[^]]*\]")
 """Linux 3.4 to 4.4; glibc 2.42 and newer where asked for by a tunable; Android's bionic."""
-_SHARED_NAMES = re.compile(
-    rb"/dev/zero \(deleted\)|/dev/shm/.*|/memfd:.*|(?:/SYSV[0-9a-f]{8,}|/?/anon_hugepage)(?: \(deleted\))?",
-    re.DOTALL,
-)
-_DRIVER_NAMES = re.compile(rb"anon_inode:.*|socket:\[\d+\]|/dev/(?!shm/|hugepages/|mqueue/).*|/i915.*", re.DOTALL)
-_NEVER_NAMED = re.compile(rb"/dev/zero|/SYSV[0-9a-f]{8,}|/memfd:.*|/?/anon_hugepage", re.DOTALL)
-"""Objects without a name in any folder; the kernel always calls them deleted."""
+_MADE_UP = re.compile(rb"/dev/zero|/dev/ashmem/.*|/SYSV[0-9a-f]{8,}|/memfd:.*|/?/anon_hugepage", re.DOTALL)
+"""Names that the kernel makes up (before " (deleted)") which the rule of `is_made_up` would not tell from a file's."""
+_UNDELETED = re.compile(rb"/dmabuf:.*|/memfd:.*|/SYSV[0-9a-f]{8,}|/?/anon_hugepage", re.DOTALL)
+"""Some that stand without that word: a dma-buf always, others as other makers of such texts write them."""
+_HUGE = re.compile(rb"/?/anon_hugepage")
+_BUFFERS = re.compile(rb"/(?:drm mm object|i915|ttm swap|dmabuf:.*)", re.DOTALL)
+"""Those that are a driver's."""
+_DEVICES = re.compile(rb"anon_inode:.*|socket:\[\d+\]|/dev/(?!shm/|hugepages/|mqueue/|ashmem/).*", re.DOTALL)
+_OF_MEMORY = re.compile(rb"anon_inode:\[(?:aio|secretmem|kvm-gmem|guest_memfd)\]")
+"""Memory that some kernels name so, and others by a name of its own file system."""
 
 _NOTHING = Protection.NONE
 
 
-def may_be_ambiguous(name: bytes) -> bool:
-    """Whether only the file system can tell: a real name may end in " (deleted)"."""
-    return name.endswith(DELETED) and _NEVER_NAMED.fullmatch(name[: -len(DELETED)]) is None
+def is_made_up(name: bytes, major: int, *, shared: bool = True, mounted: bool | None = None) -> bool:
+    """Whether a name is one that the kernel made up for an object which never had one in any folder.
+
+    Such an object lies on a file system of the kernel's own, which is mounted nowhere: its device has major number 0
+    and is in no mount table (`mounted`; None: nobody looked). Its name is one step below "/", and called deleted
+    (`simple_dname` in fs/d_path.c); who makes a new kind of object chooses the step. It is shared: those that can be
+    mapped privately are few, and known by name. So a file of the root folder of a container, whose device has major
+    number 0 too, is told from it by the mount table, and code that runs from an unlinked file by being private.
+    """
+    if major != 0 or mounted or not name.endswith(DELETED):
+        return False
+    stem = name[: -len(DELETED)]
+    return _MADE_UP.fullmatch(stem) is not None or (shared and stem.startswith(b"/") and stem.count(b"/") == 1)
 
 
-def tell(name: bytes, linked: bool, protection: int, has_file: bool) -> tuple[Label, Kind]:
+def is_in_a_folder(name: bytes) -> bool:
+    """Whether a name is that of a file in a folder below "/": only a mounted file system has such."""
+    return name.startswith(b"/") and name.count(b"/") > 1 and not name.endswith(DELETED)
+
+
+def tell(
+    name: bytes,
+    *,
+    protection: int,
+    shared: bool,
+    major: int,
+    has_file: bool,
+    linked: bool = False,
+    mounted: bool | None = None,
+) -> tuple[Label, Kind]:
     """The label and the kind of a region.
 
-    `linked`: the name ends in " (deleted)", and a file really of that name is meant (see `links`).
+    `linked`: the name ends in " (deleted)", and a file really of that name is meant. `mounted`: whether a file system
+    of its device is mounted, where that was looked up (see `links`).
     """
     deleted = name.endswith(DELETED) and not linked
-    label, kind = _read(name, deleted)
+    made_up = deleted and is_made_up(name, major, shared=shared, mounted=mounted)
+    label, kind = _read(name, deleted, made_up, shared, major)
     if kind is Kind.ANONYMOUS and protection == _NOTHING and not has_file:
         # Reserved address space and guard pages look alike: mapped, private, no file, no rights.
         return label, Kind.GUARD
@@ -60,31 +89,43 @@ def tell(name: bytes, linked: bool, protection: int, has_file: bool) -> tuple[La
 
 
 @functools.lru_cache(4096)
-def _read(name: bytes, deleted: bool) -> tuple[Label, Kind]:
+def _read(name: bytes, deleted: bool, made_up: bool, shared: bool, major: int) -> tuple[Label, Kind]:
     if not name:
         return NO_LABEL, Kind.ANONYMOUS
     text = name.decode("utf-8", "surrogateescape")
     if name.startswith(b"["):
-        kind = _BRACKETED.get(name)
-        if kind is None:
-            if _STACK_OF_THREAD.fullmatch(name):
-                kind = Kind.STACK
-            elif name.startswith(b"[anon:"):
-                kind = Kind.ANONYMOUS
-            elif name.startswith(b"[anon_shmem:"):
-                kind = Kind.SHARED_MEMORY
-            else:
-                kind = Kind.OTHER
-        return Label(name=text), kind
-    path = text[: -len(DELETED)] if deleted else text
-    if _SHARED_NAMES.fullmatch(name):
-        kind = Kind.SHARED_MEMORY
-    elif name == b"/dev/zero":
-        kind = Kind.ANONYMOUS
-    elif _DRIVER_NAMES.fullmatch(name):
-        kind = Kind.DEVICE
+        return Label(name=text), _bracketed(name)
+    path = name[: -len(DELETED)] if deleted else name
+    if made_up or (major == 0 and not name.endswith(DELETED) and _UNDELETED.fullmatch(name)):
+        kind = _made_up_kind(path, shared)
     else:
-        kind = Kind.FILE
+        kind = _kind_of(path, shared)
     if not name.startswith(b"/"):
         return Label(name=text), kind
-    return Label(path=path, deleted=deleted), kind
+    return Label(path=text[: -len(DELETED)] if deleted else text, deleted=deleted), kind
+
+
+def _bracketed(name: bytes) -> Kind:
+    if (kind := _BRACKETED.get(name)) is not None:
+        return kind
+    if _STACK_OF_THREAD.fullmatch(name):
+        return Kind.STACK
+    if name.startswith(b"[anon:"):
+        return Kind.ANONYMOUS
+    return Kind.SHARED_MEMORY if name.startswith(b"[anon_shmem:") else Kind.OTHER
+
+
+def _made_up_kind(path: bytes, shared: bool) -> Kind:
+    if _BUFFERS.fullmatch(path):
+        return Kind.DEVICE
+    return Kind.ANONYMOUS if _HUGE.fullmatch(path) and not shared else Kind.SHARED_MEMORY
+
+
+def _kind_of(path: bytes, shared: bool) -> Kind:
+    if path.startswith(b"/dev/shm/"):
+        return Kind.SHARED_MEMORY if shared else Kind.FILE  # a file like any other, but where it is shared
+    if path == b"/dev/zero":
+        return Kind.ANONYMOUS
+    if _OF_MEMORY.fullmatch(path):
+        return Kind.SHARED_MEMORY
+    return Kind.DEVICE if _DEVICES.fullmatch(path) else Kind.FILE

@@ -11,8 +11,11 @@ import os
 from collections.abc import Iterable, Mapping
 
 from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import process_error
-from vmatlas.systems.linux.links import Name, encode
+from vmatlas.systems.linux.links import OBJECTS, Name, OpenName, Settled
+from vmatlas.systems.linux.mounts import MountTable, Numbers
+from vmatlas.systems.linux.naming import is_made_up
 from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.vanishing import STAT, ask_until_told
 from vmatlas.target.asking import AgentRefused
@@ -96,12 +99,29 @@ def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:
     return told if isinstance(told, NoSuchProcess) or refused.errno_name in ("EACCES", "EPERM") else refused
 
 
-def settle(process: RemoteProcess, names: Iterable[Name]) -> bytes:
-    """The stream `links` for names that only the file system there can settle: see `links.settle`."""
+def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:
+    """See `links.settle`: the same by an agent, which asks no file system that may not answer."""
     root = b"/proc/%d/root" % process.pid
-    return encode(
-        {
-            (name, inode): inode in (process.inode(name), process.inode(root + name))
-            for name, inode in dict.fromkeys(names)
-        }
-    )
+    linked: dict[Name, bool] = {}
+    mounted: dict[Numbers, bool] = {}
+    table: MountTable | None = None
+    for name, inode, device, _, _ in names:
+        if is_made_up(name, device[0]):
+            if device == OBJECTS:
+                linked[name, inode] = False
+            elif device not in mounted:
+                table = _mounts(process) if table is None else table
+                mounted[device] = table.of_device(device) is not None
+        if (name, inode) not in linked:
+            linked[name, inode] = inode in (process.inode(name), process.inode(root + name))
+    return Settled(linked, mounted)
+
+
+def _mounts(process: RemoteProcess) -> MountTable:
+    def told(path: bytes) -> list[mounts.Mount]:
+        try:
+            return mounts.read(process.read_file(path))
+        except AgentRefused:
+            return []
+
+    return MountTable(told(b"/proc/self/mountinfo"), told(b"/proc/%d/mountinfo" % process.pid))

@@ -1,0 +1,338 @@
+"""The files of another process: what it has mapped, and what its names mean. The one place that asks a file system.
+
+Three things make that hard, and each is dealt with here.
+- A file system may not answer: FUSE, NFS and the like wait for somebody else, in a sleep that no signal ends. Only one
+  that answers by itself (`MountTable.answers`) is asked; others for what the kernel remembers (AT_STATX_DONT_SYNC,
+  RESOLVE_CACHED). Each step of a path is asked by itself and stays on its mount, so nobody leads us away meanwhile.
+- The process chooses what its names mean: it may mount, link and rename as it likes. So a file is told by its device
+  and inode, those of the mapping itself where they may be asked (/proc/PID/map_files; it takes CAP_CHECKPOINT_RESTORE),
+  and no symbolic link is followed: the kernel's names hold none.
+- The kernel tells a path from the root of the one who reads (d_path()), and for a mount of another namespace from the
+  root of that namespace; never from the root that a chroot made for the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import struct
+from collections.abc import Iterator
+from errno import EAGAIN, EINVAL, ENOSYS, EPERM, EXDEV
+from stat import S_ISREG
+from typing import TYPE_CHECKING, NamedTuple
+
+from vmatlas.errors import VmatlasError
+from vmatlas.model import FileNow, Region
+from vmatlas.systems.linux import mounts
+from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers
+from vmatlas.systems.linux.naming import DELETED
+
+if TYPE_CHECKING:
+    from vmatlas.systems.linux.host import LinuxProcess
+
+_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OPENAT2 = 437  # on every processor but alpha (asm-generic/unistd.h); since Linux 5.6
+_HOW = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
+_NO_XDEV, _CACHED = 0x01, 0x20  # RESOLVE_*, include/uapi/linux/openat2.h; CACHED since 5.12
+_AS_REMEMBERED = 0x4000 | 0x800  # AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT
+_EMPTY_PATH = 0x1000
+_BASIC = 0x7FF  # STATX_BASIC_STATS
+_STATX = struct.Struct("=IIQIIIHHQ")  # mask, block size, attributes, links, user, group, mode, -, inode
+_STATX_DEVICE = struct.Struct("=II")
+_STATX_DEVICE_AT, _STATX_SIZE = 0x88, 256
+_TRIES = 50
+"""What the kernel remembers can be changing just now: so often it is asked again."""
+_DEEPEST = 256
+"""Folders above the root of a process. No path is deeper."""
+
+
+class Unasked(Exception):
+    """The file system was not asked: the text says why."""
+
+
+class File(NamedTuple):
+    """A file, as stat(2) tells it."""
+
+    mode: int
+    links: int
+    inode: int
+    device: Numbers
+
+    @property
+    def identity(self) -> tuple[Numbers, int]:
+        """What no other file has."""
+        return self.device, self.inode
+
+
+class ProcessFiles:
+    """The files of one process, for one question: the mount table is read once. A context manager."""
+
+    def __init__(self, process: LinuxProcess) -> None:
+        self._process = process
+        self._roots: list[int] | None = None
+        self._may_not_ask_mapped = False
+
+    def __enter__(self) -> ProcessFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for root in self._roots or ():
+            os.close(root)
+        self._roots = None
+
+    @functools.cached_property
+    def table(self) -> MountTable:
+        """What is mounted for us, and for the process."""
+        own = others = b""
+        with contextlib.suppress(OSError), open("/proc/self/mountinfo", "rb") as file:
+            own = file.read()
+        with contextlib.suppress(VmatlasError):
+            others = self._process.read_file("mountinfo")
+        return MountTable(mounts.read(own), mounts.read(others))
+
+    def mapped(self, start: int, end: int, name: bytes) -> File | None:
+        """The file mapped at just these bounds, when `name` is what the kernel calls it; None where that is not told.
+
+        No name is looked up, and no file system is asked for more than the kernel remembers.
+        """
+        if self._may_not_ask_mapped:
+            return None
+        bounds = b"%x-%x" % (start, end)
+        try:
+            found = _statx(self._process.directory, self._process.mapped_file(bounds), _AS_REMEMBERED)
+        except OSError as error:
+            self._may_not_ask_mapped = error.errno in (EPERM, ENOSYS)
+            return None
+        return found if self._process.mapped_name(bounds) == name else None
+
+    def is_there(self, name: bytes, file: File | None, inode: int, device: Numbers) -> bool:
+        """Whether a file of this name is the one that is mapped: `file`, or where None is told, by the map's numbers.
+
+        False also where the file system was not asked.
+        """
+        for root in self.roots:
+            try:
+                with self._looked_up(root, name) as seen:
+                    if seen.file.identity == file.identity if file else seen.is_of_map(device, inode):
+                        return True
+            except (OSError, Unasked):  # not there, or not ours to look at: the kernel's suffix is the likelier reading
+                continue
+        return False
+
+    def now_at(self, path: bytes, device: Numbers) -> FileNow:
+        """What stands now at the path of a file of this device: on that file system, and on no other.
+
+        For a file whose mount is gone the kernel tells a path that means another file, or none.
+        """
+        unasked = ""
+        for root in self.roots:
+            try:
+                with self._looked_up(root, path) as seen:
+                    if seen.is_of(device):
+                        return FileNow(seen.file.inode)
+            except Unasked as error:
+                unasked = str(error)
+            except OSError:
+                continue
+        return FileNow(None, unasked)
+
+    def opened(self, region: Region) -> int | None:
+        """See `open_mapped`."""
+        if region.device is None or region.inode is None or region.path is None:
+            return None
+        device = region.device.major, region.device.minor
+        if device not in own_objects() and not self.table.answers(self.table.of_device(device)):
+            return None
+        name = (region.path_bytes or b"") + (DELETED if region.deleted else b"")
+        file = self.mapped(region.start, region.end, name)
+        if file is not None:
+            path = self._process.mapped_file(b"%x-%x" % (region.start, region.end))
+            return _open(path, self._process.directory, file)
+        for root in self.roots:
+            try:
+                with self._looked_up(root, name) as seen:
+                    if seen.is_of_map(device, region.inode):
+                        return _open(b"/proc/self/fd/%d" % seen.handle, None, seen.file)
+            except (OSError, Unasked):
+                continue
+        return None
+
+    @property
+    def roots(self) -> list[int]:
+        """From where the kernel may have told a path to us: our own root; before it that of another mount namespace.
+
+        The latter is found by going up from the root of the process, which a chroot may have moved. What was mapped
+        before the process went to its namespace keeps its path in ours.
+        """
+        if self._roots is None:
+            self._roots = []
+            folder = self._process.directory
+            try:
+                elsewhere = os.stat("ns/mnt", dir_fd=folder).st_ino != os.stat("/proc/self/ns/mnt").st_ino
+            except OSError:  # not ours to ask
+                elsewhere = True
+            if elsewhere:
+                with contextlib.suppress(OSError):
+                    self._roots.append(_top(os.open("root", _HANDLE & ~os.O_NOFOLLOW, dir_fd=folder)))
+            self._roots.append(os.open("/", _HANDLE))
+        return self._roots
+
+    @contextlib.contextmanager
+    def _looked_up(self, root: int, path: bytes) -> Iterator[Seen]:
+        """Raises OSError, Unasked."""
+        at = os.dup(root)
+        try:
+            mount = self.table.mount(_mount_number(at))
+            for step in path.split(b"/"):
+                if step in (b"", b".", b".."):
+                    continue  # the kernel's names hold none
+                following, crossed = self._step(at, step, mount)
+                os.close(at)
+                at = following
+                if crossed:
+                    mount = self.table.mount(_mount_number(at))
+            yield Seen(at, mount, _statx(at, b"", _AS_REMEMBERED | _EMPTY_PATH))
+        finally:
+            os.close(at)
+
+    def _step(self, folder: int, name: bytes, mount: Mount | None) -> tuple[int, bool]:
+        """One step down: its handle, and whether it may have led to another mount. Raises OSError, Unasked."""
+        if self.table.answers(mount):
+            try:
+                return _openat2(folder, name, _NO_XDEV), False
+            except OSError as error:
+                if error.errno in (ENOSYS, EPERM):  # before Linux 5.6, or refused by a filter of system calls
+                    raise Unasked("this kernel has no openat2") from error
+                if error.errno != EXDEV:
+                    raise
+        for _ in range(_TRIES):
+            try:
+                return _openat2(folder, name, _CACHED), True
+            except OSError as error:
+                if error.errno in (ENOSYS, EPERM, EINVAL):
+                    raise Unasked("this kernel cannot be asked for what it remembers alone") from error
+                if error.errno != EAGAIN:
+                    raise
+        kind = "one that is mounted elsewhere" if mount is None else mount.type.decode("utf-8", "backslashreplace")
+        raise Unasked(f"its file system ({kind}) may not answer")
+
+
+class Seen(NamedTuple):
+    """A file that was looked up, held by a handle (O_PATH) meanwhile."""
+
+    handle: int
+    mount: Mount | None
+    file: File
+
+    def is_of(self, device: Numbers) -> bool:
+        """Whether it is of the file system that the map calls by this number.
+
+        Before Linux 6.8 the map tells the device of an overlay's layer: there it says nothing.
+        """
+        if self.mount is None:
+            return self.file.device == device
+        return self.mount.device == device or self.mount.type == b"overlay"
+
+    def is_of_map(self, device: Numbers, inode: int) -> bool:
+        """Whether it is the file of these numbers of a map."""
+        return self.file.inode == inode and self.is_of(device)
+
+
+def open_mapped(process: LinuxProcess, region: Region) -> int | None:
+    """A descriptor to read the file that is mapped at a region of this process; the caller closes it.
+
+    By /proc/PID/map_files where that may be asked, so of unlinked files too; else by its name, where device and inode
+    are the map's. None where the file cannot be had: no rights, gone, no regular file, or of a file system that may
+    not answer (FUSE, NFS, ...). The region is one of a map just read: its bounds and name are those of the kernel.
+    """
+    with ProcessFiles(process) as files:
+        return files.opened(region)
+
+
+@functools.cache
+def own_objects() -> frozenset[Numbers]:
+    """The devices of the file systems that no folder holds, on which the kernel makes shared memory, huge pages too."""
+    found = set()
+    for flags in (0, 4):  # MFD_HUGETLB
+        with contextlib.suppress(OSError):
+            descriptor = os.memfd_create("vmatlas", flags | os.MFD_CLOEXEC)
+            device = os.fstat(descriptor).st_dev
+            os.close(descriptor)
+            found.add((os.major(device), os.minor(device)))
+    return frozenset(found)
+
+
+def _top(folder: int) -> int:
+    """The root of the mount namespace that a folder lies in. Takes the handle and gives another. Raises OSError."""
+    here = _statx(folder, b"", _AS_REMEMBERED | _EMPTY_PATH).identity, _mount_number(folder)
+    for _ in range(_DEEPEST):
+        try:
+            above = os.open("..", _HANDLE, dir_fd=folder)
+        finally:
+            os.close(folder)
+        there = _statx(above, b"", _AS_REMEMBERED | _EMPTY_PATH).identity, _mount_number(above)
+        if there == here:
+            return above
+        folder, here = above, there
+    return folder
+
+
+def _mount_number(handle: int) -> int | None:
+    """Which mount a handle lies on: proc_pid_fdinfo(5)."""
+    try:
+        with open(f"/proc/self/fdinfo/{handle}", "rb", buffering=0) as file:
+            told = file.read(4096)
+    except OSError:
+        return None
+    _, found, number = told.partition(b"mnt_id:")
+    return int(number.split(None, 1)[0]) if found else None
+
+
+def _open(path: bytes, folder: int | None, file: File) -> int | None:
+    """A descriptor for reading, of just this file, if it is a regular one: opening a device may do something."""
+    if not S_ISREG(file.mode):
+        return None
+    try:
+        descriptor = os.open(path, _READING, dir_fd=folder)
+    except OSError:
+        return None
+    found = os.fstat(descriptor)
+    if ((os.major(found.st_dev), os.minor(found.st_dev)), found.st_ino) != file.identity:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _openat2(folder: int, name: bytes, resolve: int) -> int:
+    """openat2(2) for a handle, no link followed. Raises OSError."""
+    how = _HOW.pack(_HANDLE, 0, resolve)
+    handle: int = _library().syscall(_OPENAT2, folder, name, how, _HOW.size)
+    if handle < 0:
+        raise _failure(name)
+    return handle
+
+
+def _statx(folder: int, path: bytes, flags: int) -> File:
+    """statx(2), which the C library has (glibc 2.28, musl 1.2.5). Raises OSError: ENOSYS where it has not."""
+    told = ctypes.create_string_buffer(_STATX_SIZE)
+    try:
+        asked = _library().statx
+    except AttributeError:
+        raise OSError(ENOSYS, os.strerror(ENOSYS)) from None
+    if asked(folder, path, flags, _BASIC, told) != 0:
+        raise _failure(path)
+    _, _, _, links, _, _, mode, _, inode = _STATX.unpack_from(told)
+    return File(mode, links, inode, _STATX_DEVICE.unpack_from(told, _STATX_DEVICE_AT))
+
+
+def _failure(path: bytes) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), path)

@@ -1,0 +1,106 @@
+"""The mount table of a process, /proc/PID/mountinfo: which device belongs to which file system. Pure.
+
+A line is `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS FIELDS... - TYPE SOURCE OPTIONS` (proc_pid_mountinfo(5)). The device
+is that of the map (both are the superblock's), also on btrfs, where stat(2) tells another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+Numbers: TypeAlias = tuple[int, int]
+"""Major and minor number of a device."""
+
+LOCAL = frozenset(
+    b"bcachefs btrfs cramfs devpts devtmpfs erofs exfat ext2 ext3 ext4 f2fs hfsplus hugetlbfs iso9660 jffs2 jfs minix"
+    b" nilfs2 ntfs3 proc ramfs reiserfs romfs rootfs squashfs sysfs tmpfs ubifs udf vfat xfs zfs".split()
+)
+"""File systems that answer by themselves. All others may wait for somebody who never answers: a server, a daemon."""
+
+_LINE = re.compile(rb"^(\d{1,18}) \d+ (\d{1,9}):(\d{1,9}) (\S+) (\S+) .*? - (\S+) \S* ?(.*)$", re.MULTILINE)
+_OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
+_LAYERS = re.compile(rb"(?:^|,)(?:lowerdir\+?|upperdir|datadir\+?)=([^,]*)")
+
+
+class Mount(NamedTuple):
+    """One mount, nothing escaped."""
+
+    number: int
+    device: Numbers
+    point: bytes
+    type: bytes
+    options: bytes
+    """Of the superblock."""
+
+
+def read(table: bytes) -> list[Mount]:
+    """The mounts of a table, in its order; what is no such line is passed over."""
+    return [
+        Mount(int(line[1]), (int(line[2]), int(line[3])), _plain(line[5]), line[6], line[7])
+        for line in _LINE.finditer(table)
+    ]
+
+
+def _plain(text: bytes) -> bytes:
+    return _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), text)
+
+
+@dataclass(slots=True)
+class MountTable:
+    """The mounts that the reader sees, and those that the process sees: numbers are the same everywhere."""
+
+    own: list[Mount]
+    others: list[Mount]
+    _by_number: dict[int, Mount] = field(init=False)
+    _by_device: dict[Numbers, list[Mount]] = field(init=False)
+    _root: Numbers | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._by_number = {mount.number: mount for mount in (*self.others, *self.own)}
+        self._by_device = {}
+        for mount in self._by_number.values():
+            self._by_device.setdefault(mount.device, []).append(mount)
+        self._root = next((mount.device for mount in reversed(self.own) if mount.point == b"/"), None)
+
+    def mount(self, number: int | None) -> Mount | None:
+        """The mount of a number; None for one that neither sees."""
+        return None if number is None else self._by_number.get(number)
+
+    def of_device(self, device: Numbers) -> Mount | None:
+        """A mount of the file system of this device; None: none is mounted that either sees."""
+        return next(iter(self._by_device.get(device, ())), None)
+
+    def answers(self, mount: Mount | None) -> bool:
+        """Whether its file system answers by itself, so that asking it does not wait for anybody.
+
+        So does what the reader itself runs from, and an overlay of such that the reader sees mounted.
+        """
+        if mount is None:
+            return False
+        if mount.type in LOCAL or mount.device == self._root:
+            return True
+        if mount.type != b"overlay":
+            return False
+        seen = next((each for each in self.own if each.device == mount.device), None)
+        if seen is None:  # its layers are told as paths of somebody else's
+            return False
+        layers = [layer for found in _LAYERS.finditer(seen.options) for layer in _plain(found[1]).split(b":") if layer]
+        return bool(layers) and all(map(self._is_local, layers))
+
+    def _is_local(self, path: bytes) -> bool:
+        holding = _longest(self.own, path) if path.startswith(b"/") else None
+        return holding is not None and (holding.type in LOCAL or holding.device == self._root)
+
+
+def _longest(mounts: Iterable[Mount], path: bytes) -> Mount | None:
+    """The mount that holds a path: the longest point, and of equal ones the last, which covers those before."""
+    found: Mount | None = None
+    for mount in mounts:
+        point = mount.point.rstrip(b"/")
+        if path.startswith(point + b"/") or path == point:
+            if found is None or len(mount.point) >= len(found.point):
+                found = mount
+    return found

@@ -1,0 +1,129 @@
+"""What Linux's names mean, and whose file systems may be asked: on values made by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmatlas.errors import MalformedData
+from vmatlas.model import Columns, Kind, Region
+from vmatlas.systems.linux import links
+from vmatlas.systems.linux.mounts import MountTable, read
+from vmatlas.systems.linux.naming import tell
+
+
+def kind_of(name: bytes, *, shared: bool = True, major: int = 0, mounted: bool | None = None) -> tuple[Kind, bool]:
+    label, kind = tell(name, protection=3, shared=shared, major=major, has_file=True, mounted=mounted)
+    return kind, label.deleted
+
+
+@pytest.mark.parametrize("mounted", [None, False])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (b"/[aio] (deleted)", Kind.SHARED_MEMORY),
+        (b"/secretmem (deleted)", Kind.SHARED_MEMORY),
+        (b"/[kvm-gmem] (deleted)", Kind.SHARED_MEMORY),
+        (b"/what comes next year (deleted)", Kind.SHARED_MEMORY),
+        (b"/drm mm object (deleted)", Kind.DEVICE),
+        (b"/i915 (deleted)", Kind.DEVICE),
+        (b"/dmabuf:camera", Kind.DEVICE),
+        (b"/memfd:a/b (deleted)", Kind.SHARED_MEMORY),
+        (b"/SYSV00000000 (deleted)", Kind.SHARED_MEMORY),
+        (b"/dev/zero (deleted)", Kind.SHARED_MEMORY),
+        (b"/dev/ashmem/dalvik-main space (deleted)", Kind.SHARED_MEMORY),
+        (b"/anon_hugepage (deleted)", Kind.SHARED_MEMORY),
+        (b"//anon_hugepage (deleted)", Kind.SHARED_MEMORY),
+    ],
+)
+def test_an_object_that_never_had_a_name_is_no_file(name: bytes, kind: Kind, mounted: bool | None) -> None:
+    assert kind_of(name, mounted=mounted)[0] is kind
+
+
+@pytest.mark.parametrize("name", [b"/memfd:lib.so (deleted)", b"/[aio] (deleted)", b"/x (deleted)"])
+def test_a_file_of_a_mounted_file_system_cannot_take_the_name_of_such_an_object(name: bytes) -> None:
+    """The root folder of a container lies on a device with major number 0, too."""
+    assert kind_of(name, mounted=True) == (Kind.FILE, True)
+    assert kind_of(name, mounted=True, shared=False) == (Kind.FILE, True)
+    assert kind_of(name, major=8) == (Kind.FILE, True)
+
+
+def test_what_is_mapped_privately_is_such_an_object_only_by_a_name_that_is_known() -> None:
+    assert kind_of(b"/x (deleted)", shared=False) == (Kind.FILE, True)  # code of a lazily unmounted folder, say
+    assert kind_of(b"/memfd:x (deleted)", shared=False) == (Kind.SHARED_MEMORY, True)
+    assert kind_of(b"/anon_hugepage (deleted)", shared=False) == (Kind.ANONYMOUS, True)
+
+
+def test_a_file_in_dev_shm_is_shared_memory_where_it_is_shared() -> None:
+    assert kind_of(b"/dev/shm/a") == (Kind.SHARED_MEMORY, False)
+    assert kind_of(b"/dev/shm/a (deleted)") == (Kind.SHARED_MEMORY, True)
+    assert kind_of(b"/dev/shm/a (deleted)", shared=False) == (Kind.FILE, True)
+    assert kind_of(b"/dev/shm/a", shared=False) == (Kind.FILE, False)
+
+
+def test_memory_of_an_anonymous_inode_is_what_it_is_where_it_has_a_name_of_its_own() -> None:
+    assert kind_of(b"anon_inode:[secretmem]")[0] is kind_of(b"/secretmem (deleted)")[0]
+    assert kind_of(b"anon_inode:[kvm-gmem]")[0] is kind_of(b"/[kvm-gmem] (deleted)")[0]
+    assert kind_of(b"anon_inode:[io_uring]")[0] is Kind.DEVICE
+
+
+def test_a_device_that_holds_a_file_in_a_folder_is_that_of_a_mounted_file_system() -> None:
+    names = [(b"/x (deleted)", 0, 50), (b"/usr/bin/x", 0, 50), (b"/[aio] (deleted)", 0, 17)]
+    assert links.NOTHING.seeing(names).mounted == {(0, 50): True}
+    assert links.NOTHING.seeing(names[1:2]) is links.NOTHING  # nothing to tell
+
+
+def test_what_was_settled_travels_in_streams() -> None:
+    settled = links.Settled({(b"/x (deleted)", 7): True}, {(0, 50): True, (0, 17): False})
+    streams = settled.streams()
+    assert streams == {"links": b"17 /x (deleted)\0", "mounted": b"1 0:50\x000 0:17\0"}
+    assert links.Settled.of(streams) == settled
+    assert links.Settled.of({"maps": b""}) == links.NOTHING
+    assert not links.NOTHING.streams()
+    with pytest.raises(MalformedData, match="mounted"):
+        links.Settled.of({"mounted": b"1 0:50"})
+
+
+def test_names_are_settled_where_only_the_file_system_can_tell() -> None:
+    regions = [
+        Region(0x1000, 0x2000, 1, True, 0, (0, 1), 5, "/dev/zero", deleted=True),
+        Region(0x2000, 0x3000, 1, False, 0, (8, 1), 6, "/bin/x"),
+        Region(0x3000, 0x4000, 1, False, 0, (8, 1), 7, "/bin/x", deleted=True),
+        Region(0x4000, 0x5000, 1, False, 0, (8, 1), 7, "/bin/x", deleted=True),
+        Region(0x5000, 0x6000, 1, False, 0, (0, 50), 7, "/memfd:x", deleted=True),
+    ]
+    assert links.open_names(Columns.of(regions)) == [
+        links.OpenName(b"/bin/x (deleted)", 7, (8, 1), 0x3000, 0x4000),
+        links.OpenName(b"/memfd:x (deleted)", 7, (0, 50), 0x5000, 0x6000),
+    ]
+
+
+TABLE = b"""\
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+40 27 0:40 / /mnt/a\\040b rw master:2 propagate_from:1 - fuse.sshfs host: rw,user_id=0
+41 27 0:41 / /var/over rw - overlay overlay rw,lowerdir=/opt/low:/opt/lower,upperdir=/opt/up,workdir=/opt/w
+42 27 0:42 / /var/under rw - overlay overlay rw,lowerdir=/mnt/a\\040b/low,upperdir=/opt/up,workdir=/opt/w
+43 27 0:43 / /srv rw - nfs4 server:/srv rw
+no such line
+"""
+
+
+def test_mount_table_tells_who_answers_by_himself() -> None:
+    table = MountTable(read(TABLE), [])
+    assert [table.answers(each) for each in table.own] == [True, False, True, False, False]
+    assert not table.answers(table.mount(99))
+    assert table.own[1].point == b"/mnt/a b"
+    srv = table.of_device((0, 43))
+    assert srv is not None
+    assert srv.type == b"nfs4"
+    assert table.of_device((0, 99)) is None
+
+
+def test_a_file_system_that_the_reader_runs_from_is_asked_whatever_it_is() -> None:
+    table = MountTable(read(TABLE.replace(b"ext4 /dev/vda", b"nfs server:/root")), [])
+    assert table.answers(table.mount(27))
+
+
+def test_an_overlay_that_only_the_process_sees_is_not_asked() -> None:
+    """Its layers are paths of somebody else's, and may lie on anything."""
+    table = MountTable(read(TABLE)[:1], read(TABLE)[1:])
+    assert not table.answers(table.mount(41))

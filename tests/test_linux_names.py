@@ -1,0 +1,184 @@
+"""Names in the maps of real processes that mislead: objects that never had one, other roots, other mount namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+from tests.conftest import Program, Start, as_root
+from vmatlas import Kind, Region, registry
+from vmatlas.analysis import Finding, Suspicion, audit
+from vmatlas.systems.linux import LINUX
+from vmatlas.systems.linux.files import open_mapped
+from vmatlas.target.local import LOCAL
+
+
+def told(program: Program) -> dict[str, int]:
+    answer: dict[str, int] = json.loads(program.hear())
+    if "missing" in answer:
+        pytest.skip(f"not to be had here: {answer['missing']}")
+    return answer
+
+
+def place(answer: dict[str, int], label: str) -> int:
+    if isinstance(answer[label], str):
+        pytest.skip(f"{label} is not to be had here: {answer[label]}")
+    return answer[label]
+
+
+def findings(pid: int) -> list[Finding]:
+    """What `vmatlas audit` finds."""
+    with vmatlas.open(pid) as process:
+        return audit(process.snapshot(), process.file_lookup(), lambda: process.snapshot(residency=True))
+
+
+def in_all_ways(pid: int, start: int) -> list[Region]:
+    """The region at an address by each backend, by each way, and from captures."""
+    regions = []
+    for backend in ("linux-procfs", "linux-ioctl"):
+        if not LOCAL.offers(registry.backend(backend)):
+            continue
+        with vmatlas.open(pid, backend=backend) as process:
+            regions += [process.snapshot().find(start), process.find(start)]
+            regions += [vmatlas.replay(process.capture()).find(start)]
+    regions.append(vmatlas.snapshot(pid, residency=True).find(start))
+    assert all(region is not None for region in regions)
+    return [region for region in regions if region is not None]
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "found"),
+    [
+        ("ring", Kind.SHARED_MEMORY, None),
+        ("secret", Kind.SHARED_MEMORY, None),
+        ("nameless", Kind.FILE, Suspicion.NAMELESS_FILE),
+        ("shm-shared", Kind.SHARED_MEMORY, None),
+        ("shm-private", Kind.FILE, Suspicion.DELETED_FILE),
+    ],
+)
+def test_what_never_had_a_name_is_told_from_a_deleted_file(
+    start: Start, tmp_path: Path, label: str, kind: Kind, found: Suspicion | None
+) -> None:
+    program = start("names", "objects", tmp_path)
+    address = place(told(program), label)
+    assert {region.kind for region in in_all_ways(program.pid, address)} == {kind}
+    suspicions = [each.suspicion for each in findings(program.pid) if each.region.start == address]
+    assert suspicions == ([] if found is None else [found])
+
+
+def test_text_of_objects_without_a_file_is_told_without_the_machine() -> None:
+    """What other people's texts hold has no mount table beside it."""
+    text = (
+        b"7f5a10000000-7f5a10002000 rw-s 00000000 00:11 90210                      /[aio] (deleted)\n"
+        b"7f5a10002000-7f5a10004000 rw-s 00000000 00:0c 90211                      /secretmem (deleted)\n"
+        b"7f5a10004000-7f5a10008000 rw-s 00000000 00:05 90212                      /drm mm object (deleted)\n"
+        b"7f5a10008000-7f5a10010000 rw-s 00000000 00:10 90213                      /[kvm-gmem] (deleted)\n"
+        b"7f5a10010000-7f5a10020000 rw-s 00000000 00:20 90214                      /[of 2031] (deleted)\n"
+    )
+    capture = vmatlas.capture(os.getpid())
+    space = vmatlas.replay(capture_of(capture, text))
+    memory = Kind.SHARED_MEMORY
+    assert [region.kind for region in space] == [memory, memory, Kind.DEVICE, memory, memory]
+    assert audit(space) == []
+    in_the_root = b"7f5a20000000-7f5a20001000 r-xp 00000000 00:20 4                      /usr/bin/server\n"
+    assert [each.region.inode for each in audit(vmatlas.replay(capture_of(capture, text + in_the_root)))] == [90214]
+
+
+def capture_of(capture: vmatlas.Capture, text: bytes) -> vmatlas.Capture:
+    return replace(capture, streams={"maps": text}, backend="linux-procfs", distribution="vmatlas-linux-procfs")
+
+
+def test_lower_part_of_a_stack_that_was_split_is_a_stack_and_no_finding(start: Start) -> None:
+    program = start("names", "locked-stack")
+    lower = place(told(program), "lower")
+    region = vmatlas.snapshot(program.pid, residency=True).find(lower)
+    assert region is not None
+    assert (region.kind, region.name) == (Kind.STACK, None)
+    assert not [each for each in findings(program.pid) if each.suspicion is Suspicion.UNGUARDED_STACK]
+    assert not [each for each in audit(vmatlas.snapshot(program.pid)) if each.suspicion is Suspicion.UNGUARDED_STACK]
+
+
+def test_file_replaced_in_another_root_is_found_there(start: Start, tmp_path: Path) -> None:
+    as_root("to chroot")
+    program = start("names", "chrooted", tmp_path)
+    told(program)
+    found = [each for each in findings(program.pid) if str(each.region.path).endswith("/a.so")]
+    assert [each.suspicion for each in found] == [Suspicion.REPLACED_FILE]
+    assert str((tmp_path / "a.so").stat().st_ino) in found[0].explanation
+
+
+@pytest.mark.parametrize(
+    ("how", "found"),
+    [
+        ("hide", Suspicion.DELETED_FILE),
+        ("link", Suspicion.REPLACED_FILE),  # by the link itself: it is not followed, whose root it may mean
+        ("root", Suspicion.DELETED_FILE),
+        ("detached", Suspicion.DELETED_FILE),
+    ],
+)
+def test_process_does_not_choose_what_its_deleted_library_is_told_to_be(
+    start: Start, tmp_path: Path, how: str, found: Suspicion
+) -> None:
+    program = start("names", how, tmp_path)
+    inode = told(program)["inode"]
+    suspicions = [each for each in findings(program.pid) if each.region.inode == inode and each.region.deleted]
+    assert [each.suspicion for each in suspicions] == [found]
+    for region in in_all_ways(program.pid, suspicions[0].region.start):
+        assert (region.kind, region.deleted) == (Kind.FILE, True)
+
+
+def test_file_of_a_folder_that_is_gone_is_not_looked_up_in_the_root(start: Start, tmp_path: Path) -> None:
+    """A mount that was taken away lazily shows its files as if they lay in the root: "/lib.so"."""
+    program = start("names", "detached", tmp_path)
+    inode = told(program)["inode"]
+    with vmatlas.open(program.pid) as process:
+        lookup = process.file_lookup()
+        assert lookup is not None
+        region = next(each for each in process.snapshot() if each.inode == inode and each.deleted)
+        assert region.path == "/lib.so"
+        assert lookup(region._replace(path="/etc")).inode is None
+
+
+def content(pid: int, region: Region) -> bytes | None:
+    process = LINUX.open(pid, None)
+    descriptor = open_mapped(process, region)
+    process.close()
+    if descriptor is None:
+        return None
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
+def test_mapped_file_is_opened_by_what_it_is_not_by_what_stands_at_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=1);"
+         "print('ready', flush=True); sys.stdin.read()", str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        child.stdout.readline()
+
+        def region() -> Region:
+            return next(each for each in vmatlas.snapshot(child.pid) if each.path == str(path))
+
+        assert content(child.pid, region()) == b"old"
+        path.unlink()
+        path.write_bytes(b"new")
+        assert region().deleted
+        assert content(child.pid, region()) == (b"old" if os.geteuid() == 0 else None)
+        assert content(child.pid, region()._replace(deleted=False)) is None  # another file of its name
+    finally:
+        child.stdin.close()
+        child.wait(60)
+        child.stdout.close()
