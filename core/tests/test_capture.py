@@ -138,6 +138,37 @@ def test_saving_through_a_link_replaces_what_it_leads_to(tmp_path):
     assert Capture.load(tmp_path / "real") == Capture.load(tmp_path / "link")
 
 
+def test_nothing_is_replaced_that_came_meanwhile(tmp_path, monkeypatch):
+    path = tmp_path / "x.vmatlas"
+    path.write_text("somebody's only copy")
+    with pytest.raises(FileExistsError, match=r"x\.vmatlas"):
+        SAVED.save(path, replace=False)
+    monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(FileExistsError, match=r"x\.vmatlas"):
+        SAVED.save(path, replace=False)
+    assert path.read_text() == "somebody's only copy"
+    path.unlink()
+    SAVED.save(path, replace=False)  # on a file system without links
+    monkeypatch.undo()
+    SAVED.save(tmp_path / "y.vmatlas", replace=False)
+    assert Capture.load(path) == Capture.load(tmp_path / "y.vmatlas")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["x.vmatlas", "y.vmatlas"]
+
+
+def no_links(*_):
+    raise PermissionError(1, "no links here")
+
+
+def test_what_is_replaced_keeps_its_mode(tmp_path):
+    path = tmp_path / "x.vmatlas"
+    path.touch(0o600)
+    SAVED.save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    SAVED.save(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_saving_over_what_is_no_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # stands for /dev/null, which root could replace by a file
     (tmp_path / "folder").mkdir()
@@ -235,7 +266,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(file, monkeypatch):
         archive.writestr("manifest.json", json.dumps(manifest))
         archive.writestr("streams/maps", bytes(2 << 20))
     assert file.stat().st_size < 10_000
-    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
     with pytest.raises(MalformedData, match="unpacks to at most"):
         Capture.load(file)
 
@@ -332,11 +363,21 @@ def test_a_wrong_field_of_the_manifest_is_malformed(file, field, value):
         Capture.load(file)
 
 
-def test_a_capture_of_a_backend_that_is_not_installed_names_what_to_install(file):
-    write(file, manifest_of(file) | {"backend": "plan9-segment", "distribution": "vmatlas-plan9"})
-    with pytest.raises(Unsupported, match="'plan9-segment', which is not installed") as caught:
+def test_a_capture_of_a_backend_that_is_not_installed_names_what_to_install(file, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: ['vmatlas-qnx; extra == "qnx"', "rich"])
+    write(file, manifest_of(file) | {"backend": "qnx-newer", "distribution": "vmatlas-qnx"})
+    with pytest.raises(Unsupported, match="'qnx-newer', which is not installed") as caught:
         vmatlas.replay(file)
-    assert caught.value.hint == "pip install vmatlas-plan9"
+    assert caught.value.hint == "pip install vmatlas-qnx"
+
+
+@pytest.mark.parametrize("claimed", ["evil-package", "vmatlas-plan9", "rich", "VMATLAS-QNX2"])
+def test_a_capture_cannot_have_its_reader_install_what_it_likes(file, claimed):
+    write(file, manifest_of(file) | {"backend": "plan9-segment", "distribution": claimed})
+    with pytest.raises(Unsupported) as caught:
+        vmatlas.replay(file)
+    assert caught.value.hint.startswith(f"the file claims that the distribution '{claimed}' holds it")
+    assert "pip" not in caught.value.hint
 
 
 def test_a_capture_without_the_stream_that_its_backend_reads_says_which(file):

@@ -14,22 +14,38 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vmatlas.errors import MalformedData, UsageError
 from vmatlas.model import Consistency, Filter, Origin, Query, SystemInfo
 
+if TYPE_CHECKING:
+    import zipfile
+
 FORMAT = 1
 """The number of the format that this version writes, and the newest that it reads."""
 
-LARGEST = 2**30
-"""The most bytes that a saved capture may unpack to: a map of 100,000 regions with residency is a tenth of it."""
+LARGEST = 2**28
+"""The most bytes that a saved capture may unpack to: a map of 250,000 regions with residency, or of all that there may
+be without. Reading one takes a small multiple of that (tests/test_cost_of_captures.py)."""
 
+DENSEST = 128
+"""How many bytes one byte of the file may unpack to. The densest that a kernel gave: 68, of 60,000 untouched regions
+with residency. A file made to fill memory comes near 1,000."""
+
+ALWAYS_READ = 2**24
+"""Bytes that a capture may unpack to, however small the file is."""
+
+MOST_REGIONS = 1_250_000
+"""How many regions (names, answers) one stream may tell of: Linux allows a process 65,530, and 1,048,576 where a
+distribution raises it. Decoders look at it before they make an object of each."""
+
+_MOST_MEMBERS = 1000
 _LARGEST_MANIFEST = 2**20
 _MANIFEST = "manifest.json"
 _STREAMS = "streams/"
-_PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-"""What a distribution may be called: hints tell users to install it, so nothing else may stand in the manifest."""
+_PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
+"""What a distribution may be called: it is shown to users, so nothing else may stand in the manifest."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,7 +58,7 @@ class Capture:
     backend: str
     """The backend that acquired it, and that decodes it."""
     distribution: str
-    """The distribution that holds that backend: what to install to read the capture."""
+    """The distribution that holds that backend, as whoever made the capture claims."""
     query: Query
     time: float
     """Seconds since 1970-01-01 UTC."""
@@ -88,36 +104,64 @@ class Capture:
                 backend=self.backend,
             ) from None
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, replace: bool = True) -> None:
         """Write it as a file, under a temporary name first, so that what stood there is replaced whole or not at all.
 
-        Raises OSError; FileExistsError where something stands that is no regular file (a device would be replaced by
-        a file, and be gone).
+        Who may read and write it stays as it was. Without `replace` nothing is replaced, whenever it came there. Raises
+        OSError; FileExistsError for that, and where something stands that is no regular file (a device would be
+        replaced by a file, and be gone). Raises UsageError for what `load` would not read: more than `LARGEST` bytes, a
+        time beyond the calendar.
         """
         try:
             final = os.path.realpath(path)  # a link stays, what it leads to is replaced
             if os.path.exists(final) and not os.path.isfile(final):
                 raise FileExistsError(errno.EEXIST, "something that is no regular file stands there")
-            self._write(final)
+            self._write(final, replace)
         except OSError as error:  # by the name that was given: another one was never heard of
             raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
 
     def write(self, file: BinaryIO) -> None:
-        """Write it to a file that is open for bytes, a pipe too, from where it stands. Raises OSError."""
+        """Write it to a file that is open for bytes, a pipe too, from where it stands.
+
+        Raises OSError; UsageError for what `load` would not read, as `save` does.
+        """
+        file.write(self._packed())
+
+    def _packed(self) -> bytes:
         import zipfile
+        from io import BytesIO
 
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(_MANIFEST, json.dumps(self._manifest(), indent=2) + "\n")
-            for name, content in self.streams.items():
-                archive.writestr(_STREAMS + name, content)
+        total = sum(map(len, self.streams.values()))
+        if total > LARGEST:
+            raise UsageError(
+                f"the capture has {total:,} bytes, and a file of one may have {LARGEST:,}",
+                hint="capture it without residency, or decode it here",
+            )
+        manifest = json.dumps(self._manifest(), indent=2) + "\n"
+        packed = BytesIO()
+        for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+            packed = BytesIO()
+            with zipfile.ZipFile(packed, "w", method) as archive:
+                archive.writestr(_MANIFEST, manifest)
+                for name, content in self.streams.items():
+                    archive.writestr(_STREAMS + name, content)
+            if total + len(manifest) <= _most(packed.tell()):
+                break  # else it is denser than a reader takes from anybody: as it is, then
+        return packed.getvalue()
 
-    def _write(self, final: str) -> None:
+    def _write(self, final: str, replace: bool) -> None:
+        packed = self._packed()
         temporary = f"{final}.{os.getpid()}.part"
         file = open(temporary, "xb")  # noqa: SIM115  (what is not made here is not unlinked here)
         try:
             with file:
-                self.write(file)
-            os.replace(temporary, final)
+                if replace and os.path.exists(final):
+                    os.fchmod(file.fileno(), stat.S_IMODE(os.stat(final).st_mode))
+                file.write(packed)
+            if replace:
+                os.replace(temporary, final)
+            else:
+                _move_to_free_name(temporary, final)
         except BaseException:
             os.unlink(temporary)
             raise
@@ -125,6 +169,10 @@ class Capture:
     def _manifest(self) -> dict[str, Any]:
         from datetime import UTC, datetime
 
+        try:
+            time = datetime.fromtimestamp(self.time, UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise UsageError(f"the capture's time, {self.time!r} seconds since 1970, is in no calendar") from error
         query = dataclasses.asdict(self.query)
         query["where"] = str(self.query.where) or None
         query["limit"] = self.query.limit_of_answer  # 0 where all was asked for; `null` would be no number for format 1
@@ -139,7 +187,7 @@ class Capture:
             "backend": self.backend,
             "distribution": self.distribution,
             "query": query,
-            "time": datetime.fromtimestamp(self.time, UTC).isoformat(),
+            "time": time.isoformat(),
             "consistency": self.consistency.value,
             "incomplete": self.incomplete,
             "streams": {name: len(content) for name, content in self.streams.items()},
@@ -195,8 +243,10 @@ class Capture:
             where = Filter.parse(query.optional_text("where") or "")
         except ValueError as error:
             raise MalformedData(_MANIFEST, 0, f"a time, a consistency and a filter ({error})") from None
-        if time.tzinfo is None:
-            raise MalformedData(_MANIFEST, 0, "a time with its zone", found=read.text("time").encode())
+        # At the ends of the calendar it has no name in another zone.
+        if time.tzinfo is None or not 2 <= time.year <= 9998:
+            expected = "a time with its zone, of the years 2 to 9998"
+            raise MalformedData(_MANIFEST, 0, expected, found=read.text("time").encode())
         return cls(
             streams=streams,
             system=SystemInfo(
@@ -229,23 +279,66 @@ class Capture:
         )
 
 
+def _move_to_free_name(temporary: str, final: str) -> None:
+    """Raises FileExistsError when the name is taken, by whatever came there since anybody looked."""
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the name is taken first, and what has it is one's own
+        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.replace(temporary, final)
+    else:
+        os.unlink(temporary)
+
+
+def check_count(stream: str, count: int, *, what: str = "regions", pid: int | None = None) -> None:
+    """Before a decoder makes an object of each of so many. Raises MalformedData beyond `MOST_REGIONS`."""
+    if count > MOST_REGIONS:
+        raise MalformedData(stream, 0, f"at most {MOST_REGIONS:,} {what}, not {count:,}", pid=pid)
+
+
+def _most(on_disk: int) -> int:
+    """Bytes that a file of so many may unpack to."""
+    return min(LARGEST, max(ALWAYS_READ, DENSEST * on_disk))
+
+
 def _unpack(file: BinaryIO, shown: str) -> dict[str, bytes]:
-    """Every member of a zip. Raises MalformedData for whatever keeps it from being unpacked whole."""
+    """Every member of a zip. Raises MalformedData for whatever keeps it from being unpacked whole.
+
+    What it may cost is known before anything is unpacked, from the size of the file, which does not lie.
+    """
     import zipfile
 
+    most = _most(os.fstat(file.fileno()).st_size)
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            if sum(member.file_size for member in members) > LARGEST:
-                raise MalformedData(shown, 0, f"a capture that unpacks to at most {LARGEST:,} bytes")
+            if sum(member.file_size for member in members) > most:
+                raise MalformedData(shown, 0, f"a capture that unpacks to at most {most:,} bytes, as small as it is")
+            if len(members) > _MOST_MEMBERS:
+                raise MalformedData(shown, 0, f"at most {_MOST_MEMBERS:,} members, not {len(members):,}")
+            for member in members:
+                # Others cannot be told to stop after as many bytes as a member says that it has.
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise MalformedData(shown, member.header_offset, "members that are deflated, or stored as they are")
             sizes = {member.filename: member.file_size for member in members}
             if len(sizes) < len(members) or sizes.get(_MANIFEST, 0) > _LARGEST_MANIFEST:
                 raise MalformedData(shown, 0, f"members of different names, {_MANIFEST} of at most 1 MiB")
-            return {member.filename: archive.read(member) for member in members}
+            return {member.filename: _read(archive, member) for member in members}
     except MalformedData:
         raise
     except Exception as error:  # zipfile and its decompressors raise errors of a dozen kinds for foreign bytes
         raise MalformedData(shown, 0, f"a whole zip file ({error})") from None
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """One member, and not a byte more than its size: `ZipFile.read` unpacks whatever is there before it looks."""
+    with archive.open(member) as file:
+        content = file.read(member.file_size)
+        if len(content) != member.file_size or file.read(1):
+            raise ValueError(f"{member.filename} has not the {member.file_size:,} bytes that it should")
+    return content
 
 
 class _Fields:

@@ -81,6 +81,9 @@ class Unsupported(VmatlasError):
     """The system, its kernel or this installation cannot answer: the message says what, where and why."""
 
 
+_MOST_FOUND = 4096
+
+
 class MalformedData(VmatlasError):
     """Bytes that are not what their source promises.
 
@@ -111,7 +114,7 @@ class MalformedData(VmatlasError):
         self.stream = stream
         self.offset = offset
         self.expected = expected
-        self.found = bytes(found)
+        self.found = bytes(found[:_MOST_FOUND])
 
 
 class Disordered(MalformedData):

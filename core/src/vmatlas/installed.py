@@ -8,6 +8,7 @@ specification"). Where anything is unusual (distributions in zip files, other fi
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -50,6 +51,20 @@ def entry_points(group: str) -> list[Entry]:
             continue
         found += [Entry(name, value, distribution) for name, value in _section(text, group)]
     return sorted(found)
+
+
+def companions() -> frozenset[str]:
+    """The distributions of vmatlas itself, as this one names them in its extras: those that users may be told to
+    install.
+    """
+    from importlib import metadata
+
+    try:
+        wanted = metadata.requires("vmatlas") or []
+    except metadata.PackageNotFoundError:  # it runs from its sources
+        return frozenset()
+    names = (re.match(r"[A-Za-z0-9._-]+", each) for each in wanted)
+    return frozenset(name[0].lower() for name in names if name is not None and name[0].startswith("vmatlas-"))
 
 
 def _is_unusual() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from vmatlas.backend import Backend, System
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
-from vmatlas.installed import Entry, entry_points
+from vmatlas.installed import Entry, companions, entry_points
 
 BACKENDS = "vmatlas.backends"
 SYSTEMS = "vmatlas.systems"
@@ -93,15 +93,19 @@ def broken(group: str) -> list[Broken]:
 def backend(name: str, *, distribution: str | None = None) -> Backend:
     """One backend by its name.
 
-    Raises UsageError for an unknown name, and Unsupported when it cannot be loaded, or is not installed while
-    `distribution` says what to install.
+    Raises UsageError for an unknown name, and Unsupported when it cannot be loaded, or is not installed while a capture
+    claims that `distribution` holds it.
     """
     if name not in entries(BACKENDS):
         known = ", ".join(entries(BACKENDS)) or "none"
         if distribution is not None:
-            raise Unsupported(
-                f"this needs the backend '{name}', which is not installed", hint=f"pip install {distribution}"
+            hint = (
+                f"pip install {distribution}"
+                if distribution in companions()
+                else f"the file claims that the distribution '{distribution}' holds it, which vmatlas does not know: "
+                "find out whose that is before you install it"
             )
+            raise Unsupported(f"this needs the backend '{name}', which is not installed", hint=hint)
         raise UsageError(f"there is no backend '{name}'", hint=f"installed backends: {known}")
     loaded = _known(BACKENDS, name)
     if isinstance(loaded, Broken):

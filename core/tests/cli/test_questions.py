@@ -265,6 +265,20 @@ def test_record_does_not_write_over_a_file_unless_forced(run, child, tmp_path):
     assert vmatlas.replay(file).pid == child.pid
 
 
+def test_record_does_not_write_over_what_came_while_the_map_was_read(run, child, tmp_path, monkeypatch):
+    file, read = tmp_path / "it.vmatlas", vmatlas.Process.capture
+
+    def slowly(process, **asked):
+        file.write_text("somebody's only copy")
+        return read(process, **asked)
+
+    monkeypatch.setattr(vmatlas.Process, "capture", slowly)
+    refused = run("record", child.pid, "-o", file)
+    assert (refused.exit_code, file.read_text()) == (2, "somebody's only copy")
+    assert "exists already" in refused.stderr
+    assert "--force" in refused.stderr
+
+
 # diff
 
 

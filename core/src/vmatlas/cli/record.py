@@ -65,9 +65,7 @@ def command(
             "a capture is not for a terminal", hint="name a file, or send it on: vmatlas record ... -o - | ..."
         )
     if not to_stdout and not force and os.path.lexists(path):
-        is_no_file = os.path.exists(path) and not os.path.isfile(path)
-        hint = "name a file: this is a folder, a device or a pipe" if is_no_file else "--force writes over it"
-        raise UsageError(f"{path} exists already", hint=hint)
+        raise _taken(path)
     with opened(process, target, backend, patience) as asked:
         capture = asked.ask(lambda: asked.process.capture(residency=residency, build_ids=build_ids))
     if capture.incomplete is not None:
@@ -76,8 +74,20 @@ def command(
         sys.stdout.flush()
         capture.write(sys.stdout.buffer)
         return Exit.OK
-    capture.save(path)
+    try:
+        capture.save(path, replace=force)
+    except FileExistsError:
+        if force:
+            raise
+        raise _taken(path) from None
     size = sum(map(len, capture.streams.values()))
     told = f"{path}: process {capture.pid}, {count(size, 'byte')} from {capture.backend}"
     sys.stdout.write(one_line(told) + "\n")
     return Exit.OK
+
+
+def _taken(path: str) -> UsageError:
+    """It was there, or came there while the map was read, which can take minutes."""
+    is_no_file = os.path.exists(path) and not os.path.isfile(path)
+    hint = "name a file: this is a folder, a device or a pipe" if is_no_file else "--force writes over it"
+    return UsageError(f"{path} exists already", hint=hint)

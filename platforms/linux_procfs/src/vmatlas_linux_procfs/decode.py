@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 from vmatlas import compiled
-from vmatlas.capture import Capture
+from vmatlas.capture import Capture, check_count
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, SystemFlags
 from vmatlas.model.facts import Meaning, Packer, Rows, columns_of, columns_of_rows, meaning_of
@@ -105,7 +105,7 @@ class _Meanings(dict[tuple[bytes, bytes], bytes]):
         meaning = _KNOWN.get(key)
         if meaning is None:
             meaning, is_plain = self._work_out(file, protection, shared)
-            if is_plain:
+            if is_plain and len(file) <= _LONGEST_KNOWN_FILE:
                 if len(_KNOWN) >= MOST_KNOWN:
                     _KNOWN.clear()
                 _KNOWN[key] = meaning
@@ -146,9 +146,27 @@ def _named(files: Iterable[bytes]) -> list[tuple[bytes, int, int]]:
     return [(found[4] or b"", int(found[1], 16), int(found[2], 16)) for found in parts]
 
 
-MOST_KNOWN = 4096
+MOST_KNOWN, _LONGEST_KNOWN_FILE = 4096, 1024
 _KNOWN: dict[tuple[bytes, int, bool], Meaning] = {}
 """Of (file, protection, shared), for all maps: those of most processes are the same few hundred."""
+
+
+LONGEST_LINE = 1 << 20
+"""Bytes. A path may be longer than PATH_MAX where folders lie deep, but not by that much."""
+
+
+def _check_cost(text: bytes, stream: str, pid: int) -> None:
+    """Before objects are made of a long text: it must not tell of too much, and be lines. Raises MalformedData."""
+    if stream == MAPS:
+        check_count(stream, text.count(b"\n"), pid=pid)
+    else:  # at least as many as there are lines with rights; a name may hold such letters, too
+        check_count(stream, sum(map(text.count, (b"-p ", b"xp ", b"-s ", b"xs "))), pid=pid)
+    for position in range(0, len(text), LONGEST_LINE):
+        if text.find(b"\n", position, position + LONGEST_LINE) < 0 and position + LONGEST_LINE < len(text):
+            start = text.rfind(b"\n", 0, position) + 1
+            raise MalformedData(
+                stream, start, f"a line of at most {LONGEST_LINE:,} bytes", found=text[start : start + 40], pid=pid
+            )
 
 
 class _Misshapen(Exception):
@@ -162,6 +180,8 @@ def decode(capture: Capture) -> AddressSpace:
     if not text:
         judge_empty_map(capture.streams.get(STAT), stream, pid=capture.pid)
         return AddressSpace(Columns(), capture.origin)
+    if len(text) > LONGEST_LINE:
+        _check_cost(text, stream, capture.pid)
     settled = links.Settled.of(capture.streams)
     if NATIVE is not None:
         found = NATIVE.decode_smaps(text) if stream == SMAPS else NATIVE.decode_maps(text)

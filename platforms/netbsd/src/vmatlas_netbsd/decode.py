@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 
-from vmatlas.capture import Capture
+from vmatlas.capture import Capture, check_count
 from vmatlas.errors import Disordered, MalformedData, NoSuchProcess
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, pack_device
 from vmatlas.model.columns import UNKNOWN_BYTE
@@ -122,6 +122,7 @@ def decode(capture: Capture) -> AddressSpace:
     if not data:
         _judge_empty_map(capture.streams.get(PROCESS), order, capture.pid)
         return AddressSpace(Columns(), capture.origin)
+    check_count(MAP, len(data) // REGION_SIZE, pid=capture.pid)
     if over := len(data) % REGION_SIZE:
         expected = f"a record of {REGION_SIZE} bytes"
         raise MalformedData(MAP, len(data) - over, expected, found=data[-over:], pid=capture.pid)

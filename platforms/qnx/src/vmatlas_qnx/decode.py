@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vmatlas import compiled
-from vmatlas.capture import Capture
+from vmatlas.capture import Capture, check_count
 from vmatlas.errors import Disordered, MalformedData, NoSuchProcess
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, Protection
 from vmatlas.model.facts import Meaning, Packer, Rows, columns_of_rows
@@ -44,14 +44,15 @@ def decode(capture: Capture) -> AddressSpace:
     if not data:
         _judge_empty(capture)
         return AddressSpace(Columns(), capture.origin)
+    check_count(stream, len(data) // ENTRY, what="entries", pid=capture.pid)
     order = capture.system.byte_order
     told = stream == PAGEDATA
     if NATIVE is not None and order == sys.byteorder and (space := _decode_by_twin(capture, data, told)) is not None:
         return space
-    entries = read_entries(data, order)
     if len(data) % ENTRY:
-        at = len(entries) * ENTRY
+        at = len(data) // ENTRY * ENTRY
         raise MalformedData(stream, at, f"a whole entry of {ENTRY} bytes", found=data[at:], pid=capture.pid)
+    entries = read_entries(data, order)
     _check(entries, stream, data, capture)
     answers = names.unpack(capture.streams.get(names.STREAM, b""), order)
     # A name may be an earlier round's, of what lay there before memory that is asked for none.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 
+from vmatlas.capture import check_count
 from vmatlas.errors import MalformedData
 from vmatlas_qnx.flags import MapFlags
 from vmatlas_qnx.layout import NAME_AT, ByteOrder, Entry
@@ -39,6 +40,7 @@ def pack(address: int, errno: int, answer: bytes, byte_order: ByteOrder) -> byte
 def unpack(stream: bytes, byte_order: ByteOrder) -> dict[int, str]:
     """The path for each address that the kernel told a name of, by its last answer. Raises MalformedData."""
     head = _HEAD[byte_order]
+    check_count(STREAM, len(stream) // head.size, what="names")
     paths: dict[int, str] = {}
     position = 0
     while position < len(stream):

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from vmatlas.capture import check_count
 from vmatlas.errors import MalformedData
 from vmatlas.model import UNKNOWN, Columns
 from vmatlas.model.columns import unpack_device
@@ -143,6 +144,7 @@ def encode(linked: Mapping[Name, bool]) -> bytes:
 
 def decode(stream: bytes) -> dict[Name, bool]:
     """Raises MalformedData."""
+    check_count(STREAM, stream.count(b"\0"), what="names")
     linked: dict[Name, bool] = {}
     position = 0
     while position < len(stream):

@@ -15,7 +15,7 @@ import re
 from array import array
 from dataclasses import replace
 
-from vmatlas.capture import Capture
+from vmatlas.capture import Capture, check_count
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns
 from vmatlas.model.columns import UNKNOWN_BYTE
@@ -86,6 +86,7 @@ def decode_map(capture: Capture) -> AddressSpace:
         text = text[: text.rfind(b"\n") + 1]
         if origin.incomplete is None:
             origin = replace(origin, incomplete=CUT)
+    check_count(MAP, text.count(b"\n"), pid=capture.pid)
     lines = _lines(text, capture.pid)
     columns = _columns(lines, capture.system.page_size, _tells_anonymous(capture.system.release))
     if (row := columns.first_disorder()) is not None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vmatlas import compiled
-from vmatlas.capture import Capture
+from vmatlas.capture import Capture, check_count
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, pack_device
 from vmatlas.model.columns import UNKNOWN_BYTE
@@ -90,6 +90,7 @@ def decode_vmmap(capture: Capture) -> AddressSpace:
         return AddressSpace(Columns(), capture.origin)
     if not 0 < capture.system.page_size <= _LARGEST_PAGE:
         raise MalformedData(VMMAP, 0, f"a system with pages of 1 to {_LARGEST_PAGE:,} bytes", pid=capture.pid)
+    check_count(VMMAP, len(data) // PATH_AT, pid=capture.pid)
     if NATIVE is not None and capture.system.byte_order == sys.byteorder:
         rows: Rows | None = NATIVE.decode_vmmap(data, capture.system.page_size)
         if rows is not None:
