@@ -18,6 +18,7 @@ TESTS = "core/tests core/agent/tests platforms images/tests tests"
 # What is computed, what is built, and random inputs are the same for everybody.
 TESTS_OF_USERS = (
     "core/tests core/agent/tests platforms/linux_* tests images/tests/test_cache.py images/tests/test_guard.py"
+    " --ignore=core/agent/tests/test_build.py --ignore=core/agent/tests/test_fuzz.py"
 )
 HOST_TASKS = ("check", "test")
 FAULTS = "test-faults"

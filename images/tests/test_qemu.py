@@ -11,6 +11,7 @@ import pytest
 
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, NotRunnable, accelerator, find, install_qemu
+from vmatlas_images.accelerator import Accelerator
 from vmatlas_images.prepare import Prepared
 from vmatlas_images.qemu import EMULATORS, Sockets, arguments, find_qemu
 
@@ -121,6 +122,16 @@ def test_kvm_is_used_only_after_a_guest_answered_under_it(kvm: Cache) -> None:
 def test_a_kvm_that_hangs_is_not_used_and_the_reason_is_told(kvm: Cache) -> None:
     chosen = accelerator.choose("x86_64", kvm, probe=lambda qemu: "a probe guest did not answer under it within 6 s")
     assert str(chosen) == "tcg (/dev/kvm is there, but a probe guest did not answer under it within 6 s)"
+
+
+def test_the_limits_of_a_machine_grow_with_what_a_busy_host_takes_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"monotonic": iter([100.0, 100.35]), "thread_time": iter([5.0, 5.05, 5.2])}
+    for name, told in clocks.items():
+        monkeypatch.setattr(accelerator.time, name, lambda told=told: next(told))
+    assert accelerator.host_pace() == 3.5
+    assert Accelerator("tcg", "x", pace=3.5).scale == 3.5
+    assert Accelerator("kvm", "x", pace=3.0).scale == 1.5
+    assert Accelerator("kvm", "x").scale == 0.5
 
 
 def test_the_probe_is_asked_once_for_each_boot_of_the_host(kvm: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

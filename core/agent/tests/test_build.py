@@ -22,35 +22,47 @@ from vmatlas_agents.targets import TARGETS, Target
 AGENT = Path(__file__).parents[1]
 
 
-def test_a_second_build_costs_nothing_and_gives_the_same_file(tmp_path: Path) -> None:
-    first, compiled = build(host_target(), host_compiler("cc"), output=tmp_path)
-    assert compiled
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the host's agent, for all tests that need one to begin with."""
+    folder = tmp_path_factory.mktemp("host")
+    assert build(host_target(), host_compiler("cc"), output=folder)[1]
+    return folder
+
+
+@pytest.fixture
+def agent(built_once: Path, tmp_path: Path) -> Path:
+    """The host's agent as it was built, alone in the test's own folder with what tells what it was built from."""
+    shutil.copytree(built_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / host_target().file
+
+
+def test_a_second_build_costs_nothing_and_gives_the_same_file(agent: Path, tmp_path: Path) -> None:
+    first = agent
     before = first.stat().st_mtime_ns, first.read_bytes()
     second, compiled = build(host_target(), host_compiler("cc"), output=tmp_path)
     assert (second, compiled, (second.stat().st_mtime_ns, second.read_bytes())) == (first, False, before)
     assert sorted(os.listdir(tmp_path)) == [first.name, f"{first.name}.digests"], "nothing else is left"
 
 
-def test_the_same_sources_give_the_same_bytes_in_any_folder(tmp_path: Path) -> None:
-    made = [build(host_target(), host_compiler("cc"), output=tmp_path / name)[0].read_bytes() for name in ("a", "b")]
-    assert made[0] == made[1]
+def test_the_same_sources_give_the_same_bytes_in_any_folder(agent: Path, tmp_path: Path) -> None:
+    again, compiled = build(host_target(), host_compiler("cc"), output=tmp_path / "another")
+    assert compiled and again.read_bytes() == agent.read_bytes()
 
 
-def test_an_agent_that_was_changed_is_built_again(tmp_path: Path) -> None:
-    agent, _ = build(host_target(), host_compiler("cc"), output=tmp_path)
+def test_an_agent_that_was_changed_is_built_again(agent: Path, tmp_path: Path) -> None:
     whole = agent.read_bytes()
     agent.write_bytes(whole[:100])
     assert build(host_target(), host_compiler("cc"), output=tmp_path)[1]
     assert agent.read_bytes() == whole
 
 
+@pytest.mark.usefixtures("agent")
 def test_other_flags_are_another_build(tmp_path: Path) -> None:
-    build(host_target(), host_compiler("cc"), output=tmp_path)
     assert build(host_target(), host_compiler("cc"), output=tmp_path, flags=(*building.SMALL, "-DNOTHING"))[1]
 
 
-def test_a_failed_build_leaves_the_old_agent(tmp_path: Path) -> None:
-    agent, _ = build(host_target(), host_compiler("cc"), output=tmp_path)
+def test_a_failed_build_leaves_the_old_agent(agent: Path, tmp_path: Path) -> None:
     whole = agent.read_bytes()
     with pytest.raises(BuildFailed, match="no-such-option"):
         build(host_target(), host_compiler("cc"), output=tmp_path, flags=("--no-such-option",))

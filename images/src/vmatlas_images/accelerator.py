@@ -3,6 +3,9 @@
 A /dev/kvm can be there, be writable, accept KVM_CREATE_VM, and still hang the guest. So a guest decides: a boot sector
 of nine bytes that writes to QEMU's isa-debug-exit device, which ends QEMU with a status that nothing else gives. The
 answer is kept for as long as the host is up. This module never runs a machine of the user's.
+
+Limits of machines are meant for a host at rest. One that is busy gives each program a share of its processors; the
+limits are multiplied by what is lost so, as it is measured when a machine is to boot.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +24,7 @@ from .errors import MachineError
 from .guarded import Guarded
 from .qemu import find_qemu
 
+_SAMPLE = 0.1  # seconds of a processor
 PROBE_LIMIT = 6.0  # seconds; under a working KVM the probe takes less than one
 _ANSWER = 0x2A
 # mov dx, 0x501; mov al, 0x2a; out dx, al; cli; hlt
@@ -36,11 +41,13 @@ class Accelerator:
 
     name: Literal["kvm", "tcg"]
     reason: str
+    pace: float = field(default=1.0, compare=False)
+    """How many times longer work takes on this host now than on the same host at rest."""
 
     @property
     def scale(self) -> float:
-        """What the limits of a description, meant for TCG, are multiplied by."""
-        return 0.5 if self.name == "kvm" else 1.0
+        """What the limits of a description, meant for TCG on a host at rest, are multiplied by."""
+        return (0.5 if self.name == "kvm" else 1.0) * self.pace
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})"
@@ -91,12 +98,24 @@ def is_tcg_wanted() -> bool:
     return wanted == "tcg"
 
 
+def host_pace() -> float:
+    """How long work takes here now against the processor's time that it takes: 1 or more, to a tenth."""
+    began, worked = time.monotonic(), time.thread_time()
+    while time.thread_time() - worked < _SAMPLE:
+        pass
+    return max(1.0, round((time.monotonic() - began) / _SAMPLE, 1))
+
+
 def choose(processor: str, cache: Cache | None = None, *, probe: Probe = probe) -> Accelerator:
-    """The accelerator for machines of a processor on this host.
+    """The accelerator for machines of a processor on this host, and the host's pace as it is now.
 
     `VMATLAS_ACCELERATOR=tcg` skips the probe. The probe's answer holds until the host is booted again, QEMU is
     replaced, or the rights on /dev/kvm change. Raises `MachineError` for any other word in that variable.
     """
+    return replace(_chosen(processor, cache, probe), pace=host_pace())
+
+
+def _chosen(processor: str, cache: Cache | None, probe: Probe) -> Accelerator:
     if is_tcg_wanted():
         return Accelerator("tcg", "VMATLAS_ACCELERATOR says so")
     host = platform.machine().lower()

@@ -220,13 +220,13 @@ class GuestPython(Part):
 
 
 class Limits(Part):
-    """Seconds that each stage may take. `boot`, `agent` and `test` are meant for TCG; KVM gets half."""
+    """Seconds that each stage may take. `boot`, `agent` and `test` are meant for TCG; KVM gets half, a busy host more."""
 
     fetch: Seconds = 1800
-    prepare: Seconds = 120
-    boot: Seconds = 90
-    agent: Seconds = 60
-    test: Seconds = 300
+    prepare: Seconds = 600
+    boot: Seconds = 180
+    agent: Seconds = 120
+    test: Seconds = 600
 
 
 class Refuses(Part):
