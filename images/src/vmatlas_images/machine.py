@@ -220,7 +220,7 @@ class GuestPython(Part):
 
 
 class Limits(Part):
-    """Seconds that each stage may take. `boot`, `agent` and `test` are meant for TCG; KVM gets half, busy hosts more."""
+    """Seconds that a stage may take. `boot`, `agent` and `test` are meant for TCG; KVM gets half, busy hosts more."""
 
     fetch: Seconds = 1800
     prepare: Seconds = 600
