@@ -24,6 +24,7 @@ import pytest
 import vmatlas
 from vmatlas import Capture, registry
 from vmatlas.capture import ALWAYS_READ, DENSEST, LARGEST, MOST_REGIONS, check_count
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import MalformedData, UsageError
 from vmatlas_linux_ioctl import layout as vmas
 from vmatlas_qnx import layout as entries
@@ -158,7 +159,7 @@ def test_no_stream_costs_more_than_a_small_multiple_of_its_size(backend: str, pu
         cwd=HERE,
         capture_output=True,
         text=True,
-        timeout=1800,
+        timeout=PATIENCE,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS)),
     )
     print(done.stdout)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
+from vmatlas.conformance.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are numbers of Linux")
 
@@ -53,7 +54,7 @@ def running(program: str, *arguments: str) -> Iterator[int]:
             yield process.pid
         finally:
             process.stdin.close()
-            process.wait(60)
+            process.wait(PATIENCE)
 
 
 @pytest.fixture

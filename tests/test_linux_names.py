@@ -15,6 +15,7 @@ import vmatlas
 from tests.conftest import Program, Start, as_root
 from vmatlas import Kind, Region, registry
 from vmatlas.analysis import Finding, Suspicion, audit
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.systems.linux import LINUX
 from vmatlas.systems.linux.files import open_mapped
 from vmatlas.target.local import LOCAL
@@ -180,5 +181,5 @@ def test_mapped_file_is_opened_by_what_it_is_not_by_what_stands_at_its_name(tmp_
         assert content(child.pid, region()._replace(deleted=False)) is None  # another file of its name
     finally:
         child.stdin.close()
-        child.wait(60)
+        child.wait(PATIENCE)
         child.stdout.close()

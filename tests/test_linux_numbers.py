@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import as_root, unshared
+from vmatlas.conformance.patience import PATIENCE
 
 FOREIGN = "/proc is of another pid namespace"
 
@@ -124,7 +125,7 @@ def of_root() -> Iterator[int]:
     process = subprocess.Popen(["/bin/sleep", "60"])
     yield process.pid
     process.kill()
-    process.wait(60)
+    process.wait(PATIENCE)
 
 
 def as_nobody(hidepid: str, script: str, *arguments: object) -> list[str]:

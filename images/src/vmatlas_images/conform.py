@@ -14,6 +14,9 @@ from .results import Case, CaseState, Outcome
 
 _DECLARED = "refused as declared: "
 """How the reason of a skip begins when the target's system has no such thing, and says so."""
+_PATIENT = 6
+"""Times the patience with an agent that a person has: an emulated machine on a host with much to do answers late, and
+what holds one up for good is found by the stage's limit, or on its console."""
 _GRACE = 60  # seconds beside the stage's own limit, which ends the machine and so the suite
 
 
@@ -27,8 +30,9 @@ def conform(machine: RunningMachine) -> Outcome:
     printed = machine.console_path.with_suffix(".conformance.txt")
     junit.unlink(missing_ok=True)
     command = [sys.executable, "-m", "vmatlas.conformance", "-q", f"--junit-xml={junit}"]
-    command += [f"--vmatlas-target=unix:{machine.socket_path}", f"--vmatlas-patience={machine.accelerator.scale}"]
-    limit = machine.machine.limits.test * machine.accelerator.scale + _GRACE
+    scale = machine.accelerator.scale
+    command += [f"--vmatlas-target=unix:{machine.socket_path}", f"--vmatlas-patience={_PATIENT * scale:g}"]
+    limit = machine.machine.limits.test * scale + _GRACE
     with printed.open("wb") as output:
         suite = Guarded(command, output=output)
         try:

@@ -1,0 +1,32 @@
+"""MIT asks for its notice in all copies: a wheel of each distribution holds it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from vmatlas.conformance.patience import PATIENCE
+
+ROOT = Path(__file__).parents[1]
+LICENCE = (ROOT / "LICENSE").read_bytes()
+
+
+def test_every_distribution_has_the_licence_beside_what_it_is_built_from() -> None:
+    folders = [ROOT / "core", ROOT / "core" / "agent", ROOT / "images", *(ROOT / "platforms").iterdir()]
+    distributions = [folder for folder in folders if (folder / "pyproject.toml").is_file()]
+    assert len(distributions) > 8
+    assert [str(each) for each in distributions if (each / "LICENSE").read_bytes() != LICENCE] == []
+
+
+def test_a_wheel_holds_it(tmp_path: Path) -> None:
+    shutil.copytree(
+        ROOT / "platforms" / "linux_memory", tmp_path / "source", ignore=shutil.ignore_patterns("*.egg-info")
+    )
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path]
+    subprocess.run([*command, tmp_path / "source"], check=True, timeout=PATIENCE)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as held:
+        assert LICENCE in [held.read(name) for name in held.namelist() if name.endswith("LICENSE")]
