@@ -39,8 +39,8 @@ SECONDS = 200
 """For all streams of one decoder, in seconds of a processor; all of them took 20 of a slow one."""
 
 STREAMS = {
-    "linux-procfs": ("maps", "smaps", "links"),
-    "linux-ioctl": ("vmas", "links"),
+    "linux-procfs": ("maps", "smaps", "links", "mounted"),
+    "linux-ioctl": ("vmas", "links", "mounted"),
     "freebsd-sysctl": ("vmmap",),
     "freebsd-procfs": ("map",),
     "netbsd-map": ("map",),
@@ -63,7 +63,7 @@ base = base_of(name)
 with contextlib.suppress(VmatlasError):
     backend.decode(base)  # what is made once for all
 for stream in STREAMS[name]:
-    main = STREAMS[name][0] if stream in ("links", "mapdebug") else stream
+    main = STREAMS[name][0] if stream in ("links", "mounted", "mapdebug") else stream
     for shape, content in costly(stream):
         streams = {main: base.streams.get(main, b""), stream: content}
         capture = replace(base, streams=streams)
@@ -113,6 +113,8 @@ def lines(stream: str, number: int) -> bytes:
         return b"".join(b"%x-%x r-xp 0 0:1 %d\nRss: %d kB\n" % (2 * n, 2 * n + 1, n, n) for n in range(1, number))
     if stream == "links":
         return b"".join(b"1%d x\0" % n for n in range(number))
+    if stream == "mounted":
+        return b"".join(b"1 %d:0\0" % n for n in range(number))
     if stream == "vmas":
         given = {"size": vmas.SIZE, "vma_flags": 5}
         kinds = "<" + "".join(kind for _, kind, _ in vmas.FIELDS)

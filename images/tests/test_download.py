@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -90,3 +94,116 @@ def test_a_full_disk_is_not_tried_again(server: Server) -> None:
     with pytest.raises(FetchError, match="No space left"):
         download(f"{server.url}/disk", Path("/dev/full"), limit=PATIENCE)
     assert len(server.asked) == 1
+
+
+# ---- servers that mean harm ----
+
+
+def _for_ever(pieces: bytes, wait: float = 0.2, before: bytes = b"") -> Callable[[socket.socket], None]:
+    def answer(line: socket.socket) -> None:
+        line.sendall(before)
+        while True:
+            line.sendall(pieces)
+            time.sleep(wait)
+
+    return answer
+
+
+def _redirects(line: socket.socket) -> None:
+    time.sleep(0.3)
+    line.sendall(b"HTTP/1.1 302 x\r\nLocation: /%d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % time.time_ns())
+
+
+_OK = b"HTTP/1.1 200 OK\r\n"
+_CHUNKED = _OK + b"Transfer-Encoding: chunked\r\n\r\n"
+HARMFUL = {
+    "drips a header": _for_ever(b"a", before=_OK + b"X-A: "),
+    "drips its status": _for_ever(b"H"),
+    "says to go on, for ever": _for_ever(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, 0.05),
+    "drips a chunk's size": _for_ever(b"0", before=_CHUNKED),
+    "adds trailers": _for_ever(b"X: y\r\n", before=_CHUNKED + b"5\r\nhello\r\n0\r\n"),
+    "drips the file": _for_ever(b"a", before=_OK + b"Content-Length: 1000000\r\n\r\n"),
+    "redirects slowly": _redirects,
+    "says nothing": lambda line: time.sleep(PATIENCE),
+}
+
+
+@pytest.fixture
+def harmful() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+    """Serves each connection by a function; gives the URL."""
+    listening: list[socket.socket] = []
+
+    def serve(answer: Callable[[socket.socket], None]) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+        listening.append(server)
+
+        def one(line: socket.socket) -> None:
+            with contextlib.suppress(OSError), line:
+                line.recv(65536)
+                answer(line)
+
+        def all_of_them() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=one, args=(server.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=all_of_them, daemon=True).start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}/file"
+
+    yield serve
+    for server in listening:
+        server.close()
+
+
+@pytest.mark.parametrize("how", HARMFUL)
+def test_no_server_holds_a_download_beyond_its_limit(
+    how: str, harmful: Callable[[Callable[[socket.socket], None]], str], tmp_path: Path
+) -> None:
+    url = harmful(HARMFUL[how])
+    started = time.monotonic()
+    with pytest.raises(FetchError, match=r"not through within the time limit|redirect|timed out"):
+        download(url, tmp_path / "f", limit=1.5)
+    assert time.monotonic() - started < 1.5 + PATIENCE / 2
+    left = [thread for thread in threading.enumerate() if thread.name == f"fetches {url}"]
+    for thread in left:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "what fetched is left"
+
+
+def test_endless_file_ends_at_the_most_that_it_may_have(
+    harmful: Callable[[Callable[[socket.socket], None]], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmatlas_images.download._LARGEST", 1 << 20)
+    url = harmful(_for_ever(b"a" * 65536, 0, _OK + b"\r\n"))
+    with pytest.raises(FetchError, match="longer than the 1,048,576 bytes"):
+        download(url, tmp_path / "f", limit=PATIENCE)
+    assert (tmp_path / "f").stat().st_size < 2 << 20
+
+
+def test_file_that_is_announced_as_too_long_is_not_begun(server: Server, tmp_path: Path) -> None:
+    server.files["disk"] = b"x" * 1000
+    with pytest.raises(FetchError, match="longer than the 999 bytes"):
+        download(f"{server.url}/disk", tmp_path / "f", limit=PATIENCE, most=999)
+    assert (tmp_path / "f").stat().st_size == 0
+
+
+def test_name_server_that_does_not_answer_holds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(PATIENCE))
+    started = time.monotonic()
+    try:
+        with pytest.raises(FetchError, match="not through within the time limit"):
+            download("http://mirror.invalid/f", tmp_path / "f", limit=1)
+        assert time.monotonic() - started < PATIENCE / 2
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize("to", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data:,x", "gopher://127.0.0.1/x"])
+def test_redirect_leads_to_no_other_protocol(
+    to: str, harmful: Callable[[Callable[[socket.socket], None]], str], tmp_path: Path
+) -> None:
+    head = f"HTTP/1.1 302 x\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+    with pytest.raises(FetchError):
+        download(harmful(lambda line: line.sendall(head)), tmp_path / "f", limit=PATIENCE)
+    assert not (tmp_path / "f").exists()

@@ -203,6 +203,10 @@ APT::Get::AllowUnauthenticated "false";
         return found[0]
 
 
+_LARGEST_INDEX = 1 << 29
+"""Bytes: ten times what an index of Debian has."""
+
+
 class HttpArchive:
     """Plain downloads, for hosts that have no apt."""
 
@@ -228,7 +232,10 @@ class HttpArchive:
         self._get(url, packed, end, progress, size, f"{suite}: Packages")
         _check(packed, digest, size, f"{self.mirror}/{url}")
         with lzma.open(packed) as source, plain.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+            while piece := source.read(1 << 20):
+                if target.tell() > _LARGEST_INDEX:
+                    raise FetchError(f"{self.mirror}/{url}: unpacks to more than {_LARGEST_INDEX:,} bytes")
+                target.write(piece)
         return plain
 
     def packages(self, packages: Sequence[Package], space: Path, end: float, progress: Progress) -> list[Path]:

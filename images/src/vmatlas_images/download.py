@@ -4,14 +4,18 @@ callers do.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import os
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .errors import FetchError, NotRunnable, NotThere
 
@@ -21,6 +25,9 @@ Progress = Callable[[str, int, int | None], None]
 _CHUNK = 1 << 18
 _ATTEMPTS = 4
 _SILENCE = 30.0  # seconds without a byte before an attempt is given up
+_LOOK = 0.1  # seconds between two looks at how far it is
+_LARGEST = 8 << 30
+"""Bytes that a file may have where its catalogue does not say how long it is: an image of a disk has a tenth."""
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
 _ANEW = {"Cache-Control": "no-cache", "Pragma": "no-cache"}  # for caches of HTTP/1.1 and of 1.0
@@ -51,7 +58,7 @@ def download(
     what: str | None = None,
     anew: bool = False,
 ) -> None:
-    """Writes what `url` gives to `place`, within `limit` seconds in all and `most` bytes.
+    """Writes what `url` gives to `place`, within `limit` seconds in all and `most` bytes, whatever the server does.
 
     An attempt that fails is repeated up to three times, after 0.5, 1 and 2 seconds, unless the server says that the
     file is not there (`NotThere`). Raises `FetchError`; `place` may then hold a part. With `anew`, caches on the way
@@ -62,9 +69,10 @@ def download(
     refuse_offline(url)
     for attempt in range(_ATTEMPTS):
         try:
-            _attempt(url, place, end, progress, most, what, _ANEW if anew else {})
+            _attempt(url, place, end, progress, _LARGEST if most is None else most, what, _ANEW if anew else {})
             return
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code in _GONE:
                 raise NotThere(f"{url}: the server says {error.code} {error.reason}") from None
             problem, final = f"the server says {error.code} {error.reason}", error.code not in _RETRIED
@@ -85,21 +93,137 @@ class _TooLong(OSError):
 
 
 def _attempt(
-    url: str, place: Path, end: float, progress: Progress, most: int | None, what: str, headers: dict[str, str]
+    url: str, place: Path, end: float, progress: Progress, most: int, what: str, headers: dict[str, str]
 ) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "vmatlas-images"} | headers)
-    silence = max(1.0, min(_SILENCE, end - time.monotonic()))
-    with urllib.request.urlopen(request, timeout=silence) as answer, place.open("wb") as file:
-        length = answer.headers.get("Content-Length")
-        total = int(length) if length and length.isdigit() else None
-        done = 0
-        while chunk := answer.read1(_CHUNK) if hasattr(answer, "read1") else answer.read(_CHUNK):
-            file.write(chunk)
-            done += len(chunk)
-            progress(what, done, total)
-            if most is not None and done > most:
-                raise _TooLong(f"longer than the {most} bytes that were announced")
+    """One attempt, in a thread of its own: this one waits no longer than to the end, whatever the other hangs in.
+
+    A timeout of a socket begins anew with each byte, of which a server can send one now and then for ever: of a header,
+    of a hundred-and-first redirect, of what comes behind the file. So the line is cut from here.
+    """
+    attempt = _Attempt(url, place, end, most, headers)
+    try:
+        attempt.start()
+    except RuntimeError as error:  # no thread to spare
+        raise OSError(errno.EAGAIN, str(error)) from error
+    told = 0
+    try:
+        while not attempt.ended.wait(_LOOK):
+            if attempt.done > told:
+                told = attempt.done
+                progress(what, told, attempt.total)
             if time.monotonic() > end:
-                raise _TooLong(f"not through within the time limit ({done} bytes came)")
-        if total is not None and done != total:
-            raise OSError(f"ended after {done} of {total} bytes")
+                raise _TooLong(f"not through within the time limit ({attempt.done} bytes came)")
+    finally:
+        attempt.cut()
+    if attempt.done > told or attempt.failure is None:
+        progress(what, attempt.done, attempt.total)
+    if attempt.failure is not None:
+        if time.monotonic() > end:
+            raise _TooLong(f"not through within the time limit ({attempt.done} bytes came)")
+        raise attempt.failure
+
+
+class _Attempt(threading.Thread):
+    """Fetches once. What it does may hang in a name server, or in bytes that drip: `cut` ends it from outside."""
+
+    def __init__(self, url: str, place: Path, end: float, most: int, headers: dict[str, str]) -> None:
+        super().__init__(name=f"fetches {url}", daemon=True)
+        self._request = urllib.request.Request(url, headers={"User-Agent": "vmatlas-images"} | headers)
+        self._place, self._most = place, most
+        self._silence = max(1.0, min(_SILENCE, end - time.monotonic()))
+        self._lines: list[socket.socket] = []
+        self._guard, self._is_cut = threading.Lock(), False
+        self.ended = threading.Event()
+        self.done = 0
+        self.total: int | None = None
+        self.failure: Exception | None = None
+
+    def cut(self) -> None:
+        """End whatever it is at, and what it would begin."""
+        with self._guard:
+            self._is_cut = True
+            for line in self._lines:
+                with contextlib.suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
+        self.join(_LOOK * 20)  # it ends at once, but in the midst of asking a name server
+        with self._guard:
+            while self._lines:
+                self._lines.pop().close()
+
+    def connect(self, *arguments: Any, **options: Any) -> socket.socket:
+        """As `socket.create_connection`; the connection can be cut from now on."""
+        line = socket.create_connection(*arguments, **options)
+        with self._guard:
+            if self._is_cut:
+                line.close()
+                raise OSError(errno.ECANCELED, "given up")
+            self._lines.append(line.dup())  # TLS takes the first one over
+        return line
+
+    def run(self) -> None:
+        """Fetches; what goes wrong is in `failure`."""
+        try:
+            self._fetch()
+        except Exception as error:
+            self.failure = error
+        finally:
+            self.ended.set()
+
+    def _fetch(self) -> None:
+        opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler(),
+            _Http(self),
+            _Https(self),
+            urllib.request.FileHandler() if self._request.type == "file" else urllib.request.UnknownHandler(),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.HTTPRedirectHandler(),
+            urllib.request.HTTPErrorProcessor(),
+        ):
+            opener.add_handler(handler)
+        with opener.open(self._request, timeout=self._silence) as answer, self._place.open("wb") as file:
+            length = answer.headers.get("Content-Length")
+            self.total = int(length) if length and length.isdigit() and len(length) < 20 else None
+            if self.total is not None and self.total > self._most:
+                raise _TooLong(f"longer than the {self._most:,} bytes that it may have")
+            while chunk := answer.read1(_CHUNK) if hasattr(answer, "read1") else answer.read(_CHUNK):
+                if self._is_cut:
+                    return
+                file.write(chunk)
+                self.done += len(chunk)
+                if self.done > self._most:
+                    raise _TooLong(f"longer than the {self._most:,} bytes that it may have")
+            if self.total is not None and self.done != self.total:
+                raise OSError(f"ended after {self.done} of {self.total} bytes")
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, attempt: _Attempt) -> None:
+        super().__init__()
+        self._attempt = attempt
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        """Opens it by a connection that can be cut."""
+
+        def connection(host: str, **options: Any) -> http.client.HTTPConnection:
+            made = http.client.HTTPConnection(host, **options)
+            made._create_connection = self._attempt.connect  # type: ignore[attr-defined]
+            return made
+
+        return self.do_open(connection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, attempt: _Attempt) -> None:
+        super().__init__()
+        self._attempt = attempt
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        """Opens it by a connection that can be cut."""
+
+        def connection(host: str, **options: Any) -> http.client.HTTPSConnection:
+            made = http.client.HTTPSConnection(host, **options)
+            made._create_connection = self._attempt.connect  # type: ignore[attr-defined]
+            return made
+
+        return self.do_open(connection, request)

@@ -162,6 +162,7 @@ def _encode_device(device: Numbers, is_mounted: bool) -> bytes:
 
 
 def _decode_devices(stream: bytes) -> dict[Numbers, bool]:
+    check_count(MOUNTED, stream.count(b"\0"), what="devices")
     mounted: dict[Numbers, bool] = {}
     position = 0
     while position < len(stream):
