@@ -116,6 +116,10 @@ class LocalProcess:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
         return None
 
+    def guard_at(self, address: int) -> bool | None:
+        """Whether a guard page lies there that the map does not show (Linux: MADV_GUARD_INSTALL); None: not told."""
+        return None
+
     def descriptor(self, name: str, opened: Callable[[], int]) -> int:
         """The descriptor kept under a name; made by `opened` the first time, and closed with the process.
 
@@ -344,6 +348,15 @@ class SeesFiles(Protocol):
 
     def file_now(self, region: Region) -> FileNow:
         """What stands now at the path of the file that is mapped at a region."""
+        ...
+
+
+@runtime_checkable
+class TellsGuards(Protocol):
+    """A target's process of which it can be asked whether a page is a guard page that its map does not show."""
+
+    def guard_at(self, address: int) -> bool | None:
+        """Whether it is; None where that is not told."""
         ...
 
 

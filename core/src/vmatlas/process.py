@@ -16,7 +16,7 @@ from dataclasses import replace
 from types import NotImplementedType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from vmatlas.backend import Feature, Finder, ReadsFiles, SeesFiles, Target, TargetProcess
+from vmatlas.backend import Feature, Finder, ReadsFiles, SeesFiles, Target, TargetProcess, TellsGuards
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError
@@ -371,6 +371,10 @@ class Process:
             head = self._process.file_head(region, HEAD) if isinstance(self._process, ReadsFiles) else None
             self._elves[key] = None if head is None else parse_elf(head)
         return self._elves[key]
+
+    def guard_at(self, address: int) -> bool | None:
+        """Whether a guard page lies there that the map does not show (Linux: MADV_GUARD_INSTALL); None: not told."""
+        return self._process.guard_at(_address(address)) if isinstance(self._process, TellsGuards) else None
 
     def file_lookup(self) -> Callable[[Region], FileNow] | None:
         """What `audit` asks of the file system: what stands now at the path of a mapped file.

@@ -12,6 +12,7 @@ from vmatlas import Kind, Protection, Region
 from vmatlas.model import AddressSpace, SystemFlags
 from vmatlas.model import Origin as From
 from vmatlas.operations import FaultCause, classify_fault
+from vmatlas.operations.faults import classify
 
 from ..strategies import addresses, spaces
 from .kernel import SYSTEM
@@ -48,7 +49,8 @@ SPACE = space_of(CODE, DATA, GUARD, THREAD, STACK)
         (CODE.start, READ, FaultCause.NOT_BY_THE_MAP, "allows it"),
         (DATA.start, EXECUTE, FaultCause.PROTECTION, "it cannot be executed"),
         (DATA.start, None, FaultCause.PROTECTION, "cannot be executed; if it was read or written, the map has changed"),
-        (DATA.start, WRITE, FaultCause.NOT_BY_THE_MAP, "the file behind it is shorter"),
+        (DATA.start, WRITE, FaultCause.NOT_BY_THE_MAP, "allows it: the map has changed since$"),
+        (CODE.start, EXECUTE, FaultCause.NOT_BY_THE_MAP, "the map has changed since, or the file behind it is shorter"),
         (2**64 - 1, None, FaultCause.HOLE, "nothing is mapped"),
     ],
 )
@@ -57,6 +59,39 @@ def test_cause_and_story(address, access, cause, said):
     assert fault.cause is cause
     assert re.search(said, fault.text), fault.text
     assert (fault.before, fault.at, fault.after) == SPACE.neighbours(address)
+
+
+class Guarding(SystemFlags):
+    """Flags of a region that has guard pages, or had."""
+
+    GUARDS = 1
+
+    @property
+    def may_hold_guards(self) -> bool:
+        return bool(self)
+
+
+def test_guard_page_that_the_map_does_not_show_is_a_guard():
+    fault = classify(DATA.start + 0x1008, SPACE, WRITE, lambda address: address & ~0xFFF == DATA.start + 0x1000)
+    assert (fault.cause, fault.stack, fault.at) == (FaultCause.GUARD, None, DATA)
+    assert "a guard page within nameless memory" in fault.text
+    assert classify(DATA.start, SPACE, WRITE, lambda address: False).cause is FaultCause.NOT_BY_THE_MAP
+    assert classify(CODE.start, SPACE, WRITE, lambda address: True).cause is FaultCause.PROTECTION
+
+
+def test_guard_page_at_the_low_end_of_a_stack_is_its_overflow():
+    fault = classify(THREAD.start + 0x1008, SPACE, None, lambda address: address < THREAD.start + 0x2000)
+    assert (fault.cause, fault.stack) == (FaultCause.GUARD, THREAD)
+    assert "that stack has overflowed" in fault.text
+
+
+def test_guard_page_is_a_possibility_where_only_the_flags_tell():
+    """Of a capture, and over a wire: the flag stays when the guards are gone."""
+    space = space_of(DATA._replace(flags=Guarding.GUARDS))
+    fault = classify_fault(DATA.start, space, access=WRITE)
+    assert fault.cause is FaultCause.NOT_BY_THE_MAP
+    assert "it is a guard page (MADV_GUARD_INSTALL; the region has some, or had), or the map has changed" in fault.text
+    assert "guard" not in classify(DATA.start, space, WRITE, lambda address: False).text
 
 
 def test_stack_is_the_one_that_overflowed():

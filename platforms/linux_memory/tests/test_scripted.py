@@ -8,8 +8,9 @@ from errno import EINVAL, EMFILE, ENOENT, ENOSYS, EPERM, ESRCH
 import pytest
 
 import vmatlas
-from vmatlas import Protection
+from vmatlas import Protection, Region
 from vmatlas.conformance.scripted_libc import Fails, ScriptedLibc
+from vmatlas.model import SystemFlags
 from vmatlas.operations import Advice
 from vmatlas.operations.values import Advice as AllAdvice
 from vmatlas.target.program import MapFlag
@@ -142,3 +143,19 @@ def test_start_time_that_cannot_be_read_is_not_taken_for_an_end(monkeypatch: pyt
     with pytest.raises(vmatlas.OperationFailed) as told:
         LinuxMemory(ScriptedLibc(system_calls={PIDFD: _descriptor}), "x86_64").advise_process(42, 7, [], 20)
     assert told.value.errno_name == "EMFILE"
+
+
+@pytest.mark.parametrize("letters", ["um", "uw", "ui", "ur"])
+def test_memory_that_a_userfaultfd_watches_is_not_moved(letters: str) -> None:
+    """`ur` is Linux 7.3's: watched for every access. Alone such a mapping would move, and lose its watch."""
+
+    class Flags(SystemFlags):
+        WATCHED = 1
+
+        @property
+        def label(self) -> str:
+            return letters
+
+    region = Region(4096, 8192, Protection.READ, flags=Flags.WATCHED)
+    assert OPERATIONS.why_unmovable(region) == "a userfaultfd watches it, and would lose it"
+    assert OPERATIONS.why_unmovable(region._replace(flags=None)) is None

@@ -90,6 +90,16 @@ class SystemFlags(enum.IntFlag, boundary=enum.KEEP):
         return False
 
     @property
+    def sealed(self) -> bool:
+        """Whether they say that the mapping may be neither changed nor unmapped (mseal); a plugin may override it."""
+        return False
+
+    @property
+    def may_hold_guards(self) -> bool:
+        """Whether they say that guard pages may lie in it that the map does not show; a plugin may override it."""
+        return False
+
+    @property
     def locked(self) -> bool:
         """Whether they say that the region is kept in memory (mlock); a plugin may override it."""
         return False

@@ -15,6 +15,7 @@ from vmatlas.errors import NoSuchProcess, OperationFailed, Unsupported, UsageErr
 from vmatlas.model import AddressSpace
 from vmatlas.operations.checks import Range, check_ranges
 from vmatlas.operations.contract import Ability, Operations
+from vmatlas.operations.refusals import OF_GUARDS, cause_in_map
 from vmatlas.operations.systems import operations_of
 from vmatlas.operations.values import Advice, Advised
 from vmatlas.process import Process
@@ -181,6 +182,16 @@ class Adviser:
         where = f"{start:#x}-{end:#x}"
         why = self._operations.range_refused(failure, self._advice) if failure.errno_name else failure.message
         hint = None
+        if failure.errno_name != "ENOMEM":
+            cause = cause_in_map(
+                lambda: self._process.snapshot(residency=True),
+                start,
+                end,
+                failure.errno_name,
+                page=self._process.target.system_info.page_size,
+                guards=OF_GUARDS.get(self._advice),
+            )
+            why = why if cause is None else f"{cause} ({failure.errno_name})"
         if failure.errno_name == "ENOMEM" and (hole := self._first_hole(start, end)) is not None:
             why = f"nothing is mapped at {hole:#x} ({failure.errno_name})"
             hint = "ask with the regions of a new reading of the map; pages on both sides of the hole may be advised"

@@ -1,4 +1,6 @@
-"""Why an access to an address faults: the question of a crash handler, answered from the map alone. Pure.
+"""Why an access to an address faults: the question of a crash handler, answered from the map. Pure.
+
+A guard page that the map does not show is told by whoever is given as `guard_at`.
 
 The rule for stacks is gnulib's (sigsegv, stackvma): a stack grows into the hole below it, so a fault there that lies
 nearer to the stack than to what is below it is taken for an overflow. Only as near, though, as Linux keeps everything
@@ -6,6 +8,9 @@ else away from a stack: a hole can be half the address space.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Kind, Protection, Region
@@ -21,7 +26,8 @@ STACK_GAP = 256
 _VERBS = {Protection.READ: "read", Protection.WRITE: "written", Protection.EXECUTE: "executed"}
 
 
-_OTHERWISE = "the map has changed since, or the file behind it is shorter than the mapping"
+GuardAt: TypeAlias = Callable[[int], bool | None]
+"""Whether a guard page that the map does not show lies at an address; None where that is not told."""
 
 
 def can_grow(region: Region) -> bool:
@@ -29,14 +35,16 @@ def can_grow(region: Region) -> bool:
     return region.kind is Kind.STACK or (region.flags is not None and region.flags.grows_down)
 
 
-def classify(address: int, space: AddressSpace, access: Protection | None = None) -> Fault:
-    """What lies at the address and why an access to it faults."""
+def classify(
+    address: int, space: AddressSpace, access: Protection | None = None, guard_at: GuardAt = lambda address: None
+) -> Fault:
+    """What lies at the address and why an access to it faults. `guard_at` asks the process of the map, where it can."""
     number = check_address(address, page=1, bits=64)
     if access is not None and access not in _VERBS:
         raise UsageError(f"{access!r} is no access", hint="Protection.READ, WRITE or EXECUTE")
     before, at, after = space.neighbours(number)
     if at is not None:
-        return _in_region(number, at, before, after, access)
+        return _in_region(number, at, before, after, access, guard_at)
     below = None if before is None else number - before.end + 1
     above = None if after is None else after.start - number
     distance = min((each for each in (below, above) if each is not None), default=None)
@@ -58,7 +66,12 @@ def classify(address: int, space: AddressSpace, access: Protection | None = None
 
 
 def _in_region(
-    address: int, at: Region, before: Region | None, after: Region | None, access: Protection | None
+    address: int,
+    at: Region,
+    before: Region | None,
+    after: Region | None,
+    access: Protection | None,
+    guard_at: GuardAt,
 ) -> Fault:
     if at.kind is Kind.GUARD or at.protection == Protection.NONE:
         stack = after if after is not None and after.start == at.end and _is_stack(after) else None
@@ -71,18 +84,45 @@ def _in_region(
             text += f", {_bytes(after.start - address)} before the beginning of {_named(after)}"
         return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
     denied = [right for right in _VERBS if not at.protection & right]
+    is_guard = None if access in denied else guard_at(address)
+    if is_guard:
+        return _in_guard_page(address, at, before, after, guard_at)
+    otherwise = _otherwise(at, is_guard)
     if access is None and denied:
         words = " nor ".join(_VERBS[right] for right in denied)
         text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {words}"
         if denied == [Protection.EXECUTE]:  # jumps into data are rarer than files that were cut
-            text += f"; if it was read or written, {_OTHERWISE}"
+            text += f"; if it was read or written, {otherwise}"
         return Fault(address, FaultCause.PROTECTION, at, before, after, text=text)
     if access in denied:
         assert access is not None
         text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {_VERBS[access]}"
         return Fault(address, FaultCause.PROTECTION, at, before, after, text=text)
-    text = f"{address:#x} lies in {_named(at)}, which is {at.permissions} and allows it: {_OTHERWISE}"
+    text = f"{address:#x} lies in {_named(at)}, which is {at.permissions} and allows it: {otherwise}"
     return Fault(address, FaultCause.NOT_BY_THE_MAP, at, before, after, text=text)
+
+
+def _in_guard_page(address: int, at: Region, before: Region | None, after: Region | None, guard_at: GuardAt) -> Fault:
+    """In a guard page within a mapping, which neither splits it nor changes its rights (madvise(2), Linux 6.13).
+
+    The C library puts such ones at the low end of a thread's stack (glibc 2.42).
+    """
+    text = f"{address:#x} lies in a guard page within {_named(at)} (MADV_GUARD_INSTALL)"
+    stack = at if _is_stack(at) and guard_at(at.start) else None
+    if stack is not None:
+        text += ", which begins with one, as a thread's stack does: most likely that stack has overflowed"
+    return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
+
+
+def _otherwise(at: Region, is_guard: bool | None) -> str:
+    """What else it can be than the rights of a region, as far as that is not known to be otherwise."""
+    causes = []
+    if is_guard is None and at.flags is not None and at.flags.may_hold_guards:
+        causes.append("it is a guard page (MADV_GUARD_INSTALL; the region has some, or had)")
+    causes.append("the map has changed since")
+    if at.path is not None or at.inode is not None:
+        causes.append("the file behind it is shorter than the mapping")
+    return ", or ".join(causes)
 
 
 def _is_stack(region: Region) -> bool:

@@ -20,7 +20,7 @@ from vmatlas.operations.contract import Ability, Calls
 from vmatlas.operations.lifetimes import Lifetimes
 from vmatlas.operations.mapping import Mapping, clip
 from vmatlas.operations.own_advice import advise_own
-from vmatlas.operations.refusals import explain_lock, failed, failed_there, occupied
+from vmatlas.operations.refusals import OF_GUARDS, cause_in_map, explain_lock, failed, failed_there, occupied
 from vmatlas.operations.safety import Safety
 from vmatlas.operations.values import Advice, Advised
 from vmatlas.target.program import READ_WRITE, MapFlag
@@ -168,7 +168,9 @@ class Memory:
         try:
             return self.calls.map(at, size, protection, flags, descriptor, offset)
         except OperationFailed as failure:
-            raise failed(f"mapping {what}, {size:,} bytes" + (f" at {at:#x}" if at else ""), failure) from None
+            is_over = flags & MapFlag.FIXED and failure.errno_name == "EPERM"
+            cause = self.cause(at, at + size, failure) if is_over else None
+            raise failed(f"mapping {what}, {size:,} bytes" + (f" at {at:#x}" if at else ""), failure, cause) from None
 
     def _mapped_exactly(
         self, what: str, at: int, size: int, protection: Protection, flags: MapFlag, descriptor: int, offset: int
@@ -225,9 +227,18 @@ class Memory:
                 reserved.append((edge, start))
             edge = end
 
+    def cause(self, low: int, high: int, failure: OperationFailed, *, guards: str | None = None) -> str | None:
+        """See `refusals.cause_in_map`."""
+        return cause_in_map(self.read_map, low, high, failure.errno_name, page=self.page_size, guards=guards)
+
     def unmap(self, mapping: Mapping) -> None:
         """See `Lifetimes`. For Mapping."""
-        self.lifetimes.unmap(mapping)
+        try:
+            self.lifetimes.unmap(mapping)
+        except OperationFailed as failure:
+            causes = (self.cause(low, high, failure) for low, high in mapping.extents)
+            failure.hint = next(filter(None, causes), failure.hint)
+            raise
 
     def abandon(self, mapping: Mapping) -> None:
         """See `Lifetimes`. For Mapping."""
@@ -252,7 +263,8 @@ class Memory:
         try:
             self.calls.protect(low, high - low, protection)
         except OperationFailed as failure:
-            raise failed(f"making {low:#x}-{high:#x} {protection.letters}", failure) from None
+            what = f"making {low:#x}-{high:#x} {protection.letters}"
+            raise failed(what, failure, self.cause(low, high, failure)) from None
         for mapping in touched:
             mapping.note_rights(low, high, protection)
 
@@ -295,7 +307,8 @@ class Memory:
         try:
             self.calls.lock(low, high - low, on_fault)
         except OperationFailed as failure:
-            raise explain_lock(self.calls, failure, high - low) from None
+            cause = self.cause(low, high, failure, guards="ENOMEM") if failure.errno_name == "ENOMEM" else None
+            raise explain_lock(self.calls, failure, high - low, cause) from None
 
     def unlock(self, address: int, size: int) -> None:
         """See `vmatlas.operations.unlock`."""
@@ -305,7 +318,7 @@ class Memory:
         try:
             self.calls.unlock(low, high - low)
         except OperationFailed as failure:
-            raise failed_there(f"unlocking {low:#x}-{high:#x}", failure) from None
+            raise failed_there(f"unlocking {low:#x}-{high:#x}", failure, self.cause(low, high, failure)) from None
 
     def lock_all(self, *, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
         """See `vmatlas.operations.lock_all`."""
@@ -341,7 +354,7 @@ class Memory:
         try:
             self.calls.flush(low, high - low, wait, invalidate)
         except OperationFailed as failure:
-            raise failed_there(f"flushing {low:#x}-{high:#x}", failure) from None
+            raise failed_there(f"flushing {low:#x}-{high:#x}", failure, self.cause(low, high, failure)) from None
 
     # ---- advice on this memory ----
 
@@ -356,4 +369,5 @@ class Memory:
                 safety=self.safety,
                 unsafe=unsafe,
                 dry_run=dry_run,
+                cause=lambda low, high, failure: self.cause(low, high, failure, guards=OF_GUARDS.get(advice)),
             )

@@ -188,7 +188,9 @@ def _moved(
     reservation.free_as_read(after)
     said = f"moving {low:#x}-{high:#x} to {reservation.start:#x}"
     if not result.moved and not result.lost:
-        raise failed(said, failure) from None
+        # Holes in the range are moved with it: they are no cause of anything.
+        is_told = failure.errno_name in ("EPERM", "EINVAL")
+        raise failed(said, failure, memory.cause(low, high, failure) if is_told else None) from None
     raise PartlyMoved(
         f"{said} stopped half-way ({failure.errno_name or failure.message}): "
         f"{len(result.moved)} of {len(pieces)} mappings have moved, "
@@ -271,7 +273,9 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
                 mapping.note_settled()
                 if place is not None:
                     place.free_as_read(memory.read_map())
-                told = failed(f"resizing {mapping!r} to {new:,} bytes", failure)
+                told = failed(
+                    f"resizing {mapping!r} to {new:,} bytes", failure, memory.cause(start, start + old, failure)
+                )
                 if failure.errno_name == "ENOMEM" and not may_move:
                     told.hint = "something lies above it: may_move=True lets the kernel take another place"
                 if failure.errno_name == "EFAULT":  # mremap(2): the range is not one mapping

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vmatlas.errors import OperationFailed, Unsupported
 from vmatlas.operations.checks import Range
 from vmatlas.operations.contract import Calls
@@ -18,8 +20,9 @@ def advise_own(
     safety: Safety,
     unsafe: bool,
     dry_run: bool,
+    cause: Callable[[int, int, OperationFailed], str | None] = lambda low, high, failure: None,
 ) -> Advised:
-    """In order, until one is refused. `safety`: what may be advised.
+    """In order, until one is refused. `safety`: what may be advised; `cause`: why a range was refused, by the map.
 
     A dry run asks the kernel for no bytes, which does nothing; where it cannot be asked so, the result says why.
     Raises Unsupported (the call, or the advice), UsageError; a dry run OperationFailed, too.
@@ -45,13 +48,18 @@ def advise_own(
             if (meaning := _meaning(calls, failure, advice, any_range=always)) is not None:
                 raise meaning from None
             told = OperationFailed(
-                f"advice '{advice.value}' stopped at {low:#x}-{high:#x}: {calls.range_refused(failure, advice)}",
+                f"advice '{advice.value}' stopped at {low:#x}-{high:#x}: "
+                + _why(calls, failure, advice, cause(low, high, failure)),
                 errno=failure.errno,
                 errno_name=failure.errno_name,
             )
             return Advised(advice, pid, len(ranges), asked, done, (low, high), told)
         done += high - low
     return Advised(advice, pid, len(ranges), asked, done)
+
+
+def _why(calls: Calls, failure: OperationFailed, advice: Advice, cause: str | None) -> str:
+    return calls.range_refused(failure, advice) if cause is None else f"{cause} ({failure.errno_name})"
 
 
 def _refusal(calls: Calls, number: int, address: int) -> OperationFailed | None:

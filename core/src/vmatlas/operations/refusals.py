@@ -1,14 +1,21 @@
-"""What it means, in words, that the kernel refused a call on memory. It decides nothing; it may ask for a limit."""
+"""What it means, in words, that the kernel refused a call on memory. It decides nothing; it may ask for a limit.
+
+Where the map tells the cause (a hole, sealed memory, huge pages, guard pages) that one is named, and no guess.
+"""
 
 from __future__ import annotations
 
-from vmatlas.errors import OperationFailed
+from collections.abc import Callable, Iterable, Iterator
+
+from vmatlas.errors import OperationFailed, VmatlasError
+from vmatlas.model import AddressSpace, Region
 from vmatlas.operations.contract import Calls
+from vmatlas.operations.values import Advice
 
 _HINTS = {
     "ENOMEM": "there is no room in the address space, or a limit is reached: ulimit -v, vm.max_map_count, overcommit",
     "EACCES": "the file was not opened for that, or its file system forbids it (noexec)",
-    "EPERM": "the system forbids it there: an address below vm.mmap_min_addr, sealed memory, a noexec file system",
+    "EPERM": "the system forbids it there: an address below vm.mmap_min_addr, or a noexec file system",
     "ENODEV": "what is behind it cannot be mapped",
     "EAGAIN": "too much memory is locked",
 }
@@ -16,22 +23,102 @@ _HINTS = {
 _RAISE_THE_LIMIT = "raise the limit (ulimit -l KILOBYTES, or LimitMEMLOCK= of systemd), lock less, or have CAP_IPC_LOCK"
 
 
-def failed(what: str, failure: OperationFailed) -> OperationFailed:
-    """The failure of a raw call as the failure of what was asked."""
+_HOLE = "a part of the range is not mapped"
+
+
+def failed(what: str, failure: OperationFailed, cause: str | None = None) -> OperationFailed:
+    """The failure of a raw call as the failure of what was asked. `cause`: what the map tells of it."""
     return OperationFailed(
         f"{what} failed: {failure.message}",
         errno=failure.errno,
         errno_name=failure.errno_name,
-        hint=failure.hint or _HINTS.get(failure.errno_name),
+        hint=failure.hint or cause or _HINTS.get(failure.errno_name),
     )
 
 
-def failed_there(what: str, failure: OperationFailed) -> OperationFailed:
-    """The same of calls that need no room: to them ENOMEM is a hole."""
-    told = failed(what, failure)
-    if failure.errno_name == "ENOMEM":
-        told.hint = "a part of the range is not mapped"
-    return told
+def failed_there(what: str, failure: OperationFailed, cause: str | None = None) -> OperationFailed:
+    """The same of calls that need no room: to them ENOMEM is a hole, if it is nothing that the map tells."""
+    return failed(what, failure, cause or (_HOLE if failure.errno_name == "ENOMEM" else None))
+
+
+OF_GUARDS = {Advice.COLLAPSE: "EINVAL", Advice.POPULATE_READ: "EFAULT", Advice.POPULATE_WRITE: "EFAULT"}
+"""The errno by which Linux refuses an advice for memory that has guard pages."""
+
+
+def cause_in_map(
+    read_map: Callable[[], AddressSpace],
+    low: int,
+    high: int,
+    errno_name: str,
+    *,
+    page: int,
+    guards: str | None = None,
+) -> str | None:
+    """Why a call on [low, high) was refused with this errno, when the map as it is now tells.
+
+    `page`: the system's size of a page. `guards`: the errno by which this call is refused for guard pages.
+    """
+    tellers = _CAUSES.get(errno_name, ()) + ((_guarded,) if errno_name == guards else ())
+    if not tellers:
+        return None
+    try:
+        space = read_map()
+    except VmatlasError:  # the refusal is what is to be told
+        return None
+    regions = [region for region in space if region.start < high and low < region.end]
+    return next((cause for tell in tellers for cause in tell(regions, low, high, page)), None)
+
+
+def _holes(regions: list[Region], low: int, high: int, page: int) -> Iterator[str]:
+    edge = low
+    for region in regions:
+        if region.start > edge:
+            break
+        edge = region.end
+    if edge < high:
+        yield _HOLE
+
+
+def _sealed(regions: list[Region], low: int, high: int, page: int) -> Iterator[str]:
+    yield from (
+        f"{_named(region)} is sealed (mseal): it stays as it is for as long as the process lives"
+        for region in regions
+        if region.flags is not None and region.flags.sealed
+    )
+
+
+def _guarded(regions: list[Region], low: int, high: int, page: int) -> Iterator[str]:
+    yield from (
+        f"{_named(region)} has guard pages (MADV_GUARD_INSTALL): they can have no memory"
+        for region in regions
+        if region.flags is not None and region.flags.may_hold_guards
+    )
+
+
+def _cut_huge_pages(regions: list[Region], low: int, high: int, page: int) -> Iterator[str]:
+    for region in regions:
+        size = region.page_size or page
+        if size > page and (max(low, region.start) % size or min(high, region.end) % size):
+            yield f"{_named(region)} goes by pages of {_size(size)}: give whole ones"
+
+
+_CAUSES: dict[str, tuple[Callable[[list[Region], int, int, int], Iterable[str]], ...]] = {
+    "ENOMEM": (_holes,),
+    "EFAULT": (_holes,),
+    "EPERM": (_sealed,),
+    "EINVAL": (_cut_huge_pages,),
+}
+
+
+def _named(region: Region) -> str:
+    return f"{region.start:#x}-{region.end:#x}"
+
+
+def _size(size: int) -> str:
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
 
 
 def occupied(what: str, at: int, size: int, errno: int) -> OperationFailed:
@@ -44,13 +131,17 @@ def occupied(what: str, at: int, size: int, errno: int) -> OperationFailed:
     )
 
 
-def explain_lock(calls: Calls, failure: OperationFailed, size: int | None) -> OperationFailed:
-    """The refusal to lock `size` bytes (None: all memory), with the limit where it is one: mlock(2), getrlimit(2)."""
+def explain_lock(calls: Calls, failure: OperationFailed, size: int | None, cause: str | None = None) -> OperationFailed:
+    """The refusal to lock `size` bytes (None: all memory), with the limit where it is one: mlock(2), getrlimit(2).
+
+    `cause`: what the map tells of it.
+    """
     what = "locking all memory" if size is None else f"locking {size:,} bytes"
+    cause = cause or "a part of the range is not mapped, or memory is short"
     limits = calls.lock_limit()
     hint = None
     if limits is None:
-        why = "no limit is known to stand against it: a part of the range is not mapped, or memory is short"
+        why = f"no limit is known to stand against it: {cause}"
     else:
         limit, locked = limits
         why = f"this process may lock {limit:,} bytes (RLIMIT_MEMLOCK)"
@@ -58,7 +149,7 @@ def explain_lock(calls: Calls, failure: OperationFailed, size: int | None) -> Op
         if size is None or failure.errno_name == "EPERM" or (locked or 0) + size > limit:
             hint = _RAISE_THE_LIMIT
         else:
-            why += ", which would do: a part of the range is not mapped, or memory is short"
+            why += f", which would do: {cause}"
     if failure.errno_name not in ("ENOMEM", "EPERM", "EAGAIN"):
         why = failure.message
     return OperationFailed(

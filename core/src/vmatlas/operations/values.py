@@ -228,7 +228,7 @@ class FaultCause(enum.Enum):
     """Why an access to an address faults."""
 
     GUARD = "guard"
-    """It lies in memory without any rights: a guard page, or a range that is only reserved."""
+    """It lies in memory without any rights: a guard page (within a mapping, too), or a range only reserved."""
     STACK_OVERFLOW = "stack-overflow"
     """It lies in the hole just below a stack that can grow."""
     HOLE = "hole"

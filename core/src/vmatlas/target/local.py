@@ -152,6 +152,11 @@ class LocalTargetProcess:
         """See `ReadsFiles`."""
         return self._process.file_head(region, size)
 
+    def guard_at(self, address: int) -> bool | None:
+        """Whether a guard page lies there that the map does not show; None where that is not told."""
+        with self._process.lock:
+            return self._process.guard_at(address)
+
     def close(self) -> None:
         """Close the descriptors kept for it, once no other thread is asking."""
         with self._process.lock:

@@ -77,6 +77,16 @@ class VmFlags(SystemFlags, boundary=enum.KEEP):
         return bool(self & VmFlags.GROWS_DOWN)
 
     @property
+    def sealed(self) -> bool:
+        """VM_SEALED: mseal(2)."""
+        return bool(self & VmFlags.SEALED)
+
+    @property
+    def may_hold_guards(self) -> bool:
+        """VM_MAYBE_GUARD."""
+        return bool(self & VmFlags.GUARD_PAGES)
+
+    @property
     def locked(self) -> bool:
         """VM_LOCKED: mlock(2)."""
         return bool(self & VmFlags.LOCKED)

@@ -123,6 +123,21 @@ class LinuxProcess(LocalProcess):
         finally:
             os.close(descriptor)
 
+    def guard_at(self, address: int) -> bool | None:
+        """By /proc/PID/pagemap."""
+        from vmatlas.systems.linux import pagemap
+
+        try:
+            descriptor = self.open_file("pagemap")
+        except VmatlasError:  # a kernel without CONFIG_PROC_PAGE_MONITOR; or the process has ended
+            return None
+        try:
+            return pagemap.is_guard(descriptor, address, os.sysconf("SC_PAGESIZE"))
+        except (OSError, OverflowError):
+            return None
+        finally:
+            os.close(descriptor)
+
     def other_threads(self) -> list[int]:
         """Its other threads. A process lives on in them when its first thread has ended."""
         try:

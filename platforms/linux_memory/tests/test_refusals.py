@@ -1,0 +1,162 @@
+"""What the kernel refuses is told with its one cause, where the map has it: holes, seals, huge pages, guards."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from errno import EINVAL, ENOSYS
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+from vmatlas import OperationFailed, Protection, operations
+from vmatlas.conformance.patience import PATIENCE
+from vmatlas.operations import Advice, FaultCause, Mapping
+from vmatlas_linux_memory import OPERATIONS
+
+PAGE = OPERATIONS.page_size
+HUGE = 2 << 20
+READ, WRITE = Protection.READ, Protection.WRITE
+POOL = Path("/proc/sys/vm/nr_hugepages")
+
+
+def refused(call: Callable[[], object]) -> OperationFailed:
+    with pytest.raises(OperationFailed) as raised:
+        call()
+    return raised.value
+
+
+# ---- holes ----
+
+
+@pytest.mark.parametrize("name", ["protect", "flush", "unlock"])
+def test_a_hole_is_told_as_one(name: str) -> None:
+    with operations.map_anonymous(PAGE) as mine:
+        address = mine.start
+    calls = {
+        "protect": lambda: operations.protect(address, PAGE, READ, unsafe=True),
+        "flush": lambda: operations.flush(address, PAGE),
+        "unlock": lambda: operations.unlock(address, PAGE),
+    }
+    failure = refused(calls[name])
+    assert (failure.errno_name, failure.hint) == ("ENOMEM", "a part of the range is not mapped")
+
+
+# ---- guard pages ----
+
+
+@pytest.fixture
+def guarded() -> Iterator[Mapping]:
+    """Four pages, the second of them a guard."""
+    with operations.map_anonymous(4 * PAGE) as mine:
+        advised = operations.advise(
+            None, [(mine.start + PAGE, mine.start + 2 * PAGE)], Advice.GUARD_INSTALL, unsafe=True
+        )
+        if advised.failure is not None and advised.failure.errno == EINVAL:
+            pytest.skip("this kernel has no MADV_GUARD_INSTALL (Linux 6.13)")
+        yield mine
+
+
+def tells_guards(mapping: Mapping) -> bool:
+    flags = mapping.as_region().flags
+    return flags is not None and flags.may_hold_guards
+
+
+def test_fault_in_a_guard_page_is_told_as_one(guarded: Mapping) -> None:
+    """Of a page the kernel tells since 6.16; of the mapping, later."""
+    address = guarded.start + PAGE + 8
+    with vmatlas.open() as asked:
+        if asked.guard_at(address) is None:
+            pytest.skip("this kernel does not tell guard pages (pagemap, Linux 6.16)")
+        assert [asked.guard_at(guarded.start + page * PAGE) for page in range(4)] == [False, True, False, False]
+    fault = operations.classify_fault(address, access=WRITE)
+    assert (fault.cause, fault.stack) == (FaultCause.GUARD, None)
+    assert "guard page within nameless memory" in fault.text
+    beside = operations.classify_fault(guarded.start, access=WRITE)
+    assert beside.cause is FaultCause.NOT_BY_THE_MAP
+    assert beside.text.endswith("allows it: the map has changed since")
+
+
+def test_guard_pages_are_told_to_be_why_memory_cannot_be_locked_or_populated(guarded: Mapping) -> None:
+    if not tells_guards(guarded):
+        pytest.skip("this kernel's flags do not tell guards (gu, Linux 6.19)")
+    told = f"{guarded.as_region().start:#x}-{guarded.as_region().end:#x} has guard pages (MADV_GUARD_INSTALL)"
+    assert told in str(refused(guarded.lock))
+    advised = operations.advise(None, [(guarded.start, guarded.end)], Advice.POPULATE_WRITE, unsafe=True)
+    assert told in (advised.reason or "")
+
+
+# ---- sealed memory ----
+
+SEALED = """
+import ctypes, sys
+from vmatlas import OperationFailed, Protection, operations
+from vmatlas.operations import Advice
+mine = operations.map_anonymous(1 << 16)
+mine.protect(Protection.READ)
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.syscall(462, ctypes.c_void_p(mine.start), ctypes.c_size_t(mine.size), ctypes.c_ulong(0)) != 0:  # mseal
+    sys.exit(f"{ctypes.get_errno()}")
+def tell(call):
+    try:
+        print(call())
+    except OperationFailed as failure:
+        print(failure.errno_name, failure.hint or failure)
+print(f"{mine.start:#x}-{mine.end:#x}")
+tell(lambda: mine.protect(Protection.READ | Protection.WRITE))
+tell(mine.close)
+tell(lambda: operations.resize(mine, 1 << 17))
+tell(lambda: operations.advise(None, [(mine.start, mine.end)], Advice.DONTNEED, unsafe=True).failure)
+tell(lambda: operations.map_anonymous(1 << 16, at=mine.start, replace=True, unsafe=True))
+import os; sys.stdout.flush(); os._exit(0)
+"""
+
+
+def test_sealed_memory_is_told_to_be_so() -> None:
+    """In a process of its own: what is sealed stays."""
+    run = subprocess.run([sys.executable, "-c", SEALED], capture_output=True, text=True, timeout=PATIENCE)
+    if run.returncode == 1 and run.stderr.strip() in (str(ENOSYS), str(EINVAL)):
+        pytest.skip("this kernel has no mseal (Linux 6.10, 64 bits)")
+    assert run.returncode == 0, run.stderr
+    where, *told = run.stdout.splitlines()
+    assert len(told) == 5
+    for line in told:
+        assert f"{where} is sealed (mseal)" in line
+        assert "noexec" not in line
+
+
+# ---- huge pages ----
+
+
+@pytest.fixture
+def huge() -> Iterator[int]:
+    """The address of a mapping of one huge page."""
+    if os.geteuid() != 0 or not os.access(POOL, os.W_OK):
+        pytest.skip("it takes root, and a writable /proc/sys, to have the kernel keep huge pages")
+    had = int(POOL.read_text())
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    try:
+        POOL.write_text(str(had + 2))
+        address = libc.mmap(None, HUGE, 3, 0x40022, -1, 0)  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB
+        if address in (None, ctypes.c_size_t(-1).value):
+            pytest.skip("this kernel has no huge page to spare")
+        region = vmatlas.find(None, address)
+        if region is None or region.size != HUGE:
+            pytest.skip("huge pages of this machine are not of 2 MiB")
+        yield address
+        libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(HUGE))
+    finally:
+        POOL.write_text(str(had))
+
+
+def test_a_part_of_a_huge_page_is_told_to_be_none(huge: int) -> None:
+    told = f"{huge:#x}-{huge + HUGE:#x} goes by pages of 2 MiB: give whole ones"
+    assert refused(lambda: operations.protect(huge, PAGE, READ, unsafe=True)).hint == told
+    assert refused(lambda: operations.move(huge, HUGE // 2, unsafe=True)).hint == told
+    operations.protect(huge, HUGE, READ, unsafe=True)
