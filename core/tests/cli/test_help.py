@@ -94,6 +94,10 @@ def test_completion_knows_commands_processes_options_and_backends(start, child):
     assert "--residency" in completed(start, "vmatlas maps self --")
     assert "linux-procfs" in completed(start, "vmatlas maps self --backend ")
     assert completed(start, "vmatlas maps self --sort re") == ["resident"]
+    assert completed(start, "vmatlas maps self --where an") == ["anonymous"]
+    assert completed(start, "vmatlas maps self --where x,!sha") == ["x,!shared", "x,!shared-memory"]
+    assert completed(start, "vmatlas maps self --target ss") == ["ssh:"]
+    assert completed(start, "vmatlas maps self --color al") == ["always"]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")

@@ -97,7 +97,7 @@ def test_a_terminal_without_utf8_gets_escapes(start, child):
     ended = start("maps", child.pid, "--at", f"{child.at['weird']:x}", env=environment)
     out, said = ended.communicate(timeout=PATIENCE)
     assert (ended.returncode, said) == (0, b"")
-    assert rb"caf\xe9" in out
+    assert rb"caf\u00e9" in out, "\\x.. stands for a byte that is no character"
     assert out.isascii()
 
 
@@ -179,6 +179,31 @@ def test_every_name_of_the_package_is_there_and_is_the_one_of_its_home():
     assert set(vmatlas.__all__) <= set(dir(vmatlas))
     with pytest.raises(AttributeError):
         _ = vmatlas.nothing_of_that_name
+
+
+def test_colours_are_there_when_they_are_asked_for_and_not_when_they_are_refused(start, in_terminal, child):
+    def piped(*arguments, **environment):
+        kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+        return start(*arguments, env=kept | environment).communicate(timeout=PATIENCE)[0].decode()
+
+    plain = piped("maps", child.pid)
+    for coloured in (
+        piped("maps", child.pid, "--color=always"),
+        piped("maps", child.pid, "--colour", "always", NO_COLOR="1"),
+        piped("maps", child.pid, FORCE_COLOR="1"),
+    ):
+        assert "\x1b[" in coloured
+        without = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+        assert [line.split() for line in plain.splitlines()] == [line.split() for line in without.splitlines()[1:-1]]
+    assert "\x1b[" not in piped("maps", child.pid, "--color=never", FORCE_COLOR="1")
+    assert "\x1b[" not in piped("maps", child.pid, FORCE_COLOR="0")
+    assert "\x1b[" not in in_terminal(100, "maps", child.pid, "--color=never")[0]
+
+
+def test_no_colour_is_one_that_cannot_be_read_on_white():
+    from vmatlas.cli.render.palette import STYLES
+
+    assert not [name for name, style in STYLES.items() if {"yellow", "white"} & set(style.split())]
 
 
 def test_the_version_is_told(run):

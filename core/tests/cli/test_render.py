@@ -153,6 +153,15 @@ def test_a_long_last_column_goes_on_below_itself():
     assert as_text(terminal_lines(told, 20)) == ["A  WHY", "x  one two three", "   four five six"]
 
 
+def test_what_has_no_room_in_its_row_is_told_below_it():
+    columns = (Column("A"), Column("WHY", leaves=1, below=True), Column("NAME", crops=True))
+    rows = [Row(("1", "because of something that is long", "/a/name/of/a/file")), Row(("2", "-", "/b"))]
+    lines = as_text(terminal_lines(Table(columns, rows), 24))
+    assert lines == ["A  NAME", "1  /a/name/of/a/file", "    because of something", "    that is long", "2  /b"]
+    wide = as_text(terminal_lines(Table(columns, rows), 100))
+    assert "because of something that is long" in wide[1]
+
+
 def test_an_outlier_sticks_out_instead_of_widening_the_column():
     told = Table((Column("A"), Column("B", right=True)), [Row(("1", "22222")), Row(("11111", "2"), outlier=True)])
     assert as_text(terminal_lines(told, 80)) == ["A      B", "1  22222", "11111  2"]

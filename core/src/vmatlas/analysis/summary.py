@@ -19,8 +19,9 @@ class Use(enum.Enum):
     """Writable, executable too or not."""
     READ_ONLY = "read-only"
     """Readable only: constants, read-only files."""
-    STACK = "stack"
-    """A stack that the system knows as one, with its guard where the system's flags tell it."""
+    STACK = "stacks"
+    """Stacks that the system knows as such, with their guards where the system's flags tell it; so it can be more than
+    the kind `stack`."""
     RESERVED = "reserved"
     """Without any right: guard pages, reserved address space."""
     PHYSICAL = "physical"

@@ -192,7 +192,11 @@ def _broken_plugins() -> list[Trouble]:
             found.append(Trouble(group, error.message, error.hint))
             continue
         found += [
-            Trouble(f"plugin '{each.name}' of {each.distribution} ({group})", f"cannot be loaded: {each.reason}")
+            Trouble(
+                f"plugin '{each.name}' of {each.distribution} ({group})",
+                f"cannot be loaded: {each.reason}",
+                f"mend it, or take it off the list: pip uninstall {each.distribution}",
+            )
             for each in broken
         ]
     return found

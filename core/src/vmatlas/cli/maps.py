@@ -13,6 +13,7 @@ from vmatlas.cli.options import (
     Asked,
     all_of,
     asking_options,
+    build_ids_option,
     format_options,
     patience_option,
     process_argument,
@@ -119,7 +120,7 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
 @process_argument
 @view_options
 @residency_option
-@click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
+@build_ids_option
 @click.option("--thread", metavar="TID", type=int, help="Ask through this thread of the process.")
 @patience_option
 @asking_options

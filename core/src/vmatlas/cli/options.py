@@ -99,6 +99,33 @@ class FilterType(ParameterType):
 
         return value if isinstance(value, Filter) else Filter.parse(value)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The word of the condition that is begun, behind those that stand already."""
+        from vmatlas.model import Kind
+
+        before, comma, begun = incomplete.rpartition(",")
+        negated = "!" if begun.startswith("!") else ""
+        words = ["shared", "private", "file", "deleted", *(kind.label for kind in Kind)]
+        if not negated:
+            words += ["r-x", "rw-", "rwx", "path=", "name=", "kind=", "size>", "size<", "resident>", "at=", "in="]
+        return [
+            CompletionItem(f"{before}{comma}{negated}{word}")
+            for word in words
+            if word.startswith(begun[len(negated) :])
+        ]
+
+
+class TargetType(ParameterType):
+    """The URL of a target; what reaches it says what is wrong with it."""
+
+    name = "url"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The words that a URL begins with."""
+        from vmatlas.target.connect import words
+
+        return [CompletionItem(word) for word in ("local", *words()) if word.startswith(incomplete)]
+
 
 class BackendType(ParameterType):
     """The name of a backend; whether there is one is asked when it is used."""
@@ -137,7 +164,12 @@ backend_option = click.option(
     "--backend", metavar="NAME", type=BackendType(), help="Ask by this backend; see: vmatlas doctor."
 )
 target_option = click.option(
-    "--target", metavar="URL", default="local", help="The machine that the process lives on. Default: local."
+    "--target",
+    metavar="URL",
+    type=TargetType(),
+    default="local",
+    help="The machine that the process lives on: local (the default), ssh:USER@HOST, agent:COMMAND, serial:DEVICE, "
+    "unix:PATH, tcp:HOST:PORT, qemu:MACHINE.",
 )
 bytes_option = click.option("--bytes", "exact", is_flag=True, help="Sizes in bytes, exact.")
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, with everything that is known.")
@@ -149,6 +181,7 @@ patience_option = click.option(
 )
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV, with everything that is known.")
 residency_option = click.option("--residency", is_flag=True, help="Also the memory in use (dearer).")
+build_ids_option = click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
 where_option = click.option(
     "--where",
     "wheres",

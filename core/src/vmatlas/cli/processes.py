@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 import click
 
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import csv_option, json_option, reach, refuse_both, target_option
+
+if TYPE_CHECKING:
+    from vmatlas.model import ProcessInfo
 
 
 @click.command("processes", short_help="The processes that may be seen.")
@@ -13,14 +19,15 @@ from vmatlas.cli.options import csv_option, json_option, reach, refuse_both, tar
 @csv_option
 @target_option
 def command(as_json: bool, as_csv: bool, target: str) -> int:
-    """List the processes that may be seen, by process id.
+    """List the processes that may be seen, by process id, the kernel's own last.
 
     \b
     Examples:
       vmatlas processes
       vmatlas processes --json
 
-    A process of the kernel has no memory of its own, and its map is empty. State Z is a zombie: it has ended.
+    A process of the kernel has no memory of its own, and its map is empty. State Z is a zombie: it has ended. RESIDENT
+    is the memory in use as the system counts it for such lists, which is not exact: see summary --residency.
     Exit 7 when the system hides processes, or what they are; standard error says so.
     """
     refuse_both(as_json, as_csv)
@@ -37,10 +44,22 @@ def command(as_json: bool, as_csv: bool, target: str) -> int:
     elif as_csv:
         output.show_csv(processes.CSV_COLUMNS, processes.processes_dicts(found))
     else:
-        output.show(processes.processes_table(found))
+        known = _names_of(found) if target == "local" else {}
+        output.show(processes.processes_table(found, known))
     nameless = sum(process.kernel is None for process in found)
     if nameless:
         say(f"what {count(nameless, 'process is', 'processes are')} may not be looked at")
     if unlisted is not None:
         say(unlisted)
     return Exit.INCOMPLETE if nameless or unlisted is not None else Exit.OK
+
+
+def _names_of(found: list[ProcessInfo]) -> dict[int, str]:
+    """What this machine calls the users."""
+    import pwd
+
+    names: dict[int, str] = {}
+    for user in {process.user for process in found if process.user is not None}:
+        with contextlib.suppress(KeyError):  # a user that has no name here
+            names[user] = pwd.getpwuid(user).pw_name
+    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -36,6 +37,23 @@ COMMANDS = (
 """In the order of the help. Each is the `command` of the module of its name."""
 
 REPORT = "this is a defect of vmatlas: please report it with the output of the same command under VMATLAS_DEBUG=1"
+
+
+def _choose_colours(_: click.Context, __: click.Parameter, word: str) -> None:
+    from vmatlas.cli.render.output import choose_colours
+
+    choose_colours(word)
+
+
+_COLOUR = click.Option(
+    ["--color", "--colour"],
+    type=click.Choice(("auto", "always", "never")),
+    default="auto",
+    expose_value=False,
+    callback=_choose_colours,
+    help="Colours on a terminal (auto, the default), everywhere (for less -R), or never.",
+)
+"""What every command takes. Without it FORCE_COLOR and NO_COLOR are heeded."""
 
 _HELP = """The memory map of any process, on every kernel.
 
@@ -82,6 +100,8 @@ class Program(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"vmatlas.cli.{cmd_name}").command
+        if _COLOUR not in command.params:
+            command.params.append(_COLOUR)
         return command
 
     def resolve_command(
@@ -108,9 +128,10 @@ class Program(click.Group):
             say("standard output is closed")
             return Exit.FAILED
         # What a terminal of another encoding cannot show is escaped, not an error.
+        codecs.register_error(_ESCAPING, _escaped)
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
+                stream.reconfigure(errors=_ESCAPING)
         try:
             code = self._do(list(sys.argv[1:] if args is None else args) or ["--help"])
             sys.stdout.flush()
@@ -140,6 +161,17 @@ class Program(click.Group):
                 return int(self.invoke(context) or Exit.OK)
         except click.exceptions.Exit as error:  # --help and --version
             return error.exit_code
+
+
+_ESCAPING = "vmatlas.escaped"
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Characters as \\uNNNN: "backslashreplace" writes those below 256 as \\xNN, which stands for a byte here."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    told = map(ord, error.object[error.start : error.end])
+    return "".join(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}" for code in told), error.end
 
 
 def _tell(error: Exception) -> int:

@@ -11,6 +11,7 @@ from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
     asking_options,
+    build_ids_option,
     patience_option,
     process_argument,
     residency_option,
@@ -30,7 +31,7 @@ from vmatlas.errors import UsageError
     help="The file to write; - is standard output.",
 )
 @residency_option
-@click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")
+@build_ids_option
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @patience_option
 @asking_options

@@ -7,13 +7,17 @@ from typing import Any
 import click
 
 from vmatlas.cli.maps import View, show_map, view_options
+from vmatlas.cli.options import build_ids_option, residency_option
 from vmatlas.cli.recorded import check_residency
+from vmatlas.errors import UsageError
 
 
 @click.command("replay", short_help="Show the map in a capture.")
 @click.argument("path", metavar="FILE", type=click.Path(readable=False))  # opening it says why
 @view_options
-def command(path: str, **shown: Any) -> int:
+@residency_option
+@build_ids_option
+def command(path: str, residency: bool, build_ids: bool, **shown: Any) -> int:
     """Show the memory map in a capture, made by 'vmatlas record' here or elsewhere.
 
     \b
@@ -22,14 +26,17 @@ def command(path: str, **shown: Any) -> int:
       vmatlas replay worker.vmatlas --where 'rw,anonymous' --sort size
       vmatlas replay worker.vmatlas --json
 
-    The options are those of 'vmatlas maps'. The process need not exist any more, and its system need not be this one:
-    the backend that made the capture must be installed.
+    The options are those of 'vmatlas maps' but for those that say how a process is asked. What was not recorded
+    cannot be shown: --residency and --build-ids are refused then, and without them is shown what there is. The process
+    need not exist any more, and its system need not be this one: the backend that made the capture must be installed.
     """
     from vmatlas import api
 
     view = View(**shown)
     needs_residency = view.needs_residency
     space = api.replay(path)
-    if needs_residency:
+    if residency or needs_residency:
         check_residency(space, path)
+    if build_ids and len(space) and space.columns.build_id is None:
+        raise UsageError(f"{path} does not tell build ids", hint="vmatlas record --build-ids keeps them")
     return show_map(space, view, build_ids=space.columns.build_id is not None)

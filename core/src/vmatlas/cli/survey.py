@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 
 _REDRAW = 0.1  # seconds
+_NAMED = 8
+"""So many of those that could not be read are named."""
 
 _REASONS = {
     errors.NoSuchProcess: "ended meanwhile, or zombies",
@@ -74,8 +75,8 @@ class Survey(Generic[_Answer]):
         """`judge` makes the answer of a map; it runs in other threads. `patience`: see `vmatlas.survey`."""
         self._target, self._backend, self._judge, self._residency = target, backend, judge, residency
         self._patience = patience
-        self.unread: Counter[str] = Counter()
-        """How many, by reason."""
+        self.unread: dict[str, list[ProcessInfo]] = {}
+        """Who, by reason."""
         self.read = 0
         self.unanswered: list[tuple[ProcessInfo, errors.Unanswered]] = []
         """Who did not answer in time."""
@@ -107,7 +108,7 @@ class Survey(Generic[_Answer]):
 
     def _count(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
         reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
-        self.unread[reason] += 1
+        self.unread.setdefault(reason, []).append(process)
         if isinstance(error, errors.AccessDenied):
             self._hint = error.hint
         if isinstance(error, errors.Unanswered):
@@ -123,13 +124,23 @@ class Survey(Generic[_Answer]):
         for _, error in self.unanswered:
             say(str(error), hint=error.hint if error is self.unanswered[-1][1] else None)
         if self.unread:
-            reasons = ", ".join(f"{number} {reason}" for reason, number in self.unread.most_common())
-            known = f"{count(self.read, 'process', 'processes')} read, {self.unread.total():,} not: {reasons}"
+            ranked = sorted(self.unread.items(), key=lambda item: -len(item[1]))
+            reasons = ", ".join(f"{len(who)} {reason}{_whose(reason, who)}" for reason, who in ranked)
+            unread = sum(map(len, self.unread.values()))
+            known = f"{count(self.read, 'process', 'processes')} read, {unread:,} not: {reasons}"
             say(known, hint=self._hint)
         if self._unlisted is not None:
             say(self._unlisted)
             self._is_incomplete = True
         return Exit.INCOMPLETE if self._is_incomplete else Exit.OK
+
+
+def _whose(reason: str, processes: list[ProcessInfo]) -> str:
+    """Their numbers and names, as far as a line has room for them; of those that have ended nobody asks."""
+    if reason == _REASONS[errors.NoSuchProcess]:
+        return ""
+    named = [f"{process.pid} {one_line(process.name)}" for process in processes[:_NAMED]]
+    return f" ({', '.join(named)}{', ...' if len(processes) > _NAMED else ''})"
 
 
 @contextlib.contextmanager

@@ -55,7 +55,8 @@ def command(
       vmatlas watch 1234 --count 1 --json
 
     Ends with the process, with Ctrl-C, or as --count and --for say. What changes and changes back between two looks
-    is not seen. Looking at a map that does not change costs little more than reading it.
+    is not seen, nor, without --residency, what fills or leaves memory in regions that stay as large. Looking at a map
+    that does not change costs little more than reading it.
     """
     from vmatlas.cli.asking import opened
 
@@ -69,6 +70,8 @@ def command(
             def rest(pause: float) -> None:
                 asked.rest(lambda: _wait(pause, end))
 
+            if not residency and sys.stderr.isatty():
+                say("the map alone is watched: --residency shows what fills or leaves memory in regions, too")
             changes = asked.process.watch(interval, residency=residency, wait=rest)
             while (difference := asked.ask(lambda: next(changes, None))) is not None:
                 _show(difference, as_json=as_json, exact=exact)
@@ -102,6 +105,6 @@ def _show(difference: Difference, *, as_json: bool, exact: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(render.difference_json(difference)) + "\n")
     else:
-        output.show(render.difference_table(difference, exact=exact))
+        output.show(render.difference_table(difference, exact=exact, timed=True))
         sys.stdout.write("\n")
     sys.stdout.flush()

@@ -61,3 +61,7 @@ class ProcessInfo:
     """The system's own letter or word for its state; "Z" is a zombie."""
     kernel: bool | None = False
     """It belongs to the kernel and has no address space of its own; None where the system does not let it be told."""
+    user: int | None = None
+    """The number of the user whose rights it has."""
+    resident: int | None = None
+    """Bytes in memory, as the system counts them for its list: at once, and not to the page (Linux: /proc/PID/stat)."""

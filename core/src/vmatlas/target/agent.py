@@ -140,6 +140,7 @@ def _as_info(process: ListedProcess) -> ProcessInfo:
         start_time=process.start_time,
         state=process.state,
         kernel=process.kernel,
+        user=process.user,
     )
 
 

@@ -42,8 +42,7 @@ def connect(url: str, limits: Limits | None = None) -> Target:
     if connector is None and colon and word in entries(TARGETS):
         connector = entries(TARGETS)[word].load()
     if connector is None:
-        known = ", ".join(["local", *(f"{each}:" for each in sorted({*_CONNECTORS, *entries(TARGETS)}))])
-        raise UsageError(f"'{url}' is no target", hint=f"targets begin with: {known}")
+        raise UsageError(f"'{url}' is no target", hint=f"targets begin with: {', '.join(['local', *words()])}")
     if not rest.strip():
         raise UsageError(f"'{url}' does not say what to connect to", hint=_EXAMPLES.get(word))
     return connector(rest, limits or Limits())
@@ -94,6 +93,13 @@ def _ssh(rest: str, limits: Limits) -> Target:
 
 
 _CONNECTORS: dict[str, Connector] = {"agent": _agent, "ssh": _ssh, "serial": _serial, "unix": _unix, "tcp": _tcp}
+
+
+def words() -> list[str]:
+    """What URLs of targets begin with, the colon included."""
+    return [f"{word}:" for word in sorted({*_CONNECTORS, *entries(TARGETS)})]
+
+
 _EXAMPLES = {
     "agent": "for example agent:/usr/local/bin/vmatlas-agent",
     "ssh": "for example ssh:root@board",

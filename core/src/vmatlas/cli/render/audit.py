@@ -21,7 +21,7 @@ _COLUMNS = (
     Column("RANGE", leaves=1, asked=True),
     Column("PERM"),
     Column("SIZE", right=True, leaves=2),
-    Column("WHY", leaves=3),
+    Column("WHY", leaves=3, below=True),
     Column("NAME", crops=True),
 )
 
@@ -33,6 +33,11 @@ NO_ANSWER = "no-answer"
 """What stands in the place of a finding for a process that did not answer."""
 
 
+def word_of(suspicion: Suspicion) -> str:
+    """A suspicion in one word: "deleted-file", as the documents list them."""
+    return suspicion.value.replace(" ", "-")
+
+
 def finding_table(found: Sequence[tuple[int, Finding]], silent: Silent, *, exact: bool) -> Table:
     """A line for each finding, then for each process that did not answer."""
     rows = []
@@ -40,7 +45,7 @@ def finding_table(found: Sequence[tuple[int, Finding]], silent: Silent, *, exact
         region = finding.region
         cells = (
             str(pid),
-            finding.suspicion.value.replace(" ", "-"),
+            word_of(finding.suspicion),
             range_text(region.start, region.end),
             region.permissions,
             size_text(region.size, exact=exact),
@@ -65,7 +70,7 @@ def findings_json(found: Sequence[tuple[ProcessInfo | int, Finding]], silent: Si
         {
             "pid": process if isinstance(process, int) else process.pid,
             "process": None if isinstance(process, int) else process.name,
-            "finding": finding.suspicion.value,
+            "finding": word_of(finding.suspicion),
             "explanation": finding.explanation,
             "region": region_to_dict(finding.region),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from vmatlas.analysis import Change, ChangeKind, Difference
@@ -18,19 +19,25 @@ _COLUMNS = (
     Column("SIZE", right=True),
     Column("GROWTH", right=True),
     Column("KIND", leaves=2, stands_in=True),
-    Column("FIELDS", leaves=1, asked=True),
+    Column("FIELDS", leaves=1, asked=True, below=True),
     Column("NAME", crops=True),
 )
 _IMPLIED = frozenset(["start", "end", "offset", "details", "flags"])
 """Fields that the change itself tells of, where it grew, shrank or moved; or that are too long for a line."""
 
 
-def difference_table(difference: Difference, *, exact: bool) -> Table:
-    """A line for each change, by address."""
+_TIME = Column("TIME", leaves=3)
+
+
+def difference_table(difference: Difference, *, exact: bool, timed: bool = False) -> Table:
+    """A line for each change, by address; `timed` puts before each when it was seen, for tables that follow others."""
+    moment = (_moment(difference.after.time),) if timed else ()
+    first = len(moment)
     rows = []
     for change in difference.changes:
         region = change.region
         cells = (
+            *moment,
             change.kind.value,
             range_text(region.start, region.end),
             region.permissions,
@@ -41,8 +48,15 @@ def difference_table(difference: Difference, *, exact: bool) -> Table:
             label_of(region),
         )
         style = f"change.{change.kind.value}"
-        rows.append(Row(cells, "", {0: style, 4: style, 7: f"kind.{region.kind.label}"} | alarms(region, 2, 7)))
-    return Table(_COLUMNS, rows, title=_headline(difference), empty="no difference", notes=(_totals(difference),))
+        emphasis = {first: style, first + 4: style, first + 7: f"kind.{region.kind.label}"}
+        rows.append(Row(cells, "", emphasis | alarms(region, first + 2, first + 7)))
+    columns = (_TIME, *_COLUMNS) if timed else _COLUMNS
+    return Table(columns, rows, title=_headline(difference), empty="no difference", notes=(_totals(difference),))
+
+
+def _moment(seconds: float) -> str:
+    """Local time to the millisecond, in one word."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds)) + f".{int(seconds % 1 * 1000):03d}"
 
 
 def _headline(difference: Difference) -> tuple[str, ...]:
@@ -113,7 +127,8 @@ def difference_json(difference: Difference) -> dict[str, Any]:
         "growth": difference.growth,
         "changes": [
             {
-                "kind": change.kind.value,
+                "change": change.kind.value,
+                "kind": change.kind.value,  # its older name
                 "fields": list(change.fields),
                 "growth": change.growth,
                 "before": None if change.before is None else region_to_dict(change.before),

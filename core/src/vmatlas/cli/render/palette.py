@@ -1,6 +1,7 @@
 """The colours, by name: one for each kind of memory, and a few for what deserves a look.
 
-Only the sixteen colours that every terminal has, so that they follow the user's own theme.
+Only the sixteen colours that every terminal has, so that they follow the user's own theme; and of these neither yellow
+nor white, which cannot be read on white.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ STYLES = {
     "heading": "bold",
     "note": "dim",
     "alarm": "bold red",
-    "warning": "yellow",
+    "warning": "bold magenta",
     "good": "green",
     "bad": "red",
     "repeated": "dim",
     "kind.file": "cyan",
     "kind.anonymous": "default",
-    "kind.heap": "yellow",
+    "kind.heap": "bright_blue",
     "kind.stack": "magenta",
     "kind.shared-memory": "green",
     "kind.device": "bright_red",
@@ -25,11 +26,11 @@ STYLES = {
     "kind.vvar": "blue",
     "kind.vsyscall": "blue",
     "kind.guard": "bright_black",
-    "kind.other": "white",
+    "kind.other": "default",
     "gap": "bright_black italic",
     "change.added": "green",
     "change.removed": "red",
-    "change.grown": "yellow",
+    "change.grown": "bright_blue",
     "change.shrunk": "cyan",
     "change.moved": "blue",
     "change.changed": "magenta",

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape
+from vmatlas.cli.render.text import NOTHING, count, escape, size_text
 from vmatlas.model import ProcessInfo
 
-CSV_COLUMNS = ("pid", "parent", "name", "state", "kernel", "start_time")
+CSV_COLUMNS = ("pid", "parent", "name", "state", "kernel", "start_time", "user", "resident")
 
 _COLUMNS = (
     Column("PID", right=True),
     Column("PARENT", right=True),
+    Column("USER", right=True),
     Column("STATE"),
-    Column("KERNEL"),
+    Column("RESIDENT", right=True),
+    Column("KERNEL", leaves=1),
     Column("NAME", crops=True),
 )
 
 
-def processes_table(processes: Sequence[ProcessInfo]) -> Table:
-    """A line for each."""
+def processes_table(processes: Sequence[ProcessInfo], users: Mapping[int, str]) -> Table:
+    """A line for each, the kernel's own last; `users` names them, where names are known."""
     rows = [
         Row(
             (
                 str(process.pid),
                 NOTHING if process.parent is None else str(process.parent),
+                NOTHING if process.user is None else escape(users.get(process.user, str(process.user))),
                 escape(process.state) or NOTHING,
+                size_text(process.resident, exact=False),
                 NOTHING if process.kernel is None else "yes" if process.kernel else "no",
                 escape(process.name) or NOTHING,
             ),
             "note" if process.kernel else "",
-            {} if process.kernel else {0: "heading"} | ({2: "warning"} if process.state == "Z" else {}),
+            {} if process.kernel else {0: "heading"} | ({3: "warning"} if process.state == "Z" else {}),
         )
-        for process in processes
+        for process in sorted(processes, key=lambda process: bool(process.kernel))
     ]
     kernel = sum(bool(process.kernel) for process in processes)
     return Table(

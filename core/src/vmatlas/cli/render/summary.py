@@ -16,7 +16,7 @@ _USES = {
     Use.CODE: "executable, not writable",
     Use.DATA: "writable",
     Use.READ_ONLY: "readable only",
-    Use.STACK: "known to the system as a stack",
+    Use.STACK: "known to the system as stacks, with their guards",
     Use.RESERVED: "no rights: guards and reserved addresses",
     Use.PHYSICAL: "physical memory, devices",
 }

@@ -30,6 +30,8 @@ class Column(NamedTuple):
     """The user asked for it by an option: it stays as long as the column that crops has the least room."""
     wraps: bool = False
     """The last column may go on below itself, on a terminal."""
+    below: bool = False
+    """When it has left, what stands in it goes on a line below its row."""
 
 
 class Row(NamedTuple):
@@ -175,11 +177,25 @@ def terminal_lines(table: Table, width: int, length: Callable[[str], int] = len)
         titles = Row(tuple(column.title for column in table.columns), "title")
         for row in [titles, *table.rows]:
             yield from _wrapped(table, row, layout, width, length)
-        if layout.left:
-            names = ", ".join(table.columns[index].title for index in layout.left)
-            yield [Cell(f"(no room here for: {names})", "note")]
+            if row is not titles:
+                yield from _below(table, row, layout, width)
+        if lost := [table.columns[index].title for index in layout.left if not table.columns[index].below]:
+            yield [Cell(f"(no room here for: {', '.join(lost)})", "note")]
     for note in table.notes:
         yield [Cell(note, "note")]
+
+
+_INDENT = "    "
+
+
+def _below(table: Table, row: Row, layout: Layout, width: int) -> Iterator[list[Cell]]:
+    """What had no room in a row and is told all the same."""
+    import textwrap
+
+    for index in layout.left:
+        if table.columns[index].below and row.cells[index] != NOTHING:
+            for line in textwrap.wrap(row.cells[index], max(width - len(_INDENT), _NARROWEST), break_on_hyphens=False):
+                yield [Cell(_INDENT, ""), Cell(line, (row.emphasis or {}).get(index, "note"))]
 
 
 def _wrapped(table: Table, row: Row, layout: Layout, width: int, length: Callable[[str], int]) -> Iterator[list[Cell]]:

@@ -15,12 +15,15 @@ from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.style import Style
 
+from vmatlas.cli.render import output
 from vmatlas.cli.render.palette import STYLES
 from vmatlas.cli.render.table import Cell, Table, terminal_lines
 
 
 def wants_colours() -> bool:
-    """NO_COLOR (no-color.org) and a terminal without colours are heeded."""
+    """--color and FORCE_COLOR decide; else NO_COLOR (no-color.org) and a terminal without colours are heeded."""
+    if (chosen := output.colours()) is not None:
+        return chosen
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 

@@ -12,6 +12,7 @@ from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo
 from vmatlas.systems.linux.proc import (
     MOUNT,
     PROC,
+    capabilities_of,
     check_numbers,
     exists,
     hidden,
@@ -152,6 +153,33 @@ class LinuxProcess(LocalProcess):
             os.close(descriptor)
 
 
+def _user_of(pid: int) -> int | None:
+    """Whose rights a process has (the second number of `Uid:`). Who owns its folder may be root for its sake."""
+    _, _, told = (read_file(f"{PROC}/{pid}/status") or b"").partition(b"\nUid:")
+    numbers = told.split(None, 2)
+    return int(numbers[1]) if len(numbers) > 2 else None
+
+
+_PTRACE = 1 << 19
+"""CAP_SYS_PTRACE (include/uapi/linux/capability.h)."""
+
+_EVERY_USER = [b"0", b"0", b"4294967295"]
+"""What /proc/self/uid_map says in the first user namespace."""
+
+
+def _what_it_takes() -> str:
+    """What to do about a refusal. Nobody is told to get a right that is held already: ptrace(2), access mode."""
+    if not (capabilities_of(read_own("status")) or 0) & _PTRACE:
+        rights = "it takes the same user (and a process that may be dumped), or the capability CAP_SYS_PTRACE"
+        return rights if os.geteuid() == 0 else f"{rights}: try sudo"
+    if read_own("uid_map").split() != _EVERY_USER:
+        return (
+            "the process belongs to another user namespace (the host's, or another container's), where the "
+            "CAP_SYS_PTRACE of this one does not count: ask from there"
+        )
+    return "CAP_SYS_PTRACE is held, so a security module stands against it (AppArmor, SELinux): its log says which rule"
+
+
 def process_error(error: OSError, pid: int) -> VmatlasError:
     """The error of a file of /proc/PID, told as what it means for the process."""
     if error.errno in (ENOENT, ESRCH):
@@ -160,8 +188,7 @@ def process_error(error: OSError, pid: int) -> VmatlasError:
         return AccessDenied(
             f"no right to read the memory map of process {pid}",
             pid=pid,
-            hint="it takes the same user (and a process that may be dumped), or the capability CAP_SYS_PTRACE"
-            + ("" if os.geteuid() == 0 else ": try sudo"),
+            hint=_what_it_takes(),
         )
     return OperationFailed(
         f"reading process {pid} failed: {error.strerror}",
@@ -190,6 +217,7 @@ class LinuxSystem:
             pids = sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
         except OSError as error:
             raise Unsupported(f"cannot list {PROC}: {error.strerror}", hint=MOUNT) from None
+        page = os.sysconf("SC_PAGE_SIZE")
         for pid in pids:
             try:
                 with open(f"{PROC}/{pid}/stat", "rb", buffering=0) as file:
@@ -206,6 +234,8 @@ class LinuxSystem:
                 start_time=stat.start_time,
                 state=stat.state,
                 kernel=stat.is_kernel_thread,
+                user=_user_of(pid),
+                resident=None if stat.is_kernel_thread else stat.resident * page,
             )
 
     def unlisted(self) -> str | None:

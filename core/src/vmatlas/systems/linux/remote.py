@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping
 
-from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupported, VmatlasError
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.links import OBJECTS, Name, OpenName, Settled
@@ -95,8 +95,14 @@ def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:
             return Unsupported(refused.message, pid=pid, hint="use an agent of this version of vmatlas")
         return refused
     number = getattr(errno, refused.errno_name, 0)
+    if refused.errno_name in ("EACCES", "EPERM"):
+        return AccessDenied(
+            f"no right to read the memory map of process {pid}",
+            pid=pid,
+            hint="the agent must run as the same user as the process, or have the capability CAP_SYS_PTRACE there",
+        )
     told = process_error(OSError(number, os.strerror(number)), pid)
-    return told if isinstance(told, NoSuchProcess) or refused.errno_name in ("EACCES", "EPERM") else refused
+    return told if isinstance(told, NoSuchProcess) else refused
 
 
 def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:

@@ -22,6 +22,8 @@ class Stat(NamedTuple):
     flags: int
     start_time: int
     """Clock ticks since boot."""
+    resident: int = 0
+    """Pages in memory."""
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -46,6 +48,7 @@ def parse_stat(data: bytes, *, pid: int | None = None) -> Stat:
             parent=int(fields[1]),
             flags=int(fields[6]),
             start_time=int(fields[19]),
+            resident=int(fields[21]) if len(fields) > 21 else 0,
         )
     except (ValueError, IndexError):
         raise MalformedData("stat", 0, "PID (NAME) STATE and 49 numbers", found=data, pid=pid) from None
