@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Criteria,
         Details,
         Device,
+        FileNow,
         Filter,
         Gap,
         IncompleteResult,
@@ -90,6 +91,7 @@ __all__ = [
     "Difference",
     "Disordered",
     "FileLookup",
+    "FileNow",
     "FileTotal",
     "Filter",
     "Finding",
@@ -153,7 +155,7 @@ _HOMES = {
         "Unsupported UsageError VmatlasError"
     ),
     "vmatlas.model": (
-        "AddressSpace Consistency Criteria Details Device Filter Gap IncompleteResult Kind Neighbours Origin "
+        "AddressSpace Consistency Criteria Details Device FileNow Filter Gap IncompleteResult Kind Neighbours Origin "
         "ProcessInfo Protection Query Region SystemFlags SystemInfo"
     ),
     "vmatlas.process": "Process",

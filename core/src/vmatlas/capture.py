@@ -171,8 +171,8 @@ class Capture:
 
         try:
             time = datetime.fromtimestamp(self.time, UTC)
-        except (ValueError, OverflowError, OSError) as error:
-            raise UsageError(f"the capture's time, {self.time!r} seconds since 1970, is in no calendar") from error
+        except (ValueError, OverflowError, OSError):
+            raise UsageError(f"the capture's time, {self.time!r} seconds since 1970, is in no calendar") from None
         query = dataclasses.asdict(self.query)
         query["where"] = str(self.query.where) or None
         query["limit"] = self.query.limit_of_answer  # 0 where all was asked for; `null` would be no number for format 1

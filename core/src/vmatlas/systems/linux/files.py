@@ -205,7 +205,7 @@ class ProcessFiles:
                 return _openat2(folder, name, _NO_XDEV), False
             except OSError as error:
                 if error.errno in (ENOSYS, EPERM):  # before Linux 5.6, or refused by a filter of system calls
-                    raise Unasked("this kernel has no openat2") from error
+                    raise Unasked("this kernel has no openat2") from None
                 if error.errno != EXDEV:
                     raise
         for _ in range(_TRIES):
@@ -213,7 +213,7 @@ class ProcessFiles:
                 return _openat2(folder, name, _CACHED), True
             except OSError as error:
                 if error.errno in (ENOSYS, EPERM, EINVAL):
-                    raise Unasked("this kernel cannot be asked for what it remembers alone") from error
+                    raise Unasked("this kernel cannot be asked for what it remembers alone") from None
                 if error.errno != EAGAIN:
                     raise
         kind = "one that is mounted elsewhere" if mount is None else mount.type.decode("utf-8", "backslashreplace")
