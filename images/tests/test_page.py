@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -170,6 +171,51 @@ def test_of_a_long_console_the_end_is_shown_and_the_rest_is_counted(machine: Mac
 
 def test_a_console_that_is_gone_is_said(machine: Machine, tmp_path: Path) -> None:
     assert "it cannot be read any more: No such file" in render(told(machine, tmp_path / "gone.log"))
+
+
+def test_a_record_of_somebody_else_shows_no_file_but_its_own(machine: Machine, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a private key")
+    secret.with_suffix(".conformance.txt").write_text("a private letter")
+    kept = tmp_path / "sent" / "results.json"
+    save(told(machine, tmp_path / "lies" / "where.log").report, kept)
+    kept.write_text(kept.read_text("utf-8").replace(str(tmp_path / "lies" / "where.log"), str(secret)), "utf-8")
+    assert str(secret) in kept.read_text("utf-8")
+    assert "private" not in render(load(kept))
+    own = kept.parent / "consoles" / f"{machine.name}.log"
+    own.parent.mkdir()
+    own.write_text("what it said")
+    assert "what it said" in render(load(kept))
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "device", "link of the folder"])
+def test_what_lies_in_the_place_of_a_console_and_is_none_is_not_read(
+    machine: Machine, tmp_path: Path, kind: str
+) -> None:
+    secret = tmp_path / "elsewhere" / f"{machine.name}.log"
+    secret.parent.mkdir()
+    secret.write_text("a private key")
+    kept = tmp_path / "sent" / "results.json"
+    save(told(machine, secret).report, kept)
+    place = kept.parent / "consoles" / secret.name
+    if kind == "link of the folder":
+        place.parent.symlink_to(secret.parent)
+    else:
+        place.parent.mkdir()
+    match kind:
+        case "link":
+            place.symlink_to(secret)
+        case "pipe":
+            os.mkfifo(place)
+        case "folder":
+            place.mkdir()
+        case "device" if os.geteuid() == 0:
+            os.mknod(place, 0o644 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero, which never ends
+        case "device":
+            pytest.skip("making a device takes root")
+    shown = render(load(kept))  # at once: a pipe is not waited for
+    assert "private" not in shown
+    assert "it cannot be read any more" in shown
 
 
 def test_a_run_that_is_kept_comes_back_and_gives_the_same_page(machine: Machine, tmp_path: Path) -> None:

@@ -66,6 +66,21 @@ def test_a_bug_asks_to_be_reported_and_shows_its_traceback_on_request(run, monke
     assert "Traceback" in run("maps", "self").stderr
 
 
+def test_a_traceback_does_nothing_to_a_terminal(run, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        try:
+            raise ValueError("\x1b]0;pwned\x07\x9b31m\u202e")
+        except ValueError as error:
+            raise RuntimeError("\x1b[2J") from error
+
+    monkeypatch.setattr("vmatlas.api.open", fail)
+    monkeypatch.setenv("VMATLAS_DEBUG", "1")
+    said = run("maps", "self").stderr
+    assert "Traceback" in said
+    assert "\\x1b]0;pwned\\x07" in said
+    assert not set(said) & set("\x1b\x07\x9b\u202e")
+
+
 def test_last_words_of_a_target_are_told(run, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise vmatlas.TargetLost(

@@ -6,13 +6,13 @@ import contextlib
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from .agents import FindAgent, built_agent
 from .boot import Hello, boot
 from .cache import Cache
 from .errors import StageError
 from .machine import Machine
+from .terminal import line
 
 
 def attend(
@@ -38,24 +38,25 @@ def attend(
                 cache=cache,
                 console=console,
                 find_agent=find_agent,
-                watch=lambda stage: out.print(Text(f"{machine.name}: {stage}")),
+                watch=lambda stage: out.print(line(f"{machine.name}: {stage}")),
             )
         )
         running.stream.close()  # so that someone else can connect
-        for line in (
+        for words in (
             f"{machine.name} is up: {running.kernel}",
             f"  accelerator: {running.accelerator}",
             f"  console:     {running.console_path}   (tail -f shows it)",
             f"  agent:       {running.socket_path}   (a Unix socket, one connection at a time)",
             "Ctrl-C ends it.",
         ):
-            out.print(Text(line), soft_wrap=True)
+            out.print(line(words), soft_wrap=True)
         try:
             while True:
                 running.check()
                 running.console.wait(0.5)
         except KeyboardInterrupt:
-            out.print(Text(f"{machine.name}: ended"))
+            out.print(line(f"{machine.name}: ended"))
         except StageError as error:
-            out.print(Text(error.last_words))
+            for words in error.last_words.splitlines():
+                out.print(line(words))
             raise

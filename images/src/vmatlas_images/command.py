@@ -12,7 +12,6 @@ from itertools import count
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from .accelerator import is_tcg_wanted
 from .attend import attend
@@ -32,6 +31,7 @@ from .report import LiveLines, show, write_junit
 from .results import ExitCode, Report
 from .sets import MachineSet, find_set, read_sets
 from .sources import fetch
+from .terminal import line
 from .userland import fetch_userland
 
 DEFAULT = "default"
@@ -70,12 +70,12 @@ def run_machines(
         return _usage(error)
     left_out = tuple(machine for machine in known if machine not in chosen)
     if named is not None:
-        out.print(Text(str(named)))
-        out.print(Text(f"It leaves out: {', '.join(machine.name for machine in left_out) or 'nothing'}"))
+        out.print(line(str(named)))
+        out.print(line(f"It leaves out: {', '.join(machine.name for machine in left_out) or 'nothing'}"))
     try:
         with _reserved(output) as folder:
             if folder != output:
-                out.print(Text(f"Another run uses {output}: what this one leaves goes to {folder}", style="yellow"))
+                out.print(line(f"Another run uses {output}: what this one leaves goes to {folder}", style="yellow"))
             report = _run(chosen, folder, jobs, out)
             by = f"the set {named.name}" if named is not None else f"--only {','.join(only)}"
             report = replace(report, left_out=left_out, left_out_by=by if left_out else "")
@@ -83,7 +83,7 @@ def run_machines(
             code = report.exit_code(require)
             return code if _keep(report, folder, page or folder / "page.html", out) else code or ExitCode.USAGE
     except KeyboardInterrupt:
-        out.print(Text("Interrupted: every machine was ended, and there is no report.", style="yellow"))
+        out.print(line("Interrupted: every machine was ended, and there is no report.", style="yellow"))
         return ExitCode.INTERRUPTED
     except ImagesError as error:
         return _usage(error)
@@ -111,8 +111,8 @@ def _keep(report: Report, folder: Path, page: Path, out: Console) -> bool:
     except OSError as error:
         _complain(ImagesError(f"the report could not be kept: {error.strerror}: {error.filename or folder}"))
         return False
-    out.print(Text(f"Kept in {folder}: machines.xml (JUnit), results.json, consoles (and what the suites printed)"))
-    out.print(Text(f"The page: {page}"), soft_wrap=True)
+    out.print(line(f"Kept in {folder}: machines.xml (JUnit), results.json, consoles (and what the suites printed)"))
+    out.print(line(f"The page: {page}"), soft_wrap=True)
     return True
 
 
@@ -151,7 +151,7 @@ def make_page(results: Sequence[Path], page: Path) -> ExitCode:
         return _usage(error)
     except OSError as error:
         return _usage(ImagesError(f"{page}: cannot be written: {error.strerror}"))
-    _console().print(Text(f"The page: {page}"), soft_wrap=True)
+    _console().print(line(f"The page: {page}"), soft_wrap=True)
     return ExitCode.PASSED
 
 
@@ -204,10 +204,10 @@ def install_emulators(*, only: Sequence[str] = (), set_name: str = "") -> None:
         chosen, _ = _choose(machines(), only, set_name, 0)
         installed = install_qemu({machine.processor for machine in chosen})
     except ImagesError as error:
-        out.print(Text(f"QEMU was not installed: {_line(error)}", style="yellow"))
+        out.print(line(f"QEMU was not installed: {_line(error)}", style="yellow"))
         return
     if installed:
-        out.print(Text(f"Installed with apt-get: {', '.join(installed)}"))
+        out.print(line(f"Installed with apt-get: {', '.join(installed)}"))
 
 
 def list_machines() -> ExitCode:
@@ -220,10 +220,10 @@ def list_machines() -> ExitCode:
     out = _console()
     out.print(table(rows, sets))
     out.print(
-        Text(f"Sets ({SETS}): --set NAME runs one, {DEFAULT} where none is named; --only PATTERNS runs any machine")
+        line(f"Sets ({SETS}): --set NAME runs one, {DEFAULT} where none is named; --only PATTERNS runs any machine")
     )
     cache = Cache()
-    out.print(Text(f"Cache: {cache.size() / 1e6:.0f} MB in {cache.root} (invoke machine-clean empties it)"))
+    out.print(line(f"Cache: {cache.size() / 1e6:.0f} MB in {cache.root} (invoke machine-clean empties it)"))
     return ExitCode.PASSED
 
 
@@ -255,7 +255,7 @@ def fetch_machines(only: Sequence[str]) -> ExitCode:
             except ImagesError as error:
                 worst = _failed(error)
             else:
-                out.print(Text(f"{machine.name}: {fetched.says}"))
+                out.print(line(f"{machine.name}: {fetched.says}"))
     return worst
 
 
@@ -266,7 +266,7 @@ def clean_cache() -> ExitCode:
         freed = cache.clean()
     except ImagesError as error:
         return _failed(error)
-    _console().print(Text(f"Freed {freed / 1e6:.0f} MB in {cache.root}"))
+    _console().print(line(f"Freed {freed / 1e6:.0f} MB in {cache.root}"))
     return ExitCode.PASSED
 
 
@@ -280,9 +280,9 @@ def new_platform(name: str, root: Path) -> ExitCode:
         return _usage(ImagesError(f"{error.filename or root}: cannot be written: {error.strerror}"))
     out = _console()
     for path in made:
-        out.print(Text(str(path)), soft_wrap=True)
+        out.print(line(str(path)), soft_wrap=True)
     out.print(
-        Text(f"Next: docs/add-a-platform.md, and ./run pytest platforms/{name}/tests, which fails until all is there")
+        line(f"Next: docs/add-a-platform.md, and ./run pytest platforms/{name}/tests, which fails until all is there")
     )
     return ExitCode.PASSED
 
@@ -302,7 +302,7 @@ def _failed(error: ImagesError) -> ExitCode:
 
 def _complain(error: ImagesError) -> None:
     """One line, however narrow the terminal: a file and a line in it are to be found by a search."""
-    Console(stderr=True).print(Text(f"machines: {_line(error)}", style="red"), soft_wrap=True)
+    Console(stderr=True).print(line(f"machines: {_line(error)}", style="red"), soft_wrap=True)
 
 
 def _line(error: ImagesError) -> str:

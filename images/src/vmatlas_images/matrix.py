@@ -25,6 +25,7 @@ from .cache import Cache
 from .download import Progress
 from .errors import FetchError, MachineError, NotAsExpected, NotRunnable, VerificationError
 from .machine import Machine
+from .record import console_of
 from .results import Case, CaseState, MachineResult, Outcome, Report, State, in_order, with_expectations
 
 Conformance = Callable[[RunningMachine], Outcome]
@@ -168,7 +169,7 @@ class _One:
     ) -> None:
         self._machine, self._conformance, self._hello, self._cache = machine, conformance, hello, cache
         self._find_agent, self._follow, self._running = find_agent, follow, running
-        self._console = output / "consoles" / f"{machine.name}.log"
+        self._console = console_of(output, machine.name)
         self._stage = "fetch"
         self._stage_started = time.monotonic()
         self._seconds: dict[str, float] = {}

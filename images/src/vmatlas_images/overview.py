@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from rich.text import Text
 
 from .agents import agent_is_built
 from .cache import Cache
@@ -17,6 +16,7 @@ from .machine import DebianKernel, Download, LocalFile, Machine
 from .qemu import find_qemu
 from .sets import MachineSet
 from .sources import is_cached, local_disk, local_path
+from .terminal import line
 from .userland import is_userland_cached
 
 AgentStands = Callable[[str, str], bool]
@@ -79,13 +79,13 @@ def table(rows: Sequence[Overview], sets: Sequence[MachineSet] = ()) -> Table:
     for row in rows:
         labels = f" ({', '.join(row.machine.labels)})" if row.machine.labels else ""
         agent = "" if row.agent_built else "; its agent is built first"
-        runs = Text(("yes, cached" if row.cached else "yes, to be fetched") + agent, style="green")
+        runs = line(("yes, cached" if row.cached else "yes, to be fetched") + agent, style="green")
         shown.add_row(
-            Text(row.machine.name + labels),
-            Text(row.machine.processor),
-            Text(" ".join(each.name for each in sets if row.machine.name in each)),
-            Text(row.machine.about),
-            Text(row.source),
-            runs if row.obstacle is None else Text(f"no: {row.obstacle}", style="yellow"),
+            line(row.machine.name + labels),
+            line(row.machine.processor),
+            line(" ".join(each.name for each in sets if row.machine.name in each)),
+            line(row.machine.about),
+            line(row.source),
+            runs if row.obstacle is None else line(f"no: {row.obstacle}", style="yellow"),
         )
     return shown

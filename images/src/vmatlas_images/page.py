@@ -7,7 +7,10 @@ what has no place in a text is made visible.
 from __future__ import annotations
 
 import ast
+import errno
+import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -114,7 +117,7 @@ class Block:
 
 
 def write_page(record: Record, path: Path) -> None:
-    """Make the page. Consoles are read where the report says that they lie; one that is gone is left out and said."""
+    """Make the page. Consoles are read where the report says that they lie; one that is no file there is said so."""
     replace_file(path, render(record).encode("utf-8"))
 
 
@@ -238,12 +241,29 @@ def _tail(path: Path | None) -> tuple[str, int]:
     if path is None:
         return "", 0
     try:
-        with path.open("rb") as file:
+        with os.fdopen(_open_own(path), "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - CONSOLE_BYTES))
             return file.read(CONSOLE_BYTES).decode("utf-8", "replace"), max(0, size - CONSOLE_BYTES)
     except OSError as error:
         return f"(it cannot be read any more: {error.strerror})", 0
+
+
+def _open_own(path: Path) -> int:
+    """A descriptor of a regular file in a real folder. Who sends a run, files and all, sends no way out of it.
+
+    Raises OSError for a link, a pipe, a device.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # A pipe is not waited for: it is opened at once, and then refused.
+        found = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return found
 
 
 def visible(text: str) -> str:

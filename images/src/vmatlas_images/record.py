@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -36,9 +36,13 @@ def save(report: Report, path: Path) -> None:
 
 
 def load(path: Path) -> Record:
-    """The run that a file keeps. Raises `ImagesError`, in one line, for a file that is not there or is none."""
+    """The run that a file keeps. Raises `ImagesError`, in one line, for a file that is not there or is none.
+
+    It may be somebody else's, made to be published here with what lies on this machine. So the consoles that it names
+    are those beside it, consoles/MACHINE.log, wherever it says that they were.
+    """
     try:
-        return _RECORDS.validate_json(path.read_bytes())
+        return _beside(_RECORDS.validate_json(path.read_bytes()), path.parent)
     except OSError as error:
         raise ImagesError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -48,6 +52,19 @@ def load(path: Path) -> Record:
             f"{path}: no record of a run: {where}: {first['msg']}",
             hint="a run of machines of this version writes one as results.json",
         ) from error
+
+
+def _beside(record: Record, folder: Path) -> Record:
+    report = record.report
+    results = tuple(
+        replace(result, console=result.console and console_of(folder, result.machine.name)) for result in report.results
+    )
+    return replace(record, report=replace(report, results=results))
+
+
+def console_of(folder: Path, machine: str) -> Path:
+    """Where a run that is kept in a folder has a machine's console."""
+    return folder / "consoles" / f"{machine}.log"
 
 
 def merge(records: Sequence[Record]) -> Record:

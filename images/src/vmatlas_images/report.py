@@ -15,11 +15,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
+
+from vmatlas.cli.render.text import one_line
 
 from .machine import Machine
 from .record import replace_file
 from .results import CaseState, MachineResult, Report, State
+from .terminal import line
 
 _STYLES = {"passed": "green", "FAILED": "bold red", "LOST": "bold red", "NOT RUN": "yellow", "NOTHING RAN": "bold red"}
 ROOMY = 140
@@ -47,13 +49,13 @@ def table(report: Report, columns: int = ROOMY) -> Table:
     shown.add_column("s", justify="right", no_wrap=True)
     for result in report.results:
         shown.add_row(
-            Text(result.machine.name),
-            *([Text(result.kernel or "-")] if is_roomy else []),
-            Text(result.accelerator or "-"),
-            *([Text(" ".join(result.outcome.answered) or "-")] if is_roomy else []),
-            *(Text(str(result.count(state))) for state in (CaseState.PASSED, CaseState.FAILED, CaseState.REFUSED)),
-            Text(result.verdict, style=_STYLES[result.verdict]),
-            Text(f"{result.total_seconds:.0f}"),
+            line(result.machine.name),
+            *([line(result.kernel or "-")] if is_roomy else []),
+            line(result.accelerator or "-"),
+            *([line(" ".join(result.outcome.answered) or "-")] if is_roomy else []),
+            *(line(str(result.count(state))) for state in (CaseState.PASSED, CaseState.FAILED, CaseState.REFUSED)),
+            line(result.verdict, style=_STYLES[result.verdict]),
+            line(f"{result.total_seconds:.0f}"),
         )
     return shown
 
@@ -64,20 +66,20 @@ def _show_story(result: MachineResult, console: Console) -> None:
     failed = [case for case in result.outcome.cases if case.state is CaseState.FAILED]
     for case in failed:
         where = f"{name} {case.backend}".strip()
-        console.print(Text(f"FAILED {where}: {case.name}: {case.reason}", style="red"))
+        console.print(line(f"FAILED {where}: {case.name}: {case.reason}", style="red"))
     if result.reason:
         labels = f" ({', '.join(result.machine.labels)})" if result.machine.labels else ""
-        console.print(Text(f"{result.verdict} {name}{labels}: {result.reason}", style=_STYLES[result.verdict]))
+        console.print(line(f"{result.verdict} {name}{labels}: {result.reason}", style=_STYLES[result.verdict]))
     if result.state is State.LOST:
-        for line in result.last_words.splitlines()[-8:]:
-            console.print(Text(f"    {line}"))
+        for words in result.last_words.splitlines()[-8:]:
+            console.print(line(f"    {words}"))
     if result.console is not None and (failed or result.state is State.LOST):
-        console.print(Text(f"    its console: {result.console}"))
+        console.print(line(f"    its console: {result.console}"))
     if not_run := result.count(CaseState.NOT_RUN):
         reasons = sorted({case.reason for case in result.outcome.cases if case.state is CaseState.NOT_RUN})
-        console.print(Text(f"{name}: {_counted(not_run, 'test')} not run: {'; '.join(reasons)}", style="yellow"))
+        console.print(line(f"{name}: {_counted(not_run, 'test')} not run: {'; '.join(reasons)}", style="yellow"))
     for note in result.notes:
-        console.print(Text(f"{name}: {note}", style="yellow"))
+        console.print(line(f"{name}: {note}", style="yellow"))
 
 
 def show(report: Report, console: Console, required: Collection[str] = ()) -> None:
@@ -87,15 +89,15 @@ def show(report: Report, console: Console, required: Collection[str] = ()) -> No
     for result in report.results:
         _show_story(result, console)
     for reason in sorted({f"{r.accelerator}: {r.accelerator_reason}" for r in report.results if r.accelerator}):
-        console.print(Text(f"Accelerator {reason}"))
+        console.print(line(f"Accelerator {reason}"))
     if report.left_out:
         names = ", ".join(machine.name for machine in report.left_out)
-        console.print(Text(f"LEFT OUT by {report.left_out_by}: {names}", style="yellow"))
+        console.print(line(f"LEFT OUT by {report.left_out_by}: {names}", style="yellow"))
     for sentence in report.met(required):
-        console.print(Text(f"Required {sentence}"))
+        console.print(line(f"Required {sentence}"))
     for sentence in report.unmet(required):
-        console.print(Text(f"REQUIRED {sentence}", style="red"))
-    console.print(Text(summary(report)))
+        console.print(line(f"REQUIRED {sentence}", style="red"))
+    console.print(line(summary(report)))
 
 
 def summary(report: Report) -> str:
@@ -186,10 +188,10 @@ class LiveLines:
         self._console = console
         self._started = time.monotonic()
         self._progress = Progress(
-            TextColumn("{task.fields[machine]}"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.fields[machine]}", markup=False),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[bytes]}"),
+            TextColumn("{task.fields[bytes]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -209,9 +211,9 @@ class LiveLines:
 
     def follow(self, machine: Machine, stage: str) -> None:
         """For `matrix.run`'s `follow`."""
-        task = self._tasks[machine.name]
+        task, stage = self._tasks[machine.name], one_line(stage)
         if not self._console.is_terminal:
-            self._console.print(Text(f"{time.monotonic() - self._started:6.1f} s  {machine.name}: {stage}"))
+            self._console.print(line(f"{time.monotonic() - self._started:6.1f} s  {machine.name}: {stage}"))
         elif stage in _STYLES:
             self._progress.update(task, description=stage, total=1, completed=1, bytes="")
             self._progress.stop_task(task)
@@ -221,5 +223,5 @@ class LiveLines:
 
     def fetching(self, machine: Machine, what: str, done: int, total: int | None) -> None:
         """For `matrix.run`'s `fetching`."""
-        size = f"{what} {done / 1e6:.1f} MB" if done else what
+        size = one_line(f"{what} {done / 1e6:.1f} MB" if done else what)
         self._progress.update(self._tasks[machine.name], total=total, completed=done, bytes=size)

@@ -179,7 +179,11 @@ def _tell(error: Exception) -> int:
     if os.environ.get("VMATLAS_DEBUG") == "1":
         import traceback
 
-        traceback.print_exc()
+        from vmatlas.cli.render.text import one_line
+
+        # Its lines are Python's; what stands in them is whoever's: a message of a board, a name.
+        for line in traceback.format_exc().splitlines():
+            sys.stderr.write(one_line(line) + "\n")
     line, hint = story_of(error)
     if isinstance(error, OSError) and error.filename is None:
         drop(sys.stdout)  # most likely the output itself: a full disk, say
