@@ -1,0 +1,113 @@
+"""A file system that answers nothing holds nobody up: neither who asks about one process, nor who asks about all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+from tests.conftest import Program, offered
+from vmatlas.analysis import Suspicion, audit
+
+SECONDS = 120
+"""For a command that takes one or two where nothing else runs. A hang lasts until the file system goes."""
+
+
+@pytest.fixture(scope="module")
+def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Path]]:
+    folder = tmp_path_factory.mktemp("hung")
+    program = Program("hung", folder)
+    looks: list[subprocess.Popen[bytes]] = []
+    try:
+        told = json.loads(program.hear())
+        if "missing" in told:
+            pytest.skip(f"no FUSE file system can be mounted here: {told['missing']}")
+        looks.append(subprocess.Popen(["stat", f"/proc/{program.pid}/root{folder}/c.so"], stdout=subprocess.DEVNULL))
+        with pytest.raises(subprocess.TimeoutExpired):  # else all that follows would prove nothing
+            looks[0].wait(2)
+        yield program, folder
+    finally:
+        program.end()
+        for look in looks:
+            look.wait(SECONDS)
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """The exit code and the output of a command, which is left behind where it hangs: nothing else ends it."""
+    command = subprocess.Popen(
+        [sys.executable, "-m", "vmatlas", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        output, _ = command.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        command.kill()
+        pytest.fail(f"vmatlas {' '.join(arguments)} hangs")
+    return command.returncode, output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "maps PID",
+        "maps PID --residency",
+        "maps PID --backend linux-ioctl",
+        "maps PID --backend linux-procfs",
+        "find PID 0 --or-next",
+        "summary PID",
+        "summary PID --residency",
+        "watch PID --for 0.1",
+        "record PID -o FILE",
+    ],
+)
+def test_command_comes_back(hung: tuple[Program, Path], tmp_path: Path, words: str) -> None:
+    names = {"PID": str(hung[0].pid), "FILE": str(tmp_path / "x.vmatlas")}
+    code, output = run(*(names.get(word, word) for word in words.split()))
+    assert code == 0, output
+
+
+@pytest.mark.parametrize("command", ["summary", "audit"])
+def test_survey_of_everybody_comes_back(hung: tuple[Program, Path], command: str) -> None:
+    code, output = run(command, "--all")
+    assert code in (0, 1, 7), output
+    assert str(hung[0].pid) in output
+    assert "did not answer" not in output
+
+
+def test_unlinked_file_is_found_although_its_file_system_is_silent(hung: tuple[Program, Path]) -> None:
+    program, folder = hung
+    code, output = run("audit", str(program.pid), "--json")
+    assert code == 1
+    found = {each["region"]["path"] if "region" in each else each["path"]: each for each in json.loads(output)}
+    assert str(folder / "a.so") in found
+    assert str(folder / "c.so") not in found
+
+
+@pytest.mark.parametrize("may_ask_mapped", [True, False])
+@pytest.mark.parametrize("backend", ["linux-procfs", "linux-ioctl"])
+def test_name_that_could_not_be_settled_counts_as_deleted_and_that_is_said(
+    hung: tuple[Program, Path], backend: str, may_ask_mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, folder = hung
+    if not may_ask_mapped:  # as for an ordinary user
+        monkeypatch.setattr("vmatlas.systems.linux.files.ProcessFiles.mapped", lambda *_: None)
+    with vmatlas.open(program.pid, backend=offered(backend)) as process:
+        space = process.snapshot()
+        regions = {region.path: region for region in space if region.path and str(folder) in region.path}
+        assert {path: region.deleted for path, region in regions.items()} == {
+            f"{folder}/a.so": True, f"{folder}/b": True, f"{folder}/c.so": False,
+        }  # fmt: skip
+        explained = {each.region.path: each for each in audit(space, process.file_lookup())}
+        assert explained[f"{folder}/b"].suspicion is Suspicion.DELETED_FILE
+        assert "was not asked: its file system (fuse) may not answer" in explained[f"{folder}/b"].explanation
+
+
+def test_file_of_it_is_not_opened(hung: tuple[Program, Path]) -> None:
+    program, folder = hung
+    with vmatlas.open(program.pid) as process:
+        region = next(each for each in process.snapshot() if each.path == f"{folder}/c.so")
+        assert process.elf_address(region.start) is None
