@@ -85,6 +85,8 @@ def test_huge_pages_are_memory_in_use_and_a_process_s_own() -> None:
         space = vmatlas.snapshot(pid, residency=True)
         region = huge_of(space)
         assert (region.resident, region.private_resident) == (2 * HUGE, 2 * HUGE)
+        assert region.kind is vmatlas.Kind.ANONYMOUS
+        assert region in vmatlas.snapshot(pid, where="anon,resident>1M")
         assert region in vmatlas.snapshot(pid, where="resident>1M")
         assert region in vmatlas.snapshot(pid, where="page_size=2M,private>=4M,flag=hugetlb")
         assert vmatlas.summarize(space).total.resident == sum(each.resident or 0 for each in space)
@@ -104,5 +106,7 @@ def test_memory_that_one_process_maps_thrice_is_not_private_and_its_share_tells_
     assert len(maps) == 3
     assert [region.resident for region in maps] == [1 << 20] * 3
     assert [region.private_resident for region in maps] == [0] * 3
-    shares = [int(region.details["Pss"]) for region in maps]
-    assert (1 << 20) - 3 * 1024 <= sum(shares) <= 1 << 20
+    share = vmatlas.summarize(maps).total.proportional
+    assert share is not None
+    assert share == sum(region.proportional or 0 for region in maps)
+    assert (1 << 20) - 3 * 1024 <= share <= 1 << 20

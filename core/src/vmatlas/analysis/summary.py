@@ -52,6 +52,8 @@ class Total:
     size: int
     resident: int | None
     private_resident: int | None
+    proportional: int | None = None
+    """See `Region.proportional`."""
 
     @classmethod
     def of(cls, regions: Iterable[Region], *, private_adds_up: bool = True) -> Total:
@@ -62,6 +64,7 @@ class Total:
             size=sum(region.size for region in listed),
             resident=_sum([region.resident for region in listed]),
             private_resident=_sum([region.private_resident for region in listed]) if private_adds_up else None,
+            proportional=_sum([region.proportional for region in listed]),
         )
 
 

@@ -235,6 +235,16 @@ class Region(NamedTuple):
         return f"<Region {' '.join(told)}>"
 
     @property
+    def proportional(self) -> int | None:
+        """Bytes in memory, each page divided by the number of its mappings: what adds up over regions and processes.
+
+        The system's own number (Linux: Pss, in which huge pages of hugetlb do not count), told with residency; else
+        None.
+        """
+        told = self.details.get("Pss")
+        return told if isinstance(told, int) else None
+
+    @property
     def size(self) -> int:
         """Bytes, from start to end."""
         return self.end - self.start

@@ -27,6 +27,7 @@ def _measure_columns(total: Total) -> list[Column]:
     columns = [Column("REGIONS", right=True), Column("SIZE", right=True)]
     columns += [Column("RESIDENT", right=True)] * (total.resident is not None)
     columns += [Column("PRIVATE", right=True)] * (total.private_resident is not None)
+    columns += [Column("PSS", right=True)] * (total.proportional is not None)
     return columns
 
 
@@ -34,6 +35,7 @@ def _measures(total: Total, whole: Total, *, exact: bool) -> list[str]:
     cells = [str(total.regions), size_text(total.size, exact=exact)]
     cells += [size_text(total.resident, exact=exact)] * (whole.resident is not None)
     cells += [size_text(total.private_resident, exact=exact)] * (whole.private_resident is not None)
+    cells += [size_text(total.proportional, exact=exact)] * (whole.proportional is not None)
     return cells
 
 
@@ -135,6 +137,7 @@ def total_json(total: Total) -> dict[str, Any]:
         "size": total.size,
         "resident": total.resident,
         "private_resident": total.private_resident,
+        "proportional": total.proportional,
     }
 
 
@@ -158,7 +161,7 @@ def space_json(space: AddressSpace, summary: Summary) -> dict[str, Any]:
     return origin_json(space) | summary_json(summary)
 
 
-CSV_COLUMNS = ("by", "of", "deleted", "regions", "size", "resident", "private_resident")
+CSV_COLUMNS = ("by", "of", "deleted", "regions", "size", "resident", "private_resident", "proportional")
 
 
 def summary_csv(summary: Summary) -> list[dict[str, Any]]:
@@ -179,6 +182,7 @@ PROCESSES_CSV_COLUMNS = (
     "size",
     "resident",
     "private_resident",
+    "proportional",
     *(use.value for use in Use),
     "error",
 )
