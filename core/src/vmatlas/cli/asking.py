@@ -28,11 +28,12 @@ PATIENCE = 30.0
 class Patiently:
     """A process that is asked, with a limit for each question."""
 
-    def __init__(self, process: Process, target: Target, patience: float | None) -> None:
-        self.process = process
+    def __init__(self, pid: int | None, target: Target, patience: float | None) -> None:
+        self._pid = os.getpid() if pid is None and target.name == "local" else pid
         self._target = target
         self._patience = PATIENCE if patience is None else patience
         self._errand: Errand[object] | None = None
+        self.process: Process
 
     @property
     def is_waiting(self) -> bool:
@@ -43,7 +44,7 @@ class Patiently:
         """What a question to the process gives. Raises what it raises, and Unanswered."""
         from vmatlas.target.local import LOCAL
 
-        if self._target is not LOCAL or self.process.pid == os.getpid():
+        if self._target is not LOCAL or self._pid is None or self._pid == os.getpid():
             return question()
         from vmatlas.patience import Crew, Errand
         from vmatlas.survey import unanswered, waits_of
@@ -52,9 +53,12 @@ class Patiently:
         self._errand = errand  # type: ignore[assignment]
         with Crew(1) as crew:
             if not errand.asked_by(crew, self._patience):
-                waits_for = waits_of(self._target, errand.thread)
-                raise unanswered(self.process.pid, _name_of(self.process.pid), errand.age(), waits_for, self._target)
+                seconds, waits_for = errand.age(), waits_of(self._target, errand.thread)
+                raise unanswered(self._pid, self._name(), seconds, waits_for, self._target)
         return errand.answer()
+
+    def _name(self) -> str:
+        return next((each.name for each in self._target.processes() if each.pid == self._pid), "")
 
     def rest(self, pause: Callable[[], None]) -> None:
         """A pause within a question: its time does not count."""
@@ -64,21 +68,17 @@ class Patiently:
             self._errand.rest(pause)
 
 
-def _name_of(pid: int) -> str:
-    from vmatlas import api
-
-    return next((each.name for each in api.processes() if each.pid == pid), "")
-
-
 @contextlib.contextmanager
 def opened(
     asked: Asked, url: str, backend: str | None, patience: float | None, *, thread: int | None = None
 ) -> Iterator[Patiently]:
-    """The process that a command names. Raises what `reach` and `vmatlas.open` raise."""
+    """The process that a command names. Raises what `reach` and `vmatlas.open` raise, and Unanswered."""
     from vmatlas import api
 
     with reach(url, patience) as place:
-        patiently = Patiently(api.open(asked.pid, target=place, backend=backend, thread=thread), place, patience)
+        patiently = Patiently(asked.pid, place, patience)
+        # The kernel may not answer the very first question: who that process is.
+        patiently.process = patiently.ask(lambda: api.open(asked.pid, target=place, backend=backend, thread=thread))
         try:
             yield patiently
         finally:

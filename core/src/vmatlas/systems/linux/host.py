@@ -9,6 +9,7 @@ from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 from vmatlas.backend import LocalProcess
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo
+from vmatlas.systems.linux.listing import describe_silent, read_stats
 from vmatlas.systems.linux.proc import (
     MOUNT,
     PROC,
@@ -209,6 +210,7 @@ class LinuxSystem:
 
     def processes(self) -> Iterator[ProcessInfo]:
         """From /proc; a process that ends meanwhile is left out, one that may not be looked at has its number alone.
+        One about which the kernel does not answer has no start time.
 
         Raises Unsupported when /proc is not mounted, or is of another pid namespace.
         """
@@ -218,15 +220,19 @@ class LinuxSystem:
         except OSError as error:
             raise Unsupported(f"cannot list {PROC}: {error.strerror}", hint=MOUNT) from None
         page = os.sysconf("SC_PAGE_SIZE")
-        for pid in pids:
-            try:
-                with open(f"{PROC}/{pid}/stat", "rb", buffering=0) as file:
-                    stat = parse_stat(file.read(4096))
-            except (FileNotFoundError, ProcessLookupError):
+        for pid, found in read_stats(pids):
+            if found is None:
+                if (silent := describe_silent(pid)) is not None:
+                    yield silent
                 continue
-            except PermissionError:  # hidepid=1: listed, and nothing more
+            if isinstance(found, (FileNotFoundError, ProcessLookupError)):
+                continue
+            if isinstance(found, PermissionError):  # hidepid=1: listed, and nothing more
                 yield ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
                 continue
+            if isinstance(found, OSError):
+                raise found
+            stat = parse_stat(found)
             yield ProcessInfo(
                 pid=pid,
                 parent=stat.parent,

@@ -10,6 +10,8 @@ _MEANINGS = {
     "rwsem_": "a lock that somebody else holds",
     "m_start": "the lock of that memory, which somebody else holds",
     "access_remote_vm": "the lock of that memory, which somebody else holds",
+    "do_task_stat": "a lock of that process, which it holds while it executes a program",
+    "mm_access": "a lock of that process, which it holds while it executes a program",
     "request_wait_answer": "the answer of a FUSE file system",
     "fuse_": "the answer of a FUSE file system",
     "rpc_": "the answer of a file server",

@@ -1,0 +1,81 @@
+"""A process about which this kernel answers nothing, for real: the commands tell it, go on, and end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+from vmatlas.conformance.patience import PATIENCE
+from vmatlas.survey import survey
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it holds a lock of a Linux kernel")
+
+PROGRAM = Path(__file__).parent / "programs" / "held_exec.py"
+COMMAND = [sys.executable, "-c", "import sys; from vmatlas.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def held() -> Iterator[int]:
+    """A process whose map cannot be opened: whoever tries waits."""
+    holder = subprocess.Popen([sys.executable, PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdin and holder.stdout
+    try:
+        word, _, rest = holder.stdout.readline().strip().partition(" ")
+        if word != "held":
+            pytest.skip(f"no process can be held here: it {word} {rest}")
+        yield int(rest)
+    finally:
+        holder.stdin.close()
+        try:
+            holder.wait(PATIENCE)
+        finally:
+            holder.kill()
+            holder.wait()
+            holder.stdout.close()
+
+
+def ask(*words: object) -> tuple[int, str, str, float]:
+    began = time.monotonic()
+    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=PATIENCE)
+    return done.returncode, done.stdout, done.stderr, time.monotonic() - began
+
+
+def test_the_map_of_a_held_process_is_given_up_and_ctrl_c_ends_the_wait(held: int, heeding_ctrl_c: None) -> None:
+    code, out, said, _ = ask("maps", held, "--patience", "1")
+    assert (code, out) == (7, "")
+    assert f"process {held} (" in said and "did not answer in 1" in said
+    assert (
+        "waits for a lock of that process, which it holds while it executes a program (" in said
+        and f"in /proc/{held}" in said
+    )
+    waiting = subprocess.Popen([*COMMAND, "maps", str(held)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        time.sleep(1)  # it waits by then, or is about to
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(PATIENCE) in (130, -2)
+    finally:
+        waiting.kill()
+        waiting.communicate()
+
+
+def test_a_survey_gives_a_held_process_a_row_and_reads_the_others(held: int) -> None:
+    code, out, said, took = ask("summary", "--all", "--patience", "1")
+    assert code == 7
+    assert any(line.split()[:1] == [str(held)] and "no answer in" in line for line in out.splitlines())
+    assert f"process {held} (" in said
+    assert took < PATIENCE
+    found = {each.process.pid: each for each in survey(len_of_map, patience=1)}
+    error = found[held].error
+    assert isinstance(error, vmatlas.Unanswered) and error.waits_for is not None
+    assert sum(each.answer is not None for each in found.values()) > 0
+
+
+def len_of_map(process: vmatlas.Process) -> int:
+    return len(process.snapshot())
