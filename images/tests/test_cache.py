@@ -147,3 +147,91 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ImagesError, match="cannot be written") as caught, Cache(tmp_path / "file").lock("x", limit=1):
         pass
     assert caught.value.hint == "VMATLAS_CACHE=FOLDER names another place"
+
+
+# ---- a folder that others can write to ----
+
+
+def put(folder: Path, content: bytes, under: bytes | None = None) -> str:
+    """A file of somebody else's in the place of a digest."""
+    digest = hashlib.sha256(content if under is None else under).hexdigest()
+    (folder / "files").mkdir(parents=True, exist_ok=True)
+    (folder / "files" / f"sha256-{digest}").write_bytes(content)
+    return digest
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+def test_what_others_put_into_a_shared_cache_is_copied_and_checked(shared: Path) -> None:
+    good, evil = put(shared, b"good"), put(shared, b"evil", under=b"a kernel")
+    cache = Cache(shared)
+    assert cache.has("sha256", good)
+    assert not cache.has("sha256", evil)
+    place = cache.file("sha256", good)
+    assert place.is_relative_to(shared / f"user-{os.geteuid()}")
+    (shared / "files" / place.name).write_bytes(b"evil now")
+    assert place.read_bytes() == b"good"
+
+
+def test_records_and_prepared_things_of_others_are_not_believed(shared: Path) -> None:
+    (shared / "records").mkdir()
+    (shared / "records" / "name.json").write_text('{"digest": "of something evil"}')
+    (shared / "prepared" / "key").mkdir(parents=True)
+    (shared / "prepared" / "key" / "kernel").write_text("evil")
+    cache = Cache(shared)
+    assert cache.record("name") is None
+    made = cache.prepared("key", lambda new: (new / "kernel").write_text("good"), limit=PATIENCE)
+    assert (made / "kernel").read_text() == "good"
+    again = Cache(shared).prepared("key", lambda _: pytest.fail("it was there"), limit=PATIENCE)
+    assert again == made
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_file_is_not_taken_for_one(shared: Path, tmp_path: Path, kind: str) -> None:
+    digest = put(tmp_path / "elsewhere", b"good")
+    place = shared / "files" / f"sha256-{digest}"
+    place.parent.mkdir()
+    if kind == "link":
+        place.symlink_to(tmp_path / "elsewhere" / "files" / place.name)
+    else:
+        os.mkfifo(place)
+    assert not Cache(shared).has("sha256", digest)
+
+
+@pytest.mark.parametrize("room", ["files", "prepared", "records"])
+def test_one_room_that_others_can_write_to_makes_the_cache_shared(tmp_path: Path, room: str) -> None:
+    root = tmp_path / "cache"
+    (root / room).mkdir(parents=True)
+    assert Cache(root).root == root
+    (root / room).chmod(0o777)
+    assert Cache(root).root == root / f"user-{os.geteuid()}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder to another user takes root")
+def test_folder_of_another_user_is_not_the_cache(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    root.mkdir()
+    os.chown(root, 65534, 65534)
+    assert Cache(root).root == root / "user-0"
+    (root / "user-0").mkdir()
+    os.chown(root / "user-0", 65534, 65534)
+    with pytest.raises(ImagesError, match="can be changed by others"), Cache(root).in_use():
+        pass
+
+
+def test_cache_is_made_for_nobody_else_to_write_to(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with Cache(tmp_path / "cache").in_use(), Cache(tmp_path / "cache").workspace():
+            pass
+        Cache(tmp_path / "cache").write_record("name", {})
+    finally:
+        os.umask(before)
+    assert Cache(tmp_path / "cache").root == tmp_path / "cache"
+    assert Cache(tmp_path / "cache").record("name") is not None

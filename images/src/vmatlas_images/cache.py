@@ -3,15 +3,23 @@
 Everything appears in the cache by a rename of something complete, so an entry is whole or absent whatever kills a run;
 half-made things stand in `tmp/`, each under a lock that dies with its process, and are swept by the next run. This
 module knows nothing of where things come from; it must never hand out an entry that it did not check when it was added.
+
+What is in it is believed, and booted: so it is a folder that nobody else can write to. Where the folder that is named
+can be written by others, a folder of one's own in it is the cache, and of what is beside that only files are taken,
+copied, and their digests checked.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,11 +47,66 @@ def key_of(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+_ROOMS = ("files", "prepared", "records", "consoles", "tmp")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether nobody but this user and root can change what is in a folder; true of what is none, or not there yet."""
+    try:
+        told = folder.stat()
+    except OSError:
+        return True
+    if not stat.S_ISDIR(told.st_mode):
+        return True
+    if told.st_uid not in (os.geteuid(), 0):
+        return False
+    # Where each user has a group of their own, of the same number, folders are often made writable for that.
+    others = stat.S_IWOTH | (0 if told.st_gid == told.st_uid else stat.S_IWGRP)
+    return not told.st_mode & others
+
+
+def _copy_file(source: Path, place: Path) -> None:
+    """Raises OSError, for what is no regular file, too: a link, a pipe."""
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file, place.open("xb") as copy:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no regular file")
+        shutil.copyfileobj(file, copy, 1 << 20)
+
+
 class Cache:
     """One cache folder. It may be shared by any number of processes at once."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or default_root()
+        self._named = root or default_root()
+        self.root = self._named
+        if not all(map(is_ours, [self._named, *(self._named / name for name in _ROOMS)])):
+            self.root = self._named / f"user-{os.geteuid()}"
+
+    def _check(self) -> None:
+        """Raises `ImagesError` when others can change what is in the folder."""
+        if not is_ours(self.root):
+            raise ImagesError(
+                f"{self.root} can be changed by others, and what is in the cache is booted",
+                hint="VMATLAS_CACHE=FOLDER names another place",
+            )
+
+    def _room(self, name: str) -> Path:
+        """A folder in it, made when it is first needed, for nobody else to write to whatever the umask says."""
+        folder = self.root / name
+        self.root.mkdir(0o755, parents=True, exist_ok=True)
+        folder.mkdir(0o755, exist_ok=True)
+        return folder
+
+    def has(self, algorithm: str, digest: str) -> bool:
+        """Whether the file of that digest is here: of a cache that others fill, too, a copy is taken and checked."""
+        self._check()
+        place = self.file(algorithm, digest)
+        if not place.is_file() and self.root != self._named and re.fullmatch("[a-z0-9]+", algorithm + digest):
+            with self.workspace() as space, contextlib.suppress(OSError, VerificationError):
+                _copy_file(self._named / "files" / place.name, space / "file")
+                self.add(space / "file", algorithm, digest, origin=str(self._named))
+        return place.is_file()
 
     def file(self, algorithm: str, digest: str) -> Path:
         """Where the file of that digest is, if it is here."""
@@ -63,6 +126,7 @@ class Cache:
 
     def prepared(self, key: str, make: Callable[[Path], object], *, limit: float) -> Path:
         """The folder of that key; when it is not here, `make` fills it first. Others wait while one makes it."""
+        self._check()
         place = self.root / "prepared" / key
         if not place.is_dir():
             with self.lock(key, limit=limit):
@@ -79,6 +143,7 @@ class Cache:
 
         One from the future, which a clock that was set back makes, counts as old as it is ahead.
         """
+        self._check()
         place = self.root / "records" / f"{name}.json"
         try:
             value = json.loads(place.read_text("utf-8"))
@@ -98,9 +163,8 @@ class Cache:
         """A folder in the cache for things half made; it is removed at the end, and swept by others if we are
         killed.
         """
-        folder = self.root / "tmp"
-        folder.mkdir(parents=True, exist_ok=True)
         with self.lock("sweep", limit=30):
+            folder = self._room("tmp")
             for old in folder.iterdir():
                 _remove_if_dead(old)
             space = Path(tempfile.mkdtemp(dir=folder))
@@ -115,9 +179,10 @@ class Cache:
     @contextmanager
     def lock(self, name: str, *, limit: float, shared: bool = False) -> Iterator[None]:
         """Holds a lock that ends with this process, however it ends. Raises `ImagesError` after `limit` seconds."""
+        self._check()
         folder = self.root / "locks"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._room("locks")
             descriptor = os.open(folder / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ImagesError(
@@ -162,13 +227,13 @@ class Cache:
             return 0
         with self.lock("use", limit=10):
             before = self.size()
-            for name in ("files", "prepared", "records", "consoles", "tmp"):
+            for name in _ROOMS:
                 if (self.root / name).is_dir():
                     shutil.rmtree(self.root / name)
             return before - self.size()
 
     def _keep(self, new: Path, place: Path) -> None:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        self._room(place.parent.name)
         for path in [new, *new.rglob("*")] if new.is_dir() else [new]:
             if path.is_file():
                 with path.open("rb") as file:

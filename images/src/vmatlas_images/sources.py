@@ -135,7 +135,7 @@ def _recalled(name: str, cache: Cache, count: int) -> tuple[Fetched, float] | No
         result = Fetched(record["says"], files, digests, record["release"])
     except KeyError:
         return None
-    if len(files) != count or not all(path.is_file() for path in files):
+    if len(files) != count or not all(cache.has("sha256", digest) for digest in digests):
         return None
     return result, age
 
@@ -203,7 +203,7 @@ def _brought(
             raise missing if missing is not None and gone else error from None
         try:
             for package in _parts(kernel, source):
-                if not cache.file("sha256", package.sha256).is_file():
+                if not cache.has("sha256", package.sha256):
                     cache.add(resolver.bring([package])[0], "sha256", package.sha256, origin=package.name)
             return kernel, gone
         except NotThere as error:
@@ -220,7 +220,7 @@ def _known_download(source: Download, cache: Cache) -> tuple[str, str, float] | 
         if found is None or not {"algorithm", "digest"} <= found[0].keys():
             return None
         algorithm, digest, age = found[0]["algorithm"], found[0]["digest"], found[1]
-    return (algorithm, digest, age) if cache.file(algorithm, digest).is_file() else None
+    return (algorithm, digest, age) if cache.has(algorithm, digest) else None
 
 
 def _url(machine: Machine, source: Download, cache: Cache, progress: Progress, refresh: bool) -> Fetched:
@@ -242,7 +242,7 @@ def _url(machine: Machine, source: Download, cache: Cache, progress: Progress, r
         else:
             algorithm, digest, _ = known
         path = cache.file(algorithm, digest)
-        if not path.is_file():
+        if not cache.has(algorithm, digest):
             download(source.url, space / "file", limit=max(1.0, end - time.monotonic()), progress=progress)
             path = cache.add(space / "file", algorithm, digest, origin=source.url)
         return Fetched(source.url.rsplit("/", 1)[-1], (path,), (digest,), notes=notes)

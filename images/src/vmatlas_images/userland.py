@@ -145,7 +145,7 @@ def _recalled(name: str, cache: Cache) -> tuple[str, tuple[str, ...], float] | N
     if found is None or not {"version", "digests"} <= found[0].keys():
         return None
     digests = tuple(found[0]["digests"].split())
-    if not all(cache.file("sha256", digest).is_file() for digest in digests):
+    if not all(cache.has("sha256", digest) for digest in digests):
         return None
     return found[0]["version"], digests, found[1]
 
@@ -171,7 +171,7 @@ def _resolve_by(
     with cache.workspace() as space:
         resolver = Resolver(open_archive(machine.processor, anew=anew), machine.processor, space, end, progress)
         packages = resolver.with_all_they_need(plan.packages, suite, _FOR_SCRIPTS)
-        missing = [package for package in packages if not cache.file("sha256", package.sha256).is_file()]
+        missing = [package for package in packages if not cache.has("sha256", package.sha256)]
         for package, path in zip(missing, resolver.bring(missing), strict=True):
             cache.add(path, "sha256", package.sha256, origin=package.name)
         digests = " ".join(package.sha256 for package in packages)
