@@ -116,6 +116,10 @@ class LocalProcess:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
         return None
 
+    def name_now(self) -> str | None:
+        """What the system calls it now, in short; None where it is gone, or that is not told."""
+        return None
+
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show (Linux: MADV_GUARD_INSTALL); None: not told."""
         return None
@@ -415,3 +419,12 @@ class Listing(Iterator[_Item]):
     def close(self) -> None:
         """Leave out the rest."""
         self._items = iter(())
+
+
+@runtime_checkable
+class HasName(Protocol):
+    """A target's process whose name can be asked for."""
+
+    def name_now(self) -> str | None:
+        """What the system calls it, in short; None where that is not told."""
+        ...

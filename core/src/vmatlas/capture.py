@@ -70,6 +70,8 @@ class Capture:
     consistency: Consistency = Consistency.PER_REGION
     incomplete: str | None = None
     """None, or why something may be missing from the streams."""
+    name: str | None = None
+    """What the system called the process, in short, where it was asked."""
 
     def __repr__(self) -> str:
         streams = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in self.streams.items())
@@ -89,6 +91,7 @@ class Capture:
             target=self.target,
             consistency=self.consistency,
             incomplete=self.incomplete,
+            name=self.name,
         )
 
     def stream(self, name: str) -> bytes:
@@ -180,6 +183,7 @@ class Capture:
             "format": FORMAT,
             "system": dataclasses.asdict(self.system),
             "pid": self.pid,
+            "name": self.name,
             "start_time": self.start_time,
             "thread": self.thread,
             "pointer_width": self.pointer_width,
@@ -276,6 +280,7 @@ class Capture:
             target=read.text("target"),
             consistency=consistency,
             incomplete=read.optional_text("incomplete"),
+            name=read.optional_text("name"),
         )
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from types import NotImplementedType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from vmatlas.backend import Feature, Finder, ReadsFiles, SeesFiles, Target, TargetProcess, TellsGuards
+from vmatlas.backend import Feature, Finder, HasName, ReadsFiles, SeesFiles, Target, TargetProcess, TellsGuards
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError
@@ -94,6 +94,11 @@ class Process:
     def start_time(self) -> int | None:
         """When the process started, in the system's own unit: with the pid, its identity."""
         return self._process.start_time
+
+    @property
+    def name(self) -> str | None:
+        """What the system calls it, in short (Linux: comm, as it is now); None where that is not told."""
+        return self._process.name_now() if isinstance(self._process, HasName) else None
 
     @property
     def target(self) -> Target:
@@ -295,7 +300,7 @@ class Process:
     def capture(self, *, residency: bool = False, build_ids: bool = False) -> Capture:
         """The kernel's bytes for the whole map, found to be whole and consistent. Raises what `snapshot` raises."""
         query = Query(residency=residency, build_ids=build_ids)
-        return self._reader.read(self.choice(query), query)[0]
+        return replace(self._reader.read(self.choice(query), query)[0], name=self.name)
 
     def watch(
         self, interval: float = 1.0, *, residency: bool = False, wait: Callable[[float], object] = time.sleep

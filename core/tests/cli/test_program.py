@@ -107,7 +107,9 @@ def test_a_terminal_gets_colours_a_title_and_a_legend(in_terminal, child):
     lines = text.splitlines()
     plain = [COLOUR.sub("", line) for line in lines]
     space = vmatlas.snapshot(child.pid)
-    assert plain[0].startswith(f"process {child.pid} · {len(space)} regions")
+    with vmatlas.open(child.pid) as process:
+        name = process.name
+    assert plain[0].startswith(f"process {child.pid} ({name}) · {len(space)} regions")
     assert plain[1].split() == ["RANGE", "PERM", "SIZE", "OFFSET", "KIND", "NAME"]
     assert plain[-1].split() == [kind.label for kind in sorted({region.kind for region in space})]
     writable_code = next(line for line in lines if f"{child.at['wx']:x}-" in line)
@@ -204,6 +206,14 @@ def test_no_colour_is_one_that_cannot_be_read_on_white():
     from vmatlas.cli.render.palette import STYLES
 
     assert not [name for name, style in STYLES.items() if {"yellow", "white"} & set(style.split())]
+
+
+@pytest.mark.parametrize("command", [("maps",), ("summary",), ("find", "0", "--neighbours"), ("diff", "--after", "0")])
+def test_titles_have_the_name_of_the_process(in_terminal, child, command):
+    with open(f"/proc/{child.pid}/comm") as file:
+        name = file.read().strip()
+    told, _ = in_terminal(120, command[0], child.pid, *command[1:])
+    assert f"process {child.pid} ({name})" in told
 
 
 def test_the_version_is_told(run):

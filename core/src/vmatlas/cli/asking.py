@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmatlas.cli.options import Asked, reach
 
 if TYPE_CHECKING:
     from vmatlas.backend import Target
+    from vmatlas.model import AddressSpace
     from vmatlas.patience import Errand
     from vmatlas.process import Process
 
@@ -60,12 +61,21 @@ class Patiently:
     def _name(self) -> str:
         return next((each.name for each in self._target.processes() if each.pid == self._pid), "")
 
+    def snapshot(self, **how: Any) -> AddressSpace:
+        """Its map (`how` as of `Process.snapshot`), with its name. Raises what `ask` raises."""
+        return self.ask(lambda: named(self.process.snapshot(**how), self.process))
+
     def rest(self, pause: Callable[[], None]) -> None:
         """A pause within a question: its time does not count."""
         if self._errand is None:
             pause()
         else:
             self._errand.rest(pause)
+
+
+def named(space: AddressSpace, process: Process) -> AddressSpace:
+    """A map with the name that its process has."""
+    return space.named(process.name)
 
 
 @contextlib.contextmanager

@@ -100,9 +100,9 @@ def _watched(
     if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST):
         raise UsageError(f"--after {seconds:g} is no time that can be waited for", hint="a number of seconds from 0")
     with opened(a, target, backend, patience) as asked:
-        before = asked.ask(lambda: asked.process.snapshot(residency=residency))
+        before = asked.snapshot(residency=residency)
         time.sleep(seconds)
-        return before, asked.ask(lambda: asked.process.snapshot(residency=residency))
+        return before, asked.snapshot(residency=residency)
 
 
 def _two(
@@ -135,7 +135,7 @@ def _two(
 
 
 def _asked(asked: Patiently, how: Query) -> AddressSpace:
-    return asked.ask(lambda: asked.process.snapshot(residency=how.residency, build_ids=how.build_ids))
+    return asked.snapshot(residency=how.residency, build_ids=how.build_ids)
 
 
 def _like(captures: list[Capture], residency: bool, backend: str | None) -> tuple[str | None, Query]:

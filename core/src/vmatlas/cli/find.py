@@ -70,7 +70,7 @@ def command(
         raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
     with opened(process, target, backend, patience) as asked:
         if neighbours:
-            space = asked.ask(asked.process.snapshot)
+            space = asked.snapshot()
             around = [space.neighbours(address) for address in addresses]
             warn_if_incomplete(space)
             if as_json:

@@ -157,6 +157,6 @@ def command(
         whole = view.entries or view.gaps or bool(view.at)
         residency = residency or view.needs_residency or asked.process.needs_residency(where)
         passed = None if whole else where
-        space = asked.ask(lambda: asked.process.snapshot(residency=residency, build_ids=build_ids, where=passed))
+        space = asked.snapshot(residency=residency, build_ids=build_ids, where=passed)
     ask = f"vmatlas find {space.pid}" if target == "local" else None
     return show_map(space, view, build_ids=build_ids, ask=ask)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vmatlas import errors
-from vmatlas.cli.asking import opened
+from vmatlas.cli.asking import named, opened
 from vmatlas.cli.exits import Exit, exit_of, say
 from vmatlas.cli.options import Asked, warn_of_gaps
 from vmatlas.cli.render.text import count, one_line
@@ -52,7 +52,7 @@ def of_one(
     with opened(source, target, backend, patience) as asked:
 
         def both() -> tuple[AddressSpace, _Answer]:
-            space = asked.process.snapshot(residency=residency)
+            space = named(asked.process.snapshot(residency=residency), asked.process)
             return space, judge(space, asked.process)
 
         space, answer = asked.ask(both)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -58,7 +59,7 @@ def command(
     is not seen, nor, without --residency, what fills or leaves memory in regions that stay as large. Looking at a map
     that does not change costs little more than reading it.
     """
-    from vmatlas.cli.asking import opened
+    from vmatlas.cli.asking import named, opened
 
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise UsageError(f"--for {seconds:g} is no time", hint="a number of seconds from 0")
@@ -74,7 +75,8 @@ def command(
                 say("the map alone is watched: --residency shows what fills or leaves memory in regions, too")
             changes = asked.process.watch(interval, residency=residency, wait=rest)
             while (difference := asked.ask(lambda: next(changes, None))) is not None:
-                _show(difference, as_json=as_json, exact=exact)
+                before, after = (named(side, asked.process) for side in (difference.before, difference.after))
+                _show(dataclasses.replace(difference, before=before, after=after), as_json=as_json, exact=exact)
                 found += 1
                 if found == most:
                     return Exit.OK

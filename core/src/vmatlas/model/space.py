@@ -6,7 +6,7 @@ import operator
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Unpack, overload
 
 from vmatlas.errors import VmatlasError
@@ -62,6 +62,8 @@ class Origin:
     private_adds_up: bool = True
     """Whether `private_resident` is a count of each region's own, of which totals can be made. FreeBSD tells the whole
     object's beside each part of it."""
+    name: str | None = None
+    """What the system called the process, in short, where it was asked."""
 
 
 class AddressSpace(Exports, Sequence[Region]):
@@ -236,6 +238,10 @@ class AddressSpace(Exports, Sequence[Region]):
     def entries(self) -> AddressSpace:
         """The kernel's own entries, where it splits regions further (QNX by residency); else the regions."""
         return self if self._entries is None else AddressSpace(self._entries, self.origin)
+
+    def named(self, name: str | None) -> AddressSpace:
+        """The same, of a process that is called so."""
+        return AddressSpace(self.columns, replace(self.origin, name=name), entries=self._entries)
 
     def _take(self, rows: Sequence[int]) -> AddressSpace:
         return AddressSpace(self.columns.take(rows), self.origin)

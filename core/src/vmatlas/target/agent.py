@@ -111,7 +111,8 @@ class AgentTarget:
         found = self.agent.processes(number) if number > 0 else []
         if not found:
             raise NoSuchProcess(f"there is no process {number}", pid=number, target=self.name)
-        return AgentTargetProcess(self, self._asker, number, found[0].start_time, thread)
+        name = found[0].name.decode("utf-8", "surrogateescape")
+        return AgentTargetProcess(self, self._asker, number, found[0].start_time, thread, name)
 
     def rights(self) -> list[tuple[str, str]]:
         """Who the agent is there."""
@@ -148,13 +149,20 @@ class AgentTargetProcess:
     """A process on the machine of an agent. Nothing is held open there: identity is its pid and its start time."""
 
     def __init__(
-        self, target: AgentTarget, asker: AgentProcess, pid: int, start_time: int | None, thread: int | None
+        self,
+        target: AgentTarget,
+        asker: AgentProcess,
+        pid: int,
+        start_time: int | None,
+        thread: int | None,
+        name: str = "",
     ) -> None:
         self._target = target
         self._asker = asker
         self._pid = pid
         self._start_time = start_time
         self._thread = thread
+        self._name = name
 
     @property
     def pid(self) -> int:
@@ -211,6 +219,10 @@ class AgentTargetProcess:
         except (AgentRefused, ValueError):  # a path too long for the agent
             return None
         return found.detail if found.ok else None
+
+    def name_now(self) -> str | None:
+        """As it was called when it was opened."""
+        return self._name or None
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `ReadsFiles`: through what Linux shows of a process's files; elsewhere by its path, if it is the file."""

@@ -148,6 +148,10 @@ class LocalTargetProcess:
         with self._process.lock:
             return self._process.file_now(region)
 
+    def name_now(self) -> str | None:
+        """See `HasName`."""
+        return self._process.name_now()
+
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `ReadsFiles`."""
         return self._process.file_head(region, size)

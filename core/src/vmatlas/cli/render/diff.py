@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from vmatlas.analysis import Change, ChangeKind, Difference
-from vmatlas.cli.render.maps import alarms, origin_json, where_and_when
+from vmatlas.cli.render.maps import alarms, origin_json, where_and_when, who
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, growth_text, label_of, range_text, size_text
 from vmatlas.model import AddressSpace, Protection, Region
@@ -67,7 +67,7 @@ def _headline(difference: Difference) -> tuple[str, ...]:
 
 
 def _side(space: AddressSpace) -> tuple[str, ...]:
-    return (f"process {space.pid}", *where_and_when(space))
+    return (who(space), *where_and_when(space))
 
 
 def _totals(difference: Difference) -> str:

@@ -123,13 +123,18 @@ def legend(regions: Iterable[Region]) -> tuple[tuple[str, str], ...]:
 
 def headline(space: AddressSpace) -> tuple[str, ...]:
     """Whose map it is, how much, from where and when."""
-    parts = [f"process {space.pid}"]
+    parts = [who(space)]
     if space.origin.thread is not None:
         parts[0] += f", thread {space.origin.thread}"
     parts.append(f"{count(len(space), 'region')}, {human(space.total)}")
     if space.columns.resident is not None:
         parts[-1] += f", {human(sum(region.resident or 0 for region in space))} resident"
     return (*parts, *where_and_when(space))
+
+
+def who(space: AddressSpace) -> str:
+    """The process, by its number and what it is called."""
+    return f"process {space.pid}" + (f" ({escape(space.origin.name)})" if space.origin.name else "")
 
 
 def where_and_when(space: AddressSpace) -> tuple[str, ...]:
@@ -173,6 +178,7 @@ def origin_json(space: AddressSpace) -> dict[str, Any]:
     origin = space.origin
     return {
         "pid": origin.pid,
+        "name": origin.name,
         "start_time": origin.start_time,
         "thread": origin.thread,
         "target": origin.target,

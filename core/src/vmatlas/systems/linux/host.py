@@ -140,6 +140,19 @@ class LinuxProcess(LocalProcess):
         finally:
             os.close(descriptor)
 
+    def name_now(self) -> str | None:
+        """From /proc/PID/comm."""
+        try:
+            descriptor = os.open("comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
+        except OSError:
+            return None
+        try:
+            return os.read(descriptor, 4096).removesuffix(b"\n").decode("utf-8", "surrogateescape") or None
+        except OSError:  # it has ended meanwhile
+            return None
+        finally:
+            os.close(descriptor)
+
     def other_threads(self) -> list[int]:
         """Its other threads. A process lives on in them when its first thread has ended."""
         try:
