@@ -15,7 +15,7 @@ import vmatlas
 from tests.conftest import Program, offered
 from vmatlas import AddressSpace, Filter, Protection, Region
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas_linux_ioctl.layout import QueryFlags
+from vmatlas.systems.linux.procmap import QueryFlags
 from vmatlas_linux_ioctl.question import kernel_flags
 
 FILTERS = [

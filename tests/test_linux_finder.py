@@ -20,6 +20,7 @@ from vmatlas import process as handle
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import NoSuchProcess, UsageError
 from vmatlas.reading import MapReader
+from vmatlas.systems.linux.procmap import UNTOLD
 from vmatlas.target.local import LOCAL
 
 pytestmark = pytest.mark.skipif(
@@ -199,3 +200,23 @@ def test_threads_ask_one_handle_while_another_closes_it(stepper: Stepper):
         thread.join(PATIENCE)
     assert not wrong
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_where_the_kernel_has_pages_that_the_ioctl_never_tells_the_finder_does_not_say_that_nothing_is(
+    stepper: Stepper,
+) -> None:
+    """[vectors] of 32-bit ARM lies below 2**63. All other addresses are ordinary: s390x maps memory above it, too."""
+    with vmatlas.open(stepper.process.pid) as process:
+        process.find(0)
+        finder = process._finder
+        assert finder is not None
+        for start, end in UNTOLD:
+            for address in (start, end - 1):
+                assert finder.find(address) is NotImplemented
+                assert finder.find_many(array("Q", [0, address])) is NotImplemented
+                assert process.find(address) == process.snapshot().find(address)
+                assert process.find_many([0, address]) == process.snapshot().find_many([0, address])
+            assert finder.find(end) is None
+        ordinary = [1 << 47, 1 << 63, 0xFFFFFFFFFFFFE000, 2**64 - 1]
+        assert [finder.find(address) for address in ordinary] == [None] * 4
+        assert finder.find_many(array("Q", ordinary)) == [None] * 4

@@ -267,7 +267,7 @@ def test_any_text_of_smaps_decodes_alike(text: bytes):
 
 @st.composite
 def record_streams(draw: st.DrawFn) -> bytes:
-    from vmatlas_linux_ioctl.layout import SIZE, record
+    from vmatlas.systems.linux.procmap import SIZE, record
 
     layout, records, names = record("little"), b"", b""
     position = draw(st.integers(0, 2**20))

@@ -367,3 +367,25 @@ def test_the_url_of_a_target_is_not_taken_for_a_target():
 def test_what_is_no_filter_is_refused():
     with pytest.raises(UsageError, match="is no filter"):
         vmatlas.snapshot(where=lambda region: True)
+
+
+class Blind(FakeBackend):
+    """Never tells some of what is mapped, and says where."""
+
+    blind_spots = ((100, 200), (2**63, 2**63 + 100))
+
+
+@pytest.mark.parametrize("high", [Region(100, 150, RW), Region(2**63, 2**63 + 10, RW)])
+def test_an_address_that_a_backend_never_tells_is_asked_of_another_and_no_other_address_is(install, monkeypatch, high):
+    """Whatever the address: [vectors] of 32-bit ARM lies below 2**63, and ordinary memory of s390x may lie above."""
+    ordinary = Region(2**63 + 4096, 2**63 + 8192, RW)
+    lower = Blind([Region(1, 2, RW), ordinary], name="lower", ranked=1, features=Feature.WALK)
+    upper = FakeBackend([*lower.regions[:1], high, ordinary], name="upper", ranked=2, features=Feature.ABOVE_USER)
+    monkeypatch.setattr("vmatlas.registry.backends", lambda: [lower, upper])
+    with vmatlas.open(42, target=FakeTarget()) as asked:
+        assert [asked.find(address) for address in (1, 5, ordinary.start, ordinary.end)] == [
+            lower.regions[0], None, ordinary, None,
+        ]  # fmt: skip
+        assert not upper.queries
+        assert asked.find(high.start) == high
+        assert asked.find(high.end) is None

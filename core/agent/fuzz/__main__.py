@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vmatlas_agents.build import NATIVE, plugin_sources, sources_table
+from vmatlas_agents.build import NATIVE, headers, plugin_sources, sources_table
 from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES
 
 HERE = Path(__file__).parent
@@ -77,8 +77,8 @@ def make(target: str, folder: Path, compiler: Sequence[str], native: Path = NATI
         asked = [native / name for name in (*PORTABLE_SOURCES, *SYSTEM_SOURCES["linux"]) if name not in LEFT_OUT]
         asked += [*dict.fromkeys(file for plugin in plugins for file in plugin.files), folder / "sources.c"]
         asked.append(own.pop(0))
-    include = f"-I{native}"
-    jobs = [(file, (include, "-include", "calls.h")) for file in asked] + [(file, (include,)) for file in own]
+    include = [f"-I{folder}" for folder in (native, *headers())]
+    jobs = [(file, (*include, "-include", "calls.h")) for file in asked] + [(file, (*include,)) for file in own]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(
             pool.map(

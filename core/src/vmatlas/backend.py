@@ -12,7 +12,7 @@ import enum
 import os
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NotImplementedType
@@ -60,7 +60,8 @@ class Feature(enum.Flag):
     KERNEL_FILTER = enum.auto()
     """The kernel itself applies a part of a filter."""
     ABOVE_USER = enum.auto()
-    """It also tells regions above the process's own memory (Linux x86-64: [vsyscall])."""
+    """It also tells the kernel's pages above the process's own memory (Linux: [vsyscall], [vectors]). A backend
+    without it may say where those are: see HasBlindSpots."""
     THREADS = enum.auto()
     """It can ask through one thread of a process."""
 
@@ -229,6 +230,16 @@ class HasTwin(Protocol):
     @property
     def compiled(self) -> str:
         """The module: "vmatlas_linux_ioctl._native", for `vmatlas.compiled`."""
+        ...
+
+
+@runtime_checkable
+class HasBlindSpots(Protocol):
+    """A backend that never tells some of what may be mapped: a point query that finds nothing there goes to another."""
+
+    @property
+    def blind_spots(self) -> Sequence[tuple[int, int]]:
+        """Where: ranges of addresses, [start, end)."""
         ...
 
 

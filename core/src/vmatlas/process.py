@@ -16,7 +16,18 @@ from dataclasses import replace
 from types import NotImplementedType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from vmatlas.backend import Feature, Finder, HasName, ReadsFiles, SeesFiles, Target, TargetProcess, TellsGuards
+from vmatlas.backend import (
+    Backend,
+    Feature,
+    Finder,
+    HasBlindSpots,
+    HasName,
+    ReadsFiles,
+    SeesFiles,
+    Target,
+    TargetProcess,
+    TellsGuards,
+)
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError
@@ -54,7 +65,6 @@ _LONGEST_INTERVAL = 86400.0 * 366
 
 _FIRST_STEP, _LARGEST_STEP = 16, 4096
 _TOP = 2**64
-_KERNEL_HALF = 2**63
 
 
 def _address(address: int) -> int:
@@ -79,7 +89,7 @@ class Process:
         self._target = target
         self._process = process
         self._backend = backend
-        self._choices: dict[tuple[Question, bool, Filter, bool], Choice] = {}
+        self._choices: dict[tuple[Question, bool, Filter], Choice] = {}
         self._reader = MapReader(target, process)
         self._finder: Finder | None = None
         self._is_closed = False
@@ -124,7 +134,7 @@ class Process:
 
     def choice(self, query: Query) -> Choice:
         """Which backend answers a query, and why. Raises Unsupported, UsageError."""
-        key = query.question, query.build_ids, query.where, (query.address or 0) >= _KERNEL_HALF
+        key = query.question, query.build_ids, query.where
         found = self._choices.get(key)
         if found is None:
             found = self._choices[key] = choose(self._target, query, self._backend)
@@ -192,8 +202,8 @@ class Process:
         found = self._search(choice, query)
         if self._finder is None:
             self._make_finder(choice)
-        if found is None and or_next and not choice.asked_for:
-            if Feature.ABOVE_USER not in choice.backend.features:
+        if found is None and not choice.asked_for and Feature.ABOVE_USER not in choice.backend.features:
+            if or_next or _is_blind(choice.backend, query.address):
                 return self._search_above(query)
         return found
 
@@ -387,6 +397,12 @@ class Process:
         For as long as the handle is open. None where the target's file system cannot be asked.
         """
         return self._process.file_now if isinstance(self._process, SeesFiles) else None
+
+
+def _is_blind(backend: Backend, address: int | None) -> bool:
+    """Whether there may be something at the address that the backend never tells."""
+    spots = backend.blind_spots if isinstance(backend, HasBlindSpots) else ()
+    return address is not None and any(start <= address < end for start, end in spots)
 
 
 def _find_the_long_way(process: weakref.ref[Process], *arguments: Any, **more: Any) -> Region | None:

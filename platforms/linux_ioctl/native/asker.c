@@ -11,9 +11,7 @@
 
 /* Regions are made after models: what a region with the same fact is, all but its bounds and offset, as `model_of` (in Python)
  * told when the fact was first met. */
-enum { START, END, OFFSET = 4, SLOTS = 256 };
-
-#define KERNEL_HALF (UINT64_C(1) << 63) /* what lies above, the ioctl never tells */
+enum { START, END, OFFSET = 4, SLOTS = 256, MOST_UNTOLD = 8 };
 
 struct slot {
     uint64_t hash;
@@ -28,6 +26,7 @@ typedef struct {
     PyObject *region;   /* the type */
     PyObject *long_way; /* what `ask` hands a question on to that is not its own; NULL: nobody yet */
     struct slot *slots;
+    uint64_t untold[MOST_UNTOLD][2]; /* where there may be something that the ioctl never tells */
     int maps, asking, is_closed, is_making, is_stale;
 } Asker;
 
@@ -187,7 +186,15 @@ static int ask(Asker *asker, struct walk *walk)
     return error;
 }
 
-/* Whether it is a whole number below the kernel's half of the addresses. */
+static int is_untold(const Asker *asker, uint64_t address)
+{
+    for (int i = 0; i < MOST_UNTOLD; i++)
+        if (address >= asker->untold[i][0] && address < asker->untold[i][1])
+            return 1;
+    return 0;
+}
+
+/* Whether it is a whole number of 64 bits. */
 static int address_of(PyObject *number, uint64_t *address)
 {
     if (!PyLong_CheckExact(number))
@@ -197,7 +204,7 @@ static int address_of(PyObject *number, uint64_t *address)
         PyErr_Clear();
         return 0;
     }
-    return *address < KERNEL_HALF;
+    return 1;
 }
 
 static PyObject *asker_find(PyObject *self, PyObject *number)
@@ -210,7 +217,7 @@ static PyObject *asker_find(PyObject *self, PyObject *number)
         return not_mine();
     walk = question(0, address, &fact);
     error = ask((Asker *)self, &walk);
-    if (error == ENOENT)
+    if (error == ENOENT && !is_untold((Asker *)self, address))
         Py_RETURN_NONE;
     return error != 0 ? not_mine() : region_of((Asker *)self, &walk, &fact);
 }
@@ -321,6 +328,7 @@ static PyObject *asker_find_many(PyObject *self, PyObject *numbers)
     PyObject *found = NULL;
     Py_buffer view;
     size_t count;
+    int some_untold = 0;
     if (PyObject_GetBuffer(numbers, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     count = (size_t)view.len / sizeof(uint64_t);
@@ -330,12 +338,12 @@ static PyObject *asker_find_many(PyObject *self, PyObject *numbers)
     for (size_t i = 0; wanted != NULL && i < count; i++) {
         wanted[i].address = ((const uint64_t *)view.buf)[i];
         wanted[i].place = i;
+        some_untold |= is_untold((Asker *)self, wanted[i].address);
     }
     PyBuffer_Release(&view);
     if (wanted != NULL) {
         qsort(wanted, count, sizeof *wanted, by_address);
-        found = count > 0 && wanted[count - 1].address >= KERNEL_HALF ? not_mine()
-                                                                      : find_sorted((Asker *)self, wanted, count);
+        found = some_untold ? not_mine() : find_sorted((Asker *)self, wanted, count);
     }
     free(wanted);
     return found;
@@ -345,16 +353,21 @@ PyObject *asker_new(PyObject *module, PyObject *arguments)
 {
     allocfunc allocate = (allocfunc)PyType_GetSlot(asker_type, Py_tp_alloc);
     PyObject *region, *model_of;
+    Py_buffer untold;
     Asker *made;
     int maps;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iO!O", &maps, &PyType_Type, &region, &model_of))
+    if (!PyArg_ParseTuple(arguments, "iO!Oy*", &maps, &PyType_Type, &region, &model_of, &untold))
         return NULL;
-    if (!PyType_IsSubtype((PyTypeObject *)region, &PyTuple_Type)) {
-        PyErr_SetString(PyExc_TypeError, "regions are tuples");
+    if (!PyType_IsSubtype((PyTypeObject *)region, &PyTuple_Type) || (size_t)untold.len > sizeof made->untold) {
+        PyBuffer_Release(&untold);
+        PyErr_SetString(PyExc_TypeError, "regions are tuples, and few ranges are untold");
         return NULL;
     }
     made = (Asker *)allocate(asker_type, 0);
+    if (made != NULL)
+        memcpy(made->untold, untold.buf, (size_t)untold.len);
+    PyBuffer_Release(&untold);
     if (made == NULL)
         return NULL;
     made->maps = -1;

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "decode.h"
+#include "scratch.h"
 #include "walk.h"
 
 enum {
@@ -317,4 +318,26 @@ enum verdict walk_map(const struct map_question *question, struct columns *colum
     if (!is_over && question->limit == 0)
         verdict = walk_next(&walk) == ENOENT ? DECODED : NOT_MINE;
     return columns->count > 0 ? verdict : NOT_MINE;
+}
+
+/* A fact's name is what stands behind its head. */
+static int is_scratch(const char *fact, size_t size)
+{
+    size_t head = sizeof(struct fact_head), label = sizeof SCRATCH_LABEL - 1;
+    return size == head + label && memcmp(fact + head, SCRATCH_LABEL, label) == 0;
+}
+
+enum verdict walk_self(const struct map_question *question, struct columns *columns)
+{
+    struct fact_text fact;
+    struct walk walk = {question->maps, question->flags, question->address, 0, fact.name, NULL, {0}, 0};
+    enum verdict verdict = DECODED;
+    int is_over = 0;
+    *columns = scratch_columns();
+    if (columns->memory == NULL)
+        return NOT_MINE;
+    while (verdict == DECODED && !is_over)
+        verdict = scratch_has_room(columns) ? walk_some(&walk, &fact, TURN, columns, &is_over) : NOT_MINE;
+    scratch_cut(columns, is_scratch);
+    return verdict == DECODED && (columns->count == 0 || (question->most > 0 && columns->count > question->most)) ? NOT_MINE : verdict;
 }

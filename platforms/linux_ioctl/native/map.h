@@ -29,4 +29,8 @@ struct map_question {
  * between two answers so that they are out of order. */
 enum verdict walk_map(const struct map_question *question, struct columns *columns);
 
+/* The same of our own map, to the end of memory, by the caller alone: no memory is made meanwhile, and what the walk needs itself is not
+ * told. */
+enum verdict walk_self(const struct map_question *question, struct columns *columns);
+
 #endif

@@ -30,16 +30,17 @@ static PyObject *module_walk(PyObject *module, PyObject *arguments)
     unsigned long long flags, address;
     Py_ssize_t limit, most;
     enum verdict verdict;
+    int is_self;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iKKnnIp", &question.maps, &flags, &address, &limit, &most, &question.threads,
-                          &question.only_idle))
+    if (!PyArg_ParseTuple(arguments, "iKKnnIpp", &question.maps, &flags, &address, &limit, &most, &question.threads,
+                          &question.only_idle, &is_self))
         return NULL;
     question.flags = flags;
     question.address = address;
     question.limit = (size_t)limit;
     question.most = (size_t)most;
     Py_BEGIN_ALLOW_THREADS
-    verdict = walk_map(&question, &columns);
+    verdict = is_self ? walk_self(&question, &columns) : walk_map(&question, &columns);
     Py_END_ALLOW_THREADS
     return outcome(verdict, &columns);
 }
@@ -125,7 +126,8 @@ static PyObject *module_records(PyObject *module, PyObject *arguments)
 static PyMethodDef methods[] = {
     {"decode", module_decode, METH_O, "Rows from the stream `vmas`, or None."},
     {"walk", module_walk, METH_VARARGS,
-     "Rows from a descriptor, or None: (maps, flags, address, limit, most regions or 0, threads, only idle ones?)."},
+     "Rows from a descriptor, or None: (maps, flags, address, limit, most regions or 0, threads, only idle ones?,\n"
+     "our own map?: then to the end of memory, by one thread)."},
     {"records", module_records, METH_VARARGS,
      "The records and the texts behind them, from a descriptor, or None: (maps, flags, address, limit, build ids?)."},
     {"asker", asker_new, METH_VARARGS, "An Asker: (maps, region type, model of a fact)."},

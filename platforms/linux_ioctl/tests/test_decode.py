@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from vmatlas import AddressSpace, Capture, Disordered, Kind, MalformedData, NoSuchProcess, Query, Region, SystemInfo
 from vmatlas.model import Filter
 from vmatlas.systems.linux import links
+from vmatlas.systems.linux.procmap import FIELDS, PROCMAP_QUERY, SIZE, record
 from vmatlas_linux_ioctl import BACKEND
-from vmatlas_linux_ioctl.layout import FIELDS, PROCMAP_QUERY, SIZE, record
 
 ByteOrder = Literal["little", "big"]
 CAPTURE = Path(__file__).parent / "captures" / "linux-6.18-vmas.zip"

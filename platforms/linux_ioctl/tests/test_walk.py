@@ -13,8 +13,8 @@ import pytest
 from vmatlas import AddressSpace, Capture, OperationFailed, Query, SystemInfo, TornRead, Unsupported
 from vmatlas.model import Filter
 from vmatlas.systems.linux import LinuxProcess, vanishing
+from vmatlas.systems.linux.procmap import SIZE, record
 from vmatlas_linux_ioctl import BACKEND, acquire
-from vmatlas_linux_ioctl.layout import SIZE, record
 from vmatlas_linux_ioctl.question import kernel_flags
 
 LAYOUT = record("little")

@@ -2,11 +2,13 @@
 #include "binding.h"
 
 #include "decode.h"
+#include "holes.h"
+#include "scratch.h"
 #include "text_file.h"
 
-enum { ROOM = 1 << 16, FIRST = 1 << 14 };
+enum { ROOM = SCRATCH_ROOM, FIRST = 1 << 14 };
 
-#define KERNEL_HALF (UINT64_C(1) << 63) /* no memory of a process lies above it; on x86-64 [vsyscall] does */
+#define VSYSCALL UINT64_C(0xffffffffff600000) /* on x86-64: what a text ends with that is whole */
 
 /* What becomes of a text while it is read. */
 struct decoding {
@@ -15,13 +17,41 @@ struct decoding {
     struct columns *columns;
     struct keys *keys;
     enum verdict verdict;
+    struct holes holes;
 };
+
+/* Memory in a hole: the text is torn, or the map has changed since. The long way tells which regions those are. But for memory that
+ * another thread's reading of our own map made. */
+static int notice_unlisted(struct holes *holes, const struct procmap_query *answer, const char *name)
+{
+    (void)holes;
+    return answer->vma_name_size == sizeof SCRATCH_LABEL && memcmp(name, SCRATCH_LABEL, sizeof SCRATCH_LABEL) == 0 ? 0 : EAGAIN;
+}
+
+/* Asks about the holes between the rows from `known` on. */
+static enum verdict ask_about_holes(struct decoding *decoding, size_t known)
+{
+    for (; known < decoding->columns->count; known++)
+        if (holes_region(&decoding->holes, decoding->columns->rows[known].start, decoding->columns->rows[known].end) != 0)
+            return NOT_MINE;
+    return DECODED;
+}
+
+static int ends_with_vsyscall(const struct columns *columns)
+{
+    const struct row *row = &columns->rows[columns->count - 1];
+    const struct text *fact = &columns->facts.all[row->fact];
+    return row->start == VSYSCALL && fact->size >= 10 &&
+           memcmp(columns->facts.bytes + fact->at + fact->size - 10, "[vsyscall]", 10) == 0;
+}
 
 static ssize_t decode_piece(struct text_file *text, const char *piece, size_t size, int is_end)
 {
     struct decoding *decoding = text->taker;
     struct columns *columns = decoding->columns;
-    size_t used = 0;
+    size_t used = 0, known = columns->count;
+    if (columns->release != NULL && !scratch_has_room(columns))
+        return TEXT_STOP;
     /* The first piece of smaps must show all the keys of a region. */
     if (decoding->is_smaps && columns->count == 0 && size < FIRST && !is_end)
         return 0;
@@ -29,22 +59,54 @@ static ssize_t decode_piece(struct text_file *text, const char *piece, size_t si
                                            : decode_maps(piece, size, columns, &used);
     if (decoding->verdict == DECODED && (columns->count > decoding->most || (is_end && used < size)))
         decoding->verdict = NOT_MINE;
-    text->is_sure = columns->count > 0 && columns->rows[columns->count - 1].start >= KERNEL_HALF;
+    if (decoding->verdict == DECODED)
+        decoding->verdict = ask_about_holes(decoding, known);
+    text->is_sure = columns->count > 0 && ends_with_vsyscall(columns);
     return decoding->verdict == DECODED ? (ssize_t)used : TEXT_STOP;
 }
 
-static enum verdict read_and_decode(int file, int is_smaps, size_t most, struct columns *columns, struct keys *keys)
+/* What to read: a descriptor of the text, one of maps to ask about holes, and how many regions at most. */
+struct asked {
+    int file, maps, is_smaps;
+    size_t most;
+};
+
+static enum verdict read_into(const struct asked *asked, char *room, struct columns *columns, struct keys *keys)
 {
-    struct decoding decoding = {is_smaps, most, columns, keys, DECODED};
-    struct text_file text = {file, (char *)malloc(ROOM), ROOM, decode_piece, &decoding, 0, 0};
-    enum text_end end;
-    if (text.room == NULL)
-        return NO_MEMORY;
-    end = read_text_file(&text);
-    free(text.room);
+    struct decoding decoding = {asked->is_smaps, asked->most, columns, keys, NOT_MINE, {.maps = asked->maps, .put = notice_unlisted}};
+    struct text_file text = {asked->file, room, ROOM, decode_piece, &decoding, 0, 0};
+    enum text_end end = read_text_file(&text);
     if (end == TEXT_STOPPED)
         return decoding.verdict;
-    return end == TEXT_WHOLE && columns->count > 0 ? DECODED : NOT_MINE;
+    return end == TEXT_WHOLE && columns->count > 0 && holes_end(&decoding.holes) == 0 ? DECODED : NOT_MINE;
+}
+
+static enum verdict read_and_decode(const struct asked *asked, struct columns *columns, struct keys *keys)
+{
+    char *room = (char *)malloc(ROOM);
+    enum verdict verdict = room == NULL ? NO_MEMORY : read_into(asked, room, columns, keys);
+    free(room);
+    return verdict;
+}
+
+/* Its name is all that begins with a slash: MAJOR:MINOR INODE NAME. */
+static int is_scratch(const char *fact, size_t size)
+{
+    const char *name = (const char *)memchr(fact, '/', size);
+    return name != NULL && (size_t)(fact + size - name) == sizeof SCRATCH_LABEL - 1 &&
+           memcmp(name, SCRATCH_LABEL, sizeof SCRATCH_LABEL - 1) == 0;
+}
+
+/* Our own map. While it is read no memory is made and none is given back. */
+static enum verdict read_self_and_decode(const struct asked *asked, struct columns *columns, struct keys *keys)
+{
+    enum verdict verdict;
+    *columns = scratch_columns();
+    if (columns->memory == NULL)
+        return NOT_MINE;
+    verdict = read_into(asked, (char *)columns->memory, columns, keys);
+    scratch_cut(columns, is_scratch);
+    return verdict == DECODED && (columns->count == 0 || columns->count > asked->most) ? NOT_MINE : verdict;
 }
 
 static PyObject *key_list(const struct keys *keys)
@@ -113,25 +175,83 @@ static PyObject *module_decode_smaps(PyObject *module, PyObject *text)
     return decode(text, 1);
 }
 
-static PyObject *module_read(PyObject *module, PyObject *arguments)
+static PyObject *read_by(enum verdict (*way)(const struct asked *, struct columns *, struct keys *), PyObject *arguments)
 {
     struct columns columns = {0};
+    struct asked asked;
     struct keys *keys;
     enum verdict verdict;
-    int file, is_smaps;
     Py_ssize_t most;
     PyObject *made;
-    (void)module;
-    if (!PyArg_ParseTuple(arguments, "ipn", &file, &is_smaps, &most))
+    if (!PyArg_ParseTuple(arguments, "iipn", &asked.file, &asked.maps, &asked.is_smaps, &most))
         return NULL;
-    keys = (struct keys *)PyMem_Calloc(1, is_smaps ? sizeof *keys : 1);
+    asked.most = most > 0 ? (size_t)most : SIZE_MAX;
+    keys = (struct keys *)PyMem_Calloc(1, asked.is_smaps ? sizeof *keys : 1); /* before the map is read that may be ours */
     if (keys == NULL)
         return PyErr_NoMemory();
     Py_BEGIN_ALLOW_THREADS
-    verdict = read_and_decode(file, is_smaps, most > 0 ? (size_t)most : SIZE_MAX, &columns, keys);
+    verdict = way(&asked, &columns, keys);
     Py_END_ALLOW_THREADS
-    made = answer(verdict, &columns, is_smaps, keys);
+    made = answer(verdict, &columns, asked.is_smaps, keys);
     PyMem_Free(keys);
+    return made;
+}
+
+static PyObject *module_read(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    return read_by(read_and_decode, arguments);
+}
+
+static PyObject *module_read_self(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    return read_by(read_self_and_decode, arguments);
+}
+
+/* Answers about memory in the holes of a text, one after another, each with its name. */
+struct unlisted {
+    char *all;
+    size_t size;
+};
+
+static int keep_unlisted(struct holes *holes, const struct procmap_query *answer, const char *name)
+{
+    struct unlisted *unlisted = holes->taker;
+    size_t size = unlisted->size + sizeof *answer + answer->vma_name_size;
+    char *all = (char *)realloc(unlisted->all, size);
+    if (all == NULL)
+        return ENOMEM;
+    memcpy(all + unlisted->size, answer, sizeof *answer);
+    memcpy(all + unlisted->size + sizeof *answer, name, answer->vma_name_size);
+    unlisted->all = all;
+    unlisted->size = size;
+    return 0;
+}
+
+static PyObject *module_unlisted(PyObject *module, PyObject *arguments)
+{
+    struct unlisted unlisted = {NULL, 0};
+    struct holes holes = {.put = keep_unlisted, .taker = &unlisted};
+    Py_buffer view;
+    PyObject *made = NULL;
+    int error;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "iy*", &holes.maps, &view))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    error = holes_text(&holes, (const char *)view.buf, (size_t)view.len);
+    if (error == 0 && view.len > 0)
+        error = holes_end(&holes);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&view);
+    if (error == 0)
+        made = PyBytes_FromStringAndSize(unlisted.all == NULL ? "" : unlisted.all, (Py_ssize_t)unlisted.size);
+    free(unlisted.all);
+    if (error != 0) {
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
     return made;
 }
 
@@ -179,7 +299,9 @@ static PyObject *module_reads_like(PyObject *module, PyObject *arguments)
 static PyMethodDef methods[] = {
     {"decode_maps", module_decode_maps, METH_O, "Rows from the text of maps, or None."},
     {"decode_smaps", module_decode_smaps, METH_O, "Rows and keys from the text of smaps, or None."},
-    {"read", module_read, METH_VARARGS, "The same from a descriptor: (file, is_smaps, most regions or 0)."},
+    {"read", module_read, METH_VARARGS, "The same from a descriptor: (file, maps or -1, is_smaps, most regions or 0)."},
+    {"read_self", module_read_self, METH_VARARGS, "The same of our own map, without what reading it takes."},
+    {"unlisted", module_unlisted, METH_VARARGS, "What is mapped in the holes of a text: (maps, text). Raises OSError."},
     {"reads_like", module_reads_like, METH_VARARGS, "Whether a descriptor's file reads just like some bytes."},
     {NULL, NULL, 0, NULL},
 };

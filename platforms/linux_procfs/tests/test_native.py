@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from errno import EACCES, EINTR, ENOMEM, EPIPE, ESRCH
 from pathlib import Path
 
 import pytest
 
-from vmatlas.conformance.scripted_kernel import ScriptedKernel
+from vmatlas.conformance.scripted_kernel import Asked, ScriptedKernel
+from vmatlas_linux_procfs.unlisted import lines_of
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parent / "native"
@@ -18,7 +20,7 @@ CLOSED = ["close text", "close folder"]
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> ScriptedKernel:
-    sources = [NATIVE / "acquire.c", NATIVE / "text_file.c"]
+    sources = [NATIVE / file for file in ("acquire.c", "text_file.c", "holes.c")]
     return ScriptedKernel(tmp_path_factory.mktemp("native"), HERE / "native" / "driver.c", *sources, headers=[NATIVE])
 
 
@@ -28,7 +30,9 @@ def test_text_comes_whole_with_the_stat_before_it(kernel: ScriptedKernel, source
     assert asked.streams == STAT | {file: b"m" * 8292}
     assert list(asked.streams) == ["stat", file]
     assert (asked.error, asked.refused, asked.failed) == (0, False, "")
-    assert asked.calls == ["open /proc/46", "openat stat", "close stat", f"openat {file}", *CLOSED]
+    opened, closed = (["openat maps"], ["close maps"]) if file == "smaps" else ([], [])
+    calls = ["open /proc/46", "openat stat", "close stat", f"openat {file}", *opened]
+    assert asked.calls == [*calls, "close text", *closed, "close folder"]
 
 
 def test_thread_is_read_in_its_own_folder(kernel: ScriptedKernel) -> None:
@@ -77,3 +81,44 @@ def test_process_that_went_before_its_stat_was_read_is_told_so(kernel: ScriptedK
     asked = kernel.ask(46, stat=-ESRCH)
     assert (asked.streams, asked.error, asked.failed) == ({}, ESRCH, "read /proc/46/stat")
     assert asked.calls[-2:] == ["close stat", "close folder"]
+
+
+def found_in(asked: Asked) -> list[tuple[int, int, bytes]]:
+    lines = lines_of(asked.streams.get("unlisted", b""), sys.byteorder)
+    return [(line.start, line.end, line.name) for line in lines]
+
+
+@pytest.mark.parametrize("source", [0, 1])
+@pytest.mark.parametrize(
+    ("lines", "mapped", "expected"),
+    [
+        ([16, 32, 64, 80], [16, 32, 64, 80], []),
+        ([16, 32, 64, 80], [16, 32, 40, 48, 50, 60, 64, 80], [(40, 48), (50, 60)]),
+        ([16, 32, 64, 80], [8, 16, 16, 32, 64, 80], [(8, 16)]),
+        ([16, 32, 64, 80], [16, 32, 64, 80, 90, 100], [(90, 100)]),
+        ([16, 32, 64, 80], [16, 40, 60, 80], [(16, 40), (60, 80)]),  # the one below has grown up, the one above down
+        ([16, 32, 32, 48, 40, 64], [16, 64], []),  # what is out of order is for the decoder to say
+    ],
+)
+def test_memory_in_the_holes_of_the_text_comes_beside_it(
+    kernel: ScriptedKernel, source: int, lines: list[int], mapped: list[int], expected: list[tuple[int, int]]
+) -> None:
+    asked = kernel.ask(46, source=source, stat=300, lines=lines, mapped=mapped, again=1)
+    assert (asked.error, found_in(asked)) == (0, [(*bounds, b"/n") for bounds in expected])
+
+
+def test_on_a_kernel_without_the_ioctl_the_text_stands_as_it_is(kernel: ScriptedKernel) -> None:
+    asked = kernel.ask(46, stat=300, lines=[16, 32, 64, 80], again=1)
+    assert (asked.error, list(asked.streams)) == (0, ["stat", "maps"])
+
+
+@pytest.mark.parametrize("error", [ESRCH, ENOMEM])
+def test_ioctl_that_fails_is_told_when_the_text_was_whole(kernel: ScriptedKernel, error: int) -> None:
+    asked = kernel.ask(46, stat=300, lines=[16, 32, 64, 80], mapped=[0, 1], errno=error, again=1)
+    assert (asked.error, asked.failed) == (error, "ioctl PROCMAP_QUERY /proc/46/maps")
+    assert asked.calls[-2:] == CLOSED
+
+
+def test_source_stops_when_nobody_takes_what_was_in_a_hole(kernel: ScriptedKernel) -> None:
+    asked = kernel.ask(46, stat=300, lines=[16, 32, 64, 80], mapped=[40, 48], again=1, puts=3)
+    assert (asked.error, asked.failed) == (EPIPE, "")

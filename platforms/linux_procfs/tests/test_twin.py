@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 LINE = b"%08x-%08x r-xp 00000000 08:01 12                                 %s\n"
 DETAILS = b"Size:                  4 kB\nRss:                   %d kB\nVmFlags: rd ex\n"
 VSYSCALL = b"ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"
-ROOM = 1 << 16
+ROOM = 1 << 15
 
 Put = Callable[[bytes], int]
 
@@ -61,7 +61,7 @@ def plain(columns: Columns | None) -> object:
 @pytest.mark.parametrize("make", [maps, smaps])
 def test_text_in_pieces_decodes_as_the_whole_text_does(make: Callable[[int], bytes], count: int, put: Put) -> None:
     text, is_smaps = make(count), make is smaps
-    by_pieces = decode.NATIVE.read(put(text), is_smaps, 0)
+    by_pieces = decode.NATIVE.read(put(text), -1, is_smaps, 0)
     whole = decode.NATIVE.decode_smaps(text) if is_smaps else decode.NATIVE.decode_maps(text)
     assert plain(decode.columns_of_native(by_pieces, links.NOTHING)) == plain(
         decode.columns_of_native(whole, links.NOTHING)
@@ -70,23 +70,23 @@ def test_text_in_pieces_decodes_as_the_whole_text_does(make: Callable[[int], byt
 
 def test_name_that_fills_the_room_is_read_and_a_longer_one_is_left_to_python(put: Put) -> None:
     longest = b"/" * (ROOM - len(maps(0, b"")) - 1)
-    assert len(decode.NATIVE.read(put(maps(3, longest)), False, 0)) == 4
-    assert decode.NATIVE.read(put(maps(3, longest + b"xx")), False, 0) is None
+    assert len(decode.NATIVE.read(put(maps(3, longest)), -1, False, 0)) == 4
+    assert decode.NATIVE.read(put(maps(3, longest + b"xx")), -1, False, 0) is None
 
 
 @pytest.mark.parametrize("text", [b"", maps(9)[:-1], maps(2000)[:-30], maps(3)[9:], maps(2) + maps(1)])
 def test_text_that_is_not_whole_lines_in_order_is_left_to_python(text: bytes, put: Put) -> None:
-    assert decode.NATIVE.read(put(text), False, 0) is None
+    assert decode.NATIVE.read(put(text), -1, False, 0) is None
 
 
 @pytest.mark.parametrize("text", [smaps(9)[:-1], smaps(9)[:-20], smaps(2000)[:-60]])
 def test_text_whose_last_region_lacks_a_key_is_left_to_python(text: bytes, put: Put) -> None:
-    assert decode.NATIVE.read(put(text), True, 0) is None
+    assert decode.NATIVE.read(put(text), -1, True, 0) is None
 
 
 def test_more_regions_than_wanted_are_given_up(put: Put) -> None:
-    assert len(decode.NATIVE.read(put(maps(9)), False, 9)) == 9
-    assert decode.NATIVE.read(put(maps(10)), False, 9) is None
+    assert len(decode.NATIVE.read(put(maps(9)), -1, False, 9)) == 9
+    assert decode.NATIVE.read(put(maps(10)), -1, False, 9) is None
 
 
 @pytest.mark.parametrize(("text", "looks_again"), [(maps(9) + VSYSCALL, False), (maps(9), True), (VSYSCALL, False)])
@@ -95,7 +95,7 @@ def test_only_a_text_that_does_not_end_above_all_memory_is_looked_at_again(
 ) -> None:
     """The second look costs the kernel a page of text. Where the descriptor then stands tells of it."""
     descriptor = put(text)
-    assert decode.NATIVE.read(descriptor, False, 0) is not None
+    assert decode.NATIVE.read(descriptor, -1, False, 0) is not None
     assert os.lseek(descriptor, 0, os.SEEK_CUR) == (1 if looks_again else len(text))
 
 
@@ -113,7 +113,7 @@ def test_descriptor_that_cannot_be_read_is_left_to_python(tmp_path: os.PathLike[
     reading, writing = os.pipe()
     folder = os.open(tmp_path, os.O_RDONLY)
     for descriptor in (reading, folder):
-        assert decode.NATIVE.read(descriptor, False, 0) is None
+        assert decode.NATIVE.read(descriptor, -1, False, 0) is None
         assert not decode.NATIVE.reads_like(descriptor, b"")
         os.close(descriptor)
     os.close(writing)

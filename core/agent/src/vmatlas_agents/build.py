@@ -34,6 +34,15 @@ from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES, TARGETS, Na
 NATIVE = Path(__file__).parents[1]
 """The agent's own C: it lies beside the package in a source tree, and is not part of a wheel."""
 
+
+def headers() -> list[Path]:
+    """The folders in which C of the agent, and of plugins, finds headers: the agent's own, and core's native/."""
+    found = importlib.util.find_spec("vmatlas")
+    return (
+        [NATIVE, *(Path(place) / "native" for place in (found.submodule_search_locations or []))] if found else [NATIVE]
+    )
+
+
 GROUP = "vmatlas.agent_sources"
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes")
@@ -190,7 +199,8 @@ def build(
         yield repr(target.names_only).encode()
         names = [NATIVE / target.names_only.symbols] if target.names_only else []
         beside = {header for file in inputs for header in file.parent.glob("*.h")}  # those of the plugins, too
-        for file in [*inputs, *names, *sorted(beside | set(NATIVE.rglob("*.h")))]:
+        shared = {header for folder in headers() for header in folder.rglob("*.h")}
+        for file in [*inputs, *names, *sorted(beside | shared)]:
             yield file.name.encode()
             yield file.read_bytes()
 
@@ -204,10 +214,11 @@ def build(
         made = Path(folder, target.file)
         Path(folder, "sources.c").write_text(table)
         whole = [*inputs, Path(folder, "sources.c")]
+        include = [f"-I{each}" for each in headers()]
         if target.names_only is None:
-            _compile(compiler, [*arguments, f"-I{NATIVE}"], whole, made)
+            _compile(compiler, [*arguments, *include], whole, made)
         else:
-            _link_to_names(target.names_only, compiler, [*arguments, f"-I{NATIVE}"], whole, made)
+            _link_to_names(target.names_only, compiler, [*arguments, *include], whole, made)
         if check_size and made.stat().st_size > LARGEST:
             raise BuildFailed(f"{target.file} has {made.stat().st_size:,} bytes, and the bound is {LARGEST:,}")
         made.chmod(0o755)

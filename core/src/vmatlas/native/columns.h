@@ -47,6 +47,9 @@ struct columns {
     struct texts facts, marks;
     uint64_t *numbers;
     size_t width, number_room;
+    void (*release)(struct columns *columns); /* gives the memory back where free(3) does not; such columns must not grow */
+    void *memory;                             /* for `release` */
+    size_t size;
 };
 
 static inline void texts_free(struct texts *texts)
@@ -58,10 +61,14 @@ static inline void texts_free(struct texts *texts)
 
 static inline void columns_free(struct columns *columns)
 {
-    free(columns->rows);
-    free(columns->numbers);
-    texts_free(&columns->facts);
-    texts_free(&columns->marks);
+    if (columns->release != NULL) {
+        columns->release(columns);
+    } else {
+        free(columns->rows);
+        free(columns->numbers);
+        texts_free(&columns->facts);
+        texts_free(&columns->marks);
+    }
     memset(columns, 0, sizeof *columns);
 }
 

@@ -1,3 +1,4 @@
+from array import array
 from collections.abc import Callable
 
 from vmatlas.backend import Finder
@@ -9,7 +10,9 @@ COLUMNS: int
 
 def decode(data: bytes, /) -> Rows | None: ...
 def walk(
-    maps: int, flags: int, address: int, limit: int, most: int, threads: int, only_idle: bool, /
+    maps: int, flags: int, address: int, limit: int, most: int, threads: int, only_idle: bool, is_self: bool, /
 ) -> Rows | None: ...
 def records(maps: int, flags: int, address: int, limit: int, build_ids: bool, /) -> tuple[bytes, bytes] | None: ...
-def asker(maps: int, region: type[Region], model_of: Callable[[bytes], Region | None], /) -> Finder: ...
+def asker(
+    maps: int, region: type[Region], model_of: Callable[[bytes], Region | None], untold: array[int], /
+) -> Finder: ...

@@ -19,11 +19,11 @@ from vmatlas.model import Columns, Query, Region
 from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links
 from vmatlas.systems.linux.naming import DELETED
+from vmatlas.systems.linux.procmap import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, UNTOLD, QueryFlags, record
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas.threads import available, demanded
 from vmatlas_linux_ioctl.decode import NATIVE, VMAS, columns_of_native, model_of
-from vmatlas_linux_ioctl.layout import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
 from vmatlas_linux_ioctl.question import kernel_flags
 
 USUAL_THREADS = 4
@@ -57,17 +57,18 @@ def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
     """Acquire and decode in one go, by the compiled twin; None: to be asked in two steps, which tell what is wrong.
 
     So it is for more than `most` regions, unless that is 0, and for all that is not plain: a process that has no
-    memory (any more), regions that changed between two answers, one's own map.
+    memory (any more), regions that changed between two answers, some regions of one's own map.
     """
     if NATIVE is None or query.build_ids or not isinstance(process, LinuxProcess):
         return None
-    if query.limit_of_answer != 1 and process.is_self:
+    is_self = query.limit_of_answer != 1 and process.is_self  # the walk to one region needs no memory
+    if is_self and query.limit_of_answer:
         return None
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
     threads = demanded()
     rows: Rows | None = NATIVE.walk(
         descriptor, _flags(query), query.address or 0, query.limit_of_answer, most,
-        threads or available(USUAL_THREADS), threads is None,
+        threads or available(USUAL_THREADS), threads is None, is_self,
     )  # fmt: skip
     if rows is None:
         return None
@@ -85,7 +86,7 @@ def finder(process: LocalProcess) -> Finder | None:
     if NATIVE is None or not isinstance(process, LinuxProcess):
         return None
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
-    asker: Finder = NATIVE.asker(descriptor, Region, model_of)
+    asker: Finder = NATIVE.asker(descriptor, Region, model_of, array("Q", [bound for spot in UNTOLD for bound in spot]))
     return asker
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from vmatlas.backend import YES, Availability, Reading
 from vmatlas.model import Query
 from vmatlas.systems.linux import links
+from vmatlas.systems.linux.procmap import MAX_NAME, QueryFlags
 from vmatlas.systems.linux.remote import read_streams, settle
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_linux_ioctl.decode import STAT, VMAS, split, texts
-from vmatlas_linux_ioctl.layout import MAX_NAME, QueryFlags
 from vmatlas_linux_ioctl.question import kernel_flags
 
 SOURCE = "linux.procmap_query"

@@ -12,11 +12,8 @@ from errno import ENOTTY
 from vmatlas.backend import YES, Availability, Feature, Finder, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Columns, Consistency, Filter, Protection, Query, Question
-from vmatlas_linux_ioctl.layout import PROCMAP_QUERY, SIZE, QueryFlags
+from vmatlas.systems.linux.procmap import PROCMAP_QUERY, SIZE, UNTOLD, QueryFlags
 from vmatlas_linux_ioctl.question import kernel_flags
-
-KERNEL_HALF = 1 << 63
-"""From here on addresses are the kernel's; [vsyscall] lies there, and the ioctl never returns it."""
 
 
 class LinuxIoctl:
@@ -41,6 +38,7 @@ class LinuxIoctl:
         | Feature.OWNERS_ONLY
     )
     consistency = Consistency.PER_REGION
+    blind_spots = UNTOLD
     compiled = "vmatlas_linux_ioctl._native"
 
     def probe(self) -> Availability:
@@ -66,9 +64,9 @@ class LinuxIoctl:
             case Question.BUILD_IDS:
                 return 10
             case Question.POINT:
-                return 40 if (query.address or 0) >= KERNEL_HALF else 10
+                return 10
             case Question.FILTERED_MAP:
-                return 10 if kernel_flags(query.where) and _excludes_vsyscall(query.where) else 25
+                return 10 if kernel_flags(query.where) and _excludes_blind_spots(query.where) else 25
             case _:
                 return 20
 
@@ -101,8 +99,8 @@ class LinuxIoctl:
         return decode(capture)
 
 
-def _excludes_vsyscall(where: Filter) -> bool:
-    """Whether [vsyscall] (--xp or r-xp, no file) cannot pass, so that nothing is missed by not seeing it."""
+def _excludes_blind_spots(where: Filter) -> bool:
+    """Whether [vsyscall] and [vectors] (--xp or r-xp, no file) cannot pass: then nothing is missed."""
     asks_for_file = QueryFlags.FILE_BACKED in kernel_flags(where)
     return asks_for_file or bool(where.shared) or bool(where.given & Protection.WRITE)
 

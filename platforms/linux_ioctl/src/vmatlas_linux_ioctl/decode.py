@@ -25,7 +25,7 @@ from vmatlas.model import ANY, AddressSpace, Columns, Region
 from vmatlas.model.facts import Packer, Rows, columns_of, columns_of_rows, meaning_of
 from vmatlas.systems.linux import judge_empty_map, links, tell
 from vmatlas.systems.linux.order import in_order
-from vmatlas_linux_ioctl.layout import FIELDS, SIZE, VMA_SHARED
+from vmatlas.systems.linux.procmap import FIELDS, SIZE, VMA_SHARED
 
 VMAS = "vmas"
 STAT = "stat"

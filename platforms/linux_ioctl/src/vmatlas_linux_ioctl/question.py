@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmatlas.model import Filter, Kind
-from vmatlas_linux_ioctl.layout import QueryFlags
+from vmatlas.systems.linux.procmap import QueryFlags
 
 _FILE_KINDS = frozenset([Kind.FILE, Kind.SHARED_MEMORY, Kind.DEVICE])
 

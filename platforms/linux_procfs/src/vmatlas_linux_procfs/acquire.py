@@ -4,12 +4,14 @@ Traps of the kernel that are dealt with here, each seen on a running one:
 - A descriptor of maps belongs to the memory that the process had when it was opened: after exec the text is empty.
 - The text ends early, without a word, when the process ends or calls exec meanwhile.
 - The first thread may have ended while others live on: then only theirs show the map.
+- The text may lack memory that is mapped all the time: so each hole that it shows is asked about (see `unlisted`).
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from functools import partial
 
@@ -21,7 +23,6 @@ from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas_linux_procfs.decode import (
-    ESCAPE,
     LINE,
     MAPS,
     NATIVE,
@@ -29,14 +30,15 @@ from vmatlas_linux_procfs.decode import (
     columns_of_known,
     columns_of_native,
 )
+from vmatlas_linux_procfs.holes import ask_about_holes
 from vmatlas_linux_procfs.open_names import open_names
+from vmatlas_linux_procfs.unlisted import ESCAPE, READINGS, UNLISTED, lines_of, untold, without
 
 _CHUNK = 8192
 """The kernel gives at most a page of text a read, more only for one long line."""
 
-_LAST = re.compile(rb"f{8,}[0-9a-f]{8}-[0-9a-f]{16} ..x. .*\n")
-"""The last line of a whole text on x86-64 ([vsyscall]), unless the kernel was started with vsyscall=none. No memory of
-the process lies up there."""
+_LAST = re.compile(rb"ffffffffff600000-ffffffffff601000 ..xp .* \[vsyscall\]\n")
+"""The last line of a whole text on x86-64, unless the kernel was started with vsyscall=none."""
 
 _SCRATCH = re.compile(re.escape(b" " + LABEL + b"\n"))
 
@@ -47,8 +49,13 @@ def acquire(process: LocalProcess, name: str) -> Reading:
         raise TypeError("a process of this machine is opened by vmatlas.systems.linux")
 
     def ask(asked: LinuxProcess) -> Reading | None:
-        text = _read_self(asked, name) if asked.is_self else _read(asked, name)
-        return _settled(asked, name, text) if text else None
+        for _ in range(READINGS):
+            text, missed = _read_self(asked, name) if asked.is_self else _read(asked, name)
+            if not text:
+                return None
+            if not missed:
+                break
+        return _settled(asked, name, text, missed)
 
     return read_until_told(process, name, name, ask)
 
@@ -57,12 +64,14 @@ def read(process: LocalProcess, name: str, most: int) -> Columns | None:
     """Acquire and decode in one go, by the compiled twin; None: to be asked in two steps, which tell what is wrong.
 
     So it is for more than `most` regions, unless that is 0, and for all that is not plain: a process that has no
-    memory (any more), regions out of order, one's own map.
+    memory (any more), regions out of order, memory in a hole of the text.
     """
-    if NATIVE is None or not isinstance(process, LinuxProcess) or process.is_self:
+    if NATIVE is None or not isinstance(process, LinuxProcess):
         return None
     descriptor = process.descriptor(name, lambda: process.open_file(name))
-    found = NATIVE.read(descriptor, name == "smaps", most)
+    maps = process.descriptor(MAPS, lambda: process.open_file(MAPS))
+    reads = NATIVE.read_self if process.is_self else NATIVE.read
+    found = reads(descriptor, maps, name == SMAPS, most)
     if found is None:
         return None
     if (known := columns_of_known(found)) is not None:
@@ -78,7 +87,7 @@ def read(process: LocalProcess, name: str, most: int) -> Columns | None:
 
 def reads_like(process: LocalProcess, streams: Mapping[str, bytes]) -> bool | None:
     """Whether the map reads just as it did, found out without an object made of it; None where it cannot be told."""
-    if NATIVE is None or not isinstance(process, LinuxProcess):
+    if NATIVE is None or not isinstance(process, LinuxProcess) or UNLISTED in streams:
         return None
     name = next((each for each in (SMAPS, MAPS) if streams.get(each)), None)
     if name is None:
@@ -88,13 +97,14 @@ def reads_like(process: LocalProcess, streams: Mapping[str, bytes]) -> bool | No
     return same
 
 
-def _read(process: LinuxProcess, name: str) -> bytes:
-    """The whole text; empty when the memory that the descriptor belongs to is gone, or went meanwhile."""
+def _read(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
+    """The whole text, and what its holes hold; empty when the memory that the descriptor belongs to is gone, or went
+    meanwhile."""
     descriptor = process.descriptor(name, lambda: process.open_file(name))
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         text = b"".join(iter(partial(os.read, descriptor, _CHUNK), b""))
-        return text if _is_whole(descriptor, text) else b""
+        return (text, _unlisted(process, text)) if _is_whole(descriptor, text) else (b"", b"")
     except OSError as error:
         raise process_error(error, process.pid) from None
 
@@ -107,9 +117,19 @@ def _is_whole(descriptor: int, text: bytes) -> bool:
     return bool(os.read(descriptor, 1))
 
 
-def _read_self(process: LinuxProcess, name: str) -> bytes:
-    """One's own map, without the memory that reading it takes."""
+def _unlisted(process: LinuxProcess, text: bytes | memoryview) -> bytes:
+    """What is mapped in the holes that a text shows. Raises OSError."""
+    maps = process.descriptor(MAPS, lambda: process.open_file(MAPS))
+    if NATIVE is None:
+        return ask_about_holes(maps, text)
+    found: bytes = NATIVE.unlisted(maps, text)
+    return found
+
+
+def _read_self(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
+    """The same of one's own map, without the memory that reading it takes."""
     descriptor = process.descriptor(name, lambda: process.open_file(name))
+    process.descriptor(MAPS, lambda: process.open_file(MAPS))  # now, and not when the text has been read
     size = 1 << 18
     while True:
         with Scratch(size) as scratch:
@@ -118,10 +138,12 @@ def _read_self(process: LinuxProcess, name: str) -> bytes:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 while filled < size and (count := os.readv(descriptor, [scratch.view[filled:]])):
                     filled += count
+                if filled < size:
+                    with scratch.view[:filled] as text:
+                        missed = without(_unlisted(process, text), LABEL, sys.byteorder)
+                        return _without_scratch(bytes(text)), missed
             except OSError as error:
                 raise process_error(error, process.pid) from None
-            if filled < size:
-                return _without_scratch(bytes(scratch.view[:filled]))
         size *= 4
 
 
@@ -139,7 +161,14 @@ def _without_scratch(text: bytes) -> bytes:
     return b"".join([*kept, text[position:]])
 
 
-def _settled(process: LinuxProcess, name: str, text: bytes) -> Reading:
-    """The text, with the file system's answer for the names that only it can settle."""
-    names = open_names(text, process.mapped_name)
-    return Reading({name: text, **links.settle(names, process).streams()} if names else {name: text})
+def _settled(process: LinuxProcess, name: str, text: bytes, missed: bytes) -> Reading:
+    """The text, with what its holes hold, and the file system's answer for the names that only it can settle."""
+    streams = {name: text}
+    incomplete = None
+    if missed:
+        streams[UNLISTED] = missed
+        incomplete = untold(name, missed, sys.byteorder)
+        text += b"".join(line.text for line in lines_of(missed, sys.byteorder))
+    if names := open_names(text, process.mapped_name):
+        streams |= links.settle(names, process).streams()
+    return Reading(streams, incomplete)

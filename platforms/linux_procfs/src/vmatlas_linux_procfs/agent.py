@@ -12,6 +12,7 @@ from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_linux_procfs.decode import MAPS, SMAPS, STAT
 from vmatlas_linux_procfs.open_names import open_names
+from vmatlas_linux_procfs.unlisted import READINGS, UNLISTED, lines_of, untold
 
 
 def probe(process: RemoteProcess) -> Availability:
@@ -24,14 +25,24 @@ def probe(process: RemoteProcess) -> Availability:
 
 
 def ask(process: RemoteProcess, query: Query) -> Reading:
-    """The text, whole, with the file system's answer for the names that only it can settle."""
+    """The text, whole, with what its holes hold, and the file system's answer for the names that only it can settle."""
     name = SMAPS if query.residency else MAPS
-    streams = read_streams(process, f"linux.{name}", name, empty_means_gone=True)
+    for _ in range(READINGS):
+        streams = read_streams(process, f"linux.{name}", name, empty_means_gone=True)
+        if not streams.get(UNLISTED):
+            break
     text = streams[name]
     if not text:
         return Reading({name: text, STAT: streams[STAT]})
-    names = open_names(text, partial(_mapped_name, process))
-    return Reading({name: text, **settle(process, names).streams()} if names else {name: text})
+    answers = {name: text}
+    incomplete = None
+    if missed := streams.get(UNLISTED):
+        answers[UNLISTED] = missed
+        incomplete = untold(name, missed, process.system.byte_order)
+        text += b"".join(line.text for line in lines_of(missed, process.system.byte_order))
+    if names := open_names(text, partial(_mapped_name, process)):
+        answers |= settle(process, names).streams()
+    return Reading(answers, incomplete)
 
 
 def _mapped_name(process: RemoteProcess, bounds: bytes) -> bytes | None:
@@ -43,7 +54,7 @@ def _mapped_name(process: RemoteProcess, bounds: bytes) -> bytes | None:
 
 SOURCES = AgentSources(
     system="linux",
-    files=tuple(Path(__file__).parents[2] / "native" / file for file in ("acquire.c", "text_file.c")),
+    files=tuple(Path(__file__).parents[2] / "native" / file for file in ("acquire.c", "text_file.c", "holes.c")),
     table="vmatlas_linux_procfs_sources",
     names=("linux.maps", "linux.smaps"),
     probe=probe,

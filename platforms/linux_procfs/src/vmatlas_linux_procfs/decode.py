@@ -31,13 +31,11 @@ from vmatlas.systems.linux import judge_empty_map, links, tell
 from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.order import in_order
 from vmatlas_linux_procfs.flags import VmFlags, flag_of
+from vmatlas_linux_procfs.unlisted import ESCAPE, UNLISTED, fill
 
 MAPS = "maps"
 SMAPS = "smaps"
 STAT = "stat"
-
-ESCAPE = b"\\012"
-"""How the text shows a newline in a name. The same four characters in a name are shown alike."""
 
 MOST_KEYS = 256
 """How many different keys smaps may have: ten times those of any kernel. Each takes a column."""
@@ -180,6 +178,8 @@ def decode(capture: Capture) -> AddressSpace:
     if not text:
         judge_empty_map(capture.streams.get(STAT), stream, pid=capture.pid)
         return AddressSpace(Columns(), capture.origin)
+    if missed := capture.streams.get(UNLISTED):
+        text = fill(text, missed, capture.system.byte_order)
     if len(text) > LONGEST_LINE:
         _check_cost(text, stream, capture.pid)
     settled = links.Settled.of(capture.streams)

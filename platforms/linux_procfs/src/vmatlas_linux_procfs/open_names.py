@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from vmatlas.systems.linux import links
-from vmatlas_linux_procfs.decode import ESCAPE
+from vmatlas_linux_procfs.unlisted import ESCAPE
 
 _OPEN_NAME = re.compile(
     rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) \S+ \S+ ([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20}) +"

@@ -11,8 +11,6 @@ from vmatlas.cli.render.text import NOTHING, hexadecimal, human, label_of, range
 from vmatlas.model import AddressSpace, Neighbours, Region
 from vmatlas.model.export import region_to_dict
 
-_KERNEL_HALF = 2**63
-
 _COLUMNS = (
     Column("ADDRESS", right=True),
     Column("RANGE"),

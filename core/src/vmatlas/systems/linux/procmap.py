@@ -59,3 +59,7 @@ MAX_NAME = 4096
 
 MAX_BUILD_ID = 20
 """BUILD_ID_SIZE_MAX of include/linux/buildid.h."""
+
+UNTOLD = ((0xFFFF0000, 0xFFFF1000), (0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000))
+"""Where the kernel itself has a page in every process that the ioctl never tells and the text does: [vectors] of 32-bit
+ARM, and [vsyscall] of x86-64 (`get_gate_vma` in arch/*). On other processors these are addresses like any."""
