@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -475,3 +477,31 @@ def test_replay_takes_what_was_recorded_and_refuses_what_was_not(run, child, tmp
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert word in refused.stderr
     assert run("replay", rich, "--at", "0").exit_code == 1
+
+
+# what processes call themselves
+
+
+@pytest.fixture(params=[rb"\[/]", b"\x1b[31m\x07\r\x9b", b"[link=x]a,b\rc"], ids=["markup", "escapes", "rows"])
+def evil(request):
+    """A process that chose its name, as any user can: the newest, so that it is the last of all."""
+    code = f"import ctypes; ctypes.CDLL(None).prctl(15, {request.param!r}, 0, 0, 0); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"\n"
+        yield request.param.decode("utf-8", "surrogateescape")
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["processes"], ["processes", "--csv"], ["summary", "--all"], ["summary", "--all", "--csv"], ["audit", "--all"]],
+    ids=" ".join,
+)
+def test_a_process_that_names_itself_does_nothing_to_a_terminal(in_terminal, evil, arguments):
+    told, code = in_terminal(200, *arguments)  # which also holds what it writes to UTF-8: a bare byte would be none
+    assert code in (0, 1, 7), told[-2000:]
+    assert "Traceback" not in told
+    assert evil.isprintable() or evil not in told
+    assert not set(told) & set("\x07\x9b")
+    if arguments == ["processes", "--csv"]:
+        assert len(list(csv.reader(io.StringIO(told)))) == len(told.splitlines())

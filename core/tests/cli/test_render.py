@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import re
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmatlas.cli.render import output
 from vmatlas.cli.render.table import Column, Row, Table, crop, fill, lay_out, plain_lines, terminal_lines
 from vmatlas.cli.render.text import escape, growth_text, human, one_line
 
@@ -165,3 +169,28 @@ def test_what_has_no_room_in_its_row_is_told_below_it():
 def test_an_outlier_sticks_out_instead_of_widening_the_column():
     told = Table((Column("A"), Column("B", right=True)), [Row(("1", "22222")), Row(("11111", "2"), outlier=True)])
     assert as_text(terminal_lines(told, 80)) == ["A      B", "1  22222", "11111  2"]
+
+
+# ---- CSV ----
+
+HOSTILE = [
+    "plain", "a\rforged,1,2", "a\nb", 'quo"te', "com,ma", "\x1b]0;x\x07", "\u202e\u2066", "\x9b\x85\u2028\x0b\x0c",
+    "\udcff", "=1+1", "", " space ", "\\",
+]  # fmt: skip
+
+
+def test_no_name_ends_a_row_of_csv(capfdbinary):
+    output.show_csv(["name", "number"], [{"name": name, "number": 1} for name in HOSTILE])
+    text = capfdbinary.readouterr().out.decode("utf-8", "surrogateescape")
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows == [["name", "number"], *([name, "1"] for name in HOSTILE)]
+    assert re.sub('"[^"]*"', "", text).replace("\n", "").isprintable(), "what is not quoted cannot end anything"
+
+
+def test_csv_on_a_terminal_shows_names_as_tables_do(capfdbinary, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    output.show_csv(["name"], [{"name": name} for name in HOSTILE])
+    lines = capfdbinary.readouterr().out.decode("utf-8").splitlines()
+    assert len(lines) == len(HOSTILE) + 1
+    assert all(line.isprintable() for line in lines)
+    assert lines[2:3] == [r'"a\rforged,1,2"']

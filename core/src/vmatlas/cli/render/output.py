@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vmatlas.cli.render.table import Table, plain_lines
+from vmatlas.cli.render.text import escape
 
 COLOUR_WORDS = {"auto": None, "always": True, "never": False}
 
@@ -57,21 +58,29 @@ def show_json(value: object) -> None:
 def show_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Rows as CSV (RFC 4180, but with "\\n" at the end of lines), with a line of titles.
 
-    Empty is None; lists are joined by spaces; paths are the bytes that they are.
+    Empty is None; lists are joined by spaces; paths are the bytes that they are, but on a terminal, where what does not
+    print is escaped as in tables.
     """
-    import csv
-    import io
-
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_csv_cell(row.get(column)) for column in columns])
+    as_cell = _shown_csv_cell if sys.stdout.isatty() else _csv_cell
+    lines = [",".join(map(as_cell, columns))]
+    lines += [",".join([as_cell(row.get(column)) for column in columns]) for row in rows]
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _csv_cell(value: Any) -> str:
+    """Quoted for whatever might end it: the csv module of Python 3.11 and 3.12 leaves a carriage return bare."""
+    text = _csv_text(value)
+    if text.isprintable() and "," not in text and '"' not in text:
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _shown_csv_cell(value: Any) -> str:
+    return _csv_cell(escape(_csv_text(value)))
+
+
+def _csv_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
