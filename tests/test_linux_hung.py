@@ -12,6 +12,7 @@ import pytest
 
 import vmatlas
 from tests.conftest import Program, offered
+from vmatlas import registry
 from vmatlas.analysis import Suspicion, audit
 
 SECONDS = 120
@@ -104,6 +105,24 @@ def test_name_that_could_not_be_settled_counts_as_deleted_and_that_is_said(
         explained = {each.region.path: each for each in audit(space, process.file_lookup())}
         assert explained[f"{folder}/b"].suspicion is Suspicion.DELETED_FILE
         assert "was not asked: its file system (fuse) may not answer" in explained[f"{folder}/b"].explanation
+
+
+def test_agent_is_not_held_up_either(hung: tuple[Program, Path], tmp_path: Path) -> None:
+    from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target
+
+    program, folder = hung
+    try:
+        agent = build(host_target(), host_compiler("cc"), output=tmp_path)[0]
+    except (BuildFailed, LookupError) as error:
+        pytest.skip(f"no agent can be built here: {error}")
+    with vmatlas.connect(f"agent:{agent}") as board:
+        for name in ("linux-procfs", "linux-ioctl"):
+            if not board.offers(registry.backend(name)):
+                continue
+            with vmatlas.open(program.pid, target=board, backend=name) as process:
+                regions = {region.path: region for region in process.snapshot() if region.path}
+                assert [regions[f"{folder}/{each}"].deleted for each in ("a.so", "b", "c.so")] == [True, True, False]
+                assert process.elf_address(regions[f"{folder}/c.so"].start) is None
 
 
 def test_file_of_it_is_not_opened(hung: tuple[Program, Path]) -> None:

@@ -6,7 +6,7 @@
 #include "clock.h"
 #include "errno_name.h"
 
-enum { SIGN_OF_LIFE_MS = 500, RESULT_ROOM = 64 };
+enum { SIGN_OF_LIFE_MS = 500, RESULT_ROOM = 96 };
 
 static uint8_t kept[FRAME_HEADER + RESULT_ROOM + FRAME_TRAILER];
 static size_t kept_size;
@@ -159,15 +159,24 @@ void answer_error(struct answer *answer, int origin, int error, const char *what
 
 void answer_result(struct answer *answer, int64_t value, int error, uint64_t detail)
 {
+    answer_result_with(answer, value, error, detail, NULL, 0);
+}
+
+void answer_result_with(struct answer *answer, int64_t value, int error, uint64_t detail, const uint8_t *more, size_t more_size)
+{
     uint8_t payload[RESULT_ROOM];
     const char *name = error != 0 ? errno_name(error) : "";
     size_t size = strlen(name);
+    if (13 + size + 8 + more_size > sizeof payload)
+        more_size = 0;
     write_u64(payload, (uint64_t)value);
     write_u32(payload + 8, (uint32_t)error);
     payload[12] = (uint8_t)size;
     memcpy(payload + 13, name, size);
     write_u64(payload + 13 + size, detail);
-    answer_end(answer, payload, 13 + size + 8);
+    if (more_size > 0)
+        memcpy(payload + 13 + size + 8, more, more_size);
+    answer_end(answer, payload, 13 + size + 8 + more_size);
 }
 
 void answer_call(struct answer *answer, int64_t value) { answer_result(answer, value, value == -1 ? errno : 0, 0); }

@@ -38,6 +38,8 @@ void answer_end(struct answer *answer, const void *payload, size_t size);
 void answer_error(struct answer *answer, int origin, int error, const char *what);
 /* The call's value; `error` counts only when it is not 0. */
 void answer_result(struct answer *answer, int64_t value, int error, uint64_t detail);
+/* The same with further fields behind it; of an operation that asks. */
+void answer_result_with(struct answer *answer, int64_t value, int error, uint64_t detail, const uint8_t *more, size_t more_size);
 /* The value of a call that says -1 and sets errno when it fails. */
 void answer_call(struct answer *answer, int64_t value);
 /* The streams are through, or broke off with this errno. */

@@ -63,6 +63,7 @@ static const struct operation operations[] = {
     {35, ASKS, "list_folder", do_list_folder},
     {36, ASKS, "stat_file", do_stat_file},
     {37, ASKS, "read_link", do_read_link},
+    {38, ASKS, "look_up", do_look_up},
 
     {48, CHANGES, "spawn", do_spawn},
     {49, CHANGES, "end", do_end},

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "system.h"
+
 void do_read_file(struct reader *reader, struct answer *answer)
 {
     static char path[TEXT_ROOM], bytes[16384];
@@ -109,6 +111,36 @@ void do_stat_file(struct reader *reader, struct answer *answer)
     memset(&found, 0, sizeof found);
     done = lstat(path, &found);
     answer_result(answer, done, done != 0 ? errno : 0, (uint64_t)found.st_ino);
+}
+
+void do_look_up(struct reader *reader, struct answer *answer)
+{
+    enum { MOST_MOUNTS = 64 };
+    static char root[TEXT_ROOM], path[TEXT_ROOM];
+    static uint64_t answering[MOST_MOUNTS];
+    struct looked found;
+    uint8_t more[24];
+    uint32_t count;
+    int done;
+    take_text16(reader, root, sizeof root);
+    take_text16(reader, path, sizeof path);
+    count = take_u32(reader);
+    if (count > MOST_MOUNTS) {
+        answer_error(answer, ORIGIN_AGENT, E2BIG, "more than 64 mounts");
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        answering[i] = take_u64(reader);
+    if (!reader_holds(reader, answer))
+        return;
+    memset(&found, 0, sizeof found);
+    done = system_look_up(root, path, answering, count, &found);
+    write_u32(more, found.mode);
+    write_u32(more + 4, found.links);
+    write_u32(more + 8, found.major);
+    write_u32(more + 12, found.minor);
+    write_u64(more + 16, found.mount);
+    answer_result_with(answer, done, done != 0 ? errno : 0, found.inode, more, sizeof more);
 }
 
 void do_read_link(struct reader *reader, struct answer *answer)

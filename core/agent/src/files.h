@@ -9,6 +9,7 @@ void do_unlink(struct reader *reader, struct answer *answer);
 void do_read_file(struct reader *reader, struct answer *answer);
 void do_list_folder(struct reader *reader, struct answer *answer);
 void do_stat_file(struct reader *reader, struct answer *answer);
+void do_look_up(struct reader *reader, struct answer *answer);
 void do_read_link(struct reader *reader, struct answer *answer);
 
 #endif

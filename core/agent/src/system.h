@@ -53,6 +53,18 @@ int system_name(void *address, size_t length, const char *name);
 /* Gives a descriptor that makes the process itself answer for faults in the range, until it is closed: userfaultfd. */
 int system_watch(void *address, size_t length, uint32_t modes);
 
+/* ---- files ---- */
+
+struct looked {
+    uint32_t mode, links, major, minor;
+    uint64_t inode, mount; /* UINT64_MAX: its number is not told */
+};
+
+/* What stands at `path` below `root` (changed while it is read): below "/" of the agent, or of the mount namespace that any
+ * other root lies in. An empty path: what `root` itself leads to. No link in `path` is followed. A file system is asked where
+ * the number of its mount is among `answering`; elsewhere only what the kernel remembers, or EAGAIN. 0, or -1 with errno. */
+int system_look_up(const char *root, char *path, const uint64_t *answering, uint32_t count, struct looked *found);
+
 /* ---- life ---- */
 
 /* Called first in main: 1 when this process is the machine's init (then *port and *baud are set and the caller serves; init

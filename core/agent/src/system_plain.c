@@ -44,6 +44,12 @@ int system_watch(void *address, size_t length, uint32_t modes)
     return lacking();
 }
 
+int system_look_up(const char *root, char *path, const uint64_t *answering, uint32_t count, struct looked *found)
+{
+    (void)root, (void)path, (void)answering, (void)count, (void)found;
+    return lacking();
+}
+
 int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,
                               uint32_t count)
 {

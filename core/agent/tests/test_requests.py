@@ -266,6 +266,29 @@ def test_files_are_written_listed_and_removed(agent: Agent, tmp_path: Path) -> N
     assert agent.unlink(path).errno_name == agent.stat_file(path).errno_name == "ENOENT"
 
 
+def test_file_is_looked_up_without_waiting_for_anybody(agent: Agent, tmp_path: Path) -> None:
+    if os.uname().sysname != "Linux":
+        pytest.skip("an operation of Linux's")
+    path = tmp_path / "looked-up"
+    path.write_bytes(b"x")
+    there = os.stat(path)
+    found = agent.look_up(b"/", bytes(path))  # known to the kernel: it was just made
+    assert found.ok
+    assert (found.inode, found.mode, found.links) == (there.st_ino, there.st_mode, 1)
+    assert found.device == (os.major(there.st_dev), os.minor(there.st_dev))
+    (tmp_path / "link").symlink_to(path)
+    assert agent.look_up(b"/", bytes(tmp_path / "link")).inode == os.lstat(tmp_path / "link").st_ino
+    assert agent.look_up(b"/", bytes(tmp_path / "link" / "below")).errno_name == "ENOTDIR"
+    assert agent.look_up(f"/proc/{os.getpid()}/root".encode(), bytes(path)).inode == there.st_ino
+    assert agent.look_up(bytes(path), b"").inode == there.st_ino
+    mount = agent.look_up(b"/", b"").mount
+    missing = agent.look_up(b"/", bytes(tmp_path / "never-looked-up"), [] if mount is None else [mount])
+    assert missing.errno_name in ("ENOENT", "EAGAIN")  # the latter where the folder lies on another mount
+    with pytest.raises(AgentRefused) as refused:
+        agent.look_up(b"/", b"/x", range(65))
+    assert refused.value.errno_name == "E2BIG"
+
+
 def test_a_file_that_must_exist_is_not_made(agent: Agent, tmp_path: Path) -> None:
     assert agent.write_file(bytes(tmp_path / "none"), b"x", create=False).errno_name == "ENOENT"
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from vmatlas.backend import Availability, Backend
@@ -16,7 +15,7 @@ from vmatlas.registry import entries
 from vmatlas.target.asking import AgentRefused, Answer, Limits
 from vmatlas.target.native import AgentSources
 from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFlag, MapObject, WatchMode, required
-from vmatlas.target.wire import ListedProcess
+from vmatlas.target.wire import ListedProcess, Looked
 
 GROUP = "vmatlas.agent_sources"
 
@@ -204,9 +203,16 @@ class AgentTargetProcess:
         """See `RemoteProcess`."""
         return self._target.agent.list_folder(path)
 
-    def read_file(self, path: bytes) -> bytes:
+    def read_file(self, path: bytes, limit: int = 0) -> bytes:
         """See `RemoteProcess`."""
-        return self._target.agent.read_file(path)
+        return self._target.agent.read_file(path, limit)
+
+    def look_up(self, root: bytes, path: bytes, answering: Sequence[int] = ()) -> Looked | None:
+        """See `RemoteProcess`."""
+        try:
+            return self._target.agent.look_up(root, path, answering)
+        except (AgentRefused, ValueError):  # an older agent; a path too long for it
+            return None
 
     def read_link(self, path: bytes) -> bytes:
         """See `RemoteProcess`."""
@@ -225,17 +231,16 @@ class AgentTargetProcess:
         return self._name or None
 
     def file_head(self, region: Region, size: int) -> bytes | None:
-        """See `ReadsFiles`: through what Linux shows of a process's files; elsewhere by its path, if it is the file."""
+        """See `ReadsFiles`: on Linux through what it shows of a process's files; else by its path, if it is it."""
         path = region.path_bytes
         if path is None or region.inode is None:
             return None
-        agent, root = self._target.agent, b""
         if self.system.system == "linux":
-            root = b"/proc/%d/root" % self._pid
-            with contextlib.suppress(AgentRefused, ValueError):  # it takes a right that few agents have
-                return agent.read_file(b"/proc/%d/map_files/%x-%x" % (self._pid, region.start, region.end), size)
+            from vmatlas.systems.linux.remote import file_head
+
+            return file_head(self, region, size)
         try:
-            return agent.read_file(root + path, size) if self.inode(root + path) == region.inode else None
+            return self.read_file(path, size) if self.inode(path) == region.inode else None
         except (AgentRefused, ValueError):
             return None
 

@@ -41,6 +41,7 @@ _CHANGING = frozenset(Operation) - {
     Operation.LIST_FOLDER,
     Operation.STAT_FILE,
     Operation.READ_LINK,
+    Operation.LOOK_UP,
 }
 """Operations that must not be done twice: they are asked again under the same id, and the agent remembers."""
 

@@ -6,13 +6,14 @@ to ask of them and what the answers mean. No I/O here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from vmatlas.backend import Availability, Reading
 from vmatlas.model import Query, SystemInfo
+from vmatlas.target.wire import Looked
 
 
 class RemoteProcess(Protocol):
@@ -58,12 +59,16 @@ class RemoteProcess(Protocol):
         """The names in a folder there. Raises AgentRefused."""
         ...
 
-    def read_file(self, path: bytes) -> bytes:
-        """The content of a file there. Raises AgentRefused."""
+    def read_file(self, path: bytes, limit: int = 0) -> bytes:
+        """The content of a file there, at most `limit` bytes (0: all). Raises AgentRefused."""
         ...
 
     def read_link(self, path: bytes) -> bytes:
         """Where a symbolic link there points. Raises AgentRefused."""
+        ...
+
+    def look_up(self, root: bytes, path: bytes, answering: Sequence[int] = ()) -> Looked | None:
+        """What stands at a path below a root: see PROTOCOL.md. None where the agent cannot look, or not so."""
         ...
 
     def inode(self, path: bytes) -> int | None:

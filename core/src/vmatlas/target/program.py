@@ -17,10 +17,12 @@ from vmatlas.target.streams import ByteStream
 from vmatlas.target.wire import (
     STREAM,
     ListedProcess,
+    Looked,
     Operation,
     Result,
     pack,
     read_hello,
+    read_looked,
     read_processes,
     read_result,
     text8,
@@ -146,6 +148,14 @@ class Agent:
     def stat_file(self, path: bytes) -> Result:
         """The detail of the result is the file's inode number; of a symbolic link, its own."""
         return read_result(self.ask(Operation.STAT_FILE, text16(path)).payload)
+
+    def look_up(self, root: bytes, path: bytes, answering: Sequence[int] = ()) -> Looked:
+        """What stands at a path below a root, or what the root itself leads to (an empty path). Linux.
+
+        `answering`: the numbers of the mounts whose file system may be asked, at most 64; no other is waited for.
+        """
+        payload = text16(root) + text16(path) + pack(f"I{len(answering)}Q", len(answering), *answering)
+        return read_looked(self.ask(Operation.LOOK_UP, payload).payload)
 
     def read_link(self, path: bytes) -> bytes:
         """Where a symbolic link there points. Raises AgentRefused."""

@@ -70,6 +70,7 @@ class Operation(enum.IntEnum):
     LIST_FOLDER = 35
     STAT_FILE = 36
     READ_LINK = 37
+    LOOK_UP = 38
     SPAWN = 48
     END = 49
     REAP = 50
@@ -300,6 +301,35 @@ def read_result(payload: bytes) -> Result:
     value, errno = fields.numbers("qI")
     name = fields.text8().decode("ascii", "replace")
     return Result(value, errno, name, fields.number("Q"))
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What `look_up` found: see PROTOCOL.md."""
+
+    errno_name: str
+    """Why there is nothing; empty where there is."""
+    inode: int
+    mode: int
+    links: int
+    device: tuple[int, int]
+    mount: int | None
+    """The number of its mount; None where the kernel does not tell it."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether something is there."""
+        return not self.errno_name
+
+
+def read_looked(payload: bytes) -> Looked:
+    """The END payload of `look_up`. Raises MalformedData."""
+    fields = Fields(payload)
+    value, errno = fields.numbers("qI")
+    name = fields.text8().decode("ascii", "replace")
+    inode, mode, links, major, minor, mount = fields.numbers("QIIIIQ")
+    failed = (name or str(errno)) if errno or value < 0 else ""
+    return Looked(failed, inode, mode, links, (major, minor), None if mount == 2**64 - 1 else mount)
 
 
 class Origin(enum.IntEnum):

@@ -73,6 +73,11 @@ class MountTable:
         """A mount of the file system of this device; None: none is mounted that either sees."""
         return next(iter(self._by_device.get(device, ())), None)
 
+    def answering_on(self, path: bytes) -> list[int]:
+        """The numbers of the mounts that lie on the way to a path and answer; at most 64."""
+        on_the_way = [mount for mount in (*self.own, *self.others) if _holds(mount, path)]
+        return list(dict.fromkeys(mount.number for mount in on_the_way if self.answers(mount)))[:64]
+
     def answers(self, mount: Mount | None) -> bool:
         """Whether its file system answers by itself, so that asking it does not wait for anybody.
 
@@ -99,8 +104,11 @@ def _longest(mounts: Iterable[Mount], path: bytes) -> Mount | None:
     """The mount that holds a path: the longest point, and of equal ones the last, which covers those before."""
     found: Mount | None = None
     for mount in mounts:
-        point = mount.point.rstrip(b"/")
-        if path.startswith(point + b"/") or path == point:
-            if found is None or len(mount.point) >= len(found.point):
-                found = mount
+        if _holds(mount, path) and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
     return found
+
+
+def _holds(mount: Mount, path: bytes) -> bool:
+    point = mount.point.rstrip(b"/")
+    return path == point or path.startswith(point + b"/")

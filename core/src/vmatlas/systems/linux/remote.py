@@ -9,8 +9,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
+from functools import cached_property
+from stat import S_ISREG
 
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.model import Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.links import OBJECTS, Name, OpenName, Settled
@@ -20,6 +23,7 @@ from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.vanishing import STAT, ask_until_told
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import RemoteProcess
+from vmatlas.target.wire import Looked
 
 
 def read_streams(
@@ -106,28 +110,82 @@ def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:
 
 
 def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:
-    """See `links.settle`: the same by an agent, which asks no file system that may not answer."""
-    root = b"/proc/%d/root" % process.pid
+    """See `links.settle`: the same by an agent."""
+    files = _RemoteFiles(process)
     linked: dict[Name, bool] = {}
     mounted: dict[Numbers, bool] = {}
-    table: MountTable | None = None
-    for name, inode, device, _, _ in names:
+    for name, inode, device, start, end in names:
         if is_made_up(name, device[0]):
             if device == OBJECTS:
                 linked[name, inode] = False
             elif device not in mounted:
-                table = _mounts(process) if table is None else table
-                mounted[device] = table.of_device(device) is not None
+                mounted[device] = files.table.of_device(device) is not None
         if (name, inode) not in linked:
-            linked[name, inode] = inode in (process.inode(name), process.inode(root + name))
+            file = files.mapped(start, end, inode)
+            linked[name, inode] = (file is None or file.links > 0) and bool(files.found(name, file, inode, device))
     return Settled(linked, mounted)
 
 
-def _mounts(process: RemoteProcess) -> MountTable:
-    def told(path: bytes) -> list[mounts.Mount]:
+def file_head(process: RemoteProcess, region: Region, size: int) -> bytes | None:
+    """See `files.open_mapped`: the first bytes of a mapped file, by an agent."""
+    path = region.path_bytes
+    if path is None or region.inode is None or region.device is None:
+        return None
+    files = _RemoteFiles(process)
+    if not files.table.answers(files.table.of_device(region.device)):
+        return None
+    file = files.mapped(region.start, region.end, region.inode)
+    where: bytes | None = b"/proc/%d/map_files/%x-%x" % (process.pid, region.start, region.end)
+    if file is None and not region.deleted:
+        where = files.found(path, None, region.inode, region.device, regular=True)
+    elif file is None or not S_ISREG(file.mode):
+        where = None
+    try:
+        return None if where is None else process.read_file(where, size)
+    except (AgentRefused, ValueError):
+        return None
+
+
+class _RemoteFiles:
+    """The files of one process there, for one question. What is asked, and of whom: see `files`."""
+
+    def __init__(self, process: RemoteProcess) -> None:
+        self._process = process
+
+    @cached_property
+    def table(self) -> MountTable:
+        """What is mounted for the agent, and for the process."""
+        return MountTable(self._mounts(b"self"), self._mounts(b"%d" % self._process.pid))
+
+    def _mounts(self, whose: bytes) -> list[mounts.Mount]:
         try:
-            return mounts.read(process.read_file(path))
+            return mounts.read(self._process.read_file(b"/proc/%s/mountinfo" % whose))
         except AgentRefused:
             return []
 
-    return MountTable(told(b"/proc/self/mountinfo"), told(b"/proc/%d/mountinfo" % process.pid))
+    def mapped(self, start: int, end: int, inode: int) -> Looked | None:
+        """The file mapped at just these bounds, by no name; None where that is not told."""
+        bounds = b"/proc/%d/map_files/%x-%x" % (self._process.pid, start, end)
+        found = self._process.look_up(bounds, b"")
+        return found if found is not None and found.ok and found.inode == inode else None
+
+    def found(
+        self, name: bytes, file: Looked | None, inode: int, device: Numbers, *, regular: bool = False
+    ) -> bytes | None:
+        """The path there at which a file of this name is the one that is mapped; None also where it was not asked."""
+        for root in (b"/", b"/proc/%d/root" % self._process.pid):
+            found = self._process.look_up(root, name)
+            if found is not None and found.errno_name == "EAGAIN" and (way := self.table.answering_on(name)):
+                found = self._process.look_up(root, name, way)
+            if found is None or not found.ok or (regular and not S_ISREG(found.mode)):
+                continue
+            same = (found.inode, found.device) == (file.inode, file.device) if file else found.inode == inode
+            if same and (file is not None or self._is_of(found, device)):
+                return root.rstrip(b"/") + name
+        return None
+
+    def _is_of(self, found: Looked, device: Numbers) -> bool:
+        if found.device == device:
+            return True
+        mount = self.table.mount(found.mount)  # on btrfs the map's number is not that of stat(2)
+        return mount is not None and (mount.device == device or mount.type == b"overlay")
