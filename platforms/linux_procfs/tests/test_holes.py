@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from vmatlas import compiled
 from vmatlas.capture import Capture
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model import Query
 from vmatlas.systems.linux import LINUX, LinuxProcess
@@ -107,7 +108,7 @@ def test_memory_that_is_gone_is_an_error(ask: Ask) -> None:
         descriptor = os.open(f"/proc/{process.pid}/maps", os.O_RDONLY)
         text = os.read(descriptor, 4096)
         process.kill()
-        process.wait(60)
+        process.wait(PATIENCE)
         with pytest.raises(ProcessLookupError):
             ask(descriptor, text)
         os.close(descriptor)
