@@ -73,8 +73,8 @@ def test_an_unknown_backend_is_refused_with_those_that_there_are():
 
 def test_an_unknown_backend_of_a_known_distribution_says_what_to_install():
     with pytest.raises(Unsupported) as caught:
-        registry.backend("plan9-segment", distribution="vmatlas-plan9")
-    assert caught.value.hint == "pip install vmatlas-plan9"
+        registry.backend("plan9-segment", distribution="vmatlas-qnx")
+    assert caught.value.hint == "pip install vmatlas-qnx"
 
 
 def test_an_unknown_or_broken_system_is_unsupported(install):
