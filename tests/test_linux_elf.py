@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,6 +145,30 @@ def test_a_library_has_addresses_too() -> None:
     own = {int(words[0], 16) for line in listed.splitlines() if (words := line.split())[-1].split("@")[0] == "malloc"}
     with vmatlas.open() as process:
         assert process.elf_address(address) in own
+
+
+def test_every_file_that_this_process_has_mapped_lies_where_readelf_says() -> None:
+    if shutil.which("readelf") is None:
+        pytest.skip("no readelf is installed here")
+    load = re.compile(r"^\s+LOAD\s+0x(\w+)\s+0x(\w+)\s+0x\w+\s+0x(\w+)", re.MULTILINE)
+    biases: dict[str, set[int]] = {}
+    with vmatlas.open() as process:
+        for region in process.snapshot():
+            if region.kind is not vmatlas.Kind.FILE or region.path is None or region.offset is None or region.deleted:
+                continue
+            told = subprocess.run(["readelf", "-lW", region.path], capture_output=True, text=True).stdout
+            segments = [tuple(int(word, 16) for word in found.groups()) for found in load.finditer(told)]
+            for address in (region.start, region.end - 1) if segments else ():
+                own, place = process.elf_address(address, region), region.offset + address - region.start
+                fitting = {
+                    place - offset + start
+                    for offset, start, size in segments
+                    if offset - offset % PAGESIZE <= place < -(-(offset + size) // PAGESIZE) * PAGESIZE
+                }
+                assert own in fitting, (region, hex(address))
+                biases.setdefault(region.path, set()).add(address - (own or 0))
+    assert biases
+    assert not [path for path, found in biases.items() if len(found) > 1]
 
 
 def test_a_deleted_program_is_read_as_what_is_mapped_or_not_at_all(run: Callable[..., Run]) -> None:

@@ -146,6 +146,24 @@ def test_one_name_in_two_folders_is_refused_with_both_paths(tmp_path: Path, monk
     assert str(caught.value).count("linux-6.1.yaml") == 2
 
 
+def test_a_bad_description_keeps_nobody_from_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    (tmp_path / "good.yaml").write_text(GOOD)
+    monkeypatch.setenv("VMATLAS_IMAGES", str(tmp_path))
+    assert find("good").path == tmp_path / "good.yaml"
+    assert find("linux-6.12").name == "linux-6.12"
+    with pytest.raises(MachineError, match=r"not read: .*mine\.yaml"):
+        find("mine")
+    with pytest.raises(MachineError, match="mine"):
+        machines()
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "good.yaml").write_text(GOOD)
+    monkeypatch.setenv("VMATLAS_IMAGES", f"{tmp_path}:{tmp_path}/again")
+    assert find("linux-6.12").name == "linux-6.12"
+    with pytest.raises(MachineError, match="two machines are called 'good'"):
+        find("good")
+
+
 def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VMATLAS_IMAGES", "/no/such/folder")
     with pytest.raises(MachineError, match="VMATLAS_IMAGES names '/no/such/folder'"):

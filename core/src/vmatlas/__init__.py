@@ -9,8 +9,9 @@
     with vmatlas.open(1234) as process:
         region = process.find(0x7F0012345678)
 
-`vmatlas.operations` changes memory: advise, protect, lock, place, move. docs/python.md and docs/operations.md describe
-the whole of it.
+`dir(vmatlas)` names what is public, `help()` of each tells what it takes, gives and raises. Every error is a
+`VmatlasError`, and most have a `hint`. `vmatlas.operations` changes memory: advise, protect, lock, place, move.
+`python -m vmatlas` is the command line.
 """
 
 import sys

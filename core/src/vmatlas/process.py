@@ -230,7 +230,7 @@ class Process:
         """The region that covers each address, in the order of the addresses.
 
         Few addresses are asked for one by one (all that lie in one region together), many by one reading of the map:
-        whatever takes less time (docs/speed.md says where it turns). Where another backend answers the one than the
+        whatever takes less time. Where another backend answers the one than the
         other, what only one of them tells depends on it (Linux: `page_size` is None where the map was read); a backend
         named in `open` tells the same each time. Raises what `snapshot` raises.
         """

@@ -364,22 +364,43 @@ def folders() -> list[Path]:
 def machines() -> list[Machine]:
     """All machines, by name. Raises `MachineError` for the first broken description, or a name that two files have."""
     known: dict[str, Machine] = {}
-    for folder in folders():
-        for path in sorted(folder.glob("*.yaml")):
-            machine = load(path)
-            if machine.name in known:
-                raise MachineError(f"two machines are called '{machine.name}': {known[machine.name].path} and {path}")
-            known[machine.name] = machine
+    for path in _descriptions():
+        machine = load(path)
+        if machine.name in known:
+            raise _said_twice(known[machine.name], machine)
+        known[machine.name] = machine
     return sorted(known.values(), key=lambda machine: natural(machine.name))
 
 
+def _descriptions() -> Iterator[Path]:
+    for folder in folders():
+        yield from sorted(folder.glob("*.yaml"))
+
+
+def _said_twice(first: Machine, second: Machine) -> MachineError:
+    return MachineError(f"two machines are called '{first.name}': {first.path} and {second.path}")
+
+
 def find(name: str) -> Machine:
-    """The machine of that name. Raises `MachineError`, which lists the names there are."""
-    known = machines()
-    for machine in known:
-        if machine.name == name:
-            return machine
-    raise MachineError(f"no machine is called '{name}'; there are: {', '.join(m.name for m in known)}")
+    """The machine of that name; what is wrong with the description of another one is none of its business.
+
+    Raises `MachineError`, which lists the names there are, and tells what is wrong with descriptions that have none.
+    """
+    known: list[Machine] = []
+    broken: list[MachineError] = []
+    for path in _descriptions():
+        try:
+            known.append(load(path))
+        except MachineError as error:
+            broken.append(error)
+    meant = [machine for machine in known if machine.name == name]
+    if len(meant) > 1:
+        raise _said_twice(*meant[:2])
+    if meant:
+        return meant[0]
+    names = ", ".join(sorted((machine.name for machine in known), key=natural))
+    unread = "".join(f"\nnot read: {error}" for error in broken)
+    raise MachineError(f"no machine is called '{name}'; there are: {names}{unread}")
 
 
 def natural(name: str) -> list[tuple[int, str]]:

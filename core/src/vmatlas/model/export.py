@@ -1,6 +1,6 @@
 """An address space for other tools: dictionaries, JSON, Arrow. No I/O.
 
-The columns, the same in all three (docs/python.md says more):
+The columns, the same in all three:
 
     start, end, size      unsigned 64-bit, bytes; [start, end)
     protection            text, "r-x"

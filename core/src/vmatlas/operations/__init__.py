@@ -10,8 +10,7 @@
         mapping.buffer[0:5] = b"hello"
 
 Each system's part is a plugin (`vmatlas.operations` entry points). A call that a system lacks raises Unsupported.
-Ordinary use cannot crash the interpreter: what can needs `unsafe=True`, and its hint says why. docs/operations.md
-describes the whole of it.
+Ordinary use cannot crash the interpreter: what can needs `unsafe=True`, and its hint says why.
 """
 
 from __future__ import annotations
