@@ -1,9 +1,11 @@
-"""What tests of all packages share: how long one may take, and how signals reach it, however it was started."""
+"""What tests of all packages share: how long one may take, how signals reach it, and an agent for this machine."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +29,16 @@ def heeding_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An agent to connect to: the one that is built for this machine, or one built by the host's compiler."""
+    agents = pytest.importorskip("vmatlas_agents", reason="vmatlas-agents is not installed")
+    from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target, ziglang
+
+    try:
+        target = agents.target_for("Linux", os.uname().machine)
+        return build(target, ziglang(target))[0]
+    except (BuildFailed, LookupError):
+        return build(host_target(), host_compiler("cc"), output=tmp_path_factory.mktemp("built"))[0]

@@ -1,16 +1,21 @@
-"""A process that changes its memory without pause, read as fast as possible: every answer is one that could be true.
+"""A process that changes its memory without pause, read as fast as possible: every answer is one that could be true,
+and memory that is mapped all the time is in every one of them.
 
-VMATLAS_RACE_SECONDS sets how long (30 by default, for each backend).
+VMATLAS_RACE_SECONDS sets how long, for each backend and way: 30 seconds if not, and for anchored memory 3, so that it
+can run each time. Before a release, and on a new kernel, ten minutes and more:
+
+    VMATLAS_RACE_SECONDS=600 ./run pytest tests/test_linux_racing.py -k anchored
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -19,12 +24,16 @@ import pytest
 import vmatlas
 from tests.conftest import Program, Start, offered
 from vmatlas import Region, registry
+from vmatlas.backend import Target
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.target.local import LOCAL
 from vmatlas_linux_ioctl import acquire
 
 SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "30"))
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE + 4 * SECONDS)]
+ANCHORED_SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "3"))
+
+pytestmark = pytest.mark.timeout(2 * PATIENCE + 4 * SECONDS)
 
 
 @pytest.fixture
@@ -69,6 +78,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ask"), CASES)
 def test_answers_about_a_racing_process_are_sorted_whole_and_never_overlap(
     racer: tuple[Program, dict[str, Any]],
@@ -114,6 +124,7 @@ def counting(function: Callable[..., Any], counts: Counter[str], what: str) -> C
     return counted
 
 
+@pytest.mark.slow
 def test_points_in_a_racing_process_are_told_right(racer: tuple[Program, dict[str, Any]], backend: str) -> None:
     program, told = racer
     deadline = time.monotonic() + min(SECONDS, 10)
@@ -134,3 +145,77 @@ def test_points_in_a_racing_process_are_told_right(racer: tuple[Program, dict[st
     program.send("enough")
     assert int(program.hear()) > 1000
     assert count > 10
+
+
+def captured(process: vmatlas.Process) -> list[Region]:
+    return list(vmatlas.replay(process.capture()))
+
+
+def filtered(process: vmatlas.Process) -> list[Region]:
+    return list(process.snapshot(readable=True))
+
+
+ANCHORED = [
+    ("linux-procfs", whole_map),
+    ("linux-procfs", residency),
+    ("linux-procfs", captured),
+    ("linux-procfs", filtered),
+    ("linux-ioctl", whole_map),
+    ("linux-ioctl", captured),
+    ("linux-ioctl", filtered),
+]
+
+
+@pytest.fixture(params=["local", "agent"])
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    if request.param == "local":
+        yield LOCAL
+        return
+    with contextlib.closing(vmatlas.connect(f"agent:{request.getfixturevalue('binary')}")) as connected:
+        yield connected
+
+
+@pytest.mark.parametrize(("name", "ask"), ANCHORED)
+def test_no_byte_of_anchored_memory_is_ever_missing(
+    start: Start,
+    target: Target,
+    name: str,
+    ask: Callable[[vmatlas.Process], list[Region]],
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Since Linux 6.17 the kernel's text alone lacks some in 1 to 5 of 100,000 readings."""
+    offered(name)
+    program = start("racer", random.randrange(2**32), "anchored")
+    anchored = json.loads(program.hear())["anchored"]
+    counts: Counter[str] = Counter()
+    deadline = time.monotonic() + ANCHORED_SECONDS
+    with vmatlas.open(program.pid, backend=name, target=target) as process:
+        while time.monotonic() < deadline:
+            try:
+                regions = ask(process)
+            except vmatlas.TornRead:
+                counts["torn reads"] += 1
+                continue
+            counts["answers"] += 1
+            missing = missing_of(anchored, regions)
+            assert not missing, f"after {counts['answers']} answers: {missing}"
+    program.send("enough")
+    counts["changes"] = int(program.hear())
+    print(target.name, name, ask.__name__, dict(counts))
+    for key, count in counts.items():
+        record_property(key, count)
+    assert counts["answers"] > 0
+    assert counts["changes"] > 0
+
+
+def missing_of(anchored: list[tuple[int, int]], regions: list[Region]) -> list[str]:
+    """What no region covers of memory that is always mapped."""
+    missing = []
+    for start, end in anchored:
+        at = start
+        for region in regions:
+            if region.start <= at < region.end:
+                at = region.end
+        if at < end:
+            missing.append(f"{at:x} of {start:x}-{end:x}")
+    return missing

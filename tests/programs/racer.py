@@ -1,9 +1,11 @@
 """Changes its memory without pause: splits, merges, unmaps, maps, grows and shrinks regions between others that stand
 still, all over a map that is many pages of text long, so that each seam between two reads has changes on both sides.
 
-    python racer.py SEED
+    python racer.py SEED [anchored]
 
 Says where it works (a line of JSON), then races until its standard input closes, and says how often it changed what.
+`anchored`: instead, memory that is mapped all the time, and that other threads split, merge and replace in place
+without pause: no byte of it is ever missing from the map.
 The model is the kernel's own tools/testing/selftests/proc/proc-maps-race.c.
 """
 
@@ -15,6 +17,7 @@ import os
 import random
 import select
 import sys
+import threading
 
 PAGE = os.sysconf("SC_PAGESIZE")
 READ, READ_WRITE, READ_EXECUTE = 1, 3, 5
@@ -80,8 +83,63 @@ CHANGES = [
 ]  # fmt: skip
 
 
+# Anchored memory: blocks of pages, each for itself (a hole of a page lies behind it), always mapped from end to end.
+ANCHORS, ANCHOR_PAGES = 24, 16
+
+
+def split_and_merge(at: int, rng: random.Random) -> None:
+    first = rng.randrange(ANCHOR_PAGES - 1)
+    protect(at + first * PAGE, rng.randrange(1, ANCHOR_PAGES - first), READ)
+    protect(at, ANCHOR_PAGES, READ_WRITE)
+
+
+def split_everywhere_and_merge(at: int, rng: random.Random) -> None:
+    for page in range(rng.randrange(2), ANCHOR_PAGES, 2):
+        protect(at + page * PAGE, 1, READ)
+    for page in rng.sample(range(ANCHOR_PAGES), ANCHOR_PAGES):
+        protect(at + page * PAGE, 1, READ_WRITE)
+
+
+def replace_in_place(at: int, rng: random.Random) -> None:
+    """What mmap(MAP_FIXED) replaces is never unmapped for others to see: it is done under one lock."""
+    first = rng.randrange(ANCHOR_PAGES - 1)
+    put(at + first * PAGE, rng.randrange(1, ANCHOR_PAGES - first), rng.choice([READ, READ_WRITE, READ_EXECUTE]))
+    put(at, ANCHOR_PAGES, READ_WRITE)
+
+
+ANCHORED_CHANGES = [split_and_merge, split_everywhere_and_merge, replace_in_place]
+
+
+def race_anchored(seed: int) -> None:
+    """One thread changes half of the blocks, another the other half."""
+    blocks = [BASE + block * (ANCHOR_PAGES + 1) * PAGE for block in range(ANCHORS)]
+    for at in blocks:
+        put(at, ANCHOR_PAGES, READ_WRITE, FIXED_NOREPLACE)
+    counts = [0, 0]
+    enough = threading.Event()
+
+    def race(which: int) -> None:
+        rng = random.Random(seed + which)
+        while not enough.is_set():
+            rng.choice(ANCHORED_CHANGES)(rng.choice(blocks[which::2]), rng)
+            counts[which] += 1
+
+    print(json.dumps({"anchored": [(at, at + ANCHOR_PAGES * PAGE) for at in blocks]}), flush=True)
+    threads = [threading.Thread(target=race, args=(which,)) for which in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    sys.stdin.readline()
+    enough.set()
+    for thread in threads:
+        thread.join()
+    print(sum(counts), flush=True)
+
+
 def main() -> None:
     libc.prctl(1, 9, 0, 0, 0)
+    if sys.argv[2:] == ["anchored"]:
+        race_anchored(int(sys.argv[1]))
+        return
     rng = random.Random(int(sys.argv[1]))
     still, racing = [], []
     for group in range(GROUPS):
