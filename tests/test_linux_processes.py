@@ -18,7 +18,7 @@ import pytest
 
 import vmatlas
 from tests.conftest import Start, as_root, unshared
-from vmatlas import Kind
+from vmatlas import Kind, NoSuchProcess, operations
 from vmatlas.conformance.patience import PATIENCE
 
 QUESTIONS: dict[str, Callable[[vmatlas.Process], object]] = {
@@ -239,6 +239,30 @@ def test_process_whose_first_thread_has_ended_is_read_through_another(
         assert any(region.kind is Kind.STACK for region in space)
     (thread,) = {int(name) for name in os.listdir(f"/proc/{program.pid}/task")} - {program.pid}
     assert vmatlas.snapshot(program.pid, thread=thread, backend=backend) == space
+
+
+@pytest.mark.parametrize("residency", [False, True])
+def test_first_thread_that_has_ended_is_said_to_have(start: Start, backend: str, residency: bool) -> None:
+    program = start("oddity", "leader-ends")
+    program.hear()
+    wait_until(lambda: state(program.pid) == "Z")
+    if residency and backend == "linux-ioctl":
+        pytest.skip("the ioctl does not tell the memory in use")
+    with pytest.raises(NoSuchProcess, match=f"thread {program.pid} of process {program.pid} has ended; others") as told:
+        vmatlas.snapshot(program.pid, thread=program.pid, backend=backend, residency=residency)
+    assert told.value.hint is not None
+
+
+def test_advice_to_a_process_whose_first_thread_has_ended_says_so(start: Start) -> None:
+    program = start("oddity", "leader-ends")
+    program.hear()
+    wait_until(lambda: state(program.pid) == "Z")
+    regions = vmatlas.snapshot(program.pid).where("anonymous,w")
+    try:
+        with pytest.raises(vmatlas.Unsupported, match=f"the first thread of process {program.pid} has ended"):
+            operations.advise(program.pid, regions, operations.Advice.COLD)
+    except vmatlas.AccessDenied as error:
+        pytest.skip(f"no right to advise here: {error}")
 
 
 def test_thread_that_is_not_there_is_said_to_be_missing(backend: str) -> None:

@@ -176,7 +176,18 @@ class Adviser:
 
     def _meaning(self, refusal: OperationFailed, *, any_range: bool) -> VmatlasError | None:
         told = self._operations.advice_refused(refusal, self._process.pid, self._advice, any_range=any_range)
+        if isinstance(told, NoSuchProcess) and self._has_memory():
+            told = Unsupported(
+                f"the first thread of process {self._process.pid} has ended; the kernel takes advice only through it"
+            )
         return None if told is None else told.located(pid=self._process.pid, target=self._process.target.name)
+
+    def _has_memory(self) -> bool:
+        """Whether its map can be read all the same: through its other threads."""
+        try:
+            return len(self._process.snapshot()) > 0
+        except VmatlasError:
+            return False
 
     def _told(self, failure: OperationFailed, start: int, end: int) -> OperationFailed:
         where = f"{start:#x}-{end:#x}"

@@ -156,7 +156,8 @@ class LinuxProcess(LocalProcess):
     def other_threads(self) -> list[int]:
         """Its other threads. A process lives on in them when its first thread has ended."""
         try:
-            descriptor = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.directory)
+            folder = "task" if self.thread is None else "../../task"
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.directory)
         except OSError:
             return []
         try:

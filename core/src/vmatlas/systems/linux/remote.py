@@ -67,6 +67,7 @@ def read_streams(
         ask=ask,
         look=lambda: _identified(process, told),
         threads=lambda: _other_threads(process),
+        by=process.thread,
     )
     return {stream: b"", STAT: told[STAT]} if answer is None else answer
 

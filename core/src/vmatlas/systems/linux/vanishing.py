@@ -27,13 +27,16 @@ def ask_until_told(
     ask: Callable[[int | None], _Answer | None],
     look: Callable[[], Stat],
     threads: Callable[[], Iterable[int]],
+    by: int | None = None,
 ) -> _Answer | None:
     """The answer of a process; None for a kernel thread, which has no memory.
 
     `ask` asks through the process, or through one of its threads; None: the memory is gone. `look` tells what has
-    become of the process then. `threads`: the others, if any.
+    become of the process then. `threads`: the others, if any. `by` is the thread that was to be asked, where one was
+    named: then no other is.
 
-    Raises NoSuchProcess for a zombie none of whose threads answers, TornRead, and what `ask` and `look` raise.
+    Raises NoSuchProcess for a zombie none of whose threads answers, or of which the thread has ended; TornRead, and
+    what `ask` and `look` raise.
     """
     for attempt in range(ATTEMPTS):
         if (answer := ask(None)) is not None:
@@ -41,6 +44,12 @@ def ask_until_told(
         state = look()
         if state.is_kernel_thread:
             return None
+        if state.is_gone and by is not None and any(thread != by for thread in threads()):
+            raise NoSuchProcess(
+                f"thread {by} of process {pid} has ended; others of it live on",
+                pid=pid,
+                hint="ask the process without naming a thread",
+            )
         if state.is_gone:
             return _ask_other_threads(pid, ask, threads(), state.name)
         time.sleep(0.0005 * attempt)  # alive: exec has put other memory in place, or is about to
@@ -85,5 +94,5 @@ def read_until_told(
         with closing(process.by_thread(thread)) as other:
             return read(other)
 
-    answer = ask_until_told(process.pid, ask=ask, look=look, threads=process.other_threads)
+    answer = ask_until_told(process.pid, ask=ask, look=look, threads=process.other_threads, by=process.thread)
     return Reading({stream: b"", STAT: stat}) if answer is None else answer
