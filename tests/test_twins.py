@@ -195,7 +195,21 @@ def short_way_agrees(asked: vmatlas.Process, residency: bool, *, looks: int) -> 
 
 
 NAMES = st.sampled_from(
-    [b"", b"[heap]", b"/bin/a", b"/bin/a (deleted)", b"/a\\012b", b"/memfd:x (deleted)", b"/x y ", b"[anon:y]", b"\xff"]
+    [
+        b"",
+        b"[heap]",
+        b"/bin/a",
+        b"/bin/a (deleted)",
+        b"/a\\012b",
+        b"/memfd:x (deleted)",
+        b"/x y ",
+        b"[anon:y]",
+        b"\xff",
+        b"/[aio] (deleted)",
+        b"/i915 (deleted)",
+        b"/dev/shm/x (deleted)",
+        b"/dmabuf:x",
+    ]
 )
 EDGES = st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 2, 2**64 - 1, 2**64]) | st.integers(0, 2**64)
 RIGHTS = st.sampled_from([b"r-xp", b"rw-s", b"rw-S", b"---p", b"rwxp", b"r-xq", b"R--p", b"r-x", b"rr-p"])
@@ -205,7 +219,9 @@ SOME_BYTES = st.binary(max_size=6) | st.sampled_from([b" ", b"\n", b"\0", b":", 
 @st.composite
 def lines(draw: st.DrawFn) -> bytes:
     bounds = sorted(draw(st.lists(EDGES, min_size=2, max_size=2)))
-    device = draw(st.sampled_from([b"00:00", b"fd:01", b"fffff:100000", b"0:0", b"123456789:0", b"00"]))
+    device = draw(
+        st.sampled_from([b"00:00", b"fd:01", b"00:20", b"00:21", b"fffff:100000", b"0:0", b"123456789:0", b"00"])
+    )
     inode = draw(st.sampled_from([b"0", b"7", b"18446744073709551615", b"18446744073709551616", b"x", b"00007"]))
     pad = draw(st.sampled_from([b" ", b"   ", b"", b"\t"]))
     return b"%x-%x %s %08x %s %s%s%s" % (
@@ -253,7 +269,8 @@ LINKED = links.encode({(b"/bin/a (deleted)", 7): True, (b"/a\nb", 7): False, (b"
 @given(texts(with_details=False) | st.binary(max_size=200), st.booleans())
 @settings(max_examples=500, deadline=None)
 def test_any_text_of_maps_decodes_alike(text: bytes, linked: bool):
-    by_twin, by_python = both(captured("linux-procfs", maps=text, links=LINKED if linked else b""))
+    streams = {"links": LINKED, "mounted": b"1 0:32\x000 0:33\0"} if linked else {}
+    by_twin, by_python = both(captured("linux-procfs", maps=text, **streams))
     assert by_twin == by_python
 
 

@@ -53,6 +53,15 @@ def test_what_is_mapped_privately_is_such_an_object_only_by_a_name_that_is_known
     assert kind_of(b"/anon_hugepage (deleted)", shared=False) == (Kind.ANONYMOUS, True)
 
 
+@pytest.mark.parametrize("name", [b"/dev/x.so (deleted)", b"/dev/zero (deleted)", b"/dev/shm/x.so (deleted)"])
+def test_code_of_a_deleted_file_does_not_pass_for_a_device_by_lying_in_dev(name: bytes) -> None:
+    for shared in (False, True):
+        _, kind = tell(name, protection=5, shared=shared, major=0, has_file=True, mounted=True)
+        assert kind is Kind.FILE
+    assert kind_of(b"/dev/video0 (deleted)") == (Kind.DEVICE, True)
+    assert kind_of(b"/dev/video0", shared=False) == (Kind.DEVICE, False)
+
+
 def test_a_file_in_dev_shm_is_shared_memory_where_it_is_shared() -> None:
     assert kind_of(b"/dev/shm/a") == (Kind.SHARED_MEMORY, False)
     assert kind_of(b"/dev/shm/a (deleted)") == (Kind.SHARED_MEMORY, True)

@@ -90,7 +90,7 @@ def survives(byte_order: ByteOrder = "little", query: Query | None = None, **str
     try:
         space = decoded(byte_order=byte_order, query=query, **streams)
     except MalformedData as error:
-        assert error.stream in ("vmas", "links", "stat")
+        assert error.stream in ("vmas", "links", "mounted", "stat")
         assert 0 <= error.offset <= max(map(len, streams.values()), default=0)
     except NoSuchProcess:
         assert streams["stat"]
@@ -100,7 +100,7 @@ def survives(byte_order: ByteOrder = "little", query: Query | None = None, **str
 
 
 @given(
-    st.dictionaries(st.sampled_from(["vmas", "links", "stat"]), st.binary(max_size=400)),
+    st.dictionaries(st.sampled_from(["vmas", "links", "mounted", "stat"]), st.binary(max_size=400)),
     st.sampled_from(["little", "big"]),
     st.sampled_from([Query(), Query(address=1), Query(where=Filter(shared=True))]),
 )

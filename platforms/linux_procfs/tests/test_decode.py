@@ -126,7 +126,7 @@ def survives(**streams: bytes) -> None:
     try:
         space = decoded(**streams)
     except MalformedData as error:
-        assert error.stream in ("maps", "smaps", "links", "stat")
+        assert error.stream in ("maps", "smaps", "links", "mounted", "stat")
         assert 0 <= error.offset <= max(map(len, streams.values()), default=0)
     except NoSuchProcess:
         assert streams["stat"]
@@ -135,7 +135,7 @@ def survives(**streams: bytes) -> None:
         list(space)
 
 
-STREAMS = st.dictionaries(st.sampled_from(["maps", "smaps", "links", "stat"]), st.binary(max_size=200))
+STREAMS = st.dictionaries(st.sampled_from(["maps", "smaps", "links", "mounted", "stat"]), st.binary(max_size=200))
 
 
 @given(STREAMS)

@@ -46,7 +46,8 @@ class Kind(enum.IntEnum):
     STACK = 4
     """A stack that the kernel knows as one."""
     SHARED_MEMORY = 5
-    """POSIX or System V shared memory, memfd, or shared anonymous memory."""
+    """POSIX or System V shared memory, memfd, shared anonymous memory, or another object that the system makes to be
+    shared and that has no name in any folder. A private mapping of a POSIX object that is a file is a FILE."""
     DEVICE = 6
     """A device's memory, or a driver's buffer."""
     PHYSICAL = 7

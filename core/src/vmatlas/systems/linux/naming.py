@@ -79,7 +79,8 @@ def tell(
     """
     deleted = name.endswith(DELETED) and not linked
     made_up = deleted and is_made_up(name, major, shared=shared, mounted=mounted)
-    label, kind = _read(name, deleted, made_up, shared, major)
+    is_copy_or_code = not shared or bool(protection & Protection.EXECUTE)
+    label, kind = _read(name, deleted, made_up, shared, major, is_copy_or_code)
     if kind is Kind.ANONYMOUS and protection == _NOTHING and not has_file:
         # Reserved address space and guard pages look alike: mapped, private, no file, no rights.
         return label, Kind.GUARD
@@ -89,7 +90,9 @@ def tell(
 
 
 @functools.lru_cache(4096)
-def _read(name: bytes, deleted: bool, made_up: bool, shared: bool, major: int) -> tuple[Label, Kind]:
+def _read(
+    name: bytes, deleted: bool, made_up: bool, shared: bool, major: int, is_copy_or_code: bool
+) -> tuple[Label, Kind]:
     if not name:
         return NO_LABEL, Kind.ANONYMOUS
     text = name.decode("utf-8", "surrogateescape")
@@ -98,6 +101,8 @@ def _read(name: bytes, deleted: bool, made_up: bool, shared: bool, major: int) -
     path = name[: -len(DELETED)] if deleted else name
     if made_up or (major == 0 and not name.endswith(DELETED) and _UNDELETED.fullmatch(name)):
         kind = _made_up_kind(path, shared)
+    elif deleted and is_copy_or_code and path.startswith(b"/dev/"):
+        kind = Kind.FILE  # of a device that is gone, neither a copy nor code is mapped
     else:
         kind = _kind_of(path, shared)
     if not name.startswith(b"/"):
