@@ -23,6 +23,10 @@ def like(text: str, pattern: str) -> bool:
     return text == pattern or fnmatchcase(text, pattern) or fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
+def contains(name: str, text: str) -> bool:
+    return text in name or fnmatchcase(name, "*" + text.replace("[", "[[]") + "*")
+
+
 def called(flags: SystemFlags, words: str) -> bool:
     return any(flags & Flags[word.upper()] for word in words.split("|"))
 
@@ -50,8 +54,8 @@ def plainly(wanted: Filter, region: Region) -> bool:
         and region.kind not in wanted.other_kinds
         and all(region.path is not None and like(region.path, pattern) for pattern in wanted.paths)
         and all(region.name is not None and like(region.name, pattern) for pattern in wanted.names)
-        and all(like(region.path or region.name or "", f"*{text}*") for text in wanted.texts)
-        and not any(like(region.path or region.name or "", f"*{text}*") for text in wanted.other_texts)
+        and all(contains(region.path or region.name or "", text) for text in wanted.texts)
+        and not any(contains(region.path or region.name or "", text) for text in wanted.other_texts)
         and all(region.flags is not None and called(region.flags, words) for words in wanted.flags)
         and all(region.flags is not None and not called(region.flags, words) for words in wanted.other_flags)
         and all(within(number_of(region, key), low, high) for key, low, high in wanted.numbers)
@@ -244,6 +248,8 @@ def test_plain_text_is_what_a_name_or_a_path_contains():
     assert Filter.parse("lib*6").matches(libc)
     assert not Filter.parse("LIBC").matches(libc)
     assert not Filter.parse("libc").matches(anonymous)
+    assert not Filter.parse("[stack]").matches(libc)
+    assert Filter.parse("!text=[stack]").matches(libc)
     assert Filter.parse("!libc").matches(anonymous)
     assert not Filter.parse("!libc").matches(libc)
 

@@ -117,6 +117,10 @@ class MalformedData(VmatlasError):
         self.found = bytes(found[:_MOST_FOUND])
 
 
+CR_LF = "lines that end in LF; these end in CR LF: the text went through Windows or a terminal"
+"""What is expected of a kernel's text, of one that is refused for its lines."""
+
+
 class Disordered(MalformedData):
     """Well-formed regions that are not in order or overlap.
 

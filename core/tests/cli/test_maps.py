@@ -147,6 +147,31 @@ def test_flags_are_shown_by_the_systems_own_names(run, rows_of, child):
     assert {"rd", "wr", "ex"} <= {flag for row in rows for flag in row["FLAGS"].split(",")}
 
 
+def test_a_filter_takes_a_name_as_it_is_shown_a_text_a_flag_and_a_number(run, rows_of, child):
+    (stack,) = rows_of(run("maps", child.pid, "--where", "name=[stack]").stdout)
+    assert stack["NAME"] == "[stack]"
+    for text in ("libc", "!text=[stack],libc"):
+        assert {"libc" in row["NAME"] for row in rows_of(run("maps", child.pid, "--where", text).stdout)} == {True}
+    rows = rows_of(run("maps", child.pid, "--where", "flag=wr,pss>0", "--flags").stdout)
+    assert rows
+    assert all({"rd", "wr"} <= set(row["FLAGS"].split(",")) and row["RESIDENT"] != "0" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stak", "did you mean 'stack'"),
+        ("flag=lokced", "locked"),
+        ("swop>0", "pss"),
+        ("foo=bar", "text=TEXT"),
+    ],
+)
+def test_a_filter_that_finds_nothing_for_a_slip_is_refused_with_what_there_is(run, child, text, told):
+    result = run("maps", child.pid, "--where", text)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr.splitlines()[1]
+
+
 def test_build_ids_are_those_of_the_api(run, rows_of, child):
     result = run("maps", child.pid, "--build-ids")
     if result.exit_code == 5:

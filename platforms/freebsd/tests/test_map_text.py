@@ -166,6 +166,11 @@ def test_regions_out_of_order_are_disordered(second: bytes) -> None:
     assert raised.value.offset == len(FIRST)
 
 
+def test_lines_that_end_in_cr_lf_are_refused_by_name() -> None:
+    with pytest.raises(MalformedData, match="CR LF: the text went through Windows or a terminal"):
+        decoded(FIRST.replace(b"\n", b"\r\n"))
+
+
 def test_name_is_read_from_both_ends_of_its_line() -> None:
     for name in (b"/a b", b"/a  b ", b"/x CH 0", b"/x NCH -1 NCH -1", b"/vnode - COW"):
         assert decoded(GOOD % name)[0].path_bytes == name

@@ -14,9 +14,9 @@ static const char *any(const char *const *words)
     return words[draw(count)];
 }
 
-static const char *const rights[] = {"r-xp", "rw-p", "---p", "rwxs", NULL};
+static const char *const rights[] = {"r-xp", "rw-p", "---p", "rwxs", "rw-S", NULL};
 static const char *const names[] = {"", "                   /lib/x", " [heap]", "  /a b (deleted)", "/\\012", NULL};
-static const char *const odd[] = {"r-xq", " ", "", "-", "0123456789abcdef0", "kB", ":", "\t", "\n", "VmFlags:", "Rss:", NULL};
+static const char *const odd[] = {"r-xq", " ", "", "-", "0123456789abcdef0", "kB", ":", "\t", "\n", "\r\n", "VmFlags:", "Rss:", NULL};
 static const char *const keys[] = {"Size", "Rss", "KernelPageSize", "THPeligible", "A_(1)", "VmFlags", NULL};
 static const char *const values[] = {"       4 kB", " 0", "18446744073709551615", "18014398509481983 kB", "9999999999999999999 kB",
                                      "", "x", NULL};

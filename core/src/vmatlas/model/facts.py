@@ -29,7 +29,7 @@ class Meaning(NamedTuple):
     """Packed; UNKNOWN where there is no file."""
     inode: int
     hidden: int
-    """The bits that hide an offset where there is neither a file nor a path: UNKNOWN, or 0."""
+    """The bits that hide an offset where there is neither a file nor the name of one: UNKNOWN, or 0."""
     label: Label
     protection: int
     shared: int
@@ -40,13 +40,15 @@ class Meaning(NamedTuple):
 def meaning_of(
     *, protection: int, shared: bool, major: int, minor: int, inode: int, label: Label, kind: int
 ) -> Meaning:
-    """All of device and inode 0: no file is told. An offset is one all the same where it stands beside a path.
+    """All of device and inode 0: no file is told. An offset is one all the same where it stands beside a name.
 
-    Kernels and emulators without device numbers tell the path and the offset of a file with zeros between them.
+    Kernels and emulators without device numbers tell the path and the offset of a file with zeros between them. Beside
+    a name in brackets, or none, it is no offset: old kernels put the address there.
     """
     if major or minor or inode:
         return Meaning(pack_device(major, minor), inode, 0, label, protection, shared, kind)
-    hidden = UNKNOWN if label.path is None else 0
+    has_name = label.path is not None or (label.name is not None and not label.name.startswith("["))
+    hidden = 0 if has_name else UNKNOWN
     return Meaning(UNKNOWN, UNKNOWN, hidden, label, protection, shared, kind)
 
 

@@ -17,7 +17,7 @@ All conditions must hold. As text, conditions are separated by commas:
     flag=locked flag=lo   a flag of the system's, by its name or as the system writes it; flag=lo|gu either
     at=0x7f00             the region that covers the address
     in=0x1000-0x9000      regions that have an address in common with the range
-    libc  text=libc       anything else: the path or the name contains it (* ? [...] have their meaning, too)
+    libc  text=libc       anything else: the path or the name contains it (* and ? have their meaning, too)
     !CONDITION            the opposite of shared, file, deleted, a kind, a flag, a text, or a set of rights (none of
                           them given)
 
@@ -150,7 +150,7 @@ class Filter:
     names: frozenset[str] = frozenset()
     """Patterns that the kernel's name must match, each of them."""
     texts: frozenset[str] = frozenset()
-    """What the path or the name must contain, each of them; as in patterns, * ? [...] have their meaning, too."""
+    """What the path or the name must contain, each of them; * and ? have their meaning, a bracket is one."""
     other_texts: frozenset[str] = frozenset()
     """What neither may contain."""
     flags: frozenset[str] = frozenset()
@@ -303,10 +303,10 @@ class Filter:
             name = _all_patterns(self.names)
             tests.append(lambda region: region.name is not None and name(region.name))
         if self.texts:
-            contains = _all_patterns(map("*{}*".format, self.texts))
-            tests.append(lambda region: contains(region.path or region.name or ""))
+            contains = [_contains(text) for text in self.texts]
+            tests.append(lambda region: all(each(region.path or region.name or "") for each in contains))
         for text in self.other_texts:
-            tests.append(_without(_pattern(f"*{text}*")))
+            tests.append(_without(_contains(text)))
         for words in self.flags:
             tests.append(_with_flag(words, wanted=True))
         for words in self.other_flags:
@@ -364,13 +364,10 @@ class Filter:
             low, high = self.overlaps
             spans = [(low, high)] if low < high else [(0, high), (low, 2**64 - 1)]
             conditions += [f"in={start:#x}-{end:#x}" for start, end in spans]
-        for key, patterns in (
-            ("name", self.names),
-            ("path", self.paths),
-            ("text", self.texts),
-            ("!text", self.other_texts),
-        ):
+        for key, patterns in (("name", self.names), ("path", self.paths)):
             conditions += [f"{key}={text}" for text in sorted(map(_pattern_text, patterns))]
+        for key, texts in (("text", self.texts), ("!text", self.other_texts)):
+            conditions += [f"{key}={text}" for text in sorted(map(_text_text, texts))]
         return ",".join(conditions)
 
 
@@ -417,6 +414,13 @@ def _pattern_text(glob: str) -> str:
     return f"[{text[0]}]{text[1:]}" if text[:1].isspace() else text
 
 
+def _text_text(text: str) -> str:
+    """A text alike: what is on both sides of it does not matter."""
+    written = text.replace(",", "\\,")
+    after = "*" if written[-1:].isspace() or written.endswith("\\") else ""
+    return ("*" if written[:1].isspace() else "") + written + after
+
+
 def _kinds(kinds: Iterable[Kind | str]) -> frozenset[Kind]:
     return frozenset(kind if isinstance(kind, Kind) else _kind(kind) for kind in kinds)
 
@@ -439,6 +443,10 @@ def _pattern(glob: str) -> Callable[[str], object]:
         return match
     plainly = re.compile(fnmatch.translate(glob.replace("[", "[[]"))).match
     return lambda text: match(text) or plainly(text)
+
+
+def _contains(text: str) -> Callable[[str], object]:
+    return re.compile(fnmatch.translate("*" + text.replace("[", "[[]") + "*")).match
 
 
 def _all_patterns(globs: Iterable[str]) -> Callable[[str], bool]:

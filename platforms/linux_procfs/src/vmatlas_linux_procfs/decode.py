@@ -23,7 +23,7 @@ from itertools import zip_longest
 
 from vmatlas import compiled
 from vmatlas.capture import Capture, check_count
-from vmatlas.errors import Disordered, MalformedData
+from vmatlas.errors import CR_LF, Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, SystemFlags
 from vmatlas.model.facts import Meaning, Packer, Rows, columns_of, columns_of_rows, meaning_of
 from vmatlas.model.region import PROTECTIONS
@@ -213,7 +213,7 @@ def _refuse_windows_lines(text: bytes, stream: str, pid: int) -> None:
         raise MalformedData(
             stream,
             text.find(b"\r\n"),
-            "lines that end in LF; these end in CR LF: the text went through Windows or a terminal",
+            CR_LF,
             pid=pid,
             hint="take the carriage returns out (tr -d '\\r'), or record the process with 'vmatlas record'",
         )

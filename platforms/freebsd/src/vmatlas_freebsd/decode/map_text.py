@@ -16,7 +16,7 @@ from array import array
 from dataclasses import replace
 
 from vmatlas.capture import Capture, check_count
-from vmatlas.errors import Disordered, MalformedData
+from vmatlas.errors import CR_LF, Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns
 from vmatlas.model.columns import UNKNOWN_BYTE
 from vmatlas_freebsd.decode.meaning import Facts, Labels, tell
@@ -106,6 +106,8 @@ def _lines(text: bytes, pid: int) -> list[re.Match[bytes]]:
         match = _LINE.fullmatch(line)
         if match is None or number == len(pieces):
             expected = _SHAPE if number < len(pieces) else f"a whole line: {_SHAPE}"
+            if line.endswith(b"\r") and _LINE.fullmatch(line[:-1]):
+                expected = CR_LF
             raise MalformedData(MAP, offset, expected, found=line or b"\n", pid=pid, hint=_HINT)
         found.append(match)
         offset += len(line) + 1
