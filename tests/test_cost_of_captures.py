@@ -26,7 +26,7 @@ from vmatlas import Capture, registry
 from vmatlas.capture import ALWAYS_READ, DENSEST, LARGEST, MOST_REGIONS, check_count
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import MalformedData, UsageError
-from vmatlas_linux_ioctl import layout as vmas
+from vmatlas.systems.linux import procmap as vmas
 from vmatlas_qnx import layout as entries
 
 HERE = Path(__file__).parents[1]

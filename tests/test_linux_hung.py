@@ -14,9 +14,7 @@ import vmatlas
 from tests.conftest import Program, offered
 from vmatlas import registry
 from vmatlas.analysis import Suspicion, audit
-
-SECONDS = 120
-"""For a command that takes one or two where nothing else runs. A hang lasts until the file system goes."""
+from vmatlas.conformance.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Pa
     finally:
         program.end()
         for look in looks:
-            look.wait(SECONDS)
+            look.wait(PATIENCE)
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -44,7 +42,7 @@ def run(*arguments: str) -> tuple[int, str]:
         [sys.executable, "-m", "vmatlas", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        output, _ = command.communicate(timeout=SECONDS)
+        output, _ = command.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         command.kill()
         pytest.fail(f"vmatlas {' '.join(arguments)} hangs")
