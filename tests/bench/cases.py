@@ -27,6 +27,7 @@ MANY_REGIONS, MANY_ADDRESSES = 702, 4435
 
 FEW = 200
 SMAPS_REGIONS = 1000
+OWN_REGIONS = 30_000
 
 Measure = Callable[[], float]
 """Does the job once; nanoseconds. Raises Missing."""
@@ -97,6 +98,11 @@ def cases(bench: Bench, sizes: tuple[int, ...], stack: ExitStack, *, remote: boo
     yield _executable_files(bench, pid)
     yield _residency(bench, stack.enter_context(child(SMAPS_REGIONS)))
     yield _watch(bench, pid)
+    for regions in (size for size in (MANY_REGIONS, OWN_REGIONS) if size < sizes[-1]):
+        compiled, python = (stack.enter_context(Worker(compiled=each)) for each in (True, False))
+        own = Bench(bench.floors, bench.rust, compiled, python)
+        yield _own_map(own, regions)
+        yield _own_residency(own, regions)
     yield _machine(bench)
     if remote:
         yield _remote(stack)
@@ -204,6 +210,37 @@ def _watch(bench: Bench, pid: int) -> Case:
         ),
     ]
     return Case(f"watch: a look at a map of {MANY_REGIONS} regions that did not change", "look", 1, subjects)
+
+
+def _own_map(own: Bench, regions: int) -> Case:
+    """A worker with so many regions, that reads its own map; the floor is read from outside."""
+    for worker in (own.compiled, own.python):
+        worker.do("fill", regions=regions)
+    file, repeat = f"/proc/{own.compiled.pid}/maps", max(1, 3000 // regions)
+    subjects = [
+        Subject("C: read(2), nothing parsed", lambda: own.floors.run("read", file, repeat=repeat)),
+        *_of_itself(own, "whole_map", ("linux-procfs", "linux-ioctl"), repeat),
+    ]
+    return Case(f"one's own map of {regions:,} regions", "region", regions, subjects)
+
+
+def _own_residency(own: Bench, regions: int) -> Case:
+    """The same of the memory in use."""
+    file = f"/proc/{own.compiled.pid}/smaps"
+    subjects = [
+        Subject("C: read(2) of smaps, nothing parsed", lambda: own.floors.run("read", file, repeat=1)),
+        *_of_itself(own, "residency", ("linux-procfs",), 1),
+    ]
+    return Case(f"one's own residency of {regions:,} regions", "region", regions, subjects)
+
+
+def _of_itself(own: Bench, job: str, backends: tuple[str, ...], repeat: int) -> Iterator[Subject]:
+    for name in backends:
+        for worker, how in ((own.compiled, ""), (own.python, ", Python alone")):
+            yield Subject(
+                f"vmatlas {name}{how}",
+                lambda worker=worker, name=name: worker.do(job, pid=worker.pid, backend=name, repeat=repeat),  # type: ignore[misc]
+            )
 
 
 def _machine(bench: Bench) -> Case:

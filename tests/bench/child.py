@@ -21,8 +21,8 @@ def count_regions() -> int:
         return file.read().count(b"\n")
 
 
-def main() -> None:
-    wanted = int(sys.argv[1])
+def make_regions(wanted: int) -> None:
+    """So many has this process then."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -44,6 +44,10 @@ def main() -> None:
                 place(address, PAGE, READ, FIXED, file.fileno(), made * PAGE)
             else:
                 place(address, PAGE, READ | WRITE * (made % 3), FIXED | ANONYMOUS)
+
+
+def main() -> None:
+    make_regions(int(sys.argv[1]))
     print(count_regions(), flush=True)
     sys.stdin.read()
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import vmatlas
+from tests.bench.child import make_regions
 
 Job = dict[str, Any]
 
@@ -33,6 +34,12 @@ def handle(job: Job) -> vmatlas.Process:
 
 def whole_map(job: Job) -> Callable[[], object]:
     return handle(job).snapshot
+
+
+def fill(job: Job) -> Callable[[], object]:
+    """Gives the worker itself so many regions, once."""
+    make_regions(job["regions"])
+    return lambda: None
 
 
 def one_shot(job: Job) -> Callable[[], object]:
@@ -174,8 +181,8 @@ def psutil_machine(job: Job) -> Callable[[], object]:
 JOBS = {
     each.__name__: each
     for each in (
-        whole_map, one_shot, regions, points, one_shot_points, many, executable_files, residency, unchanged, machine,
-        split_lines, psutil_maps, psutil_search, psutil_files, psutil_machine,
+        whole_map, fill, one_shot, regions, points, one_shot_points, many, executable_files, residency, unchanged,
+        machine, split_lines, psutil_maps, psutil_search, psutil_files, psutil_machine,
     )
 }  # fmt: skip
 
