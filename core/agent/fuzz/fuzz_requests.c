@@ -162,6 +162,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     greeted = (start & 1) == 0;
     memset(watches, 0, sizeof watches);
     answer_forget();
+    (void)pieces_choose(0);
     kernel_begin(script, children, to_agent, stream_size);
     channel_open(&channel, HOST_IN, HOST_OUT);
     serve(&channel);

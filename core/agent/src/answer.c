@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "errno_name.h"
+#include "pieces.h"
 
 enum { SIGN_OF_LIFE_MS = 500, RESULT_ROOM = 96 };
 
@@ -30,6 +31,8 @@ static int send_frame(struct answer *answer, uint8_t *bytes, uint8_t kind, size_
         kept_request = answer->request;
         kept_operation = answer->operation;
     }
+    if (answer->remember)
+        pieces_keep(frame.sequence, bytes, size);
     return channel_send(answer->channel, bytes, size);
 }
 
@@ -85,12 +88,12 @@ int answer_put(struct answer *answer, const char *stream, unsigned part, const v
         return EINVAL;
     while (size > 0 && error == 0) {
         struct slot *slot = slot_for(answer, stream, part, &error);
-        size_t room = FRAME_PAYLOAD - slot->used, chunk = size < room ? size : room;
+        size_t room = answer->room - slot->used, chunk = size < room ? size : room;
         memcpy(slot->frame + FRAME_HEADER + slot->used, from, chunk);
         slot->used += chunk;
         from += chunk;
         size -= chunk;
-        if (slot->used == FRAME_PAYLOAD && error == 0) {
+        if (slot->used == answer->room && error == 0) {
             error = flush_slot(answer, slot);
             if (error == 0)
                 error = channel_look(answer->channel, answer->request);
@@ -102,6 +105,22 @@ int answer_put(struct answer *answer, const char *stream, unsigned part, const v
             error = channel_look(answer->channel, answer->request);
     }
     return error;
+}
+
+int answer_frame(struct answer *answer, const char *stream, const void *bytes, size_t size)
+{
+    int error = flush_all(answer);
+    if (error == 0)
+        error = channel_look(answer->channel, answer->request);
+    return error != 0 ? error : answer_put(answer, stream, 0, bytes, size);
+}
+
+void answer_in_pieces(struct answer *answer, uint32_t size)
+{
+    if (size == 0)
+        return;
+    answer->room = size;
+    answer->remember = 1;
 }
 
 static int put(struct source_sink *sink, const char *stream, unsigned part, const void *bytes, size_t size)
@@ -121,6 +140,8 @@ void answer_begin(struct answer *answer, struct channel *channel, const struct f
     answer->sent_at = milliseconds();
     answer->finished = 0;
     answer->keep = 0;
+    answer->remember = 0;
+    answer->room = FRAME_PAYLOAD;
     answer->slots[0].used = 0;
     answer->slots[1].used = 0;
 }

@@ -24,6 +24,8 @@ struct answer {
     uint64_t sent_at;
     int finished; /* END or ERROR was sent */
     int keep;     /* the operation changes something: remember its result for a repeat */
+    int remember; /* each frame is kept, to be sent again: pieces.h */
+    size_t room;  /* of the payload of a DATA frame */
     struct slot slots[2];
 };
 
@@ -32,6 +34,12 @@ enum { ORIGIN_AGENT = 0, ORIGIN_KERNEL = 1 };
 void answer_begin(struct answer *answer, struct channel *channel, const struct frame *request);
 /* 0, or the errno with which the one who puts must stop: ECANCELED when the host wants something else. */
 int answer_put(struct answer *answer, const char *stream, unsigned part, const void *bytes, size_t size);
+
+/* The same, for bytes that shall stand in a frame of their own (at most FRAME_PAYLOAD - 64). */
+int answer_frame(struct answer *answer, const char *stream, const void *bytes, size_t size);
+
+/* Its DATA frames hold at most so many bytes, and all its frames are remembered; 0: as it was. */
+void answer_in_pieces(struct answer *answer, uint32_t size);
 
 /* Each of these ends the answer. */
 void answer_end(struct answer *answer, const void *payload, size_t size);

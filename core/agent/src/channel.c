@@ -93,7 +93,7 @@ int channel_look(struct channel *channel, uint32_t current)
                 return channel->ended || agent_stopping ? ECANCELED : 0;
             break;
         case FRAME_GOOD:
-            if (frame.kind == KIND_REQUEST && frame.request != current)
+            if (frame.kind == KIND_REQUEST && frame.request != current && frame.operation != OPERATION_RESEND)
                 return ECANCELED;
             frame_consume(&channel->decoder);
             break;

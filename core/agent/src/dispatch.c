@@ -10,6 +10,7 @@
 #include "files.h"
 #include "life.h"
 #include "memory.h"
+#include "pieces.h"
 #include "processes.h"
 #include "session.h"
 #include "system.h"
@@ -39,6 +40,8 @@ static const struct operation operations[] = {
     {6, ASKS, "query", do_query},
     {7, CHANGES, "advise_process", do_advise_process},
     {8, CHANGES, "shutdown", do_shutdown},
+    {9, ASKS, "pieces", do_pieces},
+    {10, ASKS, "resend", do_resend},
 
     {16, CHANGES, "map", do_map},
     {17, CHANGES, "unmap", do_unmap},
@@ -103,6 +106,8 @@ void dispatch(const struct frame *request, const uint8_t *payload, struct answer
         answer_forget();
         answer->keep = 1;
     }
+    if (operation->effect == ASKS && operation->run != do_hello && operation->run != do_pieces && operation->run != do_resend)
+        answer_in_pieces(answer, pieces_begin(request));
     operation->run(&reader, answer);
     if (!answer->finished)
         answer_error(answer, ORIGIN_AGENT, ENOSYS, "the operation gave no answer");
@@ -168,6 +173,7 @@ static void do_hello(struct reader *reader, struct answer *answer)
     struct fields fields;
     (void)reader;
     answer_forget();
+    (void)pieces_choose(0);
     greeted = 1;
     fields_begin(&fields, bytes, sizeof bytes);
     add_number_field(&fields, "protocol", PROTOCOL_VERSION);

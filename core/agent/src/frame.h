@@ -13,6 +13,9 @@ enum {
     FRAME_LIMIT = FRAME_HEADER + FRAME_PAYLOAD + FRAME_TRAILER
 };
 
+/* The one operation that the conversation itself must know: it does not end the answer in progress. */
+enum { OPERATION_RESEND = 10 };
+
 enum frame_kind { KIND_REQUEST = 1, KIND_DATA = 2, KIND_END = 3, KIND_ERROR = 4 };
 
 struct frame {

@@ -7,6 +7,7 @@
 #include "answer.h"
 #include "dispatch.h"
 #include "life.h"
+#include "pieces.h"
 #include "relay.h"
 
 enum { CUT_MS = 1000, MOST_COMPLAINTS = 8 };
@@ -23,6 +24,20 @@ static void complain(struct channel *channel, const struct frame *frame, int err
     answer_error(&answer, ORIGIN_AGENT, error, what);
 }
 
+/* The answer that is remembered, once more. */
+static void send_pieces(struct channel *channel, const struct frame *request)
+{
+    const uint8_t *bytes;
+    size_t size;
+    uint32_t sequence = 0;
+    while ((bytes = pieces_find(request->request, sequence, &size)) != NULL && channel_send(channel, bytes, size) == 0)
+        sequence++;
+    if (bytes == NULL && sequence == 0) {
+        answer_begin(&answer, channel, request);
+        answer_error(&answer, ORIGIN_AGENT, EALREADY, "an answer too long to be remembered: ask under another id");
+    }
+}
+
 /* The payload is copied out of the decoder, which goes on being filled while the request is worked on. */
 static void work_on(struct channel *channel, const struct frame *request)
 {
@@ -32,6 +47,10 @@ static void work_on(struct channel *channel, const struct frame *request)
     frame_consume(&channel->decoder);
     if (answer_again(channel, &copy))
         return;
+    if (pieces_are_of(&copy)) {
+        send_pieces(channel, &copy);
+        return;
+    }
     answer_begin(&answer, channel, &copy);
     dispatch(&copy, payload, &answer);
 }

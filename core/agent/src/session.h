@@ -6,6 +6,8 @@
 
 void do_ping(struct reader *reader, struct answer *answer);
 void do_sleep(struct reader *reader, struct answer *answer);
+void do_pieces(struct reader *reader, struct answer *answer);
+void do_resend(struct reader *reader, struct answer *answer);
 void do_shutdown(struct reader *reader, struct answer *answer);
 
 #endif

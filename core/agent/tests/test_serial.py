@@ -20,6 +20,7 @@ import pytest
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import TargetLost
 from vmatlas.target.agent import Agent, Limits
+from vmatlas.target.asking import PIECE
 from vmatlas.target.streams import StreamEnded, TtyStream
 
 
@@ -37,6 +38,8 @@ class Wire:
             self._kept_open.append(end)
         self.noise = 0.0
         """The probability that a chunk is damaged."""
+        self.flips = 0.0
+        """The probability that a byte has a bit flipped, or (one time in four) is lost."""
         self.damaged = 0
         self._random = random.Random(1)
         self._stop_reading, self._stop = os.pipe()
@@ -56,8 +59,20 @@ class Wire:
                         continue
                     if self._random.random() < self.noise:
                         data = self._damage(data)
+                    data = self._flip(data)
                     while data:
                         del data[: os.write(self.masters[1 - index], data)]
+
+    def _flip(self, data: bytearray) -> bytearray:
+        at = 0
+        while self.flips and (at := at + int(self._random.expovariate(self.flips))) < len(data):
+            self.damaged += 1
+            if self._random.random() < 0.25:
+                del data[at]
+            else:
+                data[at] ^= 1 << self._random.randrange(8)
+            at += 1
+        return data
 
     def _damage(self, data: bytearray) -> bytearray:
         self.damaged += 1
@@ -167,6 +182,38 @@ def test_noise_costs_time_and_nothing_else(wire: Wire, served: subprocess.Popen[
         wire.noise = 0.0
         assert wire.damaged > 3, "the line was noisy"
         assert agent.itself.acquire("linux.maps", child.pid)["maps"] == text, "nothing was mapped or unmapped twice"
+
+
+def test_a_long_answer_comes_through_a_line_that_damages_each_large_frame(
+    wire: Wire, served: subprocess.Popen[bytes]
+) -> None:
+    with Agent(TtyStream(wire.paths[0]), "serial:test", Limits(silence=60, again=1)) as agent:
+        child = agent.spawn()
+        page = agent.hello.page_size
+        block = child.map(2000 * page).value
+        assert child.protect_every(block, 2000 * page, 2 * page, page, child_protection(0)).value == 1000
+        text = Path(f"/proc/{child.pid}/maps").read_bytes()
+        assert text.count(b"\n") > 2000
+        wire.flips = 1e-4
+        before = agent.talk.frames_received
+        assert agent.itself.acquire("linux.maps", child.pid)["maps"] == text
+        assert wire.damaged > 8, "the line was bad"
+        needed = len(text) / PIECE
+        assert agent.talk.frames_received - before < 3 * needed + 60, "what was lost came again, and not the whole"
+        # A child's answers are asked for in pieces as well.
+        assert child.acquire("linux.maps")["maps"] == text
+
+
+def test_an_agent_that_cannot_send_pieces_is_asked_for_the_whole_again(
+    wire: Wire, served: subprocess.Popen[bytes]
+) -> None:
+    with Agent(TtyStream(wire.paths[0]), "serial:test", Limits(silence=20, again=0.4, attempts=60)) as agent:
+        agent.talk.can_resend = False  # as its hello would have said
+        text = Path(f"/proc/{served.pid}/maps").read_bytes()
+        wire.flips = 1e-4
+        for _ in range(10):
+            assert agent.itself.acquire("linux.maps")["maps"] == text
+        assert not agent.talk._in_pieces
 
 
 def child_protection(number: int):  # type: ignore[no-untyped-def]

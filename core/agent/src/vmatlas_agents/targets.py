@@ -31,6 +31,7 @@ PORTABLE_SOURCES = (
     "reader.c",
     "tty.c",
     "answer.c",
+    "pieces.c",
     "channel.c",
     "clock.c",
     "errno_name.c",

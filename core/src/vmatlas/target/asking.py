@@ -20,12 +20,15 @@ from vmatlas.target.wire import (
     Damage,
     Decoder,
     Failure,
+    Fields,
     Frame,
     Gap,
     Kind,
     Operation,
     Origin,
+    Puzzle,
     encode,
+    pack,
     read_failure,
 )
 
@@ -36,6 +39,8 @@ _CHANGING = frozenset(Operation) - {
     Operation.PROCESSES,
     Operation.ACQUIRE,
     Operation.QUERY,
+    Operation.PIECES,
+    Operation.RESEND,
     Operation.PEEK,
     Operation.READ_FILE,
     Operation.LIST_FOLDER,
@@ -50,6 +55,15 @@ _CUT_SECONDS = 1.0
 """How long the rest of a frame is awaited."""
 _PLEA_SECONDS = 0.1
 """How soon to ask again when the agent says that something reached it damaged."""
+
+
+PIECE = 512
+"""Bytes in a frame where larger ones do not come through: at one flipped bit in 10,000 bytes, 95 of 100 do."""
+_MOST_RANGES = 32
+_QUIET_SECONDS = 1.0
+"""No frame for so long within an answer: what is missing is asked for. An agent speaks each half second."""
+_WHOLE = frozenset({Operation.HELLO, Operation.PIECES, Operation.RESEND}) | _CHANGING
+"""Operations whose answers are never asked for in pieces: they are small, and what changes something is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,10 @@ class Conversation:
         self._lost: str | None = None
         self._words = ""
         self._heard_at = 0.0
+        self.can_resend = False
+        """Whether the agent says that it can send what was lost again."""
+        self._in_pieces: set[int] = set()
+        """The processes there (0: the agent) that answer in pieces since answers came damaged."""
         self._next_request = random.randrange(1, 2**31)
 
     def close(self) -> None:
@@ -163,10 +181,15 @@ class Conversation:
         self._heard_at = time.monotonic()
         for _ in range(self.limits.attempts):
             asked = Frame(Kind.REQUEST, operation, request, process=process, payload=payload)
-            assembly = self._collect(asked, patience)
+            if operation not in _WHOLE and process in self._in_pieces:
+                assembly = self._collect_pieces(asked, patience)
+            else:
+                assembly = self._collect(asked, patience)
             if assembly is not None:
                 return self._finish(assembly)
             if operation not in _CHANGING:
+                if operation not in _WHOLE and self.can_resend:
+                    self._ask_for_pieces(process)
                 request = self._new_request()  # ends what may still be coming of the damaged answer
         raise self._lose(f"no undamaged answer in {self.limits.attempts} attempts to {operation.name.lower()}")
 
@@ -221,6 +244,74 @@ class Conversation:
                 if complete:
                     return None if _is_plea(each) else assembly
 
+    def _ask_for_pieces(self, process: int) -> None:
+        """Let answers come in small frames, which the agent remembers."""
+        payload = pack("I", PIECE)
+        for _ in range(self.limits.attempts):
+            asked = Frame(Kind.REQUEST, Operation.PIECES, self._new_request(), process=process, payload=payload)
+            assembly = self._collect(asked, 0.0)
+            if assembly is not None:
+                if assembly.last is not None and assembly.last.kind == Kind.END:
+                    self._in_pieces.add(process)
+                return
+
+    def _collect_pieces(self, asked: Frame, patience: float) -> Assembly | None:
+        """Ask, and ask again for what is missing; gives the answer, or None when that is no longer to be had."""
+        self._send(asked)
+        puzzle = Puzzle(asked.request)
+        quiet = max(_QUIET_SECONDS, self.limits.again / 2)
+        moved = time.monotonic()
+        due = moved + self.limits.again + patience
+        mending = 0  # the request by which missing frames are being asked for
+        attempts = 0
+        while True:
+            now = time.monotonic()
+            if now >= due:
+                if now - self._heard_at > self.limits.silence + patience:
+                    raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
+                if puzzle.has_begun:
+                    if attempts == self.limits.attempts:
+                        return None
+                    attempts += 1
+                    mending = self._ask_for_missing(puzzle, asked)
+                    due = now + quiet
+                else:
+                    self._send(asked)
+                    due = now + self.limits.again + patience
+            data = self._stream.receive(max(min(due - now, _CUT_SECONDS), 0) + 0.001)
+            now = time.monotonic()
+            if data:
+                moved = now
+                found = self._decoder.feed(data)
+            elif self._decoder.partial and now - moved >= _CUT_SECONDS:
+                found = self._decoder.cut()
+            else:
+                continue
+            for each in found:
+                if isinstance(each, Damage) or each.kind == Kind.REQUEST:
+                    continue
+                self._heard_at = now
+                self.frames_received += 1
+                if _is_plea(each):
+                    due = min(due, now + _PLEA_SECONDS)
+                elif each.request == asked.request or (mending and each.request == mending):
+                    if each.kind == Kind.ERROR and (each.request == mending or _is_forgotten(each)):
+                        return None
+                    is_mended = each.request == mending and each.kind == Kind.END
+                    pieces = [each] if each.request == asked.request else _resent(each, asked.request)
+                    attempts = 0 if sum(puzzle.put(piece) for piece in pieces) else attempts
+                    due = now if is_mended or (puzzle.has_ended and not mending) else now + quiet
+            if puzzle.is_whole:
+                return puzzle.assembled()
+
+    def _ask_for_missing(self, puzzle: Puzzle, asked: Frame) -> int:
+        """Send the request for it; gives its id."""
+        ranges = b"".join(pack("II", *each) for each in puzzle.missing(_MOST_RANGES))
+        payload = pack("I", asked.request) + ranges
+        request = self._new_request()
+        self._send(Frame(Kind.REQUEST, Operation.RESEND, request, process=asked.process, payload=payload))
+        return request
+
     def _finish(self, assembly: Assembly) -> Answer:
         assert assembly.last is not None
         if assembly.last.kind != Kind.ERROR:
@@ -235,6 +326,23 @@ class Conversation:
         if failure.errno_name == "ENOTCONN" and failure.origin == Origin.AGENT:
             raise self._lose("the agent has died and was started anew; what was made through it is gone")
         raise AgentRefused(failure, assembly.streams, self.name)
+
+
+def _resent(frame: Frame, request: int) -> list[Frame]:
+    """The frames of an answer that stand, as they were, in the answer to a resend."""
+    if frame.kind != Kind.DATA:
+        return []
+    fields = Fields(frame.payload)
+    fields.number("B")
+    fields.text8()
+    found = Decoder().feed(fields.take(fields.left))
+    return [each for each in found if isinstance(each, Frame) and each.request == request]
+
+
+def _is_forgotten(frame: Frame) -> bool:
+    """Whether the agent says that it gave this answer, and does not remember it."""
+    failure = read_failure(frame.payload)
+    return failure.origin == Origin.AGENT and failure.errno_name == "EALREADY"
 
 
 def _is_plea(frame: Frame) -> bool:

@@ -98,6 +98,7 @@ class Agent:
         """The conversation with it; it counts frames and requests."""
         try:
             self.hello = Hello(read_hello(self.ask(Operation.HELLO).payload))
+            self.talk.can_resend = {"pieces", "resend"} <= self.hello.operations
             self.itself = AgentProcess(self, self.hello.pid, 0)
             """The agent's own process."""
         except BaseException:

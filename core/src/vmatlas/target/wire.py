@@ -48,6 +48,8 @@ class Operation(enum.IntEnum):
     QUERY = 6
     ADVISE_PROCESS = 7
     SHUTDOWN = 8
+    PIECES = 9
+    RESEND = 10
     MAP = 16
     UNMAP = 17
     PROTECT = 18
@@ -433,6 +435,59 @@ class Assembly:
         for name in dict.fromkeys(name for name, _ in self._parts):
             joined[name] = b"".join(_ordered(self._parts, name))
         return joined
+
+
+@dataclass(slots=True)
+class Puzzle:
+    """Puts the frames of one answer together in whatever order they come, and knows which are missing."""
+
+    request: int
+    _frames: dict[int, Frame] = field(default_factory=dict)
+    _last: int | None = None
+
+    def put(self, frame: Frame) -> bool:
+        """Take a frame of the answer; whether it is a new one."""
+        if frame.sequence in self._frames:
+            return False
+        self._frames[frame.sequence] = frame
+        if frame.kind != Kind.DATA:
+            self._last = frame.sequence
+        return True
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any frame has come."""
+        return bool(self._frames)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last one has come."""
+        return self._last is not None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all have come."""
+        return self._last is not None and len(self._frames) > self._last
+
+    def missing(self, most: int) -> list[tuple[int, int]]:
+        """At most so many ranges of missing frames, as first and count; the last may go beyond the end."""
+        ranges: list[tuple[int, int]] = []
+        due = 0
+        for sequence in sorted(self._frames):
+            if sequence > due:
+                ranges.append((due, sequence - due))
+            due = sequence + 1
+        if self._last is None:
+            ranges.append((due, 2**32 - 1))
+        return ranges[:most]
+
+    def assembled(self) -> Assembly:
+        """The answer, when it is whole. Raises MalformedData, Gap."""
+        assembly = Assembly(self.request)
+        for sequence in sorted(self._frames):
+            if assembly.add(self._frames[sequence]):
+                break
+        return assembly
 
 
 def _ordered(parts: Mapping[tuple[str, int], list[bytes]], name: str) -> Iterable[bytes]:
