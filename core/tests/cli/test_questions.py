@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -433,6 +434,32 @@ def test_processes_are_those_of_the_api(run, child, rows_of):
     mine = next(row for row in rows if row["pid"] == str(os.getpid()))
     assert int(mine["user"]) == os.geteuid()
     assert int(mine["resident"]) > 1 << 20
+
+
+ROWS = {
+    "`maps`, `replay`": ("maps", "PID", "--gaps"),
+    "`find`": ("find", "PID", "0"),
+    "`find --neighbours`": ("find", "PID", "0", "--neighbours"),
+    "`summary`": ("summary", "PID"),
+    "`summary --all`": ("summary", "--all"),
+    "`diff`; `watch`, in a line each": ("diff", "PID", "--after", "0"),
+    "`audit`": ("audit", "PID"),
+    "`advise`": ("advise", "self", "--cold", "--where", "stack"),
+    "`doctor`": ("doctor",),
+    "`processes`": ("processes",),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_json_holds_just_the_keys_that_the_documents_name(run, child, row):
+    text = (Path(__file__).parents[3] / "docs" / "cli.md").read_text().partition("## What `--json` holds")[2]
+    said = next(line for line in text.splitlines() if line.startswith(f"| {row} |")).removeprefix(f"| {row} |")
+    origin = set(re.findall(r"`(\w+)`", text.partition("*Origin* stands for")[2].partition(". ")[0]))
+    names = set(re.findall(r"`(\w+)`", said)) | (origin if "*Origin*, " in said else set())
+    told = json.loads(run(*(child.pid if word == "PID" else word for word in ROWS[row]), "--json").stdout)
+    for each in told if isinstance(told, list) else [told]:
+        assert each.keys() <= names, said
+    assert told
 
 
 def test_processes_of_the_kernel_come_last(run, rows_of):
