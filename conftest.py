@@ -31,6 +31,25 @@ def heeding_ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Four more pages of hugetlb (Linux), for one test at a time of all that run: the pool is the machine's."""
+    fcntl = pytest.importorskip("fcntl")
+    pool = Path("/proc/sys/vm/nr_hugepages")
+    if os.geteuid() != 0 or not os.access(pool, os.W_OK):
+        pytest.skip("it takes root, and a writable /proc/sys, to have the kernel keep huge pages")
+    with open(pool, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        had = int(pool.read_text())
+        try:
+            pool.write_text(str(had + 4))
+            if int(pool.read_text()) < had + 4:
+                pytest.skip("this kernel has no four huge pages to spare")
+            yield
+        finally:
+            pool.write_text(str(had))
+
+
 @pytest.fixture(scope="session")
 def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An agent to connect to: the one that is built for this machine, or one built by the host's compiler."""

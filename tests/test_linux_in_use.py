@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,6 @@ from vmatlas.conformance.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are numbers of Linux")
 
-POOL = Path("/proc/sys/vm/nr_hugepages")
 HUGE = 2 << 20
 
 IN_HUGE_PAGES = """
@@ -55,21 +52,6 @@ def running(program: str, *arguments: str) -> Iterator[int]:
         finally:
             process.stdin.close()
             process.wait(PATIENCE)
-
-
-@pytest.fixture
-def huge_pages() -> Iterator[None]:
-    """Some more pages of hugetlb than there were."""
-    if os.geteuid() != 0 or not os.access(POOL, os.W_OK):
-        pytest.skip("it takes root, and a writable /proc/sys, to have the kernel keep huge pages")
-    had = int(POOL.read_text())
-    try:
-        POOL.write_text(str(had + 4))
-        if int(POOL.read_text()) < had + 4:
-            pytest.skip("this kernel has no four huge pages to spare")
-        yield
-    finally:
-        POOL.write_text(str(had))
 
 
 def huge_of(space: vmatlas.AddressSpace) -> vmatlas.Region:

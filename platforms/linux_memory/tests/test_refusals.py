@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from errno import EINVAL, ENOSYS
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +19,6 @@ from vmatlas_linux_memory import OPERATIONS
 PAGE = OPERATIONS.page_size
 HUGE = 2 << 20
 READ, WRITE = Protection.READ, Protection.WRITE
-POOL = Path("/proc/sys/vm/nr_hugepages")
 
 
 def refused(call: Callable[[], object]) -> OperationFailed:
@@ -133,26 +130,21 @@ def test_sealed_memory_is_told_to_be_so() -> None:
 
 
 @pytest.fixture
-def huge() -> Iterator[int]:
+def huge(huge_pages: None) -> Iterator[int]:
     """The address of a mapping of one huge page."""
-    if os.geteuid() != 0 or not os.access(POOL, os.W_OK):
-        pytest.skip("it takes root, and a writable /proc/sys, to have the kernel keep huge pages")
-    had = int(POOL.read_text())
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    address = libc.mmap(None, HUGE, 3, 0x40022, -1, 0)  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB
+    if address in (None, ctypes.c_size_t(-1).value):
+        pytest.skip("this kernel has no huge page to spare: others took those that were kept")
     try:
-        POOL.write_text(str(had + 2))
-        address = libc.mmap(None, HUGE, 3, 0x40022, -1, 0)  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB
-        if address in (None, ctypes.c_size_t(-1).value):
-            pytest.skip("this kernel has no huge page to spare")
         region = vmatlas.find(None, address)
         if region is None or region.size != HUGE:
             pytest.skip("huge pages of this machine are not of 2 MiB")
         yield address
-        libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(HUGE))
     finally:
-        POOL.write_text(str(had))
+        libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(HUGE))
 
 
 def test_a_part_of_a_huge_page_is_told_to_be_none(huge: int) -> None:
