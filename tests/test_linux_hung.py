@@ -61,10 +61,14 @@ def run(*arguments: str) -> tuple[int, str]:
         "summary PID --residency",
         "watch PID --for 0.1",
         "record PID -o FILE",
+        "maps PID --build-ids",
+        "record PID -o FILE --build-ids",
     ],
 )
 def test_command_comes_back(hung: tuple[Program, Path], tmp_path: Path, words: str) -> None:
     names = {"PID": str(hung[0].pid), "FILE": str(tmp_path / "x.vmatlas")}
+    if {"--build-ids", "linux-ioctl"} & set(words.split()):
+        offered("linux-ioctl")
     code, output = run(*(names.get(word, word) for word in words.split()))
     assert code == 0, output
 
@@ -105,6 +109,16 @@ def test_name_that_could_not_be_settled_counts_as_deleted_and_that_is_said(
         assert "was not asked: its file system (fuse) may not answer" in explained[f"{folder}/b"].explanation
 
 
+def test_build_ids_of_other_files_are_told_and_what_lacks_is_said(hung: tuple[Program, Path]) -> None:
+    program, folder = hung
+    with vmatlas.open(program.pid, backend=offered("linux-ioctl")) as process:
+        space = process.snapshot(build_ids=True)
+        assert any(region.build_id for region in space)
+        assert not any(region.build_id for region in space if str(region.path).startswith(str(folder)))
+        assert space.incomplete is not None
+        assert "(fuse) were not asked for build ids: 3 region(s) lack theirs" in space.incomplete
+
+
 def test_agent_is_not_held_up_either(hung: tuple[Program, Path], tmp_path: Path) -> None:
     from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target
 
@@ -121,6 +135,8 @@ def test_agent_is_not_held_up_either(hung: tuple[Program, Path], tmp_path: Path)
                 regions = {region.path: region for region in process.snapshot() if region.path}
                 assert [regions[f"{folder}/{each}"].deleted for each in ("a.so", "b", "c.so")] == [True, True, False]
                 assert process.elf_address(regions[f"{folder}/c.so"].start) is None
+                if name == "linux-ioctl":
+                    assert "(fuse) were not asked" in str(process.snapshot(build_ids=True).incomplete)
 
 
 def test_file_of_it_is_not_opened(hung: tuple[Program, Path]) -> None:

@@ -10,7 +10,8 @@ import fcntl
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
 from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
 from vmatlas.backend import Finder, LocalProcess, Reading
@@ -18,13 +19,14 @@ from vmatlas.errors import OperationFailed, TornRead, Unsupported, VmatlasError
 from vmatlas.model import Columns, Query, Region
 from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links
+from vmatlas.systems.linux.mounts import Numbers
 from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.procmap import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, UNTOLD, QueryFlags, record
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas.threads import available, demanded
 from vmatlas_linux_ioctl.decode import NATIVE, VMAS, columns_of_native, model_of
-from vmatlas_linux_ioctl.question import kernel_flags
+from vmatlas_linux_ioctl.question import kernel_flags, of_files, what_lacks
 
 USUAL_THREADS = 4
 """So many walk a large map at once, where as many processors have nothing else to do, unless VMATLAS_THREADS says how
@@ -44,6 +46,7 @@ _INODE = struct.Struct("=Q")
 _DEVICE_AT = 72
 _DEVICE = struct.Struct("=II")
 _MAPS = "maps"
+NONE: Mapping[Numbers, str] = {}
 
 
 def acquire(process: LocalProcess, query: Query) -> Reading:
@@ -99,25 +102,49 @@ def _flags(query: Query) -> int:
 def _ask(process: LinuxProcess, query: Query) -> Reading | None:
     """None when the memory that the descriptor belongs to is gone."""
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
+    silent: Mapping[Numbers, str] = {}
+    if query.build_ids:
+        found = _silent(process, descriptor, query)
+        if found is None:
+            return None
+        silent = found
     if query.limit_of_answer != 1 and process.is_self:
-        return _ask_self(process, descriptor, query)
-    if NATIVE is not None:
+        return _ask_self(process, descriptor, query, silent)
+    if NATIVE is not None and not silent:
         answers: tuple[bytes, bytes] | None = NATIVE.records(
             descriptor, _flags(query), query.address or 0, query.limit_of_answer, query.build_ids
         )
         if answers is not None:
             return _settled(process, *answers, some_unnamed=False)
-    walk = _Walk(process.pid, descriptor, query, bytearray(), bytearray())
-    return _settled(process, walk.records_kept(), walk.names_kept(), walk.some_unnamed) if walk.run() else None
+    walk = _Walk(process.pid, descriptor, query, bytearray(), bytearray(), silent=silent)
+    if not walk.run():
+        return None
+    return _settled(process, walk.records_kept(), walk.names_kept(), walk.some_unnamed, silent)
 
 
-def _ask_self(process: LinuxProcess, descriptor: int, query: Query) -> Reading | None:
+def _silent(process: LinuxProcess, descriptor: int, query: Query) -> dict[Numbers, str] | None:
+    """The devices in the map whose file system may not answer: for a build id the kernel reads the file.
+
+    None when the memory of the process is gone.
+    """
+    from vmatlas.systems.linux.files import silent
+
+    walk = _Walk(process.pid, descriptor, replace(query, build_ids=False), bytearray(), bytearray())
+    if not walk.run():
+        return None
+    names = _names_of(walk.records_kept(), walk.names_kept())
+    return silent(process, {each.device for each in of_files(names)})
+
+
+def _ask_self(process: LinuxProcess, descriptor: int, query: Query, silent: Mapping[Numbers, str]) -> Reading | None:
     """One's own map, without the memory that reading it takes."""
     size = 1 << 18
     while True:
         with Scratch(size) as scratch:
             half = size // 2
-            walk = _Walk(process.pid, descriptor, query, scratch.view[:half], scratch.view[half:], without=LABEL)
+            walk = _Walk(
+                process.pid, descriptor, query, scratch.view[:half], scratch.view[half:], without=LABEL, silent=silent
+            )
             try:
                 found = walk.run()
                 records, names = walk.records_kept(), walk.names_kept()
@@ -126,7 +153,7 @@ def _ask_self(process: LinuxProcess, descriptor: int, query: Query) -> Reading |
                 continue
             finally:
                 walk.release()
-        return _settled(process, records, names, walk.some_unnamed) if found else None
+        return _settled(process, records, names, walk.some_unnamed, silent) if found else None
 
 
 class _Full(Exception):
@@ -145,14 +172,19 @@ class _Walk:
         names: bytearray | memoryview,
         *,
         without: bytes = b"",
+        silent: Container[Numbers] = (),
     ) -> None:
-        """A bytearray grows; memoryviews, of one size both, do not. Regions of the name `without` are passed over."""
+        """A bytearray grows; memoryviews, of one size both, do not. Regions of the name `without` are passed over.
+
+        No build id is asked for of a file on a device in `silent`.
+        """
         self.pid = pid
         self.descriptor = descriptor
         self.flags = _flags(query)
         self.address = query.address or 0
         self.limit = query.limit_of_answer
         self.build_id_size = MAX_BUILD_ID if query.build_ids else 0
+        self._silent = silent
         self.some_unnamed = False
         self._without = without + b"\0"
         self._records, self._names = records, names
@@ -192,7 +224,7 @@ class _Walk:
         """Walk to the end. False when the memory of the process is gone. Raises what `acquire` raises, and _Full."""
         steps_back = 0
         address, end = self.address, 0
-        while self._query(address, MAX_NAME):
+        while self._query_carefully(address):
             start, new_end = _BOUNDS.unpack_from(self._record, _BOUNDS_AT)
             if start >= end:
                 self._keep()
@@ -208,6 +240,19 @@ class _Walk:
                 address, end = self._take_back()
             address = max(address, self.address)
         return not self._gone
+
+    def _query_carefully(self, address: int) -> bool:
+        """The same as `_query`, first without the build id where some files may not be read."""
+        if not self._silent or not self.build_id_size:
+            return self._query(address, MAX_NAME)
+        self.build_id_size = 0
+        _ADDRESS.pack_into(self._record, _POINTERS_AT[1], 0)
+        found = self._query(address, MAX_NAME)
+        self.build_id_size = MAX_BUILD_ID
+        _ADDRESS.pack_into(self._record, _POINTERS_AT[1], self._texts_address + MAX_NAME)
+        if not found or _DEVICE.unpack_from(self._record, _DEVICE_AT) in self._silent:
+            return found
+        return self._query(address, MAX_NAME)
 
     def _query(self, address: int, name_size: int) -> bool:
         """One question; the answer is in `_record` and `_texts`. False at the end, or when the memory is gone."""
@@ -290,17 +335,15 @@ def _names_of(records: bytes, names: bytes) -> Iterator[links.OpenName]:
         position += name_size + build_id_size
 
 
-def _settled(process: LinuxProcess, records: bytes, names: bytes, some_unnamed: bool) -> Reading:
+def _settled(
+    process: LinuxProcess, records: bytes, names: bytes, some_unnamed: bool, silent: Mapping[Numbers, str] = NONE
+) -> Reading:
     """The answers, with the file system's word for the names that only it can settle, and what is not told."""
     streams = {VMAS: records + names}
-    if not some_unnamed and DELETED + b"\0" not in names:
+    if not some_unnamed and not silent and DELETED + b"\0" not in names:
         return Reading(streams)
     found = list(_names_of(records, names))
     open_names = {each[:3]: each for each in reversed(found) if links.is_open(each.name, each.device)}
     if open_names:
         streams |= links.settle(open_names.values(), process).streams()
-    unnamed = sum(1 for each in found if each.inode and not each.name)
-    if not unnamed:
-        return Reading(streams)
-    why = f"the kernel tells no name longer than {MAX_NAME - 1:,} bytes: {unnamed} region(s) lack theirs"
-    return Reading(streams, why)
+    return Reading(streams, what_lacks(found, silent))

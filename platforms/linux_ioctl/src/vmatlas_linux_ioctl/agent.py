@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from vmatlas.backend import YES, Availability, Reading
 from vmatlas.model import Query
 from vmatlas.systems.linux import links
-from vmatlas.systems.linux.procmap import MAX_NAME, QueryFlags
-from vmatlas.systems.linux.remote import read_streams, settle
+from vmatlas.systems.linux.mounts import Numbers
+from vmatlas.systems.linux.procmap import QueryFlags
+from vmatlas.systems.linux.remote import read_streams, settle, silent
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_linux_ioctl.decode import STAT, VMAS, split, texts
-from vmatlas_linux_ioctl.question import kernel_flags
+from vmatlas_linux_ioctl.question import kernel_flags, of_files, what_lacks
 
 SOURCE = "linux.procmap_query"
 
@@ -29,9 +31,29 @@ def probe(process: RemoteProcess) -> Availability:
 
 
 def ask(process: RemoteProcess, query: Query) -> Reading:
-    """The records and names of one walk, made on the machine itself."""
+    """The records and names of one walk, made on the machine itself.
+
+    For a build id the kernel there reads the file: where the file system of one may not answer, none is asked for.
+    """
+    not_asked: Mapping[Numbers, str] = {}
+    if query.build_ids:
+        found = _names_of(process, _streams(process, query, build_ids=False).get(VMAS, b""))
+        not_asked = silent(process, {each.device for each in of_files(found)})
+    streams = _streams(process, query, build_ids=query.build_ids and not not_asked)
+    data = streams.get(VMAS, b"")
+    if not data:
+        return Reading({VMAS: b"", STAT: streams[STAT]})
+    found = _names_of(process, data)
+    answers = {VMAS: data}
+    if names := [each for each in found if links.is_open(each.name, each.device)]:
+        answers |= settle(process, names).streams()
+    everywhere = dict.fromkeys((each.device for each in found), ", ".join(sorted(set(not_asked.values()))))
+    return Reading(answers, what_lacks(found, everywhere if not_asked else {}))
+
+
+def _streams(process: RemoteProcess, query: Query, *, build_ids: bool) -> Mapping[str, bytes]:
     walks = query.address is None or query.or_next
-    streams = read_streams(
+    return read_streams(
         process,
         SOURCE,
         VMAS,
@@ -39,33 +61,18 @@ def ask(process: RemoteProcess, query: Query) -> Reading:
         flags=int(kernel_flags(query.where) | (QueryFlags.COVERING_OR_NEXT if walks else QueryFlags(0))),
         address=query.address or 0,
         limit=query.limit_of_answer,
-        build_ids=query.build_ids,
+        build_ids=build_ids,
     )
-    data = streams.get(VMAS, b"")
+
+
+def _names_of(process: RemoteProcess, data: bytes) -> list[links.OpenName]:
+    """The name of each region, its inode and device, and its bounds."""
     if not data:
-        return Reading({VMAS: b"", STAT: streams[STAT]})
-    names, unnamed = _names_of(process, data)
-    answers = {VMAS: data}
-    if names:
-        answers |= settle(process, names).streams()
-    if not unnamed:
-        return Reading(answers)
-    why = f"the kernel tells no name longer than {MAX_NAME - 1:,} bytes: {unnamed} region(s) lack theirs"
-    return Reading(answers, why)
-
-
-def _names_of(process: RemoteProcess, data: bytes) -> tuple[list[links.OpenName], int]:
-    """The names that only the file system can settle, and how many regions lack the name that they should have."""
+        return []
     fields = split(data, process.system.byte_order)
-    unnamed = 0
-    names: list[links.OpenName] = []
     devices = zip(fields["dev_major"], fields["dev_minor"], strict=True)
     rows = zip(texts(fields, data)[0], fields["inode"], devices, fields["vma_start"], fields["vma_end"], strict=True)
-    for name, inode, device, start, end in rows:
-        unnamed += bool(inode and not name)
-        if links.is_open(name, device):
-            names.append(links.OpenName(name, inode, device, start, end))
-    return names, unnamed
+    return [links.OpenName(*row) for row in rows]
 
 
 SOURCES = AgentSources(

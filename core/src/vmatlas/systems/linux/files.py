@@ -18,7 +18,7 @@ import ctypes
 import functools
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from errno import EAGAIN, EINVAL, ENOSYS, EPERM, EXDEV
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
@@ -216,8 +216,7 @@ class ProcessFiles:
                     raise Unasked("this kernel cannot be asked for what it remembers alone") from None
                 if error.errno != EAGAIN:
                     raise
-        kind = "one that is mounted elsewhere" if mount is None else mount.type.decode("utf-8", "backslashreplace")
-        raise Unasked(f"its file system ({kind}) may not answer")
+        raise Unasked(f"its file system ({self.table.describe(mount)}) may not answer")
 
 
 class Seen(NamedTuple):
@@ -250,6 +249,12 @@ def open_mapped(process: LinuxProcess, region: Region) -> int | None:
     """
     with ProcessFiles(process) as files:
         return files.opened(region)
+
+
+def silent(process: LinuxProcess, devices: Iterable[Numbers]) -> dict[Numbers, str]:
+    """Of these devices those whose file system may not answer, and what it is: nothing may be read of it."""
+    with ProcessFiles(process) as files:
+        return files.table.silent(set(devices) - own_objects())
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from vmatlas.capture import check_count
 from vmatlas.errors import MalformedData
 from vmatlas.model import UNKNOWN, Columns
 from vmatlas.model.columns import unpack_device
-from vmatlas.systems.linux.mounts import Numbers
+from vmatlas.systems.linux.mounts import OBJECTS, Numbers
 from vmatlas.systems.linux.naming import DELETED, is_in_a_folder, is_made_up
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ Name: TypeAlias = tuple[bytes, int]
 
 _ITEM = re.compile(rb"([01])([0-9]{1,20}) ([^\0]*)\0")
 _DEVICE = re.compile(rb"([01]) ([0-9]{1,10}):([0-9]{1,10})\0")
-
-OBJECTS: Numbers = (0, 1)
-"""The device on which the kernel makes shared memory and memfds: the first that it mounts, where no folder is."""
 
 
 _NO_DEVICE: Numbers = (0, 0)

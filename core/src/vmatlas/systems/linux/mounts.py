@@ -14,6 +14,9 @@ from typing import NamedTuple, TypeAlias
 Numbers: TypeAlias = tuple[int, int]
 """Major and minor number of a device."""
 
+OBJECTS: Numbers = (0, 1)
+"""The device on which the kernel makes shared memory and memfds: the first that it mounts, where no folder is."""
+
 LOCAL = frozenset(
     b"bcachefs btrfs cramfs devpts devtmpfs erofs exfat ext2 ext3 ext4 f2fs hfsplus hugetlbfs iso9660 jffs2 jfs minix"
     b" nilfs2 ntfs3 proc ramfs reiserfs romfs rootfs squashfs sysfs tmpfs ubifs udf vfat xfs zfs".split()
@@ -72,6 +75,19 @@ class MountTable:
     def of_device(self, device: Numbers) -> Mount | None:
         """A mount of the file system of this device; None: none is mounted that either sees."""
         return next(iter(self._by_device.get(device, ())), None)
+
+    def silent(self, devices: Iterable[Numbers]) -> dict[Numbers, str]:
+        """Of these devices those whose file system may not answer, and what it is."""
+        return {
+            device: self.describe(mount)
+            for device in devices
+            if not self.answers(mount := self.of_device(device)) and device != OBJECTS
+        }
+
+    @staticmethod
+    def describe(mount: Mount | None) -> str:
+        """What a file system is, for people."""
+        return "mounted elsewhere" if mount is None else mount.type.decode("utf-8", "backslashreplace")
 
     def answering_on(self, path: bytes) -> list[int]:
         """The numbers of the mounts that lie on the way to a path and answer; at most 64."""

@@ -16,8 +16,8 @@ from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupport
 from vmatlas.model import Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import process_error
-from vmatlas.systems.linux.links import OBJECTS, Name, OpenName, Settled
-from vmatlas.systems.linux.mounts import MountTable, Numbers
+from vmatlas.systems.linux.links import Name, OpenName, Settled
+from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers
 from vmatlas.systems.linux.naming import is_made_up
 from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.vanishing import STAT, ask_until_told
@@ -125,6 +125,11 @@ def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:
             file = files.mapped(start, end, inode)
             linked[name, inode] = (file is None or file.links > 0) and bool(files.found(name, file, inode, device))
     return Settled(linked, mounted)
+
+
+def silent(process: RemoteProcess, devices: Iterable[Numbers]) -> dict[Numbers, str]:
+    """See `files.silent`, by an agent."""
+    return _RemoteFiles(process).table.silent(set(devices))
 
 
 def file_head(process: RemoteProcess, region: Region, size: int) -> bytes | None:
