@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 import vmatlas
-from tests.conftest import Program, offered
+from tests.conftest import Program, Start, offered
 from vmatlas import registry
 from vmatlas.analysis import Suspicion, audit
 from vmatlas.conformance.patience import PATIENCE
+
+
+def begun(program: Program) -> None:
+    told = json.loads(program.hear())
+    if "missing" in told:
+        pytest.skip(f"no FUSE file system can be mounted here: {told['missing']}")
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +29,7 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, Pa
     program = Program("hung", folder)
     looks: list[subprocess.Popen[bytes]] = []
     try:
-        told = json.loads(program.hear())
-        if "missing" in told:
-            pytest.skip(f"no FUSE file system can be mounted here: {told['missing']}")
+        begun(program)
         looks.append(subprocess.Popen(["stat", f"/proc/{program.pid}/root{folder}/c.so"], stdout=subprocess.DEVNULL))
         with pytest.raises(subprocess.TimeoutExpired):  # else all that follows would prove nothing
             looks[0].wait(2)
@@ -107,6 +111,13 @@ def test_name_that_could_not_be_settled_counts_as_deleted_and_that_is_said(
         explained = {each.region.path: each for each in audit(space, process.file_lookup())}
         assert explained[f"{folder}/b"].suspicion is Suspicion.DELETED_FILE
         assert "was not asked: its file system (fuse) may not answer" in explained[f"{folder}/b"].explanation
+
+
+def test_process_whose_root_it_is_holds_nobody_up(start: Start, tmp_path: Path) -> None:
+    program = start("hung", tmp_path, "rooted")
+    begun(program)
+    code, output = run("audit", str(program.pid))
+    assert (code, output.count("deleted-file")) == (1, 2), output
 
 
 def test_build_ids_of_other_files_are_told_and_what_lacks_is_said(hung: tuple[Program, Path]) -> None:

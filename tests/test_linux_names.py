@@ -96,7 +96,7 @@ def capture_of(capture: vmatlas.Capture, text: bytes) -> vmatlas.Capture:
     return replace(capture, streams={"maps": text}, backend="linux-procfs", distribution="vmatlas-linux-procfs")
 
 
-def test_lower_part_of_a_stack_that_was_split_is_a_stack_and_no_finding(start: Start) -> None:
+def test_lower_part_of_a_stack_that_was_split_is_a_stack_and_no_finding(start: Start, backend: str) -> None:
     program = start("names", "locked-stack")
     lower = place(told(program), "lower")
     region = vmatlas.snapshot(program.pid, residency=True).find(lower)
@@ -104,6 +104,9 @@ def test_lower_part_of_a_stack_that_was_split_is_a_stack_and_no_finding(start: S
     assert (region.kind, region.name) == (Kind.STACK, None)
     assert not [each for each in findings(program.pid) if each.suspicion is Suspicion.UNGUARDED_STACK]
     assert not [each for each in audit(vmatlas.snapshot(program.pid)) if each.suspicion is Suspicion.UNGUARDED_STACK]
+    command = [sys.executable, "-m", "vmatlas", "audit", str(program.pid), "--backend", backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.count("stack-with-no-guard")) == (0, 0), done.stderr
 
 
 def test_file_replaced_in_another_root_is_found_there(start: Start, tmp_path: Path) -> None:

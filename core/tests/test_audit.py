@@ -109,6 +109,7 @@ def test_what_may_be_the_stack_s_own_lower_part_is_found_only_where_the_flags_te
         (Suspicion.UNGUARDED_STACK, 0x9000)
     ]
     assert looks == [Kind.STACK, Kind.ANONYMOUS]
+    assert suspicions(PRIVATE, STACK, look_again=lambda: None) == []
 
 
 @given(spaces)

@@ -1,11 +1,11 @@
 """A process that maps two files of a FUSE file system which then answers nothing any more.
 
-    python hung.py FOLDER
+    python hung.py FOLDER [rooted]
 
 In a mount namespace of its own (as an ordinary user in a user namespace, too), read-only, so that no dirty page ever
 waits for it. FOLDER/a.so is mapped and was deleted by the server; "FOLDER/b (deleted)" is mapped and really called so;
 FOLDER/c.so is mapped and there. Says a line of JSON, {} or what is missing, and ends when its standard input does; with
-it the mount ends, and with that whatever waits for an answer.
+it the mount ends, and with that whatever waits for an answer. `rooted`: that file system is the root of the process.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def own_namespace() -> None:
 
 def mount(folder: bytes) -> int:
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    options = b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % device
+    options = b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions" % device
     check(libc.mount(b"hung", folder, b"fuse", READ_ONLY | NO_SUID | NO_DEVICES, options), "mount of /dev/fuse")
     return device
 
@@ -120,6 +120,8 @@ def main() -> None:
         mapped = libc.mmap(None, SIZE, mmap.PROT_READ, mmap.MAP_PRIVATE, file, 0)
         assert mapped != ctypes.c_void_p(-1).value
         os.close(file)
+    if "rooted" in sys.argv:
+        os.chroot(folder)
     os.write(tell, b"x")
     os.read(hung, 1)
     print("{}", flush=True)

@@ -85,20 +85,21 @@ static int dropped(int handle)
     return -1;
 }
 
-/* From a folder up to the root of its mount namespace. Takes the handle and gives another, or -1 with errno. */
+/* From a folder up to the root of its mount namespace, as far as the kernel remembers the way. Takes the handle and gives
+ * another. */
 static int climb(int folder)
 {
     struct looked here, above;
     if (look(folder, "", EMPTY_PATH, &here) != 0)
-        return dropped(folder);
+        return folder;
     for (int i = 0; i < DEEPEST; i++) {
-        int higher = openat(folder, "..", HANDLE);
-        (void)dropped(folder);
+        int higher = step(folder, "..", 0);
         if (higher < 0)
-            return -1;
-        if (look(higher, "", EMPTY_PATH, &above) != 0)
-            return dropped(higher);
+            break;
+        (void)close(folder);
         folder = higher;
+        if (look(folder, "", EMPTY_PATH, &above) != 0)
+            break;
         if (above.inode == here.inode && above.mount == here.mount && above.major == here.major && above.minor == here.minor)
             break;
         here = above;

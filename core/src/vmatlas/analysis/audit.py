@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,8 +12,8 @@ from vmatlas.model import AddressSpace, FileNow, Kind, Protection, Region
 FileLookup = Callable[[Region], FileNow]
 """What stands now at the path of the file that is mapped at a region."""
 
-LookAgain = Callable[[], AddressSpace]
-"""The same map with the system's flags."""
+LookAgain = Callable[[], AddressSpace | None]
+"""The same map with the system's flags; None where it is not told with them."""
 
 _WX = Protection.WRITE | Protection.EXECUTE
 
@@ -87,8 +88,7 @@ class _StackTeller:
     """Tells whether what lies directly below a stack may be its own lower part."""
 
     def __init__(self, look_again: LookAgain | None) -> None:
-        self._look_again = look_again
-        self._seen: AddressSpace | None = None
+        self._look = functools.cache(look_again) if look_again is not None else lambda: None
 
     def __call__(self, region: Region) -> bool:
         if (
@@ -98,12 +98,9 @@ class _StackTeller:
             or region.flags is not None
         ):
             return False
-        if self._look_again is None:
-            return True  # nobody can tell
-        if self._seen is None:
-            self._seen = self._look_again()
-        found = self._seen.find(region.end - 1)
-        return found is None or found.kind is Kind.STACK
+        seen = self._look()
+        found = None if seen is None else seen.find(region.end - 1)
+        return found is None or found.kind is Kind.STACK  # None: nobody can tell
 
 
 def _of_file(region: Region, lookup: FileLookup | None) -> list[Finding]:

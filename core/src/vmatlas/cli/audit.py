@@ -87,4 +87,14 @@ def command(
 def _audit(space: AddressSpace, asked: Process) -> list[Finding]:
     from vmatlas.analysis import audit
 
-    return audit(space, asked.file_lookup(), partial(asked.snapshot, residency=True))
+    return audit(space, asked.file_lookup(), partial(_with_flags, asked))
+
+
+def _with_flags(asked: Process) -> AddressSpace | None:
+    """The map again, with what tells the parts of a stack; None where the backend that was named does not tell it."""
+    from vmatlas.errors import Unsupported, UsageError
+
+    try:
+        return asked.snapshot(residency=True)
+    except (Unsupported, UsageError):
+        return None

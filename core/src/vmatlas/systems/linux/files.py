@@ -271,18 +271,35 @@ def own_objects() -> frozenset[Numbers]:
 
 
 def _top(folder: int) -> int:
-    """The root of the mount namespace that a folder lies in. Takes the handle and gives another. Raises OSError."""
-    here = _statx(folder, b"", _AS_REMEMBERED | _EMPTY_PATH).identity, _mount_number(folder)
-    for _ in range(_DEEPEST):
-        try:
-            above = os.open("..", _HANDLE, dir_fd=folder)
-        finally:
+    """The root of the mount namespace that a folder lies in, as far as the kernel remembers the way up.
+
+    Takes the handle and gives another: to step up from a folder asks its file system whether we may.
+    """
+    with contextlib.suppress(OSError):
+        here = _place(folder)
+        for _ in range(_DEEPEST):
+            above = _remembered(folder, b"..")
             os.close(folder)
-        there = _statx(above, b"", _AS_REMEMBERED | _EMPTY_PATH).identity, _mount_number(above)
-        if there == here:
-            return above
-        folder, here = above, there
+            folder = above
+            if (there := _place(folder)) == here:
+                break
+            here = there
     return folder
+
+
+def _place(handle: int) -> tuple[tuple[Numbers, int], int | None]:
+    return _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH).identity, _mount_number(handle)
+
+
+def _remembered(folder: int, name: bytes) -> int:
+    """One step, from what the kernel remembers alone. Raises OSError: EAGAIN where it does not."""
+    for attempt in range(_TRIES):
+        try:
+            return _openat2(folder, name, _CACHED)
+        except OSError as error:
+            if error.errno != EAGAIN or attempt == _TRIES - 1:
+                raise
+    raise AssertionError("the last attempt raises")
 
 
 def _mount_number(handle: int) -> int | None:
