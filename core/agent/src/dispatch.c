@@ -17,8 +17,6 @@
 #include "text.h"
 #include "watch.h"
 
-#define AGENT_VERSION "0.1.0"
-
 /* An operation that changes something is done once: its result is remembered and said again to a repeat. */
 enum effect { ASKS, CHANGES };
 

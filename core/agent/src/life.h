@@ -4,6 +4,8 @@
 
 #include <signal.h>
 
+#define AGENT_VERSION "0.1.0"
+
 enum role {
     ROLE_AGENT,
     ROLE_CHILD, /* of an agent: forked by it, or run by it with --child */

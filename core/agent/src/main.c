@@ -42,9 +42,15 @@ static int read_arguments(int argc, char **argv, char *port, uint32_t *baud)
     return 0;
 }
 
+static int show_version(void)
+{
+    static const char text[] = "vmatlas-agent " AGENT_VERSION "\n";
+    return write(1, text, sizeof text - 1) == (ssize_t)(sizeof text - 1) ? 0 : 1;
+}
+
 static int usage(void)
 {
-    static const char text[] = "usage: vmatlas-agent [--port DEVICE [--baud NUMBER]]   (without: serves stdin and stdout)\n";
+    static const char text[] = "usage: vmatlas-agent [--version | --port DEVICE [--baud NUMBER]]   (without: serves stdin and stdout)\n";
     (void)!write(2, text, sizeof text - 1);
     return 2;
 }
@@ -67,6 +73,8 @@ int main(int argc, char **argv)
     uint32_t baud = 115200;
     int failed = 0;
 
+    if (argc == 2 && strcmp(argv[1], "--version") == 0)
+        return show_version();
     if (system_start(port, sizeof port, &baud))
         agent_role = ROLE_INIT;
     else if (read_arguments(argc, argv, port, &baud) != 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,12 @@ def test_shutdown_ends_it(agent: Agent) -> None:
 def test_wrong_usage_is_said(binary: Path) -> None:
     done = subprocess.run([binary, "--nonsense"], capture_output=True, timeout=PATIENCE)
     assert done.returncode == 2 and done.stderr.startswith(b"usage: vmatlas-agent")
+
+
+def test_it_tells_its_version(binary: Path) -> None:
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"vmatlas-agent \d+\.\d+\.\d+\n", done.stdout)
 
 
 def test_it_ends_when_its_host_is_killed(binary: Path) -> None:

@@ -229,16 +229,18 @@ def reach(url: str, patience: float | None = None) -> Iterator[Target]:
 
         yield LOCAL
         return
+    from vmatlas.cli.waiting import shown
     from vmatlas.target.asking import Limits
     from vmatlas.target.connect import connect
 
     usual = Limits()
     limits = usual if patience is None else replace(usual, silence=patience, again=min(usual.again, patience / 4))
-    target = connect(url, limits)
-    try:
-        yield target
-    finally:
-        target.close()
+    with shown():
+        target = connect(url, limits)
+        try:
+            yield target
+        finally:
+            target.close()
 
 
 def warn_if_incomplete(space: AddressSpace) -> None:

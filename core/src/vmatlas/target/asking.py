@@ -9,8 +9,9 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from vmatlas.errors import OperationFailed, TargetLost, Unsupported
 from vmatlas.target.streams import ByteStream, StreamEnded
@@ -82,6 +83,35 @@ class Limits:
         return replace(self, silence=self.silence * factor, again=self.again * factor)
 
 
+_LONG = 1.0
+"""Seconds after which an answer is worth a word to who waits for it."""
+
+
+class Listener(Protocol):
+    """Who shows that an answer is still waited for."""
+
+    def waiting(self, name: str, received: int, seconds: float) -> None:
+        """The target's name, the bytes that came since it was asked, and how long that is ago."""
+        ...
+
+    def done(self) -> None:
+        """It has come, or will not."""
+        ...
+
+
+_listeners: list[Listener] = []
+
+
+@contextlib.contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """While this lasts, the listener is told of every answer that takes longer than a second."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
 class AgentRefused(OperationFailed):
     """The agent, or its kernel, answered with an error. `streams` is what came before it."""
 
@@ -127,6 +157,8 @@ class Conversation:
         self._lost: str | None = None
         self._words = ""
         self._heard_at = 0.0
+        self._asked_at = 0.0
+        self._received = 0
         self.can_resend = False
         """Whether the agent says that it can send what was lost again."""
         self._in_pieces: set[int] = set()
@@ -150,12 +182,25 @@ class Conversation:
         with self._lock:
             if self._lost is not None:
                 raise TargetLost(self._lost, last_words=self._words, target=self.name)
+            self._asked_at, self._received = time.monotonic(), 0
             try:
                 return self._ask(operation, payload, process, patience)
             except StreamEnded as error:
                 self._hear_it_out()
                 asked = operation.name.lower()
                 raise self._lose(f"the target was lost while it was asked to {asked}: {error}") from None
+            finally:
+                for listener in _listeners:
+                    listener.done()
+
+    def _receive(self, limit: float) -> bytes:
+        """What comes within so long; who waits for it is told."""
+        data = self._stream.receive(limit)
+        self._received += len(data)
+        if _listeners and (seconds := time.monotonic() - self._asked_at) > _LONG:
+            for listener in _listeners:
+                listener.waiting(self.name, self._received, seconds)
+        return data
 
     def _hear_it_out(self) -> None:
         """What the target said last may still be on its way; bounded, for one that never stops talking."""
@@ -211,7 +256,7 @@ class Conversation:
                     raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
                 self._send(asked)
                 due = now + again
-            data = self._stream.receive(min(due - now, _CUT_SECONDS) + 0.001)
+            data = self._receive(min(due - now, _CUT_SECONDS) + 0.001)
             now = time.monotonic()
             if data:
                 moved = now
@@ -278,7 +323,7 @@ class Conversation:
                 else:
                     self._send(asked)
                     due = now + self.limits.again + patience
-            data = self._stream.receive(max(min(due - now, _CUT_SECONDS), 0) + 0.001)
+            data = self._receive(max(min(due - now, _CUT_SECONDS), 0) + 0.001)
             now = time.monotonic()
             if data:
                 moved = now

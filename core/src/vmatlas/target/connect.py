@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from vmatlas.backend import Target
 from vmatlas.errors import TargetLost, UsageError
 from vmatlas.registry import TARGETS, entries
+from vmatlas.target import hints
 from vmatlas.target.agent import Agent, AgentTarget, Limits
 from vmatlas.target.streams import ByteStream, ChildStream, SocketStream, StreamEnded, TtyStream
 
@@ -25,7 +26,8 @@ def connect(url: str, limits: Limits | None = None) -> Target:
     """The target of a URL. Close it when done: what was started for it ends with it.
 
         agent:COMMAND              an agent on the stdio of a command: agent:docker exec -i box vmatlas-agent
-        ssh:USER@HOST              puts an agent there by ssh, runs it, removes it (also ssh:HOST, ssh:USER@HOST:PORT)
+        ssh:USER@HOST              puts an agent there by ssh, runs it, removes it (also ssh:HOST, ssh:USER@HOST:PORT;
+                                   ?folder=/run behind it: where programs may be run, if not in /tmp)
         serial:DEVICE[?baud=N]     an agent that serves the other end of a serial line; 115200 baud
         unix:PATH, tcp:HOST:PORT   an agent behind a socket
         local                      this machine
@@ -48,13 +50,22 @@ def connect(url: str, limits: Limits | None = None) -> Target:
     return connector(rest, limits or Limits())
 
 
-def over_stream(opened: Callable[[], ByteStream], name: str, limits: Limits) -> AgentTarget:
-    """The target of an agent at the other end of a stream. Raises TargetLost."""
+def over_stream(
+    opened: Callable[[], ByteStream], name: str, limits: Limits, hint: Callable[[str], str | None] = lambda words: None
+) -> AgentTarget:
+    """The target of an agent at the other end of a stream. `hint` is what to do, by the words heard instead of one.
+
+    Raises TargetLost.
+    """
     try:
         stream = opened()
     except StreamEnded as error:
-        raise TargetLost(f"no connection: {error}", target=name) from None
-    return AgentTarget(Agent(stream, name, limits))
+        raise TargetLost(f"no connection: {error}", target=name, hint=hints.of_program(str(error))) from None
+    try:
+        return AgentTarget(Agent(stream, name, limits))
+    except TargetLost as error:
+        error.hint = error.hint or hint(error.last_words)
+        raise
 
 
 def _agent(command: str, limits: Limits) -> Target:
@@ -62,7 +73,7 @@ def _agent(command: str, limits: Limits) -> Target:
         words = shlex.split(command)
     except ValueError as error:
         raise UsageError(f"'{command}' is no command: {error}") from None
-    return over_stream(lambda: ChildStream(words), f"agent:{command}", limits)
+    return over_stream(lambda: ChildStream(words), f"agent:{command}", limits, hints.of_program)
 
 
 def _serial(rest: str, limits: Limits) -> Target:
@@ -71,7 +82,10 @@ def _serial(rest: str, limits: Limits) -> Target:
     baud = asked.pop("baud", "115200")
     if asked or not baud.isdecimal():
         raise UsageError(f"'serial:{rest}' is no serial line", hint="for example serial:/dev/ttyUSB0?baud=115200")
-    return over_stream(lambda: TtyStream(device, int(baud)), f"serial:{rest}", limits)
+    speed = int(baud)
+    return over_stream(
+        lambda: TtyStream(device, speed), f"serial:{rest}", limits, lambda words: hints.of_line(words, baud=speed)
+    )
 
 
 def _unix(path: str, limits: Limits) -> Target:

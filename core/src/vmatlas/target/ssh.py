@@ -11,9 +11,11 @@ import shlex
 import shutil
 import time
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from vmatlas.errors import TargetLost, Unsupported, UsageError
 from vmatlas.target.agent import Agent, AgentTarget, Limits
+from vmatlas.target.hints import is_of_another_processor
 from vmatlas.target.streams import ByteStream, ChildStream, StreamEnded
 
 LOGIN_SECONDS = 120.0
@@ -27,10 +29,11 @@ _MOST_BEFORE = 65536
 _STEPS = (
     "set -e",
     "umask 077",
-    'folder=$(mktemp -d "${TMPDIR:-/tmp}/vmatlas-agent.XXXXXX")',
+    "folder=",
     # The shell stays, to clean up when the agent has ended, which it does with its input.
     "trap 'rm -rf \"$folder\"' EXIT",
-    "trap 'exit 1' HUP INT TERM",
+    "trap 'exit 1' HUP INT TERM PIPE",
+    'folder=$(mktemp -d "$place/vmatlas-agent.XXXXXX")',
     'printf "\\n%s%s %s\\n" vmatlas- here "$(uname -sm) $(uname -p 2>/dev/null)"',
     "read -r size",
     'head -c "$size" >"$folder/agent"',
@@ -43,11 +46,15 @@ _STEPS = (
 """One line for the shell there: some login shells (csh) pass no others on."""
 
 
-def connect_by_ssh(destination: str, limits: Limits) -> AgentTarget:
-    """`destination` is what ssh takes, or USER@HOST:PORT. Raises UsageError, Unsupported, TargetLost."""
-    name = f"ssh:{destination}"
+def connect_by_ssh(rest: str, limits: Limits) -> AgentTarget:
+    """`rest` is what ssh takes, or USER@HOST:PORT; then perhaps ?folder=PATH, where the agent is put.
+
+    Raises UsageError, Unsupported, TargetLost.
+    """
+    name = f"ssh:{rest}"
+    destination, _, options = rest.partition("?")
     try:
-        stream = ChildStream(command_for(destination))
+        stream = ChildStream(command_for(destination, _folder_of(options, name)))
     except StreamEnded as error:
         raise TargetLost(f"no connection: {error}", target=name) from None
     try:
@@ -64,11 +71,34 @@ def connect_by_ssh(destination: str, limits: Limits) -> AgentTarget:
     except BaseException:
         stream.close()
         raise
-    return AgentTarget(Agent(stream, name, limits))
+    try:
+        return AgentTarget(Agent(stream, name, limits))
+    except TargetLost as error:  # what the shell says of a program that it cannot run comes after its greeting
+        error.hint = error.hint or _hint(error.last_words)
+        raise
 
 
-def command_for(destination: str) -> list[str]:
-    """The ssh command. Raises UsageError for what ssh would take for an option, Unsupported when there is no ssh."""
+def _folder_of(options: str, name: str) -> str | None:
+    """The folder there that an option names. Raises UsageError."""
+    asked = dict(parse_qsl(options, keep_blank_values=True))
+    folder = asked.pop("folder", None)
+    if asked or (options and folder is None) or (folder is not None and not _is_folder(folder)):
+        raise UsageError(
+            f"'{name}' has an option that is none",
+            hint="the one there is: ssh:root@board?folder=/an/absolute/path",
+        )
+    return folder
+
+
+def _is_folder(path: str) -> bool:
+    return path.startswith("/") and path.isprintable() and "!" not in path  # csh takes that for its history
+
+
+def command_for(destination: str, folder: str | None = None) -> list[str]:
+    """The ssh command; `folder` there is where the agent is put, by default TMPDIR or /tmp.
+
+    Raises UsageError for what ssh would take for an option, Unsupported when there is no ssh.
+    """
     host, colon, port = destination.rpartition(":")
     if not colon or not port.isdecimal() or (":" in host and not host.endswith("]")):  # a bare IPv6 address is a host
         host, port = destination, ""
@@ -78,7 +108,8 @@ def command_for(destination: str) -> list[str]:
     ssh = shutil.which("ssh")
     if ssh is None:
         raise Unsupported("there is no ssh here", hint="on Debian and Ubuntu: apt-get install openssh-client")
-    command = f"exec sh -c {shlex.quote('; '.join(_STEPS))}"
+    place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${TMPDIR:-/tmp}"'
+    command = f"exec sh -c {shlex.quote('; '.join((place, *_STEPS)))}"
     return [ssh, "-T", "-e", "none", *(["-p", port] if port else []), "--", host, command]
 
 
@@ -122,8 +153,12 @@ def built_agent(system: str, machine: str, name: str) -> Path:
 
 
 def _hint(words: str) -> str | None:
+    if any(said in words for said in ("agent: Permission denied", "agent: cannot execute", "agent: Operation not")):
+        return "no program may be run from that folder there: name another, such as ssh:HOST?folder=/run"
+    if "mktemp" in words or "can't create" in words or "No space left" in words:
+        return "the agent cannot be put into that folder there: name another, such as ssh:HOST?folder=/run"
+    if is_of_another_processor(words) or "agent: 1:" in words:
+        return "programs there are for another processor than uname says: put an agent there, then agent:ssh HOST PATH"
     if "Permission denied" in words or "Host key verification failed" in words:
-        return "does ssh itself get in? Try the same destination with ssh alone"
-    if "agent: Permission denied" in words or "agent: cannot execute" in words:
-        return "programs may not be run from the temporary folder there: set TMPDIR there to another"
+        return "does ssh itself get in? Try the same destination with ssh alone; ~/.ssh/config serves here, too"
     return None
