@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from errno import ESRCH
 from functools import partial
 
 from vmatlas.backend import LocalProcess, Reading
@@ -106,7 +107,10 @@ def _read(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
         text = b"".join(iter(partial(os.read, descriptor, _CHUNK), b""))
         return (text, _unlisted(process, text)) if _is_whole(descriptor, text) else (b"", b"")
     except OSError as error:
-        raise process_error(error, process.pid) from None
+        if error.errno != ESRCH:
+            raise process_error(error, process.pid) from None
+        process.forget(MAPS)  # the ioctl says so of memory that exec has replaced; whether that was all, `stat` tells
+        return b"", b""
 
 
 def _is_whole(descriptor: int, text: bytes) -> bool:
