@@ -105,7 +105,7 @@ def test_lower_part_of_a_stack_that_was_split_is_a_stack_and_no_finding(start: S
     assert not [each for each in findings(program.pid) if each.suspicion is Suspicion.UNGUARDED_STACK]
     assert not [each for each in audit(vmatlas.snapshot(program.pid)) if each.suspicion is Suspicion.UNGUARDED_STACK]
     command = [sys.executable, "-m", "vmatlas", "audit", str(program.pid), "--backend", backend]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout.count("stack-with-no-guard")) == (0, 0), done.stderr
 
 
