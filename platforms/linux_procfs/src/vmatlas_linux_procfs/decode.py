@@ -19,7 +19,7 @@ import sys
 from array import array
 from binascii import unhexlify
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from vmatlas import compiled
 from vmatlas.capture import Capture, check_count
@@ -153,12 +153,19 @@ LONGEST_LINE = 1 << 20
 """Bytes. A path may be longer than PATH_MAX where folders lie deep, but not by that much."""
 
 
+_MOST_LINES = 10_000_000
+"""Of smaps: as many as the largest capture has of a kernel's lines, which have 27 bytes."""
+
+
 def _check_cost(text: bytes, stream: str, pid: int) -> None:
     """Before objects are made of a long text: it must not tell of too much, and be lines. Raises MalformedData."""
     if stream == MAPS:
         check_count(stream, text.count(b"\n"), pid=pid)
     else:  # at least as many as there are lines with rights; a name may hold such letters, too
-        check_count(stream, sum(map(text.count, (b"-p ", b"xp ", b"-s ", b"xs "))), pid=pid)
+        regions = sum(map(text.count, (b"-p ", b"xp ", b"-s ", b"xs ")))
+        check_count(stream, regions, pid=pid)
+        if (lines := text.count(b"\n")) > min(_MOST_LINES, (1 + MOST_KEYS) * (1 + regions)):
+            raise MalformedData(stream, 0, f"fewer than {lines:,} lines of {regions:,} regions", pid=pid)
     for position in range(0, len(text), LONGEST_LINE):
         if text.find(b"\n", position, position + LONGEST_LINE) < 0 and position + LONGEST_LINE < len(text):
             start = text.rfind(b"\n", 0, position) + 1
@@ -372,7 +379,8 @@ def _take_apart(text: bytes) -> tuple[_Texts, _Values] | None:
     That is what kernels write; then one regular expression takes a region apart, at five times the speed.
     """
     second = LINE.search(text, 1)
-    keys = [key for key, _ in _DETAIL.findall(text, 0, len(text) if second is None else second.start())]
+    first = _DETAIL.finditer(text, 0, len(text) if second is None else second.start())
+    keys = [each[1] for each in islice(first, MOST_KEYS + 1)]
     if len(set(keys)) != len(keys) or not 0 < len(keys) <= MOST_KEYS:
         return None
     details = b"".join(rb"\n%s:[ \t]*+(.*+)" % re.escape(key) for key in keys)
@@ -386,7 +394,7 @@ def _take_apart(text: bytes) -> tuple[_Texts, _Values] | None:
 def _take_apart_unlike(text: bytes) -> tuple[_Texts, _Values]:
     """The same for regions of different keys. Raises MalformedData."""
     heads = list(LINE.finditer(text))
-    details = len(_DETAIL.findall(text))
+    details = sum(1 for _ in _DETAIL.finditer(text))
     if _DETAIL.match(text):
         raise MalformedData(SMAPS, 0, _SHAPE, found=text[:40])
     if not heads or not text.endswith(b"\n") or len(heads) + details != text.count(b"\n"):
