@@ -34,7 +34,7 @@ static void send_pieces(struct channel *channel, const struct frame *request)
         sequence++;
     if (bytes == NULL && sequence == 0) {
         answer_begin(&answer, channel, request);
-        answer_error(&answer, ORIGIN_AGENT, EALREADY, "an answer too long to be remembered: ask under another id");
+        answer_error(&answer, ORIGIN_AGENT, ENOBUFS, "an answer too long to be remembered: ask under another id");
     }
 }
 

@@ -111,6 +111,12 @@ def test_kernel_process_without_entries_is_an_empty_stream() -> None:
     assert MAPINFO_SOURCES.ask(Remote({"procinfo": INFORMATION}), Query()).streams["mapinfo"] == b""
 
 
+def test_the_kernels_own_process_says_why_it_has_no_map() -> None:
+    told = (FOLDER / "pid1_procnto-instr_procinfo.bin").read_bytes()
+    reading = MAPINFO_SOURCES.ask(Remote({"procinfo": told}, pid=1, start_time=None), Query())
+    assert reading.incomplete == "process 1 is the kernel itself (procnto): QNX tells no map of it"
+
+
 @pytest.mark.parametrize(
     ("refusal", "origin", "expected"),
     [

@@ -19,6 +19,7 @@ from vmatlas.cli.options import (
     process_argument,
     refuse_both,
     residency_option,
+    tell_if_kernels,
     warn_if_incomplete,
     where_option,
 )
@@ -93,8 +94,11 @@ def view_options(command: _Command) -> _Command:
 def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: str | None = None) -> Exit:
     """Show a whole address space as the view wants it. `ask` is the command that tells more of an address."""
     from vmatlas.cli.render import maps, output
+    from vmatlas.model import ANY
 
     warn_if_incomplete(space)
+    if view.where == ANY:
+        tell_if_kernels(space)
     if view.entries:
         space = space.entries()
     shown = space.where(view.where)

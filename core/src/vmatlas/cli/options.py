@@ -248,6 +248,14 @@ def warn_if_incomplete(space: AddressSpace) -> None:
     warn_of_gaps(space.pid, space.incomplete)
 
 
+def tell_if_kernels(space: AddressSpace) -> None:
+    """A line on standard error when a whole map is empty: that is so of the kernel's own processes alone."""
+    if not len(space) and space.incomplete is None:
+        from vmatlas.cli.exits import say
+
+        say(f"process {space.pid} belongs to the kernel: it has no memory of its own")
+
+
 def warn_of_gaps(pid: int, incomplete: str | None) -> None:
     """The same, when the map itself is not at hand."""
     if incomplete is not None:

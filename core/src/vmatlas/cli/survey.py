@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from vmatlas import errors
 from vmatlas.cli.asking import named, opened
 from vmatlas.cli.exits import Exit, exit_of, say
-from vmatlas.cli.options import Asked, warn_of_gaps
+from vmatlas.cli.options import Asked, tell_if_kernels, warn_of_gaps
 from vmatlas.cli.render.text import count, one_line
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def of_one(
 
         space, answer = asked.ask(both)
     warn_of_gaps(space.pid, space.incomplete)
+    tell_if_kernels(space)
     return space, answer
 
 

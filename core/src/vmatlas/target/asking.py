@@ -387,7 +387,7 @@ def _resent(frame: Frame, request: int) -> list[Frame]:
 def _is_forgotten(frame: Frame) -> bool:
     """Whether the agent says that it gave this answer, and does not remember it."""
     failure = read_failure(frame.payload)
-    return failure.origin == Origin.AGENT and failure.errno_name == "EALREADY"
+    return failure.origin == Origin.AGENT and failure.errno_name == "ENOBUFS"
 
 
 def _is_plea(frame: Frame) -> bool:

@@ -114,7 +114,16 @@ def acquire(process: LocalProcess, stream: str, devctl: Devctl = _libc_devctl) -
         if attempt == ATTEMPTS - 1:
             incomplete = UNSETTLED
         entries = again
+    if not entries:
+        incomplete = kernel_itself(layout.read_info(bytes(info), sys.byteorder))
     return Reading({decode.PROCESS: bytes(info), stream: entries, names.STREAM: told}, incomplete)
+
+
+def kernel_itself(info: layout.ProcessInfo | None) -> str | None:
+    """Why there is no entry at all, where that is so for the kernel's own process; None for any other."""
+    if info is None or not info.is_kernel:
+        return None
+    return f"process {info.pid} is the kernel itself (procnto): QNX tells no map of it"
 
 
 UNSETTLED = f"the map changed each of {ATTEMPTS} times that its names were asked for: a name may be another region's"

@@ -11,7 +11,7 @@ from vmatlas.model import Query
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_qnx import decode, names
-from vmatlas_qnx.acquire import UNSETTLED, error_of
+from vmatlas_qnx.acquire import UNSETTLED, error_of, kernel_itself
 from vmatlas_qnx.layout import read_info
 
 _UNSETTLED = "unsettled"
@@ -50,6 +50,8 @@ def _ask(stream: str) -> Callable[[RemoteProcess, Query], Reading]:
             )
         entries = streams.get(stream, b"")
         answers = {decode.PROCESS: told, stream: entries, names.STREAM: streams.get(names.STREAM, b"")}
+        if not entries:
+            return Reading(answers, kernel_itself(info))
         return Reading(answers, UNSETTLED if _UNSETTLED in streams else None)
 
     return ask
