@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +68,27 @@ def test_help_of_the_program_names_every_command_and_every_filter_word(run):
 def test_no_arguments_show_the_help(run):
     result = run()
     assert (result.exit_code, result.stdout) == (0, run("--help").stdout)
+
+
+MANUAL = Path(__file__).parents[2] / "man" / "vmatlas.1"
+
+
+def test_the_manual_page_is_that_of_the_commands():
+    from vmatlas.cli.manual import manual
+
+    assert MANUAL.read_text() == manual(), "python -m vmatlas.cli.manual > man/vmatlas.1"
+
+
+def test_the_manual_page_is_one_that_man_can_show():
+    shown = next((found for each in ("groff", "mandoc") if (found := shutil.which(each))), None)
+    if shown is None:
+        pytest.skip("neither groff nor mandoc is installed here")
+    how = ["-man", "-Tutf8", "-ww"] if shown.endswith("groff") else ["-Tutf8", "-Wwarning"]
+    made = subprocess.run([shown, *how, str(MANUAL)], capture_output=True, text=True, timeout=60)
+    assert made.stderr == ""
+    text = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", made.stdout)
+    assert all(f"vmatlas {command}" in text for command in COMMANDS)
+    assert "--residency" in text.replace("\u2212", "-")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
