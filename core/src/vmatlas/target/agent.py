@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -14,6 +15,7 @@ from vmatlas.model.system import has_64_bits
 from vmatlas.registry import entries
 from vmatlas.target.asking import AgentRefused, Answer, Limits
 from vmatlas.target.native import AgentSources
+from vmatlas.target.patient import PatientAgent
 from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFlag, MapObject, WatchMode, required
 from vmatlas.target.wire import ListedProcess, Looked
 
@@ -117,6 +119,20 @@ class AgentTarget:
         """Who the agent is there."""
         user = self.agent.hello.fields.get("user", "?")
         return [("agent", f"uid {user}" + (", root" if user == "0" else "")), ("role", self.agent.hello.role)]
+
+    @contextlib.contextmanager
+    def patiently(self, seconds: float) -> Iterator[AgentTarget]:
+        """See `vmatlas.backend.Patient`: a child of the agent is asked, and another one when that is stuck."""
+        if self._asker is not self.agent.itself or self.agent.hello.role == "child":
+            yield self  # whose rights are used is a child already: its questions have the limits of the wire
+            return
+        agent = PatientAgent(self.agent, seconds)
+        target = AgentTarget(agent)
+        target._offers = self._offers  # what the kernel there can do is found out once
+        try:
+            yield target
+        finally:
+            agent.close()
 
     def close(self) -> None:
         """End the connection, and what was started or put there for it. Safe to call twice."""

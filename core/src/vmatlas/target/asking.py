@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from vmatlas.errors import OperationFailed, TargetLost, Unsupported
+from vmatlas.errors import OperationFailed, TargetLost, Unanswered, Unsupported
 from vmatlas.target.streams import ByteStream, StreamEnded
 from vmatlas.target.wire import (
     VERSION,
@@ -159,6 +159,7 @@ class Conversation:
         self._heard_at = 0.0
         self._asked_at = 0.0
         self._received = 0
+        self._limit: float | None = None
         self.can_resend = False
         """Whether the agent says that it can send what was lost again."""
         self._in_pieces: set[int] = set()
@@ -171,18 +172,27 @@ class Conversation:
             self._lost = "the connection was closed"
         self._stream.close()
 
-    def ask(self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0) -> Answer:
+    def ask(
+        self,
+        operation: Operation,
+        payload: bytes = b"",
+        *,
+        process: int = 0,
+        patience: float = 0.0,
+        limit: float | None = None,
+    ) -> Answer:
         """One request and its whole answer.
 
         `process` is the pid of a child of the agent that shall do the work, or 0. `patience`: how many seconds the
-        work itself may take without a sign of life.
+        work itself may take without a sign of life. `limit`: after so many seconds without one the question is given
+        up, and the target is not lost.
 
-        Raises AgentRefused, TargetLost, MalformedData, Unsupported (another protocol).
+        Raises Unanswered, AgentRefused, TargetLost, MalformedData, Unsupported (another protocol).
         """
         with self._lock:
             if self._lost is not None:
                 raise TargetLost(self._lost, last_words=self._words, target=self.name)
-            self._asked_at, self._received = time.monotonic(), 0
+            self._asked_at, self._received, self._limit = time.monotonic(), 0, limit
             try:
                 return self._ask(operation, payload, process, patience)
             except StreamEnded as error:
@@ -200,6 +210,8 @@ class Conversation:
         if _listeners and (seconds := time.monotonic() - self._asked_at) > _LONG:
             for listener in _listeners:
                 listener.waiting(self.name, self._received, seconds)
+        if not data and self._limit is not None and (silent := time.monotonic() - self._heard_at) > self._limit:
+            raise Unanswered(f"no answer came for {silent:.3g} s", seconds=silent, target=self.name)
         return data
 
     def _hear_it_out(self) -> None:
