@@ -34,7 +34,7 @@ void *fuzz_address(void); /* one that is nobody's, or MAP_FAILED with errno */
 int fuzz_pipe(int *ends);
 pid_t fuzz_fork(void);
 pid_t fuzz_waitpid(pid_t pid, int *status);
-ssize_t fuzz_readlink(char *link, size_t size);
+ssize_t fuzz_readlink(const char *path, char *link, size_t size);
 int fuzz_stat(struct stat *found);
 DIR *fuzz_opendir(void);
 struct dirent *fuzz_readdir(void);
@@ -72,7 +72,9 @@ long fuzz_system_call(long number, ...);
 #define pipe(ends) fuzz_pipe(ends)
 #define fork() fuzz_fork()
 #define waitpid(pid, status, options) fuzz_waitpid((pid), (status))
-#define readlink(path, link, size) fuzz_readlink((link), (size))
+#define readlink(path, link, size) fuzz_readlink((path), (link), (size))
+#define readlinkat(folder, path, link, size) fuzz_readlink((path), (link), (size))
+#define fstat(fd, found) fuzz_stat(found)
 #define lstat(path, found) fuzz_stat(found)
 #define stat(path, found) fuzz_stat(found)
 #define opendir(path) fuzz_opendir()

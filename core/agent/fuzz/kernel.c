@@ -244,11 +244,13 @@ pid_t fuzz_waitpid(pid_t pid, int *status)
     return -1;
 }
 
-ssize_t fuzz_readlink(char *link, size_t size)
+ssize_t fuzz_readlink(const char *path, char *link, size_t size)
 {
     size_t given = next_byte() * 17U;
     if (fails())
         return -1;
+    if (strcmp(path, "/proc/self") == 0 && given < 240 * 17U) /* mostly this /proc knows the agent */
+        return (ssize_t)snprintf(link, size, "%ld", (long)getpid());
     given = given < size ? given : size;
     take_bytes(&script, (uint8_t *)link, given);
     return (ssize_t)given;

@@ -4,19 +4,36 @@
 
 #include "frame.h"
 
-int put_process_record(struct source_sink *sink, const struct process_record *process)
+enum { KERNEL = 1, ZOMBIE = 2, HIDDEN = 4 };
+
+static int put_record(struct source_sink *sink, const struct process_record *process, int flags)
 {
-    enum { NAME = 25, NAME_MOST = 255 };
-    uint8_t bytes[NAME + NAME_MOST];
+    enum { NAME = 25, NAME_MOST = 255, INSIDE = 4 };
+    uint8_t bytes[NAME + NAME_MOST + INSIDE];
     size_t name = process->name_size < NAME_MOST ? process->name_size : NAME_MOST;
-    write_u16(bytes, (uint16_t)(NAME - 2 + name));
+    write_u16(bytes, (uint16_t)(NAME - 2 + name + INSIDE));
     write_u32(bytes + 2, process->pid);
     write_u32(bytes + 6, process->parent);
     write_u64(bytes + 10, process->start_time);
     write_u32(bytes + 18, process->user);
     bytes[22] = (uint8_t)process->state;
-    bytes[23] = (uint8_t)((process->kernel ? 1 : 0) | (process->zombie ? 2 : 0));
+    bytes[23] = (uint8_t)flags;
     bytes[24] = (uint8_t)name;
-    memcpy(bytes + NAME, process->name, name);
-    return sink->put(sink, "processes", 0, bytes, NAME + name);
+    if (name > 0)
+        memcpy(bytes + NAME, process->name, name);
+    write_u32(bytes + NAME + name, process->number_inside);
+    return sink->put(sink, "processes", 0, bytes, NAME + name + INSIDE);
+}
+
+int put_process_record(struct source_sink *sink, const struct process_record *process)
+{
+    return put_record(sink, process, (process->kernel ? KERNEL : 0) | (process->zombie ? ZOMBIE : 0));
+}
+
+int put_hidden_process(struct source_sink *sink, uint32_t pid)
+{
+    struct process_record process;
+    memset(&process, 0, sizeof process);
+    process.pid = pid;
+    return put_record(sink, &process, HIDDEN);
 }

@@ -12,10 +12,13 @@ struct process_record {
     uint64_t start_time; /* in the unit of hello's ticks_per_second */
     char state;          /* the system's own letter */
     int kernel, zombie;
+    uint32_t number_inside; /* in its own pid namespace; 0 where that is pid, or not told */
     const char *name; /* no NUL needed; cut at 255 bytes */
     size_t name_size;
 };
 
-int put_process_record(struct source_sink *sink, const struct process_record *process); /* as sink->put */
+/* All return what sink->put does. */
+int put_process_record(struct source_sink *sink, const struct process_record *process);
+int put_hidden_process(struct source_sink *sink, uint32_t pid); /* it is there, and may not be looked at */
 
 #endif

@@ -14,13 +14,19 @@
 #include <unistd.h>
 
 #include "process_record.h"
+#include "source_linux.h"
 #include "system.h"
-#include "text.h"
 
 /* Numbers that older headers lack; these system calls have the same number on every processor. */
 enum { NUMBER_PIDFD_OPEN = 434, NUMBER_PROCESS_MADVISE = 440 };
 
-void system_hello(struct fields *fields) { add_number_field(fields, "ticks_per_second", (uint64_t)sysconf(_SC_CLK_TCK)); }
+void system_hello(struct fields *fields)
+{
+    char emulator[256];
+    add_number_field(fields, "ticks_per_second", (uint64_t)sysconf(_SC_CLK_TCK));
+    if (linux_find_emulator(emulator, sizeof emulator))
+        add_field(fields, "emulator", emulator);
+}
 
 /* ---- processes: /proc/PID/stat, proc_pid_stat(5) ---- */
 
@@ -38,12 +44,20 @@ static int read_stat(uint32_t pid, struct stat_line *stat)
 {
     char path[64] = "/proc/", *at, *close_bracket = NULL;
     ssize_t got;
-    int fd;
+    int fd, folder = -1, error;
     add_number(path, sizeof path, pid);
-    add_text(path, sizeof path, "/stat");
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (pid == (uint32_t)getpid()) { /* by the path an emulator (qemu-user) would answer, with a start time of its own making */
+        folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd = folder < 0 ? -1 : openat(folder, "stat", O_RDONLY | O_CLOEXEC);
+    } else {
+        add_text(path, sizeof path, "/stat");
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    error = errno;
+    if (folder >= 0)
+        (void)close(folder);
     if (fd < 0)
-        return errno;
+        return error;
     do
         got = read(fd, stat->text, sizeof stat->text - 1);
     while (got < 0 && errno == EINTR);
@@ -75,6 +89,34 @@ static int read_stat(uint32_t pid, struct stat_line *stat)
     return 0;
 }
 
+/* Whether there is such a process, whatever /proc shows: a signal that is none is sent to it. */
+static int exists(uint32_t pid) { return (int32_t)pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM); }
+
+/* What the mount option hidepid gives to whom it hides the process: EPERM (noaccess), or ENOENT as if there were none (invisible,
+ * ptraceable). Looked at twice, since a process may have begun between the two questions. */
+static int is_hidden(uint32_t pid, struct stat_line *line, int error)
+{
+    if (error == ENOENT && exists(pid))
+        error = read_stat(pid, line);
+    return error == EPERM || error == EACCES || (error == ENOENT && exists(pid));
+}
+
+/* The last number of NSpid: in the namespace that the process itself is in. 0 where that is this /proc's own, or not told. */
+static uint32_t number_inside(uint32_t pid)
+{
+    char path[64] = "/proc/";
+    uint32_t last = 0;
+    int status, numbers;
+    add_number(path, sizeof path, pid);
+    add_text(path, sizeof path, "/status");
+    status = open(path, O_RDONLY | O_CLOEXEC);
+    if (status < 0)
+        return 0;
+    numbers = linux_read_numbers(status, &last);
+    (void)close(status);
+    return numbers > 1 ? last : 0;
+}
+
 int system_process(struct source_sink *sink, uint32_t pid)
 {
     enum { KERNEL_THREAD = 0x00200000 /* PF_KTHREAD */ };
@@ -82,7 +124,12 @@ int system_process(struct source_sink *sink, uint32_t pid)
     struct process_record process;
     char path[64] = "/proc/";
     struct stat owner;
-    int error = read_stat(pid, &line);
+    int error = linux_check_numbers(sink);
+    if (error != 0)
+        return error;
+    error = read_stat(pid, &line);
+    if (error != 0 && is_hidden(pid, &line, error))
+        return put_hidden_process(sink, pid);
     add_number(path, sizeof path, pid);
     if (error != 0 || stat(path, &owner) != 0)
         return error == EPROTO ? error : 0; /* it has gone since the folder was read */
@@ -93,6 +140,7 @@ int system_process(struct source_sink *sink, uint32_t pid)
     process.state = line.state;
     process.kernel = (line.flags & KERNEL_THREAD) != 0;
     process.zombie = line.state == 'Z';
+    process.number_inside = process.kernel ? 0 : number_inside(pid);
     process.name = line.name;
     process.name_size = line.name_size;
     return put_process_record(sink, &process);
@@ -186,8 +234,12 @@ int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uin
 {
     static struct iovec ranges[1024];
     static struct stat_line line;
-    int error, process = (int)syscall(NUMBER_PIDFD_OPEN, (long)(int32_t)pid, 0L);
+    int error = linux_numbers_differ(), process;
     int64_t done = -1;
+    errno = error;
+    if (error != 0) /* the start time would be another process's */
+        return -1;
+    process = (int)syscall(NUMBER_PIDFD_OPEN, (long)(int32_t)pid, 0L);
     if (process < 0)
         return -1;
     for (uint32_t i = 0; i < count && i < 1024; i++) {

@@ -19,6 +19,7 @@ static int put_process(const struct kinfo_proc2 *process, struct source_sink *si
     enum { ACTIVE = 2, DYING = 3, STOPPED = 4, ZOMBIE = 5, DEAD = 6 }; /* SACTIVE..., <sys/proc.h>, which users cannot include */
     struct process_record record;
     uint64_t state = process->p_realstat;
+    record.number_inside = 0;
     record.pid = (uint32_t)process->p_pid;
     record.parent = (uint32_t)process->p_ppid;
     record.user = process->p_uid;

@@ -59,6 +59,7 @@ int system_process(struct source_sink *sink, uint32_t pid)
         return error == ESRCH || error == ENXIO ? 0 : qnx_failure(pid, sink, "devctl INFO", error);
     slash = strrchr(path, '/');
     path = slash != NULL ? slash + 1 : path;
+    record.number_inside = 0;
     record.pid = pid;
     record.parent = parent;
     record.user = user;

@@ -403,8 +403,20 @@ class ReadsFiles(Protocol):
 
 
 @runtime_checkable
+class KnowsNotListed(Protocol):
+    """A system that may leave processes out of its list, and knows which of its files tell so."""
+
+    def not_listed(self, read: Callable[[str], bytes | None]) -> str | None:
+        """Why processes may be missing from the list, in words; None when none is.
+
+        `read` gives a whole file of that machine, as the one who lists sees it, or None where it cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
 class KnowsUnlisted(Protocol):
-    """A system, or a target, that may leave processes out of its list, and tells so."""
+    """A target that may leave processes out of its list, and tells so."""
 
     def unlisted(self) -> str | None:
         """Why processes may be missing from the list, in words; None when none is."""
@@ -415,7 +427,7 @@ class Listing(Iterator[_Item]):
     """Processes, or what each of them answered, one by one; and whether any may be missing among them."""
 
     def __init__(self, items: Iterator[_Item], place: object) -> None:
-        """`place`: the system or target that lists them."""
+        """`place`: the target that lists them."""
         self._items = items
         self._place = place
 

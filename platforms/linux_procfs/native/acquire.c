@@ -65,7 +65,7 @@ static int acquire_text(const char *file, const struct source_question *question
     /* stat first: it is what tells a kernel thread or a zombie from a process, since all three give an empty text. */
     error = linux_put_file(folder, "stat", question, sink);
     if (error == 0)
-        error = linux_open_file(folder, file, question, sink, &opened);
+        error = linux_open_map(folder, file, question, sink, &opened);
     if (error == 0 && !is_maps) /* the ioctl is one of maps alone */
         error = linux_open_file(folder, "maps", question, sink, &maps);
     if (error == 0)

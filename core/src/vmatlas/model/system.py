@@ -65,3 +65,6 @@ class ProcessInfo:
     """The number of the user whose rights it has."""
     resident: int | None = None
     """Bytes in memory, as the system counts them for its list: at once, and not to the page (Linux: /proc/PID/stat)."""
+    number_inside: int | None = None
+    """Its number in the pid namespace that it is in itself, where that is another than `pid`: a container's. None also
+    where that is not told."""

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from vmatlas.backend import Availability, Backend
+from vmatlas import registry
+from vmatlas.backend import Availability, Backend, KnowsNotListed
 from vmatlas.capture import Capture
-from vmatlas.errors import NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, VmatlasError
 from vmatlas.model import ProcessInfo, Query, Region, SystemInfo
 from vmatlas.model.system import has_64_bits
 from vmatlas.registry import entries
@@ -17,7 +18,7 @@ from vmatlas.target.asking import AgentRefused, Answer, Limits
 from vmatlas.target.native import AgentSources
 from vmatlas.target.patient import PatientAgent
 from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFlag, MapObject, WatchMode, required
-from vmatlas.target.wire import ListedProcess, Looked
+from vmatlas.target.wire import ListedProcess, Looked, Operation, pack, text16
 
 GROUP = "vmatlas.agent_sources"
 
@@ -99,19 +100,45 @@ class AgentTarget:
         return sources.probe(AgentTargetProcess(self, self._asker, self._asker.pid, None, None))
 
     def processes(self) -> Iterator[ProcessInfo]:
-        """Every process there that the agent sees, in order of pid."""
-        return iter(sorted(map(_as_info, self.agent.processes()), key=lambda process: process.pid))
+        """Every process there that the agent finds listed, in order of pid. Raises Unsupported, TargetLost."""
+        return iter(sorted(map(_as_info, self._listed()), key=lambda process: process.pid))
+
+    def unlisted(self) -> str | None:
+        """Why processes may be missing from the list, in words; None when none is."""
+        system = registry.system(self.system_info.system)
+        return system.not_listed(self._read_file) if isinstance(system, KnowsNotListed) else None
+
+    def _listed(self, pid: int = 0) -> list[ListedProcess]:
+        try:
+            return self.agent.processes(pid)
+        except AgentRefused as refused:
+            raise refused.other_numbers or refused from None
+
+    def _read_file(self, path: str) -> bytes | None:
+        """As the process that is used there sees it; None where it may not, or there is none."""
+        payload = text16(path.encode()) + pack("Q", 0)
+        try:
+            return self._asker.ask(Operation.READ_FILE, payload).streams.get("file", b"")
+        except AgentRefused:
+            return None
 
     def open(self, pid: int | None, thread: int | None = None) -> AgentTargetProcess:
         """A process there; None is the one that answers. Raises NoSuchProcess, Unsupported (a process numbered 0)."""
         number = self._asker.pid if pid is None else pid
-        if number == 0 and any(each.pid == 0 for each in self.agent.processes()):
+        if number == 0 and any(each.pid == 0 for each in self._listed()):
             raise Unsupported(
                 "process 0 cannot be asked for through an agent: to it 0 is the agent", pid=0, target=self.name
             )
-        found = self.agent.processes(number) if number > 0 else []
+        found = self._listed(number) if number > 0 else []
         if not found:
             raise NoSuchProcess(f"there is no process {number}", pid=number, target=self.name)
+        if found[0].hidden:
+            raise AccessDenied(
+                f"process {number} is hidden from the agent: it is there, and may not be looked at",
+                pid=number,
+                target=self.name,
+                hint="run the agent as root, or as the user whose process it is",
+            )
         name = found[0].name.decode("utf-8", "surrogateescape")
         return AgentTargetProcess(self, self._asker, number, found[0].start_time, thread, name)
 
@@ -149,6 +176,8 @@ class AgentTarget:
 
 
 def _as_info(process: ListedProcess) -> ProcessInfo:
+    if process.hidden:
+        return ProcessInfo(process.pid, parent=None, name="", start_time=None, kernel=None)
     return ProcessInfo(
         pid=process.pid,
         parent=process.parent,
@@ -157,6 +186,7 @@ def _as_info(process: ListedProcess) -> ProcessInfo:
         state=process.state,
         kernel=process.kernel,
         user=process.user,
+        number_inside=process.number_inside,
     )
 
 
@@ -198,6 +228,11 @@ class AgentTargetProcess:
     def system(self) -> SystemInfo:
         """The machine it lives on."""
         return self._target.system_info
+
+    @property
+    def emulator(self) -> str | None:
+        """The emulator that runs the agent, where it is the agent that is asked about; None where there is none."""
+        return self._target.agent.hello.emulator if self._pid == self._asker.pid else None
 
     def streams(
         self,

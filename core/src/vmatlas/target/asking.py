@@ -131,6 +131,18 @@ class AgentRefused(OperationFailed):
         """Whether the errno is the kernel's own, not the agent's."""
         return self.failure.origin == Origin.KERNEL
 
+    @property
+    def other_numbers(self) -> Unsupported | None:
+        """What it means when the agent refuses all questions about processes: EXDEV, see PROTOCOL.md. Else None."""
+        if self.by_kernel or self.errno_name != "EXDEV":
+            return None
+        return Unsupported(
+            f"{self.failure.what}: a number means another process there than to the agent",
+            target=self.target,
+            hint="run the agent where /proc is of its own pid namespace: mount -t proc proc /proc in its mount "
+            "namespace, or let nsenter enter that as well (-m)",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

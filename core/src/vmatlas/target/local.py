@@ -14,7 +14,7 @@ from vmatlas.backend import (
     Backend,
     DirectBackend,
     Finder,
-    KnowsUnlisted,
+    KnowsNotListed,
     LocalProcess,
     System,
     TellsWaits,
@@ -61,7 +61,7 @@ class LocalTarget:
 
     def unlisted(self) -> str | None:
         """Why processes may be missing from the list, in words; None when none is."""
-        return self.system.unlisted() if isinstance(self.system, KnowsUnlisted) else None
+        return self.system.not_listed(_read_file) if isinstance(self.system, KnowsNotListed) else None
 
     def open(self, pid: int | None, thread: int | None = None) -> LocalTargetProcess:
         """A process of this machine; None is this one. Raises NoSuchProcess, AccessDenied, Unsupported."""
@@ -165,6 +165,14 @@ class LocalTargetProcess:
         """Close the descriptors kept for it, once no other thread is asking."""
         with self._process.lock:
             self._process.close()
+
+
+def _read_file(path: str) -> bytes | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 LOCAL = LocalTarget()

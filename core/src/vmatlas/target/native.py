@@ -39,6 +39,11 @@ class RemoteProcess(Protocol):
         """The machine it lives on."""
         ...
 
+    @property
+    def emulator(self) -> str | None:
+        """The emulator that runs it, where that is known: its map is told by the emulator, not by the kernel."""
+        ...
+
     def streams(
         self,
         source: str,

@@ -78,6 +78,11 @@ class Hello:
         return self._number("pointer_bits")
 
     @property
+    def emulator(self) -> str | None:
+        """The program that runs the agent in the kernel's place ("qemu-arm-static"); None: the kernel itself."""
+        return self.fields.get("emulator") or None
+
+    @property
     def sources(self) -> frozenset[str]:
         """The sources it can be asked."""
         return frozenset(self.fields.get("sources", "").split())

@@ -384,6 +384,10 @@ class ListedProcess:
     kernel: bool
     zombie: bool
     name: bytes
+    hidden: bool = False
+    """It is there, and may not be looked at: all but the pid is empty or 0."""
+    number_inside: int | None = None
+    """Its number in its own pid namespace, where that is another."""
 
 
 def read_processes(stream: bytes) -> list[ListedProcess]:
@@ -393,8 +397,21 @@ def read_processes(stream: bytes) -> list[ListedProcess]:
     while whole.left:
         record = Fields(whole.take(whole.number("H")))
         pid, parent, start_time, user, state, flags = record.numbers("IIQIBB")
+        name = record.text8()
+        inside = record.number("I") if record.left >= 4 else 0
         found.append(
-            ListedProcess(pid, parent, start_time, user, chr(state), bool(flags & 1), bool(flags & 2), record.text8())
+            ListedProcess(
+                pid,
+                parent,
+                start_time,
+                user,
+                chr(state),
+                bool(flags & 1),
+                bool(flags & 2),
+                name,
+                bool(flags & 4),
+                inside or None,
+            )
         )
     return found
 

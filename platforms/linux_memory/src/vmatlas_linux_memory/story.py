@@ -47,6 +47,10 @@ def advice_refused(refusal: OperationFailed, pid: int, advice: Advice, *, any_ra
                 if since
                 else f"for another process there are {', '.join(each.value for each in SINCE)}",
             )
+        case "EXDEV":
+            return Unsupported(
+                f"/proc is of another pid namespace than the agent: process {pid} is another one there (EXDEV)", pid=pid
+            )
         case "EOVERFLOW":
             return Unsupported(
                 f"the agent's own pointers are too narrow for the addresses of process {pid} (EOVERFLOW)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess
@@ -17,10 +17,10 @@ from vmatlas.systems.linux.proc import (
     check_numbers,
     exists,
     hidden,
+    not_listed,
     read_file,
     read_own,
     rights_told,
-    unlisted,
 )
 from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.waiting import waiting_for
@@ -258,9 +258,9 @@ class LinuxSystem:
                 resident=None if stat.is_kernel_thread else stat.resident * page,
             )
 
-    def unlisted(self) -> str | None:
-        """Why processes may be missing from the list (the mount option hidepid), in words; None when none is."""
-        return unlisted()
+    def not_listed(self, read: Callable[[str], bytes | None]) -> str | None:
+        """See `vmatlas.backend.KnowsNotListed`: the mount option hidepid."""
+        return not_listed(read)
 
     def open(self, pid: int, thread: int | None) -> LinuxProcess:
         """Raises NoSuchProcess, AccessDenied, Unsupported. A thread's id is taken for its process, as by /proc."""

@@ -25,6 +25,9 @@ _SEES_ALL = 19
 _OVERFLOW = 65534
 """How every group shows that a user namespace does not map (fs.overflowgid)."""
 
+ReadsFile = Callable[[str], bytes | None]
+"""Gives a file, whole, of this machine or of another; None where it cannot be read."""
+
 
 # ---- whose numbers ----
 
@@ -161,9 +164,10 @@ def who_is_not_listed(mountinfo: bytes, status: bytes, *, sees_first: bool) -> s
     return f"processes of other users, if there are any, are not shown: /proc is mounted with hidepid={mount.told}"
 
 
-def unlisted() -> str | None:
-    """Why processes of this machine may be missing from its list, in words; None when none is."""
-    return who_is_not_listed(read_own("mountinfo"), read_own("status"), sees_first=os.path.exists(f"{PROC}/1"))
+def not_listed(read: ReadsFile) -> str | None:
+    """The same, of whose files `read` gives."""
+    mountinfo, status = (read(f"{PROC}/self/{name}") or b"" for name in ("mountinfo", "status"))
+    return who_is_not_listed(mountinfo, status, sees_first=read(f"{PROC}/1/stat") is not None)
 
 
 def hidden(pid: int) -> AccessDenied | None:
@@ -254,6 +258,3 @@ def read_file(path: str) -> bytes | None:
             return file.read()
     except OSError:
         return None
-
-
-ReadsFile = Callable[[str], bytes | None]

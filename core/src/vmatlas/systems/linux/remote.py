@@ -96,8 +96,12 @@ def _other_threads(process: RemoteProcess) -> list[int]:
 def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:
     """What an agent's refusal means for the process."""
     if not refused.by_kernel:
-        if refused.errno_name in ("ENOSYS", "ENOTSUP", "ENOENT"):
+        if (other_numbers := refused.other_numbers) is not None:
+            return other_numbers
+        if refused.errno_name in ("ENOSYS", "ENOENT"):
             return Unsupported(refused.message, pid=pid, hint="use an agent of this version of vmatlas")
+        if refused.errno_name == "ENOTSUP":
+            return Unsupported(refused.message, pid=pid)
         return refused
     number = getattr(errno, refused.errno_name, 0)
     if refused.errno_name in ("EACCES", "EPERM"):
