@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import vmatlas
 from tests.conftest import as_root, unshared
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target
 
 FOREIGN = "/proc is of another pid namespace"
 
@@ -225,3 +229,78 @@ def test_doctor_without_proc_knows_no_rights() -> None:
     assert len(told) == 3
     assert all(line.endswith("unknown, for want of /proc") for line in told)
     assert lines[-1] == "exit 5"
+
+
+# The same through an agent
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The agent for this machine, by its own compiler."""
+    try:
+        built, _ = build(host_target(), host_compiler("cc"), output=tmp_path_factory.mktemp("built"))
+    except BuildFailed as error:
+        pytest.skip(f"no agent can be built here: {error}")
+    return str(built)
+
+
+def test_agent_takes_no_stranger_for_itself_or_for_whom_it_is_asked(agent: str) -> None:
+    as_root("a pid namespace without a user namespace")
+    with vmatlas.connect(f"agent:unshare --pid --fork {agent}") as there:
+        for ask in (
+            lambda: vmatlas.snapshot(target=there),
+            lambda: vmatlas.snapshot(1, target=there),
+            lambda: list(vmatlas.processes(there)),
+            lambda: vmatlas.find(None, 0x1000, target=there),
+            lambda: list(vmatlas.snapshots(there)),
+        ):
+            with pytest.raises(vmatlas.Unsupported, match=FOREIGN) as told:
+                ask()
+            assert "mount -t proc" in str(told.value.hint)
+        assert there.agent.advise_process(1, [], 20).errno_name == "EXDEV"
+
+
+def test_agent_with_a_proc_of_its_own_tells_its_own_numbers(agent: str) -> None:
+    as_root("a pid namespace without a user namespace")
+    with vmatlas.connect(f"agent:unshare --pid --fork --mount-proc {agent}") as there:
+        assert len(vmatlas.snapshot(target=there)) > 3
+        assert [each.pid for each in vmatlas.processes(there)] == [1]
+
+
+@pytest.mark.parametrize("hidepid", MODES)
+def test_agent_tells_a_hidden_process_from_none(of_root: int, agent: str, hidepid: str, tmp_path: Path) -> None:
+    script = tmp_path / "agent"
+    right = "-all,+dac_read_search"
+    user = f"--bounding-set={right} --inh-caps={right} --ambient-caps={right}"
+    script.write_text(
+        f"#!/bin/sh\nmount -t proc -o hidepid={hidepid} proc /proc || exit 1\n"
+        f"exec setpriv --reuid=65534 --regid=65534 --clear-groups {user} {agent}\n"
+    )
+    script.chmod(0o755)
+    with vmatlas.connect(f"agent:unshare --mount {script}") as there:
+        with pytest.raises(vmatlas.AccessDenied, match=f"process {of_root} is hidden from the agent"):
+            vmatlas.snapshot(of_root, target=there)
+        with pytest.raises(vmatlas.NoSuchProcess):
+            vmatlas.snapshot(2**22 + 1, target=there)
+        listing = vmatlas.processes(there)
+        nameless = [each for each in listing if each.kernel is None]
+        assert (of_root in [each.pid for each in nameless]) == (hidepid == "1")
+        assert (listing.incomplete is None) == (hidepid == "1")
+        assert len(vmatlas.snapshot(target=there)) > 3
+
+
+def test_number_inside_a_container_stands_beside_its_own(agent: str) -> None:
+    as_root("a pid namespace without a user namespace")
+    upper = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "/bin/sleep", "60"])
+    try:
+        listed: dict[int, int | None] = {}
+        until = time.monotonic() + PATIENCE
+        while not listed and time.monotonic() < until:
+            listed = {each.pid: each.number_inside for each in vmatlas.processes() if each.parent == upper.pid}
+        assert list(listed.values()) == [1]
+        with vmatlas.connect(f"agent:{agent}") as there:
+            assert {each.pid: each.number_inside for each in vmatlas.processes(there) if each.pid in listed} == listed
+        assert next(each for each in vmatlas.processes() if each.pid == upper.pid).number_inside is None
+    finally:
+        upper.kill()
+        upper.wait(PATIENCE)

@@ -109,6 +109,11 @@ class LocalProcess:
         """Whether it is the process that asks."""
         return self.pid == os.getpid()
 
+    @property
+    def doubt(self) -> str | None:
+        """Why its maps may lack something, whichever backend reads them; None for no reason."""
+        return None
+
     def file_now(self, region: Region) -> FileNow:
         """What stands now at the path of the file that is mapped at a region; see `FileNow`."""
         return FileNow(None)

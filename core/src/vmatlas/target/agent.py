@@ -145,7 +145,9 @@ class AgentTarget:
     def rights(self) -> list[tuple[str, str]]:
         """Who the agent is there."""
         user = self.agent.hello.fields.get("user", "?")
-        return [("agent", f"uid {user}" + (", root" if user == "0" else "")), ("role", self.agent.hello.role)]
+        told = [("agent", f"uid {user}" + (", root" if user == "0" else "")), ("role", self.agent.hello.role)]
+        emulator = self.agent.hello.emulator
+        return told if emulator is None else [*told, ("emulator", f"{emulator}: the agent runs under it")]
 
     @contextlib.contextmanager
     def patiently(self, seconds: float) -> Iterator[AgentTarget]:

@@ -111,7 +111,7 @@ class LocalTargetProcess:
             start_time=self._process.start_time,
             thread=self._process.thread,
             consistency=backend.consistency,
-            incomplete=reading.incomplete,
+            incomplete=_joined(reading.incomplete, self._process.doubt),
         )
 
     def read(self, backend: DirectBackend, query: Query, most: int) -> AddressSpace | None:
@@ -130,6 +130,7 @@ class LocalTargetProcess:
             process.thread,
             self._target.name,
             backend.consistency,
+            process.doubt,
         )
         return AddressSpace(columns, origin)
 
@@ -165,6 +166,10 @@ class LocalTargetProcess:
         """Close the descriptors kept for it, once no other thread is asking."""
         with self._process.lock:
             self._process.close()
+
+
+def _joined(*reasons: str | None) -> str | None:
+    return "; ".join(reason for reason in reasons if reason) or None
 
 
 def _read_file(path: str) -> bytes | None:

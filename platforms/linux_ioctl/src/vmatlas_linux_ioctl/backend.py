@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from errno import ENOTTY
+from errno import EINVAL, ENOTTY
 
 from vmatlas.backend import YES, Availability, Feature, Finder, LocalProcess, Reading
 from vmatlas.capture import Capture
@@ -52,6 +52,8 @@ class LinuxIoctl:
         except OSError as error:
             if error.errno == ENOTTY:
                 return Availability(False, "the kernel is older than 6.11: no PROCMAP_QUERY ioctl (ENOTTY)")
+            if error.errno != EINVAL:  # what stands between does not hand it on: an emulator, a filter of system calls
+                return Availability(False, f"PROCMAP_QUERY is not answered: {error.strerror}")
         finally:
             os.close(descriptor)
         return YES

@@ -17,6 +17,7 @@ from errno import ESRCH
 from functools import partial
 
 from vmatlas.backend import LocalProcess, Reading
+from vmatlas.errors import Unsupported
 from vmatlas.model import Columns
 from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links
@@ -31,6 +32,7 @@ from vmatlas_linux_procfs.decode import (
     columns_of_known,
     columns_of_native,
 )
+from vmatlas_linux_procfs.emulated import without_repeats
 from vmatlas_linux_procfs.holes import ask_about_holes
 from vmatlas_linux_procfs.open_names import open_names
 from vmatlas_linux_procfs.unlisted import ESCAPE, READINGS, UNLISTED, lines_of, untold, without
@@ -50,6 +52,8 @@ def acquire(process: LocalProcess, name: str) -> Reading:
         raise TypeError("a process of this machine is opened by vmatlas.systems.linux")
 
     def ask(asked: LinuxProcess) -> Reading | None:
+        if asked.is_self and asked.emulator is not None:
+            return _settled(asked, name, _read_emulated(asked, name), b"")
         for _ in range(READINGS):
             text, missed = _read_self(asked, name) if asked.is_self else _read(asked, name)
             if not text:
@@ -67,7 +71,7 @@ def read(process: LocalProcess, name: str, most: int) -> Columns | None:
     So it is for more than `most` regions, unless that is 0, and for all that is not plain: a process that has no
     memory (any more), regions out of order, memory in a hole of the text.
     """
-    if NATIVE is None or not isinstance(process, LinuxProcess):
+    if NATIVE is None or not isinstance(process, LinuxProcess) or (process.is_self and process.emulator is not None):
         return None
     descriptor = process.descriptor(name, lambda: process.open_file(name))
     maps = process.descriptor(MAPS, lambda: process.open_file(MAPS))
@@ -89,6 +93,8 @@ def read(process: LocalProcess, name: str, most: int) -> Columns | None:
 def reads_like(process: LocalProcess, streams: Mapping[str, bytes]) -> bool | None:
     """Whether the map reads just as it did, found out without an object made of it; None where it cannot be told."""
     if NATIVE is None or not isinstance(process, LinuxProcess) or UNLISTED in streams:
+        return None
+    if process.is_self and process.emulator is not None:
         return None
     name = next((each for each in (SMAPS, MAPS) if streams.get(each)), None)
     if name is None:
@@ -149,6 +155,23 @@ def _read_self(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
             except OSError as error:
                 raise process_error(error, process.pid) from None
         size *= 4
+
+
+def _read_emulated(process: LinuxProcess, name: str) -> bytes:
+    """One's own map where an emulator runs us: asked for by its path, for which the emulator tells our own memory.
+
+    Below the descriptor there is the emulator's. The text is made when the file is opened: what is read is not in it.
+    """
+    try:
+        with open(f"/proc/self/{name}", "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_dev == os.fstat(process.directory).st_dev:
+                raise Unsupported(
+                    f"the emulator that runs this process ({process.emulator}) does not tell {name} of it",
+                    pid=process.pid,
+                )
+            return without_repeats(file.read())
+    except OSError as error:
+        raise process_error(error, process.pid) from None
 
 
 def _without_scratch(text: bytes) -> bytes:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from vmatlas.backend import YES, Availability, Reading
 from vmatlas.model import Query
+from vmatlas.systems.linux.proc import told_by
 from vmatlas.systems.linux.remote import read_streams, settle
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_linux_procfs.decode import MAPS, SMAPS, STAT
+from vmatlas_linux_procfs.emulated import without_repeats
 from vmatlas_linux_procfs.open_names import open_names
 from vmatlas_linux_procfs.unlisted import READINGS, UNLISTED, lines_of, untold
 
@@ -34,8 +36,10 @@ def ask(process: RemoteProcess, query: Query) -> Reading:
     text = streams[name]
     if not text:
         return Reading({name: text, STAT: streams[STAT]})
-    answers = {name: text}
     incomplete = None
+    if process.emulator is not None:
+        text, incomplete = without_repeats(text), told_by(process.emulator)
+    answers = {name: text}
     if missed := streams.get(UNLISTED):
         answers[UNLISTED] = missed
         incomplete = untold(name, missed, process.system.byte_order)

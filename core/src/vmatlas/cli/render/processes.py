@@ -9,7 +9,7 @@ from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, size_text
 from vmatlas.model import ProcessInfo
 
-CSV_COLUMNS = ("pid", "parent", "name", "state", "kernel", "start_time", "user", "resident")
+CSV_COLUMNS = ("pid", "parent", "name", "state", "kernel", "start_time", "user", "resident", "number_inside")
 
 _COLUMNS = (
     Column("PID", right=True),
@@ -20,10 +20,13 @@ _COLUMNS = (
     Column("KERNEL", leaves=1),
     Column("NAME", crops=True),
 )
+_INSIDE = Column("INSIDE", right=True)
+"""Where there is a process with another number in its own pid namespace."""
 
 
 def processes_table(processes: Sequence[ProcessInfo], users: Mapping[int, str]) -> Table:
     """A line for each, the kernel's own last; `users` names them, where names are known."""
+    inside = any(process.number_inside is not None for process in processes)
     rows = [
         Row(
             (
@@ -33,6 +36,7 @@ def processes_table(processes: Sequence[ProcessInfo], users: Mapping[int, str]) 
                 escape(process.state) or NOTHING,
                 size_text(process.resident, exact=False),
                 NOTHING if process.kernel is None else "yes" if process.kernel else "no",
+                *([NOTHING if process.number_inside is None else str(process.number_inside)] if inside else []),
                 escape(process.name) or NOTHING,
             ),
             "note" if process.kernel else "",
@@ -41,8 +45,9 @@ def processes_table(processes: Sequence[ProcessInfo], users: Mapping[int, str]) 
         for process in sorted(processes, key=lambda process: bool(process.kernel))
     ]
     kernel = sum(bool(process.kernel) for process in processes)
+    columns = (*_COLUMNS[:-1], *([_INSIDE] if inside else []), _COLUMNS[-1])
     return Table(
-        _COLUMNS, rows, notes=(f"{count(len(processes), 'process', 'processes')}, {kernel} of them the kernel's",)
+        columns, rows, notes=(f"{count(len(processes), 'process', 'processes')}, {kernel} of them the kernel's",)
     )
 
 

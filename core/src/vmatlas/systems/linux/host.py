@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
@@ -15,12 +16,16 @@ from vmatlas.systems.linux.proc import (
     PROC,
     capabilities_of,
     check_numbers,
+    emulator_called,
     exists,
     hidden,
     not_listed,
+    numbers_of,
+    own_emulator,
     read_file,
     read_own,
     rights_told,
+    told_by,
 )
 from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.waiting import waiting_for
@@ -44,6 +49,28 @@ class LinuxProcess(LocalProcess):
             self._known_as_self = self.pid == own or os.path.exists(f"{PROC}/self/task/{self.pid}")
             self._known_by = own
         return self._known_as_self
+
+    @functools.cached_property
+    def emulator(self) -> str | None:
+        """The emulator (qemu-user) that runs it, by its program's name; None where none does, or it is not told."""
+        if self.is_self:
+            return own_emulator()
+        try:
+            return emulator_called(os.readlink("exe", dir_fd=self.directory))
+        except (OSError, VmatlasError):
+            return None
+
+    @property
+    def doubt(self) -> str | None:
+        """An emulator that runs it."""
+        if self.emulator is None:
+            return None
+        if self.is_self:
+            return told_by(self.emulator)
+        return (
+            f"it is the map of the emulator {self.emulator}, which runs a program of its own choice: "
+            "the addresses and names ([heap], [stack]) are not as that program sees them"
+        )
 
     @property
     def directory(self) -> int:
@@ -168,11 +195,13 @@ class LinuxProcess(LocalProcess):
             os.close(descriptor)
 
 
-def _user_of(pid: int) -> int | None:
-    """Whose rights a process has (the second number of `Uid:`). Who owns its folder may be root for its sake."""
-    _, _, told = (read_file(f"{PROC}/{pid}/status") or b"").partition(b"\nUid:")
-    numbers = told.split(None, 2)
-    return int(numbers[1]) if len(numbers) > 2 else None
+def _of_status(pid: int) -> tuple[int | None, int | None]:
+    """Whose rights a process has (the second number of `Uid:`; who owns its folder may be root for its sake), and its
+    number in its own pid namespace, where that is another."""
+    status = read_file(f"{PROC}/{pid}/status") or b""
+    numbers = status.partition(b"\nUid:")[2].split(None, 2)
+    inside = numbers_of(status)
+    return int(numbers[1]) if len(numbers) > 2 else None, inside[-1] if len(inside) > 1 else None
 
 
 _PTRACE = 1 << 19
@@ -233,7 +262,7 @@ class LinuxSystem:
             pids = sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
         except OSError as error:
             raise Unsupported(f"cannot list {PROC}: {error.strerror}", hint=MOUNT) from None
-        page = os.sysconf("SC_PAGE_SIZE")
+        page, own = os.sysconf("SC_PAGE_SIZE"), os.getpid()
         for pid, found in read_stats(pids):
             if found is None:
                 if (silent := describe_silent(pid)) is not None:
@@ -247,6 +276,9 @@ class LinuxSystem:
             if isinstance(found, OSError):
                 raise found
             stat = parse_stat(found)
+            if pid == own and own_emulator() is not None:
+                stat = _stat_of(LinuxProcess(pid))  # that by the path is of the emulator's making
+            user, inside = _of_status(pid)
             yield ProcessInfo(
                 pid=pid,
                 parent=stat.parent,
@@ -254,8 +286,9 @@ class LinuxSystem:
                 start_time=stat.start_time,
                 state=stat.state,
                 kernel=stat.is_kernel_thread,
-                user=_user_of(pid),
+                user=user,
                 resident=None if stat.is_kernel_thread else stat.resident * page,
+                number_inside=inside,
             )
 
     def not_listed(self, read: Callable[[str], bytes | None]) -> str | None:
@@ -288,7 +321,8 @@ class LinuxSystem:
     def rights(self) -> list[tuple[str, str]]:
         """User, capabilities, Yama's ptrace scope, hidepid."""
         yama = read_file(f"{PROC}/sys/kernel/yama/ptrace_scope")
-        return [("user", describe_user()), *rights_told(read_own("mountinfo"), read_own("status"), yama)]
+        told = [("user", describe_user()), *rights_told(read_own("mountinfo"), read_own("status"), yama)]
+        return told if (emulator := own_emulator()) is None else [*told, ("emulator", told_by(emulator))]
 
 
 def _stat_of(process: LinuxProcess) -> Stat:

@@ -7,6 +7,7 @@ fs/proc/root.c and fs/proc/base.c (`has_pid_permissions`).
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -206,6 +207,49 @@ def _can_be_signalled(pid: int) -> bool:
     except (OSError, OverflowError):
         return False
     return True
+
+
+# ---- what stands between ----
+
+_EMULATORS = re.compile(
+    r"(?:.*/)?(qemu-(?:aarch64(?:_be)?|alpha|arm(?:eb)?|cris|hexagon|hppa|i386|loongarch64|m68k|microblaze(?:el)?|"
+    r"mips(?:el|64|64el|n32|n32el)?|nios2|or1k|ppc(?:64|64le)?|riscv(?:32|64)|s390x|sh4(?:eb)?|sparc(?:32plus|64)?|"
+    r"x86_64|xtensa(?:eb)?)(?:-static)?)(?: \(deleted\))?"
+)
+"""The programs of QEMU that run programs of other processors (qemu-user), for binfmt_misc above all."""
+
+
+def emulator_called(program: str) -> str | None:
+    """The emulator's name, where a program that runs is one of qemu-user's; else None."""
+    found = _EMULATORS.fullmatch(program)
+    return found[1] if found else None
+
+
+def told_by(emulator: str) -> str:
+    """What is amiss with the map of a process that an emulator runs."""
+    return (
+        f"this process runs under an emulator ({emulator}), which tells its map in the kernel's place: "
+        "the rights need not be those of the program, and the emulator's own memory is not told"
+    )
+
+
+@functools.cache
+def own_emulator() -> str | None:
+    """The emulator that runs this process (qemu-user); None: the kernel itself does.
+
+    Such a program answers for some files of /proc/self that are named by their path, so as to show what the program
+    that it runs would see, and not for those below a descriptor. The two names of the running program differ then; a
+    kernel gives the same twice.
+    """
+    try:
+        folder = os.open(f"{PROC}/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            by_path, below = os.readlink(f"{PROC}/self/exe"), os.readlink("exe", dir_fd=folder)
+        finally:
+            os.close(folder)
+    except OSError:
+        return None
+    return None if by_path == below else os.path.basename(below)
 
 
 # ---- for `vmatlas doctor` ----
