@@ -265,6 +265,26 @@ def test_advice_to_a_process_whose_first_thread_has_ended_says_so(start: Start) 
         pytest.skip(f"no right to advise here: {error}")
 
 
+def test_thread_that_ends_while_it_is_held_is_said_to_have_ended() -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def live() -> None:
+        begun.set()
+        end.wait(PATIENCE)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    assert begun.wait(PATIENCE)
+    assert thread.native_id is not None
+    with vmatlas.open(os.getpid(), thread=thread.native_id, backend="linux-procfs") as process:
+        assert len(process.snapshot()) > 20  # the ioctl's descriptor goes on answering: the memory lives
+        end.set()
+        thread.join()
+        wait_until(lambda: not Path(f"/proc/self/task/{thread.native_id}").exists())
+        with pytest.raises(NoSuchProcess, match=f"thread {thread.native_id} of process {os.getpid()} has ended"):
+            process.capture()
+
+
 def test_thread_that_is_not_there_is_said_to_be_missing(backend: str) -> None:
     with pytest.raises(vmatlas.NoSuchProcess, match=f"process {os.getpid()} has no thread 1"):
         vmatlas.snapshot(os.getpid(), thread=1, backend=backend)

@@ -92,12 +92,12 @@ class LinuxProcess(LocalProcess):
         try:
             return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
         except OSError as error:
-            if error.errno == ENOENT and self._is_there():
+            if error.errno == ENOENT and self.is_there():
                 raise Unsupported(f"this kernel has no /proc/PID/{name}", pid=self.pid) from None
             raise process_error(error, self.pid) from None
 
-    def _is_there(self) -> bool:
-        """Whether the process (a zombie, too) still has its folder in /proc."""
+    def is_there(self) -> bool:
+        """Whether the process (a zombie, too), or the thread that was named, still has its folder in /proc."""
         try:
             os.stat("stat", dir_fd=self.directory)
         except OSError:

@@ -94,5 +94,10 @@ def read_until_told(
         with closing(process.by_thread(thread)) as other:
             return read(other)
 
-    answer = ask_until_told(process.pid, ask=ask, look=look, threads=process.other_threads, by=process.thread)
+    try:
+        answer = ask_until_told(process.pid, ask=ask, look=look, threads=process.other_threads, by=process.thread)
+    except NoSuchProcess:
+        if process.thread is None or process.is_there():
+            raise
+        raise NoSuchProcess(f"thread {process.thread} of process {process.pid} has ended", pid=process.pid) from None
     return Reading({stream: b"", STAT: stat}) if answer is None else answer
