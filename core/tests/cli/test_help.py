@@ -84,7 +84,7 @@ def test_the_manual_page_is_one_that_man_can_show():
     if shown is None:
         pytest.skip("neither groff nor mandoc is installed here")
     how = ["-man", "-Tutf8", "-ww"] if shown.endswith("groff") else ["-Tutf8", "-Wwarning"]
-    made = subprocess.run([shown, *how, str(MANUAL)], capture_output=True, text=True, timeout=60)
+    made = subprocess.run([shown, *how, str(MANUAL)], capture_output=True, text=True, timeout=PATIENCE)
     assert made.stderr == ""
     text = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", made.stdout)
     assert all(f"vmatlas {command}" in text for command in COMMANDS)
