@@ -140,7 +140,7 @@ def _whose(reason: str, processes: list[ProcessInfo]) -> str:
     """Their numbers and names, as far as a line has room for them; of those that have ended nobody asks."""
     if reason == _REASONS[errors.NoSuchProcess]:
         return ""
-    named = [f"{process.pid} {one_line(process.name)}" for process in processes[:_NAMED]]
+    named = [f"{process.pid} {one_line(process.name)}".rstrip() for process in processes[:_NAMED]]
     return f" ({', '.join(named)}{', ...' if len(processes) > _NAMED else ''})"
 
 
