@@ -40,7 +40,7 @@ REPORT = "this is a defect of vmatlas: please report it with the output of the s
 
 
 def _choose_colours(_: click.Context, __: click.Parameter, word: str) -> None:
-    from vmatlas.cli.render.output import choose_colours
+    from vmatlas.cli.render.colour import choose_colours
 
     choose_colours(word)
 

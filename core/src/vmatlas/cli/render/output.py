@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vmatlas.cli.render.colour import chosen_colours
 from vmatlas.cli.render.table import Table, plain_lines
 from vmatlas.cli.render.text import escape
 
-COLOUR_WORDS = {"auto": None, "always": True, "never": False}
-
 _NO_EDGE = 1 << 20
 """The width of what is no terminal: nothing leaves, and nothing is cut."""
-
-_chosen: bool | None = None
-
-
-def choose_colours(word: str) -> None:
-    """What --color says: one of `COLOUR_WORDS`."""
-    global _chosen
-    _chosen = COLOUR_WORDS[word]
-
-
-def colours() -> bool | None:
-    """Whether colours are wanted whatever the output is; None: as the output is."""
-    if _chosen is None and os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
-        return True
-    return _chosen
 
 
 def show(*tables: Table) -> None:
     """Tables on standard output. Plain text has no titles, legends and notes; an empty line stands between tables."""
     is_terminal = sys.stdout.isatty()
-    if is_terminal or colours():
+    if is_terminal or chosen_colours():
         from vmatlas.cli.render.terminal import print_tables
 
         print_tables(tables, sys.stdout, width=None if is_terminal else _NO_EDGE)

@@ -6,7 +6,6 @@ holds only the sixteen colours of every terminal, so there is nothing to detect 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import TextIO
@@ -15,16 +14,9 @@ from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.style import Style
 
-from vmatlas.cli.render import output
+from vmatlas.cli.render.colour import wants_colours
 from vmatlas.cli.render.palette import STYLES
 from vmatlas.cli.render.table import Cell, Table, terminal_lines
-
-
-def wants_colours() -> bool:
-    """--color and FORCE_COLOR decide; else NO_COLOR (no-color.org) and a terminal without colours are heeded."""
-    if (chosen := output.colours()) is not None:
-        return chosen
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
 def print_tables(tables: Iterable[Table], stream: TextIO, *, width: int | None = None) -> None:

@@ -21,16 +21,13 @@ import struct
 from collections.abc import Iterable, Iterator
 from errno import EAGAIN, EINVAL, ENOSYS, EPERM, EXDEV
 from stat import S_ISREG
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from vmatlas.errors import VmatlasError
 from vmatlas.model import FileNow, Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers
 from vmatlas.systems.linux.naming import DELETED
-
-if TYPE_CHECKING:
-    from vmatlas.systems.linux.host import LinuxProcess
 
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -67,10 +64,31 @@ class File(NamedTuple):
         return self.device, self.inode
 
 
+class HeldProcess(Protocol):
+    """What is asked of a process here: see `LinuxProcess` of `host`, which stands above."""
+
+    @property
+    def directory(self) -> int:
+        """A descriptor of its folder in /proc."""
+        ...
+
+    def read_file(self, name: str) -> bytes:
+        """One of its files there, whole. Raises VmatlasError."""
+        ...
+
+    def mapped_file(self, bounds: bytes) -> bytes:
+        """Where the file mapped at START-END (hexadecimal) is, below `directory`."""
+        ...
+
+    def mapped_name(self, bounds: bytes) -> bytes | None:
+        """The name of that file; None where it is not told."""
+        ...
+
+
 class ProcessFiles:
     """The files of one process, for one question: the mount table is read once. A context manager."""
 
-    def __init__(self, process: LinuxProcess) -> None:
+    def __init__(self, process: HeldProcess) -> None:
         self._process = process
         self._roots: list[int] | None = None
         self._may_not_ask_mapped = False
@@ -240,7 +258,7 @@ class Seen(NamedTuple):
         return self.file.inode == inode and self.is_of(device)
 
 
-def open_mapped(process: LinuxProcess, region: Region) -> int | None:
+def open_mapped(process: HeldProcess, region: Region) -> int | None:
     """A descriptor to read the file that is mapped at a region of this process; the caller closes it.
 
     By /proc/PID/map_files where that may be asked, so of unlinked files too; else by its name, where device and inode
@@ -251,7 +269,7 @@ def open_mapped(process: LinuxProcess, region: Region) -> int | None:
         return files.opened(region)
 
 
-def silent(process: LinuxProcess, devices: Iterable[Numbers]) -> dict[Numbers, str]:
+def silent(process: HeldProcess, devices: Iterable[Numbers]) -> dict[Numbers, str]:
     """Of these devices those whose file system may not answer, and what it is: nothing may be read of it."""
     with ProcessFiles(process) as files:
         return files.table.silent(set(devices) - own_objects())
