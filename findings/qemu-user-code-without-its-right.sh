@@ -28,7 +28,7 @@ for line in open("/proc/self/maps"):
         told.append(line.split()[1])
 print(*told)
 P
-python=$(readlink -f "$(command -v python3)")
+python=$(python3 -c "import os, sys; print(os.path.realpath(sys.executable))")
 printf 'the kernel: %s\n' "$("$python" ask.py)" | tee seen
 printf 'the emulator: %s\n' "$(./usr/bin/qemu-x86_64-static "$python" ask.py)" | tee -a seen
 diff seen - <<'S'
