@@ -212,6 +212,33 @@ def test_an_interruption_ends_all_machines_and_gives_none_a_verdict(machines: li
     assert all(machine.stopped.is_set() for machine in running)
 
 
+@pytest.mark.usefixtures("script", "heeding_ctrl_c")
+def test_an_interruption_while_machines_are_being_started_ends_those_that_run(
+    machines: list[Machine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[FakeMachine] = []
+    first_runs = threading.Event()
+    start = threading.Thread.start
+
+    def conformance(machine: Any) -> Outcome:
+        running.append(machine)
+        first_runs.set()
+        machine.stopped.wait(PATIENCE)
+        raise TargetLost("the stream ended")
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        if thread.name == "b":
+            assert first_runs.wait(PATIENCE)
+            raise KeyboardInterrupt
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted_start)
+    with pytest.raises(KeyboardInterrupt):
+        run(machines, tmp_path, conformance)
+    assert len(running) == 1
+    assert all(machine.stopped.is_set() for machine in running)
+
+
 def test_patterns_choose_machines(machines: list[Machine]) -> None:
     assert [machine.name for machine in matrix.select(machines, [])] == ["a", "b", "c"]
     assert [machine.name for machine in matrix.select(machines, ["[bc]", "a*"])] == ["a", "b", "c"]

@@ -134,9 +134,9 @@ def run(
         follow(machine, result.verdict)
 
     threads = [threading.Thread(target=work, args=(machine,), name=machine.name, daemon=True) for machine in machines]
-    for thread in threads:
-        thread.start()
-    try:
+    try:  # a Ctrl-C may come before the last of them is started
+        for thread in threads:
+            thread.start()
         with finished:
             while len(results) < len(machines):
                 finished.wait(0.5)
@@ -144,7 +144,7 @@ def run(
         interrupted.set()
         for machine in list(running.values()):
             machine.stop()
-        for thread in threads:
+        for thread in [each for each in threads if each.ident is not None]:
             thread.join(2)  # one that still fetches is left: what it has started ends with this process
         raise
     for thread in threads:
