@@ -70,7 +70,7 @@ def test_each_question_goes_to_the_backend_that_answers_it_best() -> None:
         "filtered": "ioctl",
         "residency": "procfs",
         "build ids": "ioctl",
-        "above the process's own": "procfs",
+        "above the process's own": "ioctl",
     }
 
 

@@ -31,7 +31,7 @@ from vmatlas.target.wire import (
 )
 
 PING = Frame(Kind.REQUEST, Operation.PING, 7, payload=b"payload")
-FOR_LONG = int(2000 * PATIENCE)  # milliseconds: longer than anybody waits here
+FOR_LONG = 60_000  # milliseconds: the most that an agent sleeps
 
 
 class Line:

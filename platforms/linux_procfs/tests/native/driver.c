@@ -3,6 +3,7 @@
  * text is a line for each pair START,END of these, and no `text` is asked. PROCMAP_QUERY answers from the pairs of `mapped`, which
  * are in order, each with the name "/n"; with `errno`, that is its answer; without `mapped` there is no such ioctl. */
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -19,6 +20,10 @@ static const char *reads[] = {[STAT] = "stat", [TEXT] = "text"};
 
 int open(const char *path, int flags, ...)
 {
+    if (strcmp(path, "/proc/self/status") == 0) { /* no number to compare: the check of the pid namespace is not played here */
+        errno = ENOENT;
+        return -1;
+    }
     assert((flags & O_DIRECTORY) != 0);
     printf("open %s\n", path);
     return FOLDER;
