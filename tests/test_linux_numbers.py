@@ -43,6 +43,27 @@ def test_own_child_is_not_asked_for_by_a_number_that_means_another() -> None:
         assert "hint: mount -t proc proc /proc" in line
 
 
+DOCTOR = """
+import json, subprocess, sys
+run = "import sys; from vmatlas.cli import main; sys.exit(main())"
+done = subprocess.run([sys.executable, "-c", run, "doctor", "--json"], capture_output=True, text=True)
+told = {each["name"]: each for each in json.loads(done.stdout)["backends"]}
+for name in ("linux-procfs", "linux-ioctl"):
+    print(done.returncode, told[name]["available"], told[name]["reason"])
+"""
+
+
+def test_doctor_says_that_a_proc_of_another_namespace_answers_nothing() -> None:
+    for line in unshared("--pid --fork", '"$1" -c "$2"', DOCTOR):
+        assert line.startswith(f"5 False {FOREIGN}")
+        assert "mount -t proc proc /proc" in line
+    for line in unshared("--mount", 'mount -t tmpfs none /proc && "$1" -c "$2"', DOCTOR):
+        assert line.startswith("5 False /proc is not mounted: mount -t proc proc /proc")
+    lines = unshared("--pid --fork --mount-proc", '"$1" -c "$2"', DOCTOR)
+    assert lines[0].startswith("0 True")
+    assert len(lines) == 2
+
+
 ALIKE_IN_BOTH = """
 import ctypes, os, signal, struct, sys, vmatlas
 def born_as(number):

@@ -277,11 +277,17 @@ def test_a_map_that_cannot_tell_a_key_or_a_flag_refuses_the_filter():
         with pytest.raises(UsageError, match=told):
             space.where(text)
     bare = space_of([Region(0, 9, R)])
-    for text in ("swap>0", "!flag=wired"):
+    for text in ("swap>0", "!flag=wired", "resident>1M", "resident<1M", "private>1M", "page_size=4K"):
         with pytest.raises(UsageError) as caught:
             bare.where(text)
         assert "residency" in (caught.value.hint or "")
         assert not space_of([]).where(text)
+    resident = space_of([Region(0, 9, R, resident=0), Region(9, 12, R, resident=3)])
+    assert [region.start for region in resident.where("resident>0")] == [9]
+    for text in ("private>=0", "page_size>0"):  # the memory in use is told, and this is not: no more can be asked for
+        with pytest.raises(UsageError, match="no region of this map tells") as caught:
+            resident.where(text)
+        assert caught.value.hint == "numbers: size, resident, offset, inode, start, end"
 
 
 @pytest.mark.parametrize(

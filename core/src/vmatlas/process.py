@@ -301,7 +301,7 @@ class Process:
             return
         address, step = 0, _FIRST_STEP
         while address < _TOP:
-            space = self._reader.space(choice, Query(address=address, or_next=True, limit=step, where=wanted))
+            space = self._reader.space(choice, replace(whole, address=address, or_next=True, limit=step))
             yield from space.where(wanted)
             if len(space) < step:
                 return

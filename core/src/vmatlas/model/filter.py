@@ -62,6 +62,8 @@ _FIELDS = {
     "end": "end",
 }
 """Numbers of a region that a condition can compare, beside `size` and `resident`: the key, and the field."""
+NOT_ALWAYS_TOLD = {"resident": "resident", "private": "private_resident", "page_size": "page_size"}
+"""Those that a map tells of all its regions or of none: the key, and the column."""
 _ALIASES = {
     "private_resident": "private",
     "private-resident": "private",
@@ -233,14 +235,17 @@ class Filter:
     def _keys(self) -> frozenset[str]:
         return frozenset(each.key for each in self.numbers)
 
-    def check_told(self, details: Iterable[str], flags: SystemFlags | None) -> None:
-        """Refuse what no region of a map can answer: `details` are the keys that it tells, `flags` some flags of it.
+    def check_told(self, numbers: Iterable[str], details: Iterable[str], flags: SystemFlags | None) -> None:
+        """Refuse what no region of a map can answer.
 
-        Raises UsageError.
+        `numbers` are those of `NOT_ALWAYS_TOLD` that the map tells, `details` the system's own keys, `flags` some flags
+        of it. Raises UsageError.
         """
-        known = {key.lower(): key for key in details}
-        for key in sorted(self._keys - _FIELDS.keys() - known.keys()):
-            hint = "numbers: size, resident, " + ", ".join([*_FIELDS, *known]) if known else _ASK_RESIDENCY
+        own = {key.lower(): key for key in details}
+        told = ["size", *numbers, *(key for key in _FIELDS if key not in NOT_ALWAYS_TOLD), *own]
+        asked = self._keys | ({"resident"} if self.min_resident > 0 or self.max_resident is not None else set())
+        for key in sorted(asked.difference(told)):
+            hint = "numbers: " + ", ".join(told) if own or "resident" in told else _ASK_RESIDENCY
             raise UsageError(f"no region of this map tells '{key}'", hint=hint)
         for word in sorted(word for group in self.flags | self.other_flags for word in group.split("|")):
             if flags is None:

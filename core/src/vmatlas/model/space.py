@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Unpack, overload
 from vmatlas.errors import VmatlasError
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import Exports
-from vmatlas.model.filter import ANY, Criteria, Filter
+from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter
 from vmatlas.model.region import Region
 from vmatlas.model.system import Consistency, SystemInfo
 
@@ -223,15 +223,17 @@ class AddressSpace(Exports, Sequence[Region]):
     def where(self, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> AddressSpace:
         """The regions that pass a filter: a `Filter`, its text, or the keywords of `Filter.of`.
 
-        Raises UsageError for text that is no filter, and for a flag or a key of the system's own that no region here
-        can have.
+        Raises UsageError for text that is no filter, and for a number (`resident`, `private`, `page_size`, a key of the
+        system's own) or a flag that no region here can have.
         """
         wanted = Filter.of(where, **criteria)
         if wanted is ANY or wanted == ANY:
             return self
-        if wanted.wants_residency and len(self):
-            told = (flags for flags in self.columns.flags or () if flags is not None)
-            wanted.check_told(self.columns.details, next(told, None))
+        if (wanted.asks_residency or wanted.wants_residency) and len(self):
+            columns = self.columns
+            numbers = [key for key, column in NOT_ALWAYS_TOLD.items() if getattr(columns, column) is not None]
+            flags = (flags for flags in columns.flags or () if flags is not None)
+            wanted.check_told(numbers, columns.details, next(flags, None))
         matches = wanted.matcher()
         return self._take([row for row, region in enumerate(self) if matches(region)])
 

@@ -12,6 +12,7 @@ from errno import EINVAL, ENOTTY
 from vmatlas.backend import YES, Availability, Feature, Finder, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Columns, Consistency, Filter, Protection, Query, Question
+from vmatlas.systems.linux.proc import probe_proc
 from vmatlas.systems.linux.procmap import PROCMAP_QUERY, SIZE, UNTOLD, QueryFlags
 from vmatlas_linux_ioctl.question import kernel_flags
 
@@ -42,7 +43,10 @@ class LinuxIoctl:
     compiled = "vmatlas_linux_ioctl._native"
 
     def probe(self) -> Availability:
-        """Whether this kernel knows the ioctl: a question of size 0, which it must refuse in its own way."""
+        """Whether /proc is that of this process, and the kernel knows the ioctl: a question of size 0, which it must
+        refuse in its own way."""
+        if not (proc := probe_proc()):
+            return proc
         try:
             descriptor = os.open("/proc/self/maps", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:

@@ -5,11 +5,10 @@ Cheap to import, since every backend is looked at for the choice: acquire and de
 
 from __future__ import annotations
 
-import os
-
-from vmatlas.backend import YES, Availability, Feature, Finder, LocalProcess, Reading
+from vmatlas.backend import Availability, Feature, Finder, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Columns, Consistency, Query, Question
+from vmatlas.systems.linux.proc import probe_proc
 
 _RANKS = {
     Question.WHOLE_MAP: 10,  # one read gives fifty regions; the ioctl takes a call for each
@@ -44,10 +43,8 @@ class LinuxProcfs:
     consistency = Consistency.PER_REGION  # a page of text is of one moment before Linux 6.17 only: see README.md
 
     def probe(self) -> Availability:
-        """Whether /proc is mounted and tells of this process."""
-        if os.path.exists("/proc/self/maps"):
-            return YES
-        return Availability(False, "/proc is not mounted: mount -t proc proc /proc")
+        """Whether /proc is mounted, and calls this process and others by their numbers."""
+        return probe_proc()
 
     def rank(self, query: Query) -> int | None:
         """It answers all but build ids."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from vmatlas.backend import YES, Availability
 from vmatlas.errors import AccessDenied, Unsupported
 
 PROC = "/proc"
@@ -64,6 +65,15 @@ def check_numbers() -> None:
             hint=MOUNT_OWN,
         )
     _checked = found.st_dev, found.st_ino
+
+
+def probe_proc() -> Availability:
+    """The same as the answer of a backend's `probe`, for those that ask /proc."""
+    try:
+        check_numbers()
+    except Unsupported as error:
+        return Availability(False, f"{error.message}: {error.hint}")
+    return YES
 
 
 def _without_self() -> Unsupported:
