@@ -17,7 +17,7 @@ from vmatlas import Kind, Region, registry
 from vmatlas.analysis import Finding, Suspicion, audit
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.systems.linux import LINUX
-from vmatlas.systems.linux.files import open_mapped
+from vmatlas.systems.linux.files import holds_objects, open_mapped
 from vmatlas.target.local import LOCAL
 
 
@@ -136,6 +136,31 @@ def test_process_does_not_choose_what_its_deleted_library_is_told_to_be(
     assert [each.suspicion for each in suspicions] == [found]
     for region in in_all_ways(program.pid, suspicions[0].region.start):
         assert (region.kind, region.deleted) == (Kind.FILE, True)
+
+
+@pytest.mark.parametrize("name", ["memfd:x", "SYSV0badf00d", "anon_hugepage", "dev/zero", "dev/ashmem/x"])
+def test_unlinked_file_does_not_pass_for_memory_by_its_name_where_its_mount_is_gone(
+    start: Start, tmp_path: Path, name: str
+) -> None:
+    program = start("names", "detached", tmp_path, name)
+    inode = told(program)["inode"]
+    suspicions = [each for each in findings(program.pid) if each.region.inode == inode and each.region.deleted]
+    assert [each.suspicion for each in suspicions] == [Suspicion.DELETED_FILE]
+    for region in in_all_ways(program.pid, suspicions[0].region.start):
+        assert (region.kind, region.deleted, region.path) == (Kind.FILE, True, f"/{name}")
+
+
+def test_memory_of_huge_pages_of_any_size_is_no_file() -> None:
+    """Each size has a device of its own."""
+    for flags in (0, 4, *(4 | logarithm << 26 for logarithm in range(14, 35))):
+        try:
+            descriptor = os.memfd_create("huge", os.MFD_CLOEXEC | flags)
+        except OSError:
+            continue  # this kernel has no pages of that size
+        device = os.fstat(descriptor).st_dev
+        os.close(descriptor)
+        assert holds_objects((os.major(device), os.minor(device)))
+    assert not holds_objects((8, 1))
 
 
 def test_file_of_a_folder_that_is_gone_is_not_looked_up_in_the_root(start: Start, tmp_path: Path) -> None:

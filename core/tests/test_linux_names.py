@@ -47,6 +47,11 @@ def test_a_file_of_a_mounted_file_system_cannot_take_the_name_of_such_an_object(
     assert kind_of(name, major=8) == (Kind.FILE, True)
 
 
+@pytest.mark.parametrize("name", [b"/memfd:x", b"/SYSV0badf00d", b"/anon_hugepage"])
+def test_the_kernel_calls_memory_deleted_always_so_what_is_not_is_a_file(name: bytes) -> None:
+    assert kind_of(name, shared=False) == (Kind.FILE, False)
+
+
 def test_what_is_mapped_privately_is_such_an_object_only_by_a_name_that_is_known() -> None:
     assert kind_of(b"/x (deleted)", shared=False) == (Kind.FILE, True)  # code of a lazily unmounted folder, say
     assert kind_of(b"/memfd:x (deleted)", shared=False) == (Kind.SHARED_MEMORY, True)

@@ -3,11 +3,11 @@
     python names.py objects FOLDER    objects that never had a name, and files of /dev/shm
     python names.py locked-stack      a page of its stack locked, so that the stack is several regions
     python names.py chrooted FOLDER   a file replaced by another of its name, in a root of its own (as root)
-    python names.py HOW FOLDER        in a mount namespace of its own, with a tmpfs at FOLDER, its lib.so unlinked:
+    python names.py HOW FOLDER [NAME] in a mount namespace of its own, with a tmpfs at FOLDER, its lib.so unlinked:
         hide      another tmpfs over it, with a file "lib.so (deleted)" of the same inode number
         link      a symbolic link in its place
         root      that tmpfs is the root, and the mapping shared
-        detached  that tmpfs is unmounted, lazily
+        detached  that tmpfs is unmounted, lazily; what was mapped is called NAME (a fourth word; or else lib.so)
 
 Each says a line of JSON when it is ready (where what is mapped, or why not), and ends when its standard input does.
 """
@@ -127,16 +127,17 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0) -> None:
     check(libc.mount(source.encode(), target.encode(), kind and kind.encode(), flags, None), f"mount {target}")
 
 
-def in_own_namespace(how: str, folder: str) -> dict[str, int | str]:
+def in_own_namespace(how: str, folder: str, name: str = "lib.so") -> dict[str, int | str]:
     user, group = os.getuid(), os.getgid()
     check(libc.unshare(NEW_NAMESPACE | (NEW_USER if user else 0)), "unshare")
     if user:
-        for name, content in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
-            with open(f"/proc/self/{name}", "w") as file:
+        for told, content in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+            with open(f"/proc/self/{told}", "w") as file:
                 file.write(content)
     mount("none", "/", None, PRIVATE_FROM_HERE_ON)
     mount("tmpfs", folder, "tmpfs")
-    path = f"{folder}/lib.so"
+    path = f"{folder}/{name}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = named(path)
     inode = os.fstat(fd).st_ino
     if how == "root":
@@ -179,7 +180,7 @@ def main() -> None:
         elif how == "chrooted":
             told = chrooted(folder[0])
         else:
-            told = in_own_namespace(how, folder[0])
+            told = in_own_namespace(how, *folder)
     except OSError as error:
         told = {"missing": str(error)}
     print(json.dumps(told), flush=True)

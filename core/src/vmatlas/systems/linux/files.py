@@ -19,7 +19,7 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from errno import EAGAIN, EINVAL, ENOSYS, EPERM, EXDEV
+from errno import EAGAIN, EINVAL, ENODEV, ENOENT, ENOSYS, EPERM, EXDEV
 from stat import S_ISREG
 from typing import NamedTuple, Protocol
 
@@ -275,17 +275,51 @@ def silent(process: HeldProcess, devices: Iterable[Numbers]) -> dict[Numbers, st
         return files.table.silent(set(devices) - own_objects())
 
 
-@functools.cache
 def own_objects() -> frozenset[Numbers]:
     """The devices of the file systems that no folder holds, on which the kernel makes shared memory, huge pages too."""
+    return _own_objects()[0]
+
+
+def holds_objects(device: Numbers) -> bool | None:
+    """Whether a device is one of those; None where it is none that is known, and some may be missing."""
+    known, all_known = _own_objects()
+    return device in known or (False if all_known else None)
+
+
+_NO_SUCH_PAGES = (EINVAL, ENODEV, ENOENT, ENOSYS)
+"""What memfd_create(2) says to a size of huge pages that the kernel does not have."""
+
+
+@functools.cache
+def _own_objects() -> tuple[frozenset[Numbers], bool]:
+    """Those devices, told by a memfd on each, and whether they are all.
+
+    Each size of huge pages has one (MFD_HUGETLB, 4; the size's logarithm from bit 26 on: 16 KiB to 16 GiB).
+    """
     found = set()
-    for flags in (0, 4):  # MFD_HUGETLB
-        with contextlib.suppress(OSError):
-            descriptor = os.memfd_create("vmatlas", flags | os.MFD_CLOEXEC)
-            device = os.fstat(descriptor).st_dev
-            os.close(descriptor)
-            found.add((os.major(device), os.minor(device)))
-    return frozenset(found)
+    all_known = True
+    for flags in (0, *(4 | logarithm << 26 for logarithm in range(14, 35))):
+        try:
+            descriptor = _memfd(flags)
+        except OSError as error:
+            all_known &= flags != 0 and error.errno in _NO_SUCH_PAGES
+            continue
+        device = os.fstat(descriptor).st_dev
+        os.close(descriptor)
+        found.add((os.major(device), os.minor(device)))
+    return frozenset(found), all_known
+
+
+def _memfd(flags: int) -> int:
+    """A memfd that is never run: where the sysctl vm.memfd_noexec is 2 there is no other. Raises OSError."""
+    try:
+        return os.memfd_create("vmatlas", flags | os.MFD_CLOEXEC | 8)  # MFD_NOEXEC_SEAL
+    except AttributeError:  # a Python made for an old C library
+        raise OSError(EPERM, os.strerror(EPERM)) from None
+    except OSError as error:
+        if error.errno != EINVAL:  # before Linux 6.3
+            raise
+    return os.memfd_create("vmatlas", flags | os.MFD_CLOEXEC)
 
 
 def _top(folder: int) -> int:

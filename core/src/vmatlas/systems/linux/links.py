@@ -5,8 +5,9 @@ that never had a name. The kernel's map cannot tell; the file system and the mou
 process's machine. The answers travel as two streams:
 - `links`: for each name "1" (a file of just this name is mapped) or "0", the inode, a space, the name, and a NUL byte.
   The inode belongs to it: both of two such files may be mapped at once, under one and the same name.
-- `mounted`: for each device on which such an object may lie "1" (a file system of this number is mounted) or "0", a
-  space, MAJOR:MINOR in decimal, and a NUL byte.
+- `mounted`: for each device on which such an object may lie "1" (a file system of this number is mounted, or was: it
+  is none on which the kernel makes memory, and a name there that looks so is a file's) or "0", a space, MAJOR:MINOR in
+  decimal, and a NUL byte.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vmatlas.errors import MalformedData
 from vmatlas.model import UNKNOWN, Columns
 from vmatlas.model.columns import unpack_device
 from vmatlas.systems.linux.mounts import OBJECTS, Numbers
-from vmatlas.systems.linux.naming import DELETED, is_in_a_folder, is_made_up
+from vmatlas.systems.linux.naming import DELETED, is_in_a_folder, is_made_up, is_of_memory
 
 if TYPE_CHECKING:
     from vmatlas.systems.linux.host import LinuxProcess
@@ -56,7 +57,7 @@ class Settled:
     linked: Mapping[Name, bool] = field(default_factory=dict)
     """Whether a file of just this name is mapped."""
     mounted: Mapping[Numbers, bool] = field(default_factory=dict)
-    """Whether a file system of this device is mounted anywhere that was looked at."""
+    """Whether a file system of this device is mounted anywhere that was looked at, or was mounted once."""
 
     def __bool__(self) -> bool:
         return bool(self.linked or self.mounted)
@@ -116,7 +117,11 @@ def settle(names: Iterable[OpenName], process: LinuxProcess) -> Settled:
 
     A device number of the map is not always that of stat(2): see `files`.
     """
-    from vmatlas.systems.linux.files import ProcessFiles, own_objects  # for few processes, and not cheap to import
+    from vmatlas.systems.linux.files import (
+        ProcessFiles,
+        holds_objects,
+        own_objects,
+    )  # for few processes, and not cheap to import
 
     linked: dict[Name, bool] = {}
     mounted: dict[Numbers, bool] = {}
@@ -125,6 +130,8 @@ def settle(names: Iterable[OpenName], process: LinuxProcess) -> Settled:
             if is_made_up(name, device[0]):
                 if device in own_objects():
                     linked[name, inode] = False
+                elif is_of_memory(name) and holds_objects(device) is False:
+                    mounted[device] = True
                 elif device not in mounted:
                     mounted[device] = files.table.of_device(device) is not None
             if (name, inode) in linked:

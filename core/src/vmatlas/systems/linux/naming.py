@@ -30,8 +30,8 @@ _STACK_OF_THREAD = re.compile(rb"\[stack:\d+\]|\[anon: ?glibc: pthread stack: \d
 """Linux 3.4 to 4.4; glibc 2.42 and newer where asked for by a tunable; Android's bionic."""
 _MADE_UP = re.compile(rb"/dev/zero|/dev/ashmem/.*|/SYSV[0-9a-f]{8,}|/memfd:.*|/?/anon_hugepage", re.DOTALL)
 """Names that the kernel makes up (before " (deleted)") which the rule of `is_made_up` would not tell from a file's."""
-_UNDELETED = re.compile(rb"/dmabuf:.*|/memfd:.*|/SYSV[0-9a-f]{8,}|/?/anon_hugepage", re.DOTALL)
-"""Some that stand without that word: a dma-buf always, others as other makers of such texts write them."""
+_UNDELETED = re.compile(rb"/dmabuf:.*", re.DOTALL)
+"""Those that stand without that word."""
 _HUGE = re.compile(rb"/?/anon_hugepage")
 _BUFFERS = re.compile(rb"/(?:drm mm object|i915|ttm swap|dmabuf:.*)", re.DOTALL)
 """Those that are a driver's."""
@@ -55,6 +55,15 @@ def is_made_up(name: bytes, major: int, *, shared: bool = True, mounted: bool | 
         return False
     stem = name[: -len(DELETED)]
     return _MADE_UP.fullmatch(stem) is not None or (shared and stem.startswith(b"/") and stem.count(b"/") == 1)
+
+
+def is_of_memory(name: bytes) -> bool:
+    """Whether it is a name that the kernel gives to memory alone, which lies on the file systems that it mounts for it.
+
+    Those are one, and one for each size of huge pages (mm/shmem.c, fs/hugetlbfs/inode.c). A file of a tmpfs that was
+    unmounted lazily can have just such a name, on another device.
+    """
+    return name.endswith(DELETED) and _MADE_UP.fullmatch(name[: -len(DELETED)]) is not None
 
 
 def is_in_a_folder(name: bytes) -> bool:

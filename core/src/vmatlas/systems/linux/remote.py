@@ -18,12 +18,15 @@ from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.links import Name, OpenName, Settled
 from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers
-from vmatlas.systems.linux.naming import is_made_up
+from vmatlas.systems.linux.naming import is_made_up, is_of_memory
 from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.vanishing import STAT, ask_until_told
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import RemoteProcess
 from vmatlas.target.wire import Looked
+
+_SMALLEST_HUGE_PAGE = 16384
+"""Bytes, of any processor (PowerPC 8xx, MIPS); most have none below 65,536."""
 
 
 def read_streams(
@@ -115,7 +118,10 @@ def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:
 
 
 def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:
-    """See `links.settle`: the same by an agent."""
+    """See `links.settle`: the same by an agent.
+
+    Which devices hold huge pages there is not known: what is not mapped in whole ones is of none.
+    """
     files = _RemoteFiles(process)
     linked: dict[Name, bool] = {}
     mounted: dict[Numbers, bool] = {}
@@ -123,6 +129,8 @@ def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:
         if is_made_up(name, device[0]):
             if device == OBJECTS:
                 linked[name, inode] = False
+            elif is_of_memory(name) and (start | end) % _SMALLEST_HUGE_PAGE:
+                mounted[device] = True
             elif device not in mounted:
                 mounted[device] = files.table.of_device(device) is not None
         if (name, inode) not in linked:
