@@ -137,13 +137,15 @@ def test_a_filter_written_as_text_is_read_as_the_same_filter(wanted, region):
         ("text=heap", Filter(texts=frozenset(["heap"]))),
         ("!text=x,x", Filter(other_texts=frozenset(["x"]), given=X)),
         ("share", Filter(texts=frozenset(["share"]))),
+        ("text=7f0012345678", Filter(texts=frozenset(["7f0012345678"]))),
+        ("facade,26000", Filter(texts=frozenset(["facade", "26000"]))),
         ("flag=locked", Filter(flags=frozenset(["locked"]))),
         ("flag=Dont-Dump", Filter(flags=frozenset(["dont_dump"]))),
         ("!flag=lo|gu", Filter(other_flags=frozenset(["lo|gu"]))),
         ("private>1M", Filter(numbers=frozenset([NumberRange("private", 2**20 + 1, None)]))),
         ("private_resident=0", Filter(numbers=frozenset([NumberRange("private", 0, 0)]))),
         ("page-size=2M", Filter(numbers=frozenset([NumberRange("page_size", 2**21, 2**21)]))),
-        ("offset>=0x1000,offset<1M", Filter(numbers=frozenset([NumberRange("offset", 0x1000, 2**20 - 1)]))),
+        ("offset>=0x1000,offset<26000", Filter(numbers=frozenset([NumberRange("offset", 0x1000, 0x25FFF)]))),
         ("inode = 12", Filter(numbers=frozenset([NumberRange("inode", 12, 12)]))),
         ("start>=7f00", Filter(numbers=frozenset([NumberRange("start", 0x7F00, None)]))),
         ("Swap>0", Filter(numbers=frozenset([NumberRange("swap", 1, None)]))),
@@ -169,7 +171,8 @@ def test_text_of_a_filter_is_read_as_documented(text, expected):
 @pytest.mark.parametrize(
     "text",
     [
-        "foo=bar", "rwxr", "rw-x", "!path=x", "!size>1", "size>", "stak", "haep", "!stak",
+        "foo=bar", "rwxr", "rw-x",
+        "7f0012345678", "!7f0012345678", "26000a", "offset>1K", "!path=x", "!size>1", "size>", "stak", "haep", "!stak",
         "privvate", "heap|stack", "0x7f00", "7f120000-7f130000", "path", "inode", "text=", "flag=", "flag=lo|", "a<b",
         "start>1K", "size>1X", "size>-1", "size>1.5.5",
         "size>" + "9" * 400 + ".5",
@@ -258,7 +261,9 @@ def test_plain_text_is_what_a_name_or_a_path_contains():
     ("text", "told"),
     [
         ("stak", "did you mean 'stack'"), ("haep", "did you mean 'heap'"), ("anonymus", "did you mean 'anonymous'"),
-        ("0x7f00", "at=0x7f00"), ("7f00-8f00", "in=7f00-8f00"), ("heap|stack", "kind=heap|stack"), ("rw-x", "r-xp"),
+        ("0x7f00", "at=0x7f00"),
+        ("7f0012345678", "at=7f0012345678"), ("55D0C0", "at=55D0C0"),
+        ("7f00-8f00", "in=7f00-8f00"), ("heap|stack", "kind=heap|stack"), ("rw-x", "r-xp"),
         ("name", "name=..."), ("inode", "inode>..."), ("foo=bar", "text=TEXT"),
     ],
 )  # fmt: skip

@@ -76,6 +76,13 @@ def test_json_and_csv_keep_a_weird_path_whole(run, child):
     assert row["path"].encode("utf-8", "surrogateescape") == weird
 
 
+def test_an_offset_as_the_table_shows_it_finds_its_regions(run, rows_of, child):
+    rows = rows_of(run("maps", child.pid, "--bytes").stdout)
+    shown = next(row["OFFSET"] for row in rows if len(row["OFFSET"]) > 3 and row["OFFSET"].isdigit())
+    found = rows_of(run("maps", child.pid, "--bytes", "--where", f"offset={shown}").stdout)
+    assert found == [row for row in rows if row["OFFSET"] == shown]
+
+
 @pytest.mark.parametrize("where", ["x,file", "rw,size>64K", "kind=heap|stack", "path=*libc*", "!file", "---"])
 def test_where_shows_what_the_api_filters(run, rows_of, child, where):
     shown = rows_of(run("maps", child.pid, "--bytes", "--where", where).stdout)

@@ -181,6 +181,15 @@ def test_the_memory_in_use_that_was_not_recorded_is_refused(run, tmp_path, comma
     assert "record --residency" in result.stderr
 
 
+@pytest.mark.parametrize("where", ["resident>1M", "private>0", "page_size=4K", "pss>0", "flag=lo"])
+def test_a_filter_on_what_was_not_recorded_says_what_records_it(run, tmp_path, where):
+    file = tmp_path / "it.vmatlas"
+    assert run("record", "self", "-o", file, "--backend", "linux-procfs").exit_code == 0
+    result = run("replay", file, "--where", where)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("hint: vmatlas record --residency keeps it\n")
+
+
 def test_a_number_is_a_process_and_a_path_a_file(run, child, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("record", "self", "-o", str(child.pid))

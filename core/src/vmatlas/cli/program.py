@@ -80,6 +80,7 @@ _HELP = """The memory map of any process, on every kernel.
     size>1M  size<=64K    the size; likewise resident, private, swap, pss, ...
     flag=locked  flag=lo  a flag of the system's
     at=7f00  in=1000-9000 regions at an address, or in a range
+    offset=26000          where in its file one begins: hexadecimal, as shown
     !CONDITION            the opposite of rights, shared, file, deleted, a kind,
                           a flag, a text
 

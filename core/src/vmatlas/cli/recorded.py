@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vmatlas.capture import Capture
     from vmatlas.model import AddressSpace
 
+KEEPS_RESIDENCY = "vmatlas record --residency keeps it"
+
 
 class SourceType(ParameterType):
     """A process, or else a capture's file."""
@@ -66,4 +68,4 @@ def refuse_asking(backend: str | None, target: str) -> None:
 def check_residency(space: AddressSpace, path: str) -> None:
     """Raises UsageError when the capture does not tell the memory in use."""
     if len(space) and space.columns.resident is None:
-        raise UsageError(f"{path} does not tell the memory in use", hint="vmatlas record --residency keeps it")
+        raise UsageError(f"{path} does not tell the memory in use", hint=KEEPS_RESIDENCY)

@@ -8,7 +8,7 @@ import click
 
 from vmatlas.cli.maps import View, show_map, view_options
 from vmatlas.cli.options import build_ids_option, residency_option
-from vmatlas.cli.recorded import check_residency
+from vmatlas.cli.recorded import KEEPS_RESIDENCY, check_residency
 from vmatlas.errors import UsageError
 
 
@@ -31,6 +31,7 @@ def command(path: str, residency: bool, build_ids: bool, **shown: Any) -> int:
     need not exist any more, and its system need not be this one: the backend that made the capture must be installed.
     """
     from vmatlas import api
+    from vmatlas.model.filter import ASK_RESIDENCY
 
     view = View(**shown)
     needs_residency = view.needs_residency
@@ -39,4 +40,9 @@ def command(path: str, residency: bool, build_ids: bool, **shown: Any) -> int:
         check_residency(space, path)
     if build_ids and len(space) and space.columns.build_id is None:
         raise UsageError(f"{path} does not tell build ids", hint="vmatlas record --build-ids keeps them")
-    return show_map(space, view, build_ids=space.columns.build_id is not None)
+    try:
+        return show_map(space, view, build_ids=space.columns.build_id is not None)
+    except UsageError as error:
+        if error.hint != ASK_RESIDENCY:
+            raise
+        raise UsageError(error.message, hint=KEEPS_RESIDENCY) from None  # nobody can be asked any more

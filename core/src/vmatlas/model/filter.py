@@ -11,9 +11,9 @@ All conditions must hold. As text, conditions are separated by commas:
     path=GLOB  name=GLOB  the path or the kernel's name (* ? [...]; a comma is written \\,). A name just as it is shown
                           matches itself: name=[heap]
     size>1M  size<=64K    the size; > >= < <= =. K, M, G, T are powers of 1024
-    resident>1M           other numbers alike: resident, private, page_size, offset, inode, start, end (these two are
-                          addresses, in hexadecimal), and every number that the system tells under a key of its own,
-                          in capitals or not: swap>0, pss>=1M
+    resident>1M           other numbers alike: resident, private, page_size, inode, start, end, offset (these three are
+                          hexadecimal, as tables show them), and every number that the system tells under a key of
+                          its own, in capitals or not: swap>0, pss>=1M
     flag=locked flag=lo   a flag of the system's, by its name or as the system writes it; flag=lo|gu either
     at=0x7f00             the region that covers the address
     in=0x1000-0x9000      regions that have an address in common with the range
@@ -46,7 +46,7 @@ _EXACT = r"[r-][w-][x-][ps]?"
 _RIGHTS = r"[rwx]{1,3}"
 _COMPARISON = r"(?ias)([a-z][a-z0-9_().-]*)\s*(>=|<=|>|<|=)\s*(.+)"
 _LIKE_RIGHTS = r"[rwx]{4,}|[rwxsp-]*-[rwxsp-]*"
-_LIKE_ADDRESS = r"(?ia)0x[0-9a-f]+"
+_LIKE_ADDRESS = r"(?ia)0x[0-9a-f]+|(?=[a-f]*[0-9])[0-9a-f]{6,}"
 _LIKE_RANGE = r"(?ia)(?:0x)?[0-9a-f]{4,16}-(?:0x)?[0-9a-f]{4,16}"
 _LETTERS = {"r": Protection.READ, "w": Protection.WRITE, "x": Protection.EXECUTE}
 _ALL = Protection.READ | Protection.WRITE | Protection.EXECUTE
@@ -70,7 +70,8 @@ _ALIASES = {
     "page-size": "page_size",
     "pagesize": "page_size",
 }
-_ADDRESSES = ("start", "end")
+_HEXADECIMAL = {"start": "address", "end": "address", "offset": "offset in hexadecimal"}
+"""What every table shows so: the key, and what its value is."""
 
 
 def parse_size(text: str) -> int:
@@ -86,13 +87,13 @@ def parse_size(text: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
-def parse_address(text: str) -> int:
+def parse_address(text: str, what: str = "address") -> int:
     """An address: hexadecimal with or without 0x, as maps show it. Raises UsageError."""
     if not re.fullmatch(_ADDRESS, text.strip()):
-        raise UsageError(f"'{text}' is no address", hint="write it in hexadecimal, for example 0x7f1200000000")
+        raise UsageError(f"'{text}' is no {what}", hint="write it in hexadecimal, for example 0x7f1200000000")
     address = int(text.strip(), 16)
     if address >= 2**64:
-        raise UsageError(f"address '{text}' does not fit in 64 bits")
+        raise UsageError(f"{what} '{text}' does not fit in 64 bits")
     return address
 
 
@@ -245,11 +246,11 @@ class Filter:
         told = ["size", *numbers, *(key for key in _FIELDS if key not in NOT_ALWAYS_TOLD), *own]
         asked = self._keys | ({"resident"} if self.min_resident > 0 or self.max_resident is not None else set())
         for key in sorted(asked.difference(told)):
-            hint = "numbers: " + ", ".join(told) if own or "resident" in told else _ASK_RESIDENCY
+            hint = "numbers: " + ", ".join(told) if own or "resident" in told else ASK_RESIDENCY
             raise UsageError(f"no region of this map tells '{key}'", hint=hint)
         for word in sorted(word for group in self.flags | self.other_flags for word in group.split("|")):
             if flags is None:
-                raise UsageError(f"this map tells no flags, so none is '{word}'", hint=_ASK_RESIDENCY)
+                raise UsageError(f"this map tells no flags, so none is '{word}'", hint=ASK_RESIDENCY)
             if not flags.knows(word):
                 raise UsageError(f"unknown flag '{word}'", hint="flags: " + ", ".join(flags.known()))
 
@@ -360,7 +361,7 @@ class Filter:
             conditions += [f"{key}>={low}"] if low > 0 else []
             conditions += [] if high is None else [f"{key}<={high}" if high >= 0 else f"{key}<0"]
         for key, low, high in sorted(self.numbers, key=lambda each: each.key):
-            form = "#x" if key in _ADDRESSES else ""
+            form = "#x" if key in _HEXADECIMAL else ""
             conditions += [f"{key}>={low:{form}}"] if low > 0 or high is None else []
             conditions += [] if high is None else [f"{key}<={high:{form}}" if high >= 0 else f"{key}<0"]
         conditions += [f"flag={word}" for word in sorted(self.flags)]
@@ -515,7 +516,7 @@ def _common_numbers(one: frozenset[NumberRange], other: frozenset[NumberRange]) 
     return frozenset(found.values())
 
 
-_ASK_RESIDENCY = "ask for the memory in use, with which the system tells it: residency=True, --residency"
+ASK_RESIDENCY = "ask for the memory in use, with which the system tells it: residency=True, --residency"
 
 
 def _parse_condition(text: str) -> Filter:
@@ -632,7 +633,7 @@ def _parse_kinds(value: str, negated: bool) -> Filter:
 
 
 def _parse_comparison(key: str, sign: str, value: str) -> Filter:
-    number = parse_address(value) if key in _ADDRESSES else parse_size(value)
+    number = parse_address(value, _HEXADECIMAL[key]) if key in _HEXADECIMAL else parse_size(value)
     low = {">": number + 1, ">=": number, "=": number}.get(sign, 0)
     high = {"<": number - 1, "<=": number, "=": number}.get(sign)
     if key == "size":
