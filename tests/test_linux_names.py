@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -183,6 +184,30 @@ def content(pid: int, region: Region) -> bytes | None:
         return None
     with open(descriptor, "rb") as file:
         return file.read()
+
+
+def test_own_program_that_was_deleted_is_read_without_further_rights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmatlas.systems.linux.files.ProcessFiles.mapped", lambda *_: None)
+    sleep = shutil.which("sleep")
+    if sleep is None:
+        pytest.skip("there is no sleep here")
+    program = tmp_path / "program"
+    shutil.copy(sleep, program)
+    expected = program.read_bytes()
+    child = subprocess.Popen(["sleep", str(PATIENCE)], executable=program)
+    try:
+        region = next(each for each in vmatlas.snapshot(child.pid) if each.path == str(program))
+        if os.stat(program).st_dev != os.makedev(*region.device or (0, 0)):
+            pytest.skip("stat(2) tells another device than the map on this file system")
+        program.unlink()
+        program.write_bytes(b"another")
+        assert content(child.pid, region._replace(deleted=True)) == expected
+        assert content(child.pid, region._replace(deleted=True, inode=(region.inode or 0) + 1)) is None
+    finally:
+        child.kill()
+        child.wait(PATIENCE)
 
 
 def test_mapped_file_is_opened_by_what_it_is_not_by_what_stands_at_its_name(tmp_path: Path) -> None:

@@ -356,7 +356,8 @@ class Process:
         For programs, position-independent or not, shared objects, their data and their zeros (.bss), of every
         processor. `region` is the one that `find` gave for the address, to save the question. None where the address
         lies in no such file, and where the file cannot be read: it takes the right to follow /proc/PID/map_files, or
-        that the file still lies at its path, as the process sees it (another file there is not taken for it).
+        that it is the program itself, or still lies at its path, as the process sees it (another file there is not
+        taken for it).
         Raises what `snapshot` raises.
         """
         from vmatlas.symbols.elf import place_in_bss, place_in_elf

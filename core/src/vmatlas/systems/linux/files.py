@@ -40,6 +40,7 @@ _BASIC = 0x7FF  # STATX_BASIC_STATS
 _STATX = struct.Struct("=IIQIIIHHQ")  # mask, block size, attributes, links, user, group, mode, -, inode
 _STATX_DEVICE = struct.Struct("=II")
 _STATX_DEVICE_AT, _STATX_SIZE = 0x88, 256
+_PROGRAM = b"exe"
 _TRIES = 50
 """What the kernel remembers can be changing just now: so often it is asked again."""
 _DEEPEST = 256
@@ -169,6 +170,10 @@ class ProcessFiles:
         if file is not None:
             path = self._process.mapped_file(b"%x-%x" % (region.start, region.end))
             return _open(path, self._process.directory, file)
+        with contextlib.suppress(OSError):  # its program, deleted or not, by the right to read the map
+            file = _statx(self._process.directory, _PROGRAM, _AS_REMEMBERED)
+            if (file.device, file.inode) == (device, region.inode):
+                return _open(_PROGRAM, self._process.directory, file)
         for root in self.roots:
             try:
                 with self._looked_up(root, name) as seen:
