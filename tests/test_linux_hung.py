@@ -85,6 +85,14 @@ def test_survey_of_everybody_comes_back(hung: tuple[Program, Path], command: str
     assert "did not answer" not in output
 
 
+def test_find_says_of_which_file_nothing_was_read(hung: tuple[Program, Path]) -> None:
+    program, folder = hung
+    regions = {region.path: region for region in vmatlas.snapshot(program.pid)}
+    code, output = run("find", str(program.pid), f"{regions[f'{folder}/c.so'].start:x}")
+    assert code == 0
+    assert f"no ELF-ADDRESS of {folder}/c.so: its file system is not asked, which may not answer (fuse" in output
+
+
 def test_unlinked_file_is_found_although_its_file_system_is_silent(hung: tuple[Program, Path]) -> None:
     program, folder = hung
     code, output = run("audit", str(program.pid), "--json")

@@ -174,6 +174,8 @@ def test_file_of_a_folder_that_is_gone_is_not_looked_up_in_the_root(start: Start
         region = next(each for each in process.snapshot() if each.inode == inode and each.deleted)
         assert region.path == "/lib.so"
         assert lookup(region._replace(path="/etc")).inode is None
+        assert process.elf_address(region.start) is None
+        assert "may not answer (mounted elsewhere)" in str(process.why_unread(region))
 
 
 def content(pid: int, region: Region) -> bytes | None:

@@ -141,3 +141,7 @@ def test_an_overlay_that_only_the_process_sees_is_not_asked() -> None:
     """Its layers are paths of somebody else's, and may lie on anything."""
     table = MountTable(read(TABLE)[:1], read(TABLE)[1:])
     assert not table.answers(table.mount(41))
+    assert table.silent([(0, 41), (0, 99), (254, 0)]) == {
+        (0, 41): "overlay mounted elsewhere",
+        (0, 99): "mounted elsewhere",
+    }

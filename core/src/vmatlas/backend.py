@@ -122,6 +122,10 @@ class LocalProcess:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
         return None
 
+    def why_unread(self, region: Region) -> str | None:
+        """Why the file system of the file that a region shows is not asked to read it; None where it is asked."""
+        return None
+
     def name_now(self) -> str | None:
         """What the system calls it now, in short; None where it is gone, or that is not told."""
         return None
@@ -404,6 +408,10 @@ class ReadsFiles(Protocol):
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
+        ...
+
+    def why_unread(self, region: Region) -> str | None:
+        """Why the file system of that file is not asked to read it, in words; None where it is asked."""
         ...
 
 

@@ -378,6 +378,16 @@ class Process:
         last = place_in_elf(elf, below, below.end - 1, page=page, lookup=self.find)
         return None if last is None else place_in_bss(elf, below.end - 1 - last, number)
 
+    def why_unread(self, region: Region) -> str | None:
+        """Why nothing is read of the file that a region shows, in words: its file system may not answer.
+
+        None where it is asked, and where that is not told (a capture, a system without mount tables).
+        """
+        if region.path is None or region.kind not in _OF_FILES or not isinstance(self._process, ReadsFiles):
+            return None
+        told = self._process.why_unread(region)
+        return None if told is None else f"its file system is not asked, which may not answer ({told})"
+
     def _elf(self, region: Region) -> Elf | None:
         """The program headers of the file that a region shows; read once for each file."""
         key = region.device, region.inode, region.path

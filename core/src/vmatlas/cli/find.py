@@ -80,10 +80,13 @@ def command(
             return _exit(addresses, [each.at for each in around], or_next)
         found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
         in_elf = asked.ask(lambda: _in_elf(asked.process, addresses, found))
+        unread = asked.ask(lambda: _unread(asked.process, found, in_elf))
     if as_json:
         output.show_json(find.found_json(addresses, found, in_elf))
     else:
         output.show(find.found_table(addresses, found, in_elf, exact=exact))
+    for line in unread:
+        say(line)
     return _exit(addresses, found, or_next)
 
 
@@ -100,6 +103,15 @@ def _in_elf(asked: Process, addresses: tuple[int, ...], found: list[Region | Non
         None if region is None else asked.elf_address(address, region)
         for address, region in zip(addresses, found, strict=True)
     ]
+
+
+def _unread(asked: Process, found: list[Region | None], in_elf: list[int | None]) -> list[str]:
+    """A line for each file of which no ELF address is told because nobody asks its file system."""
+    lines: dict[str, None] = {}
+    for region, own in zip(found, in_elf, strict=True):
+        if region is not None and own is None and (why := asked.why_unread(region)) is not None:
+            lines[f"no ELF-ADDRESS of {region.path}: {why}"] = None
+    return list(lines)
 
 
 def _exit(addresses: tuple[int, ...], found: list[Region | None], or_next: bool) -> Exit:

@@ -297,6 +297,14 @@ class AgentTargetProcess:
         except (AgentRefused, ValueError):
             return None
 
+    def why_unread(self, region: Region) -> str | None:
+        """See `ReadsFiles`."""
+        if self.system.system != "linux" or region.device is None:
+            return None
+        from vmatlas.systems.linux.remote import silent
+
+        return next(iter(silent(self, [region.device]).values()), None)
+
     def acquire(self, backend: Backend, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""
         try:

@@ -157,6 +157,10 @@ class LocalTargetProcess:
         """See `ReadsFiles`."""
         return self._process.file_head(region, size)
 
+    def why_unread(self, region: Region) -> str | None:
+        """See `ReadsFiles`."""
+        return self._process.why_unread(region)
+
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show; None where that is not told."""
         with self._process.lock:

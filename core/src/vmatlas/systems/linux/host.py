@@ -152,6 +152,12 @@ class LinuxProcess(LocalProcess):
         finally:
             os.close(descriptor)
 
+    def why_unread(self, region: Region) -> str | None:
+        """See `files.silent`."""
+        from vmatlas.systems.linux.files import silent
+
+        return None if region.device is None else next(iter(silent(self, [region.device]).values()), None)
+
     def guard_at(self, address: int) -> bool | None:
         """By /proc/PID/pagemap."""
         from vmatlas.systems.linux import pagemap

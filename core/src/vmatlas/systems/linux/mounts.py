@@ -84,10 +84,13 @@ class MountTable:
             if not self.answers(mount := self.of_device(device)) and device != OBJECTS
         }
 
-    @staticmethod
-    def describe(mount: Mount | None) -> str:
+    def describe(self, mount: Mount | None) -> str:
         """What a file system is, for people."""
-        return "mounted elsewhere" if mount is None else mount.type.decode("utf-8", "backslashreplace")
+        if mount is None:
+            return "mounted elsewhere"
+        if mount.type == b"overlay" and all(each.device != mount.device for each in self.own):
+            return "overlay mounted elsewhere"
+        return mount.type.decode("utf-8", "backslashreplace")
 
     def answering_on(self, path: bytes) -> list[int]:
         """The numbers of the mounts that lie on the way to a path and answer; at most 64."""
