@@ -389,3 +389,46 @@ def test_an_address_that_a_backend_never_tells_is_asked_of_another_and_no_other_
         assert not upper.queries
         assert asked.find(high.start) == high
         assert asked.find(high.end) is None
+
+
+@pytest.mark.parametrize(
+    "ask",
+    {
+        "an address below zero": lambda: vmatlas.find_many(None, [1, -1]),
+        "no addresses": lambda: vmatlas.find_many(None, 5),
+        "no addresses of a space": lambda: space_of([]).find_many(5),
+        "words for addresses": lambda: space_of([Region(0, 9, Protection.READ)]).find_many(["x"]),
+        "a word to find": lambda: space_of([Region(0, 9, Protection.READ)]).find("x"),
+        "a word for a neighbour": lambda: space_of([Region(0, 9, Protection.READ)]).neighbours("x"),
+        "a number for a path": lambda: vmatlas.snapshot(path=3),
+        "a number for a flag": lambda: vmatlas.snapshot(flag=3),
+        "a number for a kind": lambda: vmatlas.snapshot(kind=3),
+        "a number for one of the kinds": lambda: vmatlas.snapshot(kind=[3]),
+        "a size below zero": lambda: vmatlas.snapshot(larger_than=-1),
+        "half a byte": lambda: vmatlas.snapshot(smaller_than=0.5),
+        "rights in words": lambda: vmatlas.Filter("x"),
+        "a number for a URL": lambda: vmatlas.connect(5),
+        "a number for a target": lambda: vmatlas.snapshot(target=5),
+        "a number for a target that lists": lambda: vmatlas.processes(5),
+        "a number for a capture": lambda: vmatlas.replay(5),
+        "numbers to compare": lambda: vmatlas.diff(1, 2),
+        "a number to judge": lambda: vmatlas.audit(5),
+        "a number to sum up": lambda: vmatlas.summarize(5),
+    }.items(),
+    ids=lambda named: named[0].replace(" ", "-"),
+)
+def test_an_argument_of_the_wrong_kind_is_a_usage_error_in_one_line_and_without_another(ask):
+    with pytest.raises(UsageError) as caught:
+        ask[1]()
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+def test_numbers_that_no_address_can_be_are_found_in_no_region_of_a_space():
+    found = space_of([Region(0x1000, 0x2000, Protection.READ)]).find_many([-1, 0x1800, 2**70])
+    assert [None if region is None else region.start for region in found] == [None, 0x1000, None]
+
+
+def test_a_listing_says_what_it_is_and_not_what_is_in_it():
+    assert repr(vmatlas.processes()) == "<vmatlas.Listing of processes>"

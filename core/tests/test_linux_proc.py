@@ -166,7 +166,9 @@ def test_rights_are_told_by_what_the_files_say() -> None:
     assert told["capabilities"] == "CAP_SYS_PTRACE, CAP_SYS_NICE"
     assert told["yama ptrace_scope"].startswith("1 ")
     assert told["/proc hidepid"].startswith("noaccess (1): other users' processes are listed, but nothing of them can")
-    assert "the group 33" in told["/proc hidepid"]
+    assert told["/proc hidepid"].endswith("; not for those who have CAP_SYS_PTRACE or are in the group 33")
+    told = dict(proc.rights_told(USUAL + over("rw,gid=33,hidepid=ptraceable"), status(), None))
+    assert told["/proc hidepid"].endswith("; not for those who have CAP_SYS_PTRACE"), "there no group counts"
     told = dict(proc.rights_told(USUAL, status(), None))
     assert told["capabilities"] == "none that matter here"
     assert told["yama ptrace_scope"] == "no Yama"

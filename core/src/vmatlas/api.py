@@ -56,6 +56,8 @@ def _place(target: Target | None) -> Target:
     place: Any = LOCAL if target is None else target
     if isinstance(place, str):
         raise UsageError(f"{place!r} is no target", hint=f"target=vmatlas.connect({place!r}), and close it afterwards")
+    if not hasattr(place, "open"):
+        raise UsageError(f"{place!r:.100} is no target", hint="vmatlas.connect(URL) gives one; None is this machine")
     found: Target = place
     return found
 

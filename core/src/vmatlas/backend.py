@@ -444,6 +444,9 @@ class Listing(Iterator[_Item]):
         self._items = items
         self._place = place
 
+    def __repr__(self) -> str:
+        return "<vmatlas.Listing of processes>"
+
     def __next__(self) -> _Item:
         return next(self._items)
 

@@ -204,14 +204,17 @@ class Capture:
         Raises OSError when the file cannot be read or is a pipe or a device (whose end might never come), MalformedData
         when it is no whole capture, and UsageError when it was written in a newer format.
         """
-        shown = os.path.basename(os.fspath(path))
+        try:
+            shown = os.path.basename(os.fspath(path))
+        except TypeError:
+            raise UsageError(f"{path!r:.100} is no path", hint="give a capture's file") from None
         kind = os.stat(path).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder `open` tells by itself
             raise OSError(errno.EINVAL, "a pipe or a device, and no file that could be a capture", os.fspath(path))
         with open(path, "rb") as file:
             members = _unpack(file, shown)
         if _MANIFEST not in members:
-            raise MalformedData(shown, 0, f"a capture, with a member {_MANIFEST}")
+            raise _no_capture(shown, f"it is a zip file without a member {_MANIFEST}", "a member of that name")
         try:
             manifest = json.loads(members[_MANIFEST])
         except (ValueError, RecursionError) as error:
@@ -334,7 +337,23 @@ def _unpack(file: BinaryIO, shown: str) -> dict[str, bytes]:
     except MalformedData:
         raise
     except Exception as error:  # zipfile and its decompressors raise errors of a dozen kinds for foreign bytes
-        raise MalformedData(shown, 0, f"a whole zip file ({error})") from None
+        raise _no_capture(shown, _amiss(file, error), "a whole zip file") from None
+
+
+def _amiss(file: BinaryIO, error: Exception) -> str:
+    """Why a file is no whole zip, in words that do not take one who knows zips."""
+    file.seek(0)
+    begin = file.read(2)
+    if not begin:
+        return "it is empty"
+    return f"it is cut off or damaged ({error})" if begin == b"PK" else "it is a file of another kind"
+
+
+def _no_capture(shown: str, why: str, expected: str) -> MalformedData:
+    """The error of a whole file, in the words of one who named the wrong file; a position in it would say nothing."""
+    error = MalformedData(shown, 0, expected)
+    error.message = f"{shown} is no capture of vmatlas: {why}"
+    return error
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

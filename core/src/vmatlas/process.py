@@ -5,6 +5,7 @@ Here is the choice, the part of a filter that the kernel cannot apply, and the i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
@@ -76,6 +77,18 @@ def _address(address: int) -> int:
         told = f"{number:#x}" if number.bit_length() <= 128 else f"of {number.bit_length()} bits"
         raise UsageError(f"address {told} does not fit in 64 bits")
     return number
+
+
+def _addresses(addresses: Iterable[int]) -> array[int]:
+    try:
+        listed = addresses if isinstance(addresses, list) else list(addresses)
+    except TypeError:
+        raise UsageError(
+            f"{addresses!r:.100} is no list of addresses", hint="one address is asked for by find"
+        ) from None
+    with contextlib.suppress(OverflowError, TypeError):
+        return array("Q", listed)
+    return array("Q", map(_address, listed))  # says which one is no address
 
 
 class Process:
@@ -234,11 +247,7 @@ class Process:
         other, what only one of them tells depends on it (Linux: `page_size` is None where the map was read); a backend
         named in `open` tells the same each time. Raises what `snapshot` raises.
         """
-        listed = addresses if isinstance(addresses, list) else list(addresses)
-        try:
-            numbers = array("Q", listed)
-        except (OverflowError, TypeError):
-            numbers = array("Q", map(_address, listed))  # says which one is no address
+        numbers = _addresses(addresses)
         found = self._ask_each(numbers)
         return self.snapshot().find_many(numbers) if found is None else found
 

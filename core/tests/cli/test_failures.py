@@ -189,9 +189,16 @@ def test_a_process_of_the_kernel_is_an_empty_map(run):
 
 
 @pytest.mark.parametrize(
-    ("content", "code"), [(b"", 6), (b"not a zip", 6), (None, 9)], ids=["empty", "garbage", "absent"]
+    ("content", "code", "told"),
+    [
+        (b"", 6, "vmatlas: x.vmatlas is no capture of vmatlas: it is empty"),
+        (b"not a zip", 6, "vmatlas: x.vmatlas is no capture of vmatlas: it is a file of another kind"),
+        (b"PK\3\4 and no more", 6, "vmatlas: x.vmatlas is no capture of vmatlas: it is cut off or damaged"),
+        (None, 9, "vmatlas: "),
+    ],
+    ids=["empty", "garbage", "cut", "absent"],
 )
-def test_a_file_that_is_no_capture(run, tmp_path, content, code):
+def test_a_file_that_is_no_capture(run, tmp_path, content, code, told):
     file = tmp_path / "x.vmatlas"
     if content is not None:
         file.write_bytes(content)
@@ -200,6 +207,7 @@ def test_a_file_that_is_no_capture(run, tmp_path, content, code):
         assert result.exit_code == code, result.stderr
         line, *hint = result.stderr.splitlines()
         assert "x.vmatlas" in line
+        assert line.startswith(told)
         assert bool(hint) is (content is None and command[0] != "replay"), "it may have been meant as a process"
 
 

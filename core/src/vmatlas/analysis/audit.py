@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vmatlas.model import AddressSpace, FileNow, Kind, Protection, Region
+from vmatlas.model.space import check_space
 
 FileLookup = Callable[[Region], FileNow]
 """What stands now at the path of the file that is mapped at a region."""
@@ -57,6 +58,7 @@ def audit(space: AddressSpace, lookup: FileLookup | None = None, look_again: Loo
     lower ones from other memory: `look_again` is asked for them where they decide, at most once; without it such
     memory is no finding.
     """
+    check_space(space)
     findings: list[Finding] = []
     below: Region | None = None
     is_stack = _StackTeller(look_again)

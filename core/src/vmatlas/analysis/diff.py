@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Region
+from vmatlas.model.space import check_space
 
 _OPTIONAL = ("flags", "max_protection", "resident", "private_resident", "page_size", "build_id", "details")
 """Fields that a backend may not tell at all."""
@@ -147,6 +148,8 @@ def diff(before: AddressSpace, after: AddressSpace, *, ignore: Collection[str] =
 
     Raises UsageError when `ignore` names what is no field of a region.
     """
+    check_space(before)
+    check_space(after)
     check_fields(ignore)
     compared = [
         field

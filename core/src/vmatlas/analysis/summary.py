@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from vmatlas.model import AddressSpace, Kind, Protection, Region
+from vmatlas.model.space import check_space
 
 
 class Use(enum.Enum):
@@ -110,6 +111,7 @@ def summarize(space: AddressSpace) -> Summary:
 
     The memory in use is told where the space was read with `residency=True`; else those totals are None.
     """
+    check_space(space)
     regions = list(space)
     by_kind: dict[Kind, list[Region]] = {}
     by_file: dict[tuple[str, bool], list[Region]] = {}

@@ -172,6 +172,11 @@ class Filter:
     """(low, high): the region begins below `high` and ends above `low`: it has an address in common with [low, high).
     Two ranges together can have `low` above `high`: then the region reaches from one range into the other."""
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a text where rights stand: it is `parse` that reads one."""
+        if not isinstance(self.given, int):
+            raise UsageError(f"{self.given!r:.100} is no set of rights", hint="Filter.parse reads a filter in words")
+
     @classmethod
     def of(cls, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> Filter:
         """From a filter or its text, from keywords, or both together.
@@ -205,10 +210,10 @@ class Filter:
             file_backed=criteria.get("file_backed"),
             deleted=criteria.get("deleted"),
             kinds=frozenset() if kind is None else _kinds([kind] if isinstance(kind, Kind | str) else kind),
-            paths=_patterns(criteria.get("path")),
-            names=_patterns(criteria.get("name")),
-            texts=_patterns(criteria.get("text")),
-            flags=frozenset(map(_flag, _patterns(criteria.get("flag")))),
+            paths=_patterns("path", criteria.get("path")),
+            names=_patterns("name", criteria.get("name")),
+            texts=_patterns("text", criteria.get("text")),
+            flags=frozenset(map(_flag, _patterns("flag", criteria.get("flag")))),
             min_size=0 if larger is None else _bytes(larger) + 1,
             max_size=None if smaller is None else _bytes(smaller) - 1,
         )
@@ -405,7 +410,11 @@ def _common_range(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple
 
 
 def _bytes(size: int | str) -> int:
-    return parse_size(size) if isinstance(size, str) else size
+    if isinstance(size, str):
+        return parse_size(size)
+    if not isinstance(size, int) or size < 0:
+        raise UsageError(f"{size!r:.100} is no size", hint="give bytes, or text such as '64K'")
+    return size
 
 
 def _rights(protection: Protection) -> str:
@@ -428,17 +437,21 @@ def _text_text(text: str) -> str:
 
 
 def _kinds(kinds: Iterable[Kind | str]) -> frozenset[Kind]:
+    if not isinstance(kinds, Iterable):
+        raise UsageError(f"unknown kind {kinds!r:.100}", hint="kinds: " + ", ".join(sorted(_LABELS)))
     return frozenset(kind if isinstance(kind, Kind) else _kind(kind) for kind in kinds)
 
 
 def _kind(label: str) -> Kind:
-    found = _LABELS.get(label.strip().lower())
+    found = _LABELS.get(str(label).strip().lower())
     if found is None:
         raise UsageError(f"unknown kind '{label}'", hint="kinds: " + ", ".join(sorted(_LABELS)))
     return found
 
 
-def _patterns(glob: str | None) -> frozenset[str]:
+def _patterns(key: str, glob: str | None) -> frozenset[str]:
+    if not isinstance(glob, str | None):
+        raise UsageError(f"{key}={glob!r:.100} is no text")
     return frozenset() if glob is None else frozenset([glob])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from array import array
 from bisect import bisect_left, bisect_right
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Unpack, overload
 
-from vmatlas.errors import VmatlasError
+from vmatlas.errors import UsageError, VmatlasError
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import Exports
 from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter
@@ -179,7 +180,10 @@ class AddressSpace(Exports, Sequence[Region]):
         return sum(self.columns.end) - sum(self.columns.start)
 
     def _row(self, address: int) -> int | None:
-        row = bisect_right(self.columns.start, address) - 1
+        try:
+            row = bisect_right(self.columns.start, address) - 1
+        except TypeError:
+            raise _no_address(address) from None
         return row if row >= 0 and address < self.columns.end[row] else None
 
     def find(self, address: int, *, or_next: bool = False) -> Region | None:
@@ -196,11 +200,13 @@ class AddressSpace(Exports, Sequence[Region]):
 
         None for a number beyond 64 bits, too: nothing can lie there.
         """
-        listed = addresses if isinstance(addresses, array) else list(addresses)
         try:
+            listed = addresses if isinstance(addresses, array) else list(addresses)
+        except TypeError:
+            raise UsageError(f"{addresses!r:.100} is no list of addresses", hint="find takes one") from None
+        with contextlib.suppress(OverflowError, TypeError):
             return self.columns.find_many(listed if isinstance(listed, array) else array("Q", listed))
-        except OverflowError:
-            return [self.find(address) for address in listed]
+        return [self.find(address) for address in listed]  # says which one is no address
 
     def neighbours(self, address: int) -> Neighbours:
         """The region at the address, the one before and the one after. O(log n)."""
@@ -255,6 +261,16 @@ class IncompleteResult(VmatlasError):
     def __init__(self, message: str, space: AddressSpace, *, target: str | None = None) -> None:
         super().__init__(message, pid=space.pid, target=target, backend=space.backend)
         self.space = space
+
+
+def _no_address(address: object) -> UsageError:
+    return UsageError(f"{address!r:.100} is no address", hint="give a whole number of bytes")
+
+
+def check_space(space: object) -> None:
+    """Raises UsageError for what is no address space: a pid, above all."""
+    if not isinstance(space, AddressSpace):
+        raise UsageError(f"{space!r:.100} is no address space", hint="vmatlas.snapshot(PID) gives one")
 
 
 def _restore(columns: Columns, origin: Origin, entries: Columns | None) -> AddressSpace:

@@ -35,6 +35,8 @@ def connect(url: str, limits: Limits | None = None) -> Target:
     `limits` is how patient to be; a slow machine needs more. Raises UsageError for a URL that is none, TargetLost when
     nobody answers, Unsupported when what answers cannot be used.
     """
+    if not isinstance(url, str):
+        raise UsageError(f"{url!r:.100} is no target", hint=f"give text that begins with: {', '.join(words())}")
     word, colon, rest = url.partition(":")
     if url == "local":
         from vmatlas.target.local import LOCAL

@@ -294,10 +294,10 @@ def _hidepid_told(mountinfo: bytes) -> str:
     told = f"{mount.hidepid}: {mount.hidepid.meaning}"
     if mount.hidepid is Hidepid.OFF:
         return told
-    spared = ["those who have CAP_SYS_PTRACE"]
+    spared = ["have CAP_SYS_PTRACE"]  # one of the two is enough (`has_pid_permissions`)
     if mount.hidepid is not Hidepid.PTRACEABLE:
-        spared.append(f"the group {mount.group}")
-    return f"{told}; not for {' and '.join(spared)}"
+        spared.append(f"are in the group {mount.group}")
+    return f"{told}; not for those who {' or '.join(spared)}"
 
 
 def read_own(name: str) -> bytes:
