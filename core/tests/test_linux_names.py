@@ -67,6 +67,16 @@ def test_code_of_a_deleted_file_does_not_pass_for_a_device_by_lying_in_dev(name:
     assert kind_of(b"/dev/video0", shared=False) == (Kind.DEVICE, False)
 
 
+def test_code_that_is_mapped_shared_is_none_of_the_kernel_s_objects() -> None:
+    for name, kind in (
+        (b"/x (deleted)", Kind.FILE),
+        (b"/[aio] (deleted)", Kind.FILE),
+        (b"/i915 (deleted)", Kind.DEVICE),
+    ):
+        assert tell(name, protection=5, shared=True, major=0, has_file=True, mounted=False)[1] is kind
+        assert tell(name, protection=3, shared=True, major=0, has_file=True, mounted=False)[1] is not Kind.FILE
+
+
 def test_a_file_in_dev_shm_is_shared_memory_where_it_is_shared() -> None:
     assert kind_of(b"/dev/shm/a") == (Kind.SHARED_MEMORY, False)
     assert kind_of(b"/dev/shm/a (deleted)") == (Kind.SHARED_MEMORY, True)

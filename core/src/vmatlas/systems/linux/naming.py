@@ -49,7 +49,8 @@ def is_made_up(name: bytes, major: int, *, shared: bool = True, mounted: bool | 
     and is in no mount table (`mounted`; None: nobody looked). Its name is one step below "/", and called deleted
     (`simple_dname` in fs/d_path.c); who makes a new kind of object chooses the step. It is shared: those that can be
     mapped privately are few, and known by name. So a file of the root folder of a container, whose device has major
-    number 0 too, is told from it by the mount table, and code that runs from an unlinked file by being private.
+    number 0 too, is told from it by the mount table, and code that runs from an unlinked file by being private, or by
+    its right to run: the kernel refuses that to rings and secret memory (tried on 6.18), not to a driver's.
     """
     if major != 0 or mounted or not name.endswith(DELETED):
         return False
@@ -87,8 +88,10 @@ def tell(
     of its device is mounted, where that was looked up (see `links`).
     """
     deleted = name.endswith(DELETED) and not linked
-    made_up = deleted and is_made_up(name, major, shared=shared, mounted=mounted)
-    is_copy_or_code = not shared or bool(protection & Protection.EXECUTE)
+    is_code = bool(protection & Protection.EXECUTE)
+    is_memory = shared and (not is_code or _BUFFERS.fullmatch(name[: -len(DELETED)]) is not None)
+    made_up = deleted and is_made_up(name, major, shared=is_memory, mounted=mounted)
+    is_copy_or_code = not shared or is_code
     label, kind = _read(name, deleted, made_up, shared, major, is_copy_or_code)
     if kind is Kind.ANONYMOUS and protection == _NOTHING and not has_file:
         # Reserved address space and guard pages look alike: mapped, private, no file, no rights.
