@@ -225,7 +225,7 @@ class Process:
         while True:
             assert query.address is not None
             space = self._reader.space(choice, query)
-            found = space.where(query.where).find(query.address, or_next=query.or_next)
+            found = space.part(query.where).find(query.address, or_next=query.or_next)
             is_walk = query.or_next and Feature.WALK in choice.backend.features
             if found is not None or not is_walk or len(space) < query.limit:
                 return found
@@ -311,7 +311,7 @@ class Process:
         address, step = 0, _FIRST_STEP
         while address < _TOP:
             space = self._reader.space(choice, replace(whole, address=address, or_next=True, limit=step))
-            yield from space.where(wanted)
+            yield from space.part(wanted)
             if len(space) < step:
                 return
             address, step = space[-1].end, min(step * 4, _LARGEST_STEP)

@@ -235,9 +235,18 @@ class AddressSpace(Exports, Sequence[Region]):
         wanted = Filter.of(where, **criteria)
         if wanted is ANY or wanted == ANY:
             return self
+        columns = self.columns
+        return self._passing(
+            wanted, [key for key, column in NOT_ALWAYS_TOLD.items() if getattr(columns, column) is not None]
+        )
+
+    def part(self, wanted: Filter) -> AddressSpace:
+        """The same of a part of a map: what its regions do not tell, others of the map may, so it is not refused."""
+        return self if wanted is ANY or wanted == ANY else self._passing(wanted, NOT_ALWAYS_TOLD)
+
+    def _passing(self, wanted: Filter, numbers: Iterable[str]) -> AddressSpace:
         if (wanted.asks_residency or wanted.wants_residency) and len(self):
             columns = self.columns
-            numbers = [key for key, column in NOT_ALWAYS_TOLD.items() if getattr(columns, column) is not None]
             flags = (flags for flags in columns.flags or () if flags is not None)
             wanted.check_told(numbers, columns.details, next(flags, None))
         matches = wanted.matcher()
