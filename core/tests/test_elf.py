@@ -102,6 +102,26 @@ def test_a_page_that_two_segments_share_is_told_by_the_rest_of_the_load():
                 assert place_in_elf(file, each, address, page=PAGE, lookup=lookup) == address - bias
 
 
+def test_what_a_loader_leaves_without_rights_between_two_segments_has_no_address():
+    """As older linkers align to 2 MiB: the hole shows a part of the file that belongs to another segment."""
+    file = Elf(64, False, (Segment(0, 0, 0x3A4CC, 0x3A4CC, RX), Segment(0x3ADA0, 0x23ADA0, 0x6E0, 0x6F0, RW)))
+    base, none = 0x7F0000000000, Protection.NONE
+    text, hole, data = (
+        region(base, 0, 0x3B000, RX),
+        region(base + 0x3B000, 0x3B000, 0x1FF000, none),
+        region(base + 0x23A000, 0x3A000, 0x2000, RW),
+    )
+
+    def lookup(where):
+        return next((each for each in (text, hole, data) if each.covers(where)), None)
+
+    assert place_in_elf(file, hole, hole.start, page=PAGE, lookup=lookup) is None
+    assert place_in_elf(file, data, data.end - 1, page=PAGE, lookup=lookup) == data.end - 1 - base
+    closed = data._replace(protection=none)  # what was mapped for a segment keeps its address when it loses its rights
+    text, hole, data = text, hole, closed
+    assert place_in_elf(file, closed, closed.end - 1, page=PAGE, lookup=lookup) == closed.end - 1 - base
+
+
 def test_where_nothing_tells_which_segment_is_meant_no_address_is_told():
     twice = Elf(64, False, (Segment(0, 0x1000, 0x800, 0x800, R), Segment(0, 0x9000, 0x800, 0x800, R)))
     assert place_in_elf(twice, region(0x70000, 0, 0x1000, R), 0x70010, page=PAGE, lookup=lambda _: None) is None

@@ -17,8 +17,10 @@ from vmatlas_images.guarded import Guarded, run
 
 PARENT = """
 import os, subprocess, sys, time
+import signal
 from pathlib import Path
 from vmatlas_images.guarded import Guarded
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored in all of its children
 folder = Path(sys.argv[1])
 g = Guarded(["sh", "-c", f"echo $$ > {folder}/../pid; sleep 3600 & wait"], folder=folder, output=subprocess.DEVNULL)
 print(g.process.pid, flush=True)

@@ -148,9 +148,7 @@ def test_a_child_that_works_is_interrupted_by_another_question(agent: Agent) -> 
     stream = agent.talk._stream
     assert isinstance(stream, ChildStream) and isinstance(agent.talk._lock, type(threading.Lock()))
     child = agent.spawn()
-    stream.send(
-        encode(Frame(Kind.REQUEST, Operation.SLEEP, 71, process=child.pid, payload=pack("I", int(2000 * PATIENCE)))), 5
-    )
+    stream.send(encode(Frame(Kind.REQUEST, Operation.SLEEP, 71, process=child.pid, payload=pack("I", 60_000))), 5)
     stream.send(encode(Frame(Kind.REQUEST, Operation.PING, 72, process=child.pid, payload=b"now")), PATIENCE)
     decoder = Decoder()
     frames: list[Frame] = []

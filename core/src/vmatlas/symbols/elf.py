@@ -112,6 +112,12 @@ def place_in_elf(elf: Elf, region: Region, address: int, *, page: int, lookup: L
             if segment.pages(page)[0] <= region.offset and region.offset + size <= segment.pages(page)[1]
         }
         found = whole or found
+    if region.protection == Protection.NONE:
+        # A loader reserves the whole span by mapping the file, and leaves what lies between two segments without
+        # rights: the file shows there, and no segment does. One that lost its rights lies where the others say.
+        found = {
+            shift: each for shift, each in found.items() if not each.protection or _is_bias(elf, region, shift, lookup)
+        }
     shift = _best(elf, region, place, found, lookup)
     told = None if shift is None else place + shift
     return told if told is not None and 0 <= told < 2**elf.bits else None
@@ -130,6 +136,12 @@ def _best(elf: Elf, region: Region, place: int, found: dict[int, Segment], looku
         ranked.append((rank, shift))
     ranked.sort()
     return None if ranked[-1][0] == ranked[-2][0] else ranked[-1][1]
+
+
+def _is_bias(elf: Elf, region: Region, shift: int, lookup: Lookup) -> bool:
+    """Whether all segments are mapped where they are if this region is mapped for the one of the shift."""
+    bias = region.start - (region.offset or 0) - shift
+    return all(_lies(each, bias, region, lookup) for each in elf.segments if each.file_size)
 
 
 def _lies(segment: Segment, bias: int, region: Region, lookup: Lookup) -> bool:
