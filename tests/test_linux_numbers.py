@@ -221,8 +221,11 @@ def test_survey_that_could_not_see_everyone_says_so(hidepid: str) -> None:
     else:
         assert nameless == "0"
         assert why[0].startswith("not every process is shown: /proc is mounted with hidepid=")
-        assert lines[1].startswith("['AddressSpace'] not every process is shown")
-    assert [line for line in lines if line.startswith("exit ")] == ["exit 7"] * 3
+        # Another process of this user may end meanwhile.
+        assert re.match(r"\['AddressSpace'(, 'NoSuchProcess')?\] not every process is shown", lines[1])
+    audited, *others = [line for line in lines if line.startswith("exit ")]
+    assert others == ["exit 7"] * 2
+    assert audited in ("exit 7", "exit 1")  # or be found suspicious: a test's, run by the same user
 
 
 @pytest.mark.parametrize("hidepid", MODES)
