@@ -118,7 +118,7 @@ def test_what_a_loader_leaves_without_rights_between_two_segments_has_no_address
     assert place_in_elf(file, hole, hole.start, page=PAGE, lookup=lookup) is None
     assert place_in_elf(file, data, data.end - 1, page=PAGE, lookup=lookup) == data.end - 1 - base
     closed = data._replace(protection=none)  # what was mapped for a segment keeps its address when it loses its rights
-    text, hole, data = text, hole, closed
+    data = closed
     assert place_in_elf(file, closed, closed.end - 1, page=PAGE, lookup=lookup) == closed.end - 1 - base
 
 

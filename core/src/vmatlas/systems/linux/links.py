@@ -13,7 +13,7 @@ process's machine. The answers travel as two streams:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -149,16 +149,8 @@ def encode(linked: Mapping[Name, bool]) -> bytes:
 def decode(stream: bytes) -> dict[Name, bool]:
     """Raises MalformedData."""
     check_count(STREAM, stream.count(b"\0"), what="names")
-    linked: dict[Name, bool] = {}
-    position = 0
-    while position < len(stream):
-        item = _ITEM.match(stream, position)
-        if item is None:
-            expected = "'0' or '1', an inode, a space, a name, and a NUL byte"
-            raise MalformedData(STREAM, position, expected, found=stream[position:])
-        linked[item[3], int(item[2])] = item[1] == b"1"
-        position = item.end()
-    return linked
+    items = _items(STREAM, stream, _ITEM, "'0' or '1', an inode, a space, a name, and a NUL byte")
+    return {(item[3], int(item[2])): item[1] == b"1" for item in items}
 
 
 def _encode_device(device: Numbers, is_mounted: bool) -> bytes:
@@ -167,13 +159,16 @@ def _encode_device(device: Numbers, is_mounted: bool) -> bytes:
 
 def _decode_devices(stream: bytes) -> dict[Numbers, bool]:
     check_count(MOUNTED, stream.count(b"\0"), what="devices")
-    mounted: dict[Numbers, bool] = {}
+    items = _items(MOUNTED, stream, _DEVICE, "'0' or '1', a space, MAJOR:MINOR, and a NUL byte")
+    return {(int(item[2]), int(item[3])): item[1] == b"1" for item in items}
+
+
+def _items(name: str, stream: bytes, pattern: re.Pattern[bytes], expected: str) -> Iterator[re.Match[bytes]]:
+    """One after another, until the stream is at its end. Raises MalformedData at the first that has another shape."""
     position = 0
     while position < len(stream):
-        item = _DEVICE.match(stream, position)
+        item = pattern.match(stream, position)
         if item is None:
-            expected = "'0' or '1', a space, MAJOR:MINOR, and a NUL byte"
-            raise MalformedData(MOUNTED, position, expected, found=stream[position:])
-        mounted[int(item[2]), int(item[3])] = item[1] == b"1"
+            raise MalformedData(name, position, expected, found=stream[position:])
+        yield item
         position = item.end()
-    return mounted
