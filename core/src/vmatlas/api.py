@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
-from vmatlas import registry
+from vmatlas import arguments, registry
 from vmatlas.backend import Listing, Target
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError, VmatlasError
@@ -39,25 +38,27 @@ def _pid(process: Pid, what: str = "process") -> int | None:
         return None
     candidate: Any = process if isinstance(process, int) else getattr(process, "pid", process)
     try:
-        if isinstance(candidate, bool):
-            raise TypeError
-        pid = operator.index(candidate)
-    except TypeError:
+        pid = arguments.whole(candidate, what)
+    except UsageError:
         raise UsageError(
-            f"{process!r} is no {what} id", hint="give a whole number, None for this process, or an object with .pid"
+            f"{arguments.shown(process)} is no {what} id",
+            hint="give a whole number, None for this process, or an object with .pid",
         ) from None
     if not 0 <= pid < 2**31:
-        told = str(pid) if pid.bit_length() <= 128 else f"a number of {pid.bit_length()} bits"
-        raise UsageError(f"{told} is no {what} id", hint=f"{what} ids are whole numbers from 0")
+        raise UsageError(f"{arguments.shown(pid)} is no {what} id", hint=f"{what} ids are whole numbers from 0")
     return pid
 
 
-def _place(target: Target | None) -> Target:
+def place_of(target: Target | None) -> Target:
+    """The target that a caller hands over; None is this machine. Raises UsageError."""
     place: Any = LOCAL if target is None else target
     if isinstance(place, str):
-        raise UsageError(f"{place!r} is no target", hint=f"target=vmatlas.connect({place!r}), and close it afterwards")
-    if not hasattr(place, "open"):
-        raise UsageError(f"{place!r:.100} is no target", hint="vmatlas.connect(URL) gives one; None is this machine")
+        told = arguments.shown(place)
+        raise UsageError(f"{told} is no target", hint=f"target=vmatlas.connect({told}), and close it afterwards")
+    if not all(hasattr(place, method) for method in ("open", "offers", "processes")):
+        raise UsageError(
+            f"{arguments.shown(place)} is no target", hint="vmatlas.connect(URL) gives one; None is this machine"
+        )
     found: Target = place
     return found
 
@@ -73,7 +74,7 @@ def open(
 
     Raises NoSuchProcess, AccessDenied, Unsupported, UsageError.
     """
-    place = _place(target)
+    place = place_of(target)
     if backend is not None:
         registry.backend(backend)
     number, task = _pid(pid), _pid(thread, "thread")
@@ -257,5 +258,5 @@ def processes(target: Target | None = None) -> Listing[ProcessInfo]:
 
     Raises Unsupported where processes cannot be listed (Linux: /proc is not mounted), TargetLost.
     """
-    place = _place(target)
+    place = place_of(target)
     return Listing(place.processes(), place)

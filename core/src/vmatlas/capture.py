@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from vmatlas import arguments
 from vmatlas.errors import MalformedData, UsageError
 from vmatlas.model import Consistency, Filter, Origin, Query, SystemInfo
 
@@ -96,6 +97,8 @@ class Capture:
 
     def stream(self, name: str) -> bytes:
         """One stream. Raises MalformedData when the capture lacks it."""
+        if not isinstance(name, str):
+            raise UsageError(f"{arguments.shown(name)} is no name of a stream")
         try:
             return self.streams[name]
         except KeyError:
@@ -115,6 +118,7 @@ class Capture:
         replaced by a file, and be gone). Raises UsageError for what `load` would not read: more than `LARGEST` bytes, a
         time beyond the calendar.
         """
+        arguments.path(path, "capture")
         try:
             final = os.path.realpath(path)  # a link stays, what it leads to is replaced
             if os.path.exists(final) and not os.path.isfile(final):
@@ -128,6 +132,8 @@ class Capture:
 
         Raises OSError; UsageError for what `load` would not read, as `save` does.
         """
+        if not hasattr(file, "write"):
+            raise UsageError(f"{arguments.shown(file)} is no open file", hint="save(PATH) opens one")
         file.write(self._packed())
 
     def _packed(self) -> bytes:
@@ -204,10 +210,7 @@ class Capture:
         Raises OSError when the file cannot be read or is a pipe or a device (whose end might never come), MalformedData
         when it is no whole capture, and UsageError when it was written in a newer format.
         """
-        try:
-            shown = os.path.basename(os.fspath(path))
-        except TypeError:
-            raise UsageError(f"{path!r:.100} is no path", hint="give a capture's file") from None
+        shown = os.path.basename(arguments.path(path, "capture"))
         kind = os.stat(path).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder `open` tells by itself
             raise OSError(errno.EINVAL, "a pipe or a device, and no file that could be a capture", os.fspath(path))

@@ -17,6 +17,7 @@ from dataclasses import replace
 from types import NotImplementedType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
+from vmatlas import arguments
 from vmatlas.backend import (
     Backend,
     Feature,
@@ -45,6 +46,7 @@ from vmatlas.model import (
     Question,
     Region,
 )
+from vmatlas.model.filter import check_filter, check_region
 from vmatlas.reading import MapReader
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def _address(address: int) -> int:
     try:
         number = operator.index(address)
     except TypeError:
-        raise UsageError(f"{address!r} is no address", hint="give a whole number of bytes") from None
+        told = arguments.shown(address)
+        raise UsageError(f"{told} is no address", hint="give a whole number of bytes") from None
     if not 0 <= number < _TOP:
         told = f"{number:#x}" if number.bit_length() <= 128 else f"of {number.bit_length()} bits"
         raise UsageError(f"address {told} does not fit in 64 bits")
@@ -84,7 +87,7 @@ def _addresses(addresses: Iterable[int]) -> array[int]:
         listed = addresses if isinstance(addresses, list) else list(addresses)
     except TypeError:
         raise UsageError(
-            f"{addresses!r:.100} is no list of addresses", hint="one address is asked for by find"
+            f"{arguments.shown(addresses)} is no list of addresses", hint="one address is asked for by find"
         ) from None
     with contextlib.suppress(OverflowError, TypeError):
         return array("Q", listed)
@@ -147,6 +150,8 @@ class Process:
 
     def choice(self, query: Query) -> Choice:
         """Which backend answers a query, and why. Raises Unsupported, UsageError."""
+        if not isinstance(query, Query):
+            raise UsageError(f"{arguments.shown(query)} is no query", hint="give a vmatlas.Query")
         key = query.question, query.build_ids, query.where
         found = self._choices.get(key)
         if found is None:
@@ -159,6 +164,7 @@ class Process:
         For flags, page sizes and the system's own keys it need not where no backend tells the memory in use: then one
         tells them without it, or none does.
         """
+        check_filter(where)
         if where.asks_residency or not where.wants_residency:
             return where.asks_residency
         try:
@@ -167,6 +173,7 @@ class Process:
             return False
         return True
 
+    @arguments.flags_checked
     def snapshot(
         self,
         *,
@@ -316,6 +323,7 @@ class Process:
                 return
             address, step = space[-1].end, min(step * 4, _LARGEST_STEP)
 
+    @arguments.flags_checked
     def capture(self, *, residency: bool = False, build_ids: bool = False) -> Capture:
         """The kernel's bytes for the whole map, found to be whole and consistent. Raises what `snapshot` raises."""
         query = Query(residency=residency, build_ids=build_ids)
@@ -335,8 +343,10 @@ class Process:
             is_interval = math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL
         except (TypeError, OverflowError):
             is_interval = False
+        residency = arguments.flag(residency, "residency")
+        arguments.function(wait, "wait")
         if not is_interval:
-            raise UsageError(f"{interval!r:.100} is no interval", hint="give seconds, from 0 to a year")
+            raise UsageError(f"{arguments.shown(interval)} is no interval", hint="give seconds, from 0 to a year")
         return self._watch(interval, Query(residency=residency), wait)
 
     def _watch(self, interval: float, query: Query, wait: Callable[[float], object]) -> Iterator[Difference]:
@@ -372,6 +382,8 @@ class Process:
         from vmatlas.symbols.elf import place_in_bss, place_in_elf
 
         number = _address(address)
+        if region is not None:
+            check_region(region)
         at = self.find(number) if region is None else region
         if at is None or not at.covers(number):
             return None
@@ -392,6 +404,7 @@ class Process:
 
         None where it is asked, and where that is not told (a capture, a system without mount tables).
         """
+        check_region(region)
         if region.path is None or region.kind not in _OF_FILES or not isinstance(self._process, ReadsFiles):
             return None
         told = self._process.why_unread(region)

@@ -10,6 +10,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+from vmatlas.arguments import shown
 from vmatlas.backend import Backend, System
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.installed import Entry, companions, entry_points
@@ -96,6 +97,8 @@ def backend(name: str, *, distribution: str | None = None) -> Backend:
     Raises UsageError for an unknown name, and Unsupported when it cannot be loaded, or is not installed while a capture
     claims that `distribution` holds it.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"{shown(name)} is no name of a backend", hint=f"give one of: {', '.join(entries(BACKENDS))}")
     if name not in entries(BACKENDS):
         known = ", ".join(entries(BACKENDS)) or "none"
         if distribution is not None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from vmatlas import api
+from vmatlas import api, arguments, registry
 from vmatlas.backend import Listing, Patient, Target, TellsWaits
 from vmatlas.errors import TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
@@ -74,16 +74,21 @@ def survey(
     stays in the kernel until that answers, or the program ends. Where the system has no thread to spare, this one asks,
     and waits. Raises UsageError, Unsupported and TargetLost, which would be the same for each process.
     """
-    place = LOCAL if target is None else target
+    arguments.function(ask, "ask")
+    if threads is not None and arguments.whole(threads, "number of threads") < 1:
+        raise UsageError(
+            f"{arguments.shown(threads)} threads cannot ask anything", hint="threads is a whole number from 1"
+        )
+    check_patience(patience)
+    if backend is not None:
+        registry.backend(backend)
+    place = api.place_of(target)
     return Listing(_survey(ask, place, backend, threads, patience), place)
 
 
 def _survey(
     ask: Callable[[Process], _Answer], place: Target, backend: str | None, threads: int | None, patience: float
 ) -> Iterator[Surveyed[_Answer]]:
-    if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads cannot ask anything", hint="threads is a whole number from 1")
-    check_patience(patience)
     found = [process for process in place.processes() if not process.kernel]
     several = (threads or allowed(MOST_THREADS)) if place is LOCAL else 1
 
@@ -173,7 +178,9 @@ def check_patience(seconds: float) -> None:
     except (TypeError, OverflowError):
         is_time = False
     if not is_time:
-        raise UsageError(f"{seconds!r:.100} is no time to wait for an answer", hint="patience is in seconds, above 0")
+        raise UsageError(
+            f"{arguments.shown(seconds)} is no time to wait for an answer", hint="patience is in seconds, above 0"
+        )
 
 
 def snapshots(
@@ -189,12 +196,13 @@ def snapshots(
 
     Streamed: none is kept. `threads`, `patience`, `incomplete`, and what is raised: as of `survey`.
     """
-    wanted = Filter.of(where)
+    wanted, place = Filter.of(where), api.place_of(target)
+    residency = arguments.flag(residency, "residency")
 
     def ask(process: Process) -> AddressSpace:
         return process.snapshot(residency=residency, where=wanted)
 
-    found = survey(ask, target=target, backend=backend, threads=threads, patience=patience)
+    found = survey(ask, target=place, backend=backend, threads=threads, patience=patience)
     answers = ((each.process, each.answer if each.error is None else each.error) for each in found)
     listed = ((process, answer) for process, answer in answers if answer is not None)
-    return Listing(listed, LOCAL if target is None else target)
+    return Listing(listed, place)

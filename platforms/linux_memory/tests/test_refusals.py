@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from errno import EINVAL, ENOSYS
 import pytest
 
 import vmatlas
-from vmatlas import OperationFailed, Protection, operations
+from vmatlas import OperationFailed, Protection, UsageError, operations
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.operations import Advice, FaultCause, Mapping
 from vmatlas_linux_memory import OPERATIONS
@@ -91,7 +92,7 @@ def test_guard_pages_are_told_to_be_why_memory_cannot_be_locked_or_populated(gua
 
 SEALED = """
 import ctypes, sys
-from vmatlas import OperationFailed, Protection, operations
+from vmatlas import OperationFailed, Protection, UsageError, operations
 from vmatlas.operations import Advice
 mine = operations.map_anonymous(1 << 16)
 mine.protect(Protection.READ)
@@ -152,3 +153,53 @@ def test_a_part_of_a_huge_page_is_told_to_be_none(huge: int) -> None:
     assert refused(lambda: operations.protect(huge, PAGE, READ, unsafe=True)).hint == told
     assert refused(lambda: operations.move(huge, HUGE // 2, unsafe=True)).hint == told
     operations.protect(huge, HUGE, READ, unsafe=True)
+
+
+# ---- beyond what a process can have ----
+
+ABOVE_ALL = 1 << 62
+"""No processor of 64 bits but IBM's gives a process so much; one of 32 bits has no such address."""
+
+beyond = pytest.mark.skipif(
+    OPERATIONS.address_bits < 64 or platform.machine() == "s390x",
+    reason="a process may have that address here, or no address has so many bits",
+)
+
+
+@beyond
+@pytest.mark.parametrize("name", ["place", "size", "replace", "protect", "lock", "unlock", "flush", "resize"])
+def test_what_lies_above_all_that_a_process_can_have_is_told_so_by_every_operation(name: str) -> None:
+    with operations.map_anonymous(PAGE) as mine, pytest.raises(UsageError, match="above all that a process") as raised:
+        {
+            "place": lambda: operations.map_anonymous(PAGE, at=ABOVE_ALL),
+            "size": lambda: operations.map_anonymous(ABOVE_ALL),
+            "replace": lambda: operations.map_anonymous(PAGE, at=ABOVE_ALL, replace=True, unsafe=True),
+            "protect": lambda: operations.protect(ABOVE_ALL, PAGE, READ, unsafe=True),
+            "lock": lambda: operations.lock(ABOVE_ALL, PAGE),
+            "unlock": lambda: operations.unlock(ABOVE_ALL, PAGE),
+            "flush": lambda: operations.flush(ABOVE_ALL, PAGE),
+            "resize": lambda: operations.resize(mine, ABOVE_ALL),
+        }[name]()
+    assert str(raised.value).isprintable()
+
+
+@beyond
+def test_advice_that_stops_above_all_that_a_process_can_have_says_so() -> None:
+    advised = operations.advise(None, [(ABOVE_ALL, ABOVE_ALL + PAGE)], Advice.COLD)
+    assert advised.reason is not None and "above all that a process can have" in advised.reason
+
+
+def test_what_a_limit_forbids_is_no_matter_of_the_address_space() -> None:
+    program = (
+        "import resource\n"
+        "from vmatlas import OperationFailed, operations\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "try:\n"
+        "    operations.map_anonymous(4 << 30)\n"
+        "except OperationFailed as error:\n"
+        "    print(error.errno_name)\n"
+    )
+    if OPERATIONS.address_bits < 64:
+        pytest.skip("4 GiB are more than an address space of 32 bits")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout == "ENOMEM\n"

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vmatlas import arguments
 from vmatlas.model import AddressSpace, FileNow, Kind, Protection, Region
 from vmatlas.model.space import check_space
 
@@ -59,6 +60,9 @@ def audit(space: AddressSpace, lookup: FileLookup | None = None, look_again: Loo
     memory is no finding.
     """
     check_space(space)
+    for name, each in (("lookup", lookup), ("look_again", look_again)):
+        if each is not None:
+            arguments.function(each, name)
     findings: list[Finding] = []
     below: Region | None = None
     is_stack = _StackTeller(look_again)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 
+from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Region
 from vmatlas.model.space import check_space
@@ -161,10 +162,11 @@ def diff(before: AddressSpace, after: AddressSpace, *, ignore: Collection[str] =
 
 def check_fields(names: Collection[str]) -> None:
     """Raises UsageError for what is no list of fields of a region."""
-    unknown = [names] if isinstance(names, str) else [name for name in names if name not in Region._fields]
+    is_list = isinstance(names, Collection) and not isinstance(names, str | bytes)
+    unknown = [name for name in names if name not in Region._fields] if is_list else [names]
     if unknown:
         raise UsageError(
-            f"no list of a region's fields: {', '.join(map(repr, unknown))}",
+            f"no list of a region's fields: {', '.join(map(shown, unknown))}",
             hint=f"fields: {', '.join(Region._fields)}",
         )
 

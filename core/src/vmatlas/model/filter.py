@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
+from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
 from vmatlas.model.region import Kind, Protection, Region, SystemFlags
 
@@ -173,9 +174,29 @@ class Filter:
     Two ranges together can have `low` above `high`: then the region reaches from one range into the other."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a text where rights stand: it is `parse` that reads one."""
-        if not isinstance(self.given, int):
-            raise UsageError(f"{self.given!r:.100} is no set of rights", hint="Filter.parse reads a filter in words")
+        """Raises UsageError for a field of another kind: a text where rights stand, which `parse` reads, above all."""
+        for key in ("given", "withheld"):
+            rights = getattr(self, key)
+            if not isinstance(rights, int) or not 0 <= rights <= _ALL:
+                raise UsageError(f"{shown(rights)} is no set of rights", hint="Filter.parse reads a filter in words")
+        for key in ("shared", "file_backed", "deleted"):
+            _check_choice(key, getattr(self, key))
+        for key, kind, what in _SETS:
+            members = getattr(self, key)
+            if not isinstance(members, frozenset) or not all(isinstance(each, kind) for each in members):
+                raise UsageError(f"{key}={shown(members)} is no frozenset of {what}")
+        for key in ("min_size", "min_resident", "max_size", "max_resident"):
+            number = getattr(self, key)
+            if type(number) is not int and not (number is None and key.startswith("max")):
+                raise UsageError(f"{key}={shown(number)} is no number of bytes")
+        for each in self.numbers:
+            if not (isinstance(each.key, str) and type(each.low) is int and isinstance(each.high, int | None)):
+                raise UsageError(f"{shown(each)} is no range of a number")
+        span: Any = self.overlaps
+        if span is not None and not (
+            isinstance(span, tuple) and len(span) == 2 and all(type(each) is int for each in span)
+        ):
+            raise UsageError(f"overlaps={shown(span)} is no pair of addresses")
 
     @classmethod
     def of(cls, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> Filter:
@@ -189,7 +210,7 @@ class Filter:
             )
         wanted: Any = ANY if where is None else cls.parse(where) if isinstance(where, str) else where
         if not isinstance(wanted, Filter):
-            raise UsageError(f"{wanted!r} is no filter", hint="give its text, such as 'x,file', or a vmatlas.Filter")
+            raise UsageError(f"{shown(wanted)} is no filter", hint="give its text, such as 'x,file', or a Filter")
         base = wanted
         if not criteria:
             return base
@@ -201,6 +222,8 @@ class Filter:
         ):
             given |= right if wanted is True else Protection.NONE
             withheld |= right if wanted is False else Protection.NONE
+        for key in ("readable", "writable", "executable", "shared", "file_backed", "deleted"):
+            _check_choice(key, criteria.get(key))
         kind = criteria.get("kind")
         larger, smaller = criteria.get("larger_than"), criteria.get("smaller_than")
         return base & cls(
@@ -222,6 +245,8 @@ class Filter:
     def parse(cls, text: str) -> Filter:
         """From text, as the module describes it. Raises UsageError that names the condition."""
         result = ANY
+        if not isinstance(text, str):
+            raise UsageError(f"{shown(text)} is no text of a filter", hint="give one such as 'x,file'")
         for condition in re.split(r"(?<!\\),", text):
             if condition.strip():
                 result = result & _parse_condition(condition.strip().replace("\\,", ","))
@@ -341,7 +366,8 @@ class Filter:
         return lambda region: all(test(region) for test in tests)
 
     def matches(self, region: Region) -> bool:
-        """Whether the region passes."""
+        """Whether the region passes. Raises UsageError for what is no region."""
+        check_region(region)
         return self.matcher()(region)
 
     def __repr__(self) -> str:
@@ -382,6 +408,36 @@ class Filter:
         return ",".join(conditions)
 
 
+def check_region(region: object) -> None:
+    """Raises UsageError for what is no region."""
+    if not isinstance(region, Region):
+        raise UsageError(f"{shown(region)} is no region", hint="vmatlas.find and a snapshot give regions")
+
+
+def check_filter(where: object) -> None:
+    """Raises UsageError for what is no filter."""
+    if not isinstance(where, Filter):
+        raise UsageError(f"{shown(where)} is no filter", hint="Filter.parse('x,file') makes one")
+
+
+def _check_choice(key: str, value: object) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise UsageError(f"{key}={shown(value)} is neither True, nor False, nor None (which does not matter)")
+
+
+_SETS: tuple[tuple[str, type, str], ...] = (
+    ("kinds", Kind, "kinds"),
+    ("other_kinds", Kind, "kinds"),
+    ("paths", str, "texts"),
+    ("names", str, "texts"),
+    ("texts", str, "texts"),
+    ("other_texts", str, "texts"),
+    ("flags", str, "texts"),
+    ("other_flags", str, "texts"),
+    ("numbers", NumberRange, "NumberRange"),
+)
+"""Fields that are sets, and what their members are."""
+
 ANY = Filter()
 """Every region."""
 
@@ -412,8 +468,8 @@ def _common_range(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple
 def _bytes(size: int | str) -> int:
     if isinstance(size, str):
         return parse_size(size)
-    if not isinstance(size, int) or size < 0:
-        raise UsageError(f"{size!r:.100} is no size", hint="give bytes, or text such as '64K'")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise UsageError(f"{shown(size)} is no size", hint="give bytes, or text such as '64K'")
     return size
 
 
@@ -438,20 +494,21 @@ def _text_text(text: str) -> str:
 
 def _kinds(kinds: Iterable[Kind | str]) -> frozenset[Kind]:
     if not isinstance(kinds, Iterable):
-        raise UsageError(f"unknown kind {kinds!r:.100}", hint="kinds: " + ", ".join(sorted(_LABELS)))
+        raise UsageError(f"unknown kind {shown(kinds)}", hint="kinds: " + ", ".join(sorted(_LABELS)))
     return frozenset(kind if isinstance(kind, Kind) else _kind(kind) for kind in kinds)
 
 
 def _kind(label: str) -> Kind:
-    found = _LABELS.get(str(label).strip().lower())
+    found = _LABELS.get(label.strip().lower()) if isinstance(label, str) else None
     if found is None:
-        raise UsageError(f"unknown kind '{label}'", hint="kinds: " + ", ".join(sorted(_LABELS)))
+        told = f"'{label}'" if isinstance(label, str) else shown(label)
+        raise UsageError(f"unknown kind {told}", hint="kinds: " + ", ".join(sorted(_LABELS)))
     return found
 
 
 def _patterns(key: str, glob: str | None) -> frozenset[str]:
     if not isinstance(glob, str | None):
-        raise UsageError(f"{key}={glob!r:.100} is no text")
+        raise UsageError(f"{key}={shown(glob)} is no text")
     return frozenset() if glob is None else frozenset([glob])
 
 

@@ -6,6 +6,9 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from vmatlas.arguments import shown
+from vmatlas.errors import UsageError
+
 UNKNOWN = 2**64 - 1
 """In a column of 64-bit numbers: the system does not tell. A `Region` shows it as None."""
 
@@ -268,8 +271,11 @@ class Region(NamedTuple):
         return self.protection.letters + _SHARING[self.shared]
 
     def covers(self, address: int) -> bool:
-        """Whether the address lies in the region."""
-        return self.start <= address < self.end
+        """Whether the address lies in the region. Raises UsageError for what is no number."""
+        try:
+            return self.start <= address < self.end
+        except TypeError:
+            raise UsageError(f"{shown(address)} is no address", hint="give a whole number of bytes") from None
 
 
 _SHARING = {True: "s", False: "p", None: "?"}

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Unpack, overload
 
+from vmatlas.arguments import shown
 from vmatlas.errors import UsageError, VmatlasError
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import Exports
-from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter
+from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_filter, check_region
 from vmatlas.model.region import Region
 from vmatlas.model.system import Consistency, SystemInfo
 
@@ -86,11 +87,17 @@ class AddressSpace(Exports, Sequence[Region]):
     def of(cls, regions: Iterable[Region], origin: Origin) -> AddressSpace:
         """From regions in any order.
 
-        Raises ValueError when two overlap, one is empty, or a number does not fit: addresses and sizes go from 0 to
-        2**64 - 2.
+        Raises UsageError for what are no regions, and ValueError when two overlap, one is empty, or a number does not
+        fit: addresses and sizes go from 0 to 2**64 - 2.
         """
         try:
-            columns = Columns.of(sorted(regions, key=lambda region: region.start))
+            listed = list(regions)
+        except TypeError:
+            raise UsageError(f"{shown(regions)} is no set of regions", hint="give regions") from None
+        for region in listed:
+            check_region(region)
+        try:
+            columns = Columns.of(sorted(listed, key=lambda region: region.start))
         except OverflowError as error:
             raise ValueError(f"a region has a number that does not fit in 64 bits ({error})") from None
         if (row := columns.first_disorder()) is not None:
@@ -149,7 +156,7 @@ class AddressSpace(Exports, Sequence[Region]):
         if row < 0:
             row += len(self)
         if not 0 <= row < len(self):
-            raise IndexError(f"region {index} of {len(self)}")
+            raise IndexError(f"region {shown(row)} of {len(self)}")
         return self.columns.region(row)
 
     def __iter__(self) -> Iterator[Region]:
@@ -203,7 +210,7 @@ class AddressSpace(Exports, Sequence[Region]):
         try:
             listed = addresses if isinstance(addresses, array) else list(addresses)
         except TypeError:
-            raise UsageError(f"{addresses!r:.100} is no list of addresses", hint="find takes one") from None
+            raise UsageError(f"{shown(addresses)} is no list of addresses", hint="find takes one") from None
         with contextlib.suppress(OverflowError, TypeError):
             return self.columns.find_many(listed if isinstance(listed, array) else array("Q", listed))
         return [self.find(address) for address in listed]  # says which one is no address
@@ -242,6 +249,7 @@ class AddressSpace(Exports, Sequence[Region]):
 
     def part(self, wanted: Filter) -> AddressSpace:
         """The same of a part of a map: what its regions do not tell, others of the map may, so it is not refused."""
+        check_filter(wanted)
         return self if wanted is ANY or wanted == ANY else self._passing(wanted, NOT_ALWAYS_TOLD)
 
     def _passing(self, wanted: Filter, numbers: Iterable[str]) -> AddressSpace:
@@ -273,13 +281,13 @@ class IncompleteResult(VmatlasError):
 
 
 def _no_address(address: object) -> UsageError:
-    return UsageError(f"{address!r:.100} is no address", hint="give a whole number of bytes")
+    return UsageError(f"{shown(address)} is no address", hint="give a whole number of bytes")
 
 
 def check_space(space: object) -> None:
     """Raises UsageError for what is no address space: a pid, above all."""
     if not isinstance(space, AddressSpace):
-        raise UsageError(f"{space!r:.100} is no address space", hint="vmatlas.snapshot(PID) gives one")
+        raise UsageError(f"{shown(space)} is no address space", hint="vmatlas.snapshot(PID) gives one")
 
 
 def _restore(columns: Columns, origin: Origin, entries: Columns | None) -> AddressSpace:

@@ -20,6 +20,7 @@ import os
 from collections.abc import Iterable
 
 from vmatlas import api
+from vmatlas.arguments import flags_checked, shown
 from vmatlas.backend import Target
 from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import AddressSpace, Filter, Protection, Region
@@ -104,6 +105,7 @@ def abilities() -> Ability:
 # ---- another process, or this one ----
 
 
+@flags_checked
 def advise(
     process: Process | api.Pid,
     regions: AddressSpace | Region | Iterable[object],
@@ -130,14 +132,14 @@ def advise(
     Raises AccessDenied (EPERM, EACCES), NoSuchProcess (ESRCH), Unsupported (the call, or the advice), UsageError.
     """
     if not isinstance(advice, Advice):
-        raise UsageError(f"{advice!r} is no advice", hint="give operations.Advice.COLD, say")
+        raise UsageError(f"{shown(advice)} is no advice", hint="give operations.Advice.COLD, say")
     if isinstance(regions, Filter | str):
         raise UsageError("a filter is no set of regions", hint="give snapshot(pid).where(...)")
     if isinstance(regions, Region):
         regions = [regions]
     with contextlib.ExitStack() as closing:
         if isinstance(process, Process):
-            if target is not None and process.target is not target:
+            if target is not None and process.target is not api.place_of(target):
                 raise UsageError(f"the process lives on {process.target.name}, not on {target.name}")
             asked = process
         else:
@@ -179,6 +181,7 @@ def classify_fault(
 # ---- mapping ----
 
 
+@flags_checked
 def map_anonymous(
     size: int,
     *,
@@ -212,6 +215,7 @@ def map_anonymous(
     )
 
 
+@flags_checked
 def map_file(
     file: str | bytes | os.PathLike[str] | int,
     size: int | None = None,
@@ -244,6 +248,7 @@ def map_file(
     )
 
 
+@flags_checked
 def map_shared(
     size: int | None = None,
     name: str | None = None,
@@ -283,6 +288,7 @@ def unlink_shared(name: str) -> None:
     shapes.unlink_shared(operations_here(), name)
 
 
+@flags_checked
 def map_device(
     device: str | bytes | os.PathLike[str],
     size: int,
@@ -332,6 +338,7 @@ def write_then_execute(code: bytes | bytearray | memoryview) -> Mapping:
 # ---- ranges ----
 
 
+@flags_checked
 def protect(address: int, size: int, protection: Protection, *, unsafe: bool = False) -> None:
     """Change the rights of whole pages.
 
@@ -342,6 +349,7 @@ def protect(address: int, size: int, protection: Protection, *, unsafe: bool = F
     _own().protect(address, size, protection, unsafe=unsafe)
 
 
+@flags_checked
 def protected(
     address: int, size: int, protection: Protection, *, unsafe: bool = False
 ) -> contextlib.AbstractContextManager[None]:
@@ -353,6 +361,7 @@ def protected(
     return _own().protected(address, size, protection, unsafe=unsafe)
 
 
+@flags_checked
 def lock(address: int, size: int, *, on_fault: bool = False) -> None:
     """Keep whole pages in memory (mlock); with `on_fault` each from when it is first touched.
 
@@ -367,6 +376,7 @@ def unlock(address: int, size: int) -> None:
     _own().unlock(address, size)
 
 
+@flags_checked
 def lock_all(*, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
     """Lock all memory of this process: what it has, what it will get, or both; with `on_fault` each page when touched.
 
@@ -381,6 +391,7 @@ def unlock_all() -> None:
     _own().unlock_all()
 
 
+@flags_checked
 def flush(address: int, size: int, *, wait: bool = True, invalidate: bool = False) -> None:
     """Write changed pages of shared file mappings to their file (msync): done when it returns, unless `wait` is False.
 
@@ -390,6 +401,7 @@ def flush(address: int, size: int, *, wait: bool = True, invalidate: bool = Fals
     _own().flush(address, size, wait=wait, invalidate=invalidate)
 
 
+@flags_checked
 def move(
     address: int,
     size: int,
@@ -416,6 +428,7 @@ def move(
     return moving.move(_own(), address, size, to, keep_old=keep_old, replace=replace, unsafe=unsafe)
 
 
+@flags_checked
 def resize(mapping: Mapping, size: int, *, may_move: bool = True) -> Mapping:
     """Make a mapping larger or smaller, whole pages; with `may_move` the kernel may put it elsewhere.
 

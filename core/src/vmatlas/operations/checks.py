@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
-import os
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+from vmatlas.arguments import in_hex, shown, whole
 from vmatlas.errors import UsageError
 from vmatlas.model import Protection
 
@@ -15,23 +14,13 @@ Range: TypeAlias = tuple[int, int]
 """[start, end)."""
 
 
-def whole(value: Any, what: str) -> int:
-    """A whole number. Raises UsageError."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise UsageError(f"the {what} {value!r} is no whole number") from None
-
-
 def check_size(size: Any, *, bits: int, what: str = "size") -> int:
     """A number of bytes from 1 to the address space's. Raises UsageError."""
     number = whole(size, what)
     if number <= 0:
-        raise UsageError(f"the {what} is {number:,} bytes", hint="give one byte or more")
+        raise UsageError(f"the {what} is {in_hex(number)} bytes", hint="give one byte or more")
     if number >= 2 ** min(bits, 63):  # no processor of 64 bits gives a process more than half of what they count
-        raise UsageError(f"the {what} {number:#x} does not fit in an address space of {bits} bits")
+        raise UsageError(f"the {what} {in_hex(number)} does not fit in an address space of {bits} bits")
     return number
 
 
@@ -44,7 +33,7 @@ def check_address(address: Any, *, page: int, bits: int, what: str = "address") 
     """An address where a page begins. Raises UsageError."""
     number = whole(address, what)
     if not 0 <= number < 2**bits:
-        raise UsageError(f"the {what} {number:#x} lies outside of an address space of {bits} bits")
+        raise UsageError(f"the {what} {in_hex(number)} lies outside of an address space of {bits} bits")
     if number % page:
         below = number - number % page
         raise UsageError(
@@ -72,15 +61,16 @@ def check_ranges(ranges: Iterable[Any], *, page: int, bits: int) -> list[Range]:
     """Regions, or pairs (start, end), in the order given; none may overlap another. Raises UsageError."""
     found = []
     if not isinstance(ranges, Iterable):
-        raise UsageError(f"{ranges!r} is no set of regions", hint="give regions, or pairs (start, end)")
+        raise UsageError(f"{shown(ranges)} is no set of regions", hint="give regions, or pairs (start, end)")
     for each in ranges:
         try:
             start, end = whole(each[0], "start"), whole(each[1], "end")
         except (TypeError, IndexError, KeyError):
-            raise UsageError(f"{each!r} is no range", hint="give regions, or pairs (start, end)") from None
+            raise UsageError(f"{shown(each)} is no range", hint="give regions, or pairs (start, end)") from None
         if end <= start:
             raise UsageError(
-                f"the range from {start:#x} to {end:#x} is empty", hint="a range is (start, end), not (address, size)"
+                f"the range from {in_hex(start)} to {in_hex(end)} is empty",
+                hint="a range is (start, end), not (address, size)",
             )
         found.append(check_range(start, end - start, page=page, bits=bits))
     for (low, end), (start, other) in pairwise(sorted(found)):
@@ -89,31 +79,14 @@ def check_ranges(ranges: Iterable[Any], *, page: int, bits: int) -> list[Range]:
     return found
 
 
-def check_path(path: Any, what: str) -> str:
-    """The name of what lies at a path. Raises UsageError."""
-    try:
-        name = os.fsdecode(path)
-        os.fsencode(name)
-    except TypeError:
-        raise UsageError(f"{path!r} is no path of a {what}", hint="give a str, bytes or os.PathLike") from None
-    except UnicodeError:
-        raise UsageError(
-            f"{path!r} is no path of a {what}: it has characters that no file name can have",
-            hint="name it without them, or as os.fsdecode gives it",
-        ) from None
-    if "\0" in name:
-        raise UsageError(f"{path!r} is no path of a {what}: it has a null byte", hint="no file name has one")
-    return name
-
-
 def check_descriptor(descriptor: Any) -> int:
     """The number of a descriptor, open or not. Raises UsageError."""
     try:
-        number = -1 if isinstance(descriptor, bool) else operator.index(descriptor)
-    except TypeError:
+        number = whole(descriptor, "descriptor")
+    except UsageError:
         number = -1
     if not 0 <= number < 2**31:
-        raise UsageError(f"{descriptor!r} is no descriptor", hint="give the number of an open one, from 0 on")
+        raise UsageError(f"{shown(descriptor)} is no descriptor", hint="give the number of an open one, from 0 on")
     return number
 
 
@@ -121,7 +94,7 @@ def check_protection(protection: Any) -> Protection:
     """One of the eight protections. Raises UsageError."""
     if not isinstance(protection, Protection) or not 0 <= int(protection) <= 7:
         raise UsageError(
-            f"{protection!r} is no protection", hint="give vmatlas.Protection.READ | vmatlas.Protection.WRITE, say"
+            f"{shown(protection)} is no protection", hint="give vmatlas.Protection.READ | vmatlas.Protection.WRITE, say"
         )
     return protection
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Kind, Protection, Region
 from vmatlas.operations.checks import check_address
@@ -40,8 +41,8 @@ def classify(
 ) -> Fault:
     """What lies at the address and why an access to it faults. `guard_at` asks the process of the map, where it can."""
     number = check_address(address, page=1, bits=64)
-    if access is not None and access not in _VERBS:
-        raise UsageError(f"{access!r} is no access", hint="Protection.READ, WRITE or EXECUTE")
+    if access is not None and not (isinstance(access, Protection) and access in _VERBS):
+        raise UsageError(f"{shown(access)} is no access", hint="Protection.READ, WRITE or EXECUTE")
     before, at, after = space.neighbours(number)
     if at is not None:
         return _in_region(number, at, before, after, access, guard_at)

@@ -6,9 +6,10 @@ import contextlib
 import os
 import stat
 
+from vmatlas import arguments
 from vmatlas.errors import UsageError
 from vmatlas.model import Protection
-from vmatlas.operations.checks import check_address, check_descriptor, check_path, check_protection, check_size
+from vmatlas.operations.checks import check_address, check_descriptor, check_protection, check_size
 from vmatlas.operations.contract import Operations
 from vmatlas.operations.mapping import Mapping
 from vmatlas.operations.memory import Memory
@@ -39,7 +40,7 @@ def map_file(
         name = f"descriptor {check_descriptor(file)}"
         descriptor = os.dup(file)
     else:
-        name = check_path(file, "file")
+        name = arguments.path(file, "file")
         # A FIFO is refused below, and must not be waited for here; to a regular file it means nothing.
         descriptor = os.open(file, _open_flags(writes_file) | os.O_NONBLOCK)
     with contextlib.ExitStack() as undoing:
@@ -84,7 +85,7 @@ def map_device(
     check_protection(protection)
     length = check_size(size, bits=memory.address_bits)
     offset = check_address(offset, page=memory.page_size, bits=63, what="offset")
-    name = check_path(device, "device")
+    name = arguments.path(device, "device")
     memory.safety.check_device(name, unsafe=unsafe)
     descriptor = os.open(device, _open_flags(bool(protection & Protection.WRITE)) | getattr(os, "O_SYNC", 0))
     try:

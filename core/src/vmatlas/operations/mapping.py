@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import NoReturn, Protocol
 
+from vmatlas.arguments import flags_checked, whole
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Protection, Region
 from vmatlas.operations.buffers import Exports
@@ -223,6 +224,7 @@ class Mapping:
         with self._memory.protected(low, high - low, protection):
             yield self
 
+    @flags_checked
     def lock(self, *, on_fault: bool = False) -> None:
         """Keep its pages in memory. Raises OperationFailed, with the limit and how to raise it."""
         low, high = self._part(0, None)
@@ -233,6 +235,7 @@ class Mapping:
         low, high = self._part(0, None)
         self._memory.unlock(low, high - low)
 
+    @flags_checked
     def flush(self, *, wait: bool = True, invalidate: bool = False) -> None:
         """Write what was changed to the file behind it (msync): done when it returns, unless `wait` is False."""
         low, high = self._part(0, None)
@@ -380,6 +383,7 @@ class Mapping:
     def _part(self, offset: int, size: int | None) -> Range:
         self._check_whole()
         low, high = self._body
+        offset = whole(offset, "offset")
         rest = high - low - offset if size is None else size
         found = check_range(
             low + offset, rest, page=self._memory.page_size, bits=self._memory.address_bits, what="part"

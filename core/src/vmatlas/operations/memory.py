@@ -170,7 +170,8 @@ class Memory:
         except OperationFailed as failure:
             is_over = flags & MapFlag.FIXED and failure.errno_name == "EPERM"
             cause = self.cause(at, at + size, failure) if is_over else None
-            raise failed(f"mapping {what}, {size:,} bytes" + (f" at {at:#x}" if at else ""), failure, cause) from None
+            said = f"mapping {what}, {size:,} bytes" + (f" at {at:#x}" if at else "")
+            raise self.outside(said, at + size, failure) or failed(said, failure, cause) from None
 
     def _mapped_exactly(
         self, what: str, at: int, size: int, protection: Protection, flags: MapFlag, descriptor: int, offset: int
@@ -187,7 +188,8 @@ class Memory:
         except OperationFailed as failure:
             if failure.errno_name in self.calls.occupied:
                 raise occupied(what, at, size, failure.errno) from None
-            raise failed(f"mapping {what}, {size:,} bytes at {at:#x}", failure) from None
+            said = f"mapping {what}, {size:,} bytes at {at:#x}"
+            raise self.outside(said, at + size, failure) or failed(said, failure) from None
         if start != at:
             self.calls.unmap(start, size)
             raise occupied(what, at, size, 0)
@@ -227,6 +229,34 @@ class Memory:
                 reserved.append((edge, start))
             edge = end
 
+    def outside(self, what: str, end: int, failure: OperationFailed) -> UsageError | None:
+        """What was asked for ends above all that a process of this system can have: then it is no matter of room.
+
+        Where the end of that lies depends on the processor and the kernel (five levels of page tables), and nothing
+        tells it; so a page just below `end` is asked for, and one anywhere. None where the kernel would give it, or
+        cannot be asked so.
+        """
+        if failure.errno_name != "ENOMEM" or Ability.PLACE not in self.calls.abilities:
+            return None
+        page = self.page_size
+        flags = MapFlag.NO_RESERVE
+        try:
+            self.calls.unmap(self.calls.map(0, page, Protection.NONE, flags), page)
+        except OperationFailed:
+            return None  # nothing can be had any more, wherever it lies
+        try:
+            got = self.calls.map(end - page, page, Protection.NONE, flags | MapFlag.FIXED_NOT_OVER)
+        except OperationFailed as refusal:
+            if refusal.errno_name != "ENOMEM":
+                return None
+        else:
+            self.calls.unmap(got, page)
+            return None
+        return UsageError(
+            f"{what} reaches to {end:#x}, above all that a process can have on this machine",
+            hint="addresses and sizes are in bytes; vmatlas maps self shows what lies where",
+        )
+
     def cause(self, low: int, high: int, failure: OperationFailed, *, guards: str | None = None) -> str | None:
         """See `refusals.cause_in_map`."""
         return cause_in_map(self.read_map, low, high, failure.errno_name, page=self.page_size, guards=guards)
@@ -264,7 +294,8 @@ class Memory:
             self.calls.protect(low, high - low, protection)
         except OperationFailed as failure:
             what = f"making {low:#x}-{high:#x} {protection.letters}"
-            raise failed(what, failure, self.cause(low, high, failure)) from None
+            outside = self.outside(what, high, failure)
+            raise outside or failed(what, failure, self.cause(low, high, failure)) from None
         for mapping in touched:
             mapping.note_rights(low, high, protection)
 
@@ -308,7 +339,8 @@ class Memory:
             self.calls.lock(low, high - low, on_fault)
         except OperationFailed as failure:
             cause = self.cause(low, high, failure, guards="ENOMEM") if failure.errno_name == "ENOMEM" else None
-            raise explain_lock(self.calls, failure, high - low, cause) from None
+            outside = self.outside(f"locking {low:#x}-{high:#x}", high, failure)
+            raise outside or explain_lock(self.calls, failure, high - low, cause) from None
 
     def unlock(self, address: int, size: int) -> None:
         """See `vmatlas.operations.unlock`."""
@@ -318,7 +350,9 @@ class Memory:
         try:
             self.calls.unlock(low, high - low)
         except OperationFailed as failure:
-            raise failed_there(f"unlocking {low:#x}-{high:#x}", failure, self.cause(low, high, failure)) from None
+            what = f"unlocking {low:#x}-{high:#x}"
+            outside = self.outside(what, high, failure)
+            raise outside or failed_there(what, failure, self.cause(low, high, failure)) from None
 
     def lock_all(self, *, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
         """See `vmatlas.operations.lock_all`."""
@@ -354,7 +388,9 @@ class Memory:
         try:
             self.calls.flush(low, high - low, wait, invalidate)
         except OperationFailed as failure:
-            raise failed_there(f"flushing {low:#x}-{high:#x}", failure, self.cause(low, high, failure)) from None
+            what = f"flushing {low:#x}-{high:#x}"
+            outside = self.outside(what, high, failure)
+            raise outside or failed_there(what, failure, self.cause(low, high, failure)) from None
 
     # ---- advice on this memory ----
 
@@ -369,5 +405,9 @@ class Memory:
                 safety=self.safety,
                 unsafe=unsafe,
                 dry_run=dry_run,
-                cause=lambda low, high, failure: self.cause(low, high, failure, guards=OF_GUARDS.get(advice)),
+                cause=lambda low, high, failure: self._why_stopped(low, high, failure, advice),
             )
+
+    def _why_stopped(self, low: int, high: int, failure: OperationFailed, advice: Advice) -> str | None:
+        outside = self.outside("the range", high, failure)
+        return self.cause(low, high, failure, guards=OF_GUARDS.get(advice)) if outside is None else outside.message

@@ -10,6 +10,7 @@ import contextlib
 import weakref
 from collections.abc import Callable
 
+from vmatlas.arguments import shown
 from vmatlas.errors import OperationFailed, UsageError
 from vmatlas.model import AddressSpace, Protection, Region
 from vmatlas.operations.checks import Range, apart, check_size, round_up
@@ -248,7 +249,7 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
     """See `vmatlas.operations.resize`."""
     memory.require(Ability.RESIZE, "resizing a mapping")
     if not isinstance(mapping, Mapping):
-        raise UsageError(f"{mapping!r} is no mapping", hint="give what map_anonymous and its like gave")
+        raise UsageError(f"{shown(mapping)} is no mapping", hint="give what map_anonymous and its like gave")
     length = check_size(size, bits=memory.address_bits)
     with memory.guard:
         start, old = mapping.start, mapping.size  # raises when it is closed
@@ -273,6 +274,8 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
                 mapping.note_settled()
                 if place is not None:
                     place.free_as_read(memory.read_map())
+                if (outside := memory.outside(f"resizing {mapping!r}", new, failure)) is not None:
+                    raise outside from None
                 told = failed(
                     f"resizing {mapping!r} to {new:,} bytes", failure, memory.cause(start, start + old, failure)
                 )

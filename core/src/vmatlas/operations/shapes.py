@@ -8,9 +8,10 @@ import os
 from collections.abc import Iterator
 from errno import EINVAL, ENODEV, EOPNOTSUPP
 
+from vmatlas import arguments
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
 from vmatlas.model import Protection
-from vmatlas.operations.checks import check_descriptor, check_path, check_protection, check_size, round_up
+from vmatlas.operations.checks import check_descriptor, check_protection, check_size, round_up
 from vmatlas.operations.contract import Ability, Operations
 from vmatlas.operations.mapping import Mapping
 from vmatlas.operations.memory import Memory
@@ -136,9 +137,10 @@ def _unlink_if_there(operations: Operations, name: str) -> None:
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name.startswith("/") or "/" in name[1:] or len(name) < 2 or "\0" in name:
         raise UsageError(
-            f"{name!r} is no name of shared memory", hint="it is a slash and a name without one: /my-buffer"
+            f"{arguments.shown(name)} is no name of shared memory",
+            hint="it is a slash and a name without one: /my-buffer",
         )
-    check_path(name, "piece of shared memory")
+    arguments.path(name, "piece of shared memory")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
+from vmatlas.arguments import shown
 from vmatlas.backend import Target
 from vmatlas.errors import TargetLost, UsageError
 from vmatlas.registry import TARGETS, entries
@@ -35,8 +36,10 @@ def connect(url: str, limits: Limits | None = None) -> Target:
     `limits` is how patient to be; a slow machine needs more. Raises UsageError for a URL that is none, TargetLost when
     nobody answers, Unsupported when what answers cannot be used.
     """
+    if limits is not None and not isinstance(limits, Limits):
+        raise UsageError(f"limits={shown(limits)} are no limits", hint="give vmatlas.Limits(silence=30), say")
     if not isinstance(url, str):
-        raise UsageError(f"{url!r:.100} is no target", hint=f"give text that begins with: {', '.join(words())}")
+        raise UsageError(f"{shown(url)} is no target", hint=f"give text that begins with: {', '.join(words())}")
     word, colon, rest = url.partition(":")
     if url == "local":
         from vmatlas.target.local import LOCAL

@@ -1,0 +1,97 @@
+"""What callers hand over, judged before anything is done with it: what is of another kind is a UsageError in one line.
+
+This module imports nothing of vmatlas but its errors.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from vmatlas.errors import UsageError
+
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+
+_MOST_BITS = 128
+"""A larger number is told by its bits: nobody reads its digits, and Python makes no text of some thousands of them."""
+
+
+def shown(value: object, most: int = 100) -> str:
+    """A value as a part of a line, whatever it is."""
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f"a number of {value.bit_length()} bits"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a repr of somebody else's
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def in_hex(number: int) -> str:
+    """An address or a size, whatever it is."""
+    return f"{number:#x}" if number.bit_length() <= _MOST_BITS else shown(number)
+
+
+def whole(value: object, what: str) -> int:
+    """A whole number, which True is not. Raises UsageError."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise UsageError(f"the {what} {shown(value)} is no whole number") from None
+
+
+def flag(value: object, what: str) -> bool:
+    """True or False, or 1 or 0: of another value, text such as "no", nobody can tell what it means.
+
+    Raises UsageError.
+    """
+    if value is True or value is False:
+        return value
+    if not (isinstance(value, int) and value in (0, 1)):
+        raise UsageError(f"{what}={shown(value)} is neither True nor False")
+    return bool(value)
+
+
+def function(value: object, what: str) -> None:
+    """Raises UsageError for what cannot be called."""
+    if not callable(value):
+        raise UsageError(f"{what}={shown(value)} cannot be called", hint=f"{what} is a function")
+
+
+def path(value: object, what: str) -> str:
+    """The name of what lies at a path. Raises UsageError."""
+    try:
+        name = os.fsdecode(value)  # type: ignore[arg-type]
+        os.fsencode(name)
+    except TypeError:
+        raise UsageError(f"{shown(value)} is no path of a {what}", hint="give a str, bytes or os.PathLike") from None
+    except UnicodeError:
+        raise UsageError(
+            f"{shown(value)} is no path of a {what}: it has characters that no file name can have",
+            hint="name it without them, or as os.fsdecode gives it",
+        ) from None
+    if "\0" in name:
+        raise UsageError(f"{shown(value)} is no path of a {what}: it has a null byte", hint="no file name has one")
+    return name
+
+
+def flags_checked(asked: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:
+    """Judges, before the function runs, all that it takes by keyword and that is True or False when it is left out."""
+    defaults: dict[str, object] = getattr(asked, "__kwdefaults__", None) or {}
+    flags = [name for name, default in defaults.items() if isinstance(default, bool)]
+
+    @functools.wraps(asked)
+    def checked(*arguments: _Arguments.args, **keywords: _Arguments.kwargs) -> _Answer:
+        given: dict[str, Any] = keywords
+        for name in flags:
+            if name in given:
+                given[name] = flag(given[name], name)
+        return asked(*arguments, **keywords)
+
+    return checked
