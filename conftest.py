@@ -17,15 +17,24 @@ def pytest_configure(config: pytest.Config) -> None:
     """A test that waits for what does not come says so itself; one that hangs is ended at twice that time."""
     if config.getoption("timeout", None) is None:
         config.option.timeout = 2 * PATIENCE
+    _start_programs_as_a_terminal_does()
+
+
+def _start_programs_as_a_terminal_does() -> None:
+    """Programs started from here heed all signals, whoever runs the tests.
+
+    A shell that runs them in its background has SIGINT ignored, nohup SIGHUP, and what is ignored stays so across exec.
+    What is handled does not; so the run itself goes on ignoring it, by a handler that does nothing.
+    """
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGALRM", "SIGUSR1", "SIGUSR2"):
+        number = getattr(signal, name, None)  # some systems lack some
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture
 def heeding_ctrl_c() -> Iterator[None]:
-    """SIGINT does here, and in programs started from here, what it does by default.
-
-    A shell that runs the tests in its background has it ignored in all of them; what is ignored stays so across exec,
-    what is handled does not.
-    """
+    """SIGINT interrupts this process, even where the run ignores it (a shell's background)."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

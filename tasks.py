@@ -22,6 +22,8 @@ TESTS_OF_USERS = (
 )
 HOST_TASKS = ("check", "test")
 FAULTS = "test-faults"
+SETS_OF_THOROUGH = ("nightly", "release")
+THOROUGH = "VMATLAS_TEST_THOROUGH"
 
 
 def _run(context: Context, command: str, *, warn: bool = False) -> bool:
@@ -114,7 +116,8 @@ def test_all_platforms(
     if install:
         install_emulators(only=_words(only), set_name=set)
     tasks = [] if machines_only else [*HOST_TASKS, *([FAULTS] if set not in ("", "default") else [])]
-    failed = [name for name in tasks if not _run(context, f"invoke {name}", warn=True)]
+    begin = f"env {THOROUGH}=1 invoke" if set in SETS_OF_THOROUGH else "invoke"
+    failed = [name for name in tasks if not _run(context, f"{begin} {name}", warn=True)]
     if tasks and FAULTS not in tasks:
         print(f"Left out: the tests that break machines ({FAULTS}): ./run invoke {FAULTS}, or a --set of ci/sets.yaml")
     code = run_machines(only=_words(only), set_name=set, require=_words(require), jobs=processors, page=where)

@@ -47,7 +47,7 @@ def ask(*words: object) -> tuple[int, str, str, float]:
     return done.returncode, done.stdout, done.stderr, time.monotonic() - began
 
 
-def test_the_map_of_a_held_process_is_given_up_and_ctrl_c_ends_the_wait(held: int, heeding_ctrl_c: None) -> None:
+def test_the_map_of_a_held_process_is_given_up_and_ctrl_c_ends_the_wait(held: int) -> None:
     code, out, said, _ = ask("maps", held, "--patience", "1")
     assert (code, out) == (7, "")
     assert f"process {held} (" in said and "did not answer in 1" in said

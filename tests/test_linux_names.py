@@ -221,7 +221,9 @@ def test_own_program_that_was_deleted_is_read_without_further_rights(
     expected = program.read_bytes()
     child = subprocess.Popen(["sleep", str(PATIENCE)], executable=program)
     try:
-        region = next(each for each in vmatlas.snapshot(child.pid) if each.path == str(program))
+        while not (found := [each for each in vmatlas.snapshot(child.pid) if each.path == str(program)]):
+            assert child.poll() is None  # exec is told to be done before the memory is made
+        region = found[0]
         if os.stat(program).st_dev != os.makedev(*region.device or (0, 0)):
             pytest.skip("stat(2) tells another device than the map on this file system")
         program.unlink()

@@ -218,12 +218,12 @@ def test_survey_that_could_not_see_everyone_says_so(hidepid: str) -> None:
     if hidepid == "1":
         assert int(listed) > int(nameless) > 0
         assert why == ["None"]
-        assert lines[1].startswith("['AccessDenied', 'AddressSpace'") and lines[1].endswith(" None")  # one may end
+        assert lines[1].startswith("['AccessDenied', 'AddressSpace'") and lines[1].endswith(" None")
     else:
         assert nameless == "0"
         assert why[0].startswith("not every process is shown: /proc is mounted with hidepid=")
-        # Another process of this user may end meanwhile.
-        assert re.match(r"\['AddressSpace'(, 'NoSuchProcess')?\] not every process is shown", lines[1])
+        # Another process of this user may end meanwhile, or be silent.
+        assert re.match(r"\['AddressSpace'(, '\w+')*\] not every process is shown", lines[1])
     audited, *others = [line for line in lines if line.startswith("exit ")]
     assert others == ["exit 7"] * 2
     assert audited in ("exit 7", "exit 1")  # or be found suspicious: a test's, run by the same user

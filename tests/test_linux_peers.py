@@ -1,4 +1,5 @@
-"""Our answers against those of tools that others wrote, on every process of this machine that lets itself be read.
+"""Our answers against those of tools that others wrote, on processes of our own that stand still and on this one; in a
+thorough run on every process of this machine that lets itself be read.
 
 A process counts when its map was the same before and after the tool looked at it. Differences that are known are
 asserted here by name; there is no list of exceptions.
@@ -22,6 +23,7 @@ from tests.conftest import Program, offered, without_vsyscall
 from tests.standing import agree_while_still
 from vmatlas import AddressSpace, Kind, Region
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import THOROUGH
 
 DELETED = " (deleted)"
 ENOUGH = 3
@@ -36,7 +38,8 @@ REFUSED = (vmatlas.AccessDenied, psutil.AccessDenied, PermissionError)
 @pytest.fixture(scope="module", autouse=True)
 def still_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """One of some processes with a region of each sort, that stand still: so there is always much to compare."""
-    programs = [Program("layout", tmp_path_factory.mktemp("peers")) for _ in range(ENOUGH)]
+    programs = [Program("layout", tmp_path_factory.mktemp("peers")) for _ in range(ENOUGH + 2)]
+    OURS[:] = [program.pid for program in programs]
     for program in programs:
         program.hear()
     yield programs[0]
@@ -44,8 +47,14 @@ def still_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]
         program.end()
 
 
+OURS: list[int] = []
+"""Their pids."""
+
+
 def readable() -> Iterator[int]:
     for process in vmatlas.processes():
+        if not THOROUGH and process.pid not in OURS:
+            continue
         try:
             if process.pid != os.getpid() and vmatlas.snapshot(process.pid, backend="linux-procfs"):
                 yield process.pid

@@ -139,7 +139,6 @@ def test_watch_ends_with_the_process_and_says_so(mapper: Mapper):
         assert (watch.returncode, errors) == (0, f"vmatlas: process {mapper.process.pid} has ended\n")
 
 
-@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_watch_ends_cleanly_when_interrupted(mapper: Mapper):
     with watching(mapper, "--json") as watch:
         assert watch.stdout is not None

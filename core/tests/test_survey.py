@@ -18,6 +18,7 @@ from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import Query
 from vmatlas.patience import Crew, Errand
 from vmatlas.survey import survey
+from vmatlas.target.local import LOCAL, LocalTarget
 
 from .fakes import FakeBackend, FakeProcess, FakeTarget
 
@@ -82,11 +83,29 @@ def test_what_a_question_waits_for_is_told_where_the_system_can(mute: Mute) -> N
         assert f"the question waits for {error.waits_for}" in str(error)
 
 
+@pytest.fixture
+def ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The pids of sixteen processes that are all that this machine lists: others end, start, and are silent as they
+    like."""
+    sleeping = [subprocess.Popen(["sleep", "3600"]) for _ in range(16)]
+    pids = {each.pid for each in sleeping}
+    everyone = type(LOCAL).processes
+
+    def listed(target: LocalTarget) -> Iterator[ProcessInfo]:
+        return (each for each in everyone(target) if each.pid in pids)
+
+    monkeypatch.setattr(LocalTarget, "processes", listed)
+    yield sorted(pids)
+    for each in sleeping:
+        each.kill()
+    for each in sleeping:
+        each.wait(PATIENCE)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_processes_that_wait_do_not_eat_the_places_of_all_threads(threads: int) -> None:
+def test_processes_that_wait_do_not_eat_the_places_of_all_threads(ours: list[int], threads: int) -> None:
     let_go = threading.Event()
-    pids = [each.pid for each in vmatlas.processes() if not each.kernel]
-    mute = set(pids[: 3 * threads])
+    mute = set(ours[: 3 * threads])
 
     def ask(process: vmatlas.Process) -> int:
         if process.pid in mute:
@@ -98,29 +117,28 @@ def test_processes_that_wait_do_not_eat_the_places_of_all_threads(threads: int) 
     finally:
         let_go.set()
     assert {each.answer for each in found if each.answer is not None}.isdisjoint(mute)
-    assert [each.process.pid for each in found] == sorted(each.process.pid for each in found)
+    assert [each.process.pid for each in found] == ours
     assert [each.number for each in found] == list(range(1, len(found) + 1))
 
 
-def test_a_survey_ends_where_no_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_survey_ends_where_no_thread_is_to_be_had(ours: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    expected = [each.pid for each in vmatlas.processes() if not each.kernel]
     monkeypatch.setattr(threading.Thread, "start", refuse)
     here = threading.get_ident()
     found = list(survey(lambda process: threading.get_ident(), threads=4))
-    assert {each.answer for each in found if each.error is None} == {here}
-    assert set(expected[:3]) <= {each.process.pid for each in found}
+    assert [(each.process.pid, each.answer) for each in found] == [(pid, here) for pid in ours]
 
 
-def test_a_survey_whose_threads_all_wait_and_can_have_no_other_asks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_survey_whose_threads_all_wait_and_can_have_no_other_asks_by_itself(
+    ours: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     let_go = threading.Event()
-    pids = [each.pid for each in vmatlas.processes() if not each.kernel]
     monkeypatch.setattr("vmatlas.patience._MOST_THREADS", 2)
 
     def ask(process: vmatlas.Process) -> int:
-        if process.pid in pids[:2]:
+        if process.pid in ours[:2]:
             let_go.wait()
         return threading.get_ident()
 
@@ -128,8 +146,8 @@ def test_a_survey_whose_threads_all_wait_and_can_have_no_other_asks_by_itself(mo
         found = list(survey(ask, threads=2, patience=0.5))
     finally:
         let_go.set()
-    assert [each.process.pid for each in found if isinstance(each.error, Unanswered)] == pids[:2]
-    assert {each.answer for each in found if each.error is None} == {threading.get_ident()}
+    assert [each.process.pid for each in found if isinstance(each.error, Unanswered)] == ours[:2]
+    assert [each.answer for each in found[2:]] == [threading.get_ident()] * len(ours[2:])
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), "5", None])
@@ -150,9 +168,11 @@ print(type(first.error).__name__)
 
 
 def test_a_question_that_is_at_work_is_not_given_up_as_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
     with Crew(1) as crew:
-        waits = Errand(lambda: time.sleep(1.5))
+        waits = Errand(let_go.wait)
         assert not waits.asked_by(crew, 0.5)
+        let_go.set()
     # As if it had a processor all the time: a loaded machine may keep one that wants it waiting.
     monkeypatch.setattr("vmatlas.patience._worked", lambda clock: time.monotonic())
     with Crew(1) as crew:
@@ -178,15 +198,11 @@ def test_what_a_thread_has_of_a_processor_is_seen_by_another() -> None:
         assert errand.wait(PATIENCE)
 
 
-def test_a_question_that_is_at_work_for_ever_is_given_up_in_the_end() -> None:
+def test_a_question_that_is_at_work_for_ever_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
-
-    def work() -> None:
-        while not let_go.is_set():
-            pass
-
+    monkeypatch.setattr("vmatlas.patience._worked", lambda clock: time.monotonic())
     with Crew(1) as crew:
-        errand = Errand(work)
+        errand = Errand(let_go.wait)
         assert not errand.asked_by(crew, 0.1)
         assert errand.age() >= 1.0
         let_go.set()

@@ -79,20 +79,6 @@ def altered(tmp_path: Path, old: str = "", new: str = "", name: str = "linux-6.1
     return describe(tmp_path, name, text.replace(old, new))
 
 
-def qemus(marker: str) -> list[int]:
-    """Pids of QEMUs whose command line holds a marker."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                line = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"qemu-system" in line.split(b"\0")[0] and marker.encode() in line:
-                found.append(int(folder.name))
-    return found
-
-
 def pid_of(running: RunningMachine) -> int:
     """The pid of a running machine's QEMU, by the descriptors that only it has been given."""
     assert running._guarded is not None
@@ -255,7 +241,6 @@ with boot(find("linux-6.12"), hello=hello, find_agent=lambda system, processor: 
 """
 
 
-@pytest.mark.usefixtures("heeding_ctrl_c")
 @pytest.mark.parametrize(
     ("number", "whom"), [(signal.SIGKILL, os.kill), (signal.SIGINT, os.killpg), (signal.SIGTERM, os.killpg)]
 )
@@ -367,7 +352,6 @@ attend(find("linux-6.12"), hello=hello, out=out, find_agent=lambda s, p: Path({i
 """
 
 
-@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_a_person_is_told_where_everything_is_and_ends_it_with_ctrl_c(guest_init: Path, tmp_path: Path) -> None:
     here = Path(__file__).parent
     text = ATTENDANT.format(

@@ -151,7 +151,6 @@ def digests(folder: Path) -> set[str]:
     return {f"{path.name} {digest_of(path)}" for path in folder.iterdir()}
 
 
-@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_runs_killed_at_any_moment_leave_no_qemu_no_half_entry_and_no_lock(
     tmp_path: Path, server: Server, kernel: Path
 ) -> None:

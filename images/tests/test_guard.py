@@ -17,12 +17,11 @@ from vmatlas_images.guarded import Guarded, run
 
 PARENT = """
 import os, subprocess, sys, time
-import signal
 from pathlib import Path
 from vmatlas_images.guarded import Guarded
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored in all of its children
 folder = Path(sys.argv[1])
-g = Guarded(["sh", "-c", f"echo $$ > {folder}/../pid; sleep 3600 & wait"], folder=folder, output=subprocess.DEVNULL)
+script = f"cd {folder}/..; sleep 3600 & echo $! > child; echo $$ > pid; wait"
+g = Guarded(["sh", "-c", script], folder=folder, output=subprocess.DEVNULL)
 print(g.process.pid, flush=True)
 time.sleep(3600)
 """
@@ -61,7 +60,6 @@ def family(tmp_path: Path) -> tuple[subprocess.Popen[str], int, int, Path]:
     return parent, guard, int((tmp_path / "pid").read_text()), folder
 
 
-@pytest.mark.usefixtures("heeding_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_command_and_its_folder_go_with_the_parent(tmp_path: Path, number: signal.Signals) -> None:
     parent, guard, command, folder = family(tmp_path)
@@ -77,6 +75,7 @@ def test_the_command_goes_with_a_killed_guard(tmp_path: Path) -> None:
     assert within(PATIENCE, lambda: not is_alive(command))
     parent.kill()
     parent.wait(PATIENCE)
+    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)  # a killed guard cannot see to the command's own
 
 
 def test_a_terminated_guard_takes_the_command_with_it(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner, Result
 
+from vmatlas import ProcessInfo
 from vmatlas.cli.program import program
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.target.local import LocalTarget
 
 PROGRAM = [sys.executable, "-c", "import sys; from vmatlas.cli import main; sys.exit(main())"]
 
@@ -31,6 +33,8 @@ _CHILD = r"""
 import ctypes, mmap, os, sys
 folder = sys.argv[1]
 libc = ctypes.CDLL(None, use_errno=True)
+if sys.platform == "linux":
+    libc.prctl(1, 9)  # PR_SET_PDEATHSIG: a killed run of tests leaves no process behind that stands still for ever
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 PAGE = mmap.PAGESIZE
@@ -109,6 +113,28 @@ def child(tmp_path: Path) -> Iterator[Child]:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def our_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked in this process about all of this machine is asked about ours, their forebears, and some of the
+    kernel's: the processes of others end, are silent, and call themselves what they like, and may be thousands."""
+    everyone = LocalTarget.processes
+
+    def listed(target: LocalTarget) -> Iterator[ProcessInfo]:
+        found = list(everyone(target))
+        parents = {each.pid: each.parent for each in found}
+
+        def line_of(pid: int | None) -> Iterator[int]:
+            while pid is not None and pid in parents:
+                yield pid
+                pid = parents[pid] or None
+
+        forebears, us = set(line_of(os.getpid())), os.getpid()
+        kernels = {each.pid for each in found if each.kernel and each.pid < 10}
+        return (each for each in found if each.pid in forebears | kernels or us in line_of(each.pid))
+
+    monkeypatch.setattr(LocalTarget, "processes", listed)
 
 
 Run = Callable[..., Result]

@@ -66,7 +66,6 @@ def test_where_errors_cannot_be_told_the_exit_code_tells(start):
     assert [each.wait(timeout=PATIENCE) for each in (closed, unheard)] == [2, 2]
 
 
-@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_interrupting_ends_with_130_and_silence(start, until_asleep, child):
     waiting = start("diff", child.pid, "--after", "60")
     until_asleep(waiting.pid)

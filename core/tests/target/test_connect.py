@@ -38,7 +38,9 @@ def target(binary: Path) -> Iterator[AgentTarget]:
 @pytest.fixture
 def sleeper() -> Iterator[int]:
     child = subprocess.Popen(
-        [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", "import os; os.write(1, b'\\n'); os.read(0, 1)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert child.stdout
     child.stdout.readline()

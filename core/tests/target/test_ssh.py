@@ -49,6 +49,24 @@ class Server:
         return left
 
 
+def listening(folder: Path) -> tuple[subprocess.Popen[bytes] | None, int]:
+    """An sshd and its port; None where another program was faster to take the port that was free."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = folder / "log"
+    with log.open("wb") as said:
+        command = [str(SSHD), "-D", "-e", "-f", folder / "sshd_config", "-p", str(port)]
+        child = subprocess.Popen(command, stderr=said)
+    until = time.monotonic() + PATIENCE
+    while f"Server listening on 127.0.0.1 port {port}." not in (text := log.read_text()):
+        if child.poll() is not None and "Address already in use" in text:
+            return None, port
+        assert child.poll() is None and time.monotonic() < until, text
+        time.sleep(0.05)
+    return child, port
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Iterator[Server]:
     if SSHD is None or shutil.which("ssh") is None:
@@ -64,11 +82,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Iterator[S
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=PATIENCE
         )
     shutil.copy(folder / "user.pub", folder / "authorized")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
+        f"ListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
         f"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile none\nPermitRootLogin yes\n"
         f"SetEnv TMPDIR={temporary}\n"
     )
@@ -78,15 +93,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Iterator[S
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    child = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=(folder / "log").open("wb"))
+    for _ in range(10):
+        child, port = listening(folder)
+        if child is not None:
+            break
+    else:
+        pytest.fail((folder / "log").read_text())
     try:
-        until = time.monotonic() + PATIENCE
-        while True:
-            assert child.poll() is None and time.monotonic() < until, (folder / "log").read_text()
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
         yield Server(port, temporary, folder / "ssh_config")
     finally:
         child.terminate()
@@ -107,8 +120,10 @@ def configured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_the_map_of_a_process_is_read_by_ssh(server: Server) -> None:
-    sleeper = subprocess.Popen(["sleep", "3600"])
+    still = [sys.executable, "-c", "import os; os.write(1, b'\\n'); os.read(0, 1)"]
+    sleeper = subprocess.Popen(still, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        assert sleeper.stdout is not None and sleeper.stdout.readline()
         target = connect(server.url)
         with vmatlas.open(sleeper.pid, target=target) as process:
             assert [(region.start, region.path) for region in process.snapshot()] == [
@@ -119,7 +134,7 @@ def test_the_map_of_a_process_is_read_by_ssh(server: Server) -> None:
         target.close()
     finally:
         sleeper.kill()
-        sleeper.wait()
+        sleeper.communicate()
     assert server.left_over() == []
 
 
@@ -135,7 +150,10 @@ def test_nothing_is_left_when_the_host_is_killed(server: Server) -> None:
     host.kill()
     host.communicate()
     assert server.left_over() == []
-    assert not Path(f"/proc/{pid}").exists()
+    until = time.monotonic() + PATIENCE
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < until, "the agent lives on"
+        time.sleep(0.05)
 
 
 def test_an_agent_that_is_killed_there_is_a_lost_target_and_is_removed(server: Server) -> None:
