@@ -12,6 +12,7 @@ from hypothesis import given
 
 from vmatlas.errors import Unsupported
 from vmatlas.model import Device, Kind, Protection, Region
+from vmatlas.model.memory import FIELDS
 
 from .strategies import Flags, space_of, spaces
 
@@ -92,6 +93,7 @@ def test_one_region_is_exported_as_documented():
             "private_resident": None,
             "page_size": None,
             "build_id": "abcd",
+            "memory": dict.fromkeys(FIELDS) | {"resident": 4096},
             "details": {},
         }
     ]

@@ -27,9 +27,9 @@ setup(
     ext_modules=[
         Extension(
             "vmatlas_linux_procfs._native",
-            sources=[f"native/{name}.c" for name in ("module", "decode", "text_file", "holes")],
+            sources=[f"native/{name}.c" for name in ("module", "decode", "text_file", "holes", "rollups")],
             include_dirs=columns_header(),
-            depends=[f"native/{name}.h" for name in ("decode", "text_file", "holes")],
+            depends=[f"native/{name}.h" for name in ("decode", "text_file", "holes", "rollups")],
             define_macros=[("_GNU_SOURCE", None)],
             extra_compile_args=["-std=c99", "-O2"],
             py_limited_api=True,

@@ -48,7 +48,7 @@ static uint32_t some_process(struct input *input)
 /* Fields such as requests have; what does not fit is left out. Returns their size. */
 static size_t put_fields(struct input *input, uint8_t *bytes)
 {
-    static const char *const sources[] = {"linux.maps", "linux.smaps", "linux.procmap_query"};
+    static const char *const sources[] = {"linux.maps", "linux.smaps", "linux.smaps_rollup", "linux.procmap_query"};
     size_t used = 0;
     for (uint32_t count = take_byte(input) % 16; count > 0 && used < FRAME_PAYLOAD - 8192; count--) {
         uint32_t code = take_byte(input), size;

@@ -213,7 +213,7 @@ class ScriptedAgent:
             b"pointer_bits": (b"64", b"32", b"")[given.byte() % 3],
             b"pid": (b"7", b"4294967295", b"-5", b"1e9")[given.byte() % 4],
             b"byte_order": (b"little", b"big", b"?")[given.byte() % 3],
-            b"sources": b"linux.maps linux.smaps linux.procmap_query freebsd.vmmap qnx.mapinfo",
+            b"sources": b"linux.maps linux.smaps linux.smaps_rollup linux.procmap_query freebsd.vmmap qnx.mapinfo",
             b"operations": given.bytes(given.byte() % 16),
         }
         count = len(values) if given.byte() < 250 else given.word()

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
         find,
         find_many,
         iterate,
+        memory,
         neighbours,
         open,
         processes,
         replay,
+        replay_memory,
         snapshot,
         watch,
     )
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
         Gap,
         IncompleteResult,
         Kind,
+        MemoryTotal,
+        MemoryUse,
         Neighbours,
         Origin,
         ProcessInfo,
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     from vmatlas.survey import Surveyed, snapshots, survey
     from vmatlas.target.agent import Limits
     from vmatlas.target.connect import connect
+    from vmatlas.totals import Group, ProcessMemory, group_memories, memories
 
 __version__ = "0.1.0"
 
@@ -97,11 +102,14 @@ __all__ = [
     "Filter",
     "Finding",
     "Gap",
+    "Group",
     "HasPid",
     "IncompleteResult",
     "Kind",
     "Limits",
     "MalformedData",
+    "MemoryTotal",
+    "MemoryUse",
     "Neighbours",
     "NoSuchProcess",
     "OperationFailed",
@@ -109,6 +117,7 @@ __all__ = [
     "Pid",
     "Process",
     "ProcessInfo",
+    "ProcessMemory",
     "Protection",
     "Query",
     "Region",
@@ -132,11 +141,15 @@ __all__ = [
     "diff",
     "find",
     "find_many",
+    "group_memories",
     "iterate",
+    "memories",
+    "memory",
     "neighbours",
     "open",
     "processes",
     "replay",
+    "replay_memory",
     "snapshot",
     "snapshots",
     "summarize",
@@ -148,7 +161,9 @@ _HOMES = {
     "vmatlas.analysis": (
         "Change ChangeKind Difference FileLookup FileTotal Finding Summary Suspicion Total Use audit diff summarize"
     ),
-    "vmatlas.api": "HasPid Pid capture find find_many iterate neighbours open processes replay snapshot watch",
+    "vmatlas.api": (
+        "HasPid Pid capture find find_many iterate memory neighbours open processes replay replay_memory snapshot watch"
+    ),
     "vmatlas.backend": "Target",
     "vmatlas.capture": "Capture",
     "vmatlas.errors": (
@@ -156,13 +171,14 @@ _HOMES = {
         "Unsupported UsageError VmatlasError"
     ),
     "vmatlas.model": (
-        "AddressSpace Consistency Criteria Details Device FileNow Filter Gap IncompleteResult Kind Neighbours Origin "
-        "ProcessInfo Protection Query Region SystemFlags SystemInfo"
+        "AddressSpace Consistency Criteria Details Device FileNow Filter Gap IncompleteResult Kind MemoryTotal "
+        "MemoryUse Neighbours Origin ProcessInfo Protection Query Region SystemFlags SystemInfo"
     ),
     "vmatlas.process": "Process",
     "vmatlas.survey": "Surveyed snapshots survey",
     "vmatlas.target.agent": "Limits",
     "vmatlas.target.connect": "connect",
+    "vmatlas.totals": "Group ProcessMemory group_memories memories",
 }
 """Where each name lives. A module is imported when one of its names is first used: `import vmatlas` itself takes a
 millisecond, and the command line pays only for what it shows."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import arguments, registry
-from vmatlas.backend import Listing, Target
+from vmatlas.backend import Listing, Target, TellsTotals
 from vmatlas.capture import Capture
-from vmatlas.errors import UsageError, VmatlasError
-from vmatlas.model import AddressSpace, Criteria, Filter, Neighbours, ProcessInfo, Region
+from vmatlas.errors import Unsupported, UsageError, VmatlasError
+from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
 from vmatlas.process import Process
 from vmatlas.target.local import LOCAL
 
@@ -246,6 +246,37 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
         return backend.decode(saved)
     except VmatlasError as error:
         raise error.located(pid=saved.pid, backend=saved.backend) from None
+
+
+def memory(pid: Pid = None, *, target: Target | None = None, backend: str | None = None) -> MemoryUse:
+    """The memory in use of a process as a whole: resident, proportional (PSS), private (USS), swapped, and more; bytes.
+
+        use = vmatlas.memory(1234)
+        print(use.proportional, use.private, use.swapped)
+
+    On Linux one short file tells it (smaps_rollup), without a map of each region: some thirty times as quick as
+    `snapshot(residency=True)`, whose regions tell where it is. `vmatlas.memories` asks every process. `pid`, `target`
+    and `backend` are as in `snapshot`.
+
+    Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, UsageError.
+    """
+    with open(pid, target=target, backend=backend) as process:
+        return process.memory()
+
+
+def replay_memory(source: Capture | str | os.PathLike[str]) -> MemoryUse:
+    """The memory in use that a capture with residency tells of its process: the kernel's own totals where it has them
+    (Linux: the stream smaps_rollup), else the sum over its regions. Raises what `replay` raises."""
+    saved = source if isinstance(source, Capture) else Capture.load(source)
+    backend = registry.backend(saved.backend, distribution=saved.distribution)
+    if isinstance(backend, TellsTotals):
+        try:
+            return backend.totals(saved)
+        except Unsupported:  # it has none
+            pass
+        except VmatlasError as error:
+            raise error.located(pid=saved.pid, backend=saved.backend) from None
+    return replay(saved).memory.use
 
 
 def processes(target: Target | None = None) -> Listing[ProcessInfo]:

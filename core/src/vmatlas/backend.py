@@ -16,11 +16,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NotImplementedType
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError
-from vmatlas.model import AddressSpace, Columns, Consistency, FileNow, ProcessInfo, Query, Region, SystemInfo
+from vmatlas.model import (
+    AddressSpace,
+    Columns,
+    Consistency,
+    FileNow,
+    MemoryUse,
+    ProcessInfo,
+    Query,
+    Region,
+    SystemInfo,
+)
 
 _Item = TypeVar("_Item")
 
@@ -64,6 +74,8 @@ class Feature(enum.Flag):
     without it may say where those are: see HasBlindSpots."""
     THREADS = enum.auto()
     """It can ask through one thread of a process."""
+    TOTALS = enum.auto()
+    """It tells the memory in use of a whole process, without a map: see TellsTotals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +265,38 @@ class HasBlindSpots(Protocol):
 
 
 @runtime_checkable
+class TellsTotals(Protocol):
+    """A backend that answers a query for `totals`."""
+
+    def totals(self, capture: Capture) -> MemoryUse:
+        """The memory in use that a capture of such a query tells, or of one that has it beside a map; pure.
+
+        Raises MalformedData, and NoSuchProcess when the streams show that the process was gone.
+        """
+        ...
+
+
+class Totals(NamedTuple):
+    """What one process told at once of the memory that it uses."""
+
+    process: ProcessInfo | None
+    """Who it is, where that was asked for and told."""
+    memory: MemoryUse | None
+    """None: it is to be asked by itself, which tells why."""
+    regions: int | None
+    """How many it has, where that was asked for and told."""
+
+
+@runtime_checkable
+class TellsTotalsOfMany(TellsTotals, Protocol):
+    """A backend that asks many processes of this machine in one call. Nothing is raised for one of them."""
+
+    def totals_of(self, pids: Sequence[int], *, described: bool, counted: bool) -> list[Totals]:
+        """Of each, in order. `described`: with who it is (but for its user). `counted`: with its number of regions."""
+        ...
+
+
+@runtime_checkable
 class DirectBackend(Backend, HasTwin, Protocol):
     """A backend that also takes short ways on this machine: both halves in one, by code that is compiled.
 
@@ -412,6 +456,37 @@ class ReadsFiles(Protocol):
 
     def why_unread(self, region: Region) -> str | None:
         """Why the file system of that file is not asked to read it, in words; None where it is asked."""
+        ...
+
+
+@runtime_checkable
+class ListsNumbers(Protocol):
+    """A system that lists its processes by their numbers alone, which costs less than what each of them is."""
+
+    def pids(self) -> list[int]:
+        """In order. Raises Unsupported where they cannot be listed."""
+        ...
+
+    def described(self, pid: int) -> ProcessInfo | None:
+        """What is told of one of them without waiting for it; None where nothing is, or it is gone."""
+        ...
+
+
+@runtime_checkable
+class TellsMembership(Protocol):
+    """A system that tells what a process belongs to."""
+
+    def belongs_to(self, pid: int, start_time: int | None, what: str) -> str | None:
+        """`what`: "user", "cgroup" or "program". None where it is not told, or the number is another process's now."""
+        ...
+
+
+@runtime_checkable
+class LimitsRegions(Protocol):
+    """A system that allows a process so many regions and no more."""
+
+    def most_regions(self) -> int | None:
+        """How many; None where that is not told."""
         ...
 
 

@@ -184,6 +184,8 @@ class Capture:
             raise UsageError(f"the capture's time, {self.time!r} seconds since 1970, is in no calendar") from None
         query = dataclasses.asdict(self.query)
         query["where"] = str(self.query.where) or None
+        if not self.query.totals:
+            del query["totals"]  # older readers of format 1 do not know it
         query["limit"] = self.query.limit_of_answer  # 0 where all was asked for; `null` would be no number for format 1
         return {
             "format": FORMAT,
@@ -276,6 +278,7 @@ class Capture:
                 or_next=query.flag("or_next"),
                 limit=query.number("limit") or 1,
                 residency=query.flag("residency"),
+                totals=query.flag("totals") if query.has("totals") else False,
                 build_ids=query.flag("build_ids"),
                 where=where,
             ),
@@ -397,6 +400,9 @@ class _Fields:
 
     def optional_number(self, name: str) -> int | None:
         return None if self._fields.get(name) is None else self.number(name)
+
+    def has(self, name: str) -> bool:
+        return name in self._fields
 
     def flag(self, name: str) -> bool:
         return bool(self._typed(name, bool, "true or false"))

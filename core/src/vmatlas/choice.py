@@ -84,6 +84,7 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
 def _needs(query: Query) -> Feature:
     """What a backend must tell to answer all of a query."""
     needs = Feature.RESIDENCY if query.residency else Feature.NONE
+    needs |= Feature.TOTALS if query.totals else Feature.NONE
     return needs | Feature.BUILD_ID if query.build_ids else needs
 
 

@@ -29,10 +29,11 @@ from vmatlas.backend import (
     Target,
     TargetProcess,
     TellsGuards,
+    TellsTotals,
 )
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
-from vmatlas.errors import NoSuchProcess, Unsupported, UsageError
+from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     ANY,
     AddressSpace,
@@ -41,6 +42,7 @@ from vmatlas.model import (
     Filter,
     IncompleteResult,
     Kind,
+    MemoryUse,
     Neighbours,
     Query,
     Question,
@@ -60,6 +62,7 @@ REGIONS_A_QUESTION = 1
 """How many regions are read and decoded in the time of one question about an address; docs/speed.md has the figures."""
 
 WHOLE_MAP = Query()
+TOTALS = Query(totals=True)
 
 _OF_FILES = (Kind.FILE, Kind.SHARED_MEMORY)
 """What programs are run from: a memfd, too."""
@@ -323,11 +326,56 @@ class Process:
                 return
             address, step = space[-1].end, min(step * 4, _LARGEST_STEP)
 
+    def memory(self) -> MemoryUse:
+        """The memory in use of the whole process: no map is made where the system tells it so (Linux: smaps_rollup).
+
+        Elsewhere, and where the kernel has no such file, it is the sum over the regions: see `AddressSpace.memory`.
+        Nothing is told of a process of the kernel.
+
+        Raises NoSuchProcess, AccessDenied, TornRead, TargetLost, and Unsupported where no backend tells it.
+        """
+        try:
+            choice = self.choice(TOTALS)
+            return self._totals(choice, self._ask_totals(choice))
+        except Unsupported:
+            return self.snapshot(residency=True).memory.use
+
+    def _ask_totals(self, choice: Choice) -> Capture:
+        try:
+            return self._process.acquire(choice.backend, TOTALS)
+        except VmatlasError as error:
+            raise error.located(pid=self.pid, target=self._target.name, backend=choice.backend.name) from None
+
+    def _totals(self, choice: Choice, capture: Capture) -> MemoryUse:
+        backend = choice.backend
+        if not isinstance(backend, TellsTotals):
+            raise Unsupported(f"the backend '{backend.name}' does not tell totals", backend=backend.name)
+        try:
+            return backend.totals(capture)
+        except VmatlasError as error:
+            raise error.located(pid=self.pid, target=self._target.name, backend=backend.name) from None
+
     @arguments.flags_checked
     def capture(self, *, residency: bool = False, build_ids: bool = False) -> Capture:
-        """The kernel's bytes for the whole map, found to be whole and consistent. Raises what `snapshot` raises."""
+        """The kernel's bytes for the whole map, found to be whole and consistent; with `residency`, those of the totals
+        as well, where the system tells them (`replay_memory`). Raises what `snapshot` raises."""
         query = Query(residency=residency, build_ids=build_ids)
-        return replace(self._reader.read(self.choice(query), query)[0], name=self.name)
+        found = self._reader.read(self.choice(query), query)[0]
+        if residency:
+            found = self._with_totals(found)
+        return replace(found, name=self.name)
+
+    def _with_totals(self, found: Capture) -> Capture:
+        """The totals beside the map, asked for just after it. They are left out of what has ended meanwhile."""
+        try:
+            choice = self.choice(TOTALS)
+            if choice.backend.name != found.backend:
+                return found
+            totals = self._ask_totals(choice)
+        except (Unsupported, NoSuchProcess):
+            return found
+        told = {name: content for name, content in totals.streams.items() if name not in found.streams and content}
+        return replace(found, streams={**found.streams, **told})
 
     def watch(
         self, interval: float = 1.0, *, residency: bool = False, wait: Callable[[float], object] = time.sleep

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,6 +25,8 @@ from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
 
 _Answer = TypeVar("_Answer")
+_Item = TypeVar("_Item")
+_Outcomes = TypeVar("_Outcomes")
 
 MOST_THREADS = 8
 PATIENCE = 5.0
@@ -93,63 +95,91 @@ def _survey(
     several = (threads or allowed(MOST_THREADS)) if place is LOCAL else 1
 
     def one(process: ProcessInfo, where: Target) -> _Outcome[_Answer]:
-        try:
-            with api.open(process.pid, target=where, backend=backend) as asked:
-                return ask(asked), None
-        except (UsageError, Unsupported, TargetLost):
-            raise
-        except Unanswered as error:
-            return None, unanswered(process.pid, process.name, error.seconds, error.waits_for, place)
-        except VmatlasError as error:
-            return None, error
+        return _asked(ask, process, where, place, backend)
+
+    def given_up(process: ProcessInfo, errand: Errand[_Outcome[_Answer]]) -> _Outcome[_Answer]:
+        return _too_late(process, errand, place)
 
     # An agent has limits of its own: the wire tells a silence from a slow answer better than a clock here.
     with place.patiently(patience) if isinstance(place, Patient) else contextlib.nullcontext() as patient:
         if patient is None:
-            outcomes = _each(lambda process: one(process, place), found, several, place, patience)
+            outcomes = ask_each(lambda process: one(process, place), found, several, patience, given_up)
         else:
             outcomes = ((process, one(process, patient)) for process in found)
         for number, (process, (answer, error)) in enumerate(outcomes, 1):
             yield Surveyed(process, answer, error, number, len(found))
 
 
-def _each(
-    one: Callable[[ProcessInfo], _Outcome[_Answer]],
-    processes: list[ProcessInfo],
+def _asked(
+    ask: Callable[[Process], _Answer], process: ProcessInfo, where: Target, place: Target, backend: str | None
+) -> _Outcome[_Answer]:
+    try:
+        with api.open(process.pid, target=where, backend=backend) as asked:
+            return ask(asked), None
+    except (UsageError, Unsupported, TargetLost):
+        raise
+    except Unanswered as error:
+        return None, unanswered(process.pid, process.name, error.seconds, error.waits_for, place)
+    except VmatlasError as error:
+        return None, error
+
+
+def _too_late(process: ProcessInfo, errand: Errand[_Outcome[_Answer]], place: Target) -> _Outcome[_Answer]:
+    waits_for = waits_of(place, errand.thread)
+    return None, unanswered(process.pid, process.name, errand.age(), waits_for, place)
+
+
+def ask_one(
+    ask: Callable[[Process], _Answer], process: ProcessInfo, place: Target, patience: float
+) -> _Outcome[_Answer]:
+    """The same question to one process of this machine."""
+    outcomes = ask_each(
+        lambda each: _asked(ask, each, place, place, None),
+        [process],
+        1,
+        patience,
+        lambda each, errand: _too_late(each, errand, place),
+    )
+    return next(outcome for _, outcome in outcomes)
+
+
+def ask_each(
+    one: Callable[[_Item], _Outcomes],
+    items: Sequence[_Item],
     threads: int,
-    place: Target,
     patience: float,
-) -> Iterator[tuple[ProcessInfo, _Outcome[_Answer]]]:
-    upcoming = iter(processes)
-    waiting: deque[tuple[ProcessInfo, Errand[_Outcome[_Answer]]]] = deque()
-    with Crew(min(threads, len(processes))) as crew:
+    given_up: Callable[[_Item, Errand[_Outcomes]], _Outcomes],
+) -> Iterator[tuple[_Item, _Outcomes]]:
+    """What `one` gives for each, in order, asked in other threads; `given_up` tells of one that did not answer."""
+    upcoming = iter(items)
+    waiting: deque[tuple[_Item, Errand[_Outcomes]]] = deque()
+    with Crew(min(threads, len(items))) as crew:
 
         def begin(most: int) -> None:
-            while len(waiting) < most and (process := next(upcoming, None)) is not None:
-                errand = Errand(functools.partial(one, process))
-                waiting.append((process, errand))
+            while len(waiting) < most and (item := next(upcoming, None)) is not None:
+                errand = Errand(functools.partial(one, item))
+                waiting.append((item, errand))
                 crew.begin(errand)
 
         begin(threads * _AHEAD)
         while waiting:
-            process, first = waiting[0]
-            outcome: _Outcome[_Answer] | None = None
-            while outcome is None:
+            item, first = waiting[0]
+            is_known = False
+            while not is_known:
                 if not crew.is_able:
                     first.run()
                 if first.wait(LOOK):
-                    outcome = first.answer()
+                    outcome, is_known = first.answer(), True
                 elif first.is_overdue(patience):
                     crew.give_up(first)
-                    waits_for = waits_of(place, first.thread)
-                    outcome = None, unanswered(process.pid, process.name, first.age(), waits_for, place)
+                    outcome, is_known = given_up(item, first), True
                 elif silent := [errand for _, errand in waiting if errand.silent() > _SOON]:
                     for errand in silent:
                         crew.take_over(errand)
                     begin(_FAR_AHEAD)
             waiting.popleft()
             begin(threads * _AHEAD)
-            yield process, outcome
+            yield item, outcome
 
 
 def waits_of(place: Target, thread: int | None) -> str | None:

@@ -104,15 +104,21 @@ def test_summary_as_csv(run, child):
     assert by_use == {use.value: total.size for use, total in summary.uses.items()}
 
 
-def test_summary_of_all_has_the_child_among_the_others(run, rows_of, child):
-    result = run("summary", "--all", "--bytes")
+def test_summary_of_all_by_use_has_the_child_among_the_others(run, rows_of, child):
+    result = run("summary", "--all", "--uses", "--bytes")
     assert result.exit_code in (0, 7), result.stderr
     row = next(row for row in rows_of(result.stdout) if row["PID"] == str(child.pid))
     summary = vmatlas.summarize(vmatlas.snapshot(child.pid))
     assert (int(row["SIZE"]), int(row["CODE"])) == (summary.total.size, summary.uses[Use.CODE].size)
 
 
-@pytest.mark.parametrize("arguments", [[], ["self", "--all"], ["a/file", "--all"], ["self", "--json", "--csv"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["self", "--all"], ["a/file", "--all"], ["self", "--json", "--csv"], ["self", "--by", "user"]),
+        *(["self", "--uses"], ["--all", "--uses", "--by", "name"], ["--all", "--by", "colour"]),
+    ],
+)
 def test_summary_of_nobody_or_of_one_and_all_is_refused(run, arguments):
     assert run("summary", *arguments).exit_code == 2
 
@@ -452,6 +458,7 @@ ROWS = {
     "`find --neighbours`": ("find", "PID", "0", "--neighbours"),
     "`summary`": ("summary", "PID"),
     "`summary --all`": ("summary", "--all"),
+    "`summary --all --uses`": ("summary", "--all", "--uses"),
     "`diff`; `watch`, in a line each": ("diff", "PID", "--after", "0"),
     "`audit`": ("audit", "PID"),
     "`advise`": ("advise", "self", "--cold", "--where", "stack"),

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from vmatlas import registry
+from vmatlas.backend import Feature, Totals
 from vmatlas.cli.exits import Exit
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.process import Process
@@ -35,8 +37,10 @@ def mute(child: Child, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
 
         monkeypatch.setattr(Process, name, asked)
 
-    for name in ("snapshot", "find", "find_many", "capture", "watch"):
+    for name in ("snapshot", "find", "find_many", "capture", "watch", "memory"):
         silence(name)
+    if Feature.TOTALS in (backend := registry.backend("linux-procfs")).features:
+        monkeypatch.setattr(type(backend), "totals_of", lambda self, pids, **_: [Totals(None, None, None)] * len(pids))
     yield child
     let_go.set()
 
@@ -92,9 +96,10 @@ def test_all_go_on_without_a_process_that_does_not_answer_and_give_it_a_line(mut
 
 def test_json_and_csv_of_all_tell_who_did_not_answer(mute: Child, run: Run) -> None:
     told = json.loads(run("summary", "--all", "--patience", "0.5", "--json").stdout)
-    entry = next(each for each in told if each["pid"] == mute.pid)
-    assert "did not answer" in entry["error"] and entry["total"] is None
-    assert all(each["error"] is None for each in told if each["total"] is not None)
+    entry = next(each for each in told["processes"] if each["pid"] == mute.pid)
+    assert "did not answer" in entry["error"] and entry["memory"] is None
+    assert all(each["error"] is None for each in told["processes"] if each["memory"] is not None)
+    assert mute.pid in told["unread"]["did not answer in time"]
     rows = run("summary", "--all", "--patience", "0.5", "--csv").stdout.splitlines()
     assert rows[0].endswith(",error")
     assert next(row for row in rows if row.startswith(f"{mute.pid},")).count("did not answer") == 1
@@ -133,7 +138,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)])
-@pytest.mark.parametrize("words", [("maps", "PID"), ("summary", "--all", "--patience", "1000")])
+@pytest.mark.parametrize("words", [("maps", "PID"), ("summary", "--all", "--uses", "--patience", "1000")])
 def test_a_signal_ends_a_command_that_waits_at_once(child: Child, words, end: int, code: int) -> None:
     command = [str(child.pid) if word == "PID" else word for word in words]
     process = subprocess.Popen([sys.executable, "-c", _MUTE, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -1,4 +1,4 @@
-/* /proc/PID/maps and /proc/PID/smaps, as the kernel writes them (proc(5)). */
+/* /proc/PID/maps, smaps and smaps_rollup, as the kernel writes them (proc(5)). */
 #include "holes.h"
 #include "source_linux.h"
 #include "text_file.h"
@@ -88,8 +88,26 @@ static int acquire_smaps(const struct source_question *question, struct source_s
     return acquire_text("smaps", question, sink);
 }
 
+/* The totals. ESRCH of the reading: no memory (any more), which the empty stream and `stat` tell, as with the texts. */
+static int acquire_rollup(const struct source_question *question, struct source_sink *sink)
+{
+    int folder, error = linux_open_process(question, sink, &folder);
+    if (error != 0)
+        return error;
+    error = linux_put_file(folder, "stat", question, sink);
+    if (error == 0)
+        error = linux_put_file(folder, "smaps_rollup", question, sink);
+    if (error == ENOENT && faccessat(folder, "stat", F_OK, 0) == 0) { /* it is there, and the kernel older than 4.14 */
+        sink->refused = 1;
+        error = linux_failure(question, sink, "the kernel has no", "smaps_rollup", ENOTSUP);
+    }
+    (void)close(folder);
+    return error;
+}
+
 const struct source vmatlas_linux_procfs_sources[] = {
     {"linux.maps", acquire_maps, NULL},
     {"linux.smaps", acquire_smaps, NULL},
+    {"linux.smaps_rollup", acquire_rollup, NULL},
     {NULL, NULL, NULL},
 };

@@ -3,6 +3,7 @@
 
 #include "decode.h"
 #include "holes.h"
+#include "rollups.h"
 #include "scratch.h"
 #include "text_file.h"
 
@@ -296,6 +297,62 @@ static PyObject *module_reads_like(PyObject *module, PyObject *arguments)
     return PyBool_FromLong(same);
 }
 
+static PyObject *text_or_none(const struct piece *piece)
+{
+    if (piece->size > 0)
+        return PyBytes_FromStringAndSize(piece->bytes, (Py_ssize_t)piece->size);
+    Py_IncRef(Py_None);
+    return Py_None;
+}
+
+static PyObject *rollup_tuple(const struct rollup *rollup)
+{
+    PyObject *text = text_or_none(&rollup->text), *stat = text_or_none(&rollup->stat);
+    PyObject *lines = PyLong_FromLong(rollup->lines), *made = NULL;
+    if (text != NULL && stat != NULL && lines != NULL)
+        made = PyTuple_Pack(3, text, stat, lines);
+    if (text != NULL)
+        Py_DecRef(text);
+    if (stat != NULL)
+        Py_DecRef(stat);
+    if (lines != NULL)
+        Py_DecRef(lines);
+    return made;
+}
+
+static PyObject *module_rollups(PyObject *module, PyObject *arguments)
+{
+    struct rollup *all;
+    Py_buffer view;
+    size_t count;
+    int described, counted;
+    PyObject *list;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*pp", &view, &described, &counted))
+        return NULL;
+    count = (size_t)view.len / sizeof(int);
+    all = (struct rollup *)malloc((count > 0 ? count : 1) * sizeof *all);
+    if (all == NULL) {
+        PyBuffer_Release(&view);
+        return PyErr_NoMemory();
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (size_t i = 0; i < count; i++)
+        read_rollup(((const int *)view.buf)[i], described, counted, &all[i]);
+    Py_END_ALLOW_THREADS
+    list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *each = rollup_tuple(&all[i]);
+        if (each == NULL || PyList_SetItem(list, (Py_ssize_t)i, each) < 0) {
+            Py_DecRef(list);
+            list = NULL;
+        }
+    }
+    free(all);
+    PyBuffer_Release(&view);
+    return list;
+}
+
 static PyMethodDef methods[] = {
     {"decode_maps", module_decode_maps, METH_O, "Rows from the text of maps, or None."},
     {"decode_smaps", module_decode_smaps, METH_O, "Rows and keys from the text of smaps, or None."},
@@ -303,6 +360,7 @@ static PyMethodDef methods[] = {
     {"read_self", module_read_self, METH_VARARGS, "The same of our own map, without what reading it takes."},
     {"unlisted", module_unlisted, METH_VARARGS, "What is mapped in the holes of a text: (maps, text). Raises OSError."},
     {"reads_like", module_reads_like, METH_VARARGS, "Whether a descriptor's file reads just like some bytes."},
+    {"rollups", module_rollups, METH_VARARGS, "Totals, stat, lines of maps of processes: (pids, described, counted)."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,13 +1,13 @@
-"""What adds up to what: totals by use, by kind and by file, in the manner of QNX's `pidin mem`. Pure."""
+"""What adds up to what: totals by use, by kind, by file and by name, in the manner of QNX's `pidin mem`. Pure."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
-from vmatlas.model import AddressSpace, Kind, Protection, Region
+from vmatlas.model import AddressSpace, Kind, MemoryTotal, MemoryUse, Protection, Region
 from vmatlas.model.space import check_space
 
 
@@ -44,29 +44,46 @@ def use_of(region: Region) -> Use:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Some regions together. Sizes in bytes; `resident` is None where it was not asked for or not told.
-
-    `private_resident` is None too where the system's numbers do not add up (`Origin.private_adds_up`).
-    """
+    """Some regions together. Sizes in bytes."""
 
     regions: int
     size: int
-    resident: int | None
-    private_resident: int | None
-    proportional: int | None = None
-    """See `Region.proportional`."""
+    memory: MemoryTotal
+    """The memory in use, where it was asked for and is told."""
 
     @classmethod
     def of(cls, regions: Iterable[Region], *, private_adds_up: bool = True) -> Total:
-        """The total of some regions. Residency is told when it is for each of them."""
+        """The total of some regions."""
         listed = list(regions)
+        uses = [region.memory for region in listed]
+        return cls._of_told(list(zip(listed, uses, strict=True)), private_adds_up)
+
+    @classmethod
+    def _of_told(cls, told: Sequence[_Told], private_adds_up: bool) -> Total:
         return cls(
-            regions=len(listed),
-            size=sum(region.size for region in listed),
-            resident=_sum([region.resident for region in listed]),
-            private_resident=_sum([region.private_resident for region in listed]) if private_adds_up else None,
-            proportional=_sum([region.proportional for region in listed]),
+            regions=len(told),
+            size=sum(region.end - region.start for region, _ in told),
+            memory=MemoryTotal.of((use for _, use in told), private_adds_up=private_adds_up),
         )
+
+    @property
+    def resident(self) -> int | None:
+        """Bytes in memory; None where that is not told of each of the regions."""
+        return self.memory.use.resident
+
+    @property
+    def private_resident(self) -> int | None:
+        """Bytes that the system calls private. None too where the system's numbers do not add up
+        (`Origin.private_adds_up`)."""
+        return self.memory.use.private
+
+    @property
+    def proportional(self) -> int | None:
+        """See `Region.proportional`."""
+        return self.memory.use.proportional
+
+
+_Told = tuple[Region, MemoryUse | None]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,6 +116,8 @@ class Summary:
     """Only the kinds that occur, the largest first."""
     files: tuple[FileTotal, ...]
     """The largest first."""
+    names: dict[str, Total] = field(default_factory=dict)
+    """What has no path, by the name that the kernel gives it ("[heap]", "[anon:x]"; "" for none), the largest first."""
 
     def __repr__(self) -> str:
         resident = "" if self.total.resident is None else f", {self.total.resident:,} in memory"
@@ -107,38 +126,39 @@ class Summary:
 
 
 def summarize(space: AddressSpace) -> Summary:
-    """Totals by use (code, data, stack, ...), by kind, and by file; bytes.
+    """Totals by use (code, data, stack, ...), by kind, by file, and by name of what has no file; bytes.
 
     The memory in use is told where the space was read with `residency=True`; else those totals are None.
     """
     check_space(space)
-    regions = list(space)
-    by_kind: dict[Kind, list[Region]] = {}
-    by_file: dict[tuple[str, bool], list[Region]] = {}
-    for region in regions:
-        by_kind.setdefault(region.kind, []).append(region)
+    told: list[_Told] = [(region, region.memory) for region in space]
+    by_kind: dict[Kind, list[_Told]] = {}
+    by_file: dict[tuple[str, bool], list[_Told]] = {}
+    by_name: dict[str, list[_Told]] = {}
+    for each in told:
+        region = each[0]
+        by_kind.setdefault(region.kind, []).append(each)
         if region.path is not None:
-            by_file.setdefault((region.path, region.deleted), []).append(region)
-    total = partial(Total.of, private_adds_up=space.origin.private_adds_up)
+            by_file.setdefault((region.path, region.deleted), []).append(each)
+        else:
+            by_name.setdefault(region.name or "", []).append(each)
+    total = partial(Total._of_told, private_adds_up=space.origin.private_adds_up)
     kinds = {kind: total(group) for kind, group in by_kind.items()}
+    names = {name: total(group) for name, group in by_name.items()}
     files = [
         FileTotal(path, deleted, total(group), _by_use(group, total)) for (path, deleted), group in by_file.items()
     ]
     return Summary(
-        total=total(regions),
-        uses=_by_use(regions, total),
+        total=total(told),
+        uses=_by_use(told, total),
         kinds=dict(sorted(kinds.items(), key=lambda item: -item[1].size)),
         files=tuple(sorted(files, key=lambda file: (-file.total.size, file.path))),
+        names=dict(sorted(names.items(), key=lambda item: (-item[1].size, item[0]))),
     )
 
 
-def _by_use(regions: Iterable[Region], total: Callable[[Iterable[Region]], Total]) -> dict[Use, Total]:
-    groups: dict[Use, list[Region]] = {}
-    for region in regions:
-        groups.setdefault(use_of(region), []).append(region)
+def _by_use(told: Iterable[_Told], total: Callable[[Sequence[_Told]], Total]) -> dict[Use, Total]:
+    groups: dict[Use, list[_Told]] = {}
+    for each in told:
+        groups.setdefault(use_of(each[0]), []).append(each)
     return {use: total(groups[use]) for use in Use if use in groups}
-
-
-def _sum(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None

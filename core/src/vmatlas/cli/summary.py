@@ -17,15 +17,23 @@ from vmatlas.cli.options import (
     residency_option,
 )
 from vmatlas.cli.recorded import SourceType, replay
+from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Summary
-    from vmatlas.cli.survey import Survey
+    from vmatlas.backend import Target
+    from vmatlas.cli.survey import Survey, TotalsSurvey
 
 
 @click.command("summary", short_help="Totals by use (code, data, stack), by kind, by file.")
 @click.argument("source", metavar="[PID|FILE]", type=SourceType(), required=False)
-@click.option("--all", "everyone", is_flag=True, help="Every process that may be read, a line each.")
+@click.option("--all", "everyone", is_flag=True, help="Every process that may be read, a line each: its memory in use.")
+@click.option(
+    "--by",
+    type=click.Choice(("name", "user", "cgroup", "program")),
+    help="With --all: a line for each of these instead.",
+)
+@click.option("--uses", is_flag=True, help="With --all: what is mapped, by use (code, data, stacks).")
 @residency_option
 @patience_option
 @format_options
@@ -33,6 +41,8 @@ if TYPE_CHECKING:
 def command(
     source: Asked | str | None,
     everyone: bool,
+    by: str | None,
+    uses: bool,
     residency: bool,
     exact: bool,
     as_json: bool,
@@ -47,20 +57,31 @@ def command(
     Examples:
       vmatlas summary 1234
       vmatlas summary 1234 --residency
-      vmatlas summary --all --residency
+      vmatlas summary --all
+      vmatlas summary --all --by user
       vmatlas summary 1234 --json
       vmatlas summary worker.vmatlas
 
     A number is a process, anything else the file of a capture (./1234 for a file of such a name).
-    With --all, exit 7 when a process could not be read that has memory; standard error says how many and why. One that
-    does not answer in time (--patience) has a line of its own.
+    --all asks the system for the totals of each process, without a map (Linux: smaps_rollup), the largest first: PSS
+    (each page divided by the number of its mappings, so that lines add up), PRIVATE (what is free when it ends),
+    RESIDENT, SWAP. Exit 7 when a process could not be read that has memory; the table, JSON and standard error say who
+    and why. One that does not answer in time (--patience) has a line of its own.
     """
     refuse_both(as_json, as_csv)
-    from vmatlas.analysis import summarize
-    from vmatlas.cli.render import output, summary
-    from vmatlas.cli.survey import Survey, check_choice, of_one
+    from vmatlas.cli.survey import Survey, TotalsSurvey, check_choice, of_one
 
     check_choice(source, everyone, "summary")
+    if (by or uses) and not everyone:
+        raise UsageError(f"{'--by' if by else '--uses'} goes with --all", hint="vmatlas summary --all --by user")
+    if uses and by:
+        raise UsageError("--uses and --by exclude each other")
+    if everyone and not uses:
+        with reach(target) as place:
+            return _totals(TotalsSurvey(place, backend, patience), place, by, exact, as_json, as_csv)
+    from vmatlas.analysis import summarize
+    from vmatlas.cli.render import output, summary
+
     if isinstance(source, str):
         space = replay(source, residency=residency, backend=backend, target=target)
         totals = summarize(space)
@@ -89,4 +110,23 @@ def _of_all(survey: Survey[Summary], exact: bool, as_json: bool, as_csv: bool) -
         output.show_csv(summary.PROCESSES_CSV_COLUMNS, summary.processes_csv(found, survey.unanswered))
     else:
         output.show(summary.processes_table(found, survey.unanswered, exact=exact))
+    return survey.tell()
+
+
+def _totals(survey: TotalsSurvey, place: Target, by: str | None, exact: bool, as_json: bool, as_csv: bool) -> int:
+    from vmatlas.cli.render import output, totals
+    from vmatlas.totals import group_memories, most_regions
+
+    found = list(survey)
+    groups = None if by is None else group_memories(found, by, place)
+    limit = most_regions(place)
+    if as_json:
+        output.show_json(totals.totals_json(found, survey, by, groups, limit))
+    elif as_csv:
+        columns, rows = totals.totals_csv(found, survey, by, groups)
+        output.show_csv(columns, rows)
+    elif by is None or groups is None:
+        output.show(totals.totals_table(found, survey, limit, exact=exact))
+    else:
+        output.show(totals.groups_table(found, survey, by, groups, exact=exact))
     return survey.tell()

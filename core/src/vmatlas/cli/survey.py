@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from vmatlas.backend import Target
     from vmatlas.model import AddressSpace, ProcessInfo
     from vmatlas.process import Process
+    from vmatlas.totals import ProcessMemory
 
 _Answer = TypeVar("_Answer")
 
 _REDRAW = 0.1  # seconds
+_LONG = 0.5  # seconds, from which on there is a bar
 _NAMED = 8
 """So many of those that could not be read are named."""
 
@@ -61,7 +63,53 @@ def of_one(
     return space, answer
 
 
-class Survey(Generic[_Answer]):
+class Unread:
+    """Who could not be read, and why."""
+
+    def __init__(self) -> None:
+        self.unread: dict[str, list[ProcessInfo]] = {}
+        """Who, by reason."""
+        self.read = 0
+        self.unanswered: list[tuple[ProcessInfo, errors.Unanswered]] = []
+        """Who did not answer in time."""
+        self.unlisted: str | None = None
+        """Why processes may be missing that the system does not list."""
+        self._hint: str | None = None
+        self._is_incomplete = False
+
+    def _count(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
+        reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
+        self.unread.setdefault(reason, []).append(process)
+        if isinstance(error, errors.AccessDenied):
+            self._hint = error.hint
+        if isinstance(error, errors.Unanswered):
+            self.unanswered.append((process, error))
+        if exit_of(error) is not Exit.NO_SUCH_PROCESS:
+            self._is_incomplete = True
+
+    def tell(self) -> Exit:
+        """Say how many could not be read and why, and whether all were there to be asked.
+
+        Incomplete when anybody who has memory was not read.
+        """
+        for _, error in self.unanswered:
+            say(str(error), hint=error.hint if error is self.unanswered[-1][1] else None)
+        if self.unread:
+            unread = sum(map(len, self.unread.values()))
+            known = f"{count(self.read, 'process', 'processes')} read, {unread:,} not: {self._words()}"
+            say(known, hint=self._hint)
+        if self.unlisted is not None:
+            say(self.unlisted)
+            self._is_incomplete = True
+        return Exit.INCOMPLETE if self._is_incomplete else Exit.OK
+
+    def _words(self) -> str:
+        """Who was not read, and why, in one line; empty when everybody was."""
+        ranked = sorted(self.unread.items(), key=lambda item: -len(item[1]))
+        return ", ".join(f"{len(who)} {reason}{_whose(reason, who)}" for reason, who in ranked)
+
+
+class Survey(Unread, Generic[_Answer]):
     """Iterate over it for each process with its answer; afterwards it knows who could not be read."""
 
     def __init__(
@@ -74,16 +122,9 @@ class Survey(Generic[_Answer]):
         residency: bool,
     ) -> None:
         """`judge` makes the answer of a map; it runs in other threads. `patience`: see `vmatlas.survey`."""
+        super().__init__()
         self._target, self._backend, self._judge, self._residency = target, backend, judge, residency
         self._patience = patience
-        self.unread: dict[str, list[ProcessInfo]] = {}
-        """Who, by reason."""
-        self.read = 0
-        self.unanswered: list[tuple[ProcessInfo, errors.Unanswered]] = []
-        """Who did not answer in time."""
-        self._hint: str | None = None
-        self._is_incomplete = False
-        self._unlisted: str | None = None
 
     def _judged(self, asked: Process) -> tuple[str | None, _Answer]:
         space = asked.snapshot(residency=self._residency)
@@ -105,35 +146,32 @@ class Survey(Generic[_Answer]):
                     warn_of_gaps(each.process.pid, incomplete)
                     self.read += 1
                     yield each.process, answer
-            self._unlisted = found.incomplete
+            self.unlisted = found.incomplete
 
-    def _count(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
-        reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
-        self.unread.setdefault(reason, []).append(process)
-        if isinstance(error, errors.AccessDenied):
-            self._hint = error.hint
-        if isinstance(error, errors.Unanswered):
-            self.unanswered.append((process, error))
-        if exit_of(error) is not Exit.NO_SUCH_PROCESS:
-            self._is_incomplete = True
 
-    def tell(self) -> Exit:
-        """Say how many could not be read and why, and whether all were there to be asked.
+class TotalsSurvey(Unread):
+    """The same of the memory in use of each process, by the system's own totals."""
 
-        Incomplete when anybody who has memory was not read.
-        """
-        for _, error in self.unanswered:
-            say(str(error), hint=error.hint if error is self.unanswered[-1][1] else None)
-        if self.unread:
-            ranked = sorted(self.unread.items(), key=lambda item: -len(item[1]))
-            reasons = ", ".join(f"{len(who)} {reason}{_whose(reason, who)}" for reason, who in ranked)
-            unread = sum(map(len, self.unread.values()))
-            known = f"{count(self.read, 'process', 'processes')} read, {unread:,} not: {reasons}"
-            say(known, hint=self._hint)
-        if self._unlisted is not None:
-            say(self._unlisted)
-            self._is_incomplete = True
-        return Exit.INCOMPLETE if self._is_incomplete else Exit.OK
+    def __init__(self, target: Target, backend: str | None, patience: float | None) -> None:
+        super().__init__()
+        self._target, self._backend, self._patience = target, backend, patience
+
+    def __iter__(self) -> Iterator[ProcessMemory]:
+        """Those that could be read."""
+        from vmatlas.survey import PATIENCE
+        from vmatlas.totals import memories
+
+        patience = PATIENCE if self._patience is None else self._patience
+        with _progress() as show:
+            found = memories(self._target, backend=self._backend, regions=True, patience=patience)
+            for number, each in enumerate(found, 1):
+                show(each.process, number, None)
+                if each.error is not None:
+                    self._count(each.process, each.error)
+                else:
+                    self.read += 1
+                    yield each
+            self.unlisted = found.incomplete
 
 
 def _whose(reason: str, processes: list[ProcessInfo]) -> str:
@@ -145,24 +183,37 @@ def _whose(reason: str, processes: list[ProcessInfo]) -> str:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[ProcessInfo, int, int], None]]:
-    """A bar on standard error while it is a terminal, gone at the end; nothing elsewhere."""
+def _progress() -> Iterator[Callable[[ProcessInfo, int, int | None], None]]:
+    """A bar on standard error while it is a terminal, once the work is long, gone at the end; nothing elsewhere."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda *_: None
         return
+    due = time.monotonic() + _LONG
+    draw: Callable[[ProcessInfo, int, int | None], None] | None = None
+    with contextlib.ExitStack() as stack:
+
+        def show(process: ProcessInfo, number: int, of: int | None) -> None:
+            nonlocal due, draw
+            if time.monotonic() < due:
+                return
+            due = time.monotonic() + _REDRAW
+            if draw is None:
+                draw = _bar(stack)
+            draw(process, number, of)
+
+        yield show
+
+
+def _bar(stack: contextlib.ExitStack) -> Callable[[ProcessInfo, int, int | None], None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False)
     # No thread of its own to draw it: there may be none to spare.
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("", total=None)
-        shown = 0.0
+    bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False))
+    task = bar.add_task("", total=None)
 
-        def show(process: ProcessInfo, number: int, of: int) -> None:
-            nonlocal shown
-            is_due = time.monotonic() - shown > _REDRAW
-            shown = time.monotonic() if is_due else shown
-            bar.update(task, completed=number, total=of, description=one_line(process.name), refresh=is_due)
+    def draw(process: ProcessInfo, number: int, of: int | None) -> None:
+        bar.update(task, completed=number, total=of, description=one_line(process.name), refresh=True)
 
-        yield show
+    return draw

@@ -2,6 +2,7 @@
 
 from vmatlas.model.columns import Columns, Label, pack_device
 from vmatlas.model.filter import ANY, Criteria, Filter
+from vmatlas.model.memory import MemoryTotal, MemoryUse
 from vmatlas.model.query import Query, Question
 from vmatlas.model.region import UNKNOWN, Details, Device, FileNow, Kind, Protection, Region, SystemFlags
 from vmatlas.model.space import AddressSpace, Gap, IncompleteResult, Neighbours, Origin
@@ -22,6 +23,8 @@ __all__ = [
     "IncompleteResult",
     "Kind",
     "Label",
+    "MemoryTotal",
+    "MemoryUse",
     "Neighbours",
     "Origin",
     "ProcessInfo",

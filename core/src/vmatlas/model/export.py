@@ -14,6 +14,7 @@ The columns, the same in all three:
     flags                 list of text: the system's own names; null where none are told
     resident, private_resident, page_size   unsigned 64-bit, bytes, or null
     build_id              text, hexadecimal, or null
+    memory                the fields of `MemoryUse`, unsigned 64-bit, bytes, or null each; null where none is told
     details               the system's own keys to numbers or texts (Arrow: one column each, "detail.KEY")
 """
 
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmatlas.errors import Unsupported
 from vmatlas.model.columns import UNKNOWN_BYTE, Columns, unpack_device
+from vmatlas.model.memory import FIELDS, MemoryUse
 from vmatlas.model.region import PROTECTIONS, UNKNOWN, Kind, Region, SystemFlags
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def region_to_dict(region: Region) -> dict[str, Any]:
         "private_resident": region.private_resident,
         "page_size": region.page_size,
         "build_id": None if region.build_id is None else region.build_id.hex(),
+        "memory": None if (use := region.memory) is None else use._asdict(),
         "details": dict(region.details),
     }
 
@@ -139,6 +142,10 @@ class Exports:
             "build_id": texts([None if each is None else each.hex() for each in columns.build_id])
             if columns.build_id is not None
             else pa.nulls(count, pa.string()),
+            "memory": pa.array(
+                [None if use is None else use._asdict() for use in _uses(columns)],
+                pa.struct([(name, pa.uint64()) for name in FIELDS]),
+            ),
         }
         for key, column in columns.details.items():
             table[f"detail.{key}"] = texts(column) if isinstance(column, list) else numbers(column)
@@ -167,6 +174,13 @@ class Exports:
         for each in found.values():
             each.flags.writeable = False
         return found
+
+
+def _uses(columns: Columns) -> list[MemoryUse | None]:
+    """Of each region; where none can have any, no region is made."""
+    if columns.resident is None and columns.private_resident is None:
+        return [None] * len(columns)
+    return [region.memory for region in columns.regions()]
 
 
 def _is_array(column: object) -> bool:

@@ -19,6 +19,8 @@ class Question(enum.Enum):
     """The region at one address, or the next one."""
     RESIDENCY = "residency"
     """Every region, with the memory that is in use."""
+    TOTALS = "totals"
+    """The memory in use of the whole process: no map is made."""
     BUILD_IDS = "build ids"
     """Every region, with the ELF build id of its file."""
 
@@ -36,6 +38,8 @@ class Query:
     gives the whole map instead."""
     residency: bool = False
     """The memory in use, region by region. Dearer: the kernel walks the page tables."""
+    totals: bool = False
+    """The memory in use of the process as a whole, and nothing else."""
     build_ids: bool = False
     """The ELF build id of each file. Dearer: the kernel reads each file's notes."""
     where: Filter = ANY
@@ -51,6 +55,8 @@ class Query:
     @property
     def question(self) -> Question:
         """The kind of question that this is."""
+        if self.totals:
+            return Question.TOTALS
         if self.residency:
             return Question.RESIDENCY
         if self.build_ids:

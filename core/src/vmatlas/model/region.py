@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
+from vmatlas.model.memory import MemoryUse, memory_of_keys
 
 UNKNOWN = 2**64 - 1
 """In a column of 64-bit numbers: the system does not tell. A `Region` shows it as None."""
@@ -239,11 +240,27 @@ class Region(NamedTuple):
         return f"<Region {' '.join(told)}>"
 
     @property
+    def memory(self) -> MemoryUse | None:
+        """The memory in use, as one value: what is resident, shared with others, swapped, dirty, in huge pages, locked.
+
+        None where it was not asked for (`residency`), or is not told of this region.
+        """
+        if self.resident is None and self.private_resident is None:
+            return None
+        use = memory_of_keys(self.details) if self.details else MemoryUse()
+        objects = files = None
+        rss = self.details.get("Rss")
+        if isinstance(rss, int) and use.anonymous is not None:
+            other = max(rss - use.anonymous, 0)
+            objects, files = (other, 0) if self.kind is Kind.SHARED_MEMORY else (0, other)
+        return use._replace(resident=self.resident, private=self.private_resident, file=files, shared_memory=objects)
+
+    @property
     def proportional(self) -> int | None:
         """Bytes in memory, each page divided by the number of its mappings: what adds up over regions and processes.
 
         The system's own number (Linux: Pss, in which huge pages of hugetlb do not count), told with residency; else
-        None.
+        None. See `MemoryUse.proportional`.
         """
         told = self.details.get("Pss")
         return told if isinstance(told, int) else None

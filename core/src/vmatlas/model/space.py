@@ -15,6 +15,7 @@ from vmatlas.errors import UsageError, VmatlasError
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import Exports
 from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_filter, check_region
+from vmatlas.model.memory import MemoryTotal
 from vmatlas.model.region import Region
 from vmatlas.model.system import Consistency, SystemInfo
 
@@ -185,6 +186,15 @@ class AddressSpace(Exports, Sequence[Region]):
     def total(self) -> int:
         """Bytes in all the regions together."""
         return sum(self.columns.end) - sum(self.columns.start)
+
+    @property
+    def memory(self) -> MemoryTotal:
+        """The memory in use of all the regions together, where it was asked for (`residency`).
+
+        Each number is a sum of the kernel's own, rounded for each region: on Linux `proportional` is less than that of
+        `Process.memory` by less than 1,024 bytes a region.
+        """
+        return MemoryTotal.of((region.memory for region in self), private_adds_up=self.origin.private_adds_up)
 
     def _row(self, address: int) -> int | None:
         try:

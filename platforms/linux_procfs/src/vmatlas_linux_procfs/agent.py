@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from vmatlas.backend import YES, Availability, Reading
+from vmatlas.errors import Unsupported
 from vmatlas.model import Query
 from vmatlas.systems.linux.proc import told_by
 from vmatlas.systems.linux.remote import read_streams, settle
@@ -14,6 +15,7 @@ from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_linux_procfs.decode import MAPS, SMAPS, STAT
 from vmatlas_linux_procfs.emulated import without_repeats
 from vmatlas_linux_procfs.open_names import open_names
+from vmatlas_linux_procfs.rollup import ROLLUP
 from vmatlas_linux_procfs.unlisted import READINGS, UNLISTED, lines_of, untold
 
 
@@ -28,6 +30,10 @@ def probe(process: RemoteProcess) -> Availability:
 
 def ask(process: RemoteProcess, query: Query) -> Reading:
     """The text, whole, with what its holes hold, and the file system's answer for the names that only it can settle."""
+    if query.totals:
+        if process.emulator is not None:
+            raise Unsupported(told_by(process.emulator), pid=process.pid)
+        return Reading(read_streams(process, f"linux.{ROLLUP}", ROLLUP, empty_means_gone=True))
     name = SMAPS if query.residency else MAPS
     for _ in range(READINGS):
         streams = read_streams(process, f"linux.{name}", name, empty_means_gone=True)
@@ -60,7 +66,7 @@ SOURCES = AgentSources(
     system="linux",
     files=tuple(Path(__file__).parents[2] / "native" / file for file in ("acquire.c", "text_file.c", "holes.c")),
     table="vmatlas_linux_procfs_sources",
-    names=("linux.maps", "linux.smaps"),
+    names=("linux.maps", "linux.smaps", "linux.smaps_rollup"),
     probe=probe,
     ask=ask,
 )

@@ -5,9 +5,11 @@ Cheap to import, since every backend is looked at for the choice: acquire and de
 
 from __future__ import annotations
 
-from vmatlas.backend import Availability, Feature, Finder, LocalProcess, Reading
+from collections.abc import Sequence
+
+from vmatlas.backend import Availability, Feature, Finder, LocalProcess, Reading, Totals
 from vmatlas.capture import Capture
-from vmatlas.model import AddressSpace, Columns, Consistency, Query, Question
+from vmatlas.model import AddressSpace, Columns, Consistency, MemoryUse, Query, Question
 from vmatlas.systems.linux.proc import probe_proc
 
 _RANKS = {
@@ -15,11 +17,12 @@ _RANKS = {
     Question.FILTERED_MAP: 20,
     Question.POINT: 30,  # the whole text is made for one line of it
     Question.RESIDENCY: 10,
+    Question.TOTALS: 10,
 }
 
 
 class LinuxProcfs:
-    """/proc/PID/maps (any Linux) and /proc/PID/smaps (CONFIG_PROC_PAGE_MONITOR)."""
+    """/proc/PID/maps (any Linux); /proc/PID/smaps and, since 4.14, smaps_rollup (CONFIG_PROC_PAGE_MONITOR)."""
 
     name = "linux-procfs"
     system = "linux"
@@ -38,6 +41,7 @@ class LinuxProcfs:
         | Feature.ANONYMOUS_SHARING
         | Feature.DELETED
         | Feature.OWNERS_ONLY
+        | Feature.TOTALS
     )
     compiled = "vmatlas_linux_procfs._native"
     consistency = Consistency.PER_REGION  # a page of text is of one moment before Linux 6.17 only: see README.md
@@ -52,6 +56,10 @@ class LinuxProcfs:
 
     def acquire(self, process: LocalProcess, query: Query) -> Reading:
         """The text, whole: the kernel gives it in no other way."""
+        if query.totals:
+            from vmatlas_linux_procfs.rollup import acquire_rollup
+
+            return acquire_rollup(process)
         from vmatlas_linux_procfs.acquire import acquire
 
         return acquire(process, "smaps" if query.residency else "maps")
@@ -77,6 +85,18 @@ class LinuxProcfs:
         from vmatlas_linux_procfs.decode import decode
 
         return decode(capture)
+
+    def totals(self, capture: Capture) -> MemoryUse:
+        """See `vmatlas_linux_procfs.rollup.totals_of_streams`."""
+        from vmatlas_linux_procfs.rollup import totals_of_streams
+
+        return totals_of_streams(capture.streams, pid=capture.pid)
+
+    def totals_of(self, pids: Sequence[int], *, described: bool, counted: bool) -> list[Totals]:
+        """See `vmatlas.backend.TellsTotalsOfMany`."""
+        from vmatlas_linux_procfs.rollup import totals_of
+
+        return totals_of(pids, described=described, counted=counted)
 
 
 BACKEND = LinuxProcfs()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from vmatlas.cli.render.memory import MEMORY_CSV
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import (
     NOTHING,
@@ -150,7 +151,8 @@ CSV_COLUMNS = (
     *("start", "end", "size", "protection", "max_protection", "shared", "offset", "device", "inode", "path", "name"),
     *("deleted", "kind", "flags", "resident", "private_resident", "page_size", "build_id"),
 )
-"""The columns of `vmatlas.model.export`; the system's own keys follow, each as `detail.KEY`."""
+"""The columns of `vmatlas.model.export`; the memory in use (`memory.FIELD`), where it is told, and the
+system's own keys (`detail.KEY`) follow."""
 
 
 def map_csv(lines: Sequence[Line]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -159,7 +161,9 @@ def map_csv(lines: Sequence[Line]) -> tuple[list[str], list[dict[str, Any]]]:
     keys = dict.fromkeys(key for row in rows for key in row.get("details", ()))
     for row in rows:
         row.update({f"detail.{key}": value for key, value in row.get("details", {}).items()})
-    return [*CSV_COLUMNS, *(f"detail.{key}" for key in keys)], rows
+        row.update({f"memory.{key}": value for key, value in (row.get("memory") or {}).items()})
+    memory = MEMORY_CSV if any(row.get("memory") for row in rows) else ()
+    return [*CSV_COLUMNS, *memory, *(f"detail.{key}" for key in keys)], rows
 
 
 def map_json(space: AddressSpace, lines: Sequence[Line], *, gaps: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from vmatlas.analysis import FileTotal, Summary, Total, Use
 from vmatlas.cli.render.maps import headline, origin_json
+from vmatlas.cli.render.memory import MEMORY_CSV, memory_csv, memory_json
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, human, size_text
 from vmatlas.errors import Unanswered
@@ -23,20 +24,26 @@ _USES = {
 _FILE_USES = (Use.CODE, Use.DATA, Use.READ_ONLY, Use.RESERVED)
 
 
+_MEASURES = ("resident", "private", "proportional", "swapped", "huge", "hugetlb")
+_TITLES = {"proportional": "PSS", "swapped": "SWAP"}
+_SELDOM = ("swapped", "huge", "hugetlb")
+"""Shown where there is any."""
+
+
+def _told(whole: Total) -> list[str]:
+    use = whole.memory.use
+    return [name for name in _MEASURES if (value := getattr(use, name)) is not None and (value or name not in _SELDOM)]
+
+
 def _measure_columns(total: Total) -> list[Column]:
     columns = [Column("REGIONS", right=True), Column("SIZE", right=True)]
-    columns += [Column("RESIDENT", right=True)] * (total.resident is not None)
-    columns += [Column("PRIVATE", right=True)] * (total.private_resident is not None)
-    columns += [Column("PSS", right=True)] * (total.proportional is not None)
-    return columns
+    return columns + [Column(_TITLES.get(name, name.upper()), right=True) for name in _told(total)]
 
 
 def _measures(total: Total, whole: Total, *, exact: bool) -> list[str]:
     cells = [str(total.regions), size_text(total.size, exact=exact)]
-    cells += [size_text(total.resident, exact=exact)] * (whole.resident is not None)
-    cells += [size_text(total.private_resident, exact=exact)] * (whole.private_resident is not None)
-    cells += [size_text(total.proportional, exact=exact)] * (whole.proportional is not None)
-    return cells
+    use = total.memory.use
+    return cells + [size_text(getattr(use, name), exact=exact) for name in _told(whole)]
 
 
 def summary_tables(space: AddressSpace, summary: Summary, *, exact: bool) -> list[Table]:
@@ -138,6 +145,7 @@ def total_json(total: Total) -> dict[str, Any]:
         "resident": total.resident,
         "private_resident": total.private_resident,
         "proportional": total.proportional,
+        "memory": memory_json(total.memory.use),
     }
 
 
@@ -147,6 +155,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "total": total_json(summary.total),
         "uses": {use.value: total_json(total) for use, total in summary.uses.items()},
         "kinds": {kind.label: total_json(total) for kind, total in summary.kinds.items()},
+        "names": {name: total_json(total) for name, total in summary.names.items()},
         "files": [
             {"path": file.path, "deleted": file.deleted, "library": file.is_library}
             | total_json(file.total)
@@ -161,18 +170,23 @@ def space_json(space: AddressSpace, summary: Summary) -> dict[str, Any]:
     return origin_json(space) | summary_json(summary)
 
 
-CSV_COLUMNS = ("by", "of", "deleted", "regions", "size", "resident", "private_resident", "proportional")
+CSV_COLUMNS = ("by", "of", "deleted", "regions", "size", "resident", "private_resident", "proportional", *MEMORY_CSV)
 
 
 def summary_csv(summary: Summary) -> list[dict[str, Any]]:
-    """A row for each total: by "use", "kind" or "file", and of which."""
-    rows = [{"by": "total", "of": "", **total_json(summary.total)}]
-    rows += [{"by": "use", "of": use.value, **total_json(total)} for use, total in summary.uses.items()]
-    rows += [{"by": "kind", "of": kind.label, **total_json(total)} for kind, total in summary.kinds.items()]
+    """A row for each total: by "use", "kind", "file" or "name", and of which."""
+    rows = [{"by": "total", "of": "", **_total_csv(summary.total)}]
+    rows += [{"by": "use", "of": use.value, **_total_csv(total)} for use, total in summary.uses.items()]
+    rows += [{"by": "kind", "of": kind.label, **_total_csv(total)} for kind, total in summary.kinds.items()]
     rows += [
-        {"by": "file", "of": file.path, "deleted": file.deleted, **total_json(file.total)} for file in summary.files
+        {"by": "file", "of": file.path, "deleted": file.deleted, **_total_csv(file.total)} for file in summary.files
     ]
+    rows += [{"by": "name", "of": name, **_total_csv(total)} for name, total in summary.names.items()]
     return rows
+
+
+def _total_csv(total: Total) -> dict[str, Any]:
+    return total_json(total) | memory_csv(total.memory.use)
 
 
 PROCESSES_CSV_COLUMNS = (
@@ -193,7 +207,7 @@ def processes_json(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent)
     told = [
         {"pid": process.pid, "name": process.name, "error": None} | summary_json(totals) for process, totals in found
     ]
-    untold = dict.fromkeys(("total", "uses", "kinds", "files"))
+    untold = dict.fromkeys(("total", "uses", "kinds", "names", "files"))
     told += [{"pid": process.pid, "name": process.name, "error": str(error)} | untold for process, error in silent]
     return told
 

@@ -257,17 +257,44 @@ class LinuxSystem:
         """From uname(2)."""
         return describe_machine(self.name)
 
+    def pids(self) -> list[int]:
+        """From /proc. Raises Unsupported when it is not mounted, or is of another pid namespace."""
+        check_numbers()
+        try:
+            return sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
+        except OSError as error:
+            raise Unsupported(f"cannot list {PROC}: {error.strerror}", hint=MOUNT) from None
+
+    def described(self, pid: int) -> ProcessInfo | None:
+        """See `vmatlas.backend.ListsNumbers`: from files for which nobody has to wait."""
+        return describe_silent(pid)
+
+    def belongs_to(self, pid: int, start_time: int | None, what: str) -> str | None:
+        """See `vmatlas.backend.TellsMembership`. A user by name, where there is one; the cgroup of the first hierarchy
+        that has the process in other than its root (cgroup v2 has one)."""
+        from vmatlas.systems.linux.membership import MEMBERSHIPS
+
+        process = LinuxProcess(pid)
+        try:
+            found = MEMBERSHIPS[what](process)
+            return found if start_time in (None, _stat_of(process).start_time) else None
+        except (OSError, VmatlasError):
+            return None
+        finally:
+            process.close()
+
+    def most_regions(self) -> int | None:
+        """vm.max_map_count."""
+        told = (read_file(f"{PROC}/sys/vm/max_map_count") or b"").strip()
+        return int(told) if told.isdigit() and len(told) < 20 else None
+
     def processes(self) -> Iterator[ProcessInfo]:
         """From /proc; a process that ends meanwhile is left out, one that may not be looked at has its number alone.
         One about which the kernel does not answer has no start time.
 
         Raises Unsupported when /proc is not mounted, or is of another pid namespace.
         """
-        check_numbers()
-        try:
-            pids = sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
-        except OSError as error:
-            raise Unsupported(f"cannot list {PROC}: {error.strerror}", hint=MOUNT) from None
+        pids = self.pids()
         page, own = os.sysconf("SC_PAGE_SIZE"), os.getpid()
         for pid, found in read_stats(pids):
             if found is None:

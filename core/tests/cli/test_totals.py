@@ -1,0 +1,68 @@
+"""`vmatlas summary --all`: the memory in use of every process, by the system's own totals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+import vmatlas
+from vmatlas.model.memory import FIELDS
+
+
+def totals_of(rows):
+    return next(row for row in rows if row["NAME"] == "total")
+
+
+def test_the_largest_are_first_and_the_last_line_is_all_of_them(run, rows_of, child):
+    done = run("summary", "--all", "--bytes")
+    assert done.exit_code in (0, 7), done.stderr
+    rows = rows_of(done.stdout)
+    mine = next(row for row in rows if row["PID"] == str(child.pid))
+    assert int(mine["REGIONS"]) == len(vmatlas.snapshot(child.pid))
+    assert int(mine["RESIDENT"]) >= int(mine["PRIVATE"]) > 0
+    processes = rows[: rows.index(totals_of(rows))]
+    shares = [int(row["PSS"]) for row in processes if row["PSS"] != "-"]
+    assert shares == sorted(shares, reverse=True)
+    assert int(totals_of(rows)["PSS"]) == sum(shares)
+    assert int(totals_of(rows)["PID"]) == len(shares)
+
+
+def test_json_has_each_process_and_who_could_not_be_read(run, child):
+    told = json.loads(run("summary", "--all", "--by", "name", "--json").stdout)
+    mine = next(each for each in told["processes"] if each["pid"] == child.pid)
+    assert list(mine["memory"]) == list(FIELDS) and mine["error"] is None
+    read = [each for each in told["processes"] if each["memory"] is not None]
+    assert told["total"]["parts"] == len(read)
+    assert told["total"]["memory"]["proportional"] == sum(each["memory"]["proportional"] for each in read)
+    assert told["by"] == "name" and {"unread", "incomplete", "most_regions"} <= told.keys()
+    assert sum(len(group["pids"]) for group in told["groups"]) == len(read)
+
+
+@pytest.mark.parametrize("by", ["name", "user", "cgroup", "program"])
+def test_a_line_for_each_group_and_one_for_all(run, rows_of, child, by):
+    rows = rows_of(run("summary", "--all", "--by", by, "--bytes").stdout)
+    whole = next(row for row in rows if row[by.upper()] == "total")
+    groups = rows[: rows.index(whole)]
+    assert sum(int(row["PROCESSES"]) for row in groups) == int(whole["PROCESSES"])
+    assert sum(int(row["PSS"]) for row in groups if row["PSS"] != "-") == int(whole["PSS"])
+
+
+def test_csv_has_the_fields_of_the_api(run, child):
+    rows = list(csv.DictReader(io.StringIO(run("summary", "--all", "--csv").stdout)))
+    mine = next(row for row in rows if row["pid"] == str(child.pid))
+    assert [name.removeprefix("memory.") for name in mine if name.startswith("memory.")] == list(FIELDS)
+    assert int(mine["memory.resident"]) > 0 and mine["error"] == ""
+    groups = list(csv.DictReader(io.StringIO(run("summary", "--all", "--by", "user", "--csv").stdout)))
+    assert sum(int(row["processes"]) for row in groups) > 0
+
+
+def test_the_numbers_of_one_process_have_every_field_too(run, child):
+    told = json.loads(run("summary", child.pid, "--residency", "--json").stdout)
+    space = vmatlas.snapshot(child.pid, residency=True)
+    assert told["total"]["memory"]["anonymous"] == space.memory.use.anonymous
+    assert told["names"]["[heap]"]["memory"]["resident"] == space.where(name="[heap]").memory.use.resident
+    rows = list(csv.DictReader(io.StringIO(run("maps", child.pid, "--residency", "--csv").stdout)))
+    assert sum(int(row["memory.anonymous"] or 0) for row in rows) == space.memory.use.anonymous
