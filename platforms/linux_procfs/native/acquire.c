@@ -91,13 +91,14 @@ static int acquire_smaps(const struct source_question *question, struct source_s
 /* The totals. ESRCH of the reading: no memory (any more), which the empty stream and `stat` tell, as with the texts. */
 static int acquire_rollup(const struct source_question *question, struct source_sink *sink)
 {
-    int folder, error = linux_open_process(question, sink, &folder);
+    int folder, there, error = linux_open_process(question, sink, &folder);
     if (error != 0)
         return error;
     error = linux_put_file(folder, "stat", question, sink);
     if (error == 0)
         error = linux_put_file(folder, "smaps_rollup", question, sink);
-    if (error == ENOENT && faccessat(folder, "stat", F_OK, 0) == 0) { /* it is there, and the kernel older than 4.14 */
+    if (error == ENOENT && linux_open_file(folder, "stat", question, sink, &there) == 0) {
+        (void)close(there); /* the process is there, and the kernel older than 4.14 */
         sink->refused = 1;
         error = linux_failure(question, sink, "the kernel has no", "smaps_rollup", ENOTSUP);
     }
