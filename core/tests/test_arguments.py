@@ -49,6 +49,8 @@ BAD: dict[str, list[Any]] = {
     "region": [ODD, 5, "x", [], (1, 2), HUGE],
     "regions": [ODD, None, 5, [5], [ODD], HUGE],
     "space": [ODD, None, 5, "x", [], HUGE],
+    "memories": [ODD, None, 5, "x", [5], [None], HUGE],
+    "group": [ODD, None, 5, "colour", [], HUGE],
     "query": [ODD, None, 5, {}, HUGE],
     "function": [ODD, None, 5, "x", HUGE],
     "look": [ODD, 5, "x", HUGE],
@@ -159,6 +161,18 @@ CASES: dict[str, Case] = {
     ),
     "capture": (vmatlas.capture, {}, {"pid": "pid", **COMMON, **FLAGS}),
     "replay": (vmatlas.replay, {}, {"source": "source"}),
+    "memory": (vmatlas.memory, {}, {"pid": "pid", **COMMON}),
+    "replay_memory": (vmatlas.replay_memory, {}, {"source": "source"}),
+    "memories": (
+        vmatlas.memories,
+        {},
+        {"described": "flag", "regions": "flag", "threads": "threads", "patience": "patience", **COMMON},
+    ),
+    "group_memories": (
+        vmatlas.group_memories,
+        {"found": [], "by": "name"},
+        {"found": "memories", "by": "group", "target": "target"},
+    ),
     "processes": (vmatlas.processes, {}, {"target": "target"}),
     "survey": (
         vmatlas.survey,

@@ -254,8 +254,8 @@ def memory(pid: Pid = None, *, target: Target | None = None, backend: str | None
         use = vmatlas.memory(1234)
         print(use.proportional, use.private, use.swapped)
 
-    On Linux one short file tells it (smaps_rollup), without a map of each region: some thirty times as quick as
-    `snapshot(residency=True)`, whose regions tell where it is. `vmatlas.memories` asks every process. `pid`, `target`
+    On Linux one short file tells it (smaps_rollup), in a small part of the time of `snapshot(residency=True)`, whose
+    regions tell where it is. `vmatlas.memories` asks every process. `pid`, `target`
     and `backend` are as in `snapshot`.
 
     Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, UsageError.

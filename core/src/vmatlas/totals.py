@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from vmatlas import arguments, registry
+from vmatlas.api import place_of
 from vmatlas.backend import LimitsRegions, Listing, ListsNumbers, Target, TellsMembership, TellsTotalsOfMany, Totals
 from vmatlas.choice import choose
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
@@ -59,16 +61,21 @@ def memories(
     `survey`. Processes that are gone before they could be asked are left out, those that may not be read are there with
     the error.
     """
-    place = LOCAL if target is None else target
+    if threads is not None and arguments.whole(threads, "number of threads") < 1:
+        raise UsageError(
+            f"{arguments.shown(threads)} threads cannot ask anything", hint="threads is a whole number from 1"
+        )
+    check_patience(patience)
+    described, regions = arguments.flag(described, "described"), arguments.flag(regions, "regions")
+    if backend is not None:
+        registry.backend(backend)
+    place = place_of(target)
     return Listing(_memories(place, backend, described, regions, threads, patience), place)
 
 
 def _memories(
     place: Target, name: str | None, described: bool, regions: bool, threads: int | None, patience: float
 ) -> Iterator[ProcessMemory]:
-    if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads cannot ask anything", hint="threads is a whole number from 1")
-    check_patience(patience)
     if (backend := _asks_many(place, name)) is not None and isinstance(LOCAL.system, ListsNumbers):
         ask = functools.partial(backend.totals_of, described=described, counted=regions)
         yield from _of_many(ask, LOCAL.system, threads or allowed(MOST_THREADS), regions, patience)
@@ -146,11 +153,13 @@ def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | Non
     The largest first, by `proportional` (by `resident` where that is not told). Raises UsageError for another word, and
     Unsupported where the target does not tell it.
     """
-    if by not in GROUPS:
-        raise UsageError(f"{by!r:.100} is nothing to put processes together by", hint=f"there are {', '.join(GROUPS)}")
-    key = _key(by, LOCAL if target is None else target)
+    if not isinstance(by, str) or by not in GROUPS:
+        raise UsageError(
+            f"{arguments.shown(by)} is nothing to put processes together by", hint=f"there are {', '.join(GROUPS)}"
+        )
+    key = _key(by, place_of(target))
     groups: dict[str | None, list[ProcessMemory]] = {}
-    for each in found:
+    for each in _memories_given(found):
         if each.memory is not None:
             groups.setdefault(key(each.process), []).append(each)
     made = [
@@ -163,6 +172,19 @@ def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | Non
         for name, members in groups.items()
     ]
     return sorted(made, key=lambda group: (-weight(group.total.at_least), group.key or ""))
+
+
+def _memories_given(found: Iterable[object]) -> Iterator[ProcessMemory]:
+    """Raises UsageError for what is no series of `ProcessMemory`."""
+    wrong = UsageError(f"{arguments.shown(found)} is not what memories gives", hint="vmatlas.memories() gives it")
+    try:
+        each_of = iter(found)
+    except TypeError:
+        raise wrong from None
+    for each in each_of:
+        if not isinstance(each, ProcessMemory):
+            raise wrong
+        yield each
 
 
 def _key(by: str, place: Target) -> Callable[[ProcessInfo], str | None]:
