@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -79,3 +80,16 @@ def test_a_survey_gives_a_held_process_a_row_and_reads_the_others(held: int) -> 
 
 def len_of_map(process: vmatlas.Process) -> int:
     return len(process.snapshot())
+
+
+def test_the_list_of_an_agent_tells_a_held_process_as_the_host_does(held: int, binary: Path) -> None:
+    with vmatlas.connect(f"agent:{binary}") as board:
+        listed = {each.pid: each for each in vmatlas.processes(board)}
+        seen = next(each for each in vmatlas.processes() if each.pid == held)
+        told = listed[held]
+        assert (told.name, told.parent, told.state) == (seen.name, seen.parent, seen.state)
+        assert (told.start_time, told.kernel) == (None, False)
+        own = listed[os.getpid()]
+        assert own.start_time == next(each.start_time for each in vmatlas.processes() if each.pid == os.getpid())
+        assert not [each for each in listed.values() if each.parent == board.open(None).pid], "its helper is no process"
+        assert {each.pid for each in vmatlas.processes(board)} >= {held, os.getpid()}, "and it is still of use"

@@ -10,6 +10,7 @@
 struct process_record {
     uint32_t pid, parent, user;
     uint64_t start_time; /* in the unit of hello's ticks_per_second */
+    int is_silent;       /* it does not answer: its start time is not told */
     char state;          /* the system's own letter */
     int kernel, zombie;
     uint32_t number_inside; /* in its own pid namespace; 0 where that is pid, or not told */

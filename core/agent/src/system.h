@@ -18,6 +18,8 @@ void system_hello(struct fields *fields);
 int system_processes(struct source_sink *sink, uint32_t pid);
 /* Only where system_proc.c is used, which walks the folders /proc/PID: puts the record of one. 0 or an errno. */
 int system_process(struct source_sink *sink, uint32_t pid);
+/* There as well: the records of all are about to be put (1), or have been (0). */
+void system_listing(int begins);
 /* Returns what the call returns, with errno; ESRCH also when the process's start time is not start_time (0: not checked).
  * Each pair is an address and a length. */
 int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uint32_t flags, const uint64_t *pairs,

@@ -15,6 +15,7 @@
 
 #include "process_record.h"
 #include "source_linux.h"
+#include "stat_linux.h"
 #include "system.h"
 
 /* Numbers that older headers lack; these system calls have the same number on every processor. */
@@ -28,65 +29,20 @@ void system_hello(struct fields *fields)
         add_field(fields, "emulator", emulator);
 }
 
-/* ---- processes: /proc/PID/stat, proc_pid_stat(5) ---- */
+/* ---- processes ---- */
 
-struct stat_line {
-    uint32_t parent;
-    uint64_t flags, start_time;
-    char state;
-    const char *name;
-    size_t name_size;
-    char text[1024];
-};
+static int is_listing; /* of all processes: one that does not answer is passed over */
 
-/* The name may hold spaces, brackets and newlines: it ends at the last bracket of the line. 0 or an errno. */
+void system_listing(int begins)
+{
+    is_listing = begins;
+    if (!begins)
+        linux_end_asking();
+}
+
 static int read_stat(uint32_t pid, struct stat_line *stat)
 {
-    char path[64] = "/proc/", *at, *close_bracket = NULL;
-    ssize_t got;
-    int fd, folder = -1, error;
-    add_number(path, sizeof path, pid);
-    if (pid == (uint32_t)getpid()) { /* by the path an emulator (qemu-user) would answer, with a start time of its own making */
-        folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        fd = folder < 0 ? -1 : openat(folder, "stat", O_RDONLY | O_CLOEXEC);
-    } else {
-        add_text(path, sizeof path, "/stat");
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-    }
-    error = errno;
-    if (folder >= 0)
-        (void)close(folder);
-    if (fd < 0)
-        return error;
-    do
-        got = read(fd, stat->text, sizeof stat->text - 1);
-    while (got < 0 && errno == EINTR);
-    (void)close(fd);
-    if (got <= 0)
-        return got < 0 ? errno : ESRCH;
-    stat->text[got] = '\0';
-    at = strchr(stat->text, '(');
-    close_bracket = strrchr(stat->text, ')');
-    if (at == NULL || close_bracket == NULL || close_bracket < at || close_bracket[1] != ' ')
-        return EPROTO;
-    stat->name = at + 1;
-    stat->name_size = (size_t)(close_bracket - stat->name);
-    at = close_bracket + 2;
-    stat->state = *at;
-    for (int field = 4; field <= 22; field++) {
-        unsigned long long value;
-        at = strchr(at, ' ');
-        if (at == NULL)
-            return EPROTO;
-        value = strtoull(++at, NULL, 10);
-        if (field == 4)
-            stat->parent = (uint32_t)value;
-        else if (field == 9)
-            stat->flags = value;
-        else if (field == 22)
-            stat->start_time = value;
-    }
-    return 0;
+    return is_listing ? linux_ask_stat(pid, stat) : linux_read_stat(pid, stat);
 }
 
 /* Whether there is such a process, whatever /proc shows: a signal that is none is sent to it. */
@@ -124,10 +80,14 @@ int system_process(struct source_sink *sink, uint32_t pid)
     struct process_record process;
     char path[64] = "/proc/";
     struct stat owner;
-    int error = linux_check_numbers(sink);
-    if (error != 0)
+    int error = linux_check_numbers(sink), kernel;
+    if (error != 0 || linux_is_asking(pid))
         return error;
     error = read_stat(pid, &line);
+    kernel = (line.flags & KERNEL_THREAD) != 0;
+    process.is_silent = error == ETIMEDOUT;
+    if (process.is_silent)
+        error = linux_read_silent(pid, &line, &kernel);
     if (error != 0 && is_hidden(pid, &line, error))
         return put_hidden_process(sink, pid);
     add_number(path, sizeof path, pid);
@@ -138,7 +98,7 @@ int system_process(struct source_sink *sink, uint32_t pid)
     process.user = (uint32_t)owner.st_uid;
     process.start_time = line.start_time;
     process.state = line.state;
-    process.kernel = (line.flags & KERNEL_THREAD) != 0;
+    process.kernel = kernel;
     process.zombie = line.state == 'Z';
     process.number_inside = process.kernel ? 0 : number_inside(pid);
     process.name = line.name;
@@ -251,7 +211,7 @@ int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uin
             return -1;
         }
     }
-    errno = start_time != 0 ? read_stat(pid, &line) : 0;
+    errno = start_time != 0 ? linux_read_stat(pid, &line) : 0;
     if (start_time != 0 && (errno != 0 || line.start_time != start_time))
         errno = ESRCH;
     else

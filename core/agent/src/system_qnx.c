@@ -60,6 +60,7 @@ int system_process(struct source_sink *sink, uint32_t pid)
     slash = strrchr(path, '/');
     path = slash != NULL ? slash + 1 : path;
     record.number_inside = 0;
+    record.is_silent = 0;
     record.pid = pid;
     record.parent = parent;
     record.user = user;
@@ -71,6 +72,8 @@ int system_process(struct source_sink *sink, uint32_t pid)
     record.name_size = strlen(path);
     return put_process_record(sink, &record);
 }
+
+void system_listing(int begins) { (void)begins; }
 
 /* ---- memory ---- */
 

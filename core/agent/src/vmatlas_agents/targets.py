@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 SYSTEM_SOURCES = {
     "freebsd": ("system_freebsd.c", "system_plain.c", "system_unix.c"),
-    "linux": ("system_linux.c", "look_up_linux.c", "system_proc.c", "system_unix.c", "init_linux.c"),
+    "linux": ("system_linux.c", "stat_linux.c", "look_up_linux.c", "system_proc.c", "system_unix.c", "init_linux.c"),
     "netbsd": ("system_netbsd.c", "system_plain.c", "system_unix.c"),
     "qnx": ("system_qnx.c", "system_plain.c", "system_proc.c"),
 }

@@ -376,8 +376,8 @@ class ListedProcess:
 
     pid: int
     parent: int
-    start_time: int
-    """In the system's own unit (Linux: clock ticks since boot)."""
+    start_time: int | None
+    """In the system's own unit (Linux: clock ticks since boot); None of one about which the kernel does not answer."""
     user: int
     state: str
     """The system's letter; "Z" is a zombie."""
@@ -403,7 +403,7 @@ def read_processes(stream: bytes) -> list[ListedProcess]:
             ListedProcess(
                 pid,
                 parent,
-                start_time,
+                None if flags & 8 else start_time,
                 user,
                 chr(state),
                 bool(flags & 1),
