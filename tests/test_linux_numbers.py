@@ -127,6 +127,30 @@ def test_child_that_is_forked_into_another_namespace_looks_for_itself() -> None:
     assert inside.startswith(FOREIGN)
 
 
+INSIDE = """
+import os, subprocess, sys, vmatlas
+shell = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "echo $$; read _"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+try:
+    inside = int(shell.stdout.readline())
+    first = next(each.pid for each in vmatlas.processes() if each.parent == shell.pid)
+    capture = vmatlas.capture(first)
+    print(inside, capture.number_inside, vmatlas.replay(capture).origin.number_inside, vmatlas.capture().number_inside)
+    from vmatlas.cli import main
+    sys.argv = ["vmatlas", "maps", str(first), "--color", "always"]
+    print(first, flush=True)
+    main()
+finally:
+    shell.communicate("\\n")
+"""
+
+
+def test_the_title_of_a_map_has_the_number_inside_its_own_namespace() -> None:
+    numbers, first, title, *_ = unshared("--mount", '"$1" -c "$2"', INSIDE)
+    assert numbers == "1 1 1 None"
+    assert f"process {first} (sh), 1 in its own pid namespace" in title
+
+
 def test_proc_of_a_namespace_below_does_not_know_us() -> None:
     ask = "import vmatlas\ntry: vmatlas.snapshot(1)\nexcept vmatlas.Unsupported as error: print(error)"
     script = (

@@ -142,6 +142,10 @@ class LocalProcess:
         """What the system calls it now, in short; None where it is gone, or that is not told."""
         return None
 
+    def number_inside(self) -> int | None:
+        """Its number in its own pid namespace, where that is another; None where it is not, or that is not told."""
+        return None
+
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show (Linux: MADV_GUARD_INSTALL); None: not told."""
         return None
@@ -541,4 +545,8 @@ class HasName(Protocol):
 
     def name_now(self) -> str | None:
         """What the system calls it, in short; None where that is not told."""
+        ...
+
+    def number_inside(self) -> int | None:
+        """Its number in its own pid namespace, where that is another; None where that is not told."""
         ...

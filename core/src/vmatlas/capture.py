@@ -73,6 +73,8 @@ class Capture:
     """None, or why something may be missing from the streams."""
     name: str | None = None
     """What the system called the process, in short, where it was asked."""
+    number_inside: int | None = None
+    """Its number in its own pid namespace, where that is another and was asked."""
 
     def __repr__(self) -> str:
         streams = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in self.streams.items())
@@ -93,6 +95,7 @@ class Capture:
             consistency=self.consistency,
             incomplete=self.incomplete,
             name=self.name,
+            number_inside=self.number_inside,
         )
 
     def stream(self, name: str) -> bytes:
@@ -192,6 +195,7 @@ class Capture:
             "system": dataclasses.asdict(self.system),
             "pid": self.pid,
             "name": self.name,
+            "number_inside": self.number_inside,
             "start_time": self.start_time,
             "thread": self.thread,
             "pointer_width": self.pointer_width,
@@ -290,6 +294,7 @@ class Capture:
             consistency=consistency,
             incomplete=read.optional_text("incomplete"),
             name=read.optional_text("name"),
+            number_inside=read.optional_number("number_inside"),
         )
 
 

@@ -130,6 +130,11 @@ class Process:
         return self._process.name_now() if isinstance(self._process, HasName) else None
 
     @property
+    def number_inside(self) -> int | None:
+        """Its number in its own pid namespace, where that is another (1: the first of a container); else None."""
+        return self._process.number_inside() if isinstance(self._process, HasName) else None
+
+    @property
     def target(self) -> Target:
         """Where it lives."""
         return self._target
@@ -363,7 +368,7 @@ class Process:
         found = self._reader.read(self.choice(query), query)[0]
         if residency:
             found = self._with_totals(found)
-        return replace(found, name=self.name)
+        return replace(found, name=self.name, number_inside=self.number_inside)
 
     def _with_totals(self, found: Capture) -> Capture:
         """The totals beside the map, asked for just after it. They are left out of what has ended meanwhile."""

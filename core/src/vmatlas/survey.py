@@ -32,6 +32,9 @@ MOST_THREADS = 8
 PATIENCE = 5.0
 """Seconds: how long a process may be silent."""
 
+PATIENCE_HINT = "to wait longer: --patience SECONDS (in Python: patience=)"
+"""What there is to do about a question that was given up."""
+
 _AHEAD = 4
 """How many processes a thread are asked before the first of them was taken."""
 _FAR_AHEAD = 256
@@ -197,7 +200,7 @@ def unanswered(pid: int, name: str, seconds: float, waits_for: str | None, place
         waits_for=waits_for,
         pid=pid,
         target=place.name,
-        hint="to wait longer: --patience SECONDS (in Python: patience=)",
+        hint=PATIENCE_HINT,
     )
 
 

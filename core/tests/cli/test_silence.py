@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 
 from vmatlas import registry
 from vmatlas.backend import Feature, Totals
 from vmatlas.cli.exits import Exit
+from vmatlas.cli.program import COMMANDS, program
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.process import Process
 
@@ -56,6 +58,7 @@ def mute(child: Child, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
         ("audit", "PID"),
         ("diff", "PID", "--after", "0"),
         ("record", "PID", "-o", "OUT"),
+        ("advise", "PID", "--cold", "--dry-run"),
     ],
 )
 def test_a_command_about_a_process_that_does_not_answer_ends_with_one_line(mute: Child, run: Run, words) -> None:
@@ -116,6 +119,36 @@ def test_an_audit_of_all_gives_it_a_line_too(mute: Child, run: Run, rows_of) -> 
         if each["pid"] == mute.pid
     )
     assert (entry["finding"], entry["region"]) == ("no-answer", None)
+
+
+def test_every_command_that_asks_somebody_takes_patience() -> None:
+    for name in COMMANDS:
+        command = program.get_command(click.Context(program), name)
+        assert command is not None
+        options = {option for each in command.params for option in each.opts}
+        assert ("--patience" in options) is ("--target" in options), name
+
+
+@pytest.mark.parametrize(
+    ("command", "asked", "what"),
+    [
+        ("processes", "vmatlas.api.processes", "the list of processes"),
+        ("doctor", "vmatlas.cli.checkup.check_up", "the answer about this machine"),
+    ],
+)
+def test_a_machine_that_does_not_answer_is_given_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, asked: str, what: str
+) -> None:
+    let_go = threading.Event()
+    monkeypatch.setattr(asked, lambda _: let_go.wait())
+    try:
+        done = run(command, "--patience", "0.3")
+    finally:
+        let_go.set()
+    assert (done.exit_code, done.stdout) == (Exit.INCOMPLETE, "")
+    line, hint = done.stderr.splitlines()
+    assert line.startswith(f"vmatlas: {what} did not come in 0.")
+    assert "--patience" in hint
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "nan", "inf", "soon", ""])

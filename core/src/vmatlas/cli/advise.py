@@ -14,7 +14,6 @@ from vmatlas.cli.options import (
     bytes_option,
     json_option,
     process_argument,
-    reach,
     warn_if_incomplete,
     where_option,
 )
@@ -49,6 +48,7 @@ def command(
     dry_run: bool,
     as_json: bool,
     exact: bool,
+    patience: float | None,
     backend: str | None,
     target: str,
     **advices: bool,
@@ -70,22 +70,22 @@ def command(
         said = "say which advice" if not chosen_advices else "more than one advice"
         raise UsageError(said, hint="one of " + ", ".join(f"--{each}" for each in _ADVICES))
     [advice] = chosen_advices
-    from vmatlas import api, operations
+    from vmatlas import operations
+    from vmatlas.cli.asking import opened
     from vmatlas.cli.render import advise, output
     from vmatlas.model import Kind
 
     where = all_of(wheres)
-    with (
-        reach(target) as place,
-        api.open(process.pid, target=place, backend=backend) as asked,
-    ):
-        before = _read(asked, needs_residency=asked.needs_residency(where))
+    with opened(process, target, backend, patience) as asked:
+        before = asked.ask(lambda: _read(asked.process, needs_residency=asked.process.needs_residency(where)))
         warn_if_incomplete(before)
         own = (Kind.VDSO, Kind.VVAR, Kind.VSYSCALL)
         chosen = before.where(where)
         chosen = type(chosen).of([region for region in chosen if region.kind not in own], chosen.origin)
-        advised = operations.advise(asked, chosen, operations.Advice(advice), dry_run=dry_run)
-        after = None if dry_run else _read(asked, needs_residency=False)
+        advised = asked.ask(
+            lambda: operations.advise(asked.process, chosen, operations.Advice(advice), dry_run=dry_run)
+        )
+        after = None if dry_run else asked.ask(lambda: _read(asked.process, needs_residency=False))
     told = advise.Told(advised, chosen, advise.resident(chosen, before), advise.resident(chosen, after))
     if as_json:
         output.show_json(advise.advised_json(told))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from vmatlas.cli.options import Asked, reach
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from vmatlas.process import Process
 
 _Answer = TypeVar("_Answer")
+_Failure: TypeAlias = "Callable[[float, str | None], Exception]"
+"""Makes the error of a question that was given up, of the seconds that passed and what it waits for."""
 
 PATIENCE = 30.0
 """Seconds, where --patience says nothing."""
@@ -47,16 +49,17 @@ class Patiently:
 
         if self._target is not LOCAL or self._pid is None or self._pid == os.getpid():
             return question()
-        from vmatlas.patience import Crew, Errand
-        from vmatlas.survey import unanswered, waits_of
+        from vmatlas.patience import Errand
+        from vmatlas.survey import unanswered
 
-        errand = Errand(question)
+        pid, errand = self._pid, Errand(question)
         self._errand = errand  # type: ignore[assignment]
-        with Crew(1) as crew:
-            if not errand.asked_by(crew, self._patience):
-                seconds, waits_for = errand.age(), waits_of(self._target, errand.thread)
-                raise unanswered(self._pid, self._name(), seconds, waits_for, self._target)
-        return errand.answer()
+        return _answer(
+            errand,
+            self._target,
+            self._patience,
+            lambda seconds, waits_for: unanswered(pid, self._name(), seconds, waits_for, self._target),
+        )
 
     def _name(self) -> str:
         return next((each.name for each in self._target.processes() if each.pid == self._pid), "")
@@ -73,9 +76,45 @@ class Patiently:
             self._errand.rest(pause)
 
 
+def _answer(errand: Errand[_Answer], target: Target, patience: float, failure: _Failure) -> _Answer:
+    """By another thread. Raises what the question raises, and the failure."""
+    from vmatlas.patience import Crew
+    from vmatlas.survey import waits_of
+
+    with Crew(1) as crew:
+        if not errand.asked_by(crew, patience):
+            raise failure(errand.age(), waits_of(target, errand.thread))
+    return errand.answer()
+
+
+def in_time(
+    question: Callable[[Callable[[], None]], _Answer], target: Target, patience: float | None, what: str
+) -> _Answer:
+    """The answer to a question about a whole machine: `what` says, in an error, what did not come.
+
+    The question is given what it calls when it has made way. Raises what it raises, and Unanswered.
+    """
+    from vmatlas.errors import Unanswered
+    from vmatlas.patience import Errand
+    from vmatlas.survey import PATIENCE_HINT
+    from vmatlas.target.local import LOCAL
+
+    if target is not LOCAL:
+        return question(lambda: None)
+
+    def failure(seconds: float, waits_for: str | None) -> Exception:
+        why = f": the question waits for {waits_for}" if waits_for else ""
+        return Unanswered(
+            f"{what} did not come in {seconds:.3g} s{why}", seconds=seconds, waits_for=waits_for, hint=PATIENCE_HINT
+        )
+
+    errand: Errand[_Answer] = Errand(lambda: question(lambda: errand.rest(lambda: None)))
+    return _answer(errand, target, PATIENCE if patience is None else patience, failure)
+
+
 def named(space: AddressSpace, process: Process) -> AddressSpace:
-    """A map with the name that its process has."""
-    return space.named(process.name)
+    """A map with the name and the numbers that its process has."""
+    return space.named(process.name, process.number_inside)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from vmatlas.cli.options import (
     asking_options,
     bytes_option,
     json_option,
-    patience_option,
     reach,
 )
 from vmatlas.cli.recorded import SourceType, replay
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="[PID|FILE]", type=SourceType(), required=False)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
 @json_option
-@patience_option
 @bytes_option
 @asking_options
 def command(

@@ -14,7 +14,6 @@ from vmatlas.cli.options import (
     asking_options,
     bytes_option,
     json_option,
-    patience_option,
     residency_option,
     warn_if_incomplete,
 )
@@ -37,7 +36,6 @@ _LONGEST = 86400.0 * 366
 @residency_option
 @json_option
 @bytes_option
-@patience_option
 @asking_options
 def command(
     a: Asked | str,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import json_option, reach, target_option
+from vmatlas.cli.options import json_option, reach, reaching_options
 
 
 @click.command("doctor", short_help="What works here, what does not, and why.")
 @json_option
-@target_option
-def command(as_json: bool, target: str) -> int:
+@reaching_options
+def command(as_json: bool, patience: float | None, target: str) -> int:
     """Tell what works here and what does not: the kernel, your rights, each backend, and which answers what and why.
 
     \b
@@ -21,11 +21,12 @@ def command(as_json: bool, target: str) -> int:
 
     Exit 5 when no backend can read a map.
     """
+    from vmatlas.cli.asking import in_time
     from vmatlas.cli.checkup import check_up
     from vmatlas.cli.render import doctor, output
 
-    with reach(target) as place:
-        checkup = check_up(place)
+    with reach(target, patience) as place:
+        checkup = in_time(lambda _: check_up(place), place, patience, "the answer about this machine")
     if as_json:
         output.show_json(doctor.checkup_json(checkup))
     else:

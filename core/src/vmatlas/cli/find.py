@@ -14,7 +14,6 @@ from vmatlas.cli.options import (
     asking_options,
     bytes_option,
     json_option,
-    patience_option,
     process_argument,
     warn_if_incomplete,
     where_option,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 @click.option("--neighbours", is_flag=True, help="Also the regions before and after; and how far away they are.")
 @json_option
 @bytes_option
-@patience_option
 @asking_options
 def command(
     process: Asked,

@@ -15,7 +15,6 @@ from vmatlas.cli.options import (
     asking_options,
     build_ids_option,
     format_options,
-    patience_option,
     process_argument,
     refuse_both,
     residency_option,
@@ -126,7 +125,6 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
 @residency_option
 @build_ids_option
 @click.option("--thread", metavar="TID", type=int, help="Ask through this thread of the process.")
-@patience_option
 @asking_options
 def command(
     process: Asked,

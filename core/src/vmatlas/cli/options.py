@@ -192,9 +192,14 @@ where_option = click.option(
 )
 
 
+def reaching_options(command: _Command) -> _Command:
+    """`--patience` and `--target`: of every command that asks somebody."""
+    return patience_option(target_option(command))
+
+
 def asking_options(command: _Command) -> _Command:
-    """`--backend` and `--target`."""
-    return backend_option(target_option(command))
+    """The same and `--backend`: of every command that asks for maps."""
+    return backend_option(reaching_options(command))
 
 
 def format_options(command: _Command) -> _Command:

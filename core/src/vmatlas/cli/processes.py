@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import csv_option, json_option, reach, refuse_both, target_option
+from vmatlas.cli.options import csv_option, json_option, reach, reaching_options, refuse_both
 
 if TYPE_CHECKING:
     from vmatlas.model import ProcessInfo
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 @click.command("processes", short_help="The processes that may be seen.")
 @json_option
 @csv_option
-@target_option
-def command(as_json: bool, as_csv: bool, target: str) -> int:
+@reaching_options
+def command(as_json: bool, as_csv: bool, patience: float | None, target: str) -> int:
     """List the processes that may be seen, by process id, the kernel's own last.
 
     \b
@@ -32,13 +33,20 @@ def command(as_json: bool, as_csv: bool, target: str) -> int:
     """
     refuse_both(as_json, as_csv)
     from vmatlas import api
+    from vmatlas.cli.asking import in_time
     from vmatlas.cli.render import output, processes
     from vmatlas.cli.render.text import count
 
-    with reach(target) as place:
-        listing = api.processes(place)
-        found = list(listing)
-        unlisted = listing.incomplete
+    with reach(target, patience) as place:
+
+        def ask(on_the_way: Callable[[], None]) -> tuple[list[ProcessInfo], str | None]:
+            listing, found = api.processes(place), []
+            for process in listing:
+                found.append(process)
+                on_the_way()
+            return found, listing.incomplete
+
+        found, unlisted = in_time(ask, place, patience, "the list of processes")
     if as_json:
         output.show_json(processes.processes_dicts(found))
     elif as_csv:

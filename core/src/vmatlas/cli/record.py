@@ -12,7 +12,6 @@ from vmatlas.cli.options import (
     Asked,
     asking_options,
     build_ids_option,
-    patience_option,
     process_argument,
     residency_option,
 )
@@ -33,7 +32,6 @@ from vmatlas.errors import UsageError
 @residency_option
 @build_ids_option
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
-@patience_option
 @asking_options
 def command(
     process: Asked,

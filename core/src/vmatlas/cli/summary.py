@@ -11,7 +11,6 @@ from vmatlas.cli.options import (
     Asked,
     asking_options,
     format_options,
-    patience_option,
     reach,
     refuse_both,
     residency_option,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 )
 @click.option("--uses", is_flag=True, help="With --all: what is mapped, by use (code, data, stacks).")
 @residency_option
-@patience_option
 @format_options
 @asking_options
 def command(

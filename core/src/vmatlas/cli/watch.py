@@ -15,7 +15,6 @@ from vmatlas.cli.options import (
     Asked,
     asking_options,
     bytes_option,
-    patience_option,
     process_argument,
     residency_option,
 )
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="JSON: an object in a line for each time.")
 @residency_option
 @bytes_option
-@patience_option
 @asking_options
 def command(
     process: Asked,

@@ -67,6 +67,8 @@ class Origin:
     object's beside each part of it."""
     name: str | None = None
     """What the system called the process, in short, where it was asked."""
+    number_inside: int | None = None
+    """Its number in its own pid namespace, where that is another and was asked."""
 
 
 class AddressSpace(Exports, Sequence[Region]):
@@ -274,9 +276,10 @@ class AddressSpace(Exports, Sequence[Region]):
         """The kernel's own entries, where it splits regions further (QNX by residency); else the regions."""
         return self if self._entries is None else AddressSpace(self._entries, self.origin)
 
-    def named(self, name: str | None) -> AddressSpace:
-        """The same, of a process that is called so."""
-        return AddressSpace(self.columns, replace(self.origin, name=name), entries=self._entries)
+    def named(self, name: str | None, number_inside: int | None = None) -> AddressSpace:
+        """The same, of a process that is called so, and has that number in its own pid namespace."""
+        origin = replace(self.origin, name=name, number_inside=number_inside)
+        return AddressSpace(self.columns, origin, entries=self._entries)
 
     def _take(self, rows: Sequence[int]) -> AddressSpace:
         return AddressSpace(self.columns.take(rows), self.origin)

@@ -140,7 +140,8 @@ class AgentTarget:
                 hint="run the agent as root, or as the user whose process it is",
             )
         name = found[0].name.decode("utf-8", "surrogateescape")
-        return AgentTargetProcess(self, self._asker, number, found[0].start_time, thread, name)
+        inside = found[0].number_inside
+        return AgentTargetProcess(self, self._asker, number, found[0].start_time, thread, name, inside)
 
     def rights(self) -> list[tuple[str, str]]:
         """Who the agent is there."""
@@ -203,6 +204,7 @@ class AgentTargetProcess:
         start_time: int | None,
         thread: int | None,
         name: str = "",
+        number_inside: int | None = None,
     ) -> None:
         self._target = target
         self._asker = asker
@@ -210,6 +212,7 @@ class AgentTargetProcess:
         self._start_time = start_time
         self._thread = thread
         self._name = name
+        self._number_inside = number_inside
 
     @property
     def pid(self) -> int:
@@ -282,6 +285,10 @@ class AgentTargetProcess:
     def name_now(self) -> str | None:
         """As it was called when it was opened."""
         return self._name or None
+
+    def number_inside(self) -> int | None:
+        """As it was when it was opened."""
+        return self._number_inside
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `ReadsFiles`: on Linux through what it shows of a process's files; else by its path, if it is it."""

@@ -153,6 +153,10 @@ class LocalTargetProcess:
         """See `HasName`."""
         return self._process.name_now()
 
+    def number_inside(self) -> int | None:
+        """See `HasName`."""
+        return self._process.number_inside()
+
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `ReadsFiles`."""
         return self._process.file_head(region, size)

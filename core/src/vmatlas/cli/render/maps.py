@@ -135,7 +135,12 @@ def headline(space: AddressSpace) -> tuple[str, ...]:
 
 def who(space: AddressSpace) -> str:
     """The process, by its number and what it is called."""
-    return f"process {space.pid}" + (f" ({escape(space.origin.name)})" if space.origin.name else "")
+    inside = space.origin.number_inside
+    return (
+        f"process {space.pid}"
+        + (f" ({escape(space.origin.name)})" if space.origin.name else "")
+        + (f", {inside} in its own pid namespace" if inside is not None else "")
+    )
 
 
 def where_and_when(space: AddressSpace) -> tuple[str, ...]:
@@ -183,6 +188,7 @@ def origin_json(space: AddressSpace) -> dict[str, Any]:
     return {
         "pid": origin.pid,
         "name": origin.name,
+        "number_inside": origin.number_inside,
         "start_time": origin.start_time,
         "thread": origin.thread,
         "target": origin.target,

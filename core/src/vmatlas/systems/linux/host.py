@@ -175,14 +175,24 @@ class LinuxProcess(LocalProcess):
 
     def name_now(self) -> str | None:
         """From /proc/PID/comm."""
+        name = self._read_small("comm").removesuffix(b"\n")
+        return name.decode("utf-8", "surrogateescape") or None
+
+    def number_inside(self) -> int | None:
+        """From the line NSpid of /proc/PID/status."""
+        numbers = numbers_of(self._read_small("status"))
+        return numbers[-1] if len(numbers) > 1 else None
+
+    def _read_small(self, name: str) -> bytes:
+        """A small file of the process; empty where it cannot be read, as when it has ended meanwhile."""
         try:
-            descriptor = os.open("comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
         except OSError:
-            return None
+            return b""
         try:
-            return os.read(descriptor, 4096).removesuffix(b"\n").decode("utf-8", "surrogateescape") or None
-        except OSError:  # it has ended meanwhile
-            return None
+            return os.read(descriptor, 65536)
+        except OSError:
+            return b""
         finally:
             os.close(descriptor)
 
