@@ -233,6 +233,7 @@ CASES: dict[str, Case] = {
     "AddressSpace.part": (SPACE.part, {}, {"wanted": "parsed"}),
     "Region.covers": (FILE.covers, {}, {"address": "place"}),
     "Capture.load": (vmatlas.Capture.load, {}, {"path": "source"}),
+    "Capture.read": (vmatlas.Capture.read, {}, {"file": "file"}),
     "Capture.save": (vmatlas.capture().save, {}, {"path": "source"}),
     "Capture.write": (vmatlas.capture().write, {}, {"file": "file"}),
     "Capture.stream": (vmatlas.capture().stream, {}, {"name": "stream"}),

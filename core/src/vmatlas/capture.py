@@ -41,6 +41,9 @@ MOST_REGIONS = 1_250_000
 """How many regions (names, answers) one stream may tell of: Linux allows a process 65,530, and 1,048,576 where a
 distribution raises it. Decoders look at it before they make an object of each."""
 
+LARGEST_FILE = LARGEST + 2**22
+"""The most bytes that a capture's own file has: what it unpacks to as it is, and what a zip says of its members."""
+
 _MOST_MEMBERS = 1000
 _LARGEST_MANIFEST = 2**20
 _MANIFEST = "manifest.json"
@@ -221,7 +224,28 @@ class Capture:
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder `open` tells by itself
             raise OSError(errno.EINVAL, "a pipe or a device, and no file that could be a capture", os.fspath(path))
         with open(path, "rb") as file:
-            members = _unpack(file, shown)
+            return cls._unpacked(_unpack(file, shown, os.fstat(file.fileno()).st_size), shown)
+
+    @classmethod
+    def read(cls, file: BinaryIO, name: str = "the stream") -> Capture:
+        """Read a saved capture from a stream, a pipe too, to its end; `name` is what errors call it.
+
+        It is kept whole before it is looked at, so no more than `LARGEST_FILE` bytes are taken. Raises OSError,
+        MalformedData and UsageError, as `load` does.
+        """
+        from io import BytesIO
+
+        if not hasattr(file, "read"):
+            raise UsageError(f"{arguments.shown(file)} is no open file", hint="Capture.load(PATH) opens one")
+        content = file.read(LARGEST_FILE + 1)
+        if not isinstance(content, bytes):
+            raise UsageError("a stream of text is no capture", hint="open it for bytes: mode 'rb', sys.stdin.buffer")
+        if len(content) > LARGEST_FILE:
+            raise MalformedData(name, LARGEST_FILE, f"the end of a capture, which has at most {LARGEST_FILE:,} bytes")
+        return cls._unpacked(_unpack(BytesIO(content), name, len(content)), name)
+
+    @classmethod
+    def _unpacked(cls, members: dict[str, bytes], shown: str) -> Capture:
         if _MANIFEST not in members:
             raise _no_capture(shown, f"it is a zip file without a member {_MANIFEST}", "a member of that name")
         try:
@@ -322,14 +346,14 @@ def _most(on_disk: int) -> int:
     return min(LARGEST, max(ALWAYS_READ, DENSEST * on_disk))
 
 
-def _unpack(file: BinaryIO, shown: str) -> dict[str, bytes]:
+def _unpack(file: BinaryIO, shown: str, size: int) -> dict[str, bytes]:
     """Every member of a zip. Raises MalformedData for whatever keeps it from being unpacked whole.
 
-    What it may cost is known before anything is unpacked, from the size of the file, which does not lie.
+    What it may cost is known before anything is unpacked, from the size of the file, which does not lie: `size`.
     """
     import zipfile
 
-    most = _most(os.fstat(file.fileno()).st_size)
+    most = _most(size)
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()

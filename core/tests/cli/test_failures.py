@@ -14,6 +14,7 @@ import pytest
 
 import vmatlas
 from vmatlas.cli.exits import Exit
+from vmatlas.cli.program import COMMANDS, MEANT
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import IncompleteResult, Origin
 
@@ -144,6 +145,26 @@ def test_a_message_with_control_characters_stays_one_harmless_line(run, monkeypa
         (["find", "self", "10000000000000000"], "64 bits"),
         (["nonsense"], "there is no command 'nonsense'"),
         (["mpas"], "did you mean maps?"),
+        (["ps"], "did you mean processes?"),
+        (["dump", "1234"], "did you mean record?"),
+        (["list"], "did you mean processes?"),
+        (["info"], "did you mean summary?"),
+        (["show"], "did you mean maps?"),
+        (["map", "self"], "did you mean maps?"),
+        (["pmap"], "did you mean maps?"),
+        (["help"], "hint: vmatlas --help"),
+        (["help", "maps"], "hint: vmatlas maps --help"),
+        (["-help"], "hint: vmatlas --help"),
+        (["maps", "help"], "hint: vmatlas maps --help"),
+        (["maps", "-help"], "hint: vmatlas maps --help"),
+        (["version"], "hint: vmatlas --version"),
+        (["1234"], "hint: the map of a process: vmatlas maps 1234"),
+        ([__file__], f"hint: the map in a capture: vmatlas replay {__file__}"),
+        (["maps", __file__], f"hint: of a capture: vmatlas replay {__file__}"),
+        (["find", __file__, "0"], f"hint: of a capture: vmatlas replay {__file__} --at ADDRESS"),
+        (["watch", __file__], f"a capture is read by: vmatlas replay {__file__}"),
+        (["maps", "-"], "hint: of a capture: vmatlas replay -"),
+        (["diff", "-", "-"], "can be read once"),
         (["maps", "self", "--residancy"], "--residency"),
         (["completion", "tcsh"], "tcsh"),
     ],
@@ -154,6 +175,13 @@ def test_wrong_usage_is_one_line_and_exit_2(run, arguments, said):
     assert said in result.stderr
     assert 1 <= len(result.stderr.splitlines()) <= 2
     assert result.stdout == ""
+
+
+def test_what_the_field_calls_a_command_is_told_of_one_command_alone():
+    words = [word for text in MEANT.values() for word in text.split()]
+    assert len(words) == len(set(words))
+    assert not set(words) & set(COMMANDS)
+    assert set(MEANT) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", [["maps", "self"], ["record", "self", "-o", "never-written"]])

@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 import vmatlas
 from vmatlas.analysis import Use
+from vmatlas.cli.program import program
 from vmatlas.conformance.patience import PATIENCE
 
 # find
@@ -549,3 +551,45 @@ def test_a_process_that_names_itself_does_nothing_to_a_terminal(in_terminal, evi
     assert not set(told) & set("\x07\x9b")
     if arguments == ["processes", "--csv"]:
         assert len(list(csv.reader(io.StringIO(told)))) == len(told.splitlines())
+
+
+# ---- a capture on standard input ----
+
+
+def fed(content: bytes, *words: object) -> Result:
+    """A command whose standard input is a pipe that gives these bytes."""
+    return CliRunner().invoke(program, [str(word) for word in words], input=content)
+
+
+@pytest.fixture
+def packed() -> bytes:
+    """What `record -o -` writes."""
+    written = io.BytesIO()
+    vmatlas.capture().write(written)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "words", [("replay", "-"), ("summary", "-"), ("audit", "-"), ("diff", "-", "FILE"), ("diff", "FILE", "-")]
+)
+def test_every_command_that_takes_a_capture_takes_one_on_standard_input(packed, tmp_path, words):
+    file = tmp_path / "capture"
+    file.write_bytes(packed)
+    done = fed(packed, *[file if word == "FILE" else word for word in words])
+    assert (done.exit_code in (0, 1), done.stderr) == (True, "")
+    assert done.stdout == fed(b"", *[file if word in ("FILE", "-") else word for word in words]).stdout
+
+
+def test_standard_input_that_is_no_capture_is_told_so(packed):
+    for content in (b"", b"no capture", packed[: len(packed) // 2]):
+        done = fed(content, "replay", "-")
+        assert (done.exit_code, done.stdout) == (6, "")
+        assert "standard input" in done.stderr and len(done.stderr.splitlines()) <= 2
+
+
+def test_no_more_is_taken_from_a_stream_than_a_capture_can_have(monkeypatch):
+    monkeypatch.setattr(sys.modules["vmatlas.capture"], "LARGEST_FILE", 1000)
+    endless = io.BytesIO(b"PK" * 10_000)
+    with pytest.raises(vmatlas.MalformedData, match="at most 1,000 bytes"):
+        vmatlas.Capture.read(endless)
+    assert endless.tell() == 1001

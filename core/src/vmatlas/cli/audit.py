@@ -49,7 +49,8 @@ def command(
       vmatlas audit --all --json
       vmatlas audit worker.vmatlas
 
-    A number is a process, anything else the file of a capture (./1234 for a file of such a name).
+    A number is a process, - a capture on standard input, anything else the file of one (./1234 for a file of such a
+    name).
     Exit 1 when something is found. With --all, exit 7 when nothing was found but a process could not be read;
     standard error says how many and why, and one that did not answer in time (--patience) has a line. Whether a deleted
     file was replaced is looked up for processes of this machine only.

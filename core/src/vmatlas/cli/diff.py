@@ -17,7 +17,7 @@ from vmatlas.cli.options import (
     residency_option,
     warn_if_incomplete,
 )
-from vmatlas.cli.recorded import SourceType, check_residency, load, refuse_asking
+from vmatlas.cli.recorded import STDIN, SourceType, check_residency, load, refuse_asking
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def command(
       vmatlas diff before.vmatlas 1234
       vmatlas diff before.vmatlas after.vmatlas --ignore flags --json
 
-    A number is a process, anything else a file (./1234 for a file of such a name). A process is asked as the capture
-    that it is compared with was: by the same backend, with or without residency. Exit 1 when there is a difference,
-    as diff does.
+    A number is a process, - a capture on standard input, anything else a file (./1234 for a file of such a name). A
+    process is asked as the capture that it is compared with was: by the same backend, with or without residency. Exit 1
+    when there is a difference, as diff does.
     """
     from vmatlas.analysis import diff
     from vmatlas.analysis.diff import check_fields
@@ -116,6 +116,8 @@ def _two(
 
     if b is None:
         raise UsageError("two maps are needed", hint="vmatlas diff A B, or of one process: vmatlas diff PID --after 10")
+    if a == b == STDIN:
+        raise UsageError("- is standard input, which can be read once", hint="name one of the captures by its file")
     captures = [load(side) for side in (a, b) if isinstance(side, str)]
     if len(captures) == 2:
         refuse_asking(backend, target)

@@ -48,6 +48,24 @@ def asked_of(word: str) -> Asked | None:
     return Asked(int(word))
 
 
+def _instead(word: str, ctx: click.Context | None) -> str:
+    """What there is to do about a word where a process belongs: a capture is asked by other commands."""
+    import os
+
+    if word.lower() in ("help", "?") and ctx is not None:
+        return f"{ctx.command_path} --help"
+    if word != "-" and not os.path.isfile(word):
+        return "give a number or 'self'; a program's name becomes one by: pidof NAME"
+    command = _OF_CAPTURES.get(ctx.info_name or "" if ctx is not None else "")
+    if command is not None:
+        return f"of a capture: vmatlas {command.format(word)}"
+    return f"a capture is read by: vmatlas replay {word} (and summary, audit, diff)"
+
+
+_OF_CAPTURES = {"maps": "replay {}", "find": "replay {} --at ADDRESS"}
+"""What asks a capture the same, by the command that asks a process."""
+
+
 class ProcessType(ParameterType):
     """A process id, or `self`."""
 
@@ -57,10 +75,7 @@ class ProcessType(ParameterType):
         """Raises UsageError."""
         asked = value if isinstance(value, Asked) else asked_of(value)
         if asked is None:
-            raise UsageError(
-                f"'{value}' is no process id",
-                hint="give a number or 'self'; a program's name becomes one by: pidof NAME",
-            )
+            raise UsageError(f"'{value}' is no process id", hint=_instead(str(value), ctx))
         return asked
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -89,6 +89,43 @@ _HELP = """The memory map of any process, on every kernel.
     """
 
 
+MEANT = {
+    "processes": "ps pgrep list ls top tasks pids process",
+    "maps": "map pmap procmap vmmap procstat vm mem memory show print cat mappings regions segments layout smaps",
+    "find": "search lookup look-up where whereis addr address at query locate resolve addr2line",
+    "summary": "info stat stats status total totals usage du size sum summarize summarise overview",
+    "diff": "compare cmp changes delta",
+    "watch": "monitor follow tail trace live track",
+    "record": "dump save capture snapshot gcore export write core",
+    "replay": "load open read view import restore play",
+    "audit": "scan security lint suspicious inspect vet",
+    "advise": "madvise advice pageout page-out reclaim swap cold collapse willneed",
+    "doctor": "check diagnose diag diagnostics health selftest self-test backends plugins",
+    "completion": "completions complete bash zsh fish",
+}
+"""What the field calls each command."""
+
+
+def _meant(word: str, rest: Sequence[str]) -> str:
+    """What may have been meant by a word where a command belongs."""
+    import difflib
+
+    said = word.lower()
+    if said in ("help", "man", "usage", "?"):
+        return f"{NAME} {rest[0]} --help" if rest and rest[0] in COMMANDS else f"{NAME} --help"
+    if said == "version":
+        return f"{NAME} --version"
+    if said == "self" or (said.isascii() and said.isdigit()):
+        return f"the map of a process: {NAME} maps {word[:20]}"
+    if os.path.isfile(word):
+        return f"the map in a capture: {NAME} replay {word}"
+    found = next((command for command, words in MEANT.items() if said in words.split()), None)
+    if found is None:
+        near = difflib.get_close_matches(said, COMMANDS, n=1, cutoff=0.5)
+        found = near[0] if near else None
+    return (f"did you mean {found}? " if found is not None else "") + f"{NAME} --help lists them"
+
+
 class Program(click.Group):
     """The group of all commands."""
 
@@ -110,11 +147,7 @@ class Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the first word names. Raises UsageError with what may have been meant."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"there is no command '{args[0]}'", hint=f"{meant}{NAME} --help lists them")
+            raise UsageError(f"there is no command '{args[0]}'", hint=_meant(args[0], args[1:]))
         return super().resolve_command(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:

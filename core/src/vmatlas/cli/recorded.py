@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,8 @@ from vmatlas.errors import UsageError, VmatlasError
 if TYPE_CHECKING:
     from vmatlas.capture import Capture
     from vmatlas.model import AddressSpace
+
+STDIN = "-"
 
 KEEPS_RESIDENCY = "vmatlas record --residency keeps it"
 
@@ -32,9 +35,16 @@ class SourceType(ParameterType):
 
 
 def load(path: str) -> Capture:
-    """The capture in a file. Raises OSError, MalformedData, UsageError; VmatlasError where there is no such file."""
+    """The capture in a file, or on standard input, which - stands for.
+
+    Raises OSError, MalformedData, UsageError; VmatlasError where there is no such file.
+    """
     from vmatlas.capture import Capture
 
+    if path == STDIN:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("- is a capture on standard input", hint="vmatlas record PID -o - | vmatlas replay -")
+        return Capture.read(sys.stdin.buffer, "standard input")
     try:
         return Capture.load(path)
     except FileNotFoundError as error:

@@ -8,17 +8,17 @@ import click
 
 from vmatlas.cli.maps import View, show_map, view_options
 from vmatlas.cli.options import build_ids_option, residency_option
-from vmatlas.cli.recorded import KEEPS_RESIDENCY, check_residency
+from vmatlas.cli.recorded import KEEPS_RESIDENCY, STDIN, check_residency, load
 from vmatlas.errors import UsageError
 
 
 @click.command("replay", short_help="Show the map in a capture.")
-@click.argument("path", metavar="FILE", type=click.Path(readable=False))  # opening it says why
+@click.argument("path", metavar="FILE", type=click.Path(readable=False))  # opening it says why; - is read here
 @view_options
 @residency_option
 @build_ids_option
 def command(path: str, residency: bool, build_ids: bool, **shown: Any) -> int:
-    """Show the memory map in a capture, made by 'vmatlas record' here or elsewhere.
+    """Show the memory map in a capture, made by 'vmatlas record' here or elsewhere; - is one on standard input.
 
     \b
     Examples:
@@ -35,7 +35,7 @@ def command(path: str, residency: bool, build_ids: bool, **shown: Any) -> int:
 
     view = View(**shown)
     needs_residency = view.needs_residency
-    space = api.replay(path)
+    space = api.replay(load(path) if path == STDIN else path)
     if residency or needs_residency:
         check_residency(space, path)
     if build_ids and len(space) and space.columns.build_id is None:

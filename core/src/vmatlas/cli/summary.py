@@ -60,7 +60,8 @@ def command(
       vmatlas summary 1234 --json
       vmatlas summary worker.vmatlas
 
-    A number is a process, anything else the file of a capture (./1234 for a file of such a name).
+    A number is a process, - a capture on standard input, anything else the file of one (./1234 for a file of such a
+    name).
     --all asks the system for the totals of each process, without a map (Linux: smaps_rollup), the largest first: PSS
     (each page divided by the number of its mappings, so that lines add up), PRIVATE (what is free when it ends),
     RESIDENT, SWAP. Exit 7 when a process could not be read that has memory; the table, JSON and standard error say who
