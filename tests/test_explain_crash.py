@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import vmatlas
 from vmatlas.conformance.patience import PATIENCE
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "explain_crash.py"
@@ -56,7 +58,9 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("crash", CRASHES)
-def test_crash_is_explained_at_once_and_later_from_its_capture(crash: str, tmp_path: Path) -> None:
+def test_crash_is_explained_at_once_and_later_from_its_capture(
+    crash: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, cause, story = CRASHES[crash]
     saved = tmp_path / "crash.vmatlas"
     done = run(saved, sys.executable, "-c", PRELUDE + code)
@@ -68,7 +72,16 @@ def test_crash_is_explained_at_once_and_later_from_its_capture(crash: str, tmp_p
     assert story in done.stdout
     address = re.search(r"0x[0-9a-f]+", done.stdout)
     assert address is not None
-    assert run("--read", saved, address[0]).stdout == done.stdout
+    runpy.run_path(str(EXAMPLE))["explain"](str(saved), int(address[0], 16))
+    assert capsys.readouterr().out == done.stdout
+
+
+def test_capture_of_a_crash_is_explained_by_the_command(tmp_path: Path) -> None:
+    saved = tmp_path / "crash.vmatlas"
+    vmatlas.capture(residency=True).save(saved)
+    done = run("--read", saved, "0x18")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a null pointer and an offset of 24" in done.stdout
 
 
 def test_program_that_does_not_crash_leaves_nothing(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import vmatlas
 from tests.conftest import Program, offered
 from vmatlas import AddressSpace, Filter, Protection, Region
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import THOROUGH
 from vmatlas.systems.linux.procmap import QueryFlags
 from vmatlas_linux_ioctl.question import kernel_flags
 
@@ -89,7 +90,7 @@ def test_filtered_find_is_that_of_a_linear_search(
     regions = list(whole)
     addresses = [address for region in regions for address in (region.start - 1, region.start, region.end - 1)]
     with vmatlas.open(program.pid, backend=backend) as process:
-        for address in addresses[:: 1 if backend == "linux-ioctl" else 7]:
+        for address in addresses[:: (1 if backend == "linux-ioctl" else 7) * (1 if THOROUGH else 5)]:
             covering = [r for r in regions if r.covers(address) and passes(r, where)]
             above = [r for r in regions if r.end > address and passes(r, where)]
             found = process.find(address, where=where)

@@ -151,19 +151,13 @@ def test_unlinked_file_does_not_pass_for_memory_by_its_name_where_its_mount_is_g
         assert (region.kind, region.deleted, region.path) == (Kind.FILE, True, f"/{name}")
 
 
-def test_agent_does_not_take_such_a_file_for_memory_either(start: Start, tmp_path: Path) -> None:
-    from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target
-
+def test_agent_does_not_take_such_a_file_for_memory_either(start: Start, tmp_path: Path, binary: Path) -> None:
     if os.sysconf("SC_PAGESIZE") >= 16384:
         pytest.skip("a page of this kernel might be one of huge pages elsewhere")
     (tmp_path / "mounted").mkdir()
     program = start("names", "detached", tmp_path / "mounted", "memfd:x")
     inode = told(program)["inode"]
-    try:
-        agent = build(host_target(), host_compiler("cc"), output=tmp_path)[0]
-    except (BuildFailed, LookupError) as error:
-        pytest.skip(f"no agent can be built here: {error}")
-    with vmatlas.connect(f"agent:{agent}") as board:
+    with vmatlas.connect(f"agent:{binary}") as board:
         for name in ("linux-procfs", "linux-ioctl"):
             if not board.offers(registry.backend(name)):
                 continue

@@ -14,7 +14,6 @@ import pytest
 import vmatlas
 from tests.conftest import as_root, unshared
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas_agents.build import BuildFailed, build, host_compiler, host_target
 
 FOREIGN = "/proc is of another pid namespace"
 
@@ -283,14 +282,10 @@ def test_doctor_without_proc_knows_no_rights() -> None:
 # The same through an agent
 
 
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The agent for this machine, by its own compiler."""
-    try:
-        built, _ = build(host_target(), host_compiler("cc"), output=tmp_path_factory.mktemp("built"))
-    except BuildFailed as error:
-        pytest.skip(f"no agent can be built here: {error}")
-    return str(built)
+@pytest.fixture
+def agent(binary: Path) -> str:
+    """The agent for this machine."""
+    return str(binary)
 
 
 def test_agent_takes_no_stranger_for_itself_or_for_whom_it_is_asked(agent: str) -> None:

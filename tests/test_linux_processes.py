@@ -20,6 +20,7 @@ import vmatlas
 from tests.conftest import Start, as_root, unshared
 from vmatlas import Kind, NoSuchProcess, operations
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import THOROUGH
 
 QUESTIONS: dict[str, Callable[[vmatlas.Process], object]] = {
     "snapshot": lambda process: process.snapshot(),
@@ -108,16 +109,16 @@ def test_zombie_has_no_residency(start: Start) -> None:
 def test_process_killed_while_it_is_read_gives_its_whole_map_or_none(start: Start, backend: str) -> None:
     whole = gone = 0
     for trial in range(60):
-        if gone and trial >= 12:
+        if gone and trial >= 6:
             break
-        program = start("self_reader", 60_000)
+        program = start("self_reader", 20_000)
         program.hear()
         with vmatlas.open(program.pid, backend=backend) as process:
             complete = len(process.snapshot())
             took = time.monotonic()
             process.capture()
             took = time.monotonic() - took
-            killer = threading.Timer(took * (trial % 12) / 20 * random.uniform(0.8, 1.2), program.kill)
+            killer = threading.Timer(took * (trial % 6) / 10 * random.uniform(0.8, 1.2), program.kill)
             killer.start()
             try:
                 assert len(process.snapshot()) == complete
@@ -156,7 +157,7 @@ def test_process_that_executes_itself_without_pause_gives_whole_maps(tmp_path: P
     answers = torn = 0
     began = time.monotonic()
     with running([str(script)]) as program, vmatlas.open(program.pid, backend=backend) as process:
-        while (lasted := time.monotonic() - began) < 3 or (answers <= 10 and lasted < PATIENCE):
+        while (lasted := time.monotonic() - began) < (3 if THOROUGH else 1) or (answers <= 10 and lasted < PATIENCE):
             try:
                 space = process.snapshot()
             except vmatlas.TornRead:

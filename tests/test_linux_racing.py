@@ -1,8 +1,8 @@
 """A process that changes its memory without pause, read as fast as possible: every answer is one that could be true,
 and memory that is mapped all the time is in every one of them.
 
-VMATLAS_RACE_SECONDS sets how long, for each backend and way: 30 seconds if not, and for anchored memory 3, so that it
-can run each time. Before a release, and on a new kernel, ten minutes and more:
+VMATLAS_RACE_SECONDS sets how long, for each backend and way: 2 seconds if not, and for anchored memory 1, so that it
+can run each time; 30 and 3 in a thorough run. Before a release, and on a new kernel, ten minutes and more:
 
     VMATLAS_RACE_SECONDS=600 ./run pytest tests/test_linux_racing.py -k anchored
 """
@@ -26,14 +26,27 @@ from tests.conftest import Program, Start, offered
 from vmatlas import Region, registry
 from vmatlas.backend import Target
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import THOROUGH
 from vmatlas.target.local import LOCAL
 from vmatlas_linux_ioctl import acquire
 
-SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "30"))
+SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "30" if THOROUGH else "2"))
 
-ANCHORED_SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "3"))
+ANCHORED_SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "3" if THOROUGH else "1"))
 
 pytestmark = pytest.mark.timeout(2 * PATIENCE + 4 * SECONDS)
+
+
+class Race:
+    """Lasts so long, and on a loaded machine until there are some answers."""
+
+    def __init__(self, seconds: float, answers: int) -> None:
+        self._began = time.monotonic()
+        self._seconds, self._answers = seconds, answers
+
+    def goes_on(self, answers: int) -> bool:
+        lasted = time.monotonic() - self._began
+        return lasted < self._seconds or (answers < self._answers and lasted < PATIENCE)
 
 
 @pytest.fixture
@@ -95,9 +108,9 @@ def test_answers_about_a_racing_process_are_sorted_whole_and_never_overlap(
         (acquire._Walk, "_take_back", "steps back in a walk"),
     ):
         monkeypatch.setattr(owner, function, counting(getattr(owner, function), counts, what))
-    deadline = time.monotonic() + SECONDS
+    race = Race(SECONDS, 11)
     with vmatlas.open(program.pid, backend=name) as process:
-        while time.monotonic() < deadline:
+        while race.goes_on(counts["answers"]):
             try:
                 regions = ask(process)
             except vmatlas.TornRead:
@@ -113,7 +126,7 @@ def test_answers_about_a_racing_process_are_sorted_whole_and_never_overlap(
     for key, count in counts.items():
         record_property(key, count)
     assert counts["answers"] > 10
-    assert counts["changes"] > 1000
+    assert counts["changes"] > 100
 
 
 def counting(function: Callable[..., Any], counts: Counter[str], what: str) -> Callable[..., Any]:
@@ -127,10 +140,10 @@ def counting(function: Callable[..., Any], counts: Counter[str], what: str) -> C
 @pytest.mark.slow
 def test_points_in_a_racing_process_are_told_right(racer: tuple[Program, dict[str, Any]], backend: str) -> None:
     program, told = racer
-    deadline = time.monotonic() + min(SECONDS, 10)
+    race = Race(min(SECONDS, 10), 11)
     count = 0
     with vmatlas.open(program.pid, backend=backend) as process:
-        while time.monotonic() < deadline:
+        while race.goes_on(count):
             start, end, protection = random.choice(told["still"])
             for region in (
                 process.find(start),
@@ -143,7 +156,7 @@ def test_points_in_a_racing_process_are_told_right(racer: tuple[Program, dict[st
                 assert (region.start, region.end, region.protection) == (start, end, protection)
             count += 1
     program.send("enough")
-    assert int(program.hear()) > 1000
+    assert int(program.hear()) > 100
     assert count > 10
 
 
@@ -188,9 +201,9 @@ def test_no_byte_of_anchored_memory_is_ever_missing(
     program = start("racer", random.randrange(2**32), "anchored")
     anchored = json.loads(program.hear())["anchored"]
     counts: Counter[str] = Counter()
-    deadline = time.monotonic() + ANCHORED_SECONDS
+    race = Race(ANCHORED_SECONDS, 1)
     with vmatlas.open(program.pid, backend=name, target=target) as process:
-        while time.monotonic() < deadline:
+        while race.goes_on(counts["answers"]):
             try:
                 regions = ask(process)
             except vmatlas.TornRead:

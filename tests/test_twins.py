@@ -23,7 +23,7 @@ import vmatlas
 from tests.conftest import offered
 from tests.standing import agree_while_still
 from vmatlas import AddressSpace, Capture, Query, SystemInfo, compiled
-from vmatlas.conformance.thorough import THOROUGH
+from vmatlas.conformance.thorough import THOROUGH, examples
 from vmatlas.errors import MalformedData, VmatlasError
 from vmatlas.model import columns as model_columns
 from vmatlas.registry import backend as backend_named
@@ -272,7 +272,7 @@ LINKED = links.encode({(b"/bin/a (deleted)", 7): True, (b"/a\nb", 7): False, (b"
 
 @needs_twins
 @given(texts(with_details=False) | st.binary(max_size=200), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_text_of_maps_decodes_alike(text: bytes, linked: bool):
     streams = {"links": LINKED, "mounted": b"1 0:32\x000 0:33\0"} if linked else {}
     by_twin, by_python = both(captured("linux-procfs", maps=text, **streams))
@@ -281,7 +281,7 @@ def test_any_text_of_maps_decodes_alike(text: bytes, linked: bool):
 
 @needs_twins
 @given(texts(with_details=True) | st.binary(max_size=200))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_text_of_smaps_decodes_alike(text: bytes):
     by_twin, by_python = both(captured("linux-procfs", smaps=text))
     assert by_twin == by_python
@@ -314,7 +314,7 @@ def record_streams(draw: st.DrawFn) -> bytes:
 
 @needs_twins
 @given(record_streams() | st.binary(max_size=400))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_records_of_the_ioctl_decode_alike(data: bytes):
     by_twin, by_python = both(captured("linux-ioctl", vmas=data))
     assert by_twin == by_python
@@ -354,7 +354,7 @@ def entries(draw: st.DrawFn) -> bytes:
 
 @needs_twins
 @given(entries() | st.binary(max_size=400))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_records_of_freebsd_decode_alike(data: bytes):
     capture = Capture({"vmmap": data}, FREEBSD, 7, "freebsd-sysctl", "vmatlas-freebsd", Query(), time.time())
     by_twin, by_python = both(capture)
@@ -405,7 +405,7 @@ def mapinfos(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 @needs_twins
 @given(mapinfos(), st.sampled_from(["mapinfo", "pagedata"]), st.sampled_from([32, 64]))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_any_entries_of_qnx_decode_alike(both_streams: tuple[bytes, bytes], stream: str, width: int):
     data, answers = both_streams
     system = replace(QNX, pointer_width=width)

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from vmatlas import registry
+from vmatlas.conformance.thorough import examples
 
 # No test fails for being slow on a busy machine: speed is for the benchmark.
-settings.register_profile("vmatlas", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "vmatlas", max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("vmatlas")
 
 Install = Callable[..., None]

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import examples
 from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find
 from vmatlas_images.page import CONSOLE_BYTES, render, visible, write_page
 from vmatlas_images.record import Record, load, merge, save
@@ -91,7 +92,7 @@ def benign_shape() -> list[tuple[object, tuple[tuple[str, str], ...]]]:
 hostile = st.lists(st.one_of(st.sampled_from(HOSTILE), st.binary(max_size=40)), max_size=6).map(b"".join)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(console=hostile, said=hostile)
 def test_whatever_a_machine_says_is_text_and_nothing_else(console: bytes, said: bytes) -> None:
     console, words = console or b"plain", said.decode("utf-8", "replace") or "plain"

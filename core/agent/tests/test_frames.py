@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import examples
 from vmatlas.target.streams import ChildStream
 from vmatlas.target.wire import (
     SYNC,
@@ -275,7 +276,11 @@ def test_no_stream_of_bytes_stops_it(line: Line) -> None:
     noise = random.Random(20)
 
     @settings(
-        max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=examples(150),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
     )
     @given(st.lists(st.one_of(FRAMES.map(encode), st.binary(max_size=60)), max_size=6), st.integers(0, 3))
     def attack(pieces: list[bytes], flips: int) -> None:

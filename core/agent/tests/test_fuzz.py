@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import examples
 from vmatlas_agents.build import NATIVE
 
 FUZZ = Path(__file__).parents[1] / "fuzz"
-ROUNDS = {"frames": 4_000, "requests": 1_500, "host": 3_000}
+ROUNDS = {"frames": examples(4_000), "requests": examples(1_500), "host": examples(3_000)}
 
 
 def fuzz(target: str, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmatlas import AddressSpace, Capture, Disordered, Kind, MalformedData, NoSuchProcess, Query, SystemInfo
+from vmatlas.conformance.thorough import examples
 from vmatlas_freebsd import PROCFS
 from vmatlas_freebsd.decode.map_text import CUT, CUT_AT
 from vmatlas_freebsd.layout import PROC_SIZE
@@ -57,7 +58,7 @@ def texts(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, int, str, bytes, bool
 
 
 @given(texts())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_lines_read_back_as_they_were_written(made: tuple[bytes, list[tuple[int, int, str, bytes, bool]]]) -> None:
     text, wanted = made
     assert [
@@ -80,7 +81,7 @@ def survives(text: bytes, **streams: bytes) -> None:
 
 
 @given(st.binary(max_size=300), st.one_of(st.none(), st.binary(max_size=1200)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_arbitrary_bytes_are_malformed_or_read(text: bytes, proc: bytes | None) -> None:
     survives(text, **({} if proc is None else {"proc": proc}))
 
@@ -91,7 +92,7 @@ def test_arbitrary_bytes_are_malformed_or_read(text: bytes, proc: bytes | None) 
     st.one_of(st.none(), st.integers(0, 90000)),
     st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), max_size=3),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_damaged_recording_is_malformed_or_read(
     name: str, changes: list[tuple[int, int]], cut: int | None, moved: list[tuple[int, int]]
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmatlas import AddressSpace, Capture, Disordered, Kind, MalformedData, NoSuchProcess, Protection, Query, SystemInfo
+from vmatlas.conformance.thorough import examples
 from vmatlas_freebsd import SYSCTL
 from vmatlas_freebsd.layout import PATH_AT, PATH_ROOM, VMENTRY_FIELDS, VMENTRY_SIZE, EntryType, device_numbers, vmentry
 
@@ -87,7 +88,7 @@ def records(draw: st.DrawFn) -> tuple[list[dict[str, Any]], ByteOrder]:
 
 
 @given(records())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_records_read_back_as_they_were_packed(made: tuple[list[dict[str, Any]], ByteOrder]) -> None:
     rows, byte_order = made
     space = decoded(b"".join(one(byte_order=byte_order, **row) for row in rows), byte_order)
@@ -123,7 +124,7 @@ def survives(data: bytes, **streams: bytes) -> None:
 
 
 @given(st.binary(max_size=600), st.one_of(st.none(), st.binary(max_size=1200)))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_arbitrary_bytes_are_malformed_or_read(data: bytes, proc: bytes | None) -> None:
     survives(data, **({} if proc is None else {"proc": proc}))
 
@@ -134,7 +135,7 @@ def test_arbitrary_bytes_are_malformed_or_read(data: bytes, proc: bytes | None) 
     st.one_of(st.none(), st.integers(0, 20000)),
     st.booleans(),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_damaged_recording_is_malformed_or_read(
     name: str, changes: list[tuple[int, int]], cut: int | None, heads: bool
 ) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmatlas import AddressSpace, Capture, Disordered, Kind, MalformedData, NoSuchProcess, Query, Region, SystemInfo
+from vmatlas.conformance.thorough import examples
 from vmatlas.model import Filter
 from vmatlas.systems.linux import links
 from vmatlas.systems.linux.procmap import FIELDS, PROCMAP_QUERY, SIZE, record
@@ -75,7 +76,7 @@ def records(draw: st.DrawFn) -> tuple[bytes, dict[links.Name, bool], ByteOrder]:
 
 
 @given(records())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_records_to_space_to_records_are_the_same(made: tuple[bytes, dict[links.Name, bool], ByteOrder]) -> None:
     data, linked, byte_order = made
     regions = list(decoded(byte_order=byte_order, vmas=data, links=links.encode(linked)))
@@ -104,13 +105,13 @@ def survives(byte_order: ByteOrder = "little", query: Query | None = None, **str
     st.sampled_from(["little", "big"]),
     st.sampled_from([Query(), Query(address=1), Query(where=Filter(shared=True))]),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_arbitrary_bytes_are_malformed_or_read(streams: dict[str, bytes], byte_order: ByteOrder, query: Query) -> None:
     survives(byte_order, query, **streams)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=6), st.integers(0, 3000), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_damaged_capture_is_malformed_or_read(changes: list[tuple[int, int]], cut: int, records_only: bool) -> None:
     streams = dict(Capture.load(CAPTURE).streams)
     data = bytearray(streams["vmas"][: cut if cut < 2000 else None])
@@ -121,7 +122,7 @@ def test_damaged_capture_is_malformed_or_read(changes: list[tuple[int, int]], cu
 
 
 @given(st.permutations(range(23)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_records_in_another_order_are_disordered(order: list[int]) -> None:
     streams = Capture.load(CAPTURE).streams
     space = BACKEND.decode(Capture.load(CAPTURE))

@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vmatlas import AddressSpace, Capture, Disordered, Kind, MalformedData, NoSuchProcess, Query, Region, SystemInfo
+from vmatlas.conformance.thorough import examples
 from vmatlas.systems.linux import links
 from vmatlas_linux_procfs import BACKEND
 from vmatlas_linux_procfs.flags import VmFlags
@@ -72,7 +73,7 @@ def maps(draw: st.DrawFn) -> tuple[bytes, dict[links.Name, bool]]:
 
 
 @given(maps())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_text_to_space_to_text_is_the_same_text(made: tuple[bytes, dict[links.Name, bool]]) -> None:
     text, linked = made
     assume(not text.count(b"\r\n") == text.count(b"\n") > 1)  # every path ends in CR: taken for a text from Windows
@@ -92,7 +93,7 @@ KEYS = st.lists(
 
 
 @given(maps(), KEYS, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_every_key_of_smaps_survives(
     made: tuple[bytes, dict[links.Name, bool]], keys: list[str], data: st.DataObject
 ) -> None:
@@ -139,7 +140,7 @@ STREAMS = st.dictionaries(st.sampled_from(["maps", "smaps", "links", "mounted", 
 
 
 @given(STREAMS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_arbitrary_bytes_are_malformed_or_read(streams: dict[str, bytes]) -> None:
     survives(**streams)
 
@@ -173,7 +174,7 @@ def damaged(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 @given(damaged())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_damaged_capture_is_malformed_or_read(streams: dict[str, bytes]) -> None:
     survives(**streams)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from vmatlas.conformance.fuzz import build_driver
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import examples
 
 HERE = Path(__file__).parent
 
@@ -117,7 +118,7 @@ STEPS = st.lists(st.text("ab;", min_size=1, max_size=6) | st.just(EINTR), max_si
 
 
 @given(room=st.integers(1, 9), steps=STEPS, is_there=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_the_pieces_the_lines_are_those_of_the_file(
     read: Reader, room: int, steps: list[str | int], is_there: bool
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import vmatlas
 from vmatlas import AddressSpace, Capture, Disordered, MalformedData, NoSuchProcess, Query, SystemInfo
+from vmatlas.conformance.thorough import examples
 from vmatlas.model.system import ByteOrder
 from vmatlas_netbsd import BACKEND, layout
 from vmatlas_netbsd.decode import MAP, PROCESS
@@ -52,7 +53,7 @@ def maps(draw: st.DrawFn) -> tuple[list[dict[str, Any]], ByteOrder]:
 
 
 @given(maps())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_records_read_back_as_they_were_packed(made: tuple[list[dict[str, Any]], ByteOrder]) -> None:
     rows, order = made
     space = decoded(b"".join(packed(order, **row) for row in rows), order)
@@ -60,7 +61,7 @@ def test_records_read_back_as_they_were_packed(made: tuple[list[dict[str, Any]],
 
 
 @given(st.binary(max_size=4 * layout.REGION_SIZE), st.one_of(st.none(), st.binary(max_size=2 * layout.PROCESS_SIZE)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_arbitrary_bytes_are_malformed_or_read(data: bytes, process: bytes | None) -> None:
     try:
         space = decoded(data, **({} if process is None else {PROCESS: process}))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmatlas import Capture, Disordered, Kind, MalformedData, NoSuchProcess, SystemInfo, VmatlasError, replay
+from vmatlas.conformance.thorough import examples
 from vmatlas_qnx import MAPINFO, PAGEDATA, MapFlags, names
 from vmatlas_qnx.flags import RESIDENCY
 from vmatlas_qnx.layout import ENTRY, FIELDS, Entry, pack_entry, read_entries, read_info
@@ -213,13 +214,13 @@ def _check(capture: Capture) -> None:
 
 
 @given(st.binary(max_size=400), st.binary(max_size=100), st.sampled_from([X86, BIG, WIDE]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_bytes_decode_or_are_malformed(data: bytes, told: bytes, system: SystemInfo) -> None:
     _check(captured("pagedata", data, system=system, mapdebug=told))
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_damaged_recordings_decode_or_are_malformed(draw: st.DataObject) -> None:
     data, told = bytearray(WHOLE), bytearray(recorded_names())
     for stream in (data, told):
@@ -230,7 +231,7 @@ def test_damaged_recordings_decode_or_are_malformed(draw: st.DataObject) -> None
 
 
 @given(st.integers(0, 91 * ENTRY))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_recording_cut_short_is_malformed_or_its_whole_entries(length: int) -> None:
     if length % ENTRY:
         with pytest.raises(MalformedData):
@@ -252,7 +253,7 @@ ANY_ENTRY = st.builds(
 
 
 @given(st.lists(st.tuples(ANY_ENTRY, st.integers(0, 2)), max_size=12), st.sampled_from(["little", "big"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_entries_in_order_are_all_there_with_any_flags_devices_and_sizes(
     made: list[tuple[Entry, int]], order: str
 ) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import vmatlas
 from vmatlas import NoSuchProcess, TargetLost
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import examples
 from vmatlas.target.agent import Agent, AgentTarget, Limits
 from vmatlas.target.streams import StreamEnded
 from vmatlas.target.wire import Decoder, Frame, Kind, Operation, encode, pack, text8, text16
@@ -147,7 +148,7 @@ def test_board_that_stops_in_the_middle_is_lost_in_time_and_stays_lost(part: flo
 
 
 @given(st.integers(0, 2**32), st.floats(0.0, 0.06))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_noise_both_ways_gives_the_map_or_a_lost_target_and_never_another_map(seed: int, noise: float) -> None:
     board = Board(seed=seed, noise=noise)
     try:
@@ -159,7 +160,7 @@ def test_noise_both_ways_gives_the_map_or_a_lost_target_and_never_another_map(se
 
 
 @given(st.integers(0, ALL - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_board_that_dies_anywhere_is_lost_and_nothing_else(after: int) -> None:
     with pytest.raises(TargetLost):
         snapshot(Board(dies_after=after), Limits(silence=PATIENCE, again=PATIENCE / 2))

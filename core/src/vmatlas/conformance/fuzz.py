@@ -8,8 +8,9 @@ from pathlib import Path
 
 from vmatlas.conformance.compiling import MEMORY, compile_test
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import examples
 
-_ROUNDS = 20_000
+_ROUNDS = examples(20_000)
 _FLAGS = ("-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
 
 
