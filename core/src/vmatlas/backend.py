@@ -19,7 +19,7 @@ from types import NotImplementedType
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from vmatlas.capture import Capture
-from vmatlas.errors import UsageError
+from vmatlas.errors import UsageError, VmatlasError
 from vmatlas.model import (
     AddressSpace,
     Columns,
@@ -289,6 +289,8 @@ class Totals(NamedTuple):
     """None: it is to be asked by itself, which tells why."""
     regions: int | None
     """How many it has, where that was asked for and told."""
+    error: VmatlasError | None = None
+    """Why its memory is not told, where that is known so far."""
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vmatlas import arguments, registry
 from vmatlas.api import place_of
@@ -22,15 +23,14 @@ from vmatlas.survey import MOST_THREADS, PATIENCE, ask_each, ask_one, check_pati
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
 
-_AT_ONCE = 32
+_AT_ONCE = 128
 """How many processes are asked in one call: what one that does not answer holds up, for a moment."""
 
 GROUPS = ("name", "user", "cgroup", "program")
 """What processes can be put together by."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessMemory:
+class ProcessMemory(NamedTuple):
     """What one process uses, or why that is not known."""
 
     process: ProcessInfo
@@ -117,10 +117,15 @@ def _of_many(
 
     for chunk, found in ask_each(ask, chunks, threads, patience, given_up):
         for pid, told in zip(chunk, found, strict=True):
-            bare = ProcessInfo(pid=pid, parent=None, name="", start_time=None)
+            info = told.process
             if told.memory is not None:
-                yield ProcessMemory(told.process or bare, told.memory, None, told.regions)
-            elif not (info := told.process or system.described(pid) or bare).kernel:
+                bare = info or ProcessInfo(pid=pid, parent=None, name="", start_time=None)
+                yield ProcessMemory(bare, told.memory, None, told.regions)
+            elif (info := info or system.described(pid)) is None or info.kernel:
+                continue  # gone, or without memory of its own
+            elif told.error is not None:
+                yield ProcessMemory(info, None, told.error.located(target=LOCAL.name))
+            else:
                 yield from _alone(info, regions, patience)
 
 

@@ -305,24 +305,48 @@ static PyObject *text_or_none(const struct piece *piece)
     return Py_None;
 }
 
+/* The keys in one and the numbers; what is unusual as it is. */
+static PyObject *totals_or_text(const struct piece *text)
+{
+    struct totals totals;
+    PyObject *keys, *numbers, *made = NULL;
+    parse_rollup(text, &totals);
+    if (totals.count == 0)
+        return text_or_none(text);
+    keys = PyBytes_FromStringAndSize(totals.keys, (Py_ssize_t)totals.keys_size);
+    numbers = PyTuple_New((Py_ssize_t)totals.count);
+    for (unsigned i = 0; numbers != NULL && i < totals.count; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(totals.numbers[i]);
+        if (number == NULL || PyTuple_SetItem(numbers, (Py_ssize_t)i, number) < 0) {
+            Py_DecRef(numbers);
+            numbers = NULL;
+        }
+    }
+    if (keys != NULL && numbers != NULL)
+        made = PyTuple_Pack(2, keys, numbers);
+    if (keys != NULL)
+        Py_DecRef(keys);
+    if (numbers != NULL)
+        Py_DecRef(numbers);
+    return made;
+}
+
 static PyObject *rollup_tuple(const struct rollup *rollup)
 {
-    PyObject *text = text_or_none(&rollup->text), *stat = text_or_none(&rollup->stat);
-    PyObject *lines = PyLong_FromLong(rollup->lines), *made = NULL;
-    if (text != NULL && stat != NULL && lines != NULL)
-        made = PyTuple_Pack(3, text, stat, lines);
-    if (text != NULL)
-        Py_DecRef(text);
-    if (stat != NULL)
-        Py_DecRef(stat);
-    if (lines != NULL)
-        Py_DecRef(lines);
+    PyObject *parts[] = {totals_or_text(&rollup->text), text_or_none(&rollup->stat), PyLong_FromLong(rollup->lines),
+                         PyLong_FromLong(rollup->error)};
+    PyObject *made = NULL;
+    if (parts[0] != NULL && parts[1] != NULL && parts[2] != NULL && parts[3] != NULL)
+        made = PyTuple_Pack(4, parts[0], parts[1], parts[2], parts[3]);
+    for (int i = 0; i < 4; i++)
+        if (parts[i] != NULL)
+            Py_DecRef(parts[i]);
     return made;
 }
 
 static PyObject *module_rollups(PyObject *module, PyObject *arguments)
 {
-    struct rollup *all;
+    struct rollup rollup;
     Py_buffer view;
     size_t count;
     int described, counted;
@@ -331,24 +355,18 @@ static PyObject *module_rollups(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "y*pp", &view, &described, &counted))
         return NULL;
     count = (size_t)view.len / sizeof(int);
-    all = (struct rollup *)malloc((count > 0 ? count : 1) * sizeof *all);
-    if (all == NULL) {
-        PyBuffer_Release(&view);
-        return PyErr_NoMemory();
-    }
-    Py_BEGIN_ALLOW_THREADS
-    for (size_t i = 0; i < count; i++)
-        read_rollup(((const int *)view.buf)[i], described, counted, &all[i]);
-    Py_END_ALLOW_THREADS
     list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list != NULL && i < count; i++) {
-        PyObject *each = rollup_tuple(&all[i]);
+        PyObject *each;
+        Py_BEGIN_ALLOW_THREADS
+        read_rollup(((const int *)view.buf)[i], described, counted, &rollup);
+        Py_END_ALLOW_THREADS
+        each = rollup_tuple(&rollup);
         if (each == NULL || PyList_SetItem(list, (Py_ssize_t)i, each) < 0) {
             Py_DecRef(list);
             list = NULL;
         }
     }
-    free(all);
     PyBuffer_Release(&view);
     return list;
 }

@@ -10,7 +10,7 @@ import pytest
 from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported
 from vmatlas.model import MemoryUse
 from vmatlas.model.memory import UNTOLD
-from vmatlas_linux_procfs.rollup import NATIVE, parse_rollup, read_rollups, totals_of_streams
+from vmatlas_linux_procfs.rollup import NATIVE, memory_apart, parse_rollup, read_rollups, totals_of_streams
 
 TITLE = b"55d090837000-7ffe76cde000 ---p 00000000 00:00 0                          [rollup]\n"
 LINES = (
@@ -78,10 +78,10 @@ def test_the_twin_reads_what_python_reads():
     pids = array("i", [os.getpid(), 2**31 - 1, -1])
     for described, counted in ((False, False), (True, False), (True, True)):
         mine, other, none = NATIVE.rollups(pids, described, counted)
-        assert other == none == (None, None, -1)
+        assert other == none == (None, None, -1, 0)
         known, *_ = read_rollups(pids, described, counted)
         for text in (mine[0], known[0]):
-            assert parse_rollup(text).resident > 0
+            assert memory_apart(text).resident > 0
         assert (mine[1] is None, mine[2] < 0) == (known[1] is None, known[2] < 0) == (not described, not counted)
         if described:
             assert mine[1].split()[:2] == known[1].split()[:2]

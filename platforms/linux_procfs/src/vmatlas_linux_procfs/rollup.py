@@ -10,12 +10,14 @@ import os
 import re
 from array import array
 from collections.abc import Mapping, Sequence
+from errno import EACCES, EPERM
 
 from vmatlas.backend import LocalProcess, Reading, Totals
 from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported
 from vmatlas.model import MemoryUse, ProcessInfo
 from vmatlas.model.memory import UNTOLD, memory_of_keys
 from vmatlas.systems.linux import LinuxProcess, judge_empty_map
+from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas_linux_procfs.decode import MOST_KEYS, NATIVE, STAT
@@ -101,12 +103,13 @@ def totals_of(pids: Sequence[int], *, described: bool, counted: bool) -> list[To
     """See `vmatlas.backend.TellsTotalsOfMany`. What is not plain is left to be asked by itself."""
     numbers = array("i", pids)
     found = read_rollups(numbers, described, counted) if NATIVE is None else NATIVE.rollups(numbers, described, counted)
-    return [_told(*each) for each in zip(pids, found, strict=True)]
+    return [_told(pid, *each) for pid, each in zip(pids, found, strict=True)]
 
 
-_Read = tuple[bytes | None, bytes | None, int]
+_Read = tuple[bytes | None, bytes | None, int, int]
 """The text of smaps_rollup (None where it could not be read), of stat (None where it was not asked for or could not be
-read), and the number of lines of maps (-1 where it was not asked for, or could not be read)."""
+read), the number of lines of maps (-1 where it was not asked for, or could not be read), and why the text could not be
+opened (an errno; 0 where it could, or the process is gone)."""
 
 
 def read_rollups(pids: Sequence[int], described: bool, counted: bool) -> list[_Read]:
@@ -118,25 +121,26 @@ def _read_one(pid: int, described: bool, counted: bool) -> _Read:
     try:
         folder = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return None, None, -1
+        return None, None, -1, 0
     try:
-        text = _first(folder, ROLLUP)
-        stat = _first(folder, STAT) if described or text is None else None
-        return text, stat, _lines(folder) if counted and text is not None else -1
+        text, error = _first(folder, ROLLUP)
+        stat = _first(folder, STAT)[0] if described or text is None else None
+        return text, stat, _lines(folder) if counted and text is not None else -1, error
     finally:
         os.close(folder)
 
 
-def _first(folder: int, name: str) -> bytes | None:
-    """A short file, which the kernel gives in one read; None where it is empty or cannot be read."""
+def _first(folder: int, name: str) -> tuple[bytes | None, int]:
+    """A short file, which the kernel gives in one read; None where it is empty or cannot be read. Why it could not be
+    opened, or 0."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        return None
+    except OSError as error:
+        return None, error.errno or 0
     try:
-        return os.read(descriptor, _ROOM) or None
+        return os.read(descriptor, _ROOM) or None, 0
     except OSError:
-        return None
+        return None, 0
     finally:
         os.close(descriptor)
 
@@ -155,15 +159,37 @@ def _lines(folder: int) -> int:
         os.close(descriptor)
 
 
-def _told(pid: int, read: _Read) -> Totals:
-    text, line, regions = read
+_Apart = tuple[bytes, tuple[int, ...]]
+"""The text taken apart by the twin: the keys, each with its colon, and the numbers in bytes."""
+
+
+def memory_apart(text: bytes | _Apart, *, pid: int | None = None) -> MemoryUse:
+    """What a text tells, or one that the twin took apart. Raises MalformedData."""
+    if isinstance(text, bytes):
+        return parse_rollup(text, pid=pid)
+    keys, numbers = text
+    names = _APART.get(keys)
+    if names is None:
+        names = tuple(keys[:-1].decode("ascii").split(":"))
+        if len(set(names)) != len(names):
+            raise MalformedData(ROLLUP, 0, "each key once", pid=pid)
+        if len(_APART) < _MOST_KNOWN:
+            _APART[keys] = names
+    return memory_of_keys(dict(zip(names, numbers, strict=True)))
+
+
+_APART: dict[bytes, tuple[str, ...]] = {}
+
+
+def _told(pid: int, text: bytes | _Apart | None, line: bytes | None, regions: int, error: int) -> Totals:
     stat = None
     try:
         stat = None if line is None else parse_stat(line, pid=pid)
-        memory = None if text is None else parse_rollup(text, pid=pid)
+        memory = None if text is None else memory_apart(text, pid=pid)
     except MalformedData:  # told by asking it alone
         memory = None
-    return Totals(None if stat is None else _info(stat), memory, regions if regions >= 0 else None)
+    refused = process_error(OSError(error, os.strerror(error)), pid) if error in (EACCES, EPERM) else None
+    return Totals(None if stat is None else _info(stat), memory, regions if regions >= 0 else None, refused)
 
 
 def _info(stat: Stat) -> ProcessInfo:

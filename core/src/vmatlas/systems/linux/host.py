@@ -277,6 +277,12 @@ class LinuxSystem:
 
     def described(self, pid: int) -> ProcessInfo | None:
         """See `vmatlas.backend.ListsNumbers`: from files for which nobody has to wait."""
+        try:
+            os.stat(f"{PROC}/{pid}/comm")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        except OSError:  # hidepid=1: listed, and nothing more
+            return ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
         return describe_silent(pid)
 
     def belongs_to(self, pid: int, start_time: int | None, what: str) -> str | None:
