@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import vmatlas
-from tests.bench.processes import LIMIT, Floors, Missing, Rust, Worker, child
+from tests.bench.processes import LIMIT, Floors, Missing, Rust, Worker, child, sleepers
 
 SIZES = (100, 1_000, 10_000, 60_000, 100_000)
 """Regions of the whole maps, as many as vm.max_map_count allows."""
@@ -27,6 +28,8 @@ MANY_REGIONS, MANY_ADDRESSES = 702, 4435
 
 FEW = 200
 SMAPS_REGIONS = 1000
+MANY_PROCESSES = 300
+"""That sleep, beside those that are there."""
 OWN_REGIONS = 30_000
 
 Measure = Callable[[], float]
@@ -104,6 +107,8 @@ def cases(bench: Bench, sizes: tuple[int, ...], stack: ExitStack, *, remote: boo
         yield _own_map(own, regions)
         yield _own_residency(own, regions)
     yield _machine(bench)
+    stack.enter_context(sleepers(MANY_PROCESSES))
+    yield _totals(bench)
     if remote:
         yield _remote(stack)
 
@@ -259,6 +264,51 @@ def _machine(bench: Bench) -> Case:
         ),
     ]
     return Case(f"the whole machine, {count} processes", "process", count, subjects)
+
+
+def _totals(bench: Bench) -> Case:
+    """In processor time, of all threads: that is what it costs others."""
+    count = sum(1 for process in vmatlas.processes() if not process.kernel)
+
+    def ours(worker: Worker, **details: object) -> Measure:
+        return lambda: worker.do("totals", worked=True, repeat=3, **details)
+
+    everyone = [sys.executable, "-m", "vmatlas", "summary", "--all"]
+    subjects = [
+        Subject(
+            "C: open and read(2) smaps_rollup of each",
+            lambda: bench.floors.run("machine-worked", "smaps_rollup", repeat=3),
+        ),
+        Subject("psutil: memory_full_info of each", lambda: bench.python.do("psutil_totals", worked=True, repeat=3)),
+        Subject("vmatlas.memories", ours(bench.compiled, described=True)),
+        Subject("vmatlas.memories, by number alone", ours(bench.compiled, described=False)),
+        Subject("vmatlas.memories, Python alone", ours(bench.python, described=True)),
+        Subject("the psutil program, its start included", _program([sys.executable, "-c", _PSUTIL])),
+        Subject("vmatlas summary --all, its start included", _program(everyone)),
+    ]
+    return Case(f"totals of the whole machine, {count} processes, processor time", "process", count, subjects)
+
+
+_PSUTIL = """
+import psutil
+for process in psutil.process_iter():
+    try:
+        print(process.pid, process.memory_full_info())
+    except psutil.Error:
+        pass
+"""
+
+
+def _program(command: list[str]) -> Measure:
+    """The processor time of a program from its start to its end."""
+
+    def measure() -> float:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+            _, _, used = os.wait4(started.pid, 0)
+            started.returncode = 0
+        return (used.ru_utime + used.ru_stime) * 1e9
+
+    return measure
 
 
 def _remote(stack: ExitStack) -> Case:

@@ -36,6 +36,17 @@ def child(regions: int) -> Iterator[int]:
             process.wait(LIMIT)
 
 
+@contextlib.contextmanager
+def sleepers(count: int) -> Iterator[None]:
+    """So many small processes, which end with the context; and by themselves, should we be killed."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            process = subprocess.Popen(["sleep", "3600"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            stack.callback(process.wait, LIMIT)
+            stack.callback(process.kill)
+        yield
+
+
 class Floors:
     """The bare system calls, in C."""
 

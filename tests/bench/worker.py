@@ -1,7 +1,8 @@
 """Does jobs by vmatlas or psutil and tells the time of each: `python -m tests.bench.worker`.
 
 In a process of its own, so that the compiled twins can be kept from it (VMATLAS_PURE=1). A job a line as JSON, an
-answer a line: nanoseconds, or why not. A job's `map_threads` limits the threads of one map. It ends with its input.
+answer a line: nanoseconds, or why not. A job's `map_threads` limits the threads of one map, `worked` asks for the
+processor's time. It ends with its input.
 """
 
 from __future__ import annotations
@@ -114,6 +115,27 @@ def machine(job: Job) -> Callable[[], object]:
     return ask
 
 
+def totals(job: Job) -> Callable[[], object]:
+    """The memory in use of every process; `described` or by number alone."""
+    described, threads = job["described"], job.get("threads")
+    return lambda: list(vmatlas.memories(described=described, threads=threads))
+
+
+def psutil_totals(job: Job) -> Callable[[], object]:
+    import psutil
+
+    def ask() -> list[object]:
+        found: list[object] = []
+        for process in psutil.process_iter():
+            try:
+                found.append((process.pid, process.memory_full_info()))
+            except psutil.Error:
+                continue
+        return found
+
+    return ask
+
+
 def split_lines(job: Job) -> Callable[[], object]:
     """What people write themselves: right for ordinary names, and with no check at all."""
 
@@ -182,7 +204,7 @@ JOBS = {
     each.__name__: each
     for each in (
         whole_map, fill, one_shot, regions, points, one_shot_points, many, executable_files, residency, unchanged,
-        machine, split_lines, psutil_maps, psutil_search, psutil_files, psutil_machine,
+        machine, totals, psutil_totals, split_lines, psutil_maps, psutil_search, psutil_files, psutil_machine,
     )
 }  # fmt: skip
 
@@ -213,10 +235,11 @@ def main() -> None:
             ask = JOBS[job["job"]](job)
             ask()  # what is made once on first use is there from now on
             gc.collect()
-            begin = time.perf_counter_ns()
+            clock = time.process_time_ns if job.get("worked") else time.perf_counter_ns
+            begin = clock()
             for _ in range(job.get("repeat", 1)):
                 kept = ask()
-            taken = (time.perf_counter_ns() - begin) / job.get("repeat", 1)
+            taken = (clock() - begin) / job.get("repeat", 1)
             del kept
             print(taken, flush=True)
         except vmatlas.Unsupported as error:

@@ -121,7 +121,9 @@ def _of_many(
             if told.memory is not None:
                 bare = info or ProcessInfo(pid=pid, parent=None, name="", start_time=None)
                 yield ProcessMemory(bare, told.memory, None, told.regions)
-            elif (info := info or system.described(pid)) is None or info.kernel:
+            elif (
+                isinstance(told.error, NoSuchProcess) or (info := info or system.described(pid)) is None or info.kernel
+            ):
                 continue  # gone, or without memory of its own
             elif told.error is not None:
                 yield ProcessMemory(info, None, told.error.located(target=LOCAL.name))

@@ -188,8 +188,12 @@ def _told(pid: int, text: bytes | _Apart | None, line: bytes | None, regions: in
         memory = None if text is None else memory_apart(text, pid=pid)
     except MalformedData:  # told by asking it alone
         memory = None
-    refused = process_error(OSError(error, os.strerror(error)), pid) if error in (EACCES, EPERM) else None
-    return Totals(None if stat is None else _info(stat), memory, regions if regions >= 0 else None, refused)
+    why = None
+    if error in (EACCES, EPERM):
+        why = process_error(OSError(error, os.strerror(error)), pid)
+    elif text is None and stat is not None and stat.is_gone and stat.threads <= 1:
+        why = NoSuchProcess(f"process {pid} ({stat.name}) has ended; it is a zombie without memory", pid=pid)
+    return Totals(None if stat is None else _info(stat), memory, regions if regions >= 0 else None, why)
 
 
 def _info(stat: Stat) -> ProcessInfo:

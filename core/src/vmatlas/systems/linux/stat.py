@@ -24,6 +24,8 @@ class Stat(NamedTuple):
     """Clock ticks since boot."""
     resident: int = 0
     """Pages in memory."""
+    threads: int = 1
+    """Those that have not ended. The process lives on in them when its first one is a zombie."""
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -49,6 +51,7 @@ def parse_stat(data: bytes, *, pid: int | None = None) -> Stat:
             flags=int(fields[6]),
             start_time=int(fields[19]),
             resident=int(fields[21]) if len(fields) > 21 else 0,
+            threads=int(fields[17]),
         )
     except (ValueError, IndexError):
         raise MalformedData("stat", 0, "PID (NAME) STATE and 49 numbers", found=data, pid=pid) from None
