@@ -300,7 +300,7 @@ def test_a_port_that_comes_late_and_goes_and_comes_again_is_served(binary: Path,
             tty.setraw(far)
             port.unlink(missing_ok=True)
             port.symlink_to(os.ttyname(far))
-            with Agent(_Descriptor(near), "serial:test") as agent:
+            with Agent(_Descriptor(near), "serial:test", Limits(silence=PATIENCE)) as agent:
                 assert agent.hello.pid == child.pid
             os.close(far)
     finally:

@@ -417,6 +417,15 @@ class DirectProcess(Protocol):
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """A target's process whose answers come from somebody who may never end: a question has limits, for all of it."""
+
+    def question(self) -> AbstractContextManager[object]:
+        """Entered as often as it takes: what is asked meanwhile, by this thread, is one question with its limits."""
+        ...
+
+
+@runtime_checkable
 class SeesFiles(Protocol):
     """A target's process through which the file system can be asked as well; not every target can do that."""
 

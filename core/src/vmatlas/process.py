@@ -33,7 +33,7 @@ from vmatlas.backend import (
 )
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
-from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
+from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     ANY,
     AddressSpace,
@@ -237,14 +237,25 @@ class Process:
 
     def _search(self, choice: Choice, query: Query) -> Region | None:
         """Goes on above what passed the kernel's part of the filter and did not pass ours."""
-        while True:
-            assert query.address is not None
-            space = self._reader.space(choice, query)
-            found = space.part(query.where).find(query.address, or_next=query.or_next)
-            is_walk = query.or_next and Feature.WALK in choice.backend.features
-            if found is not None or not is_walk or len(space) < query.limit:
-                return found
-            query = replace(query, address=space[-1].end, limit=min(query.limit * 4, _LARGEST_STEP))
+        with self._reader.question():
+            while True:
+                assert query.address is not None
+                space = self._reader.space(choice, query)
+                found = space.part(query.where).find(query.address, or_next=query.or_next)
+                is_walk = query.or_next and Feature.WALK in choice.backend.features
+                if found is not None or not is_walk or len(space) < query.limit:
+                    return found
+                above = self._above(space, query.address, choice)
+                query = replace(query, address=above, limit=min(query.limit * 4, _LARGEST_STEP))
+
+    def _above(self, space: AddressSpace, address: int, choice: Choice) -> int:
+        """Where a walk goes on that was to begin at an address. Raises MalformedData when that is no way on."""
+        end = space[-1].end
+        if end > address:
+            return end
+        source = choice.backend.source
+        expected = f"regions at or above {address:#x}, where the walk was to go on"
+        raise MalformedData(source, 0, expected, pid=self.pid, target=self._target.name, backend=choice.backend.name)
 
     def _search_above(self, query: Query) -> Region | None:
         """Asks a backend that sees what lies above the process's own memory; where there is none, nothing is seen."""
@@ -324,12 +335,14 @@ class Process:
             yield from self.snapshot(where=wanted)
             return
         address, step = 0, _FIRST_STEP
+        question = self._reader.question()
         while address < _TOP:
-            space = self._reader.space(choice, replace(whole, address=address, or_next=True, limit=step))
+            with question:  # all steps are one question; what is done with the regions between them is none of it
+                space = self._reader.space(choice, replace(whole, address=address, or_next=True, limit=step))
             yield from space.part(wanted)
             if len(space) < step:
                 return
-            address, step = space[-1].end, min(step * 4, _LARGEST_STEP)
+            address, step = self._above(space, address, choice), min(step * 4, _LARGEST_STEP)
 
     def memory(self) -> MemoryUse:
         """The memory in use of the whole process: no map is made where the system tells it so (Linux: smaps_rollup).
@@ -347,7 +360,8 @@ class Process:
 
     def _ask_totals(self, choice: Choice) -> Capture:
         try:
-            return self._process.acquire(choice.backend, TOTALS)
+            with self._reader.question():
+                return self._process.acquire(choice.backend, TOTALS)
         except VmatlasError as error:
             raise error.located(pid=self.pid, target=self._target.name, backend=choice.backend.name) from None
 

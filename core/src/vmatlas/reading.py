@@ -7,7 +7,9 @@ what goes wrong, the long way says.
 
 from __future__ import annotations
 
-from vmatlas.backend import DirectBackend, DirectProcess, Finder, Target, TargetProcess
+from contextlib import AbstractContextManager, nullcontext
+
+from vmatlas.backend import Bounded, DirectBackend, DirectProcess, Finder, Target, TargetProcess
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice
 from vmatlas.errors import Disordered, TornRead, UsageError, VmatlasError
@@ -28,7 +30,12 @@ class MapReader:
         self._target = target
         self._process = process
         self._direct = process if isinstance(process, DirectProcess) else None
+        self._bounded = process if isinstance(process, Bounded) else None
         self._short_ways: dict[str, DirectBackend | None] = {}
+
+    def question(self) -> AbstractContextManager[object]:
+        """See `Bounded`; of a process of this machine nothing is bounded."""
+        return nullcontext() if self._bounded is None else self._bounded.question()
 
     def space(self, choice: Choice, query: Query) -> AddressSpace:
         """By the short way where there is one, else by acquire and decode."""
@@ -49,6 +56,10 @@ class MapReader:
 
     def read(self, choice: Choice, query: Query) -> tuple[Capture, AddressSpace]:
         """Acquire and decode, again when the map changed under the reading."""
+        with self.question():
+            return self._read(choice, query)
+
+    def _read(self, choice: Choice, query: Query) -> tuple[Capture, AddressSpace]:
         backend = choice.backend
         try:
             seen: Capture | None = None

@@ -6,14 +6,19 @@ import pytest
 
 from vmatlas.errors import MalformedData, Unsupported
 from vmatlas.target.agent import Agent
-from vmatlas.target.wire import Decoder, Frame, Kind, Operation, encode, pack, text8, text16
+from vmatlas.target.wire import Decoder, Frame, Kind, Operation, encode, pack, read_hello, text8
+
+
+def text16(text: bytes) -> bytes:
+    """A text of any length: what the host sends is bounded, what it hears is not."""
+    return pack("H", len(text)) + text
 
 
 class Scripted:
     """A stream whose other side says hello with one field changed, and answers every spawn with one number."""
 
     def __init__(self, key: str, value: str, spawned: int = 8) -> None:
-        self.fields = {"pid": "7", "page_size": "4096", "pointer_bits": "64", key: value}
+        self.fields = {"pid": "7", "page_size": "4096", "pointer_bits": "64", "byte_order": "little", key: value}
         self.spawned = spawned
         self.coming: list[bytes] = []
         self.closed = False
@@ -38,19 +43,39 @@ class Scripted:
         self.closed = True
 
 
-@pytest.mark.parametrize("said", ["", "-5", "0", "1e9", "4294967296", "\u00b2", "9" * 300, " 7", "1_0"])
-def test_a_pid_that_is_none_ends_the_conversation(said: str) -> None:
-    stream = Scripted("pid", said)
-    with pytest.raises(Unsupported, match=r"hello (lacks a number|says) 'pid'"):
+NO_NUMBERS = ["-5", "0", "1e9", "4294967296", "\u00b2", "9" * 4000, " 7", "1_0", "7\n", "\u0664"]
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        *(("pid", said) for said in NO_NUMBERS),
+        *(("page_size", said) for said in [*NO_NUMBERS, "1", "3", "4095", "256", "4294967295", "2147483648"]),
+        *(("pointer_bits", said) for said in [*NO_NUMBERS, "8", "33", "128"]),
+        *(("byte_order", said) for said in ["middle", "Little", "\x1b[31m"]),
+        *(("system", said) for said in ["a\0b", "x" * 4097]),
+    ],
+)
+def test_what_a_hello_says_wrong_is_malformed_by_its_name(key: str, said: str) -> None:
+    stream = Scripted(key, said)
+    with pytest.raises(MalformedData, match=f"expected '{key}' to be") as wrong:
+        Agent(stream, "agent:test")
+    assert stream.closed
+    assert wrong.value.target == "agent:test" and len(str(wrong.value)) < 400
+
+
+@pytest.mark.parametrize("key", ["pid", "page_size", "pointer_bits", "byte_order"])
+def test_a_hello_that_lacks_what_it_is_read_by_is_of_another_version(key: str) -> None:
+    stream = Scripted(key, "")
+    with pytest.raises(Unsupported, match=f"hello lacks '{key}'"):
         Agent(stream, "agent:test")
     assert stream.closed
 
 
-@pytest.mark.parametrize("said", ["-4096", "0", "x"])
-def test_a_page_size_that_is_none_is_said(said: str) -> None:
-    agent = Agent(Scripted("page_size", said), "agent:test")
-    with pytest.raises(Unsupported, match="'page_size'"):
-        assert agent.hello.page_size
+def test_a_hello_that_says_something_twice_is_malformed() -> None:
+    pair = text8(b"pid") + text16(b"7")
+    with pytest.raises(MalformedData, match="each key once, and not 'pid' again"):
+        read_hello(pack("H", 2) + pair + pair)
 
 
 @pytest.mark.parametrize("spawned", [0, -5, 2**32, 2**62])

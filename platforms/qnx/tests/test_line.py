@@ -90,7 +90,8 @@ class Board:
             fields = [text8(key.encode()) + text16(value.encode()) for key, value in HELLO.items()]
             payload = pack("H", len(fields)) + b"".join(fields)
         elif asked.operation == Operation.PROCESSES:
-            record = pack("IIQIBB", PID, 1, STARTED, 0, ord("A"), 0) + text8(b"pipe")
+            pid = int.from_bytes(asked.payload[:4], "little") or PID
+            record = pack("IIQIBB", pid, 1, STARTED, 0, ord("A"), 0) + text8(b"pipe")
             parts = {"processes": pack("H", len(record)) + record}
         else:
             name = asked.payload[1 : 1 + asked.payload[0]].decode().removeprefix("qnx.")

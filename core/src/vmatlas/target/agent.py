@@ -14,13 +14,16 @@ from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, VmatlasErro
 from vmatlas.model import ProcessInfo, Query, Region, SystemInfo
 from vmatlas.model.system import has_64_bits
 from vmatlas.registry import entries
-from vmatlas.target.asking import AgentRefused, Answer, Limits
+from vmatlas.target.asking import AgentRefused, Answer, Limits, Question
 from vmatlas.target.native import AgentSources
 from vmatlas.target.patient import PatientAgent
 from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFlag, MapObject, WatchMode, required
 from vmatlas.target.wire import ListedProcess, Looked, Operation, pack, text16
 
 GROUP = "vmatlas.agent_sources"
+
+_MOST_OF_A_TABLE = 1 << 22
+"""Bytes of a file of the system's that are read to see how it is set up."""
 
 
 class AgentTarget:
@@ -61,7 +64,7 @@ class AgentTarget:
             release=hello.fields.get("release", ""),
             version=hello.fields.get("version", ""),
             machine=machine,
-            byte_order="little" if hello.fields.get("byte_order") == "little" else "big",
+            byte_order=hello.byte_order,
             pointer_width=64 if hello.pointer_bits == 64 or has_64_bits(machine) else 32,
             page_size=hello.page_size,
         )
@@ -116,9 +119,10 @@ class AgentTarget:
 
     def _read_file(self, path: str) -> bytes | None:
         """As the process that is used there sees it; None where it may not, or there is none."""
-        payload = text16(path.encode()) + pack("Q", 0)
+        payload = text16(path.encode()) + pack("Q", _MOST_OF_A_TABLE)
         try:
-            return self._asker.ask(Operation.READ_FILE, payload).streams.get("file", b"")
+            answer = self._asker.ask(Operation.READ_FILE, payload, most=2 * _MOST_OF_A_TABLE)
+            return answer.streams.get("file", b"")
         except AgentRefused:
             return None
 
@@ -129,7 +133,10 @@ class AgentTarget:
             raise Unsupported(
                 "process 0 cannot be asked for through an agent: to it 0 is the agent", pid=0, target=self.name
             )
-        found = self._listed(number) if number > 0 else []
+        for what, each in (("process", number), ("thread", thread)):
+            if each is not None and each >= 2**32:
+                raise NoSuchProcess(f"there is no {what} {each}", pid=number, target=self.name)
+        found = [each for each in self._listed(number) if each.pid == number] if number > 0 else []
         if not found:
             raise NoSuchProcess(f"there is no process {number}", pid=number, target=self.name)
         if found[0].hidden:
@@ -239,6 +246,10 @@ class AgentTargetProcess:
         """The emulator that runs the agent, where it is the agent that is asked about; None where there is none."""
         return self._target.agent.hello.emulator if self._pid == self._asker.pid else None
 
+    def question(self) -> Question:
+        """See `Bounded`."""
+        return self._target.agent.talk.question()
+
     def streams(
         self,
         source: str,
@@ -295,14 +306,15 @@ class AgentTargetProcess:
         path = region.path_bytes
         if path is None or region.inode is None:
             return None
-        if self.system.system == "linux":
-            from vmatlas.systems.linux.remote import file_head
+        with self.question():
+            if self.system.system == "linux":
+                from vmatlas.systems.linux.remote import file_head
 
-            return file_head(self, region, size)
-        try:
-            return self.read_file(path, size) if self.inode(path) == region.inode else None
-        except (AgentRefused, ValueError):
-            return None
+                return file_head(self, region, size)
+            try:
+                return self.read_file(path, size) if self.inode(path) == region.inode else None
+            except (AgentRefused, ValueError):
+                return None
 
     def why_unread(self, region: Region) -> str | None:
         """See `ReadsFiles`."""

@@ -1,6 +1,8 @@
 """Asking an agent over a byte stream: a request and its whole answer, asked again on a bad line, given up in time.
 
-Knows frames and nothing of what is asked; never waits without a limit.
+Knows frames and nothing of what is asked; never waits without a limit, and never keeps more than an answer may have.
+All limits on what a board may take of us stand here: `Limits` for a question, `LOGIN_SECONDS` and `MOST_GREETING` for
+what comes before the first.
 """
 
 from __future__ import annotations
@@ -13,9 +15,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from vmatlas.errors import OperationFailed, TargetLost, Unanswered, Unsupported
+from vmatlas.capture import LARGEST
+from vmatlas.errors import MalformedData, OperationFailed, TargetLost, Unanswered, Unsupported, VmatlasError
 from vmatlas.target.streams import ByteStream, StreamEnded
 from vmatlas.target.wire import (
+    HEADER_SIZE,
+    STREAM,
+    TRAILER_SIZE,
     VERSION,
     Assembly,
     Damage,
@@ -67,9 +73,47 @@ _WHOLE = frozenset({Operation.HELLO, Operation.PIECES, Operation.RESEND}) | _CHA
 """Operations whose answers are never asked for in pieces: they are small, and what changes something is remembered."""
 
 
+LOGIN_SECONDS = 120.0
+"""How long ssh may take until a shell speaks, and again until the agent is there: somebody may type a password."""
+MOST_GREETING = 65536
+"""The most bytes that a login may print before an agent speaks."""
+
+_TALK = 6.0
+"""A board may talk for so many times its silence without bringing an answer further."""
+_LONGEST = 720.0
+"""No question takes longer than so many times the silence, however well its answer comes: two hours."""
+_READINGS = 4
+"""The answers to all that one question asks may have so many times the bytes of the largest answer."""
+_A_FRAME = 256
+"""Bytes that a frame counts at least: so much is kept for the smallest."""
+
+_MOST = {
+    Operation.ACQUIRE: LARGEST,
+    Operation.QUERY: LARGEST,
+    Operation.PEEK: LARGEST,
+    Operation.READ_FILE: LARGEST,
+    Operation.PROCESSES: 1 << 24,  # 400,000 processes: each is an object here
+    Operation.LIST_FOLDER: 1 << 22,  # likewise
+    Operation.RESEND: LARGEST,
+}
+_MOST_ELSE = 1 << 17
+"""Bytes that an answer may have; what a caller knows better, it says (`most`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How patient the host is, in seconds. A slow machine (emulated) multiplies them."""
+    """How much patience and how much room a board is given.
+
+    A question is what the user asked, however many requests it takes. It is given up
+    - when no frame came for `silence` seconds (TargetLost);
+    - after `talk` seconds in which the board talked and brought no answer, where each `slowest` bytes of an answer, and
+      of requests, are one second more; after `longest` seconds at the very most (Unanswered);
+    - when an answer has more bytes than one of its kind may have, `most` at the most (MalformedData), or when all
+      answers together have four times `most` (Unanswered).
+
+    So a line that is slow and honest is waited for, and one that only looks alive is not. The connection is closed
+    then. A slow machine (emulated) multiplies the seconds.
+    """
 
     silence: float = 10.0
     """No frame for so long: the target is lost."""
@@ -77,11 +121,64 @@ class Limits:
     """No frame for so long: the request is sent again."""
     attempts: int = 16
     """How many damaged answers to one question make a target lost."""
+    slowest: float = 480.0
+    """Bytes a second: an answer that comes no faster (half of a line of 9,600 baud) is not waited for."""
+    most: int = LARGEST
+    """Bytes that an answer may have: as many as a capture."""
+
+    @property
+    def talk(self) -> float:
+        """Seconds: how long a board may talk and bring no answer."""
+        return _TALK * self.silence
+
+    @property
+    def longest(self) -> float:
+        """Seconds: how long a question may take whose answer comes well."""
+        return _LONGEST * self.silence
 
     def times(self, factor: float) -> Limits:
         """The same, for a machine that is so many times slower."""
-        return replace(self, silence=self.silence * factor, again=self.again * factor)
+        return replace(
+            self, silence=self.silence * factor, again=self.again * factor, slowest=self.slowest / max(factor, 1.0)
+        )
 
+
+class Question:
+    """What a question has taken of its limits so far. A context manager, entered for each part of it.
+
+    What is asked in the thread that has entered it, of the same conversation, is part of it.
+    """
+
+    def __init__(self, current: threading.local) -> None:
+        """`current`: where the conversation looks for it."""
+        self.seconds = 0.0
+        """How long answers were waited for."""
+        self.patience = 0.0
+        """How much of that the work itself was said to take."""
+        self.kept = 0
+        """Bytes of answers, each frame counted with what it costs here."""
+        self.useful = 0
+        """Bytes of requests, and of frames that brought an answer further."""
+        self._current = current
+        self._depth = 0
+        self._outer: Question | None = None
+
+    def __enter__(self) -> Question:
+        if not self._depth:
+            self._outer = getattr(self._current, "question", None)
+            if self._outer is None:
+                self._current.question = self
+        self._depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth and self._outer is None:
+            self._current.question = None
+
+
+_LONGEST_REASON = 300
+"""Letters of what an agent says it did, in an error."""
 
 _LONG = 1.0
 """Seconds after which an answer is worth a word to who waits for it."""
@@ -118,7 +215,7 @@ class AgentRefused(OperationFailed):
     def __init__(self, failure: Failure, streams: Mapping[str, bytes], target: str) -> None:
         who = "the agent" if failure.origin == Origin.AGENT else "the kernel"
         super().__init__(
-            f"{who} refused: {failure.what or 'no reason given'}: {failure.errno_name}",
+            f"{who} refused: {failure.what[:_LONGEST_REASON] or 'no reason given'}: {failure.errno_name}",
             errno=failure.errno,
             errno_name=failure.errno_name,
             target=target,
@@ -168,10 +265,21 @@ class Conversation:
         self._lock = threading.Lock()
         self._lost: str | None = None
         self._words = ""
+        self._current = threading.local()
+        self._question = Question(self._current)
+        self._asked: Frame
+        self._most = 0
+        self._kept = 0
+        """Bytes of the answer that is coming, as `Question.kept`."""
         self._heard_at = 0.0
+        """When a frame came, or bytes of one of the answer."""
+        self._moved_at = 0.0
+        """When any byte came."""
         self._asked_at = 0.0
         self._received = 0
+        self._patience = 0.0
         self._limit: float | None = None
+        self._given_up = 0
         self.can_resend = False
         """Whether the agent says that it can send what was lost again."""
         self._in_pieces: set[int] = set()
@@ -184,6 +292,10 @@ class Conversation:
             self._lost = "the connection was closed"
         self._stream.close()
 
+    def question(self) -> Question:
+        """What is asked while it is entered, in this thread, is one question: the limits are for all of it."""
+        return Question(self._current)
+
     def ask(
         self,
         operation: Operation,
@@ -192,26 +304,35 @@ class Conversation:
         process: int = 0,
         patience: float = 0.0,
         limit: float | None = None,
+        most: int | None = None,
     ) -> Answer:
         """One request and its whole answer.
 
         `process` is the pid of a child of the agent that shall do the work, or 0. `patience`: how many seconds the
         work itself may take without a sign of life. `limit`: after so many seconds without one the question is given
-        up, and the target is not lost.
+        up, and the target is not lost. `most`: bytes that the answer may have, where the caller knows that.
 
         Raises Unanswered, AgentRefused, TargetLost, MalformedData, Unsupported (another protocol).
         """
         with self._lock:
             if self._lost is not None:
                 raise TargetLost(self._lost, last_words=self._words, target=self.name)
-            self._asked_at, self._received, self._limit = time.monotonic(), 0, limit
+            self._question = getattr(self._current, "question", None) or Question(self._current)
+            self._question.patience += patience
+            self._question.useful += HEADER_SIZE + len(payload) + TRAILER_SIZE
+            self._asked_at, self._received = time.monotonic(), 0
+            self._patience, self._limit = patience, limit
+            self._most = min(_MOST.get(operation, _MOST_ELSE) if most is None else most, self.limits.most)
             try:
                 return self._ask(operation, payload, process, patience)
             except StreamEnded as error:
                 self._hear_it_out()
                 asked = operation.name.lower()
                 raise self._lose(f"the target was lost while it was asked to {asked}: {error}") from None
+            except MalformedData as error:
+                raise error.located(target=self.name) from None
             finally:
+                self._question.seconds += time.monotonic() - self._asked_at
                 for listener in _listeners:
                     listener.done()
 
@@ -225,6 +346,87 @@ class Conversation:
         if not data and self._limit is not None and (silent := time.monotonic() - self._heard_at) > self._limit:
             raise Unanswered(f"no answer came for {silent:.3g} s", seconds=silent, target=self.name)
         return data
+
+    def _hear(self, until: float) -> list[Frame | Damage]:
+        """The frames and the damage of one reading; nothing when it is time to ask again. The one place that waits.
+
+        What the line echoes is left out. Raises Unanswered when the question is to be given up, StreamEnded.
+        """
+        now = time.monotonic()
+        self._check_time(now)
+        data = self._receive(min(max(until - now, 0.0), _CUT_SECONDS) + 0.001)
+        now = time.monotonic()
+        if data:
+            self._moved_at = now
+            found = self._decoder.feed(data)
+            if self._decoder.coming_of(self._asked.request):
+                self._heard_at = now
+        elif self._decoder.partial and now - self._moved_at >= _CUT_SECONDS:
+            found = self._decoder.cut()
+        else:
+            return []
+        heard = [each for each in found if isinstance(each, Damage) or each.kind != Kind.REQUEST]
+        frames = sum(isinstance(each, Frame) for each in heard)
+        if frames:
+            self._heard_at = now
+            self.frames_received += frames
+        return heard
+
+    def _check_time(self, now: float) -> None:
+        """Raises TargetLost when nothing came for too long, Unanswered when the question takes more than it may."""
+        question, limits = self._question, self.limits
+        if now - self._heard_at > limits.silence + self._patience:
+            raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
+        taken = question.seconds + now - self._asked_at
+        usual = limits.talk if self._limit is None else min(limits.talk, _TALK * self._limit)
+        coming = question.useful + self._decoder.coming_of(self._asked.request)
+        if taken <= question.patience + min(usual + coming / limits.slowest, limits.longest):
+            return
+        self._given_up += 1
+        what = self._asked_for()
+        error = Unanswered(
+            f"the target did not answer to {what} in {taken:.3g} s, though it talked: {self._received:,} bytes came, "
+            f"of them {self._kept:,} of the answer",
+            seconds=taken,
+            waits_for=f"the end of the answer to {what}",
+            target=self.name,
+            hint="to wait longer: --patience SECONDS (in Python: Limits(silence=))",
+        )
+        if self._limit is None or self._given_up > limits.attempts:
+            self._give_up(error)
+        raise error
+
+    def _keep(self, frame: Frame) -> None:
+        """Count a frame that brought the answer further. Raises MalformedData, Unanswered when that is too much."""
+        question = self._question
+        size = len(frame.payload)
+        question.useful += HEADER_SIZE + size + TRAILER_SIZE if size else 0
+        question.kept += size + _A_FRAME
+        self._kept += size + _A_FRAME
+        seconds = time.monotonic() - self._asked_at
+        if self._kept > self._most + _A_FRAME:
+            what = f"the end of an answer to {self._asked_for()}: it may have {self._most:,} bytes"
+            self._give_up(MalformedData(STREAM, self._kept, f"{what} ({seconds:.3g} s)", target=self.name))
+        if question.kept > _READINGS * self.limits.most:
+            what = self._asked_for()
+            told = f"{question.kept:,} bytes came in {question.seconds + seconds:.3g} s, the last in answer to {what}"
+            self._give_up(
+                Unanswered(
+                    f"the target answered without an end: {told}",
+                    seconds=question.seconds + seconds,
+                    waits_for=f"the end of the answers to {what}",
+                    target=self.name,
+                )
+            )
+
+    def _asked_for(self) -> str:
+        return Operation(self._asked.operation).name.lower()
+
+    def _give_up(self, error: VmatlasError) -> None:
+        """Let nothing of the conversation live on. Raises the error."""
+        self._lost = f"the connection was closed: {error.message}"
+        self._stream.close()
+        raise error
 
     def _hear_it_out(self) -> None:
         """What the target said last may still be on its way; bounded, for one that never stops talking."""
@@ -247,9 +449,10 @@ class Conversation:
 
     def _ask(self, operation: Operation, payload: bytes, process: int, patience: float) -> Answer:
         request = self._new_request()
-        self._heard_at = time.monotonic()
+        self._heard_at = self._moved_at = time.monotonic()
         for _ in range(self.limits.attempts):
             asked = Frame(Kind.REQUEST, operation, request, process=process, payload=payload)
+            self._asked, self._kept = asked, 0
             if operation not in _WHOLE and process in self._in_pieces:
                 assembly = self._collect_pieces(asked, patience)
             else:
@@ -271,45 +474,27 @@ class Conversation:
         self._send(asked)
         assembly = Assembly(asked.request)
         again = self.limits.again + patience
-        moved = time.monotonic()  # when any byte at all came
-        due = moved + again  # when to ask again
+        due = time.monotonic() + again
         while True:
-            now = time.monotonic()
-            if now >= due:
-                if now - self._heard_at > self.limits.silence + patience:
-                    raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
+            if time.monotonic() >= due:
                 self._send(asked)
-                due = now + again
-            data = self._receive(min(due - now, _CUT_SECONDS) + 0.001)
-            now = time.monotonic()
-            if data:
-                moved = now
-                found = self._decoder.feed(data)
-            elif self._decoder.partial and now - moved >= _CUT_SECONDS:
-                found = self._decoder.cut()
-            else:
-                continue
-            for each in found:
+                due = time.monotonic() + again
+            for each in self._hear(due):
                 if isinstance(each, Damage):
                     if each.request == asked.request:
                         return None
                     continue
-                if each.kind == Kind.REQUEST:
-                    continue  # our own words: the line echoes
-                self._heard_at = now
-                self.frames_received += 1
                 if each.request == 0 and _is_plea(each):
-                    due = min(due, now + _PLEA_SECONDS)  # often several at once, after one burst of noise
+                    due = min(due, time.monotonic() + _PLEA_SECONDS)  # often several at once, after one burst of noise
                 if each.request != asked.request:
                     continue
-                due = now + again
+                due = time.monotonic() + again
                 try:
                     complete = assembly.add(each)
                 except Gap:
-                    if each.sequence != 0:
-                        return None
-                    assembly = Assembly(asked.request)  # the agent was done, and answers a repeat from the beginning
-                    complete = assembly.add(each)
+                    # From the beginning: the agent was done, and answers a repeat. That counts as an attempt.
+                    return None
+                self._keep(each)
                 if complete:
                     return None if _is_plea(each) else assembly
 
@@ -318,6 +503,7 @@ class Conversation:
         payload = pack("I", PIECE)
         for _ in range(self.limits.attempts):
             asked = Frame(Kind.REQUEST, Operation.PIECES, self._new_request(), process=process, payload=payload)
+            self._asked, self._kept = asked, 0
             assembly = self._collect(asked, 0.0)
             if assembly is not None:
                 if assembly.last is not None and assembly.last.kind == Kind.END:
@@ -329,46 +515,34 @@ class Conversation:
         self._send(asked)
         puzzle = Puzzle(asked.request)
         quiet = max(_QUIET_SECONDS, self.limits.again / 2)
-        moved = time.monotonic()
-        due = moved + self.limits.again + patience
+        due = time.monotonic() + self.limits.again + patience
         mending = 0  # the request by which missing frames are being asked for
         attempts = 0
         while True:
-            now = time.monotonic()
-            if now >= due:
-                if now - self._heard_at > self.limits.silence + patience:
-                    raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
+            if time.monotonic() >= due:
                 if puzzle.has_begun:
                     if attempts == self.limits.attempts:
                         return None
                     attempts += 1
                     mending = self._ask_for_missing(puzzle, asked)
-                    due = now + quiet
+                    due = time.monotonic() + quiet
                 else:
                     self._send(asked)
-                    due = now + self.limits.again + patience
-            data = self._receive(max(min(due - now, _CUT_SECONDS), 0) + 0.001)
-            now = time.monotonic()
-            if data:
-                moved = now
-                found = self._decoder.feed(data)
-            elif self._decoder.partial and now - moved >= _CUT_SECONDS:
-                found = self._decoder.cut()
-            else:
-                continue
-            for each in found:
-                if isinstance(each, Damage) or each.kind == Kind.REQUEST:
+                    due = time.monotonic() + self.limits.again + patience
+            for each in self._hear(due):
+                if isinstance(each, Damage):
                     continue
-                self._heard_at = now
-                self.frames_received += 1
                 if _is_plea(each):
-                    due = min(due, now + _PLEA_SECONDS)
+                    due = min(due, time.monotonic() + _PLEA_SECONDS)
                 elif each.request == asked.request or (mending and each.request == mending):
                     if each.kind == Kind.ERROR and (each.request == mending or _is_forgotten(each)):
                         return None
                     is_mended = each.request == mending and each.kind == Kind.END
-                    pieces = [each] if each.request == asked.request else _resent(each, asked.request)
-                    attempts = 0 if sum(puzzle.put(piece) for piece in pieces) else attempts
+                    for piece in [each] if each.request == asked.request else _resent(each, asked.request):
+                        if puzzle.put(piece):
+                            attempts = 0
+                            self._keep(piece)
+                    now = time.monotonic()
                     due = now if is_mended or (puzzle.has_ended and not mending) else now + quiet
             if puzzle.is_whole:
                 return puzzle.assembled()

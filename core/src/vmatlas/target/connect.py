@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
@@ -87,9 +88,11 @@ def _serial(rest: str, limits: Limits) -> Target:
     baud = asked.pop("baud", "115200")
     if asked or not baud.isdecimal():
         raise UsageError(f"'serial:{rest}' is no serial line", hint="for example serial:/dev/ttyUSB0?baud=115200")
-    speed = int(baud)
+    speed = int(baud) if len(baud) < 10 else 0
+    # Half of what comes at best: 10 bits a byte.
+    slow = replace(limits, slowest=min(limits.slowest, max(speed, 20) / 20))
     return over_stream(
-        lambda: TtyStream(device, speed), f"serial:{rest}", limits, lambda words: hints.of_line(words, baud=speed)
+        lambda: TtyStream(device, speed), f"serial:{rest}", slow, lambda words: hints.of_line(words, baud=speed)
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 
-from vmatlas.errors import OperationFailed, Unanswered
+from vmatlas.errors import OperationFailed, TargetLost, Unanswered
 from vmatlas.target.asking import Answer
 from vmatlas.target.program import Agent, AgentProcess
 from vmatlas.target.wire import Operation
@@ -29,13 +29,23 @@ class PatientAgent(Agent):
         self._child: AgentProcess | None = None
         self._can_spawn = True
 
-    def ask(self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0) -> Answer:
+    def ask(
+        self,
+        operation: Operation,
+        payload: bytes = b"",
+        *,
+        process: int = 0,
+        patience: float = 0.0,
+        most: int | None = None,
+    ) -> Answer:
         """See `Agent.ask`. Raises Unanswered as well; the next question is another child's."""
         child = None if process else self._substitute()
         if child is None:
-            return self._agent.ask(operation, payload, process=process, patience=patience)
+            return self._agent.ask(operation, payload, process=process, patience=patience, most=most)
         try:
-            return self.talk.ask(operation, payload, process=child.pid, patience=patience, limit=self._seconds)
+            return self.talk.ask(
+                operation, payload, process=child.pid, patience=patience, limit=self._seconds, most=most
+            )
         except Unanswered:
             self.close()
             raise
@@ -53,6 +63,6 @@ class PatientAgent(Agent):
         """End the child; one that cannot be ended now ends with what it waits for."""
         child, self._child = self._child, None
         if child is not None:
-            with contextlib.suppress(OperationFailed):
+            with contextlib.suppress(OperationFailed, TargetLost):  # lost: the agent ends, and its children with it
                 child.end(signal.SIGKILL)
                 child.reap(0)

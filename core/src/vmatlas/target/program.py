@@ -10,11 +10,13 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vmatlas.errors import MalformedData, OperationFailed, Unsupported
+from vmatlas.errors import MalformedData, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import Protection
+from vmatlas.model.system import ByteOrder
 from vmatlas.target.asking import Answer, Conversation, Limits
 from vmatlas.target.streams import ByteStream
 from vmatlas.target.wire import (
+    HELLO,
     STREAM,
     ListedProcess,
     Looked,
@@ -31,6 +33,16 @@ from vmatlas.target.wire import (
 
 READ_WRITE = Protection.READ | Protection.WRITE
 
+_PAGES = 512, 1 << 24
+"""The smallest and the largest page that a machine may have: of the VAX, and 16 MiB."""
+
+_A_REGION = 8192
+"""Bytes that what a kernel tells of one region may have: a record of 104, a name of 4,096, a build id."""
+_BESIDE = 1 << 17
+"""What an answer may have beside what was asked for."""
+_WITHOUT_LIMIT = 1 << 21
+"""What an answer may have though few regions were asked for: a source of text heeds no limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
@@ -38,14 +50,26 @@ class Hello:
 
     fields: Mapping[str, str] = field(repr=False)
 
-    def _number(self, key: str) -> int:
+    def _said(self, key: str) -> str:
         text = self.fields.get(key, "")
+        if not text:
+            raise Unsupported(f"the agent's hello lacks '{key}': it is no agent of this version")
+        return text
+
+    def _number(self, key: str) -> int:
+        text = self._said(key)
         if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) < 2**32):
-            told = (
-                f"says '{key}' is '{text[:40]}', which is no number of 32 bits" if text else f"lacks a number '{key}'"
-            )
-            raise Unsupported(f"the agent's hello {told}: it is no agent of this version")
+            raise self._malformed(key, "a number of 32 bits above 0")
         return int(text)
+
+    def _malformed(self, key: str, expected: str) -> MalformedData:
+        found = self.fields[key].encode("utf-8", "surrogateescape")
+        return MalformedData(HELLO, 0, f"'{key}' to be {expected}", found=found)
+
+    def check(self) -> None:
+        """Whether it says all that the rest is read by. Raises Unsupported for what lacks, MalformedData."""
+        for number in (self.pid, self.page_size, self.pointer_bits, self.byte_order):
+            assert number
 
     @property
     def agent(self) -> str:
@@ -70,12 +94,29 @@ class Hello:
     @property
     def page_size(self) -> int:
         """Bytes."""
-        return self._number("page_size")
+        size = self._number("page_size")
+        if size & (size - 1) or not _PAGES[0] <= size <= _PAGES[1]:
+            raise self._malformed("page_size", f"a power of two from {_PAGES[0]:,} to {_PAGES[1]:,}")
+        return size
+
+    @property
+    def byte_order(self) -> ByteOrder:
+        """Of the machine."""
+        match self._said("byte_order"):
+            case "little":
+                return "little"
+            case "big":
+                return "big"
+            case _:
+                raise self._malformed("byte_order", "'little' or 'big'")
 
     @property
     def pointer_bits(self) -> int:
         """Of the agent's own process; its kernel may be wider."""
-        return self._number("pointer_bits")
+        bits = self._number("pointer_bits")
+        if bits not in (32, 64):
+            raise self._malformed("pointer_bits", "32 or 64")
+        return bits
 
     @property
     def emulator(self) -> str | None:
@@ -103,16 +144,28 @@ class Agent:
         """The conversation with it; it counts frames and requests."""
         try:
             self.hello = Hello(read_hello(self.ask(Operation.HELLO).payload))
+            self.hello.check()
             self.talk.can_resend = {"pieces", "resend"} <= self.hello.operations
             self.itself = AgentProcess(self, self.hello.pid, 0)
             """The agent's own process."""
+        except VmatlasError as error:
+            self.close()
+            raise error.located(target=name) from None
         except BaseException:
             self.close()
             raise
 
-    def ask(self, operation: Operation, payload: bytes = b"", *, process: int = 0, patience: float = 0.0) -> Answer:
+    def ask(
+        self,
+        operation: Operation,
+        payload: bytes = b"",
+        *,
+        process: int = 0,
+        patience: float = 0.0,
+        most: int | None = None,
+    ) -> Answer:
         """One request and its whole answer: see `Conversation.ask`."""
-        return self.talk.ask(operation, payload, process=process, patience=patience)
+        return self.talk.ask(operation, payload, process=process, patience=patience, most=most)
 
     # ---- what needs no process ----
 
@@ -144,7 +197,8 @@ class Agent:
 
     def read_file(self, path: bytes, limit: int = 0) -> bytes:
         """The content of a file there, at most `limit` bytes (0: all). Raises AgentRefused."""
-        return self.ask(Operation.READ_FILE, text16(path) + pack("Q", limit)).streams.get("file", b"")
+        most = limit + limit // 64 + _BESIDE if limit else None
+        return self.ask(Operation.READ_FILE, text16(path) + pack("Q", limit), most=most).streams.get("file", b"")
 
     def list_folder(self, path: bytes) -> list[bytes]:
         """The names in a folder there, without `.` and `..`. Raises AgentRefused."""
@@ -257,9 +311,11 @@ class AgentProcess:
     pid: int
     _process: int
 
-    def ask(self, operation: Operation, payload: bytes = b"", *, patience: float = 0.0) -> Answer:
+    def ask(
+        self, operation: Operation, payload: bytes = b"", *, patience: float = 0.0, most: int | None = None
+    ) -> Answer:
         """Any operation, carried out by this process."""
-        return self.agent.ask(operation, payload, process=self._process, patience=patience)
+        return self.agent.ask(operation, payload, process=self._process, patience=patience, most=most)
 
     def _call(self, operation: Operation, payload: bytes) -> Result:
         return read_result(self.ask(operation, payload).payload)
@@ -285,7 +341,8 @@ class AgentProcess:
         """
         want = (1 if names else 0) | (2 if build_ids else 0)
         payload = text8(source.encode()) + pack("IIQQQII", pid, tid, flags, address, end, limit, want)
-        return self.ask(Operation.ACQUIRE, payload).streams
+        most = limit * _A_REGION + _WITHOUT_LIMIT if limit else None
+        return self.ask(Operation.ACQUIRE, payload, most=most).streams
 
     def query(
         self,
@@ -301,7 +358,8 @@ class AgentProcess:
         """Single addresses, at most 4,000: the streams `errnos` and `vmas`. Raises AgentRefused."""
         want = (1 if names else 0) | (2 if build_ids else 0)
         head = text8(source.encode()) + pack("IIQII", pid, tid, flags, want, len(addresses))
-        return self.ask(Operation.QUERY, head + pack(f"{len(addresses)}Q", *addresses)).streams
+        most = len(addresses) * _A_REGION + _BESIDE
+        return self.ask(Operation.QUERY, head + pack(f"{len(addresses)}Q", *addresses), most=most).streams
 
     # ---- its memory ----
 
@@ -387,7 +445,8 @@ class AgentProcess:
 
     def peek(self, address: int, length: int) -> bytes:
         """Bytes of its memory. Raises AgentRefused (EFAULT)."""
-        return self.ask(Operation.PEEK, pack("QI", address, length)).streams.get("memory", b"")
+        request = pack("QI", address, length)
+        return self.ask(Operation.PEEK, request, most=length + length // 64 + _BESIDE).streams.get("memory", b"")
 
     def poke(self, address: int, content: bytes) -> Result:
         """Write bytes to its memory, at most some 32,000."""

@@ -15,22 +15,19 @@ from urllib.parse import parse_qsl
 
 from vmatlas.errors import TargetLost, Unsupported, UsageError
 from vmatlas.target.agent import Agent, AgentTarget, Limits
+from vmatlas.target.asking import LOGIN_SECONDS, MOST_GREETING
 from vmatlas.target.hints import is_of_another_processor
 from vmatlas.target.streams import ByteStream, ChildStream, StreamEnded
 
-LOGIN_SECONDS = 120.0
-"""How long ssh may take until the other side speaks: somebody may have to type a password."""
-
 GREETING = b"vmatlas-here "
 READY = b"vmatlas-ready"
-_MOST_BEFORE = 65536
-"""The most bytes that a login may print before our greeting."""
 
 _STEPS = (
     "set -e",
     "umask 077",
     "folder=",
-    # The shell stays, to clean up when the agent has ended, which it does with its input.
+    # This shell stays, to clean up when the agent has ended, which it does with its input; and a second one, for when
+    # somebody kills this one.
     "trap 'rm -rf \"$folder\"' EXIT",
     "trap 'exit 1' HUP INT TERM PIPE",
     'folder=$(mktemp -d "$place/vmatlas-agent.XXXXXX")',
@@ -41,7 +38,7 @@ _STEPS = (
     'chmod 700 "$folder/agent"',
     # Some `head` reads ahead: the first frame may only be sent after this.
     'printf "%s%s\\n" vmatlas- ready',
-    '"$folder/agent" || exit $?',
+    '(code=0; "$folder/agent" || code=$?; rm -rf "$folder"; exit "$code")',
 )
 """One line for the shell there: some login shells (csh) pass no others on."""
 
@@ -58,11 +55,12 @@ def connect_by_ssh(rest: str, limits: Limits) -> AgentTarget:
     except StreamEnded as error:
         raise TargetLost(f"no connection: {error}", target=name) from None
     try:
-        system, machine = _greeted(stream, name)
+        system, machine = _Login(stream, name).greeted()
         agent = built_agent(system, machine, name).read_bytes()
+        ready = _Login(stream, name)
         stream.send(b"%d\n" % len(agent), limits.silence)
         stream.send(agent, LOGIN_SECONDS)
-        _wait_for(stream, READY + b"\n", name)
+        ready.wait_for(READY + b"\n")
     except StreamEnded as error:
         stream.close()
         raise TargetLost(
@@ -113,29 +111,41 @@ def command_for(destination: str, folder: str | None = None) -> list[str]:
     return [ssh, "-T", "-e", "none", *(["-p", port] if port else []), "--", host, command]
 
 
-def _greeted(stream: ByteStream, name: str) -> tuple[str, str]:
-    """System and processor of the other side, as its uname says; what a login prints before is passed over."""
-    said = _wait_for(stream, b"\n" + GREETING, name)
-    while not said.endswith(b"\n"):
-        said += _wait_for(stream, b"\n", name)
-    words = said.rpartition(GREETING)[2].decode("utf-8", "replace").split()
-    if len(words) < 2:
-        raise Unsupported(f"uname there says {' '.join(words)!r}", target=name)
-    # On QNX `uname -m` tells the board: x86pc for 32 and for 64 bits. Elsewhere `uname -p` may say anything.
-    return words[0], words[2] if words[0] == "QNX" and len(words) == 3 else words[1]
+class _Login:
+    """What comes before an agent speaks: for at most so long, and so many bytes, in all."""
 
+    def __init__(self, stream: ByteStream, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._said = bytearray()
+        self._began = time.monotonic()
 
-def _wait_for(stream: ByteStream, mark: bytes, name: str) -> bytes:
-    """All that comes until `mark` has come. Raises TargetLost, StreamEnded."""
-    said = b""
-    until = time.monotonic() + LOGIN_SECONDS
-    while mark not in said:
-        if len(said) > _MOST_BEFORE or time.monotonic() > until:
-            why = "it says too much else" if len(said) > _MOST_BEFORE else f"nothing came for {LOGIN_SECONDS:g} s"
-            words = said[-2000:].decode("utf-8", "replace")
-            raise TargetLost(f"no shell over ssh: {why}", target=name, last_words=words)
-        said += stream.receive(1.0)
-    return said
+    def greeted(self) -> tuple[str, str]:
+        """System and processor of the other side, as its uname says; what a login prints before is passed over.
+
+        Raises Unsupported, TargetLost, StreamEnded.
+        """
+        start = self.wait_for(b"\n" + GREETING)
+        line = bytes(self._said[start : self.wait_for(b"\n", start) - 1])
+        words = line.decode("utf-8", "replace").split()
+        if len(words) < 2:
+            raise Unsupported(f"uname there says {' '.join(words)[:100]!r}", target=self._name)
+        # On QNX `uname -m` tells the board: x86pc for 32 and for 64 bits. Elsewhere `uname -p` may say anything.
+        return words[0], words[2] if words[0] == "QNX" and len(words) == 3 else words[1]
+
+    def wait_for(self, mark: bytes, start: int = 0) -> int:
+        """Where the mark ends that stands behind `start`, once it has come. Raises TargetLost, StreamEnded."""
+        while (at := self._said.find(mark, start)) < 0:
+            seconds = time.monotonic() - self._began
+            if len(self._said) > MOST_GREETING or seconds > LOGIN_SECONDS:
+                raise TargetLost(
+                    f"no shell over ssh: {len(self._said):,} bytes came in {seconds:.3g} s, and no agent",
+                    target=self._name,
+                    last_words=self._said[-2000:].decode("utf-8", "replace"),
+                    hint=_hint(self._stream.last_words()),
+                )
+            self._said += self._stream.receive(1.0)
+        return at + len(mark)
 
 
 def built_agent(system: str, machine: str, name: str) -> Path:

@@ -27,6 +27,12 @@ TRAILER_SIZE = _CHECK.size
 STREAM = "agent's answer"
 """The name under which MalformedData speaks of payloads."""
 
+HELLO = "agent's hello"
+"""Likewise, of what an agent says of itself."""
+
+_LONGEST_VALUE = 4096
+"""Bytes of a text that an agent sends."""
+
 
 class Kind(enum.IntEnum):
     """What a frame is for."""
@@ -147,6 +153,10 @@ class Decoder:
     def partial(self) -> bool:
         """Whether a frame has begun whose rest is awaited."""
         return bool(self._buffer)
+
+    def coming_of(self, request: int) -> int:
+        """How many bytes have come of a frame that has begun, if that is one of this request's answer."""
+        return len(self._buffer) if self._buffer and self._request_of_head() == request else 0
 
     @property
     def stray(self) -> bytes:
@@ -363,11 +373,17 @@ def read_failure(payload: bytes) -> Failure:
 def read_hello(payload: bytes) -> dict[str, str]:
     """The keys and values of a hello. Raises MalformedData."""
     fields = Fields(payload)
-    count = fields.number("H")
-    return {
-        fields.text8().decode("ascii", "replace"): fields.text16().decode("utf-8", "surrogateescape")
-        for _ in range(count)
-    }
+    told: dict[str, str] = {}
+    for _ in range(fields.number("H")):
+        key = fields.text8().decode("ascii", "replace")
+        value = fields.text16()
+        if key in told:
+            raise MalformedData(HELLO, 0, f"each key once, and not '{key[:40]}' again", found=value)
+        if len(value) > _LONGEST_VALUE or b"\0" in value:
+            expected = f"'{key[:40]}' to be a text of at most {_LONGEST_VALUE:,} bytes, none of them NUL"
+            raise MalformedData(HELLO, 0, expected, found=value)
+        told[key] = value.decode("utf-8", "surrogateescape")
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +432,10 @@ def read_processes(stream: bytes) -> list[ListedProcess]:
     return found
 
 
+MOST_STREAMS = 64
+"""Parts of streams in one answer; the most that a source has are eight."""
+
+
 class Gap(Exception):
     """Frames of an answer are missing: it has to be asked for again."""
 
@@ -429,7 +449,7 @@ class Assembly:
     """The END or ERROR, once it has come."""
     received: int = 0
     """Frames so far."""
-    _parts: dict[tuple[str, int], list[bytes]] = field(default_factory=dict)
+    _parts: dict[tuple[str, int], bytearray] = field(default_factory=dict)
 
     def add(self, frame: Frame) -> bool:
         """Take a frame of the answer; true when it was the last one. Raises Gap, MalformedData."""
@@ -442,7 +462,9 @@ class Assembly:
         fields = Fields(frame.payload)
         part = fields.number("B")
         name = fields.text8().decode("ascii", "replace")
-        self._parts.setdefault((name, part), []).append(fields.take(fields.left))
+        if (name, part) not in self._parts and len(self._parts) == MOST_STREAMS:
+            raise MalformedData(STREAM, 0, f"at most {MOST_STREAMS} streams and parts of them", found=frame.payload)
+        self._parts.setdefault((name, part), bytearray()).extend(fields.take(fields.left))
         return False
 
     @property
@@ -507,6 +529,6 @@ class Puzzle:
         return assembly
 
 
-def _ordered(parts: Mapping[tuple[str, int], list[bytes]], name: str) -> Iterable[bytes]:
+def _ordered(parts: Mapping[tuple[str, int], bytearray], name: str) -> Iterable[bytearray]:
     for key in sorted(key for key in parts if key[0] == name):
-        yield from parts[key]
+        yield parts[key]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from stat import S_ISREG
 
-from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unanswered, Unsupported, VmatlasError
 from vmatlas.model import Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import process_error
@@ -27,6 +27,12 @@ from vmatlas.target.wire import Looked
 
 _SMALLEST_HUGE_PAGE = 16384
 """Bytes, of any processor (PowerPC 8xx, MIPS); most have none below 65,536."""
+
+_MOST_THREADS = 1024
+"""So many are asked for the memory of a process whose first thread has ended: the first that lives tells it."""
+
+_MOST_OF_A_TABLE = 1 << 24
+"""Bytes that are read of a mount table: 100,000 mounts (fs.mount-max), and more."""
 
 
 def read_streams(
@@ -88,12 +94,24 @@ def _identified(process: RemoteProcess, streams: Mapping[str, bytes]) -> Stat:
     return state
 
 
-def _other_threads(process: RemoteProcess) -> list[int]:
+def _other_threads(process: RemoteProcess) -> Iterator[int]:
+    """Raises MalformedData for what is no number of a thread, Unanswered where so many have nothing to tell."""
+    folder = f"/proc/{process.pid}/task"
     try:
-        names = process.list_folder(b"/proc/%d/task" % process.pid)
+        names = process.list_folder(folder.encode())
     except AgentRefused:
-        return []
-    return sorted(int(name) for name in names if name.isdigit() and int(name) != process.pid)
+        return
+    for name in names:
+        if not (name.isdigit() and len(name) <= 10 and 0 < int(name) < 2**32):
+            raise MalformedData(folder, 0, "numbers of threads", found=name, pid=process.pid)
+    threads = sorted({int(name) for name in names} - {process.pid})
+    yield from threads[:_MOST_THREADS]
+    if len(threads) > _MOST_THREADS:
+        raise Unanswered(
+            f"none of the first {_MOST_THREADS:,} threads of process {process.pid} has memory to tell of, "
+            f"and it is said to have {len(threads):,}",
+            pid=process.pid,
+        )
 
 
 def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:
@@ -177,7 +195,7 @@ class _RemoteFiles:
 
     def _mounts(self, whose: bytes) -> list[mounts.Mount]:
         try:
-            return mounts.read(self._process.read_file(b"/proc/%s/mountinfo" % whose))
+            return mounts.read(self._process.read_file(b"/proc/%s/mountinfo" % whose, _MOST_OF_A_TABLE))
         except AgentRefused:
             return []
 

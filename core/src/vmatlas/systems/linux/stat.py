@@ -38,11 +38,17 @@ class Stat(NamedTuple):
         return self.state in ("Z", "X", "x") or bool(self.flags & PF_EXITING)
 
 
+_LONGEST = 2048
+"""Bytes: 52 numbers of 64 bits and a name have no more. So no number is longer than Python makes one of."""
+
+
 def parse_stat(data: bytes, *, pid: int | None = None) -> Stat:
     """Raises MalformedData."""
     opened, closed = data.find(b" ("), data.rfind(b") ")
-    fields = data[closed + 2 :].split()
     try:
+        if len(data) > _LONGEST:
+            raise ValueError
+        fields = data[closed + 2 :].split()
         return Stat(
             pid=int(data[:opened]),
             name=data[opened + 2 : closed].decode("utf-8", "surrogateescape"),
