@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import multiprocessing
 import os
@@ -444,3 +445,24 @@ def test_numbers_that_no_address_can_be_are_found_in_no_region_of_a_space():
 
 def test_a_listing_says_what_it_is_and_not_what_is_in_it():
     assert repr(vmatlas.processes()) == "<vmatlas.Listing of processes>"
+
+
+class Circling(FakeBackend):
+    """One whose walk gives the same regions, wherever it is to begin."""
+
+    def acquire(self, process, query):
+        return super().acquire(process, dataclasses.replace(query, address=0))
+
+
+@pytest.mark.parametrize("question", ["find", "iterate"])
+def test_a_walk_that_does_not_get_on_is_malformed(install, question):
+    there = [Region(address, address + 1, RW) for address in range(0, 200_000, 2)]
+    install("vmatlas-fake", BACKENDS, "fake", Circling(there))
+    with (
+        vmatlas.open(42, target=FakeTarget(), backend="fake") as process,
+        pytest.raises(MalformedData, match="where the walk was to go on"),
+    ):
+        if question == "find":
+            process.find(0, or_next=True, where="x")
+        else:
+            list(process.iterate())

@@ -61,3 +61,9 @@ def test_located_fills_in_only_what_was_not_known():
 def test_a_usage_error_is_a_value_error_too():
     with pytest.raises(ValueError):
         raise errors.UsageError("no")
+
+
+def test_what_others_say_is_one_line_that_ends() -> None:
+    error = MalformedData("x\n", 0, "a \x1b[31mname\udcff\n" + "y" * 9000)
+    assert str(error).isprintable() and len(str(error)) < 700
+    assert r"a \x1b[31mname\udcff\nyyy" in str(error) and r"'x\n'" in str(error)

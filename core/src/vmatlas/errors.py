@@ -13,6 +13,14 @@ from typing import Any
 _HINT = "hint: "
 
 
+def legible(text: str, most: int = 500) -> str:
+    """Somebody else's words within an error: one line, nothing in it that does not print, and not without an end."""
+    cut = text if len(text) <= most else f"{text[:most]}..."
+    if cut.isprintable():
+        return cut
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in cut)
+
+
 def _rebuild(kind: type[VmatlasError], message: str, fields: dict[str, Any]) -> VmatlasError:
     error = kind.__new__(kind)
     Exception.__init__(error, message)
@@ -105,7 +113,7 @@ class MalformedData(VmatlasError):
     ) -> None:
         shown = f", found {bytes(found[:40])!r}" if found else ""
         super().__init__(
-            f"malformed data in stream '{stream}' at byte {offset}: expected {expected}{shown}",
+            f"malformed data in stream '{legible(stream, 100)}' at byte {offset}: expected {legible(expected)}{shown}",
             pid=pid,
             target=target,
             backend=backend,

@@ -23,6 +23,7 @@ from vmatlas.target.wire import (
     Frame,
     Gap,
     Kind,
+    Puzzle,
     Result,
     encode,
     pack,
@@ -212,6 +213,26 @@ def test_parts_of_a_stream_are_joined_in_their_order_however_they_come() -> None
         assert not assembly.add(data(sequence, part, stream, content))
     assert assembly.add(Frame(Kind.END, 5, 7, 5))
     assert assembly.streams == {"vmas": b"12ab", "stat": b"s"}
+
+
+@given(st.permutations(range(6)), st.integers(0, 5))
+def test_frames_in_any_order_make_an_answer_that_ends_at_its_first_end(order: list[int], last: int) -> None:
+    puzzle = Puzzle(7)
+    for sequence in order:
+        ends = sequence in (last, 5)
+        puzzle.put(Frame(Kind.END, 5, 7, sequence) if ends else data(sequence, 0, b"maps", b"%d" % sequence))
+        if puzzle.is_whole:
+            break
+    assert puzzle.is_whole and puzzle.missing(9) == []
+    assembly = puzzle.assembled()
+    assert assembly.last is not None and assembly.last.sequence == last
+    assert assembly.streams.get("maps", b"") == bytes(range(0x30, 0x30 + last))
+
+
+def test_nothing_is_asked_for_behind_the_last_number_that_there_is() -> None:
+    puzzle = Puzzle(7)
+    puzzle.put(data(2**32 - 1, 0, b"maps", b"x"))
+    assert puzzle.missing(9) == [(0, 2**32 - 1)]
 
 
 def test_a_missing_frame_is_a_gap() -> None:

@@ -10,7 +10,7 @@ from functools import cached_property
 from vmatlas import registry
 from vmatlas.backend import Availability, Backend, KnowsNotListed
 from vmatlas.capture import Capture
-from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, VmatlasError, legible
 from vmatlas.model import ProcessInfo, Query, Region, SystemInfo
 from vmatlas.model.system import has_64_bits
 from vmatlas.registry import entries
@@ -91,7 +91,7 @@ class AgentTarget:
 
     def _find_out(self, backend: Backend) -> Availability:
         if backend.system != self.system_info.system:
-            runs = self.system_info.system or "another system"
+            runs = legible(self.system_info.system, 40) or "another system"
             return Availability(False, f"it asks {backend.system} kernels; {self.name} runs {runs}")
         try:
             sources = self.sources(backend)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vmatlas.capture import LARGEST
-from vmatlas.errors import MalformedData, OperationFailed, TargetLost, Unanswered, Unsupported, VmatlasError
+from vmatlas.errors import MalformedData, OperationFailed, TargetLost, Unanswered, Unsupported, VmatlasError, legible
 from vmatlas.target.streams import ByteStream, StreamEnded
 from vmatlas.target.wire import (
     HEADER_SIZE,
@@ -177,9 +177,6 @@ class Question:
             self._current.question = None
 
 
-_LONGEST_REASON = 300
-"""Letters of what an agent says it did, in an error."""
-
 _LONG = 1.0
 """Seconds after which an answer is worth a word to who waits for it."""
 
@@ -215,7 +212,7 @@ class AgentRefused(OperationFailed):
     def __init__(self, failure: Failure, streams: Mapping[str, bytes], target: str) -> None:
         who = "the agent" if failure.origin == Origin.AGENT else "the kernel"
         super().__init__(
-            f"{who} refused: {failure.what[:_LONGEST_REASON] or 'no reason given'}: {failure.errno_name}",
+            f"{who} refused: {legible(failure.what) or 'no reason given'}: {legible(failure.errno_name, 40)}",
             errno=failure.errno,
             errno_name=failure.errno_name,
             target=target,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 
-from vmatlas.errors import OperationFailed, TargetLost, Unanswered
+from vmatlas.errors import OperationFailed, Unanswered, VmatlasError
 from vmatlas.target.asking import Answer
 from vmatlas.target.program import Agent, AgentProcess
 from vmatlas.target.wire import Operation
@@ -63,6 +63,6 @@ class PatientAgent(Agent):
         """End the child; one that cannot be ended now ends with what it waits for."""
         child, self._child = self._child, None
         if child is not None:
-            with contextlib.suppress(OperationFailed, TargetLost):  # lost: the agent ends, and its children with it
+            with contextlib.suppress(VmatlasError):  # what is wrong with the agent, the next question says
                 child.end(signal.SIGKILL)
                 child.reap(0)

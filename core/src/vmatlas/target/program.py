@@ -377,7 +377,7 @@ class AgentProcess:
     ) -> Result:
         """mmap (for SYSTEM_V shmat): the value is the address. `system_flags` are added as the system numbers them."""
         numbers = pack("QQIIIBQ", address, length, protection, flags, system_flags, source, offset)
-        return _as_address(self._call(Operation.MAP, numbers + text16(name)))
+        return _as_address(self._call(Operation.MAP, numbers + text16(name)), length)
 
     def unmap(self, address: int, length: int) -> Result:
         """munmap."""
@@ -409,7 +409,7 @@ class AgentProcess:
 
     def move(self, address: int, size: int, new_size: int, *, flags: int, to: int = 0) -> Result:
         """mremap, with its own flags (MAYMOVE 1, FIXED 2, DONTUNMAP 4): the value is the address."""
-        return _as_address(self._call(Operation.MOVE, pack("QQQIQ", address, size, new_size, flags, to)))
+        return _as_address(self._call(Operation.MOVE, pack("QQQIQ", address, size, new_size, flags, to)), new_size)
 
     def flush(
         self,
@@ -481,5 +481,11 @@ class AgentProcess:
         return read_result(self.agent.ask(Operation.REAP, payload, patience=seconds).payload)
 
 
-def _as_address(result: Result) -> Result:
-    return replace(result, value=result.value % 2**64) if result.ok else result
+def _as_address(result: Result, size: int) -> Result:
+    """The same, its value as the address of so many bytes. Raises MalformedData where these have no room there."""
+    if not result.ok:
+        return result
+    address = result.value % 2**64
+    if address + size > 2**64:
+        raise MalformedData(STREAM, 0, f"an address at which {size:,} bytes have room", found=b"%#x" % address)
+    return replace(result, value=address)

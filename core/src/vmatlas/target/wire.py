@@ -485,12 +485,13 @@ class Puzzle:
     _last: int | None = None
 
     def put(self, frame: Frame) -> bool:
-        """Take a frame of the answer; whether it is a new one."""
-        if frame.sequence in self._frames:
+        """Take a frame of the answer; whether it is a new one. What stands behind its end is none of it."""
+        if frame.sequence in self._frames or (self._last is not None and frame.sequence > self._last):
             return False
         self._frames[frame.sequence] = frame
         if frame.kind != Kind.DATA:
             self._last = frame.sequence
+            self._frames = {number: each for number, each in self._frames.items() if number <= self._last}
         return True
 
     @property
@@ -506,7 +507,7 @@ class Puzzle:
     @property
     def is_whole(self) -> bool:
         """Whether all have come."""
-        return self._last is not None and len(self._frames) > self._last
+        return self._last is not None and len(self._frames) == self._last + 1
 
     def missing(self, most: int) -> list[tuple[int, int]]:
         """At most so many ranges of missing frames, as first and count; the last may go beyond the end."""
@@ -516,7 +517,7 @@ class Puzzle:
             if sequence > due:
                 ranges.append((due, sequence - due))
             due = sequence + 1
-        if self._last is None:
+        if self._last is None and due < 2**32:
             ranges.append((due, 2**32 - 1))
         return ranges[:most]
 

@@ -1,0 +1,362 @@
+"""Whole conversations with boards that lie: every question ends, in an answer that is valid or in an error of ours.
+
+Short here, always the same. The long form draws anew: VMATLAS_LYING_SECONDS=3600 pytest -s tests/test_lying_boards.py,
+and VMATLAS_LYING_SEED=N goes through one conversation again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+import vmatlas.systems.linux.vanishing as vanishing
+import vmatlas.target.asking as asking
+from vmatlas.analysis import audit, diff, summarize
+from vmatlas.cli.checkup import check_up
+from vmatlas.conformance.patience import PATIENCE
+from vmatlas.errors import MalformedData, OperationFailed, TargetLost, Unsupported, VmatlasError
+from vmatlas.model import AddressSpace, Protection, Region
+from vmatlas.operations import Advice, advise
+from vmatlas.target.agent import Agent, AgentTarget, Limits, MapFlag, MapObject
+from vmatlas.target.streams import ChildStream
+
+from .lying import Clock, Lying, Recorder, Script, of_system
+
+SECONDS = float(os.environ.get("VMATLAS_LYING_SECONDS", "0"))
+SEED = os.environ.get("VMATLAS_LYING_SEED")
+ROUNDS = 60
+"""Of each board."""
+PLATFORMS = Path(__file__).parents[1] / "platforms"
+LIMITS = Limits(most=1 << 22)
+MOST_MEMORY = 600 << 20
+"""Bytes by which the largest size of this process may grow."""
+
+Question = Callable[[AgentTarget, int, random.Random], object]
+
+
+class Enough(VmatlasError):
+    """A watch has looked often enough."""
+
+
+def looked_at(space: AddressSpace) -> int:
+    """An answer is one: in order, without overlap, and everything that is made of it can be made."""
+    end = 0
+    for region in space:
+        assert isinstance(region, Region) and end <= region.start < region.end <= 2**64
+        end = region.end
+        repr(region)
+    summarize(space)
+    audit(space)
+    assert not diff(space, space)
+    return len(space)
+
+
+def watch(process: vmatlas.Process) -> None:
+    looks = iter(range(3))
+
+    def wait(_: float) -> None:
+        if next(looks, None) is None:
+            raise Enough("enough")
+
+    for difference in process.watch(1, wait=wait):
+        repr(difference)
+
+
+def work(target: AgentTarget, pid: int, draw: random.Random) -> None:
+    """Operations on the memory of a worker of the agent's."""
+    child = target.agent.spawn()
+    page = target.agent.hello.page_size
+    base = child.map(4 * page).value
+    child.protect(base, page, Protection.READ)
+    child.touch(base + page, page, write=1)
+    child.lock(base, page)
+    child.move(base, page, 2 * page, flags=1)
+    child.advise(base, page, 4)
+    child.name(base, page, b"x")
+    child.peek(base, 100)
+    child.unmap(base, 4 * page)
+    child.become(65534, 65534)
+    child.end()
+    child.reap(1)
+
+
+def files(target: AgentTarget, pid: int, draw: random.Random) -> None:
+    agent = target.agent
+    agent.read_file(b"/proc/mounts", 1000)
+    agent.list_folder(b"/proc/self/task")
+    agent.stat_file(b"/")
+    agent.look_up(b"/", b"/etc", [1])
+    agent.read_link(b"/proc/self/exe")
+    agent.write_file(b"/tmp/x", bytes(50_000))
+    agent.ping(b"x")
+
+
+def listed(target: AgentTarget, pid: int, draw: random.Random) -> None:
+    for process in target.processes():
+        repr(process)
+    target.unlisted()
+
+
+def surveyed(target: AgentTarget, pid: int, draw: random.Random) -> None:
+    for number, (_, answer) in enumerate(vmatlas.snapshots(target, patience=5)):
+        if isinstance(answer, AddressSpace):
+            looked_at(answer)
+        if number == 3:
+            break
+
+
+def kept(target: AgentTarget, pid: int, draw: random.Random) -> None:
+    capture = vmatlas.capture(pid, target=target)
+    file = BytesIO()
+    capture.write(file)
+    looked_at(vmatlas.replay(capture))
+
+
+def of_process(ask: Callable[[vmatlas.Process, random.Random], object]) -> Question:
+    def question(target: AgentTarget, pid: int, draw: random.Random) -> None:
+        backend = draw.choice([None, None, "linux-procfs", "linux-ioctl"]) if target.system_info.system else None
+        with vmatlas.open(pid, target=target, backend=backend) as process:
+            answer = ask(process, draw)
+            if isinstance(answer, AddressSpace):
+                looked_at(answer)
+
+    return question
+
+
+def some_address(draw: random.Random) -> int:
+    return draw.choice((0, 0x400000, 0x7F0000000000, 2**64 - 1, draw.randrange(2**64)))
+
+
+def around(process: vmatlas.Process, draw: random.Random) -> None:
+    region = process.find(some_address(draw), or_next=True)
+    if region is not None:
+        process.elf_address(region.start, region)
+        process.why_unread(region)
+        process.neighbours(region.start)
+
+
+QUESTIONS: dict[str, Question] = {
+    "snapshot": of_process(lambda process, draw: process.snapshot()),
+    "residency": of_process(lambda process, draw: process.snapshot(residency=True)),
+    "build ids": of_process(lambda process, draw: process.snapshot(build_ids=True)),
+    "filtered": of_process(lambda process, draw: process.snapshot(where="x,file")),
+    "find": of_process(lambda process, draw: process.find(some_address(draw))),
+    "find next": of_process(lambda process, draw: process.find(some_address(draw), or_next=True, where="x")),
+    "find many": of_process(lambda process, draw: process.find_many([some_address(draw) for _ in range(9)])),
+    "around": of_process(around),
+    "iterate": of_process(lambda process, draw: sum(1 for _ in process.iterate())),
+    "watch": of_process(lambda process, draw: watch(process)),
+    "advise": of_process(lambda process, draw: advise(process, process.snapshot(), Advice.COLD)),
+    "capture": kept,
+    "processes": listed,
+    "survey": surveyed,
+    "doctor": lambda target, pid, draw: check_up(target),
+    "work": work,
+    "files": files,
+}
+
+
+def recorded(binary: Path, folder: Path) -> tuple[Script, int]:
+    """What a real agent answers to each of the questions, about a process that has something of everything."""
+    recorder = Recorder(ChildStream([str(binary)]))
+    target = AgentTarget(Agent(recorder, "board", Limits(silence=PATIENCE)))
+    agent = target.agent
+    child = agent.spawn()
+    page = agent.hello.page_size
+    for name, gone in ((b"plain", True), (b"new\nline", False), (b"really (deleted)", False)):
+        path = os.fsencode(folder) + b"/" + name
+        agent.write_file(path, bytes(page))
+        child.map(page, source=MapObject.FILE, name=path, protection=Protection.READ)
+        if gone:
+            agent.unlink(path)
+    child.map(page, source=MapObject.MEMORY, name=b"memory", flags=MapFlag.SHARED)
+    draw = random.Random(1)
+    for backend in (None, "linux-procfs"):
+        for name, question in QUESTIONS.items():
+            if name == "survey":
+                continue  # of all processes of this machine: what it asks is asked by the others as well
+            try:
+                question(target, child.pid, draw)
+                vmatlas.snapshot(child.pid, target=target, backend=backend)
+            except VmatlasError as error:
+                assert not isinstance(error, (MalformedData, TargetLost)), f"{name}: {error}"
+    target.close()
+    return recorder.script(), child.pid
+
+
+def hello(system: str, sources: str, **more: str) -> dict[str, str]:
+    """What an agent of such a system says."""
+    return {
+        "protocol": "1", "agent": "0.1.0", "role": "agent", "system": system, "release": "10.1", "version": "x",
+        "machine": "x86_64", "byte_order": "little", "pointer_bits": "64", "page_size": "4096", "pid": "9", "user": "0",
+        "sources": sources, "operations": "hello acquire pieces resend", "ticks_per_second": "1000000", **more,
+    }  # fmt: skip
+
+
+def filled(size: int, fields: Iterator[tuple[str, str, int]], values: dict[str, object]) -> bytes:
+    """A record of a kernel's."""
+    record = bytearray(size)
+    for name, code, at in fields:
+        if name in values:
+            told = values[name]
+            struct.pack_into("<" + code, record, at, *(told if isinstance(told, tuple) else (told,)))
+    return bytes(record)
+
+
+def qnx() -> tuple[Script, int]:
+    folder, pid = PLATFORMS / "qnx/tests/captures", 40964
+    told = {name: (folder / f"pid{pid}_pipe_{name}.bin").read_bytes() for name in ("procinfo", "mapinfo", "pagedata")}
+    sources = {
+        f"qnx.{name}": {
+            "procinfo": told["procinfo"],
+            name: told[name],
+            "mapdebug": b"".join(struct.pack("<QII", start, 6, 0) for start in range(0, 1 << 20, 4096)),
+        }
+        for name in ("mapinfo", "pagedata")
+    }
+    started = struct.unpack_from("<Q", told["procinfo"], 112)[0]
+    said = hello("QNX", "qnx.mapinfo qnx.pagedata", machine="x86pc", pointer_bits="32")
+    return of_system(said, pid, started, sources), pid
+
+
+def freebsd() -> tuple[Script, int]:
+    layout = pytest.importorskip("vmatlas_freebsd.layout")
+    folder, pid = PLATFORMS / "freebsd/tests/captures", 77
+    values = {"pid": pid, "ppid": 1, "stat": 2, "comm": b"sleep", "start": (100, 0)}
+    fields = ((name, code, at) for name, (at, code) in layout.PROC_FIELDS.items())
+    proc = bytearray(filled(layout.PROC_SIZE, fields, values))
+    struct.pack_into("<I", proc, 0, layout.PROC_SIZE)
+    beside = {"boottime": struct.pack("<qq", 50, 0), "proc": bytes(proc)}
+    sources = {
+        "freebsd.vmmap": {"vmmap": (folder / "plain-sleep.vmmap.bin").read_bytes(), **beside},
+        "freebsd.procfs_map": {"map": (folder / "plain-sleep.map.txt").read_bytes(), **beside},
+    }
+    return of_system(hello("FreeBSD", " ".join(sources)), pid, 50_000_000, sources), pid
+
+
+def netbsd() -> tuple[Script, int]:
+    layout = pytest.importorskip("vmatlas_netbsd.layout")
+    from vmatlas_netbsd.decode import MAP, PROCESS
+
+    pid = 46
+    regions = [
+        filled(
+            layout.REGION_SIZE,
+            iter(layout.REGION_FIELDS),
+            {"start": start, "end": start + 8192, "protection": 5, "path": b"/bin/sleep", "pages": 1, "type": 3},
+        )
+        for start in range(0x400000, 0x480000, 0x8000)
+    ]
+    values = {"pid": pid, "ppid": 1, "comm": b"sleep", "uvalid": 1, "ustart_sec": 5, "realstat": 2}
+    proc = filled(layout.PROCESS_SIZE, iter(layout.PROCESS_FIELDS), values)
+    sources = {"netbsd.map": {MAP: b"".join(regions), PROCESS: proc}}
+    return of_system(hello("NetBSD", "netbsd.map"), pid, 5_000_000, sources), pid
+
+
+@pytest.fixture(scope="module")
+def boards(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Script, int]]:
+    """What each kind of board says when it does not lie, and a process that lives there."""
+    made = {"linux": recorded(binary, tmp_path_factory.mktemp("mapped"))}
+    for board in (qnx, freebsd, netbsd):
+        made[board.__name__] = board()
+    return made
+
+
+def converse(seed: int, script: Script, pid: int) -> tuple[list[str], float, int]:
+    """One conversation: what came of each question, the seconds of the board's time, and the bytes that it said."""
+    draw, clock = random.Random(seed), Clock()
+    board = Lying(script, draw, clock)
+    outcomes: list[str] = []
+    asking.time = clock  # type: ignore[assignment]
+    vanishing.time = clock  # type: ignore[assignment]
+    try:
+        target = AgentTarget(Agent(board, "board", LIMITS))
+        for _ in range(draw.choice((1, 2, 4))):
+            name = draw.choice(list(QUESTIONS))
+            try:
+                QUESTIONS[name](target, pid, draw)
+                outcomes.append(f"{name}: answer")
+            except VmatlasError as error:
+                outcomes.append(f"{name}: {told(error)}")
+    except VmatlasError as error:
+        outcomes.append(f"hello: {told(error)}")
+    finally:
+        asking.time = time
+        vanishing.time = time
+    return outcomes, clock.now - 1000, board.told
+
+
+def told(error: VmatlasError) -> str:
+    """What kind it is. An error of data is one line that can be read."""
+    if isinstance(error, MalformedData):
+        assert "\n" not in str(error) and len(str(error)) < 1000, str(error)
+    assert len(str(error)) < 20_000
+    return type(error).__name__
+
+
+def run(boards: dict[str, tuple[Script, int]], seeds: Iterator[int]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for seed in seeds:
+        for name, (script, pid) in boards.items():
+            began = time.process_time()
+            try:
+                outcomes, seconds, _ = converse(seed, script, pid)
+            except BaseException as error:
+                error.add_note(f"the board is {name}, and VMATLAS_LYING_SEED={seed}")
+                raise
+            assert seconds < 30 * LIMITS.talk, f"{name}, seed {seed}: {seconds:.0f} s of the board's time: {outcomes}"
+            assert time.process_time() - began < PATIENCE, f"{name}, seed {seed}: {outcomes}"
+            counts["conversations"] += 1
+            counts.update(outcomes)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < MOST_MEMORY, f"{grown:,} bytes more"
+    return counts
+
+
+def seeds() -> Iterator[int]:
+    if SEED is not None:
+        yield int(SEED)
+        return
+    yield from range(ROUNDS)
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        yield random.SystemRandom().randrange(2**40)
+
+
+def test_every_question_to_a_board_that_lies_ends(boards: dict[str, tuple[Script, int]]) -> None:
+    counts = run(boards, seeds())
+    if SECONDS or SEED:
+        sys.stdout.write("".join(f"{count:9,}  {what}\n" for what, count in sorted(counts.items())))
+    if not SEED:
+        assert counts["conversations"] >= ROUNDS * 4
+        kinds = {outcome.split(": ")[1] for outcome in counts if ": " in outcome}
+        assert kinds >= {"answer", "MalformedData", "TargetLost", "NoSuchProcess"}, "each way was gone"
+
+
+def test_an_honest_board_is_answered(boards: dict[str, tuple[Script, int]]) -> None:
+    """So that the others are told from it: every question is answered by the recording, and nothing is lost."""
+    for name, (script, pid) in boards.items():
+        draw = random.Random(0)
+        honest = Lying(script, draw, Clock())
+        honest._rate = 0.0
+        target = AgentTarget(Agent(honest, "board", LIMITS))
+        assert looked_at(vmatlas.snapshot(pid, target=target)) > 3, name
+        for asked, question in QUESTIONS.items():
+            try:
+                question(target, pid, draw)
+            except (Enough, Unsupported, OperationFailed) as error:
+                assert name != "linux" or asked in ("watch", "work", "files", "advise", "build ids"), (
+                    f"{asked}: {error}"
+                )
