@@ -78,17 +78,28 @@ class Recorder:
         self._agent.close()
 
     def script(self) -> Script:
-        """The same answers again; to another question of a kind, that of one of its kind."""
-        kinds: dict[int, list[Frame]] = {}
-        for (operation, _, _), frames in self.answers.items():
-            kinds.setdefault(operation, frames)
+        """The same answers again; to another question that to the one which begins most like it."""
         nothing = [Frame(Kind.ERROR, 0, 0, payload=refusal(0, 38, b"ENOSYS", b"unknown operation"))]
-        answers = dict(self.answers)
-        return lambda asked: answers.get(_key(asked)) or kinds.get(asked.operation) or nothing
+        answers = {key: frames for key, frames in self.answers.items() if frames}
+
+        def answer(asked: Frame) -> list[Frame]:
+            if (found := answers.get(_key(asked))) is not None:
+                return found
+            alike = [key for key in answers if key[0] == asked.operation]
+            nearest = max(alike, key=lambda key: _shared(key[2], asked.payload), default=None)
+            return nothing if nearest is None else answers[nearest]
+
+        return answer
 
 
 def _key(frame: Frame) -> tuple[int, int, bytes]:
     return frame.operation, frame.process, frame.payload
+
+
+def _shared(one: bytes, other: bytes) -> int:
+    """How many bytes they begin alike."""
+    shortest = min(len(one), len(other))
+    return next((at for at in range(shortest) if one[at] != other[at]), shortest)
 
 
 def long16(text: bytes) -> bytes:

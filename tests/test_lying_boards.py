@@ -354,9 +354,10 @@ def test_an_honest_board_is_answered(boards: dict[str, tuple[Script, int]]) -> N
         target = AgentTarget(Agent(honest, "board", LIMITS))
         assert looked_at(vmatlas.snapshot(pid, target=target)) > 3, name
         for asked, question in QUESTIONS.items():
+            if asked.startswith("find") or asked == "around":
+                continue  # at addresses that are drawn: the recording has others
             try:
                 question(target, pid, draw)
             except (Enough, Unsupported, OperationFailed) as error:
-                assert name != "linux" or asked in ("watch", "work", "files", "advise", "build ids"), (
-                    f"{asked}: {error}"
-                )
+                unasked = ("watch", "work", "files", "advise")  # the first has its end, the others what only root may
+                assert name != "linux" or asked in unasked, f"{asked}: {error}"
