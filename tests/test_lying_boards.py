@@ -190,7 +190,7 @@ def recorded(binary: Path, folder: Path) -> tuple[Script, int]:
                 question(target, child.pid, draw)
                 vmatlas.snapshot(child.pid, target=target, backend=backend)
             except VmatlasError as error:
-                assert not isinstance(error, (MalformedData, TargetLost)), f"{name}: {error}"
+                assert not isinstance(error, (MalformedData, TargetLost)), f"{name}: {error!s}"
     target.close()
     return recorder.script(), child.pid
 
@@ -273,15 +273,18 @@ def boards(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return made
 
 
-def converse(seed: int, script: Script, pid: int) -> tuple[list[str], float, int]:
-    """One conversation: what came of each question, the seconds of the board's time, and the bytes that it said."""
+def converse(seed: int, script: Script, pid: int) -> tuple[list[str], float]:
+    """One conversation: what came of each question, and the seconds of the board's time."""
     draw, clock = random.Random(seed), Clock()
     board = Lying(script, draw, clock)
     outcomes: list[str] = []
-    asking.time = clock  # type: ignore[assignment]
-    vanishing.time = clock  # type: ignore[assignment]
-    try:
-        target = AgentTarget(Agent(board, "board", LIMITS))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(asking, "time", clock)
+        patched.setattr(vanishing, "time", clock)
+        try:
+            target = AgentTarget(Agent(board, "board", LIMITS))
+        except VmatlasError as error:
+            return [f"hello: {told(error)}"], clock.now - 1000
         for _ in range(draw.choice((1, 2, 4))):
             name = draw.choice(list(QUESTIONS))
             try:
@@ -289,12 +292,7 @@ def converse(seed: int, script: Script, pid: int) -> tuple[list[str], float, int
                 outcomes.append(f"{name}: answer")
             except VmatlasError as error:
                 outcomes.append(f"{name}: {told(error)}")
-    except VmatlasError as error:
-        outcomes.append(f"hello: {told(error)}")
-    finally:
-        asking.time = time
-        vanishing.time = time
-    return outcomes, clock.now - 1000, board.told
+    return outcomes, clock.now - 1000
 
 
 def told(error: VmatlasError) -> str:
@@ -312,7 +310,7 @@ def run(boards: dict[str, tuple[Script, int]], seeds: Iterator[int]) -> Counter[
         for name, (script, pid) in boards.items():
             began = time.process_time()
             try:
-                outcomes, seconds, _ = converse(seed, script, pid)
+                outcomes, seconds = converse(seed, script, pid)
             except BaseException as error:
                 error.add_note(f"the board is {name}, and VMATLAS_LYING_SEED={seed}")
                 raise

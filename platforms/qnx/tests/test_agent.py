@@ -160,7 +160,7 @@ class Greeting:
 )
 def test_shell_over_ssh_tells_the_processor_and_not_the_board(uname: bytes, machine: str) -> None:
     stream = cast("ByteStream", Greeting(b"Welcome\n\nvmatlas-here " + uname + b"\n"))
-    assert ssh._greeted(stream, "ssh:board") == ("QNX", machine)
+    assert ssh.Login(stream, "ssh:board").greeted() == ("QNX", machine)
     assert vmatlas_agents.target_for("QNX", machine).system == "qnx"
 
 

@@ -55,9 +55,9 @@ def connect_by_ssh(rest: str, limits: Limits) -> AgentTarget:
     except StreamEnded as error:
         raise TargetLost(f"no connection: {error}", target=name) from None
     try:
-        system, machine = _Login(stream, name).greeted()
+        system, machine = Login(stream, name).greeted()
         agent = built_agent(system, machine, name).read_bytes()
-        ready = _Login(stream, name)
+        ready = Login(stream, name)
         stream.send(b"%d\n" % len(agent), limits.silence)
         stream.send(agent, LOGIN_SECONDS)
         ready.wait_for(READY + b"\n")
@@ -111,7 +111,7 @@ def command_for(destination: str, folder: str | None = None) -> list[str]:
     return [ssh, "-T", "-e", "none", *(["-p", port] if port else []), "--", host, command]
 
 
-class _Login:
+class Login:
     """What comes before an agent speaks: for at most so long, and so many bytes, in all."""
 
     def __init__(self, stream: ByteStream, name: str) -> None:
