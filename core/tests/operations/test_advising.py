@@ -116,3 +116,17 @@ def test_no_ranges_ask_nothing():
     kernel = Kernel()
     assert go_through(kernel, []) == (0, None, None)
     assert kernel.asked == []
+
+
+def test_a_region_of_the_whole_address_space_is_handed_over_piece_by_piece_and_not_laid_out_before() -> None:
+    asked = 0
+
+    def ask(batch: Sequence[tuple[int, int]]) -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 100:
+            raise OperationFailed("no more", errno_name="EPERM")
+        return sum(size for _, size in batch)
+
+    done, stopped, failure = go_through(ask, [(0, 2**64)])
+    assert failure is not None and stopped is not None and done == stopped[0] and asked == 100

@@ -6,6 +6,7 @@ is as exact as the kernel's answers: what it does not tell is said to be unknown
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -67,9 +68,9 @@ def go_through(ask: Ask, ranges: Iterable[Range]) -> tuple[int, tuple[int, int] 
     stopped a call is asked for once more, alone, for its reason.
     """
     done = 0
-    waiting = deque(batches(ranges))
-    while waiting:
-        batch = waiting.popleft()
+    upcoming = batches(ranges)  # one by one: a board may tell of regions without an end
+    waiting: deque[list[tuple[int, int]]] = deque()
+    while batch := waiting.popleft() if waiting else next(upcoming, []):
         try:
             value = ask(batch)
         except OperationFailed as failure:
@@ -155,7 +156,9 @@ class Adviser:
     def advise(self, ranges: Sequence[Range]) -> Advised:
         """Raises AccessDenied, NoSuchProcess, Unsupported."""
         asked = sum(end - start for start, end in ranges)
-        done, stopped, failure = go_through(self.ask, ranges)
+        target = self._process.target
+        with target.agent.talk.question() if isinstance(target, AgentTarget) else contextlib.nullcontext():
+            done, stopped, failure = go_through(self.ask, ranges)
         if stopped is None or failure is None:
             return Advised(self._advice, self._process.pid, len(ranges), asked, done)
         # EINVAL, above all: of the advice, or of this range?
