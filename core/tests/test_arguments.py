@@ -50,6 +50,7 @@ BAD: dict[str, list[Any]] = {
     "regions": [ODD, None, 5, [5], [ODD], HUGE],
     "space": [ODD, None, 5, "x", [], HUGE],
     "memories": [ODD, None, 5, "x", [5], [None], HUGE],
+    "difference": [ODD, None, 5, "x", [], HUGE],
     "group": [ODD, None, 5, "colour", [], HUGE],
     "query": [ODD, None, 5, {}, HUGE],
     "function": [ODD, None, 5, "x", HUGE],
@@ -157,7 +158,14 @@ CASES: dict[str, Case] = {
     "watch": (
         read(vmatlas.watch),
         {},
-        {"pid": "pid", "interval": "interval", "residency": "flag", "wait": "function", **COMMON},
+        {
+            "pid": "pid",
+            "interval": "interval",
+            "residency": "flag",
+            "others": "flag",
+            "wait": "function",
+            **COMMON,
+        },
     ),
     "capture": (vmatlas.capture, {}, {"pid": "pid", **COMMON, **FLAGS}),
     "replay": (vmatlas.replay, {}, {"source": "source"}),
@@ -187,7 +195,12 @@ CASES: dict[str, Case] = {
     "diff": (
         vmatlas.diff,
         {"before": SPACE, "after": SPACE},
-        {"before": "space", "after": "space", "ignore": "fields"},
+        {"before": "space", "after": "space", "ignore": "fields", "others": "flag"},
+    ),
+    "growth_by": (
+        vmatlas.growth_by,
+        {"difference": vmatlas.diff(SPACE, SPACE), "by": "kind"},
+        {"difference": "difference", "by": "group"},
     ),
     "audit": (vmatlas.audit, {"space": SPACE}, {"space": "space", "lookup": "look", "look_again": "look"}),
     "summarize": (vmatlas.summarize, {}, {"space": "space"}),
@@ -202,7 +215,7 @@ CASES: dict[str, Case] = {
     "Process.watch": (
         of_process("watch"),
         {},
-        {"interval": "interval", "residency": "flag", "wait": "function"},
+        {"interval": "interval", "residency": "flag", "others": "flag", "wait": "function"},
     ),
     "Process.elf_address": (of_process("elf_address"), {"address": 0}, {"address": "address", "region": "region"}),
     "Process.why_unread": (of_process("why_unread"), {}, {"region": "region"}),

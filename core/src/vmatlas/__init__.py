@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vmatlas import operations as operations
     from vmatlas.analysis.audit import FileLookup, Finding, Suspicion, audit
     from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
+    from vmatlas.analysis.growth import Growth, growth_by
     from vmatlas.analysis.summary import FileTotal, Summary, Total, Use, summarize
     from vmatlas.api import (
         HasPid,
@@ -103,6 +104,7 @@ __all__ = [
     "Finding",
     "Gap",
     "Group",
+    "Growth",
     "HasPid",
     "IncompleteResult",
     "Kind",
@@ -142,6 +144,7 @@ __all__ = [
     "find",
     "find_many",
     "group_memories",
+    "growth_by",
     "iterate",
     "memories",
     "memory",
@@ -159,7 +162,8 @@ __all__ = [
 
 _HOMES = {
     "vmatlas.analysis": (
-        "Change ChangeKind Difference FileLookup FileTotal Finding Summary Suspicion Total Use audit diff summarize"
+        "Change ChangeKind Difference FileLookup FileTotal Finding Growth Summary Suspicion Total Use audit diff "
+        "growth_by summarize"
     ),
     "vmatlas.api": (
         "HasPid Pid capture find find_many iterate memory neighbours open processes replay replay_memory snapshot watch"

@@ -194,6 +194,7 @@ def watch(
     target: Target | None = None,
     backend: str | None = None,
     residency: bool = False,
+    others: bool = False,
     wait: Callable[[float], object] = time.sleep,
 ) -> Iterator[Difference]:
     """What changes in the map of a process: a `Difference` each time that something does, until the process ends.
@@ -202,14 +203,15 @@ def watch(
             print(difference.added, difference.grown)
 
     Looks every `interval` seconds (from 0 to a year); what changes and changes back between two looks is not seen, nor,
-    without `residency`, what fills or leaves memory within regions that stay as large. `wait` sleeps for some seconds;
-    what it raises ends the watch. `pid`, `target` and `backend` are as in `snapshot`.
+    without `residency`, what fills or leaves memory within regions that stay as large. What other processes change is
+    no change, unless `others`: see `diff`. `wait` sleeps for some seconds; what it raises ends the watch. `pid`,
+    `target` and `backend` are as in `snapshot`.
 
     Raises UsageError for what is no interval, and at the first look NoSuchProcess, AccessDenied, Unsupported, TornRead,
     TargetLost.
     """
     with open(pid, target=target, backend=backend) as process:
-        yield from process.watch(interval, residency=residency, wait=wait)
+        yield from process.watch(interval, residency=residency, others=others, wait=wait)
 
 
 def capture(

@@ -397,26 +397,34 @@ class Process:
         return replace(found, streams={**found.streams, **told})
 
     def watch(
-        self, interval: float = 1.0, *, residency: bool = False, wait: Callable[[float], object] = time.sleep
+        self,
+        interval: float = 1.0,
+        *,
+        residency: bool = False,
+        others: bool = False,
+        wait: Callable[[float], object] = time.sleep,
     ) -> Iterator[Difference]:
         """What changes, each time that something does; ends when the process ends.
 
         Looks every `interval` seconds, and costs little when nothing changed: the kernel's bytes are compared with
         those of the last look, and nothing is made of them. What changes and changes back between two looks is not
-        seen. `wait` sleeps for some seconds; what it raises ends the watch. Raises what `snapshot` raises, but
+        seen. What other processes change is no change, unless `others`: see `diff`. `wait` sleeps for some seconds;
+        what it raises ends the watch. Raises what `snapshot` raises, but
         NoSuchProcess only for a process that was gone at the first look.
         """
         try:
             is_interval = math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL
         except (TypeError, OverflowError):
             is_interval = False
-        residency = arguments.flag(residency, "residency")
+        residency, others = arguments.flag(residency, "residency"), arguments.flag(others, "others")
         arguments.function(wait, "wait")
         if not is_interval:
             raise UsageError(f"{arguments.shown(interval)} is no interval", hint="give seconds, from 0 to a year")
-        return self._watch(interval, Query(residency=residency), wait)
+        return self._watch(interval, Query(residency=residency), others, wait)
 
-    def _watch(self, interval: float, query: Query, wait: Callable[[float], object]) -> Iterator[Difference]:
+    def _watch(
+        self, interval: float, query: Query, others: bool, wait: Callable[[float], object]
+    ) -> Iterator[Difference]:
         from vmatlas.analysis import diff
 
         choice = self.choice(query)
@@ -431,7 +439,7 @@ class Process:
                 return
             if capture.streams == seen.streams:
                 continue
-            difference = diff(before, after)
+            difference = diff(before, after, others=others)
             seen, before = capture, after
             if difference:
                 yield difference

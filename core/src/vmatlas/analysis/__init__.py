@@ -2,6 +2,7 @@
 
 from vmatlas.analysis.audit import FileLookup, Finding, Suspicion, audit
 from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
+from vmatlas.analysis.growth import Growth, growth_by
 from vmatlas.analysis.summary import FileTotal, Summary, Total, Use, summarize, use_of
 
 __all__ = [
@@ -11,12 +12,14 @@ __all__ = [
     "FileLookup",
     "FileTotal",
     "Finding",
+    "Growth",
     "Summary",
     "Suspicion",
     "Total",
     "Use",
     "audit",
     "diff",
+    "growth_by",
     "summarize",
     "use_of",
 ]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
+from vmatlas import arguments
 from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
-from vmatlas.model import AddressSpace, Region
+from vmatlas.model import AddressSpace, MemoryUse, Region
+from vmatlas.model.memory import OTHERS_KEYS
 from vmatlas.model.space import check_space
 
 _OPTIONAL = ("flags", "max_protection", "resident", "private_resident", "page_size", "build_id", "details")
@@ -35,6 +37,10 @@ class ChangeKind(enum.Enum):
     SHRUNK = "shrunk"
     MOVED = "moved"
     CHANGED = "changed"
+    FILLED = "filled"
+    """It reaches as far as before, and holds more: in memory or in swap."""
+    EMPTIED = "emptied"
+    """It reaches as far as before, and holds less."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,6 +69,17 @@ class Change:
         """Bytes of address space gained; negative when lost."""
         return (self.after.size if self.after else 0) - (self.before.size if self.before else 0)
 
+    @property
+    def memory(self) -> MemoryUse | None:
+        """The memory in use that was gained; negative where lost. None where it was not asked for, or is not told.
+
+        `memory.held` is what came into memory or swap, and was not given back.
+        """
+        before, after = (None if region is None else region.memory for region in (self.before, self.after))
+        if (self.before is not None and before is None) or (self.after is not None and after is None):
+            return None
+        return (after or NOTHING).since(before or NOTHING)
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Difference:
@@ -78,7 +95,9 @@ class Difference:
     def __repr__(self) -> str:
         told = ", ".join(f"{len(changes)} {kind.value}" for kind in ChangeKind if (changes := self.of(kind)))
         pids = " to ".join(dict.fromkeys(str(space.pid) for space in (self.before, self.after)))
-        return f"<Difference of pid {pids}: {f'{told}; {self.growth:+,} bytes' if told else 'none'}>"
+        memory = self.memory
+        used = "" if memory is None or memory.held is None else f", {memory.held:+,} in use"
+        return f"<Difference of pid {pids}: {f'{told}; {self.growth:+,} bytes{used}' if told else 'none'}>"
 
     def of(self, kind: ChangeKind) -> list[Change]:
         """The changes of one kind."""
@@ -96,8 +115,13 @@ class Difference:
 
     @property
     def grown(self) -> list[Change]:
-        """Regions that reach further, upward or downward."""
-        return self.of(ChangeKind.GROWN)
+        """Regions that reach further, upward or downward, and those that hold more, where memory in use is told."""
+        return [
+            change
+            for change in self.changes
+            if change.kind is ChangeKind.GROWN
+            or (change.before is not None and change.after is not None and _held(change) > 0)
+        ]
 
     @property
     def shrunk(self) -> list[Change]:
@@ -119,6 +143,14 @@ class Difference:
         """Bytes of address space gained in all; negative when lost."""
         return sum(change.growth for change in self.changes)
 
+    @property
+    def memory(self) -> MemoryUse | None:
+        """The memory in use that was gained in all; negative where lost. None where one of the two does not tell it."""
+        before, after = self.before.memory, self.after.memory
+        if not (before.at_least.is_told and after.at_least.is_told):
+            return None
+        return after.use.since(before.use)
+
     def apply(self, space: AddressSpace) -> AddressSpace:
         """The changes made to an address space: applied to `before`, it gives `after`, in all that was compared.
 
@@ -136,8 +168,20 @@ class Difference:
         return AddressSpace.of(regions.values(), self.after.origin)
 
 
-def diff(before: AddressSpace, after: AddressSpace, *, ignore: Collection[str] = ()) -> Difference:
-    """What changed from one address space to another: regions added, removed, grown, shrunk, moved or changed.
+NOTHING = MemoryUse(*(0 for _ in MemoryUse._fields))
+"""What is not there uses nothing."""
+
+
+def _held(change: Change) -> int:
+    memory = change.memory
+    return 0 if memory is None else memory.held or 0
+
+
+def diff(
+    before: AddressSpace, after: AddressSpace, *, ignore: Collection[str] = (), others: bool = False
+) -> Difference:
+    """What changed from one address space to another: regions added, removed, grown, shrunk, moved, changed, and, where
+    both tell the memory in use, filled or emptied.
 
         before = vmatlas.snapshot(1234)
         ...
@@ -145,7 +189,8 @@ def diff(before: AddressSpace, after: AddressSpace, *, ignore: Collection[str] =
             print(change.growth, change.region)
 
     Fields named in `ignore` ("flags", "resident", ...), and those that one of the two does not tell at all, are not
-    compared. A `Difference` is False when there is none.
+    compared. Nor is what other processes change: the share of pages that they map too (`private_resident`, Pss), and
+    whether somebody looked at them (Referenced); unless `others`. A `Difference` is False when there is none.
 
     Raises UsageError when `ignore` names what is no field of a region.
     """
@@ -157,7 +202,9 @@ def diff(before: AddressSpace, after: AddressSpace, *, ignore: Collection[str] =
         for field in Region._fields
         if field not in ignore and not (field in _OPTIONAL and (_untold(before, field) or _untold(after, field)))
     ]
-    return Difference(before, after, _Pairing(compared).changes(list(before), list(after)))
+    return Difference(
+        before, after, _Pairing(compared, others=arguments.flag(others, "others")).changes(list(before), list(after))
+    )
 
 
 def check_fields(names: Collection[str]) -> None:
@@ -178,8 +225,9 @@ def _untold(space: AddressSpace, field: str) -> bool:
 class _Pairing:
     """Finds the partner of each region."""
 
-    def __init__(self, compared: list[str]) -> None:
-        self._compared = compared
+    def __init__(self, compared: list[str], *, others: bool = True) -> None:
+        self._compared = compared if others else [name for name in compared if name != "private_resident"]
+        self._own_details = not others and "details" in compared
         self._of_identity = [field for field in _IDENTITY if field in compared]
         self._found: list[Change] = []
 
@@ -199,7 +247,10 @@ class _Pairing:
     def _differing(self, before: Region, after: Region) -> tuple[str, ...]:
         if before == after:  # by far the most frequent, and much quicker than field by field
             return ()
-        return tuple(name for name in self._compared if getattr(before, name) != getattr(after, name))
+        differing = tuple(name for name in self._compared if getattr(before, name) != getattr(after, name))
+        if self._own_details and "details" in differing and _own(before.details) == _own(after.details):
+            return tuple(name for name in differing if name != "details")
+        return differing
 
     def _pair(
         self,
@@ -230,7 +281,7 @@ class _Pairing:
         if "end" in fields and _MEASURES.issuperset(set(fields) - {"end"}):
             kind = ChangeKind.GROWN if after.end > before.end else ChangeKind.SHRUNK
             return Change(kind, before, after, fields)
-        return Change(ChangeKind.CHANGED, before, after, fields)
+        return Change(_filled(before, after, fields), before, after, fields)
 
     def _grown_downward(self, before: Region, after: Region) -> Change | bool:
         fields = self._differing(before, after)
@@ -265,6 +316,19 @@ class _Pairing:
             else:
                 rest.append(region)
         return rest, [region for region in new if region.start not in paired]
+
+
+def _own(details: Mapping[str, int | str]) -> dict[str, int | str]:
+    """What the process itself changes."""
+    return {key: value for key, value in details.items() if key not in OTHERS_KEYS}
+
+
+def _filled(before: Region, after: Region, fields: tuple[str, ...]) -> ChangeKind:
+    """What to call a region that differs within the same bounds: by what it holds, where nothing else differs."""
+    if not _MEASURES.issuperset(fields) or "flags" in fields:
+        return ChangeKind.CHANGED
+    held = _held(Change(ChangeKind.CHANGED, before, after))
+    return ChangeKind.FILLED if held > 0 else ChangeKind.EMPTIED if held < 0 else ChangeKind.CHANGED
 
 
 def _grouped(regions: Iterable[Region], key: Callable[[Region], Hashable]) -> dict[Hashable, list[Region]]:

@@ -2,30 +2,80 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
+    all_of,
     asking_options,
     bytes_option,
+    csv_option,
     json_option,
+    refuse_both,
     residency_option,
     warn_if_incomplete,
+    where_option,
 )
 from vmatlas.cli.recorded import STDIN, SourceType, check_residency, load, refuse_asking
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
+    from vmatlas.analysis import Difference
     from vmatlas.capture import Capture
     from vmatlas.cli.asking import Patiently
-    from vmatlas.model import AddressSpace, Query
+    from vmatlas.model import AddressSpace, Filter, Query
 
 _LONGEST = 86400.0 * 366
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+def growth_options(command: _Command) -> _Command:
+    """Which changes, in which order, or put together by what: `diff` and `watch` share them."""
+    command = click.option(
+        "--by",
+        type=click.Choice(("kind", "use", "file", "name")),
+        help="What each of these gained or lost, in place of single regions.",
+    )(command)
+    command = click.option(
+        "--sort",
+        type=click.Choice(("start", "growth", "memory", "size")),
+        default="start",
+        help="By address (the default), or the most first: address space gained, memory gained, size.",
+    )(command)
+    with_filter: _Command = where_option(command)
+    return with_filter
+
+
+def chosen(difference: Difference, wheres: tuple[Filter, ...], sort: str) -> Difference:
+    """The changes of regions that pass a filter, as they are or as they were, in the order that is wanted."""
+    from vmatlas.model import ANY
+
+    wanted = all_of(wheres)
+    changes = difference.changes
+    before, after = difference.before, difference.after
+    if wanted != ANY:
+        before, after = before.part(wanted), after.part(wanted)
+        kept = {region.start for region in before}, {region.start for region in after}
+        changes = tuple(
+            change
+            for change in changes
+            if (change.before is not None and change.before.start in kept[0])
+            or (change.after is not None and change.after.start in kept[1])
+        )
+    if sort == "growth":
+        changes = tuple(sorted(changes, key=lambda change: -change.growth))
+    elif sort == "memory":
+        changes = tuple(sorted(changes, key=lambda change: -((change.memory and change.memory.held) or 0)))
+    elif sort == "size":
+        changes = tuple(sorted(changes, key=lambda change: -change.region.size))
+    return dataclasses.replace(difference, before=before, after=after, changes=changes)
 
 
 @click.command("diff", short_help="What changed between two captures or processes, or with time.")
@@ -33,8 +83,11 @@ _LONGEST = 86400.0 * 366
 @click.argument("b", metavar="[B]", type=SourceType(), required=False)
 @click.option("--after", "seconds", metavar="SECONDS", type=float, help="Of one process: now, and after that time.")
 @click.option("--ignore", metavar="FIELD", multiple=True, help="Do not compare this field; may be repeated.")
+@click.option("--others", is_flag=True, help="Also what other processes change: the share of pages that they map too.")
+@growth_options
 @residency_option
 @json_option
+@csv_option
 @bytes_option
 @asking_options
 def command(
@@ -42,8 +95,13 @@ def command(
     b: Asked | str | None,
     seconds: float | None,
     ignore: tuple[str, ...],
+    others: bool,
+    by: str | None,
+    sort: str,
+    wheres: tuple[Filter, ...],
     residency: bool,
     as_json: bool,
+    as_csv: bool,
     exact: bool,
     patience: float | None,
     backend: str | None,
@@ -54,6 +112,7 @@ def command(
     \b
     Examples:
       vmatlas diff 1234 --after 1
+      vmatlas diff 1234 --after 60 --residency --by kind
       vmatlas diff before.vmatlas after.vmatlas
       vmatlas diff before.vmatlas 1234
       vmatlas diff before.vmatlas after.vmatlas --ignore flags --json
@@ -67,6 +126,7 @@ def command(
     from vmatlas.cli.render import diff as render
     from vmatlas.cli.render import output
 
+    refuse_both(as_json, as_csv)
     check_fields(ignore)  # before anything is waited for
     if seconds is not None:
         before, after = _watched(a, b, seconds, residency, patience, backend, target)
@@ -74,11 +134,13 @@ def command(
         before, after = _two(a, b, residency, patience, backend, target)
     for space in (before, after):
         warn_if_incomplete(space)
-    difference = diff(before, after, ignore=ignore)
+    difference = chosen(diff(before, after, ignore=ignore, others=others), wheres, sort)
     if as_json:
-        output.show_json(render.difference_json(difference))
+        output.show_json(render.difference_json(difference, by))
+    elif as_csv:
+        output.show_csv(*render.difference_csv(difference, by))
     else:
-        output.show(render.difference_table(difference, exact=exact))
+        output.show(render.difference_table(difference, exact=exact, by=by))
     return Exit.FOUND if difference else Exit.OK
 
 

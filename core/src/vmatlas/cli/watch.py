@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vmatlas.cli.diff import chosen, growth_options
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
     asking_options,
     bytes_option,
     process_argument,
-    residency_option,
 )
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Difference
+    from vmatlas.model import Filter
+    from vmatlas.process import Process
 
 
 @click.command("watch", short_help="What changes in a process, live.")
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
 @click.option("--count", "most", metavar="N", type=click.IntRange(1), help="End after N times that something changed.")
 @click.option("--for", "seconds", metavar="SECONDS", type=float, help="End after this time.")
 @click.option("--json", "as_json", is_flag=True, help="JSON: an object in a line for each time.")
-@residency_option
+@click.option("--others", is_flag=True, help="Also what other processes change: the share of pages that they map too.")
+@growth_options
+@click.option(
+    "--residency/--no-residency",
+    default=None,
+    help="The memory in use as well, or the map alone (cheaper). Default: as well, where the system tells it.",
+)
 @bytes_option
 @asking_options
 def command(
@@ -39,7 +47,11 @@ def command(
     most: int | None,
     seconds: float | None,
     as_json: bool,
-    residency: bool,
+    others: bool,
+    by: str | None,
+    sort: str,
+    wheres: tuple[Filter, ...],
+    residency: bool | None,
     exact: bool,
     patience: float | None,
     backend: str | None,
@@ -54,8 +66,8 @@ def command(
       vmatlas watch 1234 --count 1 --json
 
     Ends with the process, with Ctrl-C, or as --count and --for say. What changes and changes back between two looks
-    is not seen, nor, without --residency, what fills or leaves memory in regions that stay as large. Looking at a map
-    that does not change costs little more than reading it.
+    is not seen, nor, with --no-residency, what fills or leaves memory in regions that stay as large (`filled`,
+    `emptied`; MEMORY tells how much). Looking at a map that does not change costs little more than reading it.
     """
     from vmatlas.cli.asking import named, opened
 
@@ -69,12 +81,14 @@ def command(
             def rest(pause: float) -> None:
                 asked.rest(lambda: _wait(pause, end))
 
-            if not residency and sys.stderr.isatty():
-                say("the map alone is watched: --residency shows what fills or leaves memory in regions, too")
-            changes = asked.process.watch(interval, residency=residency, wait=rest)
+            told = _tells_memory(asked.process) if residency is None else residency
+            changes = asked.process.watch(interval, residency=told, others=others, wait=rest)
             while (difference := asked.ask(lambda: next(changes, None))) is not None:
                 before, after = (named(side, asked.process) for side in (difference.before, difference.after))
-                _show(dataclasses.replace(difference, before=before, after=after), as_json=as_json, exact=exact)
+                shown = chosen(dataclasses.replace(difference, before=before, after=after), wheres, sort)
+                if not shown:
+                    continue
+                _show(shown, as_json=as_json, exact=exact, by=by)
                 found += 1
                 if found == most:
                     return Exit.OK
@@ -98,13 +112,25 @@ def _wait(pause: float, end: float | None) -> None:
         raise _TimeIsOver
 
 
-def _show(difference: Difference, *, as_json: bool, exact: bool) -> None:
+def _tells_memory(process: Process) -> bool:
+    """Whether any backend tells the memory in use of it."""
+    from vmatlas.errors import Unsupported
+    from vmatlas.model import Query
+
+    try:
+        process.choice(Query(residency=True))
+    except Unsupported:
+        return False
+    return True
+
+
+def _show(difference: Difference, *, as_json: bool, exact: bool, by: str | None) -> None:
     from vmatlas.cli.render import diff as render
     from vmatlas.cli.render import output
 
     if as_json:
-        sys.stdout.write(json.dumps(render.difference_json(difference)) + "\n")
+        sys.stdout.write(json.dumps(render.difference_json(difference, by)) + "\n")
     else:
-        output.show(render.difference_table(difference, exact=exact, timed=True))
+        output.show(render.difference_table(difference, exact=exact, timed=True, by=by))
         sys.stdout.write("\n")
     sys.stdout.flush()

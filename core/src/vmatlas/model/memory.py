@@ -61,6 +61,18 @@ class MemoryUse(NamedTuple):
         """Whether anything is."""
         return self != UNTOLD
 
+    @property
+    def held(self) -> int | None:
+        """In memory or in swap: what was put there and not given back, wherever the system keeps it now."""
+        if self.resident is None or self.swapped is None:
+            return self.resident
+        return self.resident + self.swapped
+
+    def since(self, before: MemoryUse) -> MemoryUse:
+        """What has come since, in each number: negative where it became less, None where one of the two is not told."""
+        pairs = zip(self, before, strict=True)
+        return MemoryUse(*(None if new is None or old is None else new - old for new, old in pairs))
+
 
 UNTOLD = MemoryUse()
 """Nothing is told."""
@@ -128,6 +140,16 @@ def _add(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return one + other
+
+
+OTHERS_KEYS = frozenset(
+    (
+        *("Pss", "Pss_Dirty", "SwapPss", "Locked", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty"),
+        *("Shared_Hugetlb", "Private_Hugetlb", "Referenced", "LazyFree", "KSM"),
+    )
+)
+"""Keys of Linux of which a number changes without the process: by who else maps the same pages, and by what the kernel
+makes of pages that nobody touched. What a process does itself shows in the others too (Rss, Anonymous, Swap)."""
 
 
 def memory_of_keys(told: Mapping[str, int | str]) -> MemoryUse:

@@ -34,5 +34,7 @@ STYLES = {
     "change.shrunk": "cyan",
     "change.moved": "blue",
     "change.changed": "magenta",
+    "change.filled": "bright_blue",
+    "change.emptied": "cyan",
 }
 """In rich's words (rich.style.Style.parse)."""
