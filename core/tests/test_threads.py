@@ -22,6 +22,15 @@ def test_a_system_without_affinities_counts_its_processors(monkeypatch: pytest.M
         assert allowed(8) == expected
 
 
+def test_where_a_sandbox_denies_the_question_one_thread_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(_: int) -> set[int]:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.delenv(LIMIT, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", deny, raising=False)
+    assert allowed(8) == 1
+
+
 @pytest.mark.parametrize(("said", "expected"), [("1", 1), ("12", 12), ("999", MOST)])
 def test_the_variable_says_how_many_whatever_is_usual(
     monkeypatch: pytest.MonkeyPatch, said: str, expected: int

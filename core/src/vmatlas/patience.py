@@ -7,6 +7,8 @@ them ends with the program, and nobody waits for them. This module imports nothi
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import queue
 import threading
 import time
@@ -15,6 +17,9 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 _Answer = TypeVar("_Answer")
+
+THREAD = "vmatlas"
+"""The name of the threads."""
 
 AT_MOST = 10
 """A question that is worked on may take so many times the patience: what only looks alive is given up as well."""
@@ -27,6 +32,12 @@ _WORK = 0.01
 
 _MOST_THREADS = 64
 """Of a crew, with those that took over from threads that wait."""
+
+_ROOM = 64 << 20
+"""Bytes of address space that a thread finds free: its stack (8 MiB as a rule), and what it works in."""
+
+_FREE = 1.0
+"""Seconds that a thread with nothing to do may take to end."""
 
 
 class Errand(Generic[_Answer]):
@@ -74,12 +85,12 @@ class Errand(Generic[_Answer]):
         """Ask, in this thread, unless another does already. What goes wrong is kept for `answer`."""
         if not self._claim.acquire(blocking=False):
             return
-        self.thread = threading.get_native_id()
-        self._clock = _clock_of_this_thread()
-        self._worked = _worked(self._clock)
-        self._moved = time.monotonic()
-        self._began = self._moved
         try:
+            self.thread = threading.get_native_id()
+            self._clock = _clock_of_this_thread()
+            self._worked = _worked(self._clock)
+            self._moved = time.monotonic()
+            self._began = self._moved
             self._answer = self._work()
         except BaseException as error:  # told to the one who wants the answer
             self._error = error
@@ -135,11 +146,12 @@ def _worked(clock: int | None) -> float:
 
 
 class Crew:
-    """Threads that run errands in the order in which they came; a context manager that waits for none of them."""
+    """Threads that run errands in the order in which they came; a context manager that waits for no errand."""
 
     def __init__(self, threads: int) -> None:
         self._errands: queue.SimpleQueue[Errand[object] | None] = queue.SimpleQueue()
-        self._hired = 0
+        self._hired: list[threading.Thread] = []
+        self._asked: dict[threading.Thread, Errand[object]] = {}
         self._able = 0
         for _ in range(threads):
             if not self._hire():
@@ -151,8 +163,17 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _ in range(self._hired):
+        with contextlib.suppress(queue.Empty):  # what was not begun is not begun any more
+            while True:
+                self._errands.get_nowait()
+        for _ in self._hired:
             self._errands.put(None)
+        # A thread that comes back to an interpreter which is about to end is ended by it. Until Python 3.14 that is
+        # pthread_exit(3), which loads a library, and aborts the program where no descriptor is left for it.
+        for thread in self._hired:
+            errand = self._asked.get(thread)
+            if errand is None or errand.wait(0):
+                thread.join(_FREE)
 
     @property
     def is_able(self) -> bool:
@@ -161,23 +182,28 @@ class Crew:
 
     def _hire(self) -> bool:
         """Whether one more could be had: the system may have no thread to spare."""
-        if self._hired >= _MOST_THREADS:
+        if len(self._hired) >= _MOST_THREADS:
             return False
-        thread = threading.Thread(target=self._work, name="vmatlas", daemon=True)
+        thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
         try:
+            # Without the memory to begin, a thread begins never, and whoever started it waits for that without a limit.
+            mmap.mmap(-1, _ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON, prot=0).close()
             thread.start()
-        except (RuntimeError, MemoryError):  # RLIMIT_NPROC, a full address space
+        except (RuntimeError, MemoryError, OSError):  # RLIMIT_NPROC, a full address space
             return False
-        self._hired += 1
+        self._hired.append(thread)
         self._able += 1
         return True
 
     def _work(self) -> None:
+        me = threading.current_thread()
         while (errand := self._errands.get()) is not None:
+            self._asked[me] = errand
             errand.run()
+            del self._asked[me]  # an answer is kept by whoever wants it
             if errand.is_replaced:
                 return
-            del errand  # an answer is kept by whoever wants it
+            del errand
 
     def begin(self, errand: Errand[_Answer]) -> None:
         """Let the next free thread run it."""

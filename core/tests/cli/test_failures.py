@@ -34,6 +34,10 @@ ERRORS = [
     (vmatlas.VmatlasError("a"), 9),
     (OSError(errno.EIO, "Input/output error", "/some/file"), 9),
     (KeyboardInterrupt(), 130),
+    (OSError(errno.EMFILE, "Too many open files", "/some/file"), 9),
+    (MemoryError(), 9),
+    (ImportError("libx.so: failed to map segment from shared object", name="x"), 5),
+    (ModuleNotFoundError("No module named 'vmatlas.x'", name="vmatlas.x"), 70),
     (RuntimeError("a bug"), 70),
     (AssertionError(), 70),
 ]
@@ -70,16 +74,18 @@ def test_a_bug_asks_to_be_reported_and_shows_its_traceback_on_request(run, monke
 def test_a_traceback_does_nothing_to_a_terminal(run, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         try:
-            raise ValueError("\x1b]0;pwned\x07\x9b31m\u202e")
+            raise ValueError("\x1b]0;pwned\x07\x9b31m\u202e\nvmatlas: all is well\r\u2028vmatlas: all is well")
         except ValueError as error:
-            raise RuntimeError("\x1b[2J") from error
+            raise vmatlas.OperationFailed("\x1b[2J\nvmatlas: all is well", hint="x\nvmatlas: all is well") from error
 
     monkeypatch.setattr("vmatlas.api.open", fail)
     monkeypatch.setenv("VMATLAS_DEBUG", "1")
     said = run("maps", "self").stderr
     assert "Traceback" in said
     assert "\\x1b]0;pwned\\x07" in said
-    assert not set(said) & set("\x1b\x07\x9b\u202e")
+    assert not set(said) & set("\x1b\x07\x9b\u202e\r\u2028")
+    assert not [line for line in said.splitlines() if line.startswith("vmatlas: all is well")]
+    assert "This was the cause of the following:" in said
 
 
 def test_last_words_of_a_target_are_told(run, monkeypatch):

@@ -7,9 +7,58 @@ needs them. This module must stay light: it runs before anything can be caught.
 
 from __future__ import annotations
 
+_FAILED = 9
+"""`exits.Exit.FAILED`, without loading it."""
+
 
 def main() -> int:
     """The program `vmatlas`: its exit code, which `vmatlas.cli.exits` explains."""
+    try:
+        code = _run()
+    except (MemoryError, OSError) as error:  # too short of something even to load what tells errors
+        code = _last_word(error)
+    _end_beside_threads(code)
+    return code
+
+
+def _last_word(error: MemoryError | OSError) -> int:
+    """One line on standard error, by what is loaded already."""
+    import os
+
+    what = "out of memory" if isinstance(error, MemoryError) else error.strerror or str(error)
+    where = None if isinstance(error, MemoryError) else error.filename
+    line = ascii(f"{where}: {what}" if where is not None else what)[1:-1]
+    try:
+        os.write(2, f"vmatlas: {line}\n".encode("ascii"))
+    except OSError:  # closed, full: the exit code tells
+        return _FAILED
+    return _FAILED
+
+
+def _end_beside_threads(code: int) -> None:
+    """End the program here, where a thread is left whose question still waits.
+
+    One that comes back to an interpreter on its way out aborts the program, should there be no memory or no descriptor
+    for the library that ending a thread takes (Python before 3.14).
+    """
+    import sys
+
+    threading, patience = sys.modules.get("threading"), sys.modules.get("vmatlas.patience")
+    if threading is None or patience is None:
+        return
+    if any(thread.name == patience.THREAD for thread in threading.enumerate()):
+        import os
+
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                try:
+                    stream.flush()
+                except (OSError, ValueError):
+                    code = code or _FAILED
+        os._exit(code)
+
+
+def _run() -> int:
     import gc
 
     gc.set_threshold(50_000)  # the imports and a large map make many objects and no garbage: 5 % of a start
@@ -17,14 +66,15 @@ def main() -> int:
         from vmatlas.cli.program import program
     except KeyboardInterrupt:
         return 130
-    except ModuleNotFoundError as error:
-        from vmatlas.cli.exits import OF_COMMAND_LINE, exit_of, say, story_of
+    except ImportError as error:
+        from vmatlas.cli.exits import Exit, exit_of, say, story_of
 
-        if error.name not in OF_COMMAND_LINE:
+        code = exit_of(error)
+        if code is Exit.BUG:
             raise
         line, hint = story_of(error)
         say(line, hint=hint)
-        return exit_of(error)
+        return code
     _end_what_was_started()
     return program.run()
 

@@ -21,10 +21,13 @@ def command(as_json: bool, patience: float | None, target: str) -> int:
 
     Exit 5 when no backend can read a map.
     """
+    import logging
+
     from vmatlas.cli.asking import in_time
     from vmatlas.cli.checkup import check_up
     from vmatlas.cli.render import doctor, output
 
+    logging.disable()  # what stands in the way of a plugin is told as its trouble: what it logs besides is its own
     with reach(target, patience) as place:
         checkup = in_time(lambda _: check_up(place), place, patience, "the answer about this machine")
     if as_json:

@@ -13,6 +13,7 @@ from typing import TextIO
 OF_COMMAND_LINE = ("click", "rich")
 """What the extra `cli` brings."""
 
+_LOADS = "it takes memory (ulimit -v) and descriptors (ulimit -n); else what is installed does not fit together"
 _LONGEST_LINE = 2000
 _LAST_WORDS = 200  # what is no agent may write without an end
 _BLANK = "\0 \t\r\n"
@@ -33,7 +34,7 @@ class Exit(enum.IntEnum):
     """A torn map, no answer in time, or something that could not be read and may matter."""
     TARGET_LOST = 8
     FAILED = 9
-    """The kernel refused for another reason, or a file could not be read or written."""
+    """The kernel refused for another reason, a file could not be read or written, or there is not enough memory."""
     BUG = 70
     """A defect of vmatlas (sysexits.h: EX_SOFTWARE)."""
     INTERRUPTED = 130
@@ -51,6 +52,8 @@ def exit_of(error: BaseException) -> Exit:
 
     if isinstance(error, ModuleNotFoundError) and error.name in OF_COMMAND_LINE:
         return Exit.UNSUPPORTED
+    if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
+        return Exit.UNSUPPORTED  # a library that the system's loader refuses: for want of memory, or of descriptors
     for kind, code in (
         (errors.UsageError, Exit.USAGE),
         (errors.NoSuchProcess, Exit.NO_SUCH_PROCESS),
@@ -63,6 +66,7 @@ def exit_of(error: BaseException) -> Exit:
         (errors.TargetLost, Exit.TARGET_LOST),
         (errors.VmatlasError, Exit.FAILED),
         (OSError, Exit.FAILED),
+        (MemoryError, Exit.FAILED),
     ):
         if isinstance(error, kind):
             return code
@@ -112,4 +116,8 @@ def story_of(error: BaseException) -> tuple[str, str | None]:
         return (f"{error.filename or repr(error.filename)}: {reason}" if error.filename is not None else reason), None
     if isinstance(error, ModuleNotFoundError) and error.name in OF_COMMAND_LINE:
         return f"the command line needs {error.name}, which is not installed", 'pip install "vmatlas[cli]"'
+    if isinstance(error, MemoryError):
+        return "out of memory", "let it have more (ulimit -v), or ask for less: --where, VMATLAS_THREADS=1"
+    if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
+        return f"{error.name or 'a library'} cannot be loaded: {error}", _LOADS
     return f"{type(error).__name__}: {error}", None

@@ -6,7 +6,7 @@ import codecs
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -161,12 +161,12 @@ class Program(click.Group):
         if sys.stdout is None:
             say("standard output is closed")
             return Exit.FAILED
-        # What a terminal of another encoding cannot show is escaped, not an error.
-        codecs.register_error(_ESCAPING, _escaped)
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors=_ESCAPING)
         try:
+            # What a terminal of another encoding cannot show is escaped, not an error.
+            codecs.register_error(_ESCAPING, _escaped)
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors=_ESCAPING)
             code = self._do(list(sys.argv[1:] if args is None else args) or ["--help"])
             sys.stdout.flush()
             return code
@@ -208,16 +208,30 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     return "".join(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}" for code in told), error.end
 
 
+def _traceback(error: BaseException) -> Iterator[str]:
+    """As Python's own, with each message in one line: what stands in it is whoever's, a board's or a name."""
+    import traceback
+
+    from vmatlas.cli.render.text import one_line
+
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _traceback(before)
+        how = "the cause of" if before is error.__cause__ else "what was dealt with at"
+        yield f"This was {how} the following:"
+    yield "Traceback (most recent call last):"
+    for frame in traceback.format_tb(error.__traceback__):
+        yield from map(one_line, frame.splitlines())
+    yield f"{type(error).__module__}.{type(error).__qualname__}: {one_line(str(error))}"
+    yield from map(one_line, getattr(error, "__notes__", ()))
+
+
 def _tell(error: Exception) -> int:
     code = exit_of(error)
     if os.environ.get("VMATLAS_DEBUG") == "1":
-        import traceback
-
-        from vmatlas.cli.render.text import one_line
-
-        # Its lines are Python's; what stands in them is whoever's: a message of a board, a name.
-        for line in traceback.format_exc().splitlines():
-            sys.stderr.write(one_line(line) + "\n")
+        sys.stderr.writelines(f"{line}\n" for line in _traceback(error))
+    if isinstance(error, MemoryError):
+        error.__traceback__ = error.__context__ = None  # whose frames hold what took the memory
     line, hint = story_of(error)
     if isinstance(error, OSError) and error.filename is None:
         drop(sys.stdout)  # most likely the output itself: a full disk, say

@@ -53,10 +53,15 @@ class _Descriptors:
     """Non-blocking descriptors, polled."""
 
     def __init__(self, reading: int, writing: int, beside: int | None = None) -> None:
+        """Raises StreamEnded where they cannot be made so; they stay open."""
         self.reading, self.writing, self.beside = reading, writing, beside
         self.words = bytearray()
-        for descriptor in {reading, writing, beside} - {None}:
-            os.set_blocking(descriptor, False)  # type: ignore[arg-type]
+        for descriptor in (reading, writing) if beside is None else (reading, writing, beside):
+            try:  # os.set_blocking takes ioctl, which a sandbox may deny where it lets fcntl
+                flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+            except OSError as error:
+                raise StreamEnded(f"no limit can be set to its answers: {error.strerror}") from None
 
     def send(self, data: bytes, limit: float) -> None:
         """Raises StreamEnded."""
@@ -157,9 +162,14 @@ class ChildStream:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             name = self.command[0] if self.command else ""
             raise StreamEnded(f"cannot start '{name}': {reason}") from None
-        assert self._child.stdin and self._child.stdout and self._child.stderr
-        self._bytes = _Descriptors(self._child.stdout.fileno(), self._child.stdin.fileno(), self._child.stderr.fileno())
         self._finalizer = weakref.finalize(self, _end_child, self._child, self.PATIENCE)
+        out, into, beside = self._child.stdout, self._child.stdin, self._child.stderr
+        assert out and into and beside
+        try:
+            self._bytes = _Descriptors(out.fileno(), into.fileno(), beside.fileno())
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -238,8 +248,12 @@ class TtyStream:
         except (termios.error, OSError) as error:
             os.close(descriptor)
             raise StreamEnded(f"{path} is no serial line: {error.args[-1]}") from None
-        self._bytes = _Descriptors(descriptor, descriptor)
         self._finalizer = weakref.finalize(self, _end_tty, descriptor, before)
+        try:
+            self._bytes = _Descriptors(descriptor, descriptor)
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, data: bytes, limit: float) -> None:
         """See ByteStream."""
@@ -305,8 +319,12 @@ class SocketStream:
             shown = address if isinstance(address, str) else ":".join(map(str, address))  # type: ignore[arg-type]
             reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
             raise StreamEnded(f"cannot connect to {shown}: {reason}") from None
-        self._bytes = _Descriptors(self._socket.fileno(), self._socket.fileno())
         self._closed = False
+        try:
+            self._bytes = _Descriptors(self._socket.fileno(), self._socket.fileno())
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, data: bytes, limit: float) -> None:
         """See ByteStream."""
