@@ -1,8 +1,8 @@
 """Runs commands of vmatlas short of something: each in a fork of this process, which has loaded what they need.
 
 In: a JSON object a line, {"args": [...], "lack": [KIND, ...], "whole": BOOLEAN, "limit": SECONDS}. Out, a line each:
-how it ended, what it said. What "lack" may be is `shorten`'s to say; "whole": with the interpreter's own end, which takes
-longer than most commands.
+how it ended, what it said. What "lack" may be is `shorten`'s to say; "whole": with the interpreter's own end, which
+takes longer than most commands.
 """
 
 from __future__ import annotations
