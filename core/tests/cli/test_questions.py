@@ -345,7 +345,7 @@ def test_diff_asks_the_process_as_the_capture_was_asked(run, child, tmp_path):
 
 
 def test_diff_watches_a_process(start, until_asleep, child):
-    watching = start("diff", child.pid, "--after", PATIENCE / 12, "--json")
+    watching = start("diff", child.pid, "--after", PATIENCE / 60, "--json")
     until_asleep(watching.pid)
     child.grow()
     out, err = watching.communicate(timeout=PATIENCE)
