@@ -101,6 +101,35 @@ def test_the_shipped_agent_is_static_stripped_and_below_100_kb(tmp_path: Path) -
     assert str(Path(__file__).parents[1]).encode() not in image, "no path of the builder in it"
 
 
+def test_an_agent_for_linux_is_built_of_a_part_of_musl_and_of_all_where_a_plugin_needs_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = vmatlas_agents.target_for("Linux", "x86_64")
+    try:
+        compiler = ziglang(target)
+    except BuildFailed as error:
+        pytest.skip(str(error))
+    musl = [each for each in TARGETS if each.musl]
+    assert {each.system for each in TARGETS if each not in musl} == {"freebsd", "netbsd", "qnx"}
+    assert all(building._musl_of(each) for each in musl), "this ziglang lacks files that MUSL_FILES names"
+    whole: list[Path] = []
+
+    def compile_whole(compiler: object, arguments: object, inputs: object, made: Path) -> None:
+        whole.append(made)
+        made.write_bytes(b"whole")
+
+    monkeypatch.setattr(building, "_compile", compile_whole)
+    build(target, compiler, output=tmp_path / "part")
+    assert whole == []
+    lacking = {folder: names for folder, names in building.MUSL_FILES.items() if folder != "select"}
+    monkeypatch.setattr(building, "MUSL_FILES", lacking)
+    build(target, compiler, output=tmp_path / "whole")
+    assert len(whole) == 1
+    monkeypatch.setattr(building, "MUSL_FILES", lacking | {"select": "no-such-file"})
+    build(target, compiler, output=tmp_path / "other")
+    assert len(whole) == 2
+
+
 def test_every_plugins_sources_are_in_the_agent() -> None:
     names = {name for plugin in plugin_sources("linux") for name in plugin.names}
     assert {"linux.maps", "linux.smaps", "linux.procmap_query"} <= names

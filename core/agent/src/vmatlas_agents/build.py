@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vmatlas_agents import BUILT, AgentMissing, target_for
-from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES, TARGETS, NamesOnly, Target
+from vmatlas_agents.targets import MUSL_BESIDE, MUSL_FILES, PORTABLE_SOURCES, SYSTEM_SOURCES, TARGETS, NamesOnly, Target
 
 NATIVE = Path(__file__).parents[1]
 """The agent's own C: it lies beside the package in a source tree, and is not part of a wheel."""
@@ -167,7 +167,8 @@ def sources_table(plugins: Sequence[Sources]) -> str:
 def _inputs(target: Target, plugins: Sequence[Sources]) -> list[Path]:
     start = target.names_only.start if target.names_only else ()
     own = [NATIVE / name for name in (*PORTABLE_SOURCES, *SYSTEM_SOURCES[target.system], *start)]
-    missing = [file for file in own if not file.is_file()]
+    beside = [NATIVE / name for name in MUSL_BESIDE]
+    missing = [file for file in [*own, *beside] if not file.is_file()]
     if missing:
         raise BuildFailed(f"no file {missing[0]}: agents are built from a source tree, not from an installed wheel")
     return [*own, *dict.fromkeys(file for plugin in plugins for file in plugin.files)]
@@ -196,8 +197,9 @@ def build(
         yield compiler.version.encode()
         yield "\0".join([*compiler.command[1:], *arguments]).encode()
         yield table.encode()
-        yield repr(target.names_only).encode()
+        yield repr((target.names_only, target.musl and MUSL_FILES)).encode()
         names = [NATIVE / target.names_only.symbols] if target.names_only else []
+        names += [NATIVE / name for name in MUSL_BESIDE] if target.musl else []
         beside = {header for file in inputs for header in file.parent.glob("*.h")}  # those of the plugins, too
         shared = {header for folder in headers() for header in folder.rglob("*.h")}
         for file in [*inputs, *names, *sorted(beside | shared)]:
@@ -215,7 +217,10 @@ def build(
         Path(folder, "sources.c").write_text(table)
         whole = [*inputs, Path(folder, "sources.c")]
         include = [f"-I{each}" for each in headers()]
-        if target.names_only is None:
+        musl = _musl_of(target)
+        if musl and _is_linked_to_part(target.musl, musl, compiler, [*arguments, *include], whole, made):
+            pass
+        elif target.names_only is None:
             _compile(compiler, [*arguments, *include], whole, made)
         else:
             _link_to_names(target.names_only, compiler, [*arguments, *include], whole, made)
@@ -247,6 +252,56 @@ def _compile(compiler: Compiler, arguments: Sequence[str], inputs: Sequence[Path
     _run([*compiler.command, *arguments, "-o", str(made), *map(str, inputs)], made)
 
 
+def _musl_of(target: Target) -> list[Path]:
+    """musl's folder in ziglang, and the files of it that an agent is linked against; none where another version of
+    ziglang lacks some."""
+    found = importlib.util.find_spec("ziglang") if target.musl else None
+    if found is None or found.origin is None:
+        return []
+    musl = Path(found.origin).parent / "lib" / "libc" / "musl"
+    files = [musl, musl / "crt" / "crt1.c"]
+    for folder, names in MUSL_FILES.items():
+        for name in names.split():
+            places = [musl / "src" / folder / target.musl / f"{name}.{ending}" for ending in ("s", "S", "c")]
+            file = next(filter(Path.is_file, [*places, musl / "src" / folder / f"{name}.c"]), None)
+            if file is None:
+                return []
+            files.append(file)
+    return files
+
+
+_OF_MUSL = ("-std=c99", "-ffreestanding", "-fno-strict-aliasing", "-fno-stack-protector", "-D_XOPEN_SOURCE=700", "-w")
+"""How its own makefile compiles musl, but for the warnings: its C is not ours."""
+
+
+def _is_linked_to_part(
+    processor: str,
+    musl: Sequence[Path],
+    compiler: Compiler,
+    arguments: Sequence[str],
+    inputs: Sequence[Path],
+    made: Path,
+) -> bool:
+    """Whether the part of musl was enough. A plugin's sources may need more, and have all of it then."""
+    folder, *files = musl
+    part, agent = made.with_name("musl.o"), made.with_name("agent.o")
+    include = [f"-I{folder / each}" for each in (f"arch/{processor}", "arch/generic", "src/include", "src/internal")]
+    own = [str(NATIVE / name) for name in MUSL_BESIDE]
+    flags = [*_OF_MUSL, *_for_the_compiler(SMALL), *include, f"-I{folder / 'include'}"]
+    _run([*compiler.command, *flags, "-c", "-o", str(part), *map(str, files), *own], part)
+    _run([*compiler.command, *_for_the_compiler(arguments), "-c", "-o", str(agent), *map(str, inputs)], agent)
+    linker = [sys.executable, "-m", "ziglang", "ld.lld", "-static", "--gc-sections", "-s"]
+    with contextlib.suppress(BuildFailed):
+        _run([*linker, "-o", str(made), str(part), str(agent)], made)
+        return True
+    return False
+
+
+def _for_the_compiler(arguments: Sequence[str]) -> list[str]:
+    """Without what is for the linker."""
+    return [each for each in arguments if not each.startswith("-Wl,") and each not in ("-s", "-static")]
+
+
 def _link_to_names(
     names: NamesOnly, compiler: Compiler, arguments: Sequence[str], inputs: Sequence[Path], made: Path
 ) -> None:
@@ -255,8 +310,7 @@ def _link_to_names(
     stubs = made.with_name("names.c")
     known = (NATIVE / names.symbols).read_text().split()
     stubs.write_text("".join(f'__asm__(".globl {name}\\n.type {name}, @function\\n{name}:\\n");\n' for name in known))
-    # What is for the linker is no business of compiling.
-    flags = [each for each in arguments if not each.startswith("-Wl,") and each != "-s"]
+    flags = _for_the_compiler(arguments)
     objects = []
     for number, file in enumerate([*inputs, stubs]):
         objects.append(made.with_name(f"{number}.o"))
@@ -284,7 +338,7 @@ def host_target() -> Target:
     """
     system, machine = platform.system(), platform.machine()
     try:
-        return replace(target_for(system, machine), flags=())
+        return replace(target_for(system, machine), flags=(), musl="")
     except AgentMissing:
         if system.lower() not in SYSTEM_SOURCES:
             raise BuildFailed(f"the agent has no part for {system} yet") from None

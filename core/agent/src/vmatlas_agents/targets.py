@@ -41,6 +41,33 @@ PORTABLE_SOURCES = (
 """The C files of every agent, floor by floor (README.md)."""
 
 
+MUSL_FILES = {
+    "dirent": "closedir opendir readdir",
+    "env": "__environ __init_tls __libc_start_main",
+    "errno": "__errno_location",
+    "exit": "_Exit abort_lock exit",
+    "fcntl": "fcntl open openat",
+    "internal": "defsysinfo libc procfdname syscall_ret vdso",
+    "ipc": "shmat shmctl shmget",
+    "linux": "mount prctl",
+    "misc": "getauxval ioctl syscall",
+    "mman": "mmap msync munmap shm_open",
+    "process": "_Fork waitpid",
+    "select": "poll",
+    "setjmp": "longjmp setjmp",
+    "signal": "block kill raise restore sigaction siglongjmp signal sigsetjmp sigsetjmp_tail",
+    "stat": "chmod fstat fstatat lstat mkdir stat",
+    "termios": "cfsetospeed tcgetattr tcsetattr",
+    "thread": "__lock __set_thread_area __syscall_cp default_attr pthread_setcancelstate pthread_testcancel",
+    "time": "clock_gettime",
+    "unistd": "ftruncate isatty lseek read readlink readlinkat setsid write",
+}
+"""What the agent needs of musl, by folder: files that ziglang has; where a processor has one of its own, that one."""
+
+MUSL_BESIDE = ("libc_linux.c",)
+"""What it needs besides."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamesOnly:
     """A system whose C library and headers are not at hand: the program is linked against a library of bare names.
@@ -89,6 +116,9 @@ class Target:
     """Built when nothing is named."""
     zig: str = ""
     """ziglang's name for it, when it is another."""
+    musl: str = ""
+    """musl's name for the processor, where the agent is linked against MUSL_FILES alone: to compile all of musl, as
+    ziglang does, takes ten times as long as the agent."""
     names_only: NamesOnly | None = None
     """How it is linked where ziglang has no C library for the system."""
     qcc: str = ""
@@ -107,12 +137,12 @@ _SDP = ("-D_QNX_SOURCE", "-Wno-error")
 """For headers that nobody here has seen: all that they have, and no warning of theirs ends a build."""
 
 TARGETS = (
-    Target("x86_64-linux-musl", "linux", ("x86_64", "amd64"), asked=True),
-    Target("x86-linux-musl", "linux", ("i686", "i386", "i486", "i586"), asked=True),
-    Target("aarch64-linux-musl", "linux", ("aarch64", "arm64")),
-    Target("riscv64-linux-musl", "linux", ("riscv64",)),
-    Target("arm-linux-musleabihf", "linux", ("armv7l", "armv8l")),
-    Target("s390x-linux-musl", "linux", ("s390x",)),
+    Target("x86_64-linux-musl", "linux", ("x86_64", "amd64"), asked=True, musl="x86_64"),
+    Target("x86-linux-musl", "linux", ("i686", "i386", "i486", "i586"), asked=True, musl="i386"),
+    Target("aarch64-linux-musl", "linux", ("aarch64", "arm64"), musl="aarch64"),
+    Target("riscv64-linux-musl", "linux", ("riscv64",), musl="riscv64"),
+    Target("arm-linux-musleabihf", "linux", ("armv7l", "armv8l"), musl="arm"),
+    Target("s390x-linux-musl", "linux", ("s390x",), musl="s390x"),
     Target("x86_64-freebsd", "freebsd", ("amd64", "x86_64"), flags=_OWN_ENTRY),
     Target("aarch64-freebsd", "freebsd", ("arm64", "aarch64"), flags=_OWN_ENTRY),
     Target("x86_64-netbsd", "netbsd", ("amd64", "x86_64"), flags=()),
