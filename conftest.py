@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,22 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("timeout", None) is None:
         config.option.timeout = 2 * PATIENCE
     _start_programs_as_a_terminal_does()
+    if not hasattr(config, "workerinput"):
+        _keep_byte_code(config)
+
+
+def _keep_byte_code(config: pytest.Config) -> None:
+    """Programs started from here find what they import compiled, also where Python is told to keep nothing.
+
+    There are a thousand of them, and to compile takes more than all else that one does. The run's own folder has it.
+    """
+    if not sys.dont_write_bytecode or "PYTHONPYCACHEPREFIX" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="vmatlas-byte-code-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it may be -B as well
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = folder
+    sys.dont_write_bytecode = False
 
 
 def _start_programs_as_a_terminal_does() -> None:
