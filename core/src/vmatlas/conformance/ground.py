@@ -12,6 +12,11 @@ READ = Protection.READ
 READ_EXECUTE = Protection.READ | Protection.EXECUTE
 
 
+ALIGNED = 1 << 16
+"""Bytes: where a ground may start. Some processors have System V memory only at multiples of more than a page (32-bit
+ARM: four, SHMLBA)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A mapping that was made: [start, end)."""
@@ -34,9 +39,11 @@ class Ground:
         self.page = worker.agent.hello.page_size
         size = pages * self.page
         # The kernel finds the place; it is free again at once, and the child does nothing that we do not ask for.
-        self.start = required(worker.map(size, protection=NONE, flags=MapFlag.NO_RESERVE), "mapping the ground")
+        room = size + ALIGNED
+        found = required(worker.map(room, protection=NONE, flags=MapFlag.NO_RESERVE), "mapping the ground")
+        self.start = -(-found // ALIGNED) * ALIGNED
         self.end = self.start + size
-        required(worker.unmap(self.start, size), "clearing the ground")
+        required(worker.unmap(found, room), "clearing the ground")
 
     def at(self, page: int) -> int:
         """The address of a page of the ground."""
