@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 
-from vmatlas.analysis import Use, summarize, use_of
+from vmatlas.analysis import Total, Use, summarize, use_of
 from vmatlas.model import AddressSpace, Kind, Protection, Region, SystemFlags
 
 from .strategies import space_of, spaces
@@ -97,6 +99,26 @@ def test_a_library_is_a_file_with_code():
     library, data = summarize(space_of(regions)).files
     assert (library.path, library.is_library, library.total.size) == ("/lib/a.so", True, 5)
     assert (data.path, data.is_library) == ("/data", False)
+
+
+def test_what_a_file_costs_does_not_grow_with_their_number(monkeypatch):
+    added_up: list[int] = []
+    real = Total._of_told
+
+    def counted(told: Sequence[Any], private_adds_up: bool) -> Total:
+        added_up.append(len(told))
+        return real(told, private_adds_up)
+
+    monkeypatch.setattr(Total, "_of_told", counted)
+    costs = []
+    for count in (10, 1000):
+        regions = [
+            Region(0x1000 * i, 0x1000 * (i + 1), Protection.READ, path=f"/{i}", kind=Kind.FILE) for i in range(count)
+        ]
+        added_up.clear()
+        assert len(summarize(space_of(regions)).files) == count
+        costs.append((len(added_up) - count, sum(added_up) - 4 * count))
+    assert costs[0] == costs[1], "one sum a file, and each region is in four: all, its use, its kind, its file"
 
 
 def test_an_empty_space_has_no_totals_but_zero():

@@ -145,9 +145,7 @@ def summarize(space: AddressSpace) -> Summary:
     total = partial(Total._of_told, private_adds_up=space.origin.private_adds_up)
     kinds = {kind: total(group) for kind, group in by_kind.items()}
     names = {name: total(group) for name, group in by_name.items()}
-    files = [
-        FileTotal(path, deleted, total(group), _by_use(group, total)) for (path, deleted), group in by_file.items()
-    ]
+    files = [_of_file(path, deleted, group, total) for (path, deleted), group in by_file.items()]
     return Summary(
         total=total(told),
         uses=_by_use(told, total),
@@ -155,6 +153,13 @@ def summarize(space: AddressSpace) -> Summary:
         files=tuple(sorted(files, key=lambda file: (-file.total.size, file.path))),
         names=dict(sorted(names.items(), key=lambda item: (-item[1].size, item[0]))),
     )
+
+
+def _of_file(path: str, deleted: bool, told: Sequence[_Told], total: Callable[[Sequence[_Told]], Total]) -> FileTotal:
+    """There can be a million files, most of one use: that is added up once."""
+    whole = total(told)
+    uses = {use_of(region) for region, _ in told}
+    return FileTotal(path, deleted, whole, dict.fromkeys(uses, whole) if len(uses) == 1 else _by_use(told, total))
 
 
 def _by_use(told: Iterable[_Told], total: Callable[[Sequence[_Told]], Total]) -> dict[Use, Total]:

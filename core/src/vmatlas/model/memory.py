@@ -98,7 +98,10 @@ class MemoryTotal:
         Without `private_adds_up` the system's private numbers cannot be added up (`Origin.private_adds_up`): that sum
         is not told.
         """
-        listed = [UNTOLD if use is None else use for use in uses]
+        given = list(uses)
+        if given.count(None) == len(given):  # as of every region, where the memory in use was not asked for
+            return cls(len(given), UNTOLD, (len(given),) * len(FIELDS))
+        listed = [UNTOLD if use is None else use for use in given]
         sums: list[int | None] = []
         missing: list[int] = []
         for column in zip(*listed, strict=True):
@@ -106,8 +109,6 @@ class MemoryTotal:
             told = column if not untold else [value for value in column if value is not None]
             sums.append(sum(told) if told else None)
             missing.append(untold)
-        if not listed:
-            return cls(0, UNTOLD, (0,) * len(FIELDS))
         at_least = MemoryUse(*sums)
         if not private_adds_up:
             at_least = at_least._replace(private=None)
