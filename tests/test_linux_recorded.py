@@ -8,6 +8,7 @@ import pytest
 
 import vmatlas
 from vmatlas import Kind, Protection, Region, SystemInfo
+from vmatlas.operations import FaultCause, classify_fault
 
 CAPTURES = Path(__file__).parent / "captures"
 MACHINES = {"s390x": ("big", 64, 4096), "armhf": ("little", 32, 4096), "aarch64-16k": ("little", 64, 16384)}
@@ -75,3 +76,21 @@ def test_sizes_are_bytes_of_that_machines_pages(machine: str) -> None:
     assert (shared.size, shared.resident, shared.page_size) == (3 * page, 2 * page, page)
     assert shared.path == "/tmp/dried figs \N{LATIN SMALL LETTER E WITH ACUTE}\n"
     assert shared.deleted
+
+
+@pytest.mark.parametrize("what", ["maps", "smaps"])
+def test_the_vectors_of_32_bit_arm_are_found_at_the_end_of_4_gib_and_nowhere_else(machine: str, what: str) -> None:
+    space = replayed(machine, what)
+    found = space.find(0xFFFF0FFF)
+    named = [region for region in space if region.name == "[vectors]"]
+    if machine != "armhf":
+        assert (found, named) == (None, [])
+        return
+    assert found is not None and named == [found] == [space[-1]]
+    assert (found.start, found.end, found.permissions, found.kind) == (0xFFFF0000, 0xFFFF1000, "r-xp", Kind.VSYSCALL)
+    assert space.find(0xFFFEFFFF) is None and space.find(0xFFFF1000) is None
+    assert found.path is None and not found.deleted
+    assert list(space.where("name=[vectors]")) == [found]
+    code = classify_fault(0xFFFF0000, space, access=Protection.WRITE)
+    assert (code.cause, code.at) == (FaultCause.PROTECTION, found)
+    assert replayed(machine, "vmas").find(0xFFFF0000) is None, "the kernel's other interface does not tell it"
