@@ -219,6 +219,7 @@ CASES: dict[str, Case] = {
     ),
     "Process.elf_address": (of_process("elf_address"), {"address": 0}, {"address": "address", "region": "region"}),
     "Process.why_unread": (of_process("why_unread"), {}, {"region": "region"}),
+    "Process.file_size": (of_process("file_size"), {}, {"region": "region"}),
     "Process.guard_at": (of_process("guard_at"), {}, {"address": "address"}),
     "Process.choice": (of_process("choice"), {}, {"query": "query"}),
     "Process.needs_residency": (of_process("needs_residency"), {}, {"where": "parsed"}),

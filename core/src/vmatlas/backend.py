@@ -134,6 +134,10 @@ class LocalProcess:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
         return None
 
+    def file_size(self, region: Region) -> int | None:
+        """Bytes in the very file that a region shows, as it is now; None where it cannot be read."""
+        return None
+
     def why_unread(self, region: Region) -> str | None:
         """Why the file system of the file that a region shows is not asked to read it; None where it is asked."""
         return None
@@ -467,6 +471,10 @@ class ReadsFiles(Protocol):
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
+        ...
+
+    def file_size(self, region: Region) -> int | None:
+        """Bytes in that file, as it is now; None where it cannot be read, or that is not told."""
         ...
 
     def why_unread(self, region: Region) -> str | None:

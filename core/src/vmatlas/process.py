@@ -474,6 +474,13 @@ class Process:
         last = place_in_elf(elf, below, below.end - 1, page=page, lookup=self.find)
         return None if last is None else place_in_bss(elf, below.end - 1 - last, number)
 
+    def file_size(self, region: Region) -> int | None:
+        """Bytes in the very file that a region shows, as it is now; None where it cannot be read, or is not told."""
+        check_region(region)
+        if region.path is None or region.kind not in _OF_FILES or not isinstance(self._process, ReadsFiles):
+            return None
+        return self._process.file_size(region)
+
     def why_unread(self, region: Region) -> str | None:
         """Why nothing is read of the file that a region shows, in words: its file system may not answer.
 

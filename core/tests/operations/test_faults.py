@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -59,6 +60,38 @@ def test_cause_and_story(address, access, cause, said):
     assert fault.cause is cause
     assert re.search(said, fault.text), fault.text
     assert (fault.before, fault.at, fault.after) == SPACE.neighbours(address)
+
+
+def test_what_may_be_written_may_be_read_on_linux_and_is_not_said_to_forbid_it():
+    space = space_of(DATA._replace(protection=WRITE))
+    fault = classify_fault(DATA.start, space)
+    assert "-w-p: it cannot be executed; if it was read or written" in fault.text
+    assert classify_fault(DATA.start, space, access=READ).cause is FaultCause.NOT_BY_THE_MAP
+    elsewhere = AddressSpace.of(list(space), replace(space.origin, system=replace(SYSTEM, system="freebsd")))
+    assert classify_fault(DATA.start, elsewhere, access=READ).cause is FaultCause.PROTECTION
+
+
+@pytest.mark.parametrize(
+    ("size", "access", "cause"),
+    [
+        (0x1001, READ, FaultCause.BEYOND_FILE),
+        (0x3001, READ, FaultCause.BEYOND_FILE),
+        (0x4001, READ, FaultCause.NOT_BY_THE_MAP),  # in what is left of the last page
+        (0x5000, READ, FaultCause.NOT_BY_THE_MAP),
+        (0, None, FaultCause.BEYOND_FILE),
+        (0, WRITE, FaultCause.PROTECTION),
+        (None, READ, FaultCause.NOT_BY_THE_MAP),
+    ],
+)
+def test_an_access_beyond_the_last_page_of_a_file_is_told_from_one_in_it(size, access, cause):
+    """The address is 0x4800 of the file."""
+    at = CODE._replace(offset=0x3000)
+    fault = classify(at.start + 0x1800, space_of(at), access, size_of=lambda region: size)
+    assert fault.cause is cause, fault.text
+    if cause is FaultCause.BEYOND_FILE:
+        assert f"beyond the end of the file behind it, which has {size:,} bytes: to touch it is SIGBUS" in fault.text
+    elif access is READ:
+        assert ("the file behind it is shorter" in fault.text) is (size is None)
 
 
 class Guarding(SystemFlags):

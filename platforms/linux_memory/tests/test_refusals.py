@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from errno import EINVAL, ENOSYS
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +204,14 @@ def test_what_a_limit_forbids_is_no_matter_of_the_address_space() -> None:
         pytest.skip("4 GiB are more than an address space of 32 bits")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == "ENOMEM\n"
+
+
+def test_a_file_that_was_cut_is_asked_how_long_it_is_now(tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    file.write_bytes(bytes(3 * PAGE))
+    with operations.map_file(file) as mapping, file.open("r+b") as again:
+        again.truncate(PAGE + 1)
+        fault = operations.classify_fault(mapping.start + 2 * PAGE, access=READ)
+        assert fault.cause is FaultCause.BEYOND_FILE and f"which has {PAGE + 1:,} bytes" in fault.text
+        inside = operations.classify_fault(mapping.start + PAGE + 8, access=READ)
+        assert inside.cause is FaultCause.NOT_BY_THE_MAP and "shorter" not in inside.text

@@ -164,7 +164,8 @@ def classify_fault(
 
     `process` is a pid, a `vmatlas.Process`, None for this process, or an AddressSpace: of a crashed process the one
     that its capture gives (`vmatlas.replay`). `access` is what was tried: READ, WRITE or EXECUTE, where it is known.
-    Guard pages that the map does not show (Linux: MADV_GUARD_INSTALL) are asked for, of a process of this machine.
+    Guard pages that the map does not show (Linux: MADV_GUARD_INSTALL), and where the file behind a mapping ends, are
+    asked for, of a process of this machine.
     The result has the neighbours, and the whole of it in a sentence (`text`). Raises what `vmatlas.snapshot` raises.
     """
     if isinstance(process, AddressSpace):
@@ -175,7 +176,7 @@ def classify_fault(
             space = asked.snapshot(residency=True)  # with the system's flags: which regions can grow
         except Unsupported:
             space = asked.snapshot()
-        return faults.classify(address, space, access, asked.guard_at)
+        return faults.classify(address, space, access, asked.guard_at, asked.file_size)
 
 
 # ---- mapping ----

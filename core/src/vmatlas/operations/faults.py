@@ -31,21 +31,32 @@ GuardAt: TypeAlias = Callable[[int], bool | None]
 """Whether a guard page that the map does not show lies at an address; None where that is not told."""
 
 
+SizeOf: TypeAlias = Callable[[Region], int | None]
+"""Bytes in the file behind a region, as it is now; None where that is not told."""
+
+
 def can_grow(region: Region) -> bool:
     """Whether the kernel lets it grow downward when an address below it is touched."""
     return region.kind is Kind.STACK or (region.flags is not None and region.flags.grows_down)
 
 
 def classify(
-    address: int, space: AddressSpace, access: Protection | None = None, guard_at: GuardAt = lambda address: None
+    address: int,
+    space: AddressSpace,
+    access: Protection | None = None,
+    guard_at: GuardAt = lambda address: None,
+    size_of: SizeOf = lambda region: None,
 ) -> Fault:
-    """What lies at the address and why an access to it faults. `guard_at` asks the process of the map, where it can."""
+    """What lies at the address and why an access to it faults.
+
+    `guard_at` and `size_of` ask the process of the map, where they can.
+    """
     number = check_address(address, page=1, bits=64)
     if access is not None and not (isinstance(access, Protection) and access in _VERBS):
         raise UsageError(f"{shown(access)} is no access", hint="Protection.READ, WRITE or EXECUTE")
     before, at, after = space.neighbours(number)
     if at is not None:
-        return _in_region(number, at, before, after, access, guard_at)
+        return _in_region(number, at, before, after, access, guard_at, _Beyond(space, size_of))
     below = None if before is None else number - before.end + 1
     above = None if after is None else after.start - number
     distance = min((each for each in (below, above) if each is not None), default=None)
@@ -73,6 +84,7 @@ def _in_region(
     after: Region | None,
     access: Protection | None,
     guard_at: GuardAt,
+    beyond: _Beyond,
 ) -> Fault:
     if at.kind is Kind.GUARD or at.protection == Protection.NONE:
         stack = after if after is not None and after.start == at.end and _is_stack(after) else None
@@ -84,11 +96,17 @@ def _in_region(
         elif after is not None and after.start == at.end:
             text += f", {_bytes(after.start - address)} before the beginning of {_named(after)}"
         return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
-    denied = [right for right in _VERBS if not at.protection & right]
+    denied = beyond.denied(at)
     is_guard = None if access in denied else guard_at(address)
     if is_guard:
         return _in_guard_page(address, at, before, after, guard_at)
-    otherwise = _otherwise(at, is_guard)
+    is_beyond = None if access in denied else beyond.tell(at, address)
+    if is_beyond is not None and is_beyond[0]:
+        text = (
+            f"{address:#x} lies in {_named(at)}, beyond the end of the file behind it, which has {is_beyond[1]:,} bytes"
+        )
+        return Fault(address, FaultCause.BEYOND_FILE, at, before, after, text=f"{text}: to touch it is SIGBUS")
+    otherwise = _otherwise(at, is_guard, may_be_short=is_beyond is None)
     if access is None and denied:
         words = " nor ".join(_VERBS[right] for right in denied)
         text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {words}"
@@ -115,13 +133,41 @@ def _in_guard_page(address: int, at: Region, before: Region | None, after: Regio
     return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
 
 
-def _otherwise(at: Region, is_guard: bool | None) -> str:
+class _Beyond:
+    """What the system of a map, and the files behind it, make of an access."""
+
+    def __init__(self, space: AddressSpace, size_of: SizeOf) -> None:
+        self._system = space.system
+        self._size_of = size_of
+
+    def denied(self, at: Region) -> list[Protection]:
+        """The accesses that the rights of a region forbid.
+
+        Linux lets read what may be written, on every processor (the tables `protection_map` of arch/*/mm): PROT_WRITE
+        alone is shown as -w-, and is read all the same.
+        """
+        given = at.protection
+        if self._system.system == "linux" and given & Protection.WRITE:
+            given |= Protection.READ
+        return [right for right in _VERBS if not given & right]
+
+    def tell(self, at: Region, address: int) -> tuple[bool, int] | None:
+        """Whether an address lies in a page that the file behind it does not reach, and the file's size; None: not
+        told. What is left of the last page that it reaches is zeros, and no fault (mmap(2))."""
+        size = None if at.offset is None else self._size_of(at)
+        if size is None or at.offset is None:
+            return None
+        page = at.page_size or self._system.page_size
+        return address - at.start + at.offset >= -(-size // page) * page, size
+
+
+def _otherwise(at: Region, is_guard: bool | None, *, may_be_short: bool) -> str:
     """What else it can be than the rights of a region, as far as that is not known to be otherwise."""
     causes = []
     if is_guard is None and at.flags is not None and at.flags.may_hold_guards:
         causes.append("it is a guard page (MADV_GUARD_INSTALL; the region has some, or had)")
     causes.append("the map has changed since")
-    if at.path is not None or at.inode is not None:
+    if may_be_short and (at.path is not None or at.inode is not None):
         causes.append("the file behind it is shorter than the mapping")
     return ", or ".join(causes)
 

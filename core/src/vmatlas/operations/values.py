@@ -235,9 +235,11 @@ class FaultCause(enum.Enum):
     """Nothing is mapped there."""
     PROTECTION = "protection"
     """The region there forbids that access."""
+    BEYOND_FILE = "beyond-file"
+    """The region there allows that access, and the file behind it ends in a page before (SIGBUS)."""
     NOT_BY_THE_MAP = "not-by-the-map"
-    """The region there allows that access: the map has changed since, or the file behind it is shorter (SIGBUS), or the
-    memory itself failed."""
+    """The region there allows that access: the map has changed since, or the file behind it is shorter (SIGBUS), where
+    that is not told, or the memory itself failed."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -316,6 +316,10 @@ class AgentTargetProcess:
             except (AgentRefused, ValueError):
                 return None
 
+    def file_size(self, region: Region) -> int | None:
+        """See `ReadsFiles`: an agent does not tell it."""
+        return None
+
     def why_unread(self, region: Region) -> str | None:
         """See `ReadsFiles`."""
         if self.system.system != "linux" or region.device is None:

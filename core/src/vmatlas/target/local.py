@@ -161,6 +161,10 @@ class LocalTargetProcess:
         """See `ReadsFiles`."""
         return self._process.file_head(region, size)
 
+    def file_size(self, region: Region) -> int | None:
+        """See `ReadsFiles`."""
+        return self._process.file_size(region)
+
     def why_unread(self, region: Region) -> str | None:
         """See `ReadsFiles`."""
         return self._process.why_unread(region)

@@ -152,6 +152,18 @@ class LinuxProcess(LocalProcess):
         finally:
             os.close(descriptor)
 
+    def file_size(self, region: Region) -> int | None:
+        """See `files.open_mapped`. None where the file is not to be had."""
+        from vmatlas.systems.linux.files import open_mapped
+
+        descriptor = open_mapped(self, region)
+        if descriptor is None:
+            return None
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+
     def why_unread(self, region: Region) -> str | None:
         """See `files.silent`."""
         from vmatlas.systems.linux.files import silent
