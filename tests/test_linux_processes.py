@@ -19,6 +19,7 @@ import pytest
 import vmatlas
 from tests.conftest import Start, as_root, unshared
 from vmatlas import Kind, NoSuchProcess, operations
+from vmatlas.cli.render.processes import processes_table
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.conformance.thorough import THOROUGH
 
@@ -264,6 +265,28 @@ def test_advice_to_a_process_whose_first_thread_has_ended_says_so(start: Start) 
             operations.advise(program.pid, regions, operations.Advice.COLD)
     except vmatlas.AccessDenied as error:
         pytest.skip(f"no right to advise here: {error}")
+
+
+def test_a_list_tells_a_process_whose_first_thread_has_ended_from_a_zombie(start: Start, binary: Path) -> None:
+    program, zombie = start("oddity", "leader-ends"), start("oddity", "leader-ends")
+    program.hear()
+    wait_until(lambda: state(program.pid) == "Z")
+    zombie.hear()
+    zombie.kill()
+    wait_until(lambda: vmatlas_state(zombie.pid) == ("Z", False))
+    listed = {each.pid: each for each in vmatlas.processes()}
+    assert (listed[program.pid].state, listed[program.pid].lives_on) == ("Z", True)
+    assert listed[program.pid].resident is None, "the kernel tells it of the first thread alone"
+    with vmatlas.connect(f"agent:{binary}") as board:
+        told = {each.pid: each.lives_on for each in vmatlas.processes(board)}
+    assert (told[program.pid], told[zombie.pid]) == (True, False)
+    rows = processes_table([listed[program.pid], listed[zombie.pid]], {}).rows
+    assert [row.cells[3] for row in rows] == ["Z+threads", "Z"]
+
+
+def vmatlas_state(pid: int) -> tuple[str, bool]:
+    found = next(each for each in vmatlas.processes() if each.pid == pid)
+    return found.state, found.lives_on
 
 
 def test_thread_that_ends_while_it_is_held_is_said_to_have_ended() -> None:

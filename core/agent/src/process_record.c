@@ -4,7 +4,7 @@
 
 #include "frame.h"
 
-enum { KERNEL = 1, ZOMBIE = 2, HIDDEN = 4, SILENT = 8 };
+enum { KERNEL = 1, ZOMBIE = 2, HIDDEN = 4, SILENT = 8, LIVES_ON = 16 };
 
 static int put_record(struct source_sink *sink, const struct process_record *process, int flags)
 {
@@ -27,7 +27,9 @@ static int put_record(struct source_sink *sink, const struct process_record *pro
 
 int put_process_record(struct source_sink *sink, const struct process_record *process)
 {
-    return put_record(sink, process, (process->kernel ? KERNEL : 0) | (process->zombie ? ZOMBIE : 0) | (process->is_silent ? SILENT : 0));
+    int flags = (process->kernel ? KERNEL : 0) | (process->zombie ? ZOMBIE : 0);
+    flags |= (process->is_silent ? SILENT : 0) | (process->lives_on ? LIVES_ON : 0);
+    return put_record(sink, process, flags);
 }
 
 int put_hidden_process(struct source_sink *sink, uint32_t pid)

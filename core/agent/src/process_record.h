@@ -12,7 +12,7 @@ struct process_record {
     uint64_t start_time; /* in the unit of hello's ticks_per_second */
     int is_silent;       /* it does not answer: its start time is not told */
     char state;          /* the system's own letter */
-    int kernel, zombie;
+    int kernel, zombie, lives_on; /* its first thread has ended, and others live on */
     uint32_t number_inside; /* in its own pid namespace; 0 where that is pid, or not told */
     const char *name; /* no NUL needed; cut at 255 bytes */
     size_t name_size;

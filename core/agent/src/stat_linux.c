@@ -68,6 +68,8 @@ static int parse_stat(struct stat_line *stat)
             stat->parent = (uint32_t)value;
         else if (field == 9)
             stat->flags = value;
+        else if (field == 20)
+            stat->threads = value;
         else if (field == 22)
             stat->start_time = value;
     }
@@ -105,6 +107,7 @@ int linux_read_silent(uint32_t pid, struct stat_line *stat, int *kernel)
     stat->parent = (uint32_t)field_of(status, "\nPPid:");
     stat->flags = 0;
     stat->start_time = 0;
+    stat->threads = field_of(status, "\nThreads:");
     *kernel = field_of(status, "\nKthread:") == 1;
     return 0;
 }

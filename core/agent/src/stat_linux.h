@@ -7,7 +7,7 @@
 
 struct stat_line {
     uint32_t parent;
-    uint64_t flags, start_time;
+    uint64_t flags, start_time, threads;
     char state;
     const char *name;
     size_t name_size;

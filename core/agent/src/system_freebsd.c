@@ -58,7 +58,7 @@ static int put_process(const struct kinfo_proc *process, uint64_t boot, struct s
     int state = process->ki_stat > 0 && process->ki_stat <= SLOCK ? process->ki_stat : 0;
     struct process_record record;
     record.number_inside = 0;
-    record.is_silent = 0;
+    record.is_silent = record.lives_on = 0;
     record.pid = (uint32_t)process->ki_pid;
     record.parent = (uint32_t)process->ki_ppid;
     record.user = (uint32_t)process->ki_uid;

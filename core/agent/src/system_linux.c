@@ -100,6 +100,7 @@ int system_process(struct source_sink *sink, uint32_t pid)
     process.state = line.state;
     process.kernel = kernel;
     process.zombie = line.state == 'Z';
+    process.lives_on = process.zombie && line.threads > 1;
     process.number_inside = process.kernel ? 0 : number_inside(pid);
     process.name = line.name;
     process.name_size = line.name_size;

@@ -20,7 +20,7 @@ static int put_process(const struct kinfo_proc2 *process, struct source_sink *si
     struct process_record record;
     uint64_t state = process->p_realstat;
     record.number_inside = 0;
-    record.is_silent = 0;
+    record.is_silent = record.lives_on = 0;
     record.pid = (uint32_t)process->p_pid;
     record.parent = (uint32_t)process->p_ppid;
     record.user = process->p_uid;

@@ -60,7 +60,7 @@ int system_process(struct source_sink *sink, uint32_t pid)
     slash = strrchr(path, '/');
     path = slash != NULL ? slash + 1 : path;
     record.number_inside = 0;
-    record.is_silent = 0;
+    record.is_silent = record.lives_on = 0;
     record.pid = pid;
     record.parent = parent;
     record.user = user;

@@ -27,8 +27,9 @@ def command(as_json: bool, as_csv: bool, patience: float | None, target: str) ->
       vmatlas processes
       vmatlas processes --json
 
-    A process of the kernel has no memory of its own, and its map is empty. State Z is a zombie: it has ended. RESIDENT
-    is the memory in use as the system counts it for such lists, which is not exact: see summary --residency.
+    A process of the kernel has no memory of its own, and its map is empty. State Z is a zombie: it has ended; Z+threads
+    has not: its first thread has, and others of it live on. RESIDENT is the memory in use as the system counts it for
+    such lists, which is not exact: see summary --residency.
     Exit 7 when the system hides processes, or what they are; standard error says so.
     """
     refuse_both(as_json, as_csv)

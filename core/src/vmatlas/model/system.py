@@ -68,3 +68,5 @@ class ProcessInfo:
     number_inside: int | None = None
     """Its number in the pid namespace that it is in itself, where that is another than `pid`: a container's. None also
     where that is not told."""
+    lives_on: bool = False
+    """By its state it is a zombie, and it is not: its first thread has ended, and others of it live on (Linux)."""

@@ -197,6 +197,7 @@ def _as_info(process: ListedProcess) -> ProcessInfo:
         kernel=process.kernel,
         user=process.user,
         number_inside=process.number_inside,
+        lives_on=process.lives_on,
     )
 
 

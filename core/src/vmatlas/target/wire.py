@@ -404,6 +404,8 @@ class ListedProcess:
     """It is there, and may not be looked at: all but the pid is empty or 0."""
     number_inside: int | None = None
     """Its number in its own pid namespace, where that is another."""
+    lives_on: bool = False
+    """Its first thread has ended, and others of it live on."""
 
 
 def read_processes(stream: bytes) -> list[ListedProcess]:
@@ -427,6 +429,7 @@ def read_processes(stream: bytes) -> list[ListedProcess]:
                 name,
                 bool(flags & 4),
                 inside or None,
+                bool(flags & 16),
             )
         )
     return found

@@ -9,7 +9,9 @@ from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, size_text
 from vmatlas.model import ProcessInfo
 
-CSV_COLUMNS = ("pid", "parent", "name", "state", "kernel", "start_time", "user", "resident", "number_inside")
+CSV_COLUMNS = (
+    *("pid", "parent", "name", "state", "kernel", "start_time", "user", "resident", "number_inside", "lives_on"),
+)
 
 _COLUMNS = (
     Column("PID", right=True),
@@ -20,6 +22,9 @@ _COLUMNS = (
     Column("KERNEL", leaves=1),
     Column("NAME", crops=True),
 )
+LIVES_ON = "+threads"
+"""Behind the state Z of a process that is no zombie: its first thread has ended, and others live on."""
+
 _INSIDE = Column("INSIDE", right=True)
 """Where there is a process with another number in its own pid namespace."""
 
@@ -33,7 +38,7 @@ def processes_table(processes: Sequence[ProcessInfo], users: Mapping[int, str]) 
                 str(process.pid),
                 NOTHING if process.parent is None else str(process.parent),
                 NOTHING if process.user is None else escape(users.get(process.user, str(process.user))),
-                escape(process.state) or NOTHING,
+                (escape(process.state) or NOTHING) + (LIVES_ON if process.lives_on else ""),
                 size_text(process.resident, exact=False),
                 NOTHING if process.kernel is None else "yes" if process.kernel else "no",
                 *([NOTHING if process.number_inside is None else str(process.number_inside)] if inside else []),

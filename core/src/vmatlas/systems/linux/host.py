@@ -348,8 +348,9 @@ class LinuxSystem:
                 state=stat.state,
                 kernel=stat.is_kernel_thread,
                 user=user,
-                resident=None if stat.is_kernel_thread else stat.resident * page,
+                resident=None if stat.is_kernel_thread or stat.lives_on else stat.resident * page,
                 number_inside=inside,
+                lives_on=stat.lives_on,
             )
 
     def not_listed(self, read: Callable[[str], bytes | None]) -> str | None:

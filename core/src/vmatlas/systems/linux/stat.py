@@ -25,12 +25,17 @@ class Stat(NamedTuple):
     resident: int = 0
     """Pages in memory."""
     threads: int = 1
-    """Those that have not ended. The process lives on in them when its first one is a zombie."""
+    """How many there are, a first one that has ended too until all have."""
 
     @property
     def is_kernel_thread(self) -> bool:
         """It has no address space and never will."""
         return bool(self.flags & PF_KTHREAD)
+
+    @property
+    def lives_on(self) -> bool:
+        """Its first thread has ended, of which the rest is told, and others of it live on."""
+        return self.state == "Z" and self.threads > 1
 
     @property
     def is_gone(self) -> bool:
