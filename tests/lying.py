@@ -149,7 +149,7 @@ class Lying:
         self._coming: deque[bytes] = deque()
         self._said: list[list[Frame]] = []
         self._over: list[bytes] = []
-        """What it goes on to say for ever."""
+        """What it goes on to say for ever, hardly listening."""
         self._is_dead = False
         self.told = 0
         """Bytes that it said."""
@@ -167,7 +167,7 @@ class Lying:
         """What is coming, or time passes."""
         if self._is_dead or self.closed:
             raise StreamEnded("it ended")
-        if self._hits(0.02):
+        if not self._over and self._hits(0.02):
             match self._draw.randrange(8):
                 case 0:
                     self._is_dead = True
@@ -178,7 +178,7 @@ class Lying:
                     self._clock.now += self._draw.choice((0.1, 0.6, 1.5, 3.0, 12.0))
                     return b""
         if not self._coming and self._over:
-            self._clock.now += 0.02
+            self._clock.now += 0.2
             self._coming.extend(self._over)
         if not self._coming:
             self._clock.now += max(limit, 0.001)
@@ -217,7 +217,9 @@ class Lying:
                     (whole[:at], whole[:at] + bytes((whole[at] ^ 1 << self._draw.randrange(8),)) + whole[at + 1 :])
                 )
             said.append(whole)
-        if self._hits(0.03) and said:
+        if self._over:
+            return [] if self._draw.random() < 0.8 else said
+        if self._hits(0.1) and said:
             self._over = said[-3:]
         return said
 

@@ -30,6 +30,7 @@ from vmatlas.errors import MalformedData, OperationFailed, TargetLost, Unsupport
 from vmatlas.model import AddressSpace, Protection, Region
 from vmatlas.operations import Advice, advise
 from vmatlas.target.agent import Agent, AgentTarget, Limits, MapFlag, MapObject
+from vmatlas.target.program import required
 from vmatlas.target.streams import ChildStream
 
 from .lying import Clock, Lying, Recorder, Script, of_system
@@ -78,7 +79,7 @@ def work(target: AgentTarget, pid: int, draw: random.Random) -> None:
     """Operations on the memory of a worker of the agent's."""
     child = target.agent.spawn()
     page = target.agent.hello.page_size
-    base = child.map(4 * page).value
+    base = required(child.map(4 * page), "map")
     child.protect(base, page, Protection.READ)
     child.touch(base + page, page, write=1)
     child.lock(base, page)
@@ -307,6 +308,7 @@ def told(error: VmatlasError) -> str:
 
 def run(boards: dict[str, tuple[Script, int]], seeds: Iterator[int]) -> Counter[str]:
     counts: Counter[str] = Counter()
+    slowest = (0.0, "")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in seeds:
         for name, (script, pid) in boards.items():
@@ -317,9 +319,12 @@ def run(boards: dict[str, tuple[Script, int]], seeds: Iterator[int]) -> Counter[
                 error.add_note(f"the board is {name}, and VMATLAS_LYING_SEED={seed}")
                 raise
             assert seconds < 30 * LIMITS.talk, f"{name}, seed {seed}: {seconds:.0f} s of the board's time: {outcomes}"
-            assert time.process_time() - began < PATIENCE, f"{name}, seed {seed}: {outcomes}"
+            slowest = max(slowest, (time.process_time() - began, f"{name}, seed {seed}: {outcomes}"))
+            assert slowest[0] < PATIENCE, slowest
             counts["conversations"] += 1
             counts.update(outcomes)
+    if SECONDS or SEED:
+        sys.stdout.write(f"slowest, in seconds of a processor: {slowest}\n")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < MOST_MEMORY, f"{grown:,} bytes more"
     return counts
@@ -342,7 +347,7 @@ def test_every_question_to_a_board_that_lies_ends(boards: dict[str, tuple[Script
     if not SEED:
         assert counts["conversations"] >= ROUNDS * 4
         kinds = {outcome.split(": ")[1] for outcome in counts if ": " in outcome}
-        assert kinds >= {"answer", "MalformedData", "TargetLost", "NoSuchProcess"}, "each way was gone"
+        assert kinds >= {"answer", "MalformedData", "TargetLost"}, "each way was gone"
 
 
 def test_an_honest_board_is_answered(boards: dict[str, tuple[Script, int]]) -> None:
