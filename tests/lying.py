@@ -259,7 +259,7 @@ class Lying:
             (
                 replace(frame, kind=draw.randrange(6)),
                 replace(frame, operation=number % 65536),
-                replace(frame, request=draw.choice((number, frame.request - 1))),
+                replace(frame, request=draw.choice((number, (frame.request - 1) % 2**32))),
                 replace(frame, sequence=number),
                 replace(frame, process=number),
                 replace(frame, version=draw.randrange(256)),
