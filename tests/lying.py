@@ -125,7 +125,11 @@ def of_system(hello: Mapping[str, str], pid: int, started: int, sources: Mapping
             record = pack("IIQIBB", pid, 1, started, 0, ord("S"), 0) + text8(b"board")
             streams = {"processes": pack("H", len(record)) + record}
         elif asked.operation == Operation.ACQUIRE:
-            streams = sources.get(Fields(asked.payload).text8().decode(), {})
+            source = Fields(asked.payload).text8().decode("ascii", "replace")
+            if source not in sources:
+                payload = refusal(0, 2, b"ENOENT", b"unknown source")
+                return [Frame(Kind.ERROR, 0, 0, payload=payload)]
+            streams = sources[source]
         else:
             payload = pack("qI", 4096, 0) + text8(b"") + pack("Q", 5) + bytes(28)
         frames = [
@@ -141,9 +145,10 @@ def of_system(hello: Mapping[str, str], pid: int, started: int, sources: Mapping
 class Lying:
     """A byte stream to such a board."""
 
-    def __init__(self, script: Script, draw: random.Random, clock: Clock) -> None:
-        self._script, self._draw, self._clock = script, draw, clock
-        self._rate = draw.choice((0.0, 0.01, 0.05, 0.2, 0.6, 1.0))
+    def __init__(self, script: Script, draw: random.Random | None, clock: Clock) -> None:
+        """`draw` says what is a lie; None: nothing is."""
+        self._script, self._draw, self._clock = script, draw or random.Random(0), clock
+        self._rate = 0.0 if draw is None else draw.choice((0.0, 0.01, 0.05, 0.2, 0.6, 1.0))
         """How often an answer is damaged."""
         self._requests = Decoder()
         self._coming: deque[bytes] = deque()

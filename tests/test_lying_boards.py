@@ -26,7 +26,7 @@ import vmatlas.target.asking as asking
 from vmatlas.analysis import audit, diff, summarize
 from vmatlas.cli.checkup import check_up
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas.errors import MalformedData, OperationFailed, TargetLost, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, MalformedData, OperationFailed, TargetLost, Unsupported, VmatlasError
 from vmatlas.model import AddressSpace, Protection, Region
 from vmatlas.operations import Advice, advise
 from vmatlas.target.agent import Agent, AgentTarget, Limits, MapFlag, MapObject
@@ -43,6 +43,9 @@ PLATFORMS = Path(__file__).parents[1] / "platforms"
 LIMITS = Limits(most=1 << 22)
 MOST_MEMORY = 600 << 20
 """Bytes by which the largest size of this process may grow."""
+
+HONEST = None
+"""Chance has no part in it."""
 
 Question = Callable[[AgentTarget, int, random.Random], object]
 
@@ -298,6 +301,18 @@ def converse(seed: int, script: Script, pid: int) -> tuple[list[str], float]:
     return outcomes, clock.now - 1000
 
 
+def test_an_agent_of_before_a_source_was_added_serves_without_it() -> None:
+    text = b"00400000-00452000 r-xp 00000000 08:02 173521     /usr/bin/x\n"
+    memory = b"Size: 328 kB\nKernelPageSize: 4 kB\nMMUPageSize: 4 kB\nRss: 100 kB\nPss: 50 kB\nVmFlags: rd ex mr\n"
+    stat = b"77 (x) S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 5 " + b"0 " * 30 + b"\n"
+    sources = {"linux.maps": {"stat": stat, "maps": text}, "linux.smaps": {"stat": stat, "smaps": text + memory}}
+    script = of_system(hello("Linux", " ".join(sources)), 77, 5, sources)
+    target = AgentTarget(Agent(Lying(script, HONEST, Clock()), "board", LIMITS))
+    with vmatlas.open(77, target=target) as process:
+        assert [region.path for region in process.snapshot()] == ["/usr/bin/x"]
+        assert process.memory() == process.snapshot(residency=True).memory.use
+
+
 def told(error: VmatlasError) -> str:
     """What kind it is. An error of data is one line that can be read."""
     if isinstance(error, MalformedData):
@@ -354,13 +369,11 @@ def test_an_honest_board_is_answered(boards: dict[str, tuple[Script, int]]) -> N
     """So that the others are told from it: every question is answered by the recording, and nothing is lost."""
     for name, (script, pid) in boards.items():
         draw = random.Random(0)
-        honest = Lying(script, draw, Clock())
-        honest._rate = 0.0
-        target = AgentTarget(Agent(honest, "board", LIMITS))
+        target = AgentTarget(Agent(Lying(script, HONEST, Clock()), "board", LIMITS))
         assert looked_at(vmatlas.snapshot(pid, target=target)) > 3, name
         for asked, question in QUESTIONS.items():
             if asked.startswith("find") or asked == "around":
                 continue  # at addresses that are drawn: the recording has others
             # No backend there, or not the one that was drawn; what only root may do there.
-            with contextlib.suppress(Enough, Unsupported, OperationFailed):
+            with contextlib.suppress(Enough, Unsupported, OperationFailed, AccessDenied):
                 question(target, pid, draw)

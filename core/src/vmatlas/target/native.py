@@ -92,7 +92,8 @@ class AgentSources:
     table: str
     """The symbol of the plugin's `const struct source []`, which ends with a source without a name."""
     names: tuple[str, ...]
-    """The sources in that table: "linux.maps". A target offers the backend only when its agent has all of them."""
+    """The sources in that table without which it cannot serve: "linux.maps". A target offers the backend only when its
+    agent has all of them; what an agent of an older version lacks is no longer asked for, and Unsupported."""
     probe: Callable[[RemoteProcess], Availability]
     """Whether the kernel there answers, found out by asking about the agent's own process. Raises TargetLost."""
     ask: Callable[[RemoteProcess, Query], Reading]

@@ -66,7 +66,7 @@ SOURCES = AgentSources(
     system="linux",
     files=tuple(Path(__file__).parents[2] / "native" / file for file in ("acquire.c", "text_file.c", "holes.c")),
     table="vmatlas_linux_procfs_sources",
-    names=("linux.maps", "linux.smaps", "linux.smaps_rollup"),
+    names=("linux.maps", "linux.smaps"),  # an agent without linux.smaps_rollup serves as well: totals are sums then
     probe=probe,
     ask=ask,
 )
