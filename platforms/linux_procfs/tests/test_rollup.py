@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from array import array
 
 import pytest
@@ -54,6 +55,8 @@ def test_an_older_kernel_tells_less():
         TITLE + LINES.replace(b"Locked", b"Swap"),
         TITLE + LINES.replace(b"\n", b"\r\n"),
         TITLE + LINES.replace(b"214 kB\nPss_Dirty:", b"214\nkB Pss_Dirty:"),
+        TITLE + LINES.replace(b"214", b"9" * 18),
+        TITLE + LINES.replace(b"214", b"9" * 5000),  # more digits than Python makes a number of
     ],
 )
 def test_what_no_kernel_writes_is_refused(text):
@@ -61,6 +64,17 @@ def test_what_no_kernel_writes_is_refused(text):
     with pytest.raises(MalformedData) as refusal:
         parse_rollup(text, pid=7)
     assert refusal.value.pid == 7
+
+
+def test_a_text_that_is_far_too_long_costs_nothing():
+    text = TITLE + b"ab " * (1 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedData, match="16,384 bytes"):
+            parse_rollup(text)
+        assert tracemalloc.get_traced_memory()[1] < len(text)
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_empty_text_is_explained_by_stat():

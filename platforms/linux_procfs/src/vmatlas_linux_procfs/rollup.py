@@ -24,9 +24,13 @@ from vmatlas_linux_procfs.decode import MOST_KEYS, NATIVE, STAT
 
 ROLLUP = "smaps_rollup"
 
+_MOST_DIGITS = 17
+"""What a kernel of 64 bits can count in kB has no more."""
 _TITLE = re.compile(rb"[0-9a-f]{1,16}-[0-9a-f]{1,16} ---p 0{8} 00:00 0 +\[rollup\]\n")
-_LINES = re.compile(rb"(?:[A-Za-z][A-Za-z0-9_]*+: *+[0-9]{1,17} kB\n)*+")
+_LINES = re.compile(rb"(?:[A-Za-z][A-Za-z0-9_]*+: *+[0-9]{1,%d} kB\n)*+" % _MOST_DIGITS)
 _MOST_KNOWN = 16
+_LONGEST = 1 << 14
+"""Bytes of a text: the kernel makes 700, and never more than a page."""
 _ROOM = 4096
 """Of a page the kernel gives all in one read; it has 24 lines of 28 bytes."""
 
@@ -61,6 +65,8 @@ def totals_of_streams(streams: Mapping[str, bytes], *, pid: int) -> MemoryUse:
 
 def parse_rollup(text: bytes, *, pid: int | None = None) -> MemoryUse:
     """Raises MalformedData."""
+    if len(text) > _LONGEST:  # before it is taken apart: a word costs many times its bytes
+        raise MalformedData(ROLLUP, _LONGEST, f"the end of a text of at most {_LONGEST:,} bytes", pid=pid)
     words = text.split()  # of the title 6; then each key with its colon, the number, and kB
     keys = tuple(words[6::3])
     names, numbers = _KNOWN.get(keys), words[7::3]
@@ -70,6 +76,7 @@ def parse_rollup(text: bytes, *, pid: int | None = None) -> MemoryUse:
         or words[8::3].count(b"kB") != len(names)
         or len(numbers) != len(names)
         or not b"".join(numbers).isdigit()
+        or max(map(len, numbers)) > _MOST_DIGITS
         or text.count(b" kB\n") != len(names)
         or text.count(b"\n") != 1 + len(names)
     ):
