@@ -194,3 +194,67 @@ def test_csv_on_a_terminal_shows_names_as_tables_do(capfdbinary, monkeypatch):
     assert len(lines) == len(HOSTILE) + 1
     assert all(line.isprintable() for line in lines)
     assert lines[2:3] == [r'"a\rforged,1,2"']
+
+
+# ---- narrow terminals ----
+
+
+def lines_of(table: Table, width: int) -> list[str]:
+    return ["".join(cell.text for cell in line) for line in terminal_lines(table, width)]
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("maps", "PID", "--residency", "--flags", "--gaps"),
+        ("find", "PID", "ffffffffff600000", "7fff00000000", "400000"),
+        ("find", "PID", "7fff00000000", "--neighbours"),
+        ("summary", "PID", "--residency"),
+        ("summary", "--all", "--residency"),
+        ("diff", "PID", "self"),
+        ("audit", "--all"),
+        ("processes",),
+        ("doctor",),
+        ("advise", "PID", "--cold", "--dry-run"),
+    ],
+)
+def test_no_line_of_any_command_is_longer_than_the_terminal(run, child, monkeypatch, words, width):
+    shown: list[Table] = []
+    monkeypatch.setattr(output, "show", lambda *tables: shown.extend(tables))
+    done = run(*[child.pid if word == "PID" else word for word in words])
+    if done.exit_code == 4 and words[0] == "advise":
+        pytest.skip("no right to advise here")
+    assert shown, done.stderr
+    for table in shown:
+        assert [line for line in lines_of(table, width) if len(line) > width] == []
+
+
+def test_what_has_no_room_stands_below_its_row_with_its_title_and_nothing_is_lost():
+    columns = (Column("RANGE"), Column("PERM"), Column("SIZE", right=True), Column("NAME", crops=True))
+    rows = [Row(("5617e8c7b000-5617e8c7c000", "r--p", "4K", "/usr/bin/python3.11")), Row(("0-1", "rw-p", "-", "x"))]
+    assert lines_of(Table(columns, rows), 40) == [
+        "RANGE                      NAME",
+        "5617e8c7b000-5617e8c7c000  …n/python3.11",
+        "    PERM r--p  SIZE 4K",
+        "0-1                        x",
+        "    PERM rw-p",
+    ]
+    assert lines_of(Table(columns, rows), 20)[:4] == [
+        "RANGE",
+        "5617e8c7b000-5617e8c7c000",
+        "    PERM r--p",
+        "    SIZE 4K",
+    ]
+
+
+def test_titles_notes_and_long_words_go_on_in_another_line():
+    table = Table(
+        (Column("WHAT"), Column("HOW IT STANDS", wraps=True)),
+        [Row(("/proc hidepid", "x" * 50)), Row(("a", "b"))],
+        title=("a title that is longer than a narrow terminal is",),
+        notes=("a note that is longer than a narrow terminal is wide",),
+    )
+    lines = lines_of(table, 40)
+    assert max(map(len, lines)) <= 40
+    assert "".join(lines).count("x") == 50

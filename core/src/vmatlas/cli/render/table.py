@@ -87,6 +87,8 @@ LEAST = 15
 
 
 _NARROWEST = 12
+_SHORTEST = 3
+"""Of a cell in a row whose first one sticks out: so much is left of any text."""
 
 
 class Layout(NamedTuple):
@@ -98,12 +100,16 @@ class Layout(NamedTuple):
     widths: dict[int, int]
     stand_in: int | None
     """A column that left, and whose text replaces an empty cell of the one that crops."""
+    pushed: tuple[int, ...] = ()
+    """Columns for which the terminal is too narrow all the same: told below each row, with their titles."""
 
 
 def lay_out(table: Table, width: int, length: Callable[[str], int] = len) -> Layout:
     """Make columns leave, from the highest `leaves` on, until the one that crops has room for what is in it.
 
-    It is given up to two fifths of the terminal, or just `LEAST` before a column leaves that was asked for.
+    It is given up to two fifths of the terminal, or just `LEAST` before a column leaves that was asked for. What does
+    not fit then, however few are left, is pushed below the rows: from the right, the first and the cropped one last.
+    No line is longer than the terminal but for a first cell that is.
     """
     widths = {
         index: max(
@@ -129,9 +135,19 @@ def lay_out(table: Table, width: int, length: Callable[[str], int] = len) -> Lay
         left.append(index)
         if table.columns[index].stands_in:
             stand_in = index
+
+    def least(index: int) -> int:
+        column = table.columns[index]
+        return min(widths[index], _NARROWEST if column.crops else LEAST if column.wraps else widths[index])
+
+    pushed: list[int] = []
+    while len(kept) > 1 and sum(map(least, kept)) + len(GAP) * (len(kept) - 1) > width:
+        index = next((each for each in reversed(kept[1:]) if each != cropping), kept[-1])
+        kept.remove(index)
+        pushed.append(index)
     if cropping is not None:
         widths[cropping] = max(min(widths[cropping], room()), _NARROWEST)
-    return Layout(tuple(kept), tuple(sorted(left)), widths, stand_in)
+    return Layout(tuple(kept), tuple(sorted(left)), widths, stand_in, tuple(sorted(pushed)))
 
 
 def crop(text: str, width: int, length: Callable[[str], int] = len) -> str:
@@ -169,7 +185,7 @@ def fill(parts: Sequence[str], width: int, between: str) -> list[str]:
 def terminal_lines(table: Table, width: int, length: Callable[[str], int] = len) -> Iterator[list[Cell]]:
     """The lines for a terminal of some width, each a list of styled cells with the space between them."""
     for line in fill(table.title, width, " · "):
-        yield [Cell(line, "heading")]
+        yield from _text(line, width, "heading")
     if not table.rows:
         yield [Cell(table.empty or "nothing", "note")]
     else:
@@ -180,9 +196,17 @@ def terminal_lines(table: Table, width: int, length: Callable[[str], int] = len)
             if row is not titles:
                 yield from _below(table, row, layout, width)
         if lost := [table.columns[index].title for index in layout.left if not table.columns[index].below]:
-            yield [Cell(f"(no room here for: {', '.join(lost)})", "note")]
+            yield from _text(f"(no room here for: {', '.join(lost)})", width, "note")
     for note in table.notes:
-        yield [Cell(note, "note")]
+        yield from _text(note, width, "note")
+
+
+def _text(text: str, width: int, style: str) -> Iterator[list[Cell]]:
+    """On as many lines as it takes."""
+    import textwrap
+
+    for line in [text] if len(text) <= width else textwrap.wrap(text, max(width, _NARROWEST), break_on_hyphens=False):
+        yield [Cell(line, style)]
 
 
 _INDENT = "    "
@@ -190,24 +214,29 @@ _INDENT = "    "
 
 def _below(table: Table, row: Row, layout: Layout, width: int) -> Iterator[list[Cell]]:
     """What had no room in a row and is told all the same."""
-    import textwrap
-
-    for index in layout.left:
-        if table.columns[index].below and row.cells[index] != NOTHING:
-            for line in textwrap.wrap(row.cells[index], max(width - len(_INDENT), _NARROWEST), break_on_hyphens=False):
-                yield [Cell(_INDENT, ""), Cell(line, (row.emphasis or {}).get(index, "note"))]
+    room = width - len(_INDENT)
+    told = [index for index in layout.left if table.columns[index].below]
+    texts = [(row.cells[index], (row.emphasis or {}).get(index, "note")) for index in told]
+    pairs = [
+        f"{table.columns[index].title} {row.cells[index]}" for index in layout.pushed if row.cells[index] != NOTHING
+    ]
+    texts += [(line, "note") for line in fill(pairs, room, GAP)]
+    for text, style in texts:
+        if text != NOTHING:
+            for line in _text(text, room, style):
+                yield [Cell(_INDENT, ""), *line]
 
 
 def _wrapped(table: Table, row: Row, layout: Layout, width: int, length: Callable[[str], int]) -> Iterator[list[Cell]]:
     last = layout.kept[-1]
     indent = sum(layout.widths[index] for index in layout.kept[:-1]) + len(GAP) * (len(layout.kept) - 1)
     room = width - indent
-    if not table.columns[last].wraps or length(row.cells[last]) <= room or room < LEAST:
+    if not table.columns[last].wraps or length(row.cells[last]) <= room or len(layout.kept) == 1:
         yield _styled(table, row, layout, length)
         return
     import textwrap
 
-    first, *others = textwrap.wrap(row.cells[last], room, break_long_words=False, break_on_hyphens=False) or [""]
+    first, *others = textwrap.wrap(row.cells[last], room, break_on_hyphens=False) or [""]
     yield _styled(table, row._replace(cells=(*row.cells[:last], first, *row.cells[last + 1 :])), layout, length)
     style = (row.emphasis or {}).get(last, row.style)
     for other in others:
@@ -222,7 +251,7 @@ def _styled(table: Table, row: Row, layout: Layout, length: Callable[[str], int]
         if column.crops:
             if text == NOTHING and layout.stand_in is not None and row.cells[layout.stand_in] != NOTHING:
                 text = f"({row.cells[layout.stand_in]})"
-            text = crop(text, max(room - owed, _NARROWEST), length)
+            text = crop(text, max(room - owed, _SHORTEST), length)
         missing = room - length(text)
         if missing < 0:
             owed -= missing

@@ -33,8 +33,15 @@ def print_tables(tables: Iterable[Table], stream: TextIO, *, width: int | None =
 
 def _lines(table: Table, width: int, *, legend: bool) -> Iterator[list[Cell]]:
     yield from terminal_lines(table, width, cell_len)
-    if legend and table.legend:
-        yield [cell for style, word in table.legend for cell in (Cell(word, style), Cell("  ", ""))][:-1]
+    used, line = 0, list[Cell]()
+    for style, word in table.legend if legend else ():
+        if line and used + len(word) + 2 > width:
+            yield line
+            used, line = 0, []
+        line += [Cell("  ", ""), Cell(word, style)] if line else [Cell(word, style)]
+        used += len(word) + (2 if used else 0)
+    if line:
+        yield line
 
 
 class _Painter:
