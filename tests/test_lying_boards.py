@@ -301,14 +301,38 @@ def converse(seed: int, script: Script, pid: int) -> tuple[list[str], float]:
     return outcomes, clock.now - 1000
 
 
-def test_an_agent_of_before_a_source_was_added_serves_without_it() -> None:
-    text = b"00400000-00452000 r-xp 00000000 08:02 173521     /usr/bin/x\n"
+STAT = b"77 (x) S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 5 " + b"0 " * 30 + b"\n"
+TEXT = b"00400000-00452000 r-xp 00000000 08:02 173521     /usr/bin/x\n"
+
+
+def old_linux(text: bytes, stat: bytes = STAT) -> AgentTarget:
+    """A board whose agent has the first sources alone, and tells this of process 77."""
     memory = b"Size: 328 kB\nKernelPageSize: 4 kB\nMMUPageSize: 4 kB\nRss: 100 kB\nPss: 50 kB\nVmFlags: rd ex mr\n"
-    stat = b"77 (x) S 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 5 " + b"0 " * 30 + b"\n"
     sources = {"linux.maps": {"stat": stat, "maps": text}, "linux.smaps": {"stat": stat, "smaps": text + memory}}
     script = of_system(hello("Linux", " ".join(sources)), 77, 5, sources)
-    target = AgentTarget(Agent(Lying(script, HONEST, Clock()), "board", LIMITS))
-    with vmatlas.open(77, target=target) as process:
+    return AgentTarget(Agent(Lying(script, HONEST, Clock()), "board", LIMITS))
+
+
+@pytest.mark.parametrize(
+    ("stream", "text", "stat"),
+    [
+        ("maps", TEXT.replace(b"173521", b"9" * 5000).replace(b"/x", b"/x (deleted)"), STAT),
+        ("maps", b"0" * 5000 + TEXT.replace(b"/x", rb"/x\012y"), STAT),
+        ("maps", TEXT.replace(b"08:02", b"f" * 5000 + b":02").replace(b"/x", b"/x (deleted)"), STAT),
+        ("maps", TEXT.replace(b"00452000", b"1" + b"0" * 16), STAT),
+        ("maps", TEXT.replace(b"/x", b"/x\0y (deleted)"), STAT),
+        ("stat", TEXT, STAT.replace(b" 5 ", b" %s " % (b"9" * 5000))),
+        ("stat", TEXT, b"-" * 3000),
+    ],
+)
+def test_numbers_of_any_size_in_what_a_board_says_are_malformed(stream: str, text: bytes, stat: bytes) -> None:
+    with pytest.raises(MalformedData) as wrong:
+        vmatlas.snapshot(77, target=old_linux(text, stat))
+    assert wrong.value.stream == stream and "\n" not in str(wrong.value) and len(str(wrong.value)) < 400
+
+
+def test_an_agent_of_before_a_source_was_added_serves_without_it() -> None:
+    with vmatlas.open(77, target=old_linux(TEXT)) as process:
         assert [region.path for region in process.snapshot()] == ["/usr/bin/x"]
         assert process.memory() == process.snapshot(residency=True).memory.use
 

@@ -204,15 +204,20 @@ class ScriptedAgent:
         return b"".join(pieces)
 
     def hello(self) -> bytes:
-        """Pairs; some numbers are none."""
+        """Pairs; now and then a number is none, which ends the conversation."""
         given = self.given
+
+        def one_of(right: tuple[bytes, ...], wrong: tuple[bytes, ...]) -> bytes:
+            choice = given.byte()
+            return wrong[choice % len(wrong)] if choice > 247 else right[choice % len(right)]
+
         values = {
             b"system": (b"Linux", b"FreeBSD", b"QNX", b"\xff")[given.byte() % 4],
             b"machine": (b"x86_64", b"s390x", b"")[given.byte() % 3],
-            b"page_size": (b"4096", b"65536", b"-1", b"x", b"9" * 300)[given.byte() % 5],
-            b"pointer_bits": (b"64", b"32", b"")[given.byte() % 3],
-            b"pid": (b"7", b"4294967295", b"-5", b"1e9")[given.byte() % 4],
-            b"byte_order": (b"little", b"big", b"?")[given.byte() % 3],
+            b"page_size": one_of((b"4096", b"65536"), (b"-1", b"x", b"9" * 300, b"3")),
+            b"pointer_bits": one_of((b"64", b"32"), (b"", b"8")),
+            b"pid": one_of((b"7", b"4294967295"), (b"-5", b"1e9")),
+            b"byte_order": one_of((b"little", b"big"), (b"?",)),
             b"sources": b"linux.maps linux.smaps linux.smaps_rollup linux.procmap_query freebsd.vmmap qnx.mapinfo",
             b"operations": given.bytes(given.byte() % 16),
         }

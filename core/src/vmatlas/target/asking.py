@@ -268,6 +268,8 @@ class Conversation:
         self._most = 0
         self._kept = 0
         """Bytes of the answer that is coming, as `Question.kept`."""
+        self._answered = 0
+        """The same, as the board counts them."""
         self._heard_at = 0.0
         """When a frame came, or bytes of one of the answer."""
         self._moved_at = 0.0
@@ -383,7 +385,7 @@ class Conversation:
         what = self._asked_for()
         error = Unanswered(
             f"the target did not answer to {what} in {taken:.3g} s, though it talked: {self._received:,} bytes came, "
-            f"of them {self._kept:,} of the answer",
+            f"of them {self._answered:,} of the answer",
             seconds=taken,
             waits_for=f"the end of the answer to {what}",
             target=self.name,
@@ -400,10 +402,11 @@ class Conversation:
         question.useful += HEADER_SIZE + size + TRAILER_SIZE if size else 0
         question.kept += size + _A_FRAME
         self._kept += size + _A_FRAME
+        self._answered += size
         seconds = time.monotonic() - self._asked_at
         if self._kept > self._most + _A_FRAME:
             what = f"the end of an answer to {self._asked_for()}: it may have {self._most:,} bytes"
-            self._give_up(MalformedData(STREAM, self._kept, f"{what} ({seconds:.3g} s)", target=self.name))
+            self._give_up(MalformedData(STREAM, self._answered, f"{what} ({seconds:.3g} s)", target=self.name))
         if question.kept > _READINGS * self.limits.most:
             what = self._asked_for()
             told = f"{question.kept:,} bytes came in {question.seconds + seconds:.3g} s, the last in answer to {what}"
@@ -449,7 +452,7 @@ class Conversation:
         self._heard_at = self._moved_at = time.monotonic()
         for _ in range(self.limits.attempts):
             asked = Frame(Kind.REQUEST, operation, request, process=process, payload=payload)
-            self._asked, self._kept = asked, 0
+            self._asked, self._kept, self._answered = asked, 0, 0
             if operation not in _WHOLE and process in self._in_pieces:
                 assembly = self._collect_pieces(asked, patience)
             else:
@@ -500,7 +503,7 @@ class Conversation:
         payload = pack("I", PIECE)
         for _ in range(self.limits.attempts):
             asked = Frame(Kind.REQUEST, Operation.PIECES, self._new_request(), process=process, payload=payload)
-            self._asked, self._kept = asked, 0
+            self._asked, self._kept, self._answered = asked, 0, 0
             assembly = self._collect(asked, 0.0)
             if assembly is not None:
                 if assembly.last is not None and assembly.last.kind == Kind.END:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from vmatlas.backend import YES, Availability, Reading
-from vmatlas.errors import Unsupported
+from vmatlas.errors import MalformedData, Unsupported
 from vmatlas.model import Query
 from vmatlas.systems.linux.proc import told_by
 from vmatlas.systems.linux.remote import read_streams, settle
@@ -42,6 +42,8 @@ def ask(process: RemoteProcess, query: Query) -> Reading:
     text = streams[name]
     if not text:
         return Reading({name: text, STAT: streams[STAT]})
+    if (at := text.find(b"\0")) >= 0:
+        raise MalformedData(name, at, "a text without NUL bytes", found=text[at:], pid=process.pid)
     incomplete = None
     if process.emulator is not None:
         text, incomplete = without_repeats(text), told_by(process.emulator)
