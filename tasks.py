@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.tasks import task
+from invoke.tasks import call, task
 
 HERE = Path(__file__).parent
 PLUGINS = sorted(path.name for path in HERE.glob("platforms/*/src/vmatlas_*") if path.is_dir() and "." not in path.name)
@@ -56,6 +57,18 @@ def check(context: Context) -> None:
 def agents(context: Context, everything: bool = False) -> None:
     """Build the agents that the machines need; --everything: those of every processor."""
     _run(context, "python -m vmatlas_agents.build" + (" --all" if everything else ""))
+
+
+@task
+def lock(context: Context) -> None:
+    """Resolve anew what ./run installs, and the tools of `wheels`: *.lock, with a digest for each file."""
+    _run(context, "python ci/lock.py")
+
+
+@task(pre=[call(agents, everything=True)], help={"output": "the folder that they go to (dist)"})
+def wheels(context: Context, output: str = "dist") -> None:
+    """Build wheels and source distributions of all that is ours, with a bill of materials (CycloneDX)."""
+    _run(context, f"python ci/wheels.py {shlex.quote(output)}")
 
 
 @task(pre=[agents])

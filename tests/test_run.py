@@ -27,7 +27,7 @@ def checkout(tmp_path: Path) -> Path:
     for folder in ("core/src/vmatlas/native", "platforms/linux_procfs/native", "platforms/linux_ioctl/native"):
         shutil.copytree(ROOT / folder, place / folder)
     (place / "tests").mkdir()
-    shutil.copy(ROOT / "tests" / "requirements.txt", place / "tests")
+    shutil.copy(ROOT / "tests" / "requirements.lock", place / "tests")
     shutil.copy(ROOT / "run", place)
     return place
 
@@ -69,9 +69,30 @@ def test_a_changed_file_of_c_is_that_distributions_and_a_header_of_cores_is_ever
 
 def test_what_the_environment_is_made_of_changes_all_of_it(checkout: Path) -> None:
     before = stamp(checkout)
-    with (checkout / "images" / "pyproject.toml").open("a") as file:
-        file.write("# changed\n")
-    assert stamp(checkout)["environment"] != before["environment"]
+    for made_from in ("images/pyproject.toml", "tests/requirements.lock"):
+        with (checkout / made_from).open("a") as file:
+            file.write("# changed\n")
+        after = stamp(checkout)
+        assert after["environment"] != before["environment"]
+        before = after
+
+
+def test_the_lock_divides_into_what_comes_first_and_the_rest(checkout: Path) -> None:
+    function = re.search(r"^locked\(\) \{\n.*?^\}\n", (checkout / "run").read_text(), re.M | re.S)
+    assert function is not None
+
+    def locked(*names: str) -> str:
+        script = f'here=$1; shift\n{function[0]}locked "$@"\n'
+        return subprocess.check_output(["sh", "-euc", script, "sh", checkout, *names], text=True, timeout=PATIENCE)
+
+    def found(text: str) -> list[str]:
+        return re.findall(r"^([^ =]+)==", text, re.M)
+
+    lock = (checkout / "tests" / "requirements.lock").read_text()
+    first, rest = locked("setuptools", "wheel"), locked("!", "setuptools", "wheel")
+    assert found(first) == ["setuptools", "wheel"]
+    assert sorted([*found(first), *found(rest)]) == sorted(found(lock))
+    assert sorted((first + rest).splitlines()) == sorted(line for line in lock.splitlines() if not line.startswith("#"))
 
 
 def test_a_path_that_no_environment_can_have_is_said_in_one_line(checkout: Path) -> None:

@@ -24,6 +24,7 @@ MARK = "FILL IN:"
 
 _NAME = re.compile(r"[a-z][a-z0-9]{1,23}")
 _MACHINE = "machine.yaml"
+_LICENCE = "LICENSE"
 
 
 def make(root: Path, name: str) -> list[Path]:
@@ -51,6 +52,8 @@ def make(root: Path, name: str) -> list[Path]:
         for path, text in files.items():
             (made / path).parent.mkdir(parents=True, exist_ok=True)
             (made / path).write_text(text, "utf-8")
+        if (root / _LICENCE).is_file():
+            shutil.copyfile(root / _LICENCE, made / _LICENCE)
         _put_in_order(made)
         made.chmod(0o755)
         made.rename(plugin)
