@@ -22,7 +22,9 @@ PROJECTS = [folder / "pyproject.toml" for folder in runpy.run_path(str(ROOT / "c
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 LICENCES = ROOT / "core" / "agent" / "licenses"
 
-FOR_PULL_REQUESTS = r"\$\{\{ github\.event_name == 'pull_request' && '(?![^']*privileged)[^']*' \|\| '--privileged' \}\}"
+FOR_PULL_REQUESTS = (
+    r"\$\{\{ github\.event_name == 'pull_request' && '(?![^']*privileged)[^']*' \|\| '--privileged' \}\}"
+)
 """Rights that the code of a pull request does not have."""
 
 FLOORS = {"setuptools": "78.1.1", "jinja2": "3.1.6", "pyarrow": "14.0.1"}
