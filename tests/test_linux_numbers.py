@@ -43,6 +43,31 @@ def test_own_child_is_not_asked_for_by_a_number_that_means_another() -> None:
         assert "hint: mount -t proc proc /proc" in line
 
 
+ASK_ABOUT_A_FOLDER_OF_ANOTHER = """
+import os, subprocess, vmatlas
+one, other = (subprocess.Popen(["/bin/sleep", "60"]) for _ in range(2))
+subprocess.run(["mount", "--bind", f"/proc/{other.pid}", f"/proc/{one.pid}"], check=True)
+for ask in (vmatlas.snapshot, vmatlas.memory, lambda pid: vmatlas.find(pid, 0)):
+    try:
+        print(f"told: {ask(one.pid)}")
+    except vmatlas.Unsupported as error:
+        print(str(error).replace(str(one.pid), "ONE").replace(str(other.pid), "OTHER"), error.hint)
+print(len(vmatlas.snapshot(other.pid)) > 0)
+for each in (one, other):
+    each.kill()
+    each.wait()
+"""
+
+
+def test_a_folder_of_another_process_over_its_own_is_told_from_it() -> None:
+    *refused, other_is_told = unshared("--mount", '"$1" -c "$2"', ASK_ABOUT_A_FOLDER_OF_ANOTHER)
+    assert len(refused) == 3
+    for line in refused:
+        assert line.startswith("/proc/ONE tells of process OTHER: that is mounted there")
+        assert "umount /proc/" in line
+    assert other_is_told == "True"
+
+
 DOCTOR = """
 import json, subprocess, sys
 run = "import sys; from vmatlas.cli import main; sys.exit(main())"

@@ -178,6 +178,7 @@ def test_text_of_a_filter_is_read_as_documented(text, expected):
         "size>" + "9" * 400 + ".5",
         "size>1\u212a", "kind=", "kind=heap|nothing", "at=", "at=xyz", "at=-1", "at=1_000", "at=" + "f" * 17, "in=1",
         "in=5-5", "in=9-1", "!", "=", "shared,private", "r,!r", "heap,stack",
+        "!!x", "! !heap", "!!libc", "path=", "name= ", "p", "s", "!s", "rws", "xp",
     ],
 )  # fmt: skip
 def test_text_that_is_no_filter_is_refused_in_one_line(text):
@@ -264,6 +265,7 @@ def test_plain_text_is_what_a_name_or_a_path_contains():
         ("0x7f00", "at=0x7f00"),
         ("7f0012345678", "at=7f0012345678"), ("55D0C0", "at=55D0C0"),
         ("7f00-8f00", "in=7f00-8f00"), ("heap|stack", "kind=heap|stack"), ("rw-x", "r-xp"),
+        ("s", "own: shared "), ("rwp", "own: rw,private "), ("!Xs", "own: x,shared "),
         ("name", "name=..."), ("inode", "inode>..."), ("foo=bar", "text=TEXT"),
     ],
 )  # fmt: skip

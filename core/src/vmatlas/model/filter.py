@@ -47,6 +47,7 @@ _EXACT = r"[r-][w-][x-][ps]?"
 _RIGHTS = r"[rwx]{1,3}"
 _COMPARISON = r"(?ias)([a-z][a-z0-9_().-]*)\s*(>=|<=|>|<|=)\s*(.+)"
 _LIKE_RIGHTS = r"[rwx]{4,}|[rwxsp-]*-[rwxsp-]*"
+_LIKE_SHARING = r"[rwx]*[sp]"
 _LIKE_ADDRESS = r"(?ia)0x[0-9a-f]+|(?=[a-f]*[0-9])[0-9a-f]{6,}"
 _LIKE_RANGE = r"(?ia)(?:0x)?[0-9a-f]{4,16}-(?:0x)?[0-9a-f]{4,16}"
 _LETTERS = {"r": Protection.READ, "w": Protection.WRITE, "x": Protection.EXECUTE}
@@ -592,6 +593,8 @@ ASK_RESIDENCY = "ask for the memory in use, with which the system tells it: resi
 def _parse_condition(text: str) -> Filter:
     negated = text.startswith("!")
     word = text[1:].strip() if negated else text
+    if word.startswith("!"):
+        raise UsageError(f"the filter condition '{text}' is negated twice", hint="write it without either")
     lowered = word.lower()
     if re.fullmatch(_RIGHTS, lowered):
         rights = Protection.NONE
@@ -622,6 +625,8 @@ def _parse_condition(text: str) -> Filter:
             given |= _LETTERS.get(letter, Protection.NONE)
         return Filter(given=given, withheld=_ALL & ~given, shared={"s": True, "p": False}.get(lowered[3:]))
     if equals:
+        if key in ("path", "name") and not value:
+            raise UsageError(f"the filter condition '{key}=' names no pattern", hint=f"write for example {key}=*lib*")
         match key:
             case "path":
                 return Filter(paths=frozenset([value]))
@@ -657,6 +662,9 @@ def _refuse_likely_mistake(word: str, lowered: str) -> None:
     instead = None
     if re.fullmatch(_LIKE_RIGHTS, lowered):
         instead = "rights are written rwx (given, others do not matter) or r-xp (exactly these)"
+    elif re.fullmatch(_LIKE_SHARING, lowered):
+        rights = f"{lowered[:-1]}," if lowered[1:] else ""
+        instead = f"sharing is a word of its own: {rights}{'shared' if lowered.endswith('s') else 'private'}"
     elif re.fullmatch(_LIKE_ADDRESS, lowered):
         instead = f"the region at an address is at={word}"
     elif re.fullmatch(_LIKE_RANGE, lowered):

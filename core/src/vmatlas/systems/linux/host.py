@@ -388,10 +388,17 @@ class LinuxSystem:
 
 
 def _stat_of(process: LinuxProcess) -> Stat:
+    """Raises Unsupported where the folder of another process is mounted over its own in /proc."""
+    pid = process.pid
     try:
-        return parse_stat(process.read_file("stat" if process.thread is None else "../../stat"), pid=process.pid)
+        found = parse_stat(process.read_file("stat" if process.thread is None else "../../stat"), pid=pid)
     except MalformedData:  # an empty stat: it ended between the opening and the reading
-        raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid) from None
+        raise NoSuchProcess(f"there is no process {pid}", pid=pid) from None
+    if found.pid != pid:
+        raise Unsupported(
+            f"{PROC}/{pid} tells of process {found.pid}: that is mounted there", hint=f"umount {PROC}/{pid}", pid=pid
+        )
+    return found
 
 
 LINUX = LinuxSystem()
