@@ -305,7 +305,8 @@ OPERATIONS: dict[str, Case] = {
         {"protection": "protection", "unsafe": "flag", **RANGE},
     ),
     "lock": (operations.lock, {"address": 0, "size": 4096}, {"on_fault": "flag", **RANGE}),
-    "unlock": (operations.unlock, {"address": 0, "size": 4096}, RANGE),
+    "unlock": (operations.unlock, {"address": 0, "size": 4096}, {"unsafe": "flag", **RANGE}),
+    "unlock_all": (operations.unlock_all, {}, {"unsafe": "flag"}),
     "lock_all": (operations.lock_all, {}, {"current": "flag", "future": "flag", "on_fault": "flag"}),
     "flush": (operations.flush, {"address": 0, "size": 4096}, {"wait": "flag", "invalidate": "flag", **RANGE}),
     "move": (

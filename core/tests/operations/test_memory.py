@@ -495,8 +495,23 @@ def test_unlocking_or_flushing_a_hole_says_so(memory, kernel, monkeypatch):
     def hole(*_: object) -> None:
         raise vmatlas.OperationFailed("msync", errno=12, errno_name="ENOMEM")
 
-    for name in ("unlock", "flush"):
+    for name, how in (("unlock", {"unsafe": True}), ("flush", {})):
         monkeypatch.setattr(kernel, name, hole)
         with pytest.raises(vmatlas.OperationFailed) as refused:
-            getattr(memory, name)(FIRST, PAGE)
+            getattr(memory, name)(FIRST, PAGE, **how)
         assert refused.value.hint == "a part of the range is not mapped"
+
+
+def test_the_locks_of_others_are_not_undone(memory, kernel):
+    mine = memory.map_anonymous(PAGE)
+    kernel.calls.clear()
+    for low, size in ((mine.end, PAGE), (mine.start, 2 * PAGE), (mine.start - PAGE, 2 * PAGE)):
+        with pytest.raises(vmatlas.UsageError, match="is not in a mapping made by"):
+            memory.unlock(low, size)
+    with pytest.raises(vmatlas.UsageError, match="needs unsafe=True"):
+        memory.unlock_all()
+    assert not kernel.calls
+    mine.unlock()
+    memory.unlock(mine.start, PAGE)
+    memory.unlock_all(unsafe=True)
+    assert kernel.calls == ["unlock", "unlock", "unlock_all"]

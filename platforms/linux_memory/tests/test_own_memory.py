@@ -697,7 +697,7 @@ def test_lock_all_beyond_the_limit_explains_it_and_within_it_locks() -> None:
     def all_of_it() -> None:
         operations.lock_all(current=True, on_fault=True)
         assert any("lo" in region.flags.labels() for region in vmatlas.snapshot(residency=True))
-        operations.unlock_all()
+        operations.unlock_all(unsafe=True)
         assert not any("lo" in region.flags.labels() for region in vmatlas.snapshot(residency=True))
 
     hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]

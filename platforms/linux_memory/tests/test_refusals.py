@@ -39,7 +39,7 @@ def test_a_hole_is_told_as_one(name: str) -> None:
     calls = {
         "protect": lambda: operations.protect(address, PAGE, READ, unsafe=True),
         "flush": lambda: operations.flush(address, PAGE),
-        "unlock": lambda: operations.unlock(address, PAGE),
+        "unlock": lambda: operations.unlock(address, PAGE, unsafe=True),
     }
     failure = refused(calls[name])
     assert (failure.errno_name, failure.hint) == ("ENOMEM", "a part of the range is not mapped")
@@ -177,7 +177,7 @@ def test_what_lies_above_all_that_a_process_can_have_is_told_so_by_every_operati
             "replace": lambda: operations.map_anonymous(PAGE, at=ABOVE_ALL, replace=True, unsafe=True),
             "protect": lambda: operations.protect(ABOVE_ALL, PAGE, READ, unsafe=True),
             "lock": lambda: operations.lock(ABOVE_ALL, PAGE),
-            "unlock": lambda: operations.unlock(ABOVE_ALL, PAGE),
+            "unlock": lambda: operations.unlock(ABOVE_ALL, PAGE, unsafe=True),
             "flush": lambda: operations.flush(ABOVE_ALL, PAGE),
             "resize": lambda: operations.resize(mine, ABOVE_ALL),
         }[name]()

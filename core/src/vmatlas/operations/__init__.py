@@ -372,9 +372,14 @@ def lock(address: int, size: int, *, on_fault: bool = False) -> None:
     _own().lock(address, size, on_fault=on_fault)
 
 
-def unlock(address: int, size: int) -> None:
-    """Undo `lock`. Raises UsageError for a `secret`, OperationFailed."""
-    _own().unlock(address, size)
+@flags_checked
+def unlock(address: int, size: int, *, unsafe: bool = False) -> None:
+    """Undo `lock`, whoever locked: of memory that was not mapped here (yours, on the heap, too) only with `unsafe=True`.
+
+    A library that keeps a key there relies on its lock, and locks do not add up. Raises UsageError, for a `secret` in
+    any case; OperationFailed.
+    """
+    _own().unlock(address, size, unsafe=unsafe)
 
 
 @flags_checked
@@ -387,9 +392,13 @@ def lock_all(*, current: bool = True, future: bool = False, on_fault: bool = Fal
     _own().lock_all(current=current, future=future, on_fault=on_fault)
 
 
-def unlock_all() -> None:
-    """Undo every lock. Raises UsageError while a `secret` is open."""
-    _own().unlock_all()
+@flags_checked
+def unlock_all(*, unsafe: bool = False) -> None:
+    """Undo every lock of the process, those of other code in it, too: it needs `unsafe=True`.
+
+    Raises UsageError without it, and while a `secret` is open; OperationFailed.
+    """
+    _own().unlock_all(unsafe=unsafe)
 
 
 @flags_checked

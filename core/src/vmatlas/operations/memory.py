@@ -342,10 +342,11 @@ class Memory:
             outside = self.outside(f"locking {low:#x}-{high:#x}", high, failure)
             raise outside or explain_lock(self.calls, failure, high - low, cause) from None
 
-    def unlock(self, address: int, size: int) -> None:
+    def unlock(self, address: int, size: int, *, unsafe: bool = False) -> None:
         """See `vmatlas.operations.unlock`."""
         self.require(Ability.LOCK, "locking")
         low, high = self.range(address, size)
+        self.safety.check_unlock(low, high, unsafe=unsafe)
         self._refuse_secrets([each for each in self.lifetimes.in_range(low, high) if each.is_secret])
         try:
             self.calls.unlock(low, high - low)
@@ -366,10 +367,11 @@ class Memory:
         except OperationFailed as failure:
             raise explain_lock(self.calls, failure, None) from None
 
-    def unlock_all(self) -> None:
+    def unlock_all(self, *, unsafe: bool = False) -> None:
         """See `vmatlas.operations.unlock_all`."""
         self.require(Ability.LOCK_ALL, "locking all memory")
         self._refuse_secrets([each for each in self.lifetimes.open() if each.is_secret])
+        self.safety.check_unlock_all(unsafe=unsafe)
         try:
             self.calls.unlock_all()
         except OperationFailed as failure:

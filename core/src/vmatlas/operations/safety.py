@@ -77,6 +77,23 @@ class Safety:
             )
         mapping.check_rights(low, high, protection)
 
+    def check_unlock(self, low: int, high: int, *, unsafe: bool) -> None:
+        """Before [low, high) is unlocked. Raises UsageError: whoever locked it may keep a secret out of swap."""
+        if not unsafe and self._lifetimes.holding(low, high) is None:
+            raise UsageError(
+                f"{low:#x}-{high:#x} {_NOT_OURS}: whoever locked it may have to rely on that",
+                hint="unsafe=True unlocks it all the same: what was to stay in memory may then go to swap",
+            )
+
+    @staticmethod
+    def check_unlock_all(*, unsafe: bool) -> None:
+        """Before everybody's locks are undone. Raises UsageError."""
+        if not unsafe:
+            raise UsageError(
+                "unlocking all memory needs unsafe=True: locks of other code in this process go with one's own",
+                hint="unlock what you locked; unsafe=True unlocks everything: what was to stay in memory may go to swap",
+            )
+
     def check_move(self, regions: Iterable[Region], ours: list[Mapping], *, unsafe: bool) -> None:
         """Before regions move. Raises UsageError, and Unsupported for what the kernel would stop at."""
         if unsafe:
