@@ -330,6 +330,18 @@ def test_a_child_that_only_talks_is_given_up_and_so_is_a_board_whose_children_al
     assert set(kinds) == {Unanswered} and len(kinds) == LIMITS.attempts + 1
 
 
+def test_children_that_are_silent_one_after_another_are_waited_for_no_longer_than_one_question(clock: Clock) -> None:
+    board = Board(clock, lambda asked: iter(()))
+    conversation = Conversation(board, "board", LIMITS)
+    asked = 0
+    while not board.closed:
+        asked += 1
+        with pytest.raises(Unanswered):
+            conversation.ask(Operation.ACQUIRE, process=7, limit=5.0)
+    assert LIMITS.longest / 10 < asked < LIMITS.longest / 5 + 1
+    assert clock.now - 1000 < LIMITS.longest + 10
+
+
 def test_a_slow_machine_multiplies_the_seconds_and_not_the_bytes() -> None:
     slow = Limits().times(10)
     assert (slow.talk, slow.longest) == (Limits().talk * 10, Limits().longest * 10)

@@ -279,6 +279,8 @@ class Conversation:
         self._patience = 0.0
         self._limit: float | None = None
         self._given_up = 0
+        self._in_vain = 0.0
+        """Seconds for which questions were waited for that were given up."""
         self.can_resend = False
         """Whether the agent says that it can send what was lost again."""
         self._in_pieces: set[int] = set()
@@ -343,7 +345,11 @@ class Conversation:
             for listener in _listeners:
                 listener.waiting(self.name, self._received, seconds)
         if not data and self._limit is not None and (silent := time.monotonic() - self._heard_at) > self._limit:
-            raise Unanswered(f"no answer came for {silent:.3g} s", seconds=silent, target=self.name)
+            error = Unanswered(f"no answer came for {silent:.3g} s", seconds=silent, target=self.name)
+            self._in_vain += silent
+            if self._in_vain > self.limits.longest:
+                self._give_up(error)
+            raise error
         return data
 
     def _hear(self, until: float) -> list[Frame | Damage]:
