@@ -374,7 +374,7 @@ def lock(address: int, size: int, *, on_fault: bool = False) -> None:
 
 @flags_checked
 def unlock(address: int, size: int, *, unsafe: bool = False) -> None:
-    """Undo `lock`, whoever locked: of memory that was not mapped here (yours, on the heap, too) only with `unsafe=True`.
+    """Undo `lock`, whoever locked: of memory that was not mapped here (on the heap, say) only with `unsafe=True`.
 
     A library that keeps a key there relies on its lock, and locks do not add up. Raises UsageError, for a `secret` in
     any case; OperationFailed.

@@ -91,7 +91,7 @@ class Safety:
         if not unsafe:
             raise UsageError(
                 "unlocking all memory needs unsafe=True: locks of other code in this process go with one's own",
-                hint="unlock what you locked; unsafe=True unlocks everything: what was to stay in memory may go to swap",
+                hint="unlock what you locked; unsafe=True unlocks everything, and secrets of others may go to swap",
             )
 
     def check_move(self, regions: Iterable[Region], ours: list[Mapping], *, unsafe: bool) -> None:
