@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmatlas.errors import UsageError
 from vmatlas.model import Details, Kind, MemoryTotal, MemoryUse, Protection, Region
 from vmatlas.model.memory import FIELDS, UNTOLD, memory_of_keys
 
@@ -77,3 +79,13 @@ def test_a_system_that_tells_little_tells_that():
     space = space_of([region(resident=4096), region(start=0x4000, end=0x5000)])
     assert space.memory.use == UNTOLD
     assert space.memory.at_least.resident == 4096 and space.memory.untold == {"resident": 1}
+
+
+def test_a_filter_takes_every_number_of_memory_in_use_by_its_name():
+    told = region(details=Details(SMAPS), resident=3100, private_resident=1070, kind=Kind.FILE)
+    space = space_of([told, region(start=0x4000, end=0x5000, details=Details(dict.fromkeys(SMAPS, 0)), resident=0)])
+    for text in ("dirty>=60", "huge=6", "hugetlb>1K", "file=30", "pss=60", "proportional=60", "swapped>4", "uss>1000"):
+        assert list(space.where(text)) == [told], text
+    assert not space.where("shared_memory>0")
+    with pytest.raises(UsageError, match="dirty"):
+        space_of([region(resident=4096)]).where("dirty>0")  # of a system that does not tell it

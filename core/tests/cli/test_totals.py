@@ -66,3 +66,10 @@ def test_the_numbers_of_one_process_have_every_field_too(run, child):
     assert told["names"]["[heap]"]["memory"]["resident"] == space.where(name="[heap]").memory.use.resident
     rows = list(csv.DictReader(io.StringIO(run("maps", child.pid, "--residency", "--csv").stdout)))
     assert sum(int(row["memory.anonymous"] or 0) for row in rows) == space.memory.use.anonymous
+
+
+def test_regions_are_sorted_by_what_they_use(run, rows_of, child):
+    rows = rows_of(run("maps", child.pid, "--sort", "pss", "--bytes").stdout)
+    shares = [int(row["PSS"]) for row in rows if row["PSS"] != "-"]
+    assert shares == sorted(shares, reverse=True) and shares[0] > 0
+    assert "SWAP" in rows_of(run("maps", child.pid, "--sort", "swap").stdout)[0]

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_SORTS = ("start", "size", "resident", "kind", "path")
+_BY_USE = ("resident", "private", "pss", "swap")
+_SORTS = ("start", "size", *_BY_USE, "kind", "path")
 
 
 class View(NamedTuple):
@@ -59,7 +60,7 @@ class View(NamedTuple):
     @property
     def needs_residency(self) -> bool:
         """Whether the order or the filter asks for the memory in use, on every system."""
-        return self.sort == "resident" or self.where.asks_residency
+        return self.sort in _BY_USE or self.where.asks_residency
 
 
 def view_options(command: _Command) -> _Command:
@@ -79,7 +80,7 @@ def view_options(command: _Command) -> _Command:
                 "--sort",
                 type=click.Choice(_SORTS),
                 default="start",
-                help="By address (the default), the largest first, or by kind or path. 'resident' implies --residency.",
+                help="By address (the default), by kind or path, or the most first: all but 'size' imply --residency.",
             ),
             click.option("--entries", is_flag=True, help="The kernel's own entries, where it splits regions further."),
             click.option("--flags", is_flag=True, help="The system's own flags, where it tells them."),
@@ -110,7 +111,7 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
     elif view.as_csv:
         output.show_csv(*maps.map_csv(lines))
     else:
-        output.show(maps.map_table(shown, lines, exact=view.exact, build_ids=build_ids, flags=view.flags))
+        output.show(maps.map_table(shown, lines, exact=view.exact, build_ids=build_ids, flags=view.flags, by=view.sort))
     for address in missed:
         if space.find(address) is not None:
             say(f"the region at {address:#x} does not pass the filter")

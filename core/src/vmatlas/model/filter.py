@@ -37,6 +37,7 @@ from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
+from vmatlas.model.memory import REGION_FIELDS
 from vmatlas.model.region import Kind, Protection, Region, SystemFlags
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -69,6 +70,7 @@ NOT_ALWAYS_TOLD = {"resident": "resident", "private": "private_resident", "page_
 _ALIASES = {
     "private_resident": "private",
     "private-resident": "private",
+    "uss": "private",
     "page-size": "page_size",
     "pagesize": "page_size",
 }
@@ -275,6 +277,7 @@ class Filter:
         """
         own = {key.lower(): key for key in details}
         told = ["size", *numbers, *(key for key in _FIELDS if key not in NOT_ALWAYS_TOLD), *own]
+        told += [key for key in REGION_FIELDS if key not in told] if "rss" in own else []
         asked = self._keys | ({"resident"} if self.min_resident > 0 or self.max_resident is not None else set())
         for key in sorted(asked.difference(told)):
             hint = "numbers: " + ", ".join(told) if own or "resident" in told else ASK_RESIDENCY
@@ -572,6 +575,8 @@ def _with_number(wanted: NumberRange) -> Callable[[Region], bool]:
     def of_detail(region: Region) -> bool:
         details = region.details
         value = next((details[own] for own in details if own.lower() == key), None)
+        if value is None and key in REGION_FIELDS and (use := region.memory) is not None:
+            value = getattr(use, key)
         return isinstance(value, int) and _within(value, low, high)
 
     return of_detail

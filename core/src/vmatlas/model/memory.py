@@ -79,6 +79,9 @@ UNTOLD = MemoryUse()
 
 FIELDS = MemoryUse._fields
 
+REGION_FIELDS = tuple(name for name in FIELDS if not name.startswith("proportional_") and name != "private")
+"""Those that may be told of a region, but for `private`, which a filter knows as a number of its own."""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MemoryTotal:

@@ -40,10 +40,18 @@ def order(space: AddressSpace, *, gaps: bool, by: str) -> list[Line]:
 _KEYS: dict[str, Callable[[Line], Any]] = {
     "size": lambda line: -line.size,
     "resident": lambda line: -((line.resident or 0) if isinstance(line, Region) else -1),
+    "private": lambda line: -((line.private_resident or 0) if isinstance(line, Region) else -1),
+    "pss": lambda line: -((line.proportional or 0) if isinstance(line, Region) else -1),
+    "swap": lambda line: -((_swapped(line) or 0) if isinstance(line, Region) else -1),
     "kind": lambda line: line.kind if isinstance(line, Region) else len(Kind),
     # Regions without a path last; a space sorts before every path that begins with a slash.
     "path": lambda line: (not isinstance(line, Region) or not line.label, getattr(line, "label", "")),
 }
+
+
+def _swapped(region: Region) -> int | None:
+    use = region.memory
+    return None if use is None else use.swapped
 
 
 def style_of(region: Region) -> str:
@@ -62,7 +70,13 @@ def alarms(region: Region, permissions: int, label: int) -> dict[int, str]:
 
 
 def map_table(
-    space: AddressSpace, lines: Sequence[Line], *, exact: bool, build_ids: bool = False, flags: bool = False
+    space: AddressSpace,
+    lines: Sequence[Line],
+    *,
+    exact: bool,
+    build_ids: bool = False,
+    flags: bool = False,
+    by: str = "start",
 ) -> Table:
     """The table of a map. Residency has columns when the space tells it."""
     resident = space.columns.resident is not None
@@ -70,6 +84,8 @@ def map_table(
     columns = [Column("RANGE"), Column("PERM"), Column("SIZE", right=True)]
     columns += [Column("RESIDENT", right=True)] * resident
     columns += [Column("PRIVATE", right=True, leaves=3, asked=True)] * private
+    columns += [Column("PSS", right=True, asked=True)] * (by == "pss")
+    columns += [Column("SWAP", right=True, asked=True)] * (by == "swap")
     columns += [Column("OFFSET", right=True, leaves=5), Column("KIND", leaves=4, stands_in=True)]
     columns += [Column("FLAGS", leaves=2, asked=True)] * flags
     columns += [Column("BUILD-ID", leaves=1, asked=True)] * build_ids
@@ -83,6 +99,10 @@ def map_table(
             yield size_text(region.resident, exact=exact)
         if private:
             yield size_text(region.private_resident, exact=exact)
+        if by == "pss":
+            yield size_text(region.proportional, exact=exact)
+        if by == "swap":
+            yield size_text(_swapped(region), exact=exact)
         yield hexadecimal(region.offset)
         yield region.kind.label
         if flags:
