@@ -22,6 +22,22 @@ from vmatlas_agents.targets import TARGETS, Target
 AGENT = Path(__file__).parents[1]
 
 
+PRETENDER = """#!/bin/sh
+[ "$1" != --version ] || { echo pretender 1; exit; }
+while [ "$1" != -o ]; do shift; done
+echo pretended >"$2"
+"""
+
+
+@pytest.fixture
+def pretender(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A compiler that makes something at once, for what is not about what is made."""
+    made = tmp_path_factory.mktemp("compiler") / "cc"
+    made.write_text(PRETENDER)
+    made.chmod(0o755)
+    return str(made)
+
+
 @pytest.fixture(scope="session")
 def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the host's agent, for all tests that need one to begin with."""
@@ -57,9 +73,11 @@ def test_an_agent_that_was_changed_is_built_again(agent: Path, tmp_path: Path) -
     assert agent.read_bytes() == whole
 
 
-@pytest.mark.usefixtures("agent")
-def test_other_flags_are_another_build(tmp_path: Path) -> None:
-    assert build(host_target(), host_compiler("cc"), output=tmp_path, flags=(*building.SMALL, "-DNOTHING"))[1]
+def test_other_flags_are_another_build(tmp_path: Path, pretender: str) -> None:
+    compiler = host_compiler(pretender)
+    assert build(host_target(), compiler, output=tmp_path)[1]
+    assert not build(host_target(), compiler, output=tmp_path)[1]
+    assert build(host_target(), compiler, output=tmp_path, flags=(*building.SMALL, "-DNOTHING"))[1]
 
 
 def test_a_failed_build_leaves_the_old_agent(agent: Path, tmp_path: Path) -> None:
@@ -70,19 +88,21 @@ def test_a_failed_build_leaves_the_old_agent(agent: Path, tmp_path: Path) -> Non
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".building")]
 
 
-def test_what_a_killed_build_left_is_removed_and_a_build_that_lives_is_not(tmp_path: Path) -> None:
+def test_what_a_killed_build_left_is_removed_and_a_build_that_lives_is_not(tmp_path: Path, pretender: str) -> None:
     left, living = tmp_path / ".building-left", tmp_path / ".building-living"
     for folder in (left, living):
         (folder / "sources").mkdir(parents=True)
     os.utime(left, (0, 0))
-    build(host_target(), host_compiler("cc"), output=tmp_path)
+    build(host_target(), host_compiler(pretender), output=tmp_path)
     assert (left.exists(), living.exists()) == (False, True)
 
 
-def test_an_agent_that_grew_beyond_its_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "LARGEST", 1000)
-    with pytest.raises(BuildFailed, match="the bound is 1,000"):
-        build(host_target(), host_compiler("cc"), output=tmp_path)
+def test_an_agent_that_grew_beyond_its_bound_is_refused(
+    tmp_path: Path, pretender: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "LARGEST", 5)
+    with pytest.raises(BuildFailed, match="the bound is 5"):
+        build(host_target(), host_compiler(pretender), output=tmp_path)
     assert os.listdir(tmp_path) == []
 
 
@@ -189,10 +209,10 @@ def test_a_wheel_with_some_agents_says_which_are_not_built(tmp_path: Path) -> No
     assert f"this wheel has 1 of {len(TARGETS)} agents; not built: {others}" in done.stdout + done.stderr
 
 
-def test_the_command_builds_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--cc", "cc", "--output", str(tmp_path)]) == 0
+def test_the_command_builds_and_says_so(tmp_path: Path, pretender: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cc", pretender, "--output", str(tmp_path)]) == 0
     assert ": built, " in capsys.readouterr().out
-    assert main(["--cc", "cc", "--output", str(tmp_path)]) == 0
+    assert main(["--cc", pretender, "--output", str(tmp_path)]) == 0
     assert ": unchanged, " in capsys.readouterr().out
     assert main(["--list", "--output", str(tmp_path)]) == 0
     assert "s390x-linux-musl         linux s390x: not built" in capsys.readouterr().out
