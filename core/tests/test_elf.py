@@ -48,6 +48,14 @@ def test_a_head_that_is_cut_tells_nothing(cut):
     assert parse_elf(elf(LOADS)[:cut]) is None
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("place", [2**63 - 1, 2**63, 2**64 - 64])
+def test_headers_beyond_any_file_tell_nothing(order, place):
+    head = bytearray(elf(LOADS, order=order))
+    struct.pack_into(order + "Q", head, 32, place)  # e_phoff
+    assert parse_elf(bytes(head)) is None
+
+
 @pytest.mark.parametrize("kind", [0, 1, 4])
 def test_what_is_no_program_and_no_library_has_no_addresses(kind):
     assert parse_elf(elf(LOADS, kind=kind)) is None

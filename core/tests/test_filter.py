@@ -322,6 +322,11 @@ def test_keywords_say_the_same_as_text():
     "criteria",
     [
         {"kind": "nothing"},
+        {"kind": []},
+        {"path": ""},
+        {"name": ""},
+        {"text": ""},
+        {"flag": ""},
         {"larger_than": "much"},
         {"where": "r", "readable": False},
         {"where": "private", "shared": True},

@@ -499,7 +499,10 @@ def _text_text(text: str) -> str:
 def _kinds(kinds: Iterable[Kind | str]) -> frozenset[Kind]:
     if not isinstance(kinds, Iterable):
         raise UsageError(f"unknown kind {shown(kinds)}", hint="kinds: " + ", ".join(sorted(_LABELS)))
-    return frozenset(kind if isinstance(kind, Kind) else _kind(kind) for kind in kinds)
+    found = frozenset(kind if isinstance(kind, Kind) else _kind(kind) for kind in kinds)
+    if not found:  # what a program has computed, perhaps: it must not turn into every kind
+        raise UsageError("no kind is wanted, so no region could pass", hint="None: the kind does not matter")
+    return found
 
 
 def _kind(label: str) -> Kind:
@@ -513,6 +516,8 @@ def _kind(label: str) -> Kind:
 def _patterns(key: str, glob: str | None) -> frozenset[str]:
     if not isinstance(glob, str | None):
         raise UsageError(f"{key}={shown(glob)} is no text")
+    if glob == "":
+        raise UsageError(f"{key}='' names no {'text' if key == 'text' else 'pattern'}", hint="None: it does not matter")
     return frozenset() if glob is None else frozenset([glob])
 
 

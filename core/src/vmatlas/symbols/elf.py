@@ -81,7 +81,7 @@ def parse_elf(head: bytes) -> Elf | None:
                 for bit, right in _RIGHTS.items():
                     rights |= right if flags & bit else Protection.NONE
                 found.append(Segment(offset, address, file_size, memory_size, rights))
-    except struct.error:
+    except (struct.error, OverflowError):  # beyond the bytes that are here; beyond any that a file can have
         return None
     return Elf(_BITS[size], kind == _EXECUTABLE, tuple(found))
 
