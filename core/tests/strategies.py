@@ -136,7 +136,7 @@ def addresses(space: Sequence[Region]) -> st.SearchStrategy[int]:
 
 
 texts_of_names = st.sampled_from(["lib", "heap", "[heap]", "a b", "*", "b?", ",", " x", "\\"])
-patterns = st.sampled_from(["[heap]", "/lib*", "*.a", "*,*", "/a b?", "[[]*", "*", "", "/lib", "*\\", " x ", "/[!l]*"])
+patterns = st.sampled_from(["[heap]", "/lib*", "*.a", "*,*", "/a b?", "[[]*", "*", "/lib", "*\\", " x ", "/[!l]*"])
 
 
 flag_words = st.sampled_from(["wired", "copied", "huge", "wired|huge"])

@@ -89,6 +89,12 @@ def test_a_pair_is_refused_only_where_no_region_passes(one, other, region):
         assert not (one.matches(region) and other.matches(region))
 
 
+@pytest.mark.parametrize("key", ["path", "name", "text", "flag"])
+def test_an_empty_pattern_is_refused_as_a_keyword_too(key):
+    with pytest.raises(UsageError, match=r"empty one of its|names no flag"):
+        Filter.of(**{key: ""})
+
+
 @given(filters(own=True), any_region)
 def test_a_filter_written_as_text_is_read_as_the_same_filter(wanted, region):
     again = Filter.parse(str(wanted))

@@ -188,6 +188,9 @@ class Filter:
             members = getattr(self, key)
             if not isinstance(members, frozenset) or not all(isinstance(each, kind) for each in members):
                 raise UsageError(f"{key}={shown(members)} is no frozenset of {what}")
+            if kind is str and not all(each.strip() if "text" in key else each for each in members):
+                # It could not be written as text, as it is in a capture.
+                raise UsageError(f"the filter asks for an empty one of its {key}", hint="leave it out: None")
         for key in ("min_size", "min_resident", "max_size", "max_resident"):
             number = getattr(self, key)
             if type(number) is not int and not (number is None and key.startswith("max")):
