@@ -44,6 +44,9 @@ LIMITS = Limits(most=1 << 22)
 MOST_MEMORY = 600 << 20
 """Bytes by which the largest size of this process may grow."""
 
+MADE = b"/tmp/vmatlas-lying-%d" % os.getpid()
+"""A file that the honest board makes, where others' may lie."""
+
 HONEST = None
 """Chance has no part in it."""
 
@@ -103,7 +106,8 @@ def files(target: AgentTarget, pid: int, draw: random.Random) -> None:
     agent.stat_file(b"/")
     agent.look_up(b"/", b"/etc", [1])
     agent.read_link(b"/proc/self/exe")
-    agent.write_file(b"/tmp/x", bytes(50_000))
+    agent.write_file(MADE, bytes(50_000))
+    agent.unlink(MADE)
     agent.ping(b"x")
 
 

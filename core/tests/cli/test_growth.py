@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from vmatlas.cli.exits import Exit
+from vmatlas.conformance.patience import PATIENCE
 
 SIZE = 21 << 20
 GROWS = f"""
@@ -85,7 +86,9 @@ def test_a_watch_sees_memory_fill_without_being_asked_to(growing, run):
     fills = threading.Thread(target=_fill, args=(growing, seen))
     fills.start()
     try:
-        done = run("watch", growing.pid, "--interval", "0.05", "--count", "1", "--for", "30", "--where", "size>=64M")
+        done = run(
+            "watch", growing.pid, "--interval", "0.05", "--count", "1", "--for", str(PATIENCE), "--where", "size>=64M"
+        )
     finally:
         seen.set()
         fills.join()
