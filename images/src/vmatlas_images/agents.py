@@ -22,7 +22,7 @@ _one_build = threading.Lock()
 
 
 def built_agent(system: str, processor: str) -> Path:
-    """The agent for a machine; it is built first when it was not (a minute or two), or when its sources have changed.
+    """The agent for a machine; it is built first when it was not (half a minute), or when its sources have changed.
 
     Raises `NotRunnable` when there is none for that machine, or none built and no way to build it here.
     """

@@ -36,6 +36,6 @@ def path(system: str, machine: str) -> Path:
     if not found.is_file():
         raise AgentMissing(
             f"the agent for {target.system} {target.machines[0]} is not built: "
-            f"python -m vmatlas_agents.build --target {target.name} (once; it takes some minutes)"
+            f"python -m vmatlas_agents.build --target {target.name} (once; it takes half a minute)"
         )
     return found
