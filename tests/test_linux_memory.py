@@ -164,6 +164,8 @@ def test_processes_without_a_description_are_told_by_their_number(program: Progr
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read the memory of every process")
 def test_a_process_that_may_not_be_read_is_there_with_the_error() -> None:
     told = {each.process.pid: each for each in vmatlas.memories()}
+    if 1 not in told or os.stat("/proc/1").st_uid == os.geteuid():
+        pytest.skip("process 1 is not listed for this user, or is its own")
     assert isinstance(told[1].error, vmatlas.AccessDenied) and told[1].memory is None
 
 
@@ -210,7 +212,7 @@ def test_those_who_are_asked_with_one_that_does_not_answer_are_asked_alone(progr
 
     try:
         began = time.monotonic()
-        found = list(totals._of_many(ask, Two(), 1, False, 0.3))
+        found = list(totals._of_many(ask, Two(), 1, False, 2.0))
         assert time.monotonic() - began < PATIENCE
     finally:
         let_go.set()
