@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -19,6 +21,7 @@ from tests.standing import agree_while_still
 from vmatlas import totals
 from vmatlas.backend import Totals
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.target.local import LOCAL
 from vmatlas_linux_procfs.rollup import NATIVE, memory_apart, read_rollups
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are numbers of Linux")
@@ -194,6 +197,26 @@ def test_the_twin_reads_of_a_process_what_python_reads(program: Program) -> None
 
 def _same(known: object, told: object) -> None:
     assert known == told
+
+
+def test_who_cannot_be_read_for_want_of_descriptors_is_not_taken_for_gone(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    class One:
+        def pids(self) -> list[int]:
+            return [program.pid]
+
+        def described(self, pid: int) -> vmatlas.ProcessInfo | None:
+            with monkeypatch.context() as patched:
+                patched.setattr("vmatlas.systems.linux.listing.open", none_left, raising=False)
+                return LOCAL.system.described(pid)
+
+    nothing = [Totals(None, None, None)]
+    (told,) = totals._of_many(lambda _: nothing, One(), 1, False, PATIENCE)
+    assert told.process.pid == program.pid and told.memory is not None, "it is asked by itself"
 
 
 def test_those_who_are_asked_with_one_that_does_not_answer_are_asked_alone(program: Program) -> None:

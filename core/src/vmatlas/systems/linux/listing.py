@@ -55,14 +55,20 @@ def read_stats(pids: list[int]) -> Iterator[tuple[int, _Found | None]]:
 
 
 def describe_silent(pid: int) -> ProcessInfo | None:
-    """A process as `comm` and `status` tell it, which do not wait; its start time they do not tell. None: gone."""
+    """A process as `comm` and `status` tell it, which do not wait; its start time they do not tell. None: gone.
+
+    Its number alone where they cannot be read for another reason (no descriptor left, no memory): who asks more of it
+    is told which.
+    """
     try:
         with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
             name = file.read(256).removesuffix(b"\n").decode("utf-8", "surrogateescape")
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
             lines = file.read(65536).decode("ascii", "replace").splitlines()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
+    except OSError:
+        return ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
     told = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
     parent = told.get("PPid", "")
     return ProcessInfo(
