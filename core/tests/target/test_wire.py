@@ -29,6 +29,7 @@ from vmatlas.target.wire import (
     pack,
     read_failure,
     read_hello,
+    read_looked,
     read_processes,
     read_result,
     text8,
@@ -192,6 +193,14 @@ def test_a_result_is_read_and_what_follows_it_is_left(
 ) -> None:
     payload = struct.pack("<qI", value, errno) + text8(name.encode()) + struct.pack("<Q", detail) + more
     assert read_result(payload) == Result(value, errno, name, detail)
+
+
+def test_words_of_a_board_that_errors_repeat_do_nothing_to_who_reads_them() -> None:
+    evil = b"\x1b[2J\n" + b"x" * 200
+    number = struct.pack("<qI", -1, 5) + text8(evil) + bytes(40)
+    failure = read_failure(struct.pack("<BI", 0, 5) + text8(evil) + text16(evil * 19))
+    for told in (failure.what, failure.errno_name, read_result(number).errno_name, read_looked(number).errno_name):
+        assert told.isprintable() and told.startswith(r"\x1b[2J\n") and len(told) < 1000
 
 
 def test_fields_beyond_the_end_are_malformed() -> None:

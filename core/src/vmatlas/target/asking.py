@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vmatlas.capture import LARGEST
-from vmatlas.errors import MalformedData, OperationFailed, TargetLost, Unanswered, Unsupported, VmatlasError, legible
+from vmatlas.errors import MalformedData, OperationFailed, TargetLost, Unanswered, Unsupported, VmatlasError
 from vmatlas.target.streams import ByteStream, StreamEnded
 from vmatlas.target.wire import (
     HEADER_SIZE,
@@ -212,7 +212,7 @@ class AgentRefused(OperationFailed):
     def __init__(self, failure: Failure, streams: Mapping[str, bytes], target: str) -> None:
         who = "the agent" if failure.origin == Origin.AGENT else "the kernel"
         super().__init__(
-            f"{who} refused: {legible(failure.what) or 'no reason given'}: {legible(failure.errno_name, 40)}",
+            f"{who} refused: {failure.what or 'no reason given'}: {failure.errno_name}",
             errno=failure.errno,
             errno_name=failure.errno_name,
             target=target,

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vmatlas.errors import MalformedData
+from vmatlas.errors import MalformedData, legible
 
 VERSION = 1
 SYNC = b"\x9dVM\xa5"
@@ -307,11 +307,16 @@ class Result:
         return self.errno == 0
 
 
+def _errno_name(fields: Fields) -> str:
+    """Made legible here, since errors repeat it."""
+    return legible(fields.text8().decode("ascii", "replace"), 40)
+
+
 def read_result(payload: bytes) -> Result:
     """The END payload of most operations. Raises MalformedData."""
     fields = Fields(payload)
     value, errno = fields.numbers("qI")
-    name = fields.text8().decode("ascii", "replace")
+    name = _errno_name(fields)
     return Result(value, errno, name, fields.number("Q"))
 
 
@@ -338,7 +343,7 @@ def read_looked(payload: bytes) -> Looked:
     """The END payload of `look_up`. Raises MalformedData."""
     fields = Fields(payload)
     value, errno = fields.numbers("qI")
-    name = fields.text8().decode("ascii", "replace")
+    name = _errno_name(fields)
     inode, mode, links, major, minor, mount = fields.numbers("QIIIIQ")
     failed = (name or str(errno)) if errno or value < 0 else ""
     return Looked(failed, inode, mode, links, (major, minor), None if mount == 2**64 - 1 else mount)
@@ -366,8 +371,8 @@ def read_failure(payload: bytes) -> Failure:
     """Raises MalformedData."""
     fields = Fields(payload)
     origin, errno = fields.numbers("BI")
-    name = fields.text8().decode("ascii", "replace")
-    return Failure(origin, errno, name, fields.text16().decode("utf-8", "backslashreplace"))
+    name = _errno_name(fields)
+    return Failure(origin, errno, name, legible(fields.text16().decode("utf-8", "backslashreplace")))
 
 
 def read_hello(payload: bytes) -> dict[str, str]:
