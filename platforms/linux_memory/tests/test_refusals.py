@@ -156,6 +156,17 @@ def test_a_part_of_a_huge_page_is_told_to_be_none(huge: int) -> None:
     operations.protect(huge, HUGE, READ, unsafe=True)
 
 
+def test_a_part_of_a_huge_page_takes_nothing_from_what_lies_behind_its_new_place(huge: int) -> None:
+    """The kernel would move the whole page, where the new place begins as a huge page does: 1 of 512 do by chance."""
+    with operations.map_anonymous(3 * HUGE) as room:
+        start = -(-room.start // HUGE) * HUGE
+    with operations.map_anonymous(PAGE, at=start + HUGE // 2) as behind:
+        behind.buffer[0:4] = b"mine"
+        told = refused(lambda: operations.move(huge, HUGE // 2, to=start, unsafe=True)).hint
+        assert told is not None and "give whole ones" in told
+        assert bytes(behind.buffer[0:4]) == b"mine"
+
+
 # ---- beyond what a process can have ----
 
 ABOVE_ALL = 1 << 62

@@ -7,6 +7,7 @@ stopped half-way is read from the map, not assumed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import weakref
 from collections.abc import Callable
 
@@ -17,7 +18,7 @@ from vmatlas.operations.checks import Range, apart, check_size, round_up
 from vmatlas.operations.contract import Ability
 from vmatlas.operations.mapping import Mapping, clip
 from vmatlas.operations.memory import Memory
-from vmatlas.operations.refusals import failed
+from vmatlas.operations.refusals import cut_huge_pages, failed
 from vmatlas.operations.values import Moved, PartlyMoved, Piece
 from vmatlas.target.program import MapFlag
 
@@ -79,14 +80,23 @@ def move(
         raise UsageError("replace=True needs an address: to=")
     with memory.guard:
         ours = _movable(memory, low, high)
-        regions = list(clip(memory.read_map(), low, high))
+        space = memory.read_map()
+        regions = list(clip(space, low, high))
         if not regions:
             raise UsageError(f"nothing is mapped in {low:#x}-{high:#x}")
         memory.safety.check_move(regions, ours, unsafe=unsafe)
+        _refuse_cut_huge_pages(memory, space, low, high)
         at_once = len(regions) == 1 or moves_many(memory)  # may fail: then nothing is reserved yet
         reservation = _reserve(memory, high - low, to, replace=replace, unsafe=unsafe)
         pieces = [Piece(each.start, each.end, reservation.start + each.start - low) for each in regions]
         return _moved(memory, low, high, pieces, reservation, ours, keep_old=keep_old, at_once=at_once)
+
+
+def _refuse_cut_huge_pages(memory: Memory, space: AddressSpace, low: int, high: int) -> None:
+    """Linux makes the size of a move whole huge pages (mm/mremap.c): what lies behind the new place would be lost."""
+    if (cause := cut_huge_pages(space, low, high, memory.page_size)) is not None:
+        refusal = OperationFailed("a huge page moves as a whole", errno=errno.EINVAL, errno_name="EINVAL")
+        raise failed(f"moving {low:#x}-{high:#x}", refusal, cause)
 
 
 def _movable(memory: Memory, low: int, high: int) -> list[Mapping]:

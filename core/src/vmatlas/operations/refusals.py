@@ -65,8 +65,17 @@ def cause_in_map(
         space = read_map()
     except VmatlasError:  # the refusal is what is to be told
         return None
-    regions = [region for region in space if region.start < high and low < region.end]
+    regions = _touched(space, low, high)
     return next((cause for tell in tellers for cause in tell(regions, low, high, page)), None)
+
+
+def cut_huge_pages(space: AddressSpace, low: int, high: int, page: int) -> str | None:
+    """Which huge page the range [low, high) has only a part of, where the map tells."""
+    return next(_cut_huge_pages(_touched(space, low, high), low, high, page), None)
+
+
+def _touched(space: AddressSpace, low: int, high: int) -> list[Region]:
+    return [region for region in space if region.start < high and low < region.end]
 
 
 def _holes(regions: list[Region], low: int, high: int, page: int) -> Iterator[str]:
