@@ -23,6 +23,20 @@ def reported(answer: str) -> list[Seen]:
     return [(start, end, permissions, label) for start, end, permissions, label in json.loads(answer)]
 
 
+def uncovered(regions: set[Seen], known: set[Seen]) -> list[Seen]:
+    """The regions that are not from end to end such as was known, in whatever pieces: what came and stayed, and what
+    it was joined to, is the program's own, whose heap grows while it reads."""
+    left = []
+    for region in regions:
+        at, end = region[:2]
+        for known_start, known_end, *rest in sorted(known):
+            if known_start <= at < known_end and rest == list(region[2:]):
+                at = known_end
+        if at < end:
+            left.append(region)
+    return left
+
+
 @pytest.mark.parametrize("count", [10, 1_000, 60_000 if THOROUGH else 12_000])
 @pytest.mark.parametrize("how", ["maps", "smaps", "iterate"])
 def test_self_reading_sees_nothing_that_the_reading_made(start: Start, backend: str, how: str, count: int) -> None:
@@ -38,7 +52,7 @@ def test_self_reading_sees_nothing_that_the_reading_made(start: Start, backend: 
     if how == "iterate":  # pieces come at different times, and the caller keeps those that came: that is its own memory
         assert not [region for region in inside if "vmatlas-scratch" in region[3]]
     else:
-        assert not set(inside) - before - after  # what came and stayed is the program's own: its heap grows
+        assert not uncovered(set(inside) - before - after, before | after)
 
 
 def test_self_reading_does_not_see_what_another_thread_s_reading_made(start: Start, backend: str) -> None:

@@ -8,6 +8,7 @@ permissions, label), and `two-threads BACKEND`: the same while another thread re
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -59,7 +60,9 @@ def main() -> None:
     libc.prctl(1, 9, 0, 0, 0)
     make_regions(int(sys.argv[1]))
     for backend in sys.argv[2:]:
-        vmatlas.snapshot(backend=backend)  # what is imported on first use is there from now on
+        with contextlib.suppress(vmatlas.Unsupported):  # what is imported on first use is there from now on
+            vmatlas.snapshot(backend=backend, residency=True)
+        vmatlas.snapshot(backend=backend)
     print("ready", flush=True)
     for line in sys.stdin:
         word, *arguments = line.split()
