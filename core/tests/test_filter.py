@@ -91,7 +91,7 @@ def test_a_pair_is_refused_only_where_no_region_passes(one, other, region):
 
 @pytest.mark.parametrize("key", ["path", "name", "text", "flag"])
 def test_an_empty_pattern_is_refused_as_a_keyword_too(key):
-    with pytest.raises(UsageError, match=r"empty one of its|names no flag"):
+    with pytest.raises(UsageError, match=f"{key}='' names no"):
         Filter.of(**{key: ""})
 
 
