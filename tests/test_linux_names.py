@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 import os
 import shutil
 import subprocess
@@ -201,6 +203,23 @@ def content(pid: int, region: Region) -> bytes | None:
         return None
     with open(descriptor, "rb") as file:
         return file.read()
+
+
+def test_being_short_of_descriptors_says_nothing_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is called as the kernel calls one that was unlinked is told from it by looking."""
+
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    file = tmp_path / "code (deleted)"
+    file.write_bytes(b"code")
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ):
+        assert not next(region for region in vmatlas.snapshot() if region.path == str(file)).deleted
+        monkeypatch.setattr("vmatlas.systems.linux.files.ProcessFiles.mapped", lambda *_: None)
+        monkeypatch.setattr("vmatlas.systems.linux.files._openat2", none_left)
+        with pytest.raises(vmatlas.OperationFailed, match="files of a process cannot be looked at") as failed:
+            vmatlas.snapshot()
+        assert failed.value.errno_name == "EMFILE"
 
 
 def test_own_program_that_was_deleted_is_read_without_further_rights(

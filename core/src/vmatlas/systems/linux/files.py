@@ -19,11 +19,11 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from errno import EAGAIN, EINVAL, ENODEV, ENOENT, ENOSYS, EPERM, EXDEV
+from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, EPERM, EXDEV, errorcode
 from stat import S_ISREG
 from typing import NamedTuple, Protocol
 
-from vmatlas.errors import VmatlasError
+from vmatlas.errors import OperationFailed, VmatlasError
 from vmatlas.model import FileNow, Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers
@@ -45,6 +45,35 @@ _TRIES = 50
 """What the kernel remembers can be changing just now: so often it is asked again."""
 _DEEPEST = 256
 """Folders above the root of a process. No path is deeper."""
+
+
+_SHORT = (EMFILE, ENFILE, ENOMEM)
+
+
+@contextlib.contextmanager
+def _refused(*others: type[Exception]) -> Iterator[None]:
+    """What the system does not tell is passed over.
+
+    That this process is short of descriptors or memory says nothing of a file: OperationFailed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise _short(error) from None
+    except OperationFailed as failure:
+        if failure.errno in _SHORT:
+            raise
+    except others:
+        pass
+
+
+def _short(error: OSError) -> OperationFailed:
+    return OperationFailed(
+        f"the files of a process cannot be looked at: {error.strerror}",
+        errno=error.errno or 0,
+        errno_name=errorcode.get(error.errno or 0, ""),
+    )
 
 
 class Unasked(Exception):
@@ -106,9 +135,9 @@ class ProcessFiles:
     def table(self) -> MountTable:
         """What is mounted for us, and for the process."""
         own = others = b""
-        with contextlib.suppress(OSError), open("/proc/self/mountinfo", "rb") as file:
+        with _refused(), open("/proc/self/mountinfo", "rb") as file:
             own = file.read()
-        with contextlib.suppress(VmatlasError):
+        with _refused(VmatlasError):
             others = self._process.read_file("mountinfo")
         return MountTable(mounts.read(own), mounts.read(others))
 
@@ -123,6 +152,8 @@ class ProcessFiles:
         try:
             found = _statx(self._process.directory, self._process.mapped_file(bounds), _AS_REMEMBERED)
         except OSError as error:
+            if error.errno in _SHORT:
+                raise _short(error) from None
             self._may_not_ask_mapped = error.errno in (EPERM, ENOSYS)
             return None
         return found if self._process.mapped_name(bounds) == name else None
@@ -133,12 +164,10 @@ class ProcessFiles:
         False also where the file system was not asked.
         """
         for root in self.roots:
-            try:
-                with self._looked_up(root, name) as seen:
-                    if seen.file.identity == file.identity if file else seen.is_of_map(device, inode):
-                        return True
-            except (OSError, Unasked):  # not there, or not ours to look at: the kernel's suffix is the likelier reading
-                continue
+            # Not there, or not ours to look at: the kernel's suffix is the likelier reading.
+            with _refused(Unasked), self._looked_up(root, name) as seen:
+                if seen.file.identity == file.identity if file else seen.is_of_map(device, inode):
+                    return True
         return False
 
     def now_at(self, path: bytes, device: Numbers) -> FileNow:
@@ -149,13 +178,11 @@ class ProcessFiles:
         unasked = ""
         for root in self.roots:
             try:
-                with self._looked_up(root, path) as seen:
+                with _refused(), self._looked_up(root, path) as seen:
                     if seen.is_of(device):
                         return FileNow(seen.file.inode)
             except Unasked as error:
                 unasked = str(error)
-            except OSError:
-                continue
         return FileNow(None, unasked)
 
     def opened(self, region: Region) -> int | None:
@@ -175,12 +202,9 @@ class ProcessFiles:
             if (file.device, file.inode) == (device, region.inode):
                 return _open(_PROGRAM, self._process.directory, file)
         for root in self.roots:
-            try:
-                with self._looked_up(root, name) as seen:
-                    if seen.is_of_map(device, region.inode):
-                        return _open(b"/proc/self/fd/%d" % seen.handle, None, seen.file)
-            except (OSError, Unasked):
-                continue
+            with _refused(Unasked), self._looked_up(root, name) as seen:
+                if seen.is_of_map(device, region.inode):
+                    return _open(b"/proc/self/fd/%d" % seen.handle, None, seen.file)
         return None
 
     @property
@@ -198,9 +222,10 @@ class ProcessFiles:
             except OSError:  # not ours to ask
                 elsewhere = True
             if elsewhere:
-                with contextlib.suppress(OSError):
+                with _refused():
                     self._roots.append(_top(os.open("root", _HANDLE & ~os.O_NOFOLLOW, dir_fd=folder)))
-            self._roots.append(os.open("/", _HANDLE))
+            with _refused():
+                self._roots.append(os.open("/", _HANDLE))
         return self._roots
 
     @contextlib.contextmanager
