@@ -80,10 +80,7 @@ def survey(
     and waits. Raises UsageError, Unsupported and TargetLost, which would be the same for each process.
     """
     arguments.function(ask, "ask")
-    if threads is not None and arguments.whole(threads, "number of threads") < 1:
-        raise UsageError(
-            f"{arguments.shown(threads)} threads cannot ask anything", hint="threads is a whole number from 1"
-        )
+    check_threads(threads)
     check_patience(patience)
     if backend is not None:
         registry.backend(backend)
@@ -202,6 +199,14 @@ def unanswered(pid: int, name: str, seconds: float, waits_for: str | None, place
         target=place.name,
         hint=PATIENCE_HINT,
     )
+
+
+def check_threads(threads: int | None) -> None:
+    """Raises UsageError."""
+    if threads is not None and arguments.whole(threads, "number of threads") < 1:
+        raise UsageError(
+            f"{arguments.shown(threads)} threads cannot ask anything", hint="threads is a whole number from 1"
+        )
 
 
 def check_patience(seconds: float) -> None:

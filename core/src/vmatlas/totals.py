@@ -19,7 +19,7 @@ from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import MemoryTotal, MemoryUse, ProcessInfo
 from vmatlas.patience import Errand
 from vmatlas.process import TOTALS, Process
-from vmatlas.survey import MOST_THREADS, PATIENCE, ask_each, ask_one, check_patience, survey
+from vmatlas.survey import MOST_THREADS, PATIENCE, ask_each, ask_one, check_patience, check_threads, survey
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
 
@@ -61,10 +61,7 @@ def memories(
     `survey`. Processes that are gone before they could be asked are left out, those that may not be read are there with
     the error.
     """
-    if threads is not None and arguments.whole(threads, "number of threads") < 1:
-        raise UsageError(
-            f"{arguments.shown(threads)} threads cannot ask anything", hint="threads is a whole number from 1"
-        )
+    check_threads(threads)
     check_patience(patience)
     described, regions = arguments.flag(described, "described"), arguments.flag(regions, "regions")
     if backend is not None:

@@ -14,11 +14,11 @@ from errno import EACCES, EPERM
 
 from vmatlas.backend import LocalProcess, Reading, Totals
 from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported
-from vmatlas.model import MemoryUse, ProcessInfo
+from vmatlas.model import MemoryUse
 from vmatlas.model.memory import UNTOLD, memory_of_keys
 from vmatlas.systems.linux import LinuxProcess, judge_empty_map
 from vmatlas.systems.linux.host import process_error
-from vmatlas.systems.linux.stat import Stat, parse_stat
+from vmatlas.systems.linux.stat import has_ended, parse_stat, process_of
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas_linux_procfs.decode import MOST_KEYS, NATIVE, STAT
 
@@ -199,16 +199,5 @@ def _told(pid: int, text: bytes | _Apart | None, line: bytes | None, regions: in
     if error in (EACCES, EPERM):
         why = process_error(OSError(error, os.strerror(error)), pid)
     elif text is None and stat is not None and stat.is_gone and stat.threads <= 1:
-        why = NoSuchProcess(f"process {pid} ({stat.name}) has ended; it is a zombie without memory", pid=pid)
-    return Totals(None if stat is None else _info(stat), memory, regions if regions >= 0 else None, why)
-
-
-def _info(stat: Stat) -> ProcessInfo:
-    return ProcessInfo(
-        pid=stat.pid,
-        parent=stat.parent,
-        name=stat.name,
-        start_time=stat.start_time,
-        state=stat.state,
-        kernel=stat.is_kernel_thread,
-    )
+        why = has_ended(stat, pid)
+    return Totals(None if stat is None else process_of(stat), memory, regions if regions >= 0 else None, why)

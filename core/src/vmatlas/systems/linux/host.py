@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess
@@ -27,7 +28,7 @@ from vmatlas.systems.linux.proc import (
     rights_told,
     told_by,
 )
-from vmatlas.systems.linux.stat import Stat, parse_stat
+from vmatlas.systems.linux.stat import Stat, parse_stat, process_of
 from vmatlas.systems.linux.waiting import waiting_for
 from vmatlas.systems.posix import describe_machine, describe_user
 
@@ -289,12 +290,6 @@ class LinuxSystem:
 
     def described(self, pid: int) -> ProcessInfo | None:
         """See `vmatlas.backend.ListsNumbers`: from files for which nobody has to wait."""
-        try:
-            os.stat(f"{PROC}/{pid}/comm")
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        except OSError:  # hidepid=1: listed, and nothing more
-            return ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
         return describe_silent(pid)
 
     def belongs_to(self, pid: int, start_time: int | None, what: str) -> str | None:
@@ -340,17 +335,12 @@ class LinuxSystem:
             if pid == own and own_emulator() is not None:
                 stat = _stat_of(LinuxProcess(pid))  # that by the path is of the emulator's making
             user, inside = _of_status(pid)
-            yield ProcessInfo(
+            yield replace(
+                process_of(stat),
                 pid=pid,
-                parent=stat.parent,
-                name=stat.name,
-                start_time=stat.start_time,
-                state=stat.state,
-                kernel=stat.is_kernel_thread,
                 user=user,
                 resident=None if stat.is_kernel_thread or stat.lives_on else stat.resident * page,
                 number_inside=inside,
-                lives_on=stat.lives_on,
             )
 
     def not_listed(self, read: Callable[[str], bytes | None]) -> str | None:

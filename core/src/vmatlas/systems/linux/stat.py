@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vmatlas.errors import MalformedData, NoSuchProcess
+from vmatlas.model import ProcessInfo
 
 PF_EXITING = 0x00000004
 PF_KTHREAD = 0x00200000
@@ -68,6 +69,24 @@ def parse_stat(data: bytes, *, pid: int | None = None) -> Stat:
         raise MalformedData("stat", 0, "PID (NAME) STATE and 49 numbers", found=data, pid=pid) from None
 
 
+def process_of(stat: Stat) -> ProcessInfo:
+    """Who it is, as far as this file alone tells."""
+    return ProcessInfo(
+        pid=stat.pid,
+        parent=stat.parent,
+        name=stat.name,
+        start_time=stat.start_time,
+        state=stat.state,
+        kernel=stat.is_kernel_thread,
+        lives_on=stat.lives_on,
+    )
+
+
+def has_ended(stat: Stat, pid: int) -> NoSuchProcess:
+    """What to raise for a process whose memory is gone."""
+    return NoSuchProcess(f"process {pid} ({stat.name}) has ended; it is a zombie without memory", pid=pid)
+
+
 def judge_empty_map(stat: bytes | None, stream: str, *, pid: int) -> None:
     """What an empty map means: returns for a kernel thread, whose address space is empty.
 
@@ -79,5 +98,5 @@ def judge_empty_map(stat: bytes | None, stream: str, *, pid: int) -> None:
     if parsed.is_kernel_thread:
         return
     if parsed.is_gone:
-        raise NoSuchProcess(f"process {pid} ({parsed.name}) has ended; it is a zombie without memory", pid=pid)
+        raise has_ended(parsed, pid)
     raise MalformedData(stream, 0, f"the regions of process {pid} ({parsed.name}), which is alive", pid=pid)
