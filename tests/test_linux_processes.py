@@ -243,6 +243,20 @@ def test_process_whose_first_thread_has_ended_is_read_through_another(
     assert vmatlas.snapshot(program.pid, thread=thread, backend=backend) == space
 
 
+def test_a_process_that_hops_from_thread_to_thread_is_read_or_changed_too_fast_and_is_no_zombie(
+    start: Start, backend: str
+) -> None:
+    program = start("oddity", "hops")
+    program.hear()
+    wait_until(lambda: state(program.pid) == "Z")
+    read = 0
+    for _ in range(20):
+        with contextlib.suppress(vmatlas.TornRead):
+            read += len(vmatlas.snapshot(program.pid, backend=backend)) > 20
+            read += vmatlas.memory(program.pid).resident is not None
+    assert read
+
+
 @pytest.mark.parametrize("residency", [False, True])
 def test_first_thread_that_has_ended_is_said_to_have(start: Start, backend: str, residency: bool) -> None:
     program = start("oddity", "leader-ends")

@@ -1,6 +1,7 @@
 """A process in a state that is easily misread.
 
     python oddity.py leader-ends         the first thread ends, another lives on
+    python oddity.py hops                the first thread ends; the memory lives on in one that begets the next and ends
     python oddity.py not-dumpable        as an ordinary user (root drops to nobody), and not to be dumped
     python oddity.py chrooted FOLDER     maps FOLDER/x (deleted), a file really so named, and changes its root to FOLDER
     python oddity.py asks PID BACKEND... as an ordinary user: asks about PID, says what came, a line for each backend
@@ -11,9 +12,11 @@ Each says a line when it is ready, and ends when its standard input does.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import mmap
 import os
+import select
 import sys
 import threading
 
@@ -41,6 +44,17 @@ def leader_ends() -> None:
         os._exit(0)
 
     threading.Thread(target=live_on).start()
+    libc.pthread_exit(None)
+
+
+def hops() -> None:
+    def hop() -> None:
+        if select.select([sys.stdin], [], [], 0.0003)[0]:
+            os._exit(0)
+        _thread.start_new_thread(hop, ())
+
+    print("ready", flush=True)
+    _thread.start_new_thread(hop, ())
     libc.pthread_exit(None)
 
 
@@ -90,8 +104,8 @@ def asks(pid: str, *backends: str) -> None:
 def main() -> None:
     libc.prctl(1, 9, 0, 0, 0)
     what, *arguments = sys.argv[1:]
-    run = {"leader-ends": leader_ends, "not-dumpable": not_dumpable, "chrooted": chrooted, "asks": asks, "sleeps": wait}
-    run[what](*arguments)
+    run = {"leader-ends": leader_ends, "hops": hops, "not-dumpable": not_dumpable, "chrooted": chrooted, "asks": asks}
+    run.get(what, wait)(*arguments)
 
 
 if __name__ == "__main__":

@@ -198,6 +198,6 @@ def _told(pid: int, text: bytes | _Apart | None, line: bytes | None, regions: in
     why = None
     if error in (EACCES, EPERM):
         why = process_error(OSError(error, os.strerror(error)), pid)
-    elif text is None and stat is not None and stat.is_gone and stat.threads <= 1:
+    elif text is None and stat is not None and stat.is_gone and not stat.has_others:
         why = has_ended(stat, pid)
     return Totals(None if stat is None else process_of(stat), memory, regions if regions >= 0 else None, why)

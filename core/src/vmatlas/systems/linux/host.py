@@ -210,14 +210,14 @@ class LinuxProcess(LocalProcess):
             os.close(descriptor)
 
     def other_threads(self) -> list[int]:
-        """Its other threads. A process lives on in them when its first thread has ended."""
+        """Its other threads, the last begun first. A process lives on in them when its first thread has ended."""
         try:
             folder = "task" if self.thread is None else "../../task"
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.directory)
         except OSError:
             return []
         try:
-            return [int(name) for name in os.listdir(descriptor) if int(name) != self.pid]
+            return [int(name) for name in reversed(os.listdir(descriptor)) if int(name) != self.pid]
         except OSError:
             return []
         finally:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from stat import S_ISREG
 
-from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unanswered, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupported, VmatlasError
 from vmatlas.model import Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import process_error
@@ -76,7 +76,9 @@ def read_streams(
         ask=ask,
         look=lambda: _identified(process, told),
         threads=lambda: _other_threads(process),
+        is_ending=lambda thread: _is_ending(process, thread),
         by=process.thread,
+        most=_MOST_THREADS,
     )
     return {stream: b"", STAT: told[STAT]} if answer is None else answer
 
@@ -94,24 +96,25 @@ def _identified(process: RemoteProcess, streams: Mapping[str, bytes]) -> Stat:
     return state
 
 
-def _other_threads(process: RemoteProcess) -> Iterator[int]:
-    """Raises MalformedData for what is no number of a thread, Unanswered where so many have nothing to tell."""
+def _is_ending(process: RemoteProcess, thread: int) -> bool:
+    try:
+        stat = process.read_file(b"/proc/%d/task/%d/stat" % (process.pid, thread), 4096)
+    except AgentRefused:
+        return True
+    return not stat or parse_stat(stat, pid=process.pid).is_gone
+
+
+def _other_threads(process: RemoteProcess) -> list[int]:
+    """The last begun first. Raises MalformedData for what is no number of a thread."""
     folder = f"/proc/{process.pid}/task"
     try:
         names = process.list_folder(folder.encode())
     except AgentRefused:
-        return
+        return []
     for name in names:
         if not (name.isdigit() and len(name) <= 10 and 0 < int(name) < 2**32):
             raise MalformedData(folder, 0, "numbers of threads", found=name, pid=process.pid)
-    threads = sorted({int(name) for name in names} - {process.pid})
-    yield from threads[:_MOST_THREADS]
-    if len(threads) > _MOST_THREADS:
-        raise Unanswered(
-            f"none of the first {_MOST_THREADS:,} threads of process {process.pid} has memory to tell of, "
-            f"and it is said to have {len(threads):,}",
-            pid=process.pid,
-        )
+    return sorted({int(name) for name in names} - {process.pid}, reverse=True)
 
 
 def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vmatlas.errors import MalformedData, NoSuchProcess
+from vmatlas.errors import MalformedData, NoSuchProcess, TornRead
 from vmatlas.model import ProcessInfo
 
 PF_EXITING = 0x00000004
@@ -34,9 +34,14 @@ class Stat(NamedTuple):
         return bool(self.flags & PF_KTHREAD)
 
     @property
+    def has_others(self) -> bool:
+        """There are more threads of the process: it has not ended, whatever became of this one."""
+        return self.threads > 1
+
+    @property
     def lives_on(self) -> bool:
         """Its first thread has ended, of which the rest is told, and others of it live on."""
-        return self.state == "Z" and self.threads > 1
+        return self.state == "Z" and self.has_others
 
     @property
     def is_gone(self) -> bool:
@@ -90,13 +95,16 @@ def has_ended(stat: Stat, pid: int) -> NoSuchProcess:
 def judge_empty_map(stat: bytes | None, stream: str, *, pid: int) -> None:
     """What an empty map means: returns for a kernel thread, whose address space is empty.
 
-    Raises NoSuchProcess for a zombie or a process on the way out, and MalformedData when there is nothing to tell by.
+    Raises NoSuchProcess for a zombie or a process on the way out, TornRead for one that lives on in other threads, and
+    MalformedData when there is nothing to tell by.
     """
     if stat is None:
         raise MalformedData(stream, 0, "at least one region (an empty map needs the stream 'stat' beside it)", pid=pid)
     parsed = parse_stat(stat, pid=pid)
     if parsed.is_kernel_thread:
         return
+    if parsed.is_gone and parsed.has_others:
+        raise TornRead(f"process {pid} ({parsed.name}) lives on in other threads than the one that was read", pid=pid)
     if parsed.is_gone:
         raise has_ended(parsed, pid)
     raise MalformedData(stream, 0, f"the regions of process {pid} ({parsed.name}), which is alive", pid=pid)
