@@ -101,4 +101,6 @@ def test_line_that_is_told_twice_in_a_row_is_one() -> None:
     assert without_repeats(once + last + last) == once + last
     assert without_repeats(once) == once
     assert without_repeats(b"") == b""
+    named = b"400000-401000 r-xp 00000000 fe:00 12                             /a\rb\rb\r\v\vc\n"
+    assert without_repeats(named) == named
     assert without_repeats(last + once + last) == last + once + last

@@ -108,7 +108,8 @@ def story_of(error: BaseException) -> tuple[str, str | None]:
     from vmatlas.errors import TargetLost, VmatlasError
 
     if isinstance(error, TargetLost) and (words := error.last_words.strip(_BLANK)):
-        return f"{error}; its last words: {words.splitlines()[-1][-_LAST_WORDS:]}", error.hint
+        last = words.rpartition("\n")[2][-_LAST_WORDS:]
+        return f"{error}; its last words: {last}", error.hint
     if isinstance(error, VmatlasError):
         return str(error), error.hint
     if isinstance(error, OSError):

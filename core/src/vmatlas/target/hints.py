@@ -27,7 +27,7 @@ def of_line(words: str, *, baud: int) -> str:
     heard = words.strip()
     if not heard:
         return f"nothing came: {start}; the cable, the device and ?baud= ({baud} here) are worth a look, too"
-    if _PROMPT.search(heard.splitlines()[-1]):
+    if _PROMPT.search(heard.rpartition("\n")[2]):
         return (
             "a login or a shell is at the other end, and no agent: log in there by a terminal program, "
             "and start one on this line: stty raw -echo; exec vmatlas-agent"

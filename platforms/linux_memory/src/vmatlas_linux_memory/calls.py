@@ -16,7 +16,7 @@ from vmatlas.model import Kind, Region
 from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.posix import PosixCalls, refuse
 from vmatlas.operations.values import Advice
-from vmatlas.systems.linux.proc import check_numbers
+from vmatlas.systems.linux.proc import capabilities_of, check_numbers, keys_of, read_own
 from vmatlas.systems.linux.stat import parse_stat
 from vmatlas_linux_memory import numbers, story
 
@@ -106,13 +106,13 @@ class LinuxMemory(PosixCalls):
 
     def lock_limit(self) -> tuple[int, int | None] | None:
         """RLIMIT_MEMLOCK, and VmLck of /proc/self/status; None where CAP_IPC_LOCK lifts the limit."""
-        status = _status()
-        if int(status.get("CapEff", "0"), 16) >> _CAP_IPC_LOCK & 1:
+        status = read_own("status")  # without /proc the limit alone is told
+        if (capabilities_of(status) or 0) >> _CAP_IPC_LOCK & 1:
             return None
         limit = super().lock_limit()
         if limit is None:
             return None
-        locked = status.get("VmLck", "").split()
+        locked = keys_of(status).get(b"VmLck", b"").split()
         return limit[0], int(locked[0]) * 1024 if locked else None
 
     def why_unmovable(self, region: Region) -> str | None:
@@ -202,15 +202,6 @@ class LinuxMemory(PosixCalls):
 
 
 _CAP_IPC_LOCK = 14
-
-
-def _status() -> dict[str, str]:
-    try:
-        with open("/proc/self/status", "rb") as file:
-            text = file.read().decode("utf-8", "replace")
-    except OSError:  # no /proc: the limit alone is told
-        return {}
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
 def _start_time(pid: int) -> int | None:

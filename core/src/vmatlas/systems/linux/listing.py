@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from vmatlas.model import ProcessInfo
 from vmatlas.patience import Crew, Errand
+from vmatlas.systems.linux.proc import keys_of
 
 SILENCE = 2.0
 """Seconds after which a process is passed over."""
@@ -64,18 +65,17 @@ def describe_silent(pid: int) -> ProcessInfo | None:
         with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
             name = file.read(256).removesuffix(b"\n").decode("utf-8", "surrogateescape")
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
-            lines = file.read(65536).decode("ascii", "replace").splitlines()
+            told = keys_of(file.read(65536))
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError:
         return ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
-    told = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    parent = told.get("PPid", "")
+    parent = told.get(b"PPid", b"")
     return ProcessInfo(
         pid=pid,
-        parent=int(parent) if parent.isdecimal() else None,
+        parent=int(parent) if parent.isdigit() and len(parent) <= 10 else None,
         name=name,
         start_time=None,
-        state=told.get("State", "")[:1],
-        kernel=told.get("Kthread") == "1",
+        state=told.get(b"State", b"")[:1].decode("ascii", "replace"),
+        kernel=told.get(b"Kthread") == b"1",
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Callable
 
 from vmatlas.systems.linux.host import LinuxProcess
+from vmatlas.systems.linux.proc import keys_of, lines_of
 
 
 def user_of(process: LinuxProcess) -> str | None:
     """Whose rights it has, by name; by number where the user has none here."""
-    found = re.search(rb"^Uid:\s+\d+\s+(\d{1,10})\s", process.read_file("status"), re.MULTILINE)
-    return _name_of(int(found[1])) if found else None
+    numbers = keys_of(process.read_file("status")).get(b"Uid", b"").split(b"\t")
+    return _name_of(int(numbers[1])) if len(numbers) > 1 and numbers[1].isdigit() and len(numbers[1]) <= 10 else None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -31,12 +31,14 @@ def cgroup_of(process: LinuxProcess) -> str | None:
 
     As the one who asks sees it: from the root of its own cgroup namespace.
     """
-    text = process.read_file("cgroup").decode("utf-8", "surrogateescape")
-    paths = [parts[2] for line in text.splitlines() if len(parts := line.split(":", 2)) == 3]
-    unified = [line[3:] for line in text.splitlines() if line.startswith("0::")]
-    if unified and (unified[0] != "/" or len(paths) == 1):
-        return unified[0]
-    return next((path for path in paths if path != "/"), paths[0] if paths else None)
+    told = [parts for line in lines_of(process.read_file("cgroup")) if len(parts := line.split(b":", 2)) == 3]
+    paths = [path for _, _, path in told]
+    unified = [path for number, controllers, path in told if (number, controllers) == (b"0", b"")]
+    if unified and (unified[0] != b"/" or len(paths) == 1):
+        found: bytes | None = unified[0]
+    else:
+        found = next((path for path in paths if path != b"/"), paths[0] if paths else None)
+    return None if found is None else found.decode("utf-8", "surrogateescape")
 
 
 def program_of(process: LinuxProcess) -> str | None:

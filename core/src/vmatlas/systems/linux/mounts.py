@@ -23,7 +23,9 @@ LOCAL = frozenset(
 )
 """File systems that answer by themselves. All others may wait for somebody who never answers: a server, a daemon."""
 
-_LINE = re.compile(rb"^(\d{1,18}) \d+ (\d{1,9}):(\d{1,9}) (\S+) (\S+) .*? - (\S+) \S* ?(.*)$", re.MULTILINE)
+_LINE = re.compile(
+    rb"^(\d{1,18}) \d+ (\d{1,9}):(\d{1,9}) ([^ \n]+) ([^ \n]+) .*? - ([^ \n]+) [^ \n]* ?(.*)$", re.MULTILINE
+)
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 _LAYERS = re.compile(rb"(?:^|,)(?:lowerdir\+?|upperdir|datadir\+?)=([^,]*)")
 

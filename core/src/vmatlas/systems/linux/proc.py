@@ -31,6 +31,23 @@ ReadsFile = Callable[[str], bytes | None]
 """Gives a file, whole, of this machine or of another; None where it cannot be read."""
 
 
+# ---- how it is told ----
+
+
+def lines_of(told: bytes) -> list[bytes]:
+    """What the kernel tells in lines. Only "\n" ends one: that alone it escapes in names, or does not allow.
+
+    Whatever else ends a line somewhere (CR, VT, FS, NEL) may stand in a name that a process chose, so
+    `splitlines` forges lines, and `split()` words.
+    """
+    return told.removesuffix(b"\n").split(b"\n")
+
+
+def keys_of(status: bytes) -> dict[bytes, bytes]:
+    """The lines "Key: value" of /proc/PID/status."""
+    return {key: value.strip(b" \t") for key, _, value in (line.partition(b":") for line in lines_of(status))}
+
+
 # ---- whose numbers ----
 
 _checked: tuple[int, int] | None = None
@@ -131,7 +148,7 @@ def mount_of(mountinfo: bytes) -> ProcMount | None:
 
     Of several mounts on one place, each has the one below it as its parent.
     """
-    there = [fields for line in mountinfo.splitlines() if len(fields := line.split()) > 9 and fields[4] == b"/proc"]
+    there = [fields for line in lines_of(mountinfo) if len(fields := line.split(b" ")) > 9 and fields[4] == b"/proc"]
     parents = {fields[1] for fields in there}
     top = [fields for fields in there if fields[0] not in parents]
     if not top:

@@ -1,0 +1,108 @@
+"""What the kernel tells in lines, of names that whoever chose them made to look like more lines."""
+
+from __future__ import annotations
+
+import ast
+import io
+from pathlib import Path
+
+import pytest
+
+import vmatlas.systems
+from vmatlas.systems.linux import listing
+from vmatlas.systems.linux.host import LinuxProcess
+from vmatlas.systems.linux.membership import cgroup_of, user_of
+from vmatlas.systems.linux.mounts import read
+from vmatlas.systems.linux.proc import keys_of, lines_of, mount_of
+
+ENDS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r\r"]
+"""What ends a line to `str.splitlines`, and not to the kernel."""
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_only_a_newline_ends_a_line(end: str) -> None:
+    name = f"a{end}b:\tc".encode()
+    assert lines_of(b"Name:\t" + name + b"\nPid:\t7\n") == [b"Name:\t" + name, b"Pid:\t7"]
+    assert keys_of(b"Name:\t" + name + b"\nPid:\t7\n") == {b"Name": name, b"Pid": b"7"}
+
+
+class Scripted(LinuxProcess):
+    """A process whose files say what a test says."""
+
+    def __init__(self, **files: bytes) -> None:
+        super().__init__(7)
+        self._files = files
+
+    def read_file(self, name: str) -> bytes:
+        return self._files[name]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_cgroup_is_not_told_another_by_its_name(end: str) -> None:
+    own = f"/user.slice/x{end}0::/system.slice/ssh.service"
+    assert cgroup_of(Scripted(cgroup=f"0::{own}\n".encode())) == own
+    assert cgroup_of(Scripted(cgroup=f"4:memory:{own}\n0::/\n".encode())) == own
+    assert cgroup_of(Scripted(cgroup=f"4:memory:{own}\n0::/mine\n".encode())) == "/mine"
+
+
+def test_cgroups_are_told_as_they_were() -> None:
+    assert cgroup_of(Scripted(cgroup=b"0::/\n")) == "/"
+    assert cgroup_of(Scripted(cgroup=b"5:pids:/\n4:cpu,cpuacct:/a\n")) == "/a"
+    assert cgroup_of(Scripted(cgroup=b"")) is None
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_user_is_not_told_by_a_name(end: str) -> None:
+    status = f"Name:\tx{end}Uid:\t0\t0\t0\t0\nUid:\t1\t987654\t1\t1\n".encode()
+    assert user_of(Scripted(status=status)) == "987654"
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("forged", ["Kthread:\t1", "State:\tZ (zombie)", "PPid:\t2"])
+def test_a_process_that_does_not_answer_is_not_told_to_be_the_kernels_by_its_name(
+    end: str, forged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{end}{forged}".encode()
+    files = {
+        "/proc/77/comm": name + b"\n",
+        "/proc/77/status": b"Name:\t" + name + b"\nUmask:\t0022\nState:\tD (disk sleep)\nTgid:\t77\nPPid:\t1\n",
+    }
+    monkeypatch.setattr("builtins.open", lambda path, *_, **__: io.BytesIO(files[path]))
+    found = listing.describe_silent(77)
+    monkeypatch.undo()
+    assert found is not None
+    assert (found.kernel, found.state, found.parent) == (False, "D", 1)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_mount_is_not_told_another_by_the_names_of_folders(end: str) -> None:
+    named = end.encode()
+    table = b"46 44 0:21 / /proc rw - proc proc rw\n47 46 0:9 /a%b /b%b/proc rw - tmpfs x%by rw\n"
+    found = read(table.replace(b"%b", named))
+    assert [(mount.number, mount.point, mount.type) for mount in found] == [
+        (46, b"/proc", b"proc"),
+        (47, b"/b%b/proc" % named, b"tmpfs"),
+    ]
+    forged = b"46 44 0:21 / /proc rw - proc proc rw\n47 46 0:9 /a%b/proc /mnt rw - tmpfs x rw\n" % named
+    assert mount_of(forged) == mount_of(b"46 44 0:21 / /proc rw - proc proc rw\n")
+
+
+def sources() -> list[Path]:
+    root = Path(vmatlas.systems.__file__).parents[1]
+    plugins = Path(__file__).parents[2] / "platforms"
+    return [*root.rglob("*.py"), *plugins.glob("*/src/**/*.py")]
+
+
+OURS = {"manual.py", "program.py", "installed.py"}
+"""They take apart what we wrote ourselves: help, the frames of a traceback, the metadata of a distribution."""
+
+
+def test_nothing_that_others_chose_is_taken_apart_by_splitlines() -> None:
+    found = [
+        f"{path}:{node.lineno}"
+        for path in sources()
+        if path.name not in OURS and "conformance" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "splitlines"
+    ]
+    assert found == [], "use vmatlas.systems.linux.proc.lines_of"
