@@ -99,6 +99,30 @@ def test_a_watch_sees_memory_fill_without_being_asked_to(growing, run):
     assert row[1] == "filled" and row[6] != "0", done.stdout
 
 
+@pytest.mark.parametrize("by", [(), ("--by", "kind")])
+def test_a_watch_in_csv_is_one_table_with_the_time_in_each_row(growing, start, by):
+    watch = start(
+        *("watch", growing.pid, "--interval", "0.02", "--count", "2", "--for", PATIENCE, "--where", "size>=64M"),
+        *(*by, "--csv"),
+    )
+    seen = threading.Event()
+    fills = threading.Thread(target=_fill, args=(growing, seen))
+    fills.start()
+    try:
+        output, errors = watch.communicate(timeout=2 * PATIENCE)
+    finally:
+        seen.set()
+        fills.join()
+    assert (watch.returncode, errors) == (Exit.OK, b"")
+    rows = list(csv.DictReader(io.StringIO(output.decode())))
+    assert len(rows) >= 2 and len({row["time"] for row in rows}) == 2, output
+    assert all(float(row["time"]) > 1e9 and int(row["memory.anonymous"]) > 0 for row in rows)
+
+
+def test_a_watch_has_one_form(growing, run):
+    assert run("watch", growing.pid, "--csv", "--json").exit_code == Exit.USAGE
+
+
 def _fill(process: subprocess.Popen[str], seen: threading.Event) -> None:
     assert process.stdin is not None and process.stdout is not None
     for _ in range(600):

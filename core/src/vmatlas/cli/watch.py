@@ -16,7 +16,9 @@ from vmatlas.cli.options import (
     Asked,
     asking_options,
     bytes_option,
+    csv_option,
     process_argument,
+    refuse_both,
 )
 from vmatlas.errors import UsageError
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--count", "most", metavar="N", type=click.IntRange(1), help="End after N times that something changed.")
 @click.option("--for", "seconds", metavar="SECONDS", type=float, help="End after this time.")
 @click.option("--json", "as_json", is_flag=True, help="JSON: an object in a line for each time.")
+@csv_option
 @click.option("--others", is_flag=True, help="Also what other processes change: the share of pages that they map too.")
 @growth_options
 @click.option(
@@ -47,6 +50,7 @@ def command(
     most: int | None,
     seconds: float | None,
     as_json: bool,
+    as_csv: bool,
     others: bool,
     by: str | None,
     sort: str,
@@ -67,10 +71,12 @@ def command(
 
     Ends with the process, with Ctrl-C, or as --count and --for say. What changes and changes back between two looks
     is not seen, nor, with --no-residency, what fills or leaves memory in regions that stay as large (`filled`,
-    `emptied`; MEMORY tells how much). Looking at a map that does not change costs little more than reading it.
+    `emptied`; MEMORY tells how much). --csv is one table with one line of titles, each row with its time. Looking at a
+    map that does not change costs little more than reading it.
     """
     from vmatlas.cli.asking import named, opened
 
+    refuse_both(as_json, as_csv)
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise UsageError(f"--for {seconds:g} is no time", hint="a number of seconds from 0")
     end = None if seconds is None else time.monotonic() + seconds
@@ -88,7 +94,7 @@ def command(
                 shown = chosen(dataclasses.replace(difference, before=before, after=after), wheres, sort)
                 if not shown:
                     continue
-                _show(shown, as_json=as_json, exact=exact, by=by)
+                _show(shown, as_json=as_json, as_csv=as_csv, titled=not found, exact=exact, by=by)
                 found += 1
                 if found == most:
                     return Exit.OK
@@ -124,12 +130,14 @@ def _tells_memory(process: Process) -> bool:
     return True
 
 
-def _show(difference: Difference, *, as_json: bool, exact: bool, by: str | None) -> None:
+def _show(difference: Difference, *, as_json: bool, as_csv: bool, titled: bool, exact: bool, by: str | None) -> None:
     from vmatlas.cli.render import diff as render
     from vmatlas.cli.render import output
 
     if as_json:
         sys.stdout.write(json.dumps(render.difference_json(difference, by)) + "\n")
+    elif as_csv:
+        output.show_csv(*render.difference_csv(difference, by, timed=True), titled=titled)
     else:
         output.show(render.difference_table(difference, exact=exact, timed=True, by=by))
         sys.stdout.write("\n")

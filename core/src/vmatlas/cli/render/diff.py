@@ -201,12 +201,26 @@ def difference_json(difference: Difference, by: str | None = None) -> dict[str, 
     return value
 
 
-def difference_csv(difference: Difference, by: str | None) -> tuple[list[str], list[dict[str, Any]]]:
-    """Titles, and a row for each change or group: bytes; `memory.FIELD` is what was gained."""
-    if by is not None:
-        return [by, "growth", *MEMORY_CSV], [
-            {by: each.key, "growth": each.size, **memory_csv(each.memory)} for each in growth_by(difference, by)
-        ]
+def difference_csv(
+    difference: Difference, by: str | None, *, timed: bool = False
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Titles, and a row for each change or group: bytes; `memory.FIELD` is what was gained.
+
+    `timed` puts before each when it was seen, in seconds since 1970, for rows that follow others.
+    """
+    titles, rows = _groups_csv(difference, by) if by is not None else _changes_csv(difference)
+    if not timed:
+        return titles, rows
+    return ["time", *titles], [{"time": difference.after.time} | row for row in rows]
+
+
+def _groups_csv(difference: Difference, by: str) -> tuple[list[str], list[dict[str, Any]]]:
+    return [by, "growth", *MEMORY_CSV], [
+        {by: each.key, "growth": each.size, **memory_csv(each.memory)} for each in growth_by(difference, by)
+    ]
+
+
+def _changes_csv(difference: Difference) -> tuple[list[str], list[dict[str, Any]]]:
     titles = ["change", "start", "end", "size", "growth", "protection", "kind", "path", "name", "fields", *MEMORY_CSV]
     rows = []
     for change in difference.changes:

@@ -38,17 +38,17 @@ def show_json(value: object) -> None:
     sys.stdout.write(pretty(value) + "\n")
 
 
-def show_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rows as CSV (RFC 4180, but with "\\n" at the end of lines), with a line of titles.
+def show_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, titled: bool = True) -> None:
+    """Rows as CSV (RFC 4180, but with "\\n" at the end of lines), with a line of titles unless it stands already.
 
     Empty is None; lists are joined by spaces; paths are the bytes that they are, but on a terminal, where what does not
     print is escaped as in tables.
     """
     as_cell = _shown_csv_cell if sys.stdout.isatty() else _csv_cell
-    lines = [",".join(map(as_cell, columns))]
+    lines = [",".join(map(as_cell, columns))] if titled else []
     lines += [",".join([as_cell(row.get(column)) for column in columns]) for row in rows]
     sys.stdout.flush()
-    sys.stdout.buffer.write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
 
 
 def _csv_cell(value: Any) -> str:
