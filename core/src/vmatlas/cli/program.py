@@ -32,6 +32,7 @@ COMMANDS = (
     "advise",
     "processes",
     "doctor",
+    "schema",
     "completion",
 )
 """In the order of the help. Each is the `command` of the module of its name."""
@@ -101,6 +102,7 @@ MEANT = {
     "audit": "scan security lint suspicious inspect vet",
     "advise": "madvise advice pageout page-out reclaim swap cold collapse willneed",
     "doctor": "check diagnose diag diagnostics health selftest self-test backends plugins",
+    "schema": "json-schema jsonschema json",
     "completion": "completions complete bash zsh fish",
 }
 """What the field calls each command."""
