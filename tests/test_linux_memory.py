@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -43,17 +44,24 @@ sys.stdin.readline()
 
 
 class Program:
-    """A process that grows when it is told to."""
+    """A process that grows when told to, and is frozen otherwise: what it does on its way to wait is memory too."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.pid = process.pid
+        self._freeze()
+
+    def _freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def grow(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
+        os.kill(self.pid, signal.SIGCONT)
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         assert self._process.stdout.readline() == "grown\n"
+        self._freeze()
 
 
 @pytest.fixture
