@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import arguments, registry
-from vmatlas.backend import Listing, Target, TellsTotals
+from vmatlas.backend import THREADS, Listing, Target, TellsTotals
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
-from vmatlas.process import Process
+from vmatlas.process import Process, threads_of
 from vmatlas.target.local import LOCAL
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def snapshot(
     build_ids: bool = False,
     where: Filter | str | None = None,
     strict: bool = False,
+    threads: bool = False,
     **criteria: Unpack[Criteria],
 ) -> AddressSpace:
     """The memory map of a process: all its regions, or those that pass a filter, by address.
@@ -104,7 +105,8 @@ def snapshot(
 
     `pid` is a number, None for this process, or anything with `.pid`; `target` where it lives (`vmatlas.connect`).
     `backend` names one backend (`vmatlas doctor` lists them), `thread` asks through one thread. `residency` asks for
-    the memory in use as well, `build_ids` for the ELF build id of each file: both are dearer. `where` is a filter in
+    the memory in use as well, `build_ids` for the ELF build id of each file: both are dearer. `threads` asks for the
+    threads and their stack pointers too (`space.origin.threads`), which `name_regions` uses. `where` is a filter in
     words ("x,file,size>1M") or a `Filter`; `criteria` are keywords: readable, writable, executable, shared,
     file_backed, deleted, kind, path, name, larger_than, smaller_than.
 
@@ -114,7 +116,9 @@ def snapshot(
     Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, UsageError.
     """
     with open(pid, target=target, backend=backend, thread=thread) as process:
-        return process.snapshot(residency=residency, build_ids=build_ids, where=where, strict=strict, **criteria)
+        return process.snapshot(
+            residency=residency, build_ids=build_ids, where=where, strict=strict, threads=threads, **criteria
+        )
 
 
 def find(
@@ -221,19 +225,21 @@ def capture(
     backend: str | None = None,
     residency: bool = False,
     build_ids: bool = False,
+    threads: bool = False,
 ) -> Capture:
     """The map of a process as the kernel's own bytes, to be saved (`Capture.save`) and read elsewhere (`replay`).
 
         vmatlas.capture(1234, residency=True).save("worker.vmatlas")
         space = vmatlas.replay("worker.vmatlas")
 
-    `residency` and `build_ids` ask for the memory in use and for build ids as well: what was not asked for cannot be
-    shown later. `pid`, `target` and `backend` are as in `snapshot`.
+    `residency`, `build_ids` and `threads` ask for the memory in use, for build ids, and for the threads with their
+    stack pointers as well: what was not asked for cannot be shown later. `pid`, `target` and `backend` are as in
+    `snapshot`.
 
     Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, UsageError.
     """
     with open(pid, target=target, backend=backend) as process:
-        return process.capture(residency=residency, build_ids=build_ids)
+        return process.capture(residency=residency, build_ids=build_ids, threads=threads)
 
 
 def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
@@ -245,7 +251,10 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
     saved = source if isinstance(source, Capture) else Capture.load(source)
     backend = registry.backend(saved.backend, distribution=saved.distribution)
     try:
-        return backend.decode(saved)
+        space = backend.decode(saved)
+        if (told := saved.streams.get(THREADS)) is not None:
+            space = space.with_threads(threads_of(told, saved.system.system, saved.pid))
+        return space
     except VmatlasError as error:
         raise error.located(pid=saved.pid, backend=saved.backend) from None
 

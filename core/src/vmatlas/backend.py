@@ -30,9 +30,13 @@ from vmatlas.model import (
     Query,
     Region,
     SystemInfo,
+    Thread,
 )
 
 _Item = TypeVar("_Item")
+
+THREADS = "threads"
+"""The stream of a capture that has what the system told of the process's threads, where they were asked for."""
 
 
 class Feature(enum.Flag):
@@ -152,6 +156,10 @@ class LocalProcess:
 
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show (Linux: MADV_GUARD_INSTALL); None: not told."""
+        return None
+
+    def threads_told(self) -> bytes | None:
+        """What the system tells of its threads: the stream `THREADS` of a capture. None where it tells nothing."""
         return None
 
     def descriptor(self, name: str, opened: Callable[[], int]) -> int:
@@ -444,6 +452,24 @@ class TellsGuards(Protocol):
 
     def guard_at(self, address: int) -> bool | None:
         """Whether it is; None where that is not told."""
+        ...
+
+
+@runtime_checkable
+class TellsThreads(Protocol):
+    """A target's process whose threads can be asked as well; not every target can do that."""
+
+    def threads_told(self) -> bytes | None:
+        """See `LocalProcess.threads_told`."""
+        ...
+
+
+@runtime_checkable
+class ReadsThreads(Protocol):
+    """A system that knows what the stream `THREADS` means that was acquired on a machine of its kind."""
+
+    def threads_of(self, stream: bytes, pid: int) -> tuple[Thread, ...]:
+        """The threads, in order of their numbers; pure, on any host. Raises MalformedData."""
         ...
 
 

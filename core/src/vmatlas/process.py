@@ -17,18 +17,21 @@ from dataclasses import replace
 from types import NotImplementedType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from vmatlas import arguments
+from vmatlas import arguments, registry
 from vmatlas.backend import (
+    THREADS,
     Backend,
     Feature,
     Finder,
     HasBlindSpots,
     HasName,
     ReadsFiles,
+    ReadsThreads,
     SeesFiles,
     Target,
     TargetProcess,
     TellsGuards,
+    TellsThreads,
     TellsTotals,
 )
 from vmatlas.capture import Capture
@@ -47,6 +50,7 @@ from vmatlas.model import (
     Query,
     Question,
     Region,
+    Thread,
 )
 from vmatlas.model.filter import check_filter, check_region
 from vmatlas.reading import MapReader
@@ -189,14 +193,16 @@ class Process:
         build_ids: bool = False,
         where: Filter | str | None = None,
         strict: bool = False,
+        threads: bool = False,
         **criteria: Unpack[Criteria],
     ) -> AddressSpace:
         """The whole map, or the regions that pass a filter.
 
         `residency` asks for the memory in use (dearer: the kernel walks the page tables), `build_ids` for the ELF
-        build id of each file (dearer: it reads the files). `where` is a `Filter` or its text, `criteria` are the
-        keywords of `Filter.of`; a filter on what is told with the memory in use asks for it by itself. With `strict`, a
-        result that may lack something raises IncompleteResult.
+        build id of each file (dearer: it reads the files), `threads` for what the method of that name gives
+        (`Origin.threads`). `where` is a `Filter` or its text, `criteria` are the keywords of `Filter.of`; a filter on
+        what is told with the memory in use asks for it by itself. With `strict`, a result that may lack something
+        raises IncompleteResult.
 
         Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, UsageError, IncompleteResult.
         """
@@ -209,6 +215,8 @@ class Process:
         space = self._reader.space(self.choice(query), query)
         if wanted != ANY:
             space = space.where(wanted)
+        if threads:
+            space = space.with_threads(self.threads())
         if strict and space.incomplete is not None:
             raise IncompleteResult(
                 f"the map of process {self.pid} may lack something: {space.incomplete}", space, target=self._target.name
@@ -374,14 +382,30 @@ class Process:
         except VmatlasError as error:
             raise error.located(pid=self.pid, target=self._target.name, backend=backend.name) from None
 
+    def threads(self) -> tuple[Thread, ...] | None:
+        """Its threads, each with its name and where its stack pointer stands, as far as that may be asked.
+
+        None where the system does not tell. On Linux: two small files of each thread, of at most 4,096 (256 through an
+        agent); a thread that ends meanwhile is left out. Raises TargetLost.
+        """
+        stream = self._threads_told()
+        return None if stream is None else threads_of(stream, self._target.system_info.system, self.pid)
+
+    def _threads_told(self) -> bytes | None:
+        return self._process.threads_told() if isinstance(self._process, TellsThreads) else None
+
     @arguments.flags_checked
-    def capture(self, *, residency: bool = False, build_ids: bool = False) -> Capture:
+    def capture(self, *, residency: bool = False, build_ids: bool = False, threads: bool = False) -> Capture:
         """The kernel's bytes for the whole map, found to be whole and consistent; with `residency`, those of the totals
-        as well, where the system tells them (`replay_memory`). Raises what `snapshot` raises."""
+        as well, where the system tells them (`replay_memory`); with `threads`, what it tells of those.
+
+        Raises what `snapshot` raises."""
         query = Query(residency=residency, build_ids=build_ids)
         found = self._reader.read(self.choice(query), query)[0]
         if residency:
             found = self._with_totals(found)
+        if threads and (told := self._threads_told()) is not None:
+            found = replace(found, streams={**found.streams, THREADS: told})
         return replace(found, name=self.name, number_inside=self.number_inside)
 
     def _with_totals(self, found: Capture) -> Capture:
@@ -512,6 +536,12 @@ class Process:
         For as long as the handle is open. None where the target's file system cannot be asked.
         """
         return self._process.file_now if isinstance(self._process, SeesFiles) else None
+
+
+def threads_of(stream: bytes, system: str, pid: int) -> tuple[Thread, ...] | None:
+    """What a system of that name told of threads. Raises MalformedData, and Unsupported where no plugin knows it."""
+    known = registry.system(system)
+    return known.threads_of(stream, pid) if isinstance(known, ReadsThreads) else None
 
 
 def _is_blind(backend: Backend, address: int | None) -> bool:

@@ -7,6 +7,7 @@ from vmatlas.model.query import Query, Question
 from vmatlas.model.region import UNKNOWN, Details, Device, FileNow, Kind, Protection, Region, SystemFlags
 from vmatlas.model.space import AddressSpace, Gap, IncompleteResult, Neighbours, Origin
 from vmatlas.model.system import Consistency, ProcessInfo, SystemInfo
+from vmatlas.model.threads import Thread
 
 __all__ = [
     "ANY",
@@ -34,5 +35,6 @@ __all__ = [
     "Region",
     "SystemFlags",
     "SystemInfo",
+    "Thread",
     "pack_device",
 ]

@@ -18,6 +18,7 @@ from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_f
 from vmatlas.model.memory import MemoryTotal
 from vmatlas.model.region import Region
 from vmatlas.model.system import Consistency, SystemInfo
+from vmatlas.model.threads import Thread
 
 
 class Gap(NamedTuple):
@@ -69,6 +70,8 @@ class Origin:
     """What the system called the process, in short, where it was asked."""
     number_inside: int | None = None
     """Its number in its own pid namespace, where that is another and was asked."""
+    threads: tuple[Thread, ...] | None = None
+    """Its threads just after the map was read, where they were asked for and the system tells them; else None."""
 
 
 class AddressSpace(Exports, Sequence[Region]):
@@ -280,6 +283,13 @@ class AddressSpace(Exports, Sequence[Region]):
         """The same, of a process that is called so, and has that number in its own pid namespace."""
         origin = replace(self.origin, name=name, number_inside=number_inside)
         return AddressSpace(self.columns, origin, entries=self._entries)
+
+    def with_threads(self, threads: Iterable[Thread] | None) -> AddressSpace:
+        """The same, of a process that has these threads: see `Origin.threads`. Raises UsageError."""
+        told = None if threads is None else tuple(threads)
+        if told is not None and (wrong := [each for each in told if not isinstance(each, Thread)]):
+            raise UsageError(f"{shown(wrong[0])} is no thread", hint="vmatlas.Thread is one")
+        return AddressSpace(self.columns, replace(self.origin, threads=told), entries=self._entries)
 
     def _take(self, rows: Sequence[int]) -> AddressSpace:
         return AddressSpace(self.columns.take(rows), self.origin)

@@ -329,6 +329,15 @@ class AgentTargetProcess:
 
         return next(iter(silent(self, [region.device]).values()), None)
 
+    def threads_told(self) -> bytes | None:
+        """See `TellsThreads`: of Linux alone, by the files of /proc."""
+        if self.system.system != "linux":
+            return None
+        from vmatlas.systems.linux.remote import threads_told
+
+        with self.question():
+            return threads_told(self)
+
     def acquire(self, backend: Backend, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""
         try:

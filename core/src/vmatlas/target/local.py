@@ -174,6 +174,11 @@ class LocalTargetProcess:
         with self._process.lock:
             return self._process.guard_at(address)
 
+    def threads_told(self) -> bytes | None:
+        """See `TellsThreads`."""
+        with self._process.lock:
+            return self._process.threads_told()
+
     def close(self) -> None:
         """Close the descriptors kept for it, once no other thread is asking."""
         with self._process.lock:

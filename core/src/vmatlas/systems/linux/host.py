@@ -10,7 +10,7 @@ from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
-from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo
+from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo, Thread
 from vmatlas.systems.linux.listing import describe_silent, read_stats
 from vmatlas.systems.linux.proc import (
     MOUNT,
@@ -209,6 +209,28 @@ class LinuxProcess(LocalProcess):
         finally:
             os.close(descriptor)
 
+    def threads_told(self) -> bytes | None:
+        """See `vmatlas.systems.linux.threads`."""
+        from vmatlas.systems.linux.threads import MOST_THREADS, stream_of
+
+        task = "task" if self.thread is None else "../../task"
+        others = self.other_threads()
+        # The first thread is no other one, though it may be gone from the list: then its files tell so.
+        return stream_of([self.pid, *others], lambda name: self._told_by(f"{task}/{name}"), most=MOST_THREADS)
+
+    def _told_by(self, name: str) -> bytes | str:
+        """A small file of the process, or the name of the error."""
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
+        except OSError as error:
+            return errorcode.get(error.errno or 0, "")
+        try:
+            return os.read(descriptor, 4096)
+        except OSError as error:
+            return errorcode.get(error.errno or 0, "")
+        finally:
+            os.close(descriptor)
+
     def other_threads(self) -> list[int]:
         """Its other threads, the last begun first. A process lives on in them when its first thread has ended."""
         try:
@@ -365,6 +387,12 @@ class LinuxSystem:
                 raise denied from None
             raise
         return process
+
+    def threads_of(self, stream: bytes, pid: int) -> tuple[Thread, ...]:
+        """See `vmatlas.backend.ReadsThreads`."""
+        from vmatlas.systems.linux.threads import parse_threads
+
+        return parse_threads(stream, pid=pid)
 
     def waiting_for(self, thread: int) -> str | None:
         """See `vmatlas.backend.TellsWaits`."""

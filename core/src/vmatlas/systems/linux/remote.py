@@ -20,6 +20,7 @@ from vmatlas.systems.linux.links import Name, OpenName, Settled
 from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers
 from vmatlas.systems.linux.naming import is_made_up, is_of_memory
 from vmatlas.systems.linux.stat import Stat, parse_stat
+from vmatlas.systems.linux.threads import MOST_REMOTE_THREADS, stream_of
 from vmatlas.systems.linux.vanishing import STAT, ask_until_told
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import RemoteProcess
@@ -30,6 +31,8 @@ _SMALLEST_HUGE_PAGE = 16384
 
 _MOST_THREADS = 1024
 """So many are asked for the memory of a process whose first thread has ended: the first that lives tells it."""
+
+_MOST_OF_A_SMALL_FILE = 4096
 
 _MOST_OF_A_TABLE = 1 << 24
 """Bytes that are read of a mount table: 100,000 mounts (fs.mount-max), and more."""
@@ -183,6 +186,24 @@ def file_head(process: RemoteProcess, region: Region, size: int) -> bytes | None
         return None if where is None else process.read_file(where, size)
     except (AgentRefused, ValueError):
         return None
+
+
+def threads_told(process: RemoteProcess) -> bytes | None:
+    """See `threads.stream_of`: the same by an agent, which is asked for each file by itself. Raises TargetLost."""
+    folder = b"/proc/%d/task" % process.pid
+    try:
+        names = process.list_folder(folder)
+    except AgentRefused:
+        return None
+
+    def read(name: str) -> bytes | str:
+        try:
+            return process.read_file(folder + b"/" + name.encode(), _MOST_OF_A_SMALL_FILE)
+        except AgentRefused as refused:
+            return refused.errno_name
+
+    numbers = [int(name) for name in names if name.isdigit() and len(name) <= 10 and 0 < int(name) < 2**32]
+    return stream_of(numbers, read, most=MOST_REMOTE_THREADS)
 
 
 class _RemoteFiles:
