@@ -130,3 +130,23 @@ def test_one_who_may_not_trace_is_told_the_names_and_why_no_more() -> None:
     assert [thread.number for thread in threads] == [process.pid]
     assert threads[0].name
     assert threads[0].stack_pointer is not None or threads[0].untold in ("EPERM", "EACCES", "running")
+
+
+def group_at(space: vmatlas.AddressSpace, address: int) -> str | None:
+    region = space.find(address)
+    guess = vmatlas.name_regions(space).get(region.start) if region is not None else None
+    return None if guess is None else guess.group_label
+
+
+@needs_glibc
+def test_stacks_and_arenas_of_a_real_process_are_guessed_where_glibc_put_them() -> None:
+    with threaded(3) as (pid, told):
+        space = asked(pid)
+    guesses = vmatlas.name_regions(space)
+    for number, (name, start, size, block) in told.items():
+        region = space.find(int(start) + int(size) - 1)
+        assert region is not None
+        guess = guesses[region.start]
+        assert guess.group == "thread stack"
+        assert f"thread {number} ({name.replace('-', ' ')})" in guess.name
+        assert group_at(space, int(block)) == "?glibc malloc arena"

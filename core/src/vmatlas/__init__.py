@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vmatlas.analysis.audit import FileLookup, Finding, Suspicion, audit
     from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
     from vmatlas.analysis.growth import Growth, growth_by
+    from vmatlas.analysis.naming import Certainty, Guess, name_regions
     from vmatlas.analysis.summary import FileTotal, Summary, Total, Use, summarize
     from vmatlas.api import (
         HasPid,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
         Region,
         SystemFlags,
         SystemInfo,
+        Thread,
     )
     from vmatlas.process import Process
     from vmatlas.survey import Surveyed, snapshots, survey
@@ -89,6 +91,7 @@ __all__ = [
     "AccessDenied",
     "AddressSpace",
     "Capture",
+    "Certainty",
     "Change",
     "ChangeKind",
     "Consistency",
@@ -105,6 +108,7 @@ __all__ = [
     "Gap",
     "Group",
     "Growth",
+    "Guess",
     "HasPid",
     "IncompleteResult",
     "Kind",
@@ -130,6 +134,7 @@ __all__ = [
     "SystemInfo",
     "Target",
     "TargetLost",
+    "Thread",
     "TornRead",
     "Total",
     "Unanswered",
@@ -148,6 +153,7 @@ __all__ = [
     "iterate",
     "memories",
     "memory",
+    "name_regions",
     "neighbours",
     "open",
     "processes",
@@ -162,8 +168,8 @@ __all__ = [
 
 _HOMES = {
     "vmatlas.analysis": (
-        "Change ChangeKind Difference FileLookup FileTotal Finding Growth Summary Suspicion Total Use audit diff "
-        "growth_by summarize"
+        "Certainty Change ChangeKind Difference FileLookup FileTotal Finding Growth Guess Summary Suspicion Total Use "
+        "audit diff growth_by name_regions summarize"
     ),
     "vmatlas.api": (
         "HasPid Pid capture find find_many iterate memory neighbours open processes replay replay_memory snapshot watch"
@@ -176,7 +182,7 @@ _HOMES = {
     ),
     "vmatlas.model": (
         "AddressSpace Consistency Criteria Details Device FileNow Filter Gap IncompleteResult Kind MemoryTotal "
-        "MemoryUse Neighbours Origin ProcessInfo Protection Query Region SystemFlags SystemInfo"
+        "MemoryUse Neighbours Origin ProcessInfo Protection Query Region SystemFlags SystemInfo Thread"
     ),
     "vmatlas.process": "Process",
     "vmatlas.survey": "Surveyed snapshots survey",

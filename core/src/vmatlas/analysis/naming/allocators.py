@@ -1,0 +1,52 @@
+"""Allocators that take the place of malloc, where their library is mapped; linked into a program they do not show.
+
+- jemalloc asks for memory in extents of its size classes, from 2 MiB on (2, 2.5, 3, 3.5, 4, 5 MiB, ...), which all are
+  multiples of 512 KiB; it keeps what it has (opt.retain), and extents side by side are one region.
+- mimalloc 2: segments of 32 MiB on boundaries of 32 MiB, at addresses between 2 TiB and 30 TiB that it asks for.
+- tcmalloc of gperftools takes [heap] first, which the kernel names; Google's tcmalloc names its memory itself
+  ([anon:tcmalloc_region_NORMAL]) where the kernel lets it. There is no rule for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmatlas.analysis.naming.guess import Certainty
+from vmatlas.analysis.naming.layout import KIB, MIB, Layout, size_of
+from vmatlas.analysis.naming.rule import Found, Rule
+
+_TIB = 2**40
+
+
+def jemalloc(layout: Layout) -> Iterator[Found]:
+    """Whole extents."""
+    library = layout.file(r"libjemalloc\.so(\.\d+)*")
+    if library is None:
+        return
+    for row in layout.nameless:
+        size = layout.regions[row].size
+        if layout.is_data(row) and size >= 2 * MIB and size % (512 * KIB) == 0:
+            signs = (f"{library} is mapped", f"{size_of(size)}, a multiple of 512 KiB as all its extents are")
+            yield Found(row, "jemalloc extent", signs, Certainty.WEAK)
+
+
+def mimalloc(layout: Layout) -> Iterator[Found]:
+    """Whole segments where it asks for them."""
+    library = layout.file(r"libmimalloc(-secure|-debug)?\.so(\.\d+)*")
+    if library is None:
+        return
+    for row in layout.nameless:
+        region = layout.regions[row]
+        if region.start % (32 * MIB) or region.end % (32 * MIB) or not 2 * _TIB <= region.start < 31 * _TIB:
+            continue
+        reserved = layout.is_reserved(row)
+        signs = (
+            f"{library} is mapped",
+            f"{size_of(region.size)} on a boundary of 32 MiB, the size of its segments",
+            "between 2 TiB and 30 TiB, where it asks for them",
+        )
+        yield Found(row, "reserved for mimalloc" if reserved else "mimalloc segment", signs)
+
+
+JEMALLOC = Rule("jemalloc", "Linux, 64 bits, jemalloc 5 as a library (run: 5.3)", jemalloc, wide_only=True)
+MIMALLOC = Rule("mimalloc", "Linux, 64 bits, mimalloc 2 as a library (run: 2.0.9)", mimalloc, wide_only=True)
