@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import operator
 import os
+import re
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -79,6 +80,21 @@ def path(value: object, what: str) -> str:
     if "\0" in name:
         raise UsageError(f"{shown(value)} is no path of a {what}: it has a null byte", hint="no file name has one")
     return name
+
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(ms|min|s|m|h|d|)", re.ASCII)
+
+
+def duration(text: str, what: str) -> float:
+    """Seconds, of a number of them ("1.5") or with units ("10s", "5m", "1h30m", "2d", "250ms"). Raises UsageError."""
+    parts = _DURATION.findall(text) if isinstance(text, str) else []
+    is_plain = len(parts) == 1 or all(unit for _, unit in parts)
+    if not parts or "".join(number + unit for number, unit in parts) != text or not is_plain:
+        raise UsageError(
+            f"the {what} {shown(text)} is no length of time", hint="seconds, or with a unit: 10s, 5m, 1h30m, 2d, 250ms"
+        )
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def flags_checked(asked: Callable[_Arguments, _Answer]) -> Callable[_Arguments, _Answer]:

@@ -152,7 +152,7 @@ class Capture:
                 f"the capture has {total:,} bytes, and a file of one may have {LARGEST:,}",
                 hint="capture it without residency, or decode it here",
             )
-        manifest = json.dumps(self._manifest(), indent=2) + "\n"
+        manifest = json.dumps(self.manifest(), indent=2) + "\n"
         packed = BytesIO()
         for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
             packed = BytesIO()
@@ -181,7 +181,8 @@ class Capture:
             os.unlink(temporary)
             raise
 
-    def _manifest(self) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
+        """All but the bytes, as it is saved: docs/captures.md. Raises UsageError for a time in no calendar."""
         from datetime import UTC, datetime
 
         try:
@@ -255,10 +256,11 @@ class Capture:
         streams = {
             name.removeprefix(_STREAMS): content for name, content in members.items() if name.startswith(_STREAMS)
         }
-        return cls._from_manifest(manifest, streams)
+        return cls.of_manifest(manifest, streams)
 
     @classmethod
-    def _from_manifest(cls, manifest: Any, streams: dict[str, bytes]) -> Capture:
+    def of_manifest(cls, manifest: Any, streams: dict[str, bytes]) -> Capture:
+        """The capture of a manifest, whatever it is, and its streams. Raises MalformedData, UsageError."""
         if not isinstance(manifest, dict):
             raise MalformedData(_MANIFEST, 0, "an object with a number 'format'")
         read = _Fields(manifest)

@@ -1,0 +1,148 @@
+"""The frames of a series' file: what is appended whole, and how it is told from what was cut. No vmatlas value in them.
+
+A file begins with `MAGIC`. Each frame is its kind (a letter), the length of what it holds (32 bits), the CRC-32 of
+these five bytes, the CRC-32 of what it holds, and that; numbers little-endian.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from vmatlas.capture import LARGEST_FILE
+from vmatlas.errors import MalformedData, UsageError
+
+FORMAT = 2
+"""The number of the format of series; that of single captures is `vmatlas.capture.FORMAT`."""
+
+_BEGIN = b"vmatlas series "
+MAGIC = _BEGIN + b"%d\n" % FORMAT
+
+SESSION, WHOLE, CHANGED, SAME = b"H", b"W", b"D", b"S"
+"""Who recorded what follows; a moment as it is; one told by the moment before; one of the same bytes as that."""
+
+_KINDS = frozenset([SESSION, WHOLE, CHANGED, SAME])
+_HEAD = struct.Struct("<cI")
+_CHECKS = struct.Struct("<I")
+_SIZE = _HEAD.size + 2 * _CHECKS.size
+_PIECE = 1 << 20
+
+
+class Frame(NamedTuple):
+    """One frame, and where in the file it stands."""
+
+    kind: bytes
+    content: bytes
+    offset: int
+    end: int
+
+
+class Cut(NamedTuple):
+    """The end of a file is a frame that was not written to its end."""
+
+    offset: int
+    size: int
+
+
+def packed(kind: bytes, content: bytes) -> bytes:
+    """A frame as it is written."""
+    head = _HEAD.pack(kind, len(content))
+    return head + _CHECKS.pack(zlib.crc32(head)) + _CHECKS.pack(zlib.crc32(content)) + content
+
+
+def is_series(begin: bytes) -> bool:
+    """Whether a file that begins so is a series, of whatever format."""
+    return begin.startswith(_BEGIN)
+
+
+def check_begin(file: BinaryIO, shown: str) -> None:
+    """Raises UsageError for a newer format, MalformedData for what is no series."""
+    file.seek(0)
+    begin = file.read(len(MAGIC) + 16)
+    if begin.startswith(MAGIC):
+        return
+    number = begin.removeprefix(_BEGIN).partition(b"\n")[0] if is_series(begin) else b""
+    if number.isdigit() and int(number) > FORMAT:
+        raise UsageError(
+            f"the series has format {int(number)}, and this version of vmatlas reads up to {FORMAT}",
+            hint="pip install --upgrade vmatlas",
+        )
+    error = MalformedData(shown, 0, f"{MAGIC!r}", found=begin)
+    error.message = f"{shown} is no series of vmatlas: it is {'a file of another kind' if begin else 'empty'}"
+    raise error
+
+
+def frames(file: BinaryIO, shown: str, size: int) -> Iterator[Frame | Cut]:
+    """All of a file of so many bytes, one after another; a `Cut` at the end where the last one is not whole.
+
+    Raises MalformedData for a frame that is damaged and has others behind it: nothing that was cut looks so.
+    """
+    offset = len(MAGIC)
+    while offset < size:
+        file.seek(offset)
+        head = file.read(_SIZE)
+        if len(head) < _SIZE:
+            yield Cut(offset, size - offset)
+            return
+        kind, length = _HEAD.unpack_from(head)
+        (check_of_head,) = _CHECKS.unpack_from(head, _HEAD.size)
+        (check,) = _CHECKS.unpack_from(head, _HEAD.size + _CHECKS.size)
+        if zlib.crc32(head[: _HEAD.size]) != check_of_head:
+            if not _is_zero(file, offset, size):  # some file systems leave zeros where a write was lost
+                raise MalformedData(shown, offset, "the head of a frame, with its check", found=head)
+            yield Cut(offset, size - offset)
+            return
+        if kind not in _KINDS or length > LARGEST_FILE:
+            raise MalformedData(shown, offset, f"a frame of a kind that there is, of at most {LARGEST_FILE:,} bytes")
+        end = offset + _SIZE + length
+        if end > size:
+            yield Cut(offset, size - offset)
+            return
+        content = file.read(length)
+        if len(content) != length or zlib.crc32(content) != check:
+            if end < size and not _is_zero(file, end, size):
+                raise MalformedData(shown, offset + _SIZE, "what a frame holds, as its check says it was")
+            yield Cut(offset, size - offset)
+            return
+        yield Frame(kind, content, offset, end)
+        offset = end
+
+
+def content_of(file: BinaryIO, shown: str, offset: int, end: int) -> bytes:
+    """What the frame holds that stands there, and was found whole before. Raises MalformedData where it changed."""
+    file.seek(offset)
+    whole = file.read(end - offset)
+    content = whole[_SIZE:]
+    if len(whole) != end - offset or zlib.crc32(content) != _CHECKS.unpack_from(whole, _HEAD.size + _CHECKS.size)[0]:
+        raise MalformedData(shown, offset, "the frame that stood there when the file was opened")
+    return content
+
+
+def _is_zero(file: BinaryIO, offset: int, size: int) -> bool:
+    file.seek(offset)
+    while offset < size:
+        piece = file.read(min(_PIECE, size - offset))
+        if not piece or piece.strip(b"\0"):
+            return not piece
+        offset += len(piece)
+    return True
+
+
+def append(descriptor: int, frame: bytes, at: int) -> int:
+    """Write a frame behind what is whole, and have it on the disk; where the next one goes.
+
+    Raises OSError, and leaves what was whole as it was: the file ends there again.
+    """
+    try:
+        left, place = memoryview(frame), at
+        while left:
+            written = os.pwrite(descriptor, left, place)
+            left, place = left[written:], place + written
+        os.fdatasync(descriptor)
+    except BaseException:
+        os.ftruncate(descriptor, at)
+        raise
+    return place

@@ -1,0 +1,240 @@
+"""A series as it is read: which moments there are, and the capture of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from array import array
+from collections.abc import Iterator, Sequence
+from errno import EINVAL
+from types import TracebackType
+from typing import Any, BinaryIO, overload
+
+from vmatlas import arguments
+from vmatlas.capture import LARGEST_FILE, Capture
+from vmatlas.errors import MalformedData
+from vmatlas.series import moments
+from vmatlas.series.frames import CHANGED, MAGIC, SAME, SESSION, WHOLE, Cut, check_begin, content_of, frames
+from vmatlas.series.moments import MOST_REBUILT, Moment, State
+from vmatlas.series.when import Times, nearest
+
+_MOST_SESSION = 1 << 16
+
+
+class Series(Sequence[Capture]):
+    """The moments of one process in a file, in the order in which they were recorded: each a `Capture`.
+
+        with vmatlas.Series.open("leak.vmatlas") as series:
+            print(len(series), series.moments[0].time)
+            space = vmatlas.replay(series[-1])
+            before, after = series.at("10:00"), series.at("+90s")
+
+    A file whose end was cut (a crash, a full disk) is read up to there: `incomplete` says so. What was appended after
+    it was opened is not seen. A context manager. To read one in order costs least.
+    """
+
+    def __init__(self, file: BinaryIO, shown: str, size: int) -> None:
+        """Use `open` or `read`."""
+        self._file, self._shown, self._size = file, shown, size
+        self._offsets, self._ends = array("Q"), array("Q")
+        self._kinds = bytearray()
+        self._times, self._elapsed = array("d"), array("d")
+        self._sessions: list[dict[str, Any]] = []
+        self._cut: Cut | None = None
+        self._end = len(MAGIC)
+        self._held: tuple[int, State, int] | None = None
+        check_begin(file, shown)
+        self._look_through()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Series:
+        """The series in a file.
+
+        Raises OSError when it cannot be read or is a pipe or a device, MalformedData when it is no series, is damaged
+        (but at its end) or holds no moment, and UsageError when it was written in a newer format.
+        """
+        shown = os.path.basename(arguments.path(path, "series"))
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise OSError(EINVAL, "a pipe or a device, and no file that could be a series", os.fspath(path))
+        file = open(path, "rb")  # noqa: SIM115  (closed with the series)
+        try:
+            return cls(file, shown, os.fstat(file.fileno()).st_size)
+        except BaseException:
+            file.close()
+            raise
+
+    @classmethod
+    def read(cls, file: BinaryIO, name: str = "the stream") -> Series:
+        """The series in a stream, a pipe too, to its end: kept whole, so of at most `capture.LARGEST_FILE` bytes.
+
+        Raises what `open` raises.
+        """
+        from io import BytesIO
+
+        content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            expected = f"the end of a series, which from a stream has at most {LARGEST_FILE:,} bytes"
+            raise MalformedData(name, LARGEST_FILE, expected)
+        return cls(BytesIO(content), name, len(content))
+
+    def _look_through(self) -> None:
+        clock = 0.0
+        for frame in frames(self._file, self._shown, self._size):
+            if isinstance(frame, Cut):
+                self._cut = frame
+                break
+            self._end = frame.end
+            if frame.kind == SESSION:
+                self._sessions.append(self._session(frame.content, frame.offset))
+                continue
+            wall, now = moments.times(frame.content, self._shown, frame.offset)
+            if not self._kinds and frame.kind != WHOLE:
+                raise MalformedData(self._shown, frame.offset, "a moment that stands by itself, as the first")
+            passed = 0.0
+            if (
+                self._kinds
+            ):  # a clock that goes back is another one: of a time namespace, of another start of the system
+                passed = now - clock if now >= clock else max(wall - self._times[-1], 0.0)
+            self._elapsed.append(self._elapsed[-1] + passed if self._elapsed else 0.0)
+            clock = now
+            self._offsets.append(frame.offset)
+            self._ends.append(frame.end)
+            self._kinds += frame.kind
+            self._times.append(wall)
+        if not self._kinds:
+            raise MalformedData(self._shown, self._end, "a moment: there is none yet, or what there was is cut off")
+
+    def _session(self, content: bytes, offset: int) -> dict[str, Any]:
+        try:
+            told = json.loads(content) if len(content) <= _MOST_SESSION else None
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict) or not isinstance(told.get("boot"), str | None):
+            raise MalformedData(self._shown, offset, "who recorded: an object with text or null in 'boot'")
+        return told
+
+    @property
+    def incomplete(self) -> str | None:
+        """None, or why moments may be missing at the end."""
+        if self._cut is None:
+            return None
+        return f"it is cut off within its last moment, at byte {self._cut.offset:,} ({self._cut.size:,} bytes are left)"
+
+    @property
+    def end(self) -> int:
+        """Where in the file the last whole frame ends."""
+        return self._end
+
+    @property
+    def boot(self) -> str | None:
+        """Which start of the system the last moments are of, where the recorder was told."""
+        boot = self._sessions[-1].get("boot") if self._sessions else None
+        return boot if isinstance(boot, str) else None
+
+    @property
+    def moments(self) -> list[Moment]:
+        """When each was recorded; the maps are not read for it."""
+        return [self._moment(index) for index in range(len(self))]
+
+    def _moment(self, index: int) -> Moment:
+        return Moment(
+            index + 1,
+            self._times[index],
+            self._elapsed[index],
+            self._kinds[index] == SAME[0],
+            self._ends[index] - self._offsets[index],
+        )
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def __repr__(self) -> str:
+        took = f" in {self._elapsed[-1]:.3g} s" if len(self) > 1 else ""
+        cut = "" if self._cut is None else ", cut off"
+        return f"<Series {self._shown!r}: {len(self):,} moment{'s' * (len(self) != 1)}{took}{cut}>"
+
+    @overload
+    def __getitem__(self, index: int) -> Capture: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Capture]: ...
+
+    def __getitem__(self, index: int | slice) -> Capture | list[Capture]:
+        """The capture of a moment, from 0. Raises IndexError, MalformedData, OSError."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = arguments.whole(index, "number of a moment")
+        if number < 0:
+            number += len(self)
+        if not 0 <= number < len(self):
+            raise IndexError(f"the series has {len(self):,} moments")
+        return self.state(number).capture()
+
+    def __iter__(self) -> Iterator[Capture]:
+        return (self[number] for number in range(len(self)))
+
+    def at(self, when: str) -> Capture:
+        """The capture of the moment that words name: see `index`."""
+        return self[self.index_at(when)]
+
+    def index_at(self, when: str) -> int:
+        """The index of the moment that words name.
+
+        "last", "first"; "#5" (the fifth); "+90s", "+5m", "+1h30m" after the first; "-90s" before the last; "10:00",
+        "10:00:30", "2026-11-30T10:00" by the wall clock, in local time: the nearest, which must lie near (within the
+        usual step; a minute where no seconds are said). Of several days, a time of day is that of the last that has it.
+
+        Raises UsageError for other words, and where no moment lies near.
+        """
+        return nearest(Times(self._times, self._elapsed), when)
+
+    def state(self, index: int) -> State:
+        """A moment, before a capture is made of it: streams that stayed the same are the same objects."""
+        first = self._kinds.rfind(WHOLE, 0, index + 1)
+        state: State | None = None
+        rebuilt, after = 0, first
+        if self._held is not None and first <= self._held[0] <= index:
+            after, state, rebuilt = self._held[0] + 1, self._held[1], self._held[2]
+        largest = moments.most(self._size)
+        for number in range(after, index + 1):
+            offset = self._offsets[number]
+            kind = self._kinds[number : number + 1]
+            made = moments.decode(
+                bytes(kind), self._content(number), state, shown=self._shown, offset=offset, largest=largest
+            )
+            if kind == CHANGED:
+                rebuilt += made.size
+                if rebuilt > MOST_REBUILT:
+                    raise MalformedData(
+                        self._shown, offset, f"a moment that stands by itself after at most {MOST_REBUILT:,} bytes"
+                    )
+            state = made
+        assert state is not None
+        self._held = index, state, rebuilt if self._kinds[index] != WHOLE[0] else 0
+        return state
+
+    def rebuilt(self) -> int:
+        """Bytes that moments told by the one before have made up to the last, since one stood by itself."""
+        self.state(len(self) - 1)
+        return self._held[2] if self._held is not None else 0
+
+    def clock(self) -> tuple[float, float]:
+        """The wall clock's time of the last moment, and the seconds from the first to it."""
+        return self._times[-1], self._elapsed[-1]
+
+    def _content(self, number: int) -> bytes:
+        return content_of(self._file, self._shown, self._offsets[number], self._ends[number])
+
+    def close(self) -> None:
+        """Let go of the file. Safe to call twice."""
+        self._file.close()
+
+    def __enter__(self) -> Series:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

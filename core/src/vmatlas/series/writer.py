@@ -1,0 +1,178 @@
+"""A series as it is written: one moment after another, by one writer, of one process."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+from types import TracebackType
+
+from vmatlas import arguments
+from vmatlas.capture import Capture
+from vmatlas.errors import UsageError
+from vmatlas.series import moments
+from vmatlas.series.frames import MAGIC, SESSION, append, is_series, packed
+from vmatlas.series.moments import MOST_REBUILT, State
+from vmatlas.series.reader import Series
+
+_WHO = ("pid", "start_time", "target", "system")
+"""Fields of the manifest that tell a process from any other, together with the start of the system."""
+
+
+class SeriesWriter:
+    """Appends moments to a file; it alone, as long as it is open. A context manager.
+
+    What was appended is on the disk when `add` comes back. A crash within leaves a cut last moment, which readers pass
+    over and the next writer cuts away; a full disk (OSError) leaves what was there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, replace: bool = False, boot: str | None = None) -> None:
+        """A new file. Raises FileExistsError where there is one and it is not to be replaced, UsageError where another
+        writer has it open, OSError."""
+        self._begin(path, boot)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if replace else os.O_EXCL)
+        if replace and os.path.exists(path) and not os.path.isfile(path):
+            raise FileExistsError(errno.EEXIST, "something that is no regular file stands there", os.fspath(path))
+        self._descriptor = os.open(path, flags, 0o666)
+        try:
+            self._lock()
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, MAGIC, 0)
+            self._at = append(self._descriptor, packed(SESSION, self._session()), len(MAGIC))
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @classmethod
+    def appending(cls, path: str | os.PathLike[str], *, boot: str | None = None) -> SeriesWriter:
+        """To a series that is there; a cut last moment is cut away (`cut_away` has its bytes).
+
+        Raises UsageError where another writer has it open, and for a capture of format 1; MalformedData for what is no
+        series; OSError.
+        """
+        self = cls.__new__(cls)
+        self._begin(path, boot)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._lock()
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
+            begin = os.pread(self._descriptor, len(MAGIC), 0)
+            if begin.startswith(b"PK") and not is_series(begin):
+                raise UsageError(f"{path} is a single capture", hint="a series goes into a file of its own")
+            with Series.open(path) as before:
+                self._before = before.state(len(before) - 1)
+                self._rebuilt = before.rebuilt()
+                self._boot_before = before.boot
+                size = os.fstat(self._descriptor).st_size
+                self._at, self.cut_away = before.end, size - before.end
+                self.recorded = len(before)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        return self
+
+    def _begin(self, path: str | os.PathLike[str], boot: str | None) -> None:
+        self._path = arguments.path(path, "series")
+        self._boot = boot
+        self._boot_before: str | None = None
+        self._before: State | None = None
+        self._rebuilt = 0
+        self._told_since = 0
+        self._whole_took = 0
+        self._has_begun = False
+        self.recorded = 0
+        """How many moments the file has."""
+        self.cut_away = 0
+        """Bytes of a moment that an earlier writer could not finish."""
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{self._path} is being written by another program", hint="one writer at a time; name another file"
+            ) from None
+        there, ours = os.stat(self._path), os.fstat(self._descriptor)
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise UsageError(f"{self._path} was replaced meanwhile", hint="try again")
+
+    def _session(self) -> bytes:
+        return json.dumps({"boot": self._boot}).encode()
+
+    def check(self, capture: Capture) -> None:
+        """Raises UsageError for a capture of another process than the one that the file is of."""
+        before = self._before
+        if before is None:
+            return
+        now = State.of(capture).manifest
+        differing = [name for name in _WHO if now[name] != before.manifest.get(name)]
+        if differing or (not self._has_begun and self._boot != self._boot_before):
+            what = ", ".join(name.replace("_", " ") for name in differing) or "another start of the system"
+            raise UsageError(
+                f"{self._path} is of another process: pid {before.manifest.get('pid')} ({what})",
+                hint="a series is of one process: name another file",
+            )
+        if now["start_time"] is None and not self._has_begun:
+            raise UsageError(
+                f"whether process {capture.pid} is the one that {self._path} is of cannot be told",
+                hint="its system does not tell when it started: name another file",
+            )
+
+    def add(self, capture: Capture, clock: float | None = None) -> int:
+        """One more moment; how many bytes it takes. `clock`: seconds of one that nobody sets (`time.monotonic`).
+
+        Raises UsageError for another process, and for what no file may hold; OSError, and then nothing was added.
+        """
+        self.check(capture)
+        if self.recorded and not self._has_begun:
+            os.ftruncate(self._descriptor, self._at)
+            self._at = append(self._descriptor, packed(SESSION, self._session()), self._at)
+        now = time.monotonic() if clock is None else clock
+        state = State.of(capture)
+        frame, is_whole, rebuilt = self._frame(state, now)
+        self._at = append(self._descriptor, frame, self._at)
+        self._has_begun = True
+        self._before, self._rebuilt = state, rebuilt
+        if is_whole:
+            self._told_since, self._whole_took = 0, len(frame)
+        else:
+            self._told_since += len(frame)
+        self.recorded += 1
+        return len(frame)
+
+    def _frame(self, state: State, clock: float) -> tuple[bytes, bool, int]:
+        """The frame, whether the moment stands by itself, and what the reader has made since one that does."""
+        before = self._before
+        if before is not None and moments.is_alike(before, state):
+            return packed(*moments.same(state, clock)), False, self._rebuilt
+        if before is not None and self._rebuilt + state.size <= MOST_REBUILT:
+            frame = packed(*moments.changed(before, state, clock))
+            # So a file is at most twice as large as its deltas, and no moment is far from one that stands alone.
+            is_worth_it = not self._whole_took or self._told_since + len(frame) <= self._whole_took
+            if is_worth_it and self._fits(state, frame):
+                return frame, False, self._rebuilt + state.size
+        frame = packed(*moments.whole(state, clock))
+        if not self._fits(state, frame):  # denser than a reader takes from anybody
+            frame = packed(*moments.whole(state, clock, stored=True))
+        return frame, True, 0
+
+    def _fits(self, state: State, frame: bytes) -> bool:
+        return state.size <= moments.most(self._at + len(frame))
+
+    def close(self) -> None:
+        """Let others write. Safe to call twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> SeriesWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
