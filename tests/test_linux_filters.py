@@ -99,6 +99,17 @@ def test_filtered_find_is_that_of_a_linear_search(
             assert starts([following] if following and following.start < 2**63 else []) == starts(above[:1])
 
 
+def test_letters_that_this_kernel_does_not_write_are_refused_with_those_that_there_are(program: Program) -> None:
+    for ask in (
+        lambda: vmatlas.snapshot(program.pid, where="flag=zz"),
+        lambda: vmatlas.find(program.pid, 0, or_next=True, where="flag=zz"),
+        lambda: list(vmatlas.iterate(program.pid, flag="zz")),
+    ):
+        with pytest.raises(vmatlas.UsageError, match="unknown flag 'zz'") as caught:
+            ask()
+        assert "locked" in (caught.value.hint or "")
+
+
 def build_id_by_readelf(path: str) -> bytes | None:
     done = subprocess.run(["readelf", "-n", path], capture_output=True, text=True, timeout=PATIENCE, check=False)
     found = re.search(r"Build ID: ([0-9a-f]+)", done.stdout)

@@ -126,6 +126,7 @@ def test_file_replaced_in_another_root_is_found_there(start: Start, tmp_path: Pa
     [
         ("hide", Suspicion.DELETED_FILE),
         ("link", Suspicion.REPLACED_FILE),  # by the link itself: it is not followed, whose root it may mean
+        ("folder", Suspicion.DELETED_FILE),
         ("root", Suspicion.DELETED_FILE),
         ("detached", Suspicion.DELETED_FILE),
     ],
@@ -137,6 +138,8 @@ def test_process_does_not_choose_what_its_deleted_library_is_told_to_be(
     inode = told(program)["inode"]
     suspicions = [each for each in findings(program.pid) if each.region.inode == inode and each.region.deleted]
     assert [each.suspicion for each in suspicions] == [found]
+    told_of = {"folder": "; a folder stands there now", "link": "a symbolic link stands there now"}
+    assert told_of.get(how, "") in suspicions[0].explanation
     for region in in_all_ways(program.pid, suspicions[0].region.start):
         assert (region.kind, region.deleted) == (Kind.FILE, True)
 

@@ -63,6 +63,15 @@ def test_a_file_system_that_was_not_asked_is_told_beside_the_finding():
     assert found[0].explanation.endswith("was not asked: fuse may not answer")
 
 
+def test_what_is_no_file_and_stands_in_the_place_of_one_is_told_as_what_it_is():
+    (found,) = audit(space_of([FILE._replace(deleted=True)]), lambda region: FileNow(8, what="folder"))
+    assert found.suspicion is Suspicion.DELETED_FILE
+    assert found.explanation == "the file has been unlinked; a folder stands there now"
+    (found,) = audit(space_of([FILE._replace(deleted=True)]), lambda region: FileNow(8, what="symbolic link"))
+    assert found.suspicion is Suspicion.REPLACED_FILE
+    assert found.explanation.startswith("a symbolic link stands there now (inode 8")
+
+
 def test_a_file_that_never_had_a_name_is_not_called_unlinked():
     nameless = FILE._replace(path="/tmp/#7", deleted=True)
     assert suspicions(nameless) == [(Suspicion.NAMELESS_FILE, 0x1000)]

@@ -315,6 +315,15 @@ def test_a_filter_says_whether_the_memory_in_use_must_be_asked_for(text, asks, w
     assert (wanted.asks_residency, wanted.wants_residency) == (asks, wants)
 
 
+def test_a_flag_without_a_name_is_one_where_a_region_has_it():
+    unnamed, bare = Region(9, 12, R, flags=Flags(1 << 40)), Region(0, 9, R, flags=Flags.WIRED)
+    assert list(space_of([bare, unnamed]).where("flag=0x10000000000")) == [unnamed]
+    for text in ("flag=0x10000000000", "!flag=0x10000000000", "flag=wired|0x10000000000"):
+        with pytest.raises(UsageError, match="unknown flag '0x10000000000'") as caught:
+            space_of([bare]).where(text)
+        assert "wired" in (caught.value.hint or "")
+
+
 def test_keywords_say_the_same_as_text():
     assert Filter.of(flag="Dont-Dump|lo", text="libc") == Filter.parse("flag=dont_dump|lo,libc")
     assert Filter.of(readable=True, writable=False) == Filter(given=R, withheld=W)

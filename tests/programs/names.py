@@ -6,6 +6,7 @@
     python names.py HOW FOLDER [NAME] in a mount namespace of its own, with a tmpfs at FOLDER, its lib.so unlinked:
         hide      another tmpfs over it, with a file "lib.so (deleted)" of the same inode number
         link      a symbolic link in its place
+        folder    a folder in its place
         root      that tmpfs is the root, and the mapping shared
         detached  that tmpfs is unmounted, lazily; what was mapped is called NAME (a fourth word; or else lib.so)
 
@@ -156,6 +157,8 @@ def in_own_namespace(how: str, folder: str, name: str = "lib.so") -> dict[str, i
                 raise OSError("no file gets the same inode number here")
     if how == "link":
         os.symlink("/etc/hostname", path)
+    if how == "folder":
+        os.mkdir(path)
     kept.append(mmap.mmap(fd, PAGE, mmap.MAP_SHARED if how == "root" else mmap.MAP_PRIVATE, mmap.PROT_READ))
     os.close(fd)
     if how == "detached":

@@ -9,7 +9,8 @@ import functools
 import operator
 import os
 import re
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from vmatlas.errors import UsageError
@@ -37,12 +38,32 @@ def in_hex(number: int) -> str:
     return f"{number:#x}" if number.bit_length() <= _MOST_BITS else shown(number)
 
 
+def number(value: object) -> int:
+    """A whole number, which True is not: who hands it over has mixed something up. Raises TypeError."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)  # type: ignore[arg-type]
+
+
+_LIKE_BOOLEANS = bytes(8), array("Q", [1]).tobytes()
+
+
+def numbers(values: Sequence[object]) -> array[int]:
+    """Whole numbers of 64 bits. Raises TypeError, OverflowError.
+
+    Made without a look at each of them, for there may be millions: only where a 0 or a 1 is among them, True may be.
+    """
+    made = array("Q", values)  # type: ignore[arg-type]
+    held = made.tobytes()
+    if any(each in held for each in _LIKE_BOOLEANS) and any(isinstance(each, bool) for each in values):
+        raise TypeError
+    return made
+
+
 def whole(value: object, what: str) -> int:
-    """A whole number, which True is not. Raises UsageError."""
+    """A whole number. Raises UsageError."""
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
+        return number(value)
     except TypeError:
         raise UsageError(f"the {what} {shown(value)} is no whole number") from None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import operator
 import time
 import weakref
 from array import array
@@ -79,7 +78,7 @@ _TOP = 2**64
 
 def _address(address: int) -> int:
     try:
-        number = operator.index(address)
+        number = arguments.number(address)
     except TypeError:
         told = arguments.shown(address)
         raise UsageError(f"{told} is no address", hint="give a whole number of bytes") from None
@@ -97,7 +96,7 @@ def _addresses(addresses: Iterable[int]) -> array[int]:
             f"{arguments.shown(addresses)} is no list of addresses", hint="one address is asked for by find"
         ) from None
     with contextlib.suppress(OverflowError, TypeError):
-        return array("Q", listed)
+        return arguments.numbers(listed)
     return array("Q", map(_address, listed))  # says which one is no address
 
 
@@ -249,8 +248,10 @@ class Process:
             while True:
                 assert query.address is not None
                 space = self._reader.space(choice, query)
-                found = space.part(query.where).find(query.address, or_next=query.or_next)
-                is_walk = query.or_next and Feature.WALK in choice.backend.features
+                walks = Feature.WALK in choice.backend.features  # else the whole map was read
+                passing = space.part(query.where) if walks else space.where(query.where)
+                found = passing.find(query.address, or_next=query.or_next)
+                is_walk = query.or_next and walks
                 if found is not None or not is_walk or len(space) < query.limit:
                     return found
                 above = self._above(space, query.address, choice)
@@ -437,7 +438,9 @@ class Process:
         NoSuchProcess only for a process that was gone at the first look.
         """
         try:
-            is_interval = math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL
+            is_interval = (
+                not isinstance(interval, bool) and math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL
+            )
         except (TypeError, OverflowError):
             is_interval = False
         residency, others = arguments.flag(residency, "residency"), arguments.flag(others, "others")

@@ -212,7 +212,7 @@ def check_threads(threads: int | None) -> None:
 def check_patience(seconds: float) -> None:
     """Raises UsageError for what is no time to wait."""
     try:
-        is_time = math.isfinite(seconds) and seconds > 0
+        is_time = not isinstance(seconds, bool) and math.isfinite(seconds) and seconds > 0
     except (TypeError, OverflowError):
         is_time = False
     if not is_time:

@@ -12,7 +12,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vmatlas import AddressSpace, Capture, Disordered, Kind, MalformedData, NoSuchProcess, Query, Region, SystemInfo
+from vmatlas import (
+    AddressSpace,
+    Capture,
+    Disordered,
+    Kind,
+    MalformedData,
+    NoSuchProcess,
+    Query,
+    Region,
+    SystemInfo,
+    UsageError,
+)
 from vmatlas.conformance.thorough import examples
 from vmatlas.systems.linux import links
 from vmatlas_linux_procfs import BACKEND
@@ -342,6 +353,16 @@ def test_flags_without_a_name_are_kept_and_shown() -> None:
     assert region.flags is not None
     assert VmFlags.READABLE in region.flags
     assert region.flags.labels() == ["rd", "mr", "q7"]
+
+
+def test_letters_that_no_region_has_and_no_kernel_is_known_to_write_are_no_flag() -> None:
+    space = decoded(smaps=GOOD + b"Rss: 0 kB\nVmFlags: rd mr q7 \n")
+    assert list(space.where("flag=q7")) == list(space)
+    assert not space.where("flag=lo")
+    for text in ("flag=zz", "!flag=zz", "flag=lo|zz"):
+        with pytest.raises(UsageError, match="unknown flag 'zz'") as caught:
+            space.where(text)
+        assert "locked" in (caught.value.hint or "")
 
 
 def test_flags_that_are_no_pairs_of_letters_are_kept_as_text() -> None:

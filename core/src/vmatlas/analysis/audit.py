@@ -17,6 +17,9 @@ FileLookup = Callable[[Region], FileNow]
 LookAgain = Callable[[], AddressSpace | None]
 """The same map with the system's flags; None where it is not told with them."""
 
+_IN_PLACE_OF_A_FILE = {"file": "another file", "symbolic link": "a symbolic link"}
+"""What may have taken its place, after an upgrade say; a folder has not."""
+
 _WX = Protection.WRITE | Protection.EXECUTE
 
 
@@ -118,5 +121,9 @@ def _of_file(region: Region, lookup: FileLookup | None) -> list[Finding]:
     if now.inode is None or now.inode == region.inode:
         unasked = f"; what stands there now was not asked: {now.unasked}" if now.unasked else ""
         return [Finding(Suspicion.DELETED_FILE, region, f"the file has been unlinked{unasked}")]
-    explanation = f"another file stands there now (inode {now.inode}, mapped is {region.inode})"
+    if now.what not in _IN_PLACE_OF_A_FILE:
+        told = f"the file has been unlinked; a {now.what} stands there now"
+        return [Finding(Suspicion.DELETED_FILE, region, told)]
+    what = _IN_PLACE_OF_A_FILE[now.what]
+    explanation = f"{what} stands there now (inode {now.inode}, mapped is {region.inode})"
     return [Finding(Suspicion.REPLACED_FILE, region, explanation)]

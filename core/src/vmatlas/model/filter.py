@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
@@ -180,7 +180,7 @@ class Filter:
         """Raises UsageError for a field of another kind: a text where rights stand, which `parse` reads, above all."""
         for key in ("given", "withheld"):
             rights = getattr(self, key)
-            if not isinstance(rights, int) or not 0 <= rights <= _ALL:
+            if not isinstance(rights, int) or isinstance(rights, bool) or not 0 <= rights <= _ALL:
                 raise UsageError(f"{shown(rights)} is no set of rights", hint="Filter.parse reads a filter in words")
         for key in ("shared", "file_backed", "deleted"):
             _check_choice(key, getattr(self, key))
@@ -196,7 +196,9 @@ class Filter:
             if type(number) is not int and not (number is None and key.startswith("max")):
                 raise UsageError(f"{key}={shown(number)} is no number of bytes")
         for each in self.numbers:
-            if not (isinstance(each.key, str) and type(each.low) is int and isinstance(each.high, int | None)):
+            if not (
+                isinstance(each.key, str) and type(each.low) is int and (each.high is None or type(each.high) is int)
+            ):
                 raise UsageError(f"{shown(each)} is no range of a number")
         span: Any = self.overlaps
         if span is not None and not (
@@ -272,11 +274,11 @@ class Filter:
     def _keys(self) -> frozenset[str]:
         return frozenset(each.key for each in self.numbers)
 
-    def check_told(self, numbers: Iterable[str], details: Iterable[str], flags: SystemFlags | None) -> None:
+    def check_told(self, numbers: Iterable[str], details: Iterable[str], flags: Sequence[SystemFlags | None]) -> None:
         """Refuse what no region of a map can answer.
 
-        `numbers` are those of `NOT_ALWAYS_TOLD` that the map tells, `details` the system's own keys, `flags` some flags
-        of it. Raises UsageError.
+        `numbers` are those of `NOT_ALWAYS_TOLD` that the map tells, `details` the system's own keys, `flags` those of
+        its regions. A flag that has no name here is one where a region has it: of a newer kernel. Raises UsageError.
         """
         own = {key.lower(): key for key in details}
         told = ["size", *numbers, *(key for key in _FIELDS if key not in NOT_ALWAYS_TOLD), *own]
@@ -286,10 +288,14 @@ class Filter:
             hint = "numbers: " + ", ".join(told) if own or "resident" in told else ASK_RESIDENCY
             raise UsageError(f"no region of this map tells '{key}'", hint=hint)
         for word in sorted(word for group in self.flags | self.other_flags for word in group.split("|")):
-            if flags is None:
+            one = next((each for each in flags if each is not None), None)
+            if one is None:
                 raise UsageError(f"this map tells no flags, so none is '{word}'", hint=ASK_RESIDENCY)
-            if not flags.knows(word):
-                raise UsageError(f"unknown flag '{word}'", hint="flags: " + ", ".join(flags.known()))
+            if not one.knows(word):
+                # Few of tens of thousands are different objects.
+                distinct = {id(each): each for each in flags if each is not None}.values()
+                if not any(word in each.words() for each in distinct):
+                    raise UsageError(f"unknown flag '{word}'", hint="flags: " + ", ".join(one.known()))
 
     def __and__(self, other: Filter) -> Filter:
         """Both.

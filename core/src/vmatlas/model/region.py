@@ -122,7 +122,7 @@ class SystemFlags(enum.IntFlag, boundary=enum.KEEP):
 
     @classmethod
     def knows(cls, word: str) -> bool:
-        """Whether a flag may be called so (in lower case); a plugin of flags without a name may override it."""
+        """Whether a flag with a name may be called so (in lower case)."""
         return any(word in member.words() for member in cls)
 
     def labels(self) -> list[str]:
@@ -290,6 +290,8 @@ class Region(NamedTuple):
     def covers(self, address: int) -> bool:
         """Whether the address lies in the region. Raises UsageError for what is no number."""
         try:
+            if address is True or address is False:
+                raise TypeError
             return self.start <= address < self.end
         except TypeError:
             raise UsageError(f"{shown(address)} is no address", hint="give a whole number of bytes") from None
@@ -302,6 +304,8 @@ class FileNow(NamedTuple):
     """What stands now at the path of a mapped file, on the file system that the mapped file is of."""
 
     inode: int | None
-    """Of the file that stands there; None when there is none, or it is not told."""
+    """Of what stands there; None when there is nothing, or it is not told."""
     unasked: str = ""
     """Why the file system was not asked; empty when it was."""
+    what: str = "file"
+    """What stands there, in a word: "file", "folder", "symbolic link", "device", "pipe", "socket"."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Unpack, overload
 
-from vmatlas.arguments import shown
+from vmatlas.arguments import numbers, shown
 from vmatlas.errors import UsageError, VmatlasError
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import Exports
@@ -172,7 +172,7 @@ class AddressSpace(Exports, Sequence[Region]):
         """Whether a region is one of these, or an address is covered."""
         if isinstance(value, Region):
             return self.find(value.start) == value
-        return isinstance(value, int) and self._row(value) is not None
+        return isinstance(value, int) and not isinstance(value, bool) and self._row(value) is not None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddressSpace):
@@ -202,6 +202,8 @@ class AddressSpace(Exports, Sequence[Region]):
         return MemoryTotal.of((region.memory for region in self), private_adds_up=self.origin.private_adds_up)
 
     def _row(self, address: int) -> int | None:
+        if address is True or address is False:
+            raise _no_address(address)
         try:
             row = bisect_right(self.columns.start, address) - 1
         except TypeError:
@@ -227,7 +229,7 @@ class AddressSpace(Exports, Sequence[Region]):
         except TypeError:
             raise UsageError(f"{shown(addresses)} is no list of addresses", hint="find takes one") from None
         with contextlib.suppress(OverflowError, TypeError):
-            return self.columns.find_many(listed if isinstance(listed, array) else array("Q", listed))
+            return self.columns.find_many(listed if isinstance(listed, array) else numbers(listed))
         return [self.find(address) for address in listed]  # says which one is no address
 
     def neighbours(self, address: int) -> Neighbours:
@@ -270,8 +272,7 @@ class AddressSpace(Exports, Sequence[Region]):
     def _passing(self, wanted: Filter, numbers: Iterable[str]) -> AddressSpace:
         if (wanted.asks_residency or wanted.wants_residency) and len(self):
             columns = self.columns
-            flags = (flags for flags in columns.flags or () if flags is not None)
-            wanted.check_told(numbers, columns.details, next(flags, None))
+            wanted.check_told(numbers, columns.details, columns.flags or ())
         matches = wanted.matcher()
         return self._take([row for row, region in enumerate(self) if matches(region)])
 

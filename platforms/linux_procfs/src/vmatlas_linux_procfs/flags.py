@@ -66,11 +66,6 @@ class VmFlags(SystemFlags, boundary=enum.KEEP):
         """The kernel's two letters."""
         return _LETTERS.get(int(self)) or _unnamed_letters(int(self))
 
-    @classmethod
-    def knows(cls, word: str) -> bool:
-        """Every two letters may be a flag of a newer kernel."""
-        return flag_of(word) is not None or super().knows(word)
-
     @property
     def grows_down(self) -> bool:
         """MAP_GROWSDOWN, and the main stack."""

@@ -20,7 +20,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, EPERM, EXDEV, errorcode
-from stat import S_ISREG
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, S_ISREG
 from typing import NamedTuple, Protocol
 
 from vmatlas.errors import OperationFailed, VmatlasError
@@ -46,6 +46,16 @@ _TRIES = 50
 _DEEPEST = 256
 """Folders above the root of a process. No path is deeper."""
 
+
+_WHAT = {
+    S_IFDIR: "folder",
+    S_IFLNK: "symbolic link",
+    S_IFCHR: "device",
+    S_IFBLK: "device",
+    S_IFIFO: "pipe",
+    S_IFSOCK: "socket",
+}
+"""What can stand where a file was, and is no regular one: inode(7)."""
 
 _SHORT = (EMFILE, ENFILE, ENOMEM)
 
@@ -180,7 +190,7 @@ class ProcessFiles:
             try:
                 with _refused(), self._looked_up(root, path) as seen:
                     if seen.is_of(device):
-                        return FileNow(seen.file.inode)
+                        return FileNow(seen.file.inode, what=_WHAT.get(S_IFMT(seen.file.mode), "file"))
             except Unasked as error:
                 unasked = str(error)
         return FileNow(None, unasked)
