@@ -22,6 +22,19 @@ GRACE = 10.0
 """Seconds that a program has to end once its input has: one that stays is killed, and nothing fails."""
 
 
+def _may_ask_what_is_mapped() -> bool:
+    """/proc/PID/map_files: then the count of a file's links is told, whatever its name leads to."""
+    try:
+        folder = "/proc/self/map_files"
+        os.stat(f"{folder}/{os.listdir(folder)[0]}")
+    except OSError:
+        return False
+    return True
+
+
+MAY_ASK_WHAT_IS_MAPPED = _may_ask_what_is_mapped()
+
+
 class Program:
     """A program of tests/programs, told and heard line by line, ended with the test."""
 

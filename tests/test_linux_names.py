@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
-from tests.conftest import Program, Start, as_root
+from tests.conftest import MAY_ASK_WHAT_IS_MAPPED, Program, Start, as_root
 from vmatlas import Kind, Region, registry
 from vmatlas.analysis import Finding, Suspicion, audit
 from vmatlas.conformance.patience import PATIENCE
@@ -136,12 +136,13 @@ def test_process_does_not_choose_what_its_deleted_library_is_told_to_be(
 ) -> None:
     program = start("names", how, tmp_path)
     inode = told(program)["inode"]
-    suspicions = [each for each in findings(program.pid) if each.region.inode == inode and each.region.deleted]
+    suspicions = [each for each in findings(program.pid) if each.region.inode == inode]
     assert [each.suspicion for each in suspicions] == [found]
     told_of = {"folder": "; a folder stands there now", "link": "a symbolic link stands there now"}
     assert told_of.get(how, "") in suspicions[0].explanation
     for region in in_all_ways(program.pid, suspicions[0].region.start):
-        assert (region.kind, region.deleted) == (Kind.FILE, True)
+        assert region.kind is Kind.FILE
+        assert region.deleted or (region.deleted is None and not MAY_ASK_WHAT_IS_MAPPED)
 
 
 @pytest.mark.parametrize("name", ["memfd:x", "SYSV0badf00d", "anon_hugepage", "dev/zero", "dev/ashmem/x"])
@@ -150,10 +151,26 @@ def test_unlinked_file_does_not_pass_for_memory_by_its_name_where_its_mount_is_g
 ) -> None:
     program = start("names", "detached", tmp_path, name)
     inode = told(program)["inode"]
-    suspicions = [each for each in findings(program.pid) if each.region.inode == inode and each.region.deleted]
+    suspicions = [each for each in findings(program.pid) if each.region.inode == inode]
     assert [each.suspicion for each in suspicions] == [Suspicion.DELETED_FILE]
     for region in in_all_ways(program.pid, suspicions[0].region.start):
-        assert (region.kind, region.deleted, region.path) == (Kind.FILE, True, f"/{name}")
+        assert (region.kind, region.label) == (Kind.FILE, f"/{name} (deleted)")
+        assert region.deleted is (True if MAY_ASK_WHAT_IS_MAPPED else None)
+
+
+@pytest.mark.parametrize("name", ["x (deleted)", "folder/x (deleted)"])
+def test_whether_a_file_was_unlinked_is_not_told_where_its_name_leads_nowhere_now(
+    start: Start, tmp_path: Path, name: str
+) -> None:
+    program = start("names", "whole", tmp_path, name)
+    inode = told(program)["inode"]
+    region = next(each for each in vmatlas.snapshot(program.pid) if each.inode == inode and "(deleted)" in each.label)
+    for each in in_all_ways(program.pid, region.start):
+        assert (each.kind, each.deleted, each.path) == (Kind.FILE, None, f"/{name}")
+        assert each.label == f"/{name}"
+    assert inode not in {each.inode for each in vmatlas.snapshot(program.pid, where="deleted")}
+    assert json.loads(vmatlas.snapshot(program.pid).to_json())[0]["deleted"] is False
+    assert [each.suspicion for each in findings(program.pid) if each.region.inode == inode] == [Suspicion.DELETED_FILE]
 
 
 def test_agent_does_not_take_such_a_file_for_memory_either(start: Start, tmp_path: Path, binary: Path) -> None:
@@ -167,8 +184,9 @@ def test_agent_does_not_take_such_a_file_for_memory_either(start: Start, tmp_pat
             if not board.offers(registry.backend(name)):
                 continue
             with vmatlas.open(program.pid, target=board, backend=name) as process:
-                region = next(each for each in process.snapshot() if each.inode == inode and each.deleted)
-                assert (region.kind, region.path) == (Kind.FILE, "/memfd:x")
+                region = next(each for each in process.snapshot() if each.inode == inode and "memfd" in each.label)
+                assert (region.kind, region.label) == (Kind.FILE, "/memfd:x (deleted)")
+                assert region.deleted is (True if MAY_ASK_WHAT_IS_MAPPED else None)
 
 
 def test_memory_of_huge_pages_of_any_size_is_no_file() -> None:
@@ -191,8 +209,8 @@ def test_file_of_a_folder_that_is_gone_is_not_looked_up_in_the_root(start: Start
     with vmatlas.open(program.pid) as process:
         lookup = process.file_lookup()
         assert lookup is not None
-        region = next(each for each in process.snapshot() if each.inode == inode and each.deleted)
-        assert region.path == "/lib.so"
+        region = next(each for each in process.snapshot() if each.inode == inode and "lib.so" in each.label)
+        assert region.label == "/lib.so (deleted)"
         assert lookup(region._replace(path="/etc")).inode is None
         assert process.elf_address(region.start) is None
         assert "may not answer (mounted elsewhere)" in str(process.why_unread(region))

@@ -63,6 +63,15 @@ def test_a_file_system_that_was_not_asked_is_told_beside_the_finding():
     assert found[0].explanation.endswith("was not asked: fuse may not answer")
 
 
+def test_a_file_of_which_nobody_can_tell_whether_it_was_unlinked_is_found():
+    unknown = FILE._replace(path="/lib/x.so (deleted)", deleted=None)
+    (found,) = audit(space_of([unknown]))
+    assert found.suspicion is Suspicion.DELETED_FILE
+    assert "nobody can tell" in found.explanation
+    (found,) = audit(space_of([unknown]), lambda region: FileNow(None, "nfs may not answer"))
+    assert found.explanation.endswith("was not asked: nfs may not answer")
+
+
 def test_what_is_no_file_and_stands_in_the_place_of_one_is_told_as_what_it_is():
     (found,) = audit(space_of([FILE._replace(deleted=True)]), lambda region: FileNow(8, what="folder"))
     assert found.suspicion is Suspicion.DELETED_FILE

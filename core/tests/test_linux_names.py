@@ -13,7 +13,7 @@ from vmatlas.systems.linux.naming import tell
 
 def kind_of(name: bytes, *, shared: bool = True, major: int = 0, mounted: bool | None = None) -> tuple[Kind, bool]:
     label, kind = tell(name, protection=3, shared=shared, major=major, has_file=True, mounted=mounted)
-    return kind, label.deleted
+    return kind, bool(label.deleted)
 
 
 @pytest.mark.parametrize("mounted", [None, False])
@@ -97,14 +97,26 @@ def test_a_device_that_holds_a_file_in_a_folder_is_that_of_a_mounted_file_system
 
 
 def test_what_was_settled_travels_in_streams() -> None:
-    settled = links.Settled({(b"/x (deleted)", 7): True}, {(0, 50): True, (0, 17): False})
+    linked = {(b"/x (deleted)", 7): True, (b"/y (deleted)", 8): None}
+    settled = links.Settled(linked, {(0, 50): True, (0, 17): False})
     streams = settled.streams()
-    assert streams == {"links": b"17 /x (deleted)\0", "mounted": b"1 0:50\x000 0:17\0"}
+    assert streams["links"] == b"17 /x (deleted)\0"
+    assert streams["unsettled"] == b"8 /y (deleted)\0"
+    assert streams["mounted"] == b"1 0:50\x000 0:17\0"
     assert links.Settled.of(streams) == settled
     assert links.Settled.of({"maps": b""}) == links.NOTHING
     assert not links.NOTHING.streams()
     with pytest.raises(MalformedData, match="mounted"):
         links.Settled.of({"mounted": b"1 0:50"})
+    with pytest.raises(MalformedData, match="unsettled"):
+        links.Settled.of({"unsettled": b"x /y\0"})
+
+
+def test_of_a_name_that_nobody_could_settle_it_is_not_told_whether_it_was_unlinked() -> None:
+    label, kind = tell(b"/x (deleted)", protection=1, shared=False, major=0, has_file=True, linked=None)
+    assert (label.path, label.deleted, kind) == ("/x (deleted)", None, Kind.FILE)
+    label, kind = tell(b"/[aio] (deleted)", protection=3, shared=True, major=0, has_file=True, linked=None)
+    assert (label.path, label.deleted, kind) == ("/[aio]", True, Kind.SHARED_MEMORY)  # it has no name in any folder
 
 
 def test_names_are_settled_where_only_the_file_system_can_tell() -> None:

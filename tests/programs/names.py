@@ -9,6 +9,7 @@
         folder    a folder in its place
         root      that tmpfs is the root, and the mapping shared
         detached  that tmpfs is unmounted, lazily; what was mapped is called NAME (a fourth word; or else lib.so)
+        whole     the same, but it is not unlinked
 
 Each says a line of JSON when it is ready (where what is mapped, or why not), and ends when its standard input does.
 """
@@ -146,7 +147,8 @@ def in_own_namespace(how: str, folder: str, name: str = "lib.so") -> dict[str, i
         number = PIVOT_ROOT.get(platform.machine(), 41)  # of the processors that came late
         check(libc.syscall(number, folder.encode(), f"{folder}/old".encode()), "pivot_root")
         path = "/lib.so"
-    os.unlink(path)
+    if how != "whole":
+        os.unlink(path)
     if how == "hide":
         mount("tmpfs", folder, "tmpfs")
         made = 0
@@ -161,7 +163,7 @@ def in_own_namespace(how: str, folder: str, name: str = "lib.so") -> dict[str, i
         os.mkdir(path)
     kept.append(mmap.mmap(fd, PAGE, mmap.MAP_SHARED if how == "root" else mmap.MAP_PRIVATE, mmap.PROT_READ))
     os.close(fd)
-    if how == "detached":
+    if how in ("detached", "whole"):
         check(libc.umount2(folder.encode(), DETACH), "umount")
     return {"inode": inode}
 

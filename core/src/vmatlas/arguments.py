@@ -48,12 +48,12 @@ def number(value: object) -> int:
 _LIKE_BOOLEANS = bytes(8), array("Q", [1]).tobytes()
 
 
-def numbers(values: Sequence[object]) -> array[int]:
+def numbers(values: Sequence[int]) -> array[int]:
     """Whole numbers of 64 bits. Raises TypeError, OverflowError.
 
     Made without a look at each of them, for there may be millions: only where a 0 or a 1 is among them, True may be.
     """
-    made = array("Q", values)  # type: ignore[arg-type]
+    made = array("Q", values)
     held = made.tobytes()
     if any(each in held for each in _LIKE_BOOLEANS) and any(isinstance(each, bool) for each in values):
         raise TypeError

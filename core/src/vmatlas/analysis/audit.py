@@ -113,11 +113,14 @@ class _StackTeller:
 
 
 def _of_file(region: Region, lookup: FileLookup | None) -> list[Finding]:
-    if not region.deleted or region.path is None or region.kind is not Kind.FILE:
+    if region.deleted is False or region.path is None or region.kind is not Kind.FILE:
         return []
     if region.path.endswith(f"/#{region.inode}"):  # d_tmpfile() in fs/dcache.c
         return [Finding(Suspicion.NAMELESS_FILE, region, "the file never had a name (O_TMPFILE)")]
     now = lookup(region) if lookup is not None else FileNow(None)
+    if region.deleted is None:
+        why = f"its name was not asked: {now.unasked}" if now.unasked else "its name leads elsewhere now, or nowhere"
+        return [Finding(Suspicion.DELETED_FILE, region, f"nobody can tell whether the file has been unlinked; {why}")]
     if now.inode is None or now.inode == region.inode:
         unasked = f"; what stands there now was not asked: {now.unasked}" if now.unasked else ""
         return [Finding(Suspicion.DELETED_FILE, region, f"the file has been unlinked{unasked}")]

@@ -91,7 +91,7 @@ class FileTotal:
     """The regions of one file."""
 
     path: str
-    deleted: bool
+    deleted: bool | None
     total: Total
     uses: dict[Use, Total]
 
@@ -133,7 +133,7 @@ def summarize(space: AddressSpace) -> Summary:
     check_space(space)
     told: list[_Told] = [(region, region.memory) for region in space]
     by_kind: dict[Kind, list[_Told]] = {}
-    by_file: dict[tuple[str, bool], list[_Told]] = {}
+    by_file: dict[tuple[str, bool | None], list[_Told]] = {}
     by_name: dict[str, list[_Told]] = {}
     for each in told:
         region = each[0]

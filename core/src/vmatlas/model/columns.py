@@ -46,7 +46,7 @@ class Label(NamedTuple):
 
     path: str | None = None
     name: str | None = None
-    deleted: bool = False
+    deleted: bool | None = False
 
 
 NO_LABEL = Label()

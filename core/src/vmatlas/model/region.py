@@ -205,11 +205,12 @@ class Region(NamedTuple):
     """The file's inode number on that device. None where there is no file, or the system has no number for it."""
     path: str | None = None
     """The file's path as the kernel tells it, decoded as UTF-8 with surrogate escapes (`os.fsdecode` on any UTF-8
-    system, and the same on every host); without the " (deleted)" that Linux appends."""
+    system, and the same on every host); without the " (deleted)" that Linux appends (see `deleted`)."""
     name: str | None = None
     """What the kernel calls a region that has no path: "[heap]", "[anon:NAME]"."""
-    deleted: bool = False
-    """The file has been unlinked (or never had a name)."""
+    deleted: bool | None = False
+    """The file has been unlinked (or never had a name). None where nobody can tell whether it was, or is really called
+    "x (deleted)": the path is then with those words."""
     kind: Kind = Kind.OTHER
     """What the region is."""
     flags: SystemFlags | None = None

@@ -64,7 +64,7 @@ def alarms(region: Region, permissions: int, label: int) -> dict[int, str]:
     found: dict[int, str] = {}
     if region.protection & _WX == _WX:
         found[permissions] = "alarm"
-    if region.deleted and region.kind is Kind.FILE:
+    if region.deleted is not False and region.kind is Kind.FILE:
         found[label] = "bad"
     return found
 

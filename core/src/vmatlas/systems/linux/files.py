@@ -19,7 +19,7 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, EPERM, EXDEV, errorcode
+from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, ENOTDIR, EPERM, EXDEV, errorcode
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, S_ISREG
 from typing import NamedTuple, Protocol
 
@@ -36,10 +36,11 @@ _HOW = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
 _NO_XDEV, _CACHED = 0x01, 0x20  # RESOLVE_*, include/uapi/linux/openat2.h; CACHED since 5.12
 _AS_REMEMBERED = 0x4000 | 0x800  # AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT
 _EMPTY_PATH = 0x1000
-_BASIC = 0x7FF  # STATX_BASIC_STATS
+_BASIC, _MOUNT = 0x7FF, 0x1000  # STATX_BASIC_STATS; STATX_MNT_ID, since Linux 5.8
 _STATX = struct.Struct("=IIQIIIHHQ")  # mask, block size, attributes, links, user, group, mode, -, inode
 _STATX_DEVICE = struct.Struct("=II")
-_STATX_DEVICE_AT, _STATX_SIZE = 0x88, 256
+_STATX_MOUNT = struct.Struct("=Q")
+_STATX_DEVICE_AT, _STATX_MOUNT_AT, _STATX_SIZE = 0x88, 0x90, 256
 _PROGRAM = b"exe"
 _TRIES = 50
 """What the kernel remembers can be changing just now: so often it is asked again."""
@@ -90,6 +91,12 @@ class Unasked(Exception):
     """The file system was not asked: the text says why."""
 
 
+class _Nowhere(OSError):
+    """The way ended where there is no such name; `mount` is the one on which it did."""
+
+    mount: Mount | None = None
+
+
 class File(NamedTuple):
     """A file, as stat(2) tells it."""
 
@@ -97,6 +104,8 @@ class File(NamedTuple):
     links: int
     inode: int
     device: Numbers
+    mount: int | None = None
+    """The number of the mount through which it was reached; None where that is not told."""
 
     @property
     def identity(self) -> tuple[Numbers, int]:
@@ -168,17 +177,31 @@ class ProcessFiles:
             return None
         return found if self._process.mapped_name(bounds) == name else None
 
-    def is_there(self, name: bytes, file: File | None, inode: int, device: Numbers) -> bool:
+    def is_linked(self, name: bytes, file: File | None, inode: int, device: Numbers) -> bool | None:
         """Whether a file of this name is the one that is mapped: `file`, or where None is told, by the map's numbers.
 
-        False also where the file system was not asked.
+        None where nobody can tell: the file system was not asked, a folder may not be entered, or the name leads to
+        other file systems now than it did when the file was mapped (its mount was taken away, or another lies over it).
         """
+        if file is not None and file.links == 0:
+            return False
+        answer: bool | None = None
         for root in self.roots:
-            # Not there, or not ours to look at: the kernel's suffix is the likelier reading.
-            with _refused(Unasked), self._looked_up(root, name) as seen:
-                if seen.file.identity == file.identity if file else seen.is_of_map(device, inode):
-                    return True
-        return False
+            try:
+                with self._looked_up(root, name) as seen:
+                    if seen.file.identity == file.identity if file else seen.is_of_map(device, inode):
+                        return True
+                    if _leads_to(seen.mount, file, device):
+                        answer = False
+            except _Nowhere as way:
+                if _leads_to(way.mount, file, device):
+                    answer = False
+            except Unasked:
+                pass
+            except OSError as error:
+                if error.errno in _SHORT:
+                    raise _short(error) from None
+        return answer
 
     def now_at(self, path: bytes, device: Numbers) -> FileNow:
         """What stands now at the path of a file of this device: on that file system, and on no other.
@@ -247,7 +270,14 @@ class ProcessFiles:
             for step in path.split(b"/"):
                 if step in (b"", b".", b".."):
                     continue  # the kernel's names hold none
-                following, crossed = self._step(at, step, mount)
+                try:
+                    following, crossed = self._step(at, step, mount)
+                except OSError as error:
+                    if error.errno not in (ENOENT, ENOTDIR):
+                        raise
+                    nowhere = _Nowhere(error.errno, error.strerror)
+                    nowhere.mount = mount
+                    raise nowhere from None
                 os.close(at)
                 at = following
                 if crossed:
@@ -296,6 +326,15 @@ class Seen(NamedTuple):
     def is_of_map(self, device: Numbers, inode: int) -> bool:
         """Whether it is the file of these numbers of a map."""
         return self.file.inode == inode and self.is_of(device)
+
+
+def _leads_to(mount: Mount | None, file: File | None, device: Numbers) -> bool:
+    """Whether a way that ended on this mount was the one to the file: on its own mount, or as far as the map tells."""
+    if mount is None:
+        return False
+    if file is not None and file.mount is not None:
+        return mount.number == file.mount
+    return mount.device == device or mount.type == b"overlay"
 
 
 def open_mapped(process: HeldProcess, region: Region) -> int | None:
@@ -441,10 +480,11 @@ def _statx(folder: int, path: bytes, flags: int) -> File:
         asked = _library().statx
     except AttributeError:
         raise OSError(ENOSYS, os.strerror(ENOSYS)) from None
-    if asked(folder, path, flags, _BASIC, told) != 0:
+    if asked(folder, path, flags, _BASIC | _MOUNT, told) != 0:
         raise _failure(path)
-    _, _, _, links, _, _, mode, _, inode = _STATX.unpack_from(told)
-    return File(mode, links, inode, _STATX_DEVICE.unpack_from(told, _STATX_DEVICE_AT))
+    known, _, _, links, _, _, mode, _, inode = _STATX.unpack_from(told)
+    mount = _STATX_MOUNT.unpack_from(told, _STATX_MOUNT_AT)[0] if known & _MOUNT else None
+    return File(mode, links, inode, _STATX_DEVICE.unpack_from(told, _STATX_DEVICE_AT), mount)
 
 
 def _failure(path: bytes) -> OSError:

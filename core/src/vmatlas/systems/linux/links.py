@@ -5,6 +5,7 @@ that never had a name. The kernel's map cannot tell; the file system and the mou
 process's machine. The answers travel as two streams:
 - `links`: for each name "1" (a file of just this name is mapped) or "0", the inode, a space, the name, and a NUL byte.
   The inode belongs to it: both of two such files may be mapped at once, under one and the same name.
+- `unsettled`: alike for names of which nobody could tell: the inode, a space, the name, and a NUL byte.
 - `mounted`: for each device on which such an object may lie "1" (a file system of this number is mounted, or was: it
   is none on which the kernel makes memory, and a name there that looks so is a file's) or "0", a space, MAJOR:MINOR in
   decimal, and a NUL byte.
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from vmatlas.systems.linux.host import LinuxProcess
 
 STREAM = "links"
+UNSETTLED = "unsettled"
 MOUNTED = "mounted"
 
 Name: TypeAlias = tuple[bytes, int]
 """A name as the kernel tells it, nothing escaped, and the inode that stands with it."""
 
 _ITEM = re.compile(rb"([01])([0-9]{1,20}) ([^\0]*)\0")
+_UNSETTLED = re.compile(rb"([0-9]{1,20}) ([^\0]*)\0")
 _DEVICE = re.compile(rb"([01]) ([0-9]{1,10}):([0-9]{1,10})\0")
 
 
@@ -54,8 +57,8 @@ class OpenName(NamedTuple):
 class Settled:
     """What is known besides a map about the names in it."""
 
-    linked: Mapping[Name, bool] = field(default_factory=dict)
-    """Whether a file of just this name is mapped."""
+    linked: Mapping[Name, bool | None] = field(default_factory=dict)
+    """Whether a file of just this name is mapped; None where nobody could tell."""
     mounted: Mapping[Numbers, bool] = field(default_factory=dict)
     """Whether a file system of this device is mounted anywhere that was looked at, or was mounted once."""
 
@@ -64,13 +67,18 @@ class Settled:
 
     def streams(self) -> dict[str, bytes]:
         """Those that are not empty."""
-        told = {STREAM: encode(self.linked), MOUNTED: b"".join(_encode_device(*each) for each in self.mounted.items())}
+        told = {
+            STREAM: encode({name: there for name, there in self.linked.items() if there is not None}),
+            UNSETTLED: b"".join(b"%d %s\0" % (i, name) for (name, i), there in self.linked.items() if there is None),
+            MOUNTED: b"".join(_encode_device(*each) for each in self.mounted.items()),
+        }
         return {stream: content for stream, content in told.items() if content}
 
     @classmethod
     def of(cls, streams: Mapping[str, bytes]) -> Settled:
         """From the streams of a capture; old ones have none but `links`. Raises MalformedData."""
-        return cls(decode(streams.get(STREAM, b"")), _decode_devices(streams.get(MOUNTED, b"")))
+        linked = {**_decode_unsettled(streams.get(UNSETTLED, b"")), **decode(streams.get(STREAM, b""))}
+        return cls(linked, _decode_devices(streams.get(MOUNTED, b"")))
 
     def seeing(self, names: Iterable[tuple[bytes, int, int]]) -> Settled:
         """With what the map itself shows: a device that also holds a file in a folder is that of a mounted file system.
@@ -123,7 +131,7 @@ def settle(names: Iterable[OpenName], process: LinuxProcess) -> Settled:
         own_objects,
     )  # for few processes, and not cheap to import
 
-    linked: dict[Name, bool] = {}
+    linked: dict[Name, bool | None] = {}
     mounted: dict[Numbers, bool] = {}
     with ProcessFiles(process) as files:
         for name, inode, device, start, end in names:
@@ -136,8 +144,7 @@ def settle(names: Iterable[OpenName], process: LinuxProcess) -> Settled:
                     mounted[device] = files.table.of_device(device) is not None
             if (name, inode) in linked:
                 continue
-            file = files.mapped(start, end, name)
-            linked[name, inode] = (file is None or file.links > 0) and files.is_there(name, file, inode, device)
+            linked[name, inode] = files.is_linked(name, files.mapped(start, end, name), inode, device)
     return Settled(linked, mounted)
 
 
@@ -151,6 +158,12 @@ def decode(stream: bytes) -> dict[Name, bool]:
     check_count(STREAM, stream.count(b"\0"), what="names")
     items = _items(STREAM, stream, _ITEM, "'0' or '1', an inode, a space, a name, and a NUL byte")
     return {(item[3], int(item[2])): item[1] == b"1" for item in items}
+
+
+def _decode_unsettled(stream: bytes) -> dict[Name, bool | None]:
+    check_count(UNSETTLED, stream.count(b"\0"), what="names")
+    items = _items(UNSETTLED, stream, _UNSETTLED, "an inode, a space, a name, and a NUL byte")
+    return {(item[2], int(item[1])): None for item in items}
 
 
 def _encode_device(device: Numbers, is_mounted: bool) -> bytes:

@@ -99,6 +99,14 @@ class MountTable:
         on_the_way = [mount for mount in (*self.own, *self.others) if _holds(mount, path)]
         return list(dict.fromkeys(mount.number for mount in on_the_way if self.answers(mount)))[:64]
 
+    def lead_to(self, path: bytes, device: Numbers) -> bool:
+        """Whether a path leads to a file system of this device that answers, for the reader or for the process."""
+        leading = [_longest(mounts, path) for mounts in (self.own, self.others)]
+        return any(
+            mount is not None and (mount.device == device or mount.type == b"overlay") and self.answers(mount)
+            for mount in leading
+        )
+
     def answers(self, mount: Mount | None) -> bool:
         """Whether its file system answers by itself, so that asking it does not wait for anybody.
 

@@ -79,13 +79,14 @@ def tell(
     shared: bool,
     major: int,
     has_file: bool,
-    linked: bool = False,
+    linked: bool | None = False,
     mounted: bool | None = None,
 ) -> tuple[Label, Kind]:
     """The label and the kind of a region.
 
-    `linked`: the name ends in " (deleted)", and a file really of that name is meant. `mounted`: whether a file system
-    of its device is mounted, where that was looked up (see `links`).
+    `linked`: the name ends in " (deleted)", and a file really of that name is meant; None: nobody could tell, so the
+    path is all that the kernel shows. `mounted`: whether a file system of its device is mounted, where that was looked
+    up (see `links`).
     """
     deleted = name.endswith(DELETED) and not linked
     is_code = bool(protection & Protection.EXECUTE)
@@ -93,6 +94,8 @@ def tell(
     made_up = deleted and is_made_up(name, major, shared=is_memory, mounted=mounted)
     is_copy_or_code = not shared or is_code
     label, kind = _read(name, deleted, made_up, shared, major, is_copy_or_code)
+    if deleted and linked is None and not made_up and label.path is not None:
+        label = label._replace(path=label.path + DELETED.decode(), deleted=None)
     if kind is Kind.ANONYMOUS and protection == _NOTHING and not has_file:
         # Reserved address space and guard pages look alike: mapped, private, no file, no rights.
         return label, Kind.GUARD

@@ -147,7 +147,7 @@ def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:
     Which devices hold huge pages there is not known: what is not mapped in whole ones is of none.
     """
     files = _RemoteFiles(process)
-    linked: dict[Name, bool] = {}
+    linked: dict[Name, bool | None] = {}
     mounted: dict[Numbers, bool] = {}
     for name, inode, device, start, end in names:
         if is_made_up(name, device[0]):
@@ -158,8 +158,7 @@ def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:
             elif device not in mounted:
                 mounted[device] = files.table.of_device(device) is not None
         if (name, inode) not in linked:
-            file = files.mapped(start, end, inode)
-            linked[name, inode] = (file is None or file.links > 0) and bool(files.found(name, file, inode, device))
+            linked[name, inode] = files.is_linked(name, inode, device, start, end)
     return Settled(linked, mounted)
 
 
@@ -243,6 +242,15 @@ class _RemoteFiles:
             if same and (file is not None or self._is_of(found, device)):
                 return root.rstrip(b"/") + name
         return None
+
+    def is_linked(self, name: bytes, inode: int, device: Numbers, start: int, end: int) -> bool | None:
+        """See `files.ProcessFiles.is_linked`; whether the name leads to the file system is told by the mount tables."""
+        file = self.mapped(start, end, inode)
+        if file is not None and file.links == 0:
+            return False
+        if self.found(name, file, inode, device) is not None:
+            return True
+        return False if self.table.lead_to(name, device) else None
 
     def _is_of(self, found: Looked, device: Numbers) -> bool:
         if found.device == device:
