@@ -44,28 +44,59 @@ def test_own_child_is_not_asked_for_by_a_number_that_means_another() -> None:
 
 
 ASK_ABOUT_A_FOLDER_OF_ANOTHER = """
-import os, subprocess, vmatlas
-one, other = (subprocess.Popen(["/bin/sleep", "60"]) for _ in range(2))
+import os, subprocess, sys, vmatlas
+one, other, third = (subprocess.Popen(["/bin/sleep", "60"]) for _ in range(3))
 subprocess.run(["mount", "--bind", f"/proc/{other.pid}", f"/proc/{one.pid}"], check=True)
 for ask in (vmatlas.snapshot, vmatlas.memory, lambda pid: vmatlas.find(pid, 0)):
     try:
         print(f"told: {ask(one.pid)}")
-    except vmatlas.Unsupported as error:
+    except vmatlas.AccessDenied as error:
         print(str(error).replace(str(one.pid), "ONE").replace(str(other.pid), "OTHER"), error.hint)
+subprocess.run(["mount", "-t", "tmpfs", "none", f"/proc/{third.pid}"], check=True)
+try:
+    print(f"told: {vmatlas.snapshot(third.pid)}")
+except vmatlas.AccessDenied as error:
+    print(str(error).replace(str(third.pid), "THIRD"))
+listed = vmatlas.processes()
+names = {each.pid: each.name for each in listed}
+first = str(min(one.pid, third.pid))
+print([names[each.pid] for each in (one, other, third)], listed.incomplete.replace(first, "FIRST"))
+found = vmatlas.snapshots()
+answers = {process.pid: type(answer).__name__ for process, answer in found}
+print([answers[each.pid] for each in (one, other, third)], found.incomplete == listed.incomplete)
+run = "import sys; from vmatlas.cli import main; sys.exit(main())"
+print([subprocess.run([sys.executable, "-c", run, *command], capture_output=True).returncode
+       for command in (["processes"], ["summary", "--all"])])
+with vmatlas.connect("agent:" + sys.argv[1]) as board:
+    names = {each.pid: each.name for each in vmatlas.processes(board)}
+    print([names[each.pid] for each in (one, other, third)], vmatlas.processes(board).incomplete == listed.incomplete)
+    for each in (one, third):
+        try:
+            print(f"told: {vmatlas.snapshot(each.pid, target=board)}")
+        except vmatlas.AccessDenied as error:
+            print(str(error))
 print(len(vmatlas.snapshot(other.pid)) > 0)
-for each in (one, other):
+for each in (one, other, third):
     each.kill()
     each.wait()
 """
 
 
-def test_a_folder_of_another_process_over_its_own_is_told_from_it() -> None:
-    *refused, other_is_told = unshared("--mount", '"$1" -c "$2"', ASK_ABOUT_A_FOLDER_OF_ANOTHER)
-    assert len(refused) == 3
-    for line in refused:
-        assert line.startswith("/proc/ONE tells of process OTHER: that is mounted there")
+def test_what_is_mounted_over_the_folder_of_a_process_is_told_from_it(binary: Path) -> None:
+    lines = unshared(
+        "--mount --pid --fork --mount-proc", '"$1" -c "$2" "$3"', ASK_ABOUT_A_FOLDER_OF_ANOTHER, str(binary)
+    )
+    for line in lines[:3]:
+        assert line.startswith("/proc/ONE tells of process OTHER: something else is mounted there")
         assert "umount /proc/" in line
-    assert other_is_told == "True"
+    assert lines[3].startswith("/proc/THIRD does not tell of it: something else is mounted there")
+    covered = "process FIRST and 1 more is not shown as it is: something is mounted over /proc/FIRST"
+    assert lines[4] == f"['', 'sleep', ''] {covered}"
+    assert lines[5] == "['AccessDenied', 'AddressSpace', 'AccessDenied'] True"
+    assert lines[6] == "[7, 7]"
+    assert lines[7] == "['', 'sleep', ''] True"
+    assert all("is hidden from the agent" in line for line in lines[8:10])
+    assert lines[10:] == ["True"]
 
 
 DOCTOR = """

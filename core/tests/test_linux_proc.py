@@ -50,6 +50,20 @@ def test_where_no_procfs_lies_on_top_there_is_none(table: bytes) -> None:
     assert proc.who_is_not_listed(table, b"", sees_first=True) is None
 
 
+def mounted_at(point: str, below: int, kind: str = "tmpfs") -> bytes:
+    return f"90 {below} 0:60 / {point} rw - {kind} none rw\n".encode()
+
+
+@pytest.mark.parametrize(("table", "pids"), [
+    (BELOW + USUAL + over("rw") + mounted_at("/proc/12", 65) + mounted_at("/proc/7/maps", 65), [7, 12]),
+    (BELOW + USUAL + over("rw") + mounted_at("/proc/12", 46), []),  # below the /proc that lies on top
+    (BELOW + USUAL + over("rw") + mounted_at("/proc/sys/fs", 65) + mounted_at("/proc/12x", 65), []),
+    (BELOW + OTHERS, []),
+])  # fmt: skip
+def test_what_is_mounted_over_the_folders_of_processes_is_found(table: bytes, pids: list[int]) -> None:
+    assert proc.covered(table) == pids
+
+
 def status(capabilities: int = 0, group: int = 1000, groups: str = "") -> bytes:
     return f"Name:\tx\nGid:\t5\t5\t5\t{group}\nGroups:\t{groups} \nNSpid:\t7\nCapEff:\t{capabilities:016x}\n".encode()
 

@@ -90,6 +90,8 @@ int system_process(struct source_sink *sink, uint32_t pid)
         error = linux_read_silent(pid, &line, &kernel);
     if (error != 0 && is_hidden(pid, &line, error))
         return put_hidden_process(sink, pid);
+    if (error == 0 && !process.is_silent && strtoul(line.text, NULL, 10) != pid)
+        return put_hidden_process(sink, pid); /* another's folder is mounted over its own */
     add_number(path, sizeof path, pid);
     if (error != 0 || stat(path, &owner) != 0)
         return error == EPROTO ? error : 0; /* it has gone since the folder was read */

@@ -155,7 +155,9 @@ def summarize(space: AddressSpace) -> Summary:
     )
 
 
-def _of_file(path: str, deleted: bool | None, told: Sequence[_Told], total: Callable[[Sequence[_Told]], Total]) -> FileTotal:
+def _of_file(
+    path: str, deleted: bool | None, told: Sequence[_Told], total: Callable[[Sequence[_Told]], Total]
+) -> FileTotal:
     """There can be a million files, most of one use: that is added up once."""
     whole = total(told)
     uses = {use_of(region) for region, _ in told}

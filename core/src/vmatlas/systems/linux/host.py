@@ -17,6 +17,7 @@ from vmatlas.systems.linux.proc import (
     PROC,
     capabilities_of,
     check_numbers,
+    covered,
     emulator_called,
     exists,
     hidden,
@@ -26,6 +27,7 @@ from vmatlas.systems.linux.proc import (
     read_file,
     read_own,
     rights_told,
+    shows_another,
     told_by,
 )
 from vmatlas.systems.linux.stat import Stat, parse_stat, process_of
@@ -341,12 +343,15 @@ class LinuxSystem:
         """
         pids = self.pids()
         page, own = os.sysconf("SC_PAGE_SIZE"), os.getpid()
+        hidden_by_mounts = covered(read_own("mountinfo"))
         for pid, found in read_stats(pids):
             if found is None:
                 if (silent := describe_silent(pid)) is not None:
                     yield silent
                 continue
             if isinstance(found, (FileNotFoundError, ProcessLookupError)):
+                if pid in hidden_by_mounts and exists(pid):
+                    yield ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
                 continue
             if isinstance(found, PermissionError):  # hidepid=1: listed, and nothing more
                 yield ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
@@ -354,6 +359,9 @@ class LinuxSystem:
             if isinstance(found, OSError):
                 raise found
             stat = parse_stat(found)
+            if stat.pid != pid:  # mounted over its own folder
+                yield ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
+                continue
             if pid == own and own_emulator() is not None:
                 stat = _stat_of(LinuxProcess(pid))  # that by the path is of the emulator's making
             user, inside = _of_status(pid)
@@ -383,8 +391,11 @@ class LinuxSystem:
         except NoSuchProcess:
             if thread is not None and os.path.exists(f"{PROC}/{pid}"):
                 raise NoSuchProcess(f"process {pid} has no thread {thread}", pid=pid) from None
-            if exists(pid) and (denied := hidden(pid)) is not None:
-                raise denied from None
+            if exists(pid):
+                if pid in covered(read_own("mountinfo")):
+                    raise shows_another(pid, None) from None
+                if (denied := hidden(pid)) is not None:
+                    raise denied from None
             raise
         return process
 
@@ -406,16 +417,14 @@ class LinuxSystem:
 
 
 def _stat_of(process: LinuxProcess) -> Stat:
-    """Raises Unsupported where the folder of another process is mounted over its own in /proc."""
+    """Raises AccessDenied where the folder of another process is mounted over its own in /proc."""
     pid = process.pid
     try:
         found = parse_stat(process.read_file("stat" if process.thread is None else "../../stat"), pid=pid)
     except MalformedData:  # an empty stat: it ended between the opening and the reading
         raise NoSuchProcess(f"there is no process {pid}", pid=pid) from None
     if found.pid != pid:
-        raise Unsupported(
-            f"{PROC}/{pid} tells of process {found.pid}: that is mounted there", hint=f"umount {PROC}/{pid}", pid=pid
-        )
+        raise shows_another(pid, found.pid)
     return found
 
 

@@ -144,22 +144,41 @@ class ProcMount(NamedTuple):
 
 
 def mount_of(mountinfo: bytes) -> ProcMount | None:
-    """The procfs that lies on top at /proc, from /proc/self/mountinfo; None when there is none.
-
-    Of several mounts on one place, each has the one below it as its parent.
-    """
-    there = [fields for line in lines_of(mountinfo) if len(fields := line.split(b" ")) > 9 and fields[4] == b"/proc"]
-    parents = {fields[1] for fields in there}
-    top = [fields for fields in there if fields[0] not in parents]
-    if not top:
+    """The procfs that lies on top at /proc, from /proc/self/mountinfo; None when there is none."""
+    top = _top(_lines(mountinfo))
+    if top is None:
         return None
-    kind, _, options = top[-1][top[-1].index(b"-") + 1 :][:3] if b"-" in top[-1] else (b"", b"", b"")
+    kind, _, options = top[top.index(b"-") + 1 :][:3] if b"-" in top else (b"", b"", b"")
     if kind != b"proc":
         return None
     words = dict(word.partition("=")[::2] for word in options.decode("ascii", "replace").split(","))
     told, group = words.get("hidepid", "off"), words.get("gid", "0")
     mode = next((each for each in Hidepid if told in (str(each.number), each.word)), None)
     return ProcMount(mode, told, int(group) if group.isdigit() and len(group) <= 10 else 0)
+
+
+def _lines(mountinfo: bytes) -> list[list[bytes]]:
+    return [fields for line in lines_of(mountinfo) if len(fields := line.split(b" ")) > 9]
+
+
+def _top(lines: list[list[bytes]]) -> list[bytes] | None:
+    """What lies on top at /proc. Of several mounts on one place, each has the one below it as its parent."""
+    there = [fields for fields in lines if fields[4] == b"/proc"]
+    parents = {fields[1] for fields in there}
+    return next((fields for fields in reversed(there) if fields[0] not in parents), None)
+
+
+def covered(mountinfo: bytes) -> list[int]:
+    """The processes over whose folder, or a file of it, something is mounted: what lies there tells of others."""
+    lines = _lines(mountinfo)
+    top = _top(lines)
+    if top is None:
+        return []
+    found = (_FOLDER.match(fields[4]) for fields in lines if fields[1] == top[0])
+    return sorted({int(each[1]) for each in found if each})
+
+
+_FOLDER = re.compile(rb"/proc/(\d{1,10})(?:/|$)")
 
 
 def capabilities_of(status: bytes) -> int | None:
@@ -195,7 +214,13 @@ def who_is_not_listed(mountinfo: bytes, status: bytes, *, sees_first: bool) -> s
 def not_listed(read: ReadsFile) -> str | None:
     """The same, of whose files `read` gives."""
     mountinfo, status = (read(f"{PROC}/self/{name}") or b"" for name in ("mountinfo", "status"))
-    return who_is_not_listed(mountinfo, status, sees_first=read(f"{PROC}/1/stat") is not None)
+    reasons = []
+    if (hidden_by := who_is_not_listed(mountinfo, status, sees_first=read(f"{PROC}/1/stat") is not None)) is not None:
+        reasons.append(hidden_by)
+    if pids := covered(mountinfo):
+        more = f" and {len(pids) - 1} more" if len(pids) > 1 else ""
+        reasons.append(f"process {pids[0]}{more} is not shown as it is: something is mounted over /proc/{pids[0]}")
+    return "; ".join(reasons) or None
 
 
 def hidden(pid: int) -> AccessDenied | None:
@@ -208,6 +233,12 @@ def hidden(pid: int) -> AccessDenied | None:
         pid=pid,
         hint=SHOWN_TO,
     )
+
+
+def shows_another(pid: int, other: int | None) -> AccessDenied:
+    """The error for a process over whose folder in /proc something is mounted: that of another process, for one."""
+    told = f"tells of process {other}" if other is not None else "does not tell of it"
+    return AccessDenied(f"{PROC}/{pid} {told}: something else is mounted there", pid=pid, hint=f"umount {PROC}/{pid}")
 
 
 SHOWN_TO = "it is shown to its own user, and to who has the capability CAP_SYS_PTRACE: try sudo"

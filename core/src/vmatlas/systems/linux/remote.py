@@ -19,6 +19,7 @@ from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.links import Name, OpenName, Settled
 from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers
 from vmatlas.systems.linux.naming import is_made_up, is_of_memory
+from vmatlas.systems.linux.proc import shows_another
 from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.threads import MOST_REMOTE_THREADS, stream_of
 from vmatlas.systems.linux.vanishing import STAT, ask_until_told
@@ -94,6 +95,8 @@ def _identified(process: RemoteProcess, streams: Mapping[str, bytes]) -> Stat:
         if streams.get(STAT):
             raise
         raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid) from None
+    if process.thread is None and state.pid != process.pid:
+        raise shows_another(process.pid, state.pid)
     if process.thread is None and process.start_time not in (None, state.start_time):
         raise NoSuchProcess(f"process {process.pid} has ended; its number is another process's now", pid=process.pid)
     return state
