@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import subprocess
 import sys
@@ -165,6 +166,40 @@ def test_a_part_of_a_huge_page_takes_nothing_from_what_lies_behind_its_new_place
         told = refused(lambda: operations.move(huge, HUGE // 2, to=start, unsafe=True)).hint
         assert told is not None and "give whole ones" in told
         assert bytes(behind.buffer[0:4]) == b"mine"
+
+
+def test_whole_huge_pages_move_to_where_they_can_begin_and_back(huge: int) -> None:
+    for _ in range(3):  # another place each time: one that begins well by chance does so for 1 of 512
+        with operations.map_anonymous(PAGE):
+            moved = operations.move(huge, HUGE, unsafe=True)
+            assert moved.to % HUGE == 0
+            region = vmatlas.find(None, moved.to)
+            assert region is not None and (region.start, region.size) == (moved.to, HUGE)
+            with pytest.raises(UsageError, match="goes by pages of 2 MiB") as raised:
+                operations.move(moved.to, HUGE, to=huge + PAGE, unsafe=True)
+            assert f"to={huge:#x}" in str(raised.value.hint)
+            operations.move(moved.to, HUGE, to=huge, unsafe=True)
+
+
+def test_a_part_of_a_file_of_huge_pages_takes_whole_ones_and_is_given_back_whole(huge_pages: None) -> None:
+    try:
+        descriptor = os.memfd_create("vmatlas-huge", os.MFD_CLOEXEC | 4 | 21 << 26)  # MFD_HUGETLB, of 2 MiB
+    except OSError as error:
+        pytest.skip(f"no huge pages of 2 MiB here: {error.strerror}")
+    try:
+        os.ftruncate(descriptor, 2 * HUGE)
+        for make in (operations.map_file, operations.map_shared):
+            how = {"shared": True} if make is operations.map_file else {}
+            where = {"file": descriptor} if make is operations.map_file else {"descriptor": descriptor}
+            with make(size=PAGE, protection=READ, **where, **how) as mapping:
+                start = mapping.start
+                assert (mapping.size, mapping.length) == (HUGE, PAGE)
+                region = vmatlas.find(None, start)
+                assert region is not None and (region.start, region.end) == (start, mapping.end)
+            gone = vmatlas.find(None, start)
+            assert gone is None or gone.inode != os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
 
 
 # ---- beyond what a process can have ----

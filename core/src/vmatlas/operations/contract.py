@@ -173,6 +173,10 @@ class Operations(Calls, Protocol):
         """The file system of a descriptor, when its regular files may be a device's registers: "sysfs"."""
         ...
 
+    def page_size_of(self, descriptor: int) -> int:
+        """The size of the pages that a descriptor is mapped in, where it is of huge pages; else that of all."""
+        ...
+
     def unlink_shared(self, name: str) -> None:
         """shm_unlink."""
         ...

@@ -64,6 +64,7 @@ def map_file(
             replace=replace,
             unsafe=unsafe,
             what=name,
+            page=operations.page_size_of(descriptor),
             keep_descriptor=True,  # by which `resize` asks how long the file is then
         )
         undoing.pop_all()

@@ -97,10 +97,13 @@ class Mapping:
         offset: int = 0,
         limit: int | None = None,
         secret: bool = False,
+        page: int | None = None,
     ) -> None:
         """Made by `Memory`. `extent`: all that was mapped, with guards. `limit`: the most that `length` may become;
-        with a `descriptor` it is asked for when it matters, and counts from `offset`.
+        with a `descriptor` it is asked for when it matters, and counts from `offset`. `page`: the size of its pages,
+        where it is not that of all.
         """
+        self.page = page or memory.page_size
         self._memory = memory
         self._extents = [extent]
         self._body = body

@@ -127,10 +127,13 @@ class Memory:
         what: str,
         limit: int | None = None,
         keep_descriptor: bool = False,
+        page: int | None = None,
     ) -> Mapping:
-        """Map whole pages, anywhere or just there; undone when it cannot be done whole."""
+        """Map whole pages, anywhere or just there; undone when it cannot be done whole. `page`: their size, where it is
+        not that of all."""
         check_protection(protection)
-        size = round_up(length, self.page_size)
+        page = page or self.page_size
+        size = round_up(length, page)
         self.lifetimes.release_abandoned()
         with self.guard:
             if at is None:
@@ -159,6 +162,7 @@ class Memory:
                 descriptor=descriptor if keep_descriptor else None,
                 offset=offset,
                 limit=limit,
+                page=page,
             )
             return self.lifetimes.adopt(made)
 

@@ -18,7 +18,7 @@ from vmatlas.operations.checks import Range, apart, check_size, round_up
 from vmatlas.operations.contract import Ability
 from vmatlas.operations.mapping import Mapping, clip
 from vmatlas.operations.memory import Memory
-from vmatlas.operations.refusals import cut_huge_pages, failed
+from vmatlas.operations.refusals import cut_huge_pages, failed, size_of_pages
 from vmatlas.operations.values import Moved, PartlyMoved, Piece
 from vmatlas.target.program import MapFlag
 
@@ -87,7 +87,8 @@ def move(
         memory.safety.check_move(regions, ours, unsafe=unsafe)
         _refuse_cut_huge_pages(memory, space, low, high)
         at_once = len(regions) == 1 or moves_many(memory)  # may fail: then nothing is reserved yet
-        reservation = _reserve(memory, high - low, to, replace=replace, unsafe=unsafe)
+        _refuse_place_within_huge_pages(memory, regions, low, to)
+        reservation = _reserve_like(memory, regions, low, high, to, replace=replace, unsafe=unsafe)
         pieces = [Piece(each.start, each.end, reservation.start + each.start - low) for each in regions]
         return _moved(memory, low, high, pieces, reservation, ours, keep_old=keep_old, at_once=at_once)
 
@@ -97,6 +98,21 @@ def _refuse_cut_huge_pages(memory: Memory, space: AddressSpace, low: int, high: 
     if (cause := cut_huge_pages(space, low, high, memory.page_size)) is not None:
         refusal = OperationFailed("a huge page moves as a whole", errno=errno.EINVAL, errno_name="EINVAL")
         raise failed(f"moving {low:#x}-{high:#x}", refusal, cause)
+
+
+def _largest_page(memory: Memory, regions: list[Region]) -> int:
+    return max(region.page_size or memory.page_size for region in regions)
+
+
+def _refuse_place_within_huge_pages(memory: Memory, regions: list[Region], low: int, to: int | None) -> None:
+    """Linux moves a huge page to where one can begin alone."""
+    page = _largest_page(memory, regions)
+    if to is not None and (to - low) % page:
+        near = to - (to - low) % page
+        raise UsageError(
+            f"what lies at {low:#x} goes by pages of {size_of_pages(page)}: it cannot be moved to {to:#x}",
+            hint=f"to={near:#x} would do, or no place: then one is found",
+        )
 
 
 def _movable(memory: Memory, low: int, high: int) -> list[Mapping]:
@@ -140,6 +156,22 @@ class _Reservation:
         for region in clip(space, self.start, self.end):
             if self.holds(region):
                 self.memory.calls.unmap(region.start, region.size)
+
+
+def _reserve_like(
+    memory: Memory, regions: list[Region], low: int, high: int, to: int | None, *, replace: bool, unsafe: bool
+) -> _Reservation:
+    """A place in which huge pages begin where they may: more is taken, and what is too much given back."""
+    page, size = _largest_page(memory, regions), high - low
+    if to is not None or page <= memory.page_size:
+        return _reserve(memory, size, to, replace=replace, unsafe=unsafe)
+    taken = _reserve(memory, size + page, None, replace=replace, unsafe=unsafe)
+    start = taken.start + (low - taken.start) % page
+    for first, end in ((taken.start, start), (start + size, taken.end)):
+        if first < end:
+            memory.calls.unmap(first, end - first)
+    taken.start, taken.end = start, start + size
+    return taken
 
 
 def _reserve(memory: Memory, size: int, to: int | None, *, replace: bool, unsafe: bool) -> _Reservation:
@@ -269,7 +301,7 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
             raise UsageError(f"{mapping!r} has parts of different rights", hint="protect() the whole of it alike first")
         memory.safety.check_length(mapping, length)
         mapping.check_unexported("resize")
-        new = round_up(length, memory.page_size)
+        new = round_up(length, mapping.page)
         if new != old:
             # The kernel enlarges it where it is when nothing is mapped there: also where a stack is still to grow.
             place: _Reservation | None = None

@@ -227,6 +227,10 @@ class PosixCalls:
         """None is known."""
         return None
 
+    def page_size_of(self, descriptor: int) -> int:
+        """No others are known."""
+        return self.page_size
+
     def unlink_shared(self, name: str) -> None:
         """shm_unlink."""
         self._call("shm_unlink", os.fsencode(name))

@@ -108,7 +108,7 @@ def _cut_huge_pages(regions: list[Region], low: int, high: int, page: int) -> It
     for region in regions:
         size = region.page_size or page
         if size > page and (max(low, region.start) % size or min(high, region.end) % size):
-            yield f"{_named(region)} goes by pages of {_size(size)}: give whole ones"
+            yield f"{_named(region)} goes by pages of {size_of_pages(size)}: give whole ones"
 
 
 _CAUSES: dict[str, tuple[Callable[[list[Region], int, int, int], Iterable[str]], ...]] = {
@@ -123,7 +123,8 @@ def _named(region: Region) -> str:
     return f"{region.start:#x}-{region.end:#x}"
 
 
-def _size(size: int) -> str:
+def size_of_pages(size: int) -> str:
+    """For people: "2 MiB"."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if size % unit == 0:
             return f"{size // unit} {name}"

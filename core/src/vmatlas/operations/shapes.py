@@ -62,7 +62,13 @@ def map_shared(
             # Touching a page beyond the end of an object kills the process (SIGBUS).
             raise UsageError(f"{what} has {there:,} bytes" + ("" if size is None else f", not {size:,}"))
         mapping = memory.place(
-            size or there, protection, MapFlag.SHARED, descriptor=opened, what=what, keep_descriptor=True
+            size or there,
+            protection,
+            MapFlag.SHARED,
+            descriptor=opened,
+            what=what,
+            page=operations.page_size_of(opened),
+            keep_descriptor=True,
         )
         undoing.pop_all()
         return mapping

@@ -151,12 +151,22 @@ class LinuxMemory(PosixCalls):
 
     def where_registers_are(self, descriptor: int) -> str | None:
         """sysfs (Documentation/PCI/sysfs-pci.rst, resource0..N) and proc (bus/pci), wherever they are mounted."""
+        return numbers.REGISTERS_LIE_IN.get(self._file_system(descriptor))
+
+    def page_size_of(self, descriptor: int) -> int:
+        """The block size of hugetlbfs, on which the kernel maps whole huge pages, whatever size is asked for."""
+        if self._file_system(descriptor) != numbers.HUGETLBFS:
+            return self.page_size
+        return os.fstatvfs(descriptor).f_bsize
+
+    def _file_system(self, descriptor: int) -> int:
+        """Its kind, by f_type of statfs(2)."""
         # struct statfs begins with f_type: a long, but on s390x an int. It is larger than no kernel's.
         told = ctypes.create_string_buffer(512)
         if self.libc.fstatfs(ctypes.c_int(descriptor), told) != 0:
             raise refuse("fstatfs")
         kind = (ctypes.c_uint if self._machine == "s390x" else ctypes.c_ulong).from_buffer(told).value
-        return numbers.REGISTERS_LIE_IN.get(kind & 0xFFFFFFFF)
+        return int(kind) & 0xFFFFFFFF
 
     # ---- other processes ----
 

@@ -62,6 +62,9 @@ GENERIC = Numbers(shared=1, private=2, anonymous=0x20, wait=4, no_wait=1, invali
 REGISTERS_LIE_IN = {0x62656572: "sysfs", 0x9FA0: "proc", 0x64626720: "debugfs"}
 """File systems, by f_type of statfs(2) (linux/magic.h), whose regular files a driver can map registers behind."""
 
+HUGETLBFS = 0x958458F6
+"""A file system of huge pages, by f_type of statfs(2) (linux/magic.h)."""
+
 LOCK_ON_FAULT = 1
 """MLOCK_ONFAULT of mlock2(2), since 4.4."""
 
