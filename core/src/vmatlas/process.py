@@ -248,10 +248,8 @@ class Process:
             while True:
                 assert query.address is not None
                 space = self._reader.space(choice, query)
-                walks = Feature.WALK in choice.backend.features  # else the whole map was read
-                passing = space.part(query.where) if walks else space.where(query.where)
-                found = passing.find(query.address, or_next=query.or_next)
-                is_walk = query.or_next and walks
+                found = space.part(query.where).find(query.address, or_next=query.or_next)
+                is_walk = query.or_next and Feature.WALK in choice.backend.features
                 if found is not None or not is_walk or len(space) < query.limit:
                     return found
                 above = self._above(space, query.address, choice)
