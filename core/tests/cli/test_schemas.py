@@ -13,7 +13,7 @@ from vmatlas.cli.schema import COMMANDS, schema_of
 from vmatlas.conformance.patience import PATIENCE
 
 ASKED = {
-    "maps": [("PID",), ("PID", "--residency", "--gaps"), ("self", "--build-ids")],
+    "maps": [("PID",), ("PID", "--residency", "--gaps"), ("self", "--build-ids"), ("PID", "--names")],
     "replay": [("FILE",)],
     "find": [("PID", "0"), ("PID", "0", "--or-next"), ("PID", "0", "--neighbours")],
     "summary": [("PID",), ("PID", "--residency"), ("--all",), ("--all", "--by", "name"), ("--all", "--uses")],

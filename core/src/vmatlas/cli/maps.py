@@ -19,6 +19,7 @@ from vmatlas.cli.options import (
     refuse_both,
     residency_option,
     tell_if_kernels,
+    tell_if_not_traced,
     warn_if_incomplete,
     where_option,
 )
@@ -42,6 +43,7 @@ class View(NamedTuple):
     sort: str
     entries: bool
     flags: bool
+    names: bool
     as_json: bool
     as_csv: bool
     exact: bool
@@ -84,6 +86,11 @@ def view_options(command: _Command) -> _Command:
             ),
             click.option("--entries", is_flag=True, help="The kernel's own entries, where it splits regions further."),
             click.option("--flags", is_flag=True, help="The system's own flags, where it tells them."),
+            click.option(
+                "--names",
+                is_flag=True,
+                help="What the nameless seems to be: a guess (?, weak ones ??), see GUESS below.",
+            ),
             format_options,
         )
     ):
@@ -101,17 +108,26 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
         tell_if_kernels(space)
     if view.entries:
         space = space.entries()
+    guesses = None
+    if view.names:
+        from vmatlas.analysis import name_regions
+
+        guesses = name_regions(space)  # of the whole map: it is what lies beside that tells
+        tell_if_not_traced(space)
     shown = space.where(view.where)
     missed = [address for address in view.at if shown.find(address) is None]
     if view.at:
         shown = type(space).of(dict.fromkeys(region for region in shown.find_many(view.at) if region), space.origin)
     lines = maps.order(shown, gaps=view.gaps, by=view.sort)
     if view.as_json:
-        output.show_json(maps.map_json(shown, lines, gaps=view.gaps))
+        output.show_json(maps.map_json(shown, lines, gaps=view.gaps, guesses=guesses))
     elif view.as_csv:
-        output.show_csv(*maps.map_csv(lines))
+        output.show_csv(*maps.map_csv(lines, guesses))
     else:
-        output.show(maps.map_table(shown, lines, exact=view.exact, build_ids=build_ids, flags=view.flags, by=view.sort))
+        table = maps.map_table(
+            shown, lines, exact=view.exact, build_ids=build_ids, flags=view.flags, by=view.sort, guesses=guesses
+        )
+        output.show(table)
     for address in missed:
         if space.find(address) is not None:
             say(f"the region at {address:#x} does not pass the filter")
@@ -146,10 +162,15 @@ def command(
       vmatlas maps 1234 --residency --sort resident
       vmatlas maps 1234 --at 7f0012345678
       vmatlas maps 1234 --gaps --bytes
+      vmatlas maps 1234 --names
       vmatlas maps 1234 --json | jq '.regions[].path'
 
     PERM is protection and sharing as in /proc/PID/maps; SIZE counts in powers of 1024, and is exact with --bytes. A
     terminal that is narrow is shown fewer columns; what is piped is complete.
+
+    GUESS (--names) is what memory without a name seems to be: the stack of a thread, an arena of malloc, the heap of a
+    JVM. It is never a fact, and stands beside what the kernel tells: ? before a guess for which several signs speak, ??
+    before a weak one, - where no rule knows. --json has the evidence of each, and the threads.
     """
     from vmatlas.cli.asking import opened
 
@@ -157,9 +178,9 @@ def command(
     where = view.where
     with opened(process, target, backend, patience, thread=thread) as asked:
         # The whole map is asked for where the view needs it whole; else the kernel may filter.
-        whole = view.entries or view.gaps or bool(view.at)
+        whole = view.entries or view.gaps or view.names or bool(view.at)
         residency = residency or view.needs_residency or asked.process.needs_residency(where)
         passed = None if whole else where
-        space = asked.snapshot(residency=residency, build_ids=build_ids, where=passed)
+        space = asked.snapshot(residency=residency, build_ids=build_ids, where=passed, threads=view.names)
     ask = f"vmatlas find {space.pid}" if target == "local" else None
     return show_map(space, view, build_ids=build_ids, ask=ask)

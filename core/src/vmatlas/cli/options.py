@@ -276,6 +276,19 @@ def tell_if_kernels(space: AddressSpace) -> None:
         say(f"process {space.pid} belongs to the kernel: it has no memory of its own")
 
 
+def tell_if_not_traced(space: AddressSpace) -> None:
+    """A line on standard error when threads did not tell their stack pointers for want of a right."""
+    refused = [thread for thread in space.origin.threads or () if thread.untold in ("EPERM", "EACCES")]
+    if refused:
+        from vmatlas.cli.exits import say
+        from vmatlas.cli.render.text import count
+
+        say(
+            f"the stacks of {count(len(refused), 'thread')} of process {space.pid} are told by their sizes alone",
+            hint="stack pointers are told to who may trace the process: its user (with Yama its parent), or root",
+        )
+
+
 def warn_of_gaps(pid: int, incomplete: str | None) -> None:
     """The same, when the map itself is not at hand."""
     if incomplete is not None:

@@ -31,6 +31,7 @@ from vmatlas.errors import UsageError
 )
 @residency_option
 @build_ids_option
+@click.option("--threads", is_flag=True, help="Also the threads and their stack pointers: for replay --names.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @asking_options
 def command(
@@ -38,6 +39,7 @@ def command(
     path: str,
     residency: bool,
     build_ids: bool,
+    threads: bool,
     force: bool,
     patience: float | None,
     backend: str | None,
@@ -66,7 +68,7 @@ def command(
     if not to_stdout and not force and os.path.lexists(path):
         raise _taken(path)
     with opened(process, target, backend, patience) as asked:
-        capture = asked.ask(lambda: asked.process.capture(residency=residency, build_ids=build_ids))
+        capture = asked.ask(lambda: asked.process.capture(residency=residency, build_ids=build_ids, threads=threads))
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")
     if to_stdout:

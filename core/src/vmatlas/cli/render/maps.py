@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vmatlas.cli.render.memory import MEMORY_CSV
 from vmatlas.cli.render.table import Column, Row, Table
@@ -20,6 +20,12 @@ from vmatlas.cli.render.text import (
 )
 from vmatlas.model import AddressSpace, Gap, Kind, Protection, Region
 from vmatlas.model.export import region_to_dict
+
+if TYPE_CHECKING:
+    from vmatlas.analysis import Guess
+
+Guesses: TypeAlias = "Mapping[int, Guess] | None"
+"""By the start of a region; None where nobody asked for them."""
 
 Line: TypeAlias = Region | Gap
 """What a line of the table stands for."""
@@ -77,6 +83,7 @@ def map_table(
     build_ids: bool = False,
     flags: bool = False,
     by: str = "start",
+    guesses: Guesses = None,
 ) -> Table:
     """The table of a map. Residency has columns when the space tells it."""
     resident = space.columns.resident is not None
@@ -89,6 +96,7 @@ def map_table(
     columns += [Column("OFFSET", right=True, leaves=5), Column("KIND", leaves=4, stands_in=True)]
     columns += [Column("FLAGS", leaves=2, asked=True)] * flags
     columns += [Column("BUILD-ID", leaves=1, asked=True)] * build_ids
+    columns += [Column("GUESS", leaves=1, asked=True, below=True)] * (guesses is not None)
     columns += [Column("NAME", crops=True)]
 
     def cells(region: Region) -> Iterator[str]:
@@ -109,6 +117,9 @@ def map_table(
             yield NOTHING if region.flags is None else str(region.flags) or "none"
         if build_ids:
             yield NOTHING if region.build_id is None else region.build_id.hex()
+        if guesses is not None:
+            guess = guesses.get(region.start)
+            yield NOTHING if guess is None else escape(guess.label)
         yield label_of(region)
 
     rows: list[Row] = []
@@ -127,9 +138,16 @@ def map_table(
         tuple(columns),
         rows,
         title=headline(space),
+        notes=() if guesses is None else _what_threads_did_not_tell(space),
         legend=legend(line for line in lines if isinstance(line, Region)),
         empty="no region",
     )
+
+
+def _what_threads_did_not_tell(space: AddressSpace) -> tuple[str, ...]:
+    from vmatlas.cli.render.naming import threads_notes  # a plain map does not pay for it
+
+    return threads_notes(space)
 
 
 def _gap_row(gap: Gap, columns: Sequence[Column], *, exact: bool) -> Row:
@@ -180,7 +198,7 @@ CSV_COLUMNS = (
 system's own keys (`detail.KEY`) follow."""
 
 
-def map_csv(lines: Sequence[Line]) -> tuple[list[str], list[dict[str, Any]]]:
+def map_csv(lines: Sequence[Line], guesses: Guesses = None) -> tuple[list[str], list[dict[str, Any]]]:
     """Titles and rows for CSV; sizes and addresses are decimal numbers."""
     rows = [_line_to_dict(line) for line in lines]
     keys = dict.fromkeys(key for row in rows for key in row.get("details", ()))
@@ -188,13 +206,26 @@ def map_csv(lines: Sequence[Line]) -> tuple[list[str], list[dict[str, Any]]]:
         row.update({f"detail.{key}": value for key, value in row.get("details", {}).items()})
         row.update({f"memory.{key}": value for key, value in (row.get("memory") or {}).items()})
     memory = MEMORY_CSV if any(row.get("memory") for row in rows) else ()
-    return [*CSV_COLUMNS, *memory, *(f"detail.{key}" for key in keys)], rows
+    guessed: tuple[str, ...] = ()
+    if guesses is not None:
+        from vmatlas.cli.render.naming import GUESS_CSV, guess_csv
+
+        guessed = GUESS_CSV
+        for row in rows:
+            row.update(guess_csv(guesses.get(row["start"])))
+    return [*CSV_COLUMNS, *guessed, *memory, *(f"detail.{key}" for key in keys)], rows
 
 
-def map_json(space: AddressSpace, lines: Sequence[Line], *, gaps: bool) -> dict[str, Any]:
+def map_json(space: AddressSpace, lines: Sequence[Line], *, gaps: bool, guesses: Guesses = None) -> dict[str, Any]:
     """The whole of it: where the map comes from, its regions in the order of the lines, and the holes if wanted."""
     value = origin_json(space)
     value["regions"] = [region_to_dict(line) for line in lines if isinstance(line, Region)]
+    if guesses is not None:
+        from vmatlas.cli.render.naming import guess_json, threads_json
+
+        value["threads"] = threads_json(space)
+        for told in value["regions"]:
+            told["guess"] = guess_json(guesses.get(told["start"]))
     if gaps:
         value["gaps"] = [_line_to_dict(line) for line in lines if isinstance(line, Gap)]
     return value
