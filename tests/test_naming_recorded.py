@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import vmatlas
+from vmatlas.analysis.naming import RULES
 from vmatlas.model import AddressSpace
 
 RECORDED = Path(__file__).parent / "captures" / "naming"
@@ -81,3 +83,8 @@ def test_what_the_kernel_names_is_never_named_otherwise_and_every_guess_has_its_
         assert all(guess.evidence)
     nameless = [region for region in space if region.label == ""]
     assert len(guesses) >= len(nameless) // 2
+
+
+def test_each_rule_has_its_row_in_the_docs_in_the_order_in_which_it_is_believed() -> None:
+    page = (RECORDED.parents[2] / "docs" / "names.md").read_text()
+    assert re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE) == [rule.name for rule in RULES]
