@@ -188,12 +188,10 @@ def test_a_deleted_program_is_read_as_what_is_mapped(run: Callable[..., Run]) ->
 
 
 def test_a_pipe_at_the_path_is_not_waited_for(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from vmatlas.systems.linux.files import ProcessFiles
-
     there = run("pie")
     os.unlink(there.binary)
     os.mkfifo(there.binary)
-    monkeypatch.setattr(ProcessFiles, "mapped", lambda *_: None)  # as for one who may not ask /proc/PID/map_files
+    monkeypatch.setattr("vmatlas.systems.linux.LinuxProcess.mapped_file", lambda *_: b"none")  # as if not allowed
     monkeypatch.setattr("vmatlas.systems.linux.files._PROGRAM", b"none")  # nor is it the program
     monkeypatch.setattr("vmatlas.systems.linux.files.Seen.is_of_map", lambda *_: True)  # were it of the same number
     with vmatlas.open(there.pid) as process:

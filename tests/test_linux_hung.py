@@ -110,7 +110,7 @@ def test_name_that_could_not_be_settled_is_not_told_deleted_and_that_is_said(
 ) -> None:
     program, folder = hung
     if not may_ask_mapped:  # as for an ordinary user
-        monkeypatch.setattr("vmatlas.systems.linux.files.ProcessFiles.mapped", lambda *_: None)
+        monkeypatch.setattr("vmatlas.systems.linux.LinuxProcess.mapped_file", lambda *_: b"none")
     with vmatlas.open(program.pid, backend=offered(backend)) as process:
         space = process.snapshot()
         regions = {region.path: region for region in space if region.path and str(folder) in region.path}
@@ -163,3 +163,50 @@ def test_file_of_it_is_not_opened(hung: tuple[Program, Path]) -> None:
     with vmatlas.open(program.pid) as process:
         region = next(each for each in process.snapshot() if each.path == f"{folder}/c.so")
         assert process.elf_address(region.start) is None
+
+
+DECEIVED = """
+import os, sys
+import vmatlas
+from vmatlas.systems.linux import LINUX
+from vmatlas.systems.linux.files import HeldMounts, ProcessFiles, open_mapped
+from vmatlas.systems.linux.mounts import MountTable
+
+pid, path, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+region = next(each for each in vmatlas.snapshot(pid) if each.path == path)
+process = LINUX.open(pid, None)
+with ProcessFiles(process) as files:
+    silent = files.table.of_device((region.device.major, region.device.minor))
+    assert silent.type == b"fuse", silent
+    local = [each._replace(type=b"tmpfs") if each.device == silent.device else each for each in files.table.own]
+    files.__dict__["table"] = MountTable(local, local)  # as it was, before the number came to mean another mount
+    if what == "number":
+        now = files.now_at(os.fsencode(path), silent.device)
+        print(now.inode, now.unasked)
+        print(files.is_linked(os.fsencode(path), None, region.inode, silent.device))
+    else:
+        print(files.opened(region))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("number", "None its file system (fuse) may not answer\nNone\n"),
+        ("map", "None\n"),
+    ],
+)
+def test_what_a_table_said_before_is_not_believed_of_what_is_held(
+    hung: tuple[Program, Path], what: str, told: str
+) -> None:
+    """Meanwhile a process may map another file at the same bounds, or mount another file system of the same number."""
+    program, folder = hung
+    asking = subprocess.Popen(
+        [sys.executable, "-c", DECEIVED, str(program.pid), f"{folder}/c.so", what], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        output, _ = asking.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        asking.kill()
+        pytest.fail("it asked a file system that does not answer")
+    assert output == told

@@ -236,7 +236,7 @@ def test_being_short_of_descriptors_says_nothing_of_a_file(tmp_path: Path, monke
     file.write_bytes(b"code")
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ):
         assert not next(region for region in vmatlas.snapshot() if region.path == str(file)).deleted
-        monkeypatch.setattr("vmatlas.systems.linux.files.ProcessFiles.mapped", lambda *_: None)
+        monkeypatch.setattr("vmatlas.systems.linux.LinuxProcess.mapped_file", lambda *_: b"none")
         monkeypatch.setattr("vmatlas.systems.linux.files._openat2", none_left)
         with pytest.raises(vmatlas.OperationFailed, match="files of a process cannot be looked at") as failed:
             vmatlas.snapshot()
@@ -246,7 +246,7 @@ def test_being_short_of_descriptors_says_nothing_of_a_file(tmp_path: Path, monke
 def test_own_program_that_was_deleted_is_read_without_further_rights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmatlas.systems.linux.files.ProcessFiles.mapped", lambda *_: None)
+    monkeypatch.setattr("vmatlas.systems.linux.LinuxProcess.mapped_file", lambda *_: b"none")
     sleep = shutil.which("sleep")
     if sleep is None:
         pytest.skip("there is no sleep here")

@@ -4,6 +4,8 @@ Three things make that hard, and each is dealt with here.
 - A file system may not answer: FUSE, NFS and the like wait for somebody else, in a sleep that no signal ends. Only one
   that answers by itself (`MountTable.answers`) is asked; others for what the kernel remembers (AT_STATX_DONT_SYNC,
   RESOLVE_CACHED). Each step of a path is asked by itself and stays on its mount, so nobody leads us away meanwhile.
+  Whether to ask is decided about what is held already (O_PATH asks nobody), by tables that were read afterwards: what a
+  name, an address or the number of a mount meant a moment ago, it need not mean now (`HeldMounts`).
 - The process chooses what its names mean: it may mount, link and rename as it likes. So a file is told by its device
   and inode, those of the mapping itself where they may be asked (/proc/PID/map_files; it takes CAP_CHECKPOINT_RESTORE),
   and no symbolic link is followed: the kernel's names hold none.
@@ -18,7 +20,7 @@ import ctypes
 import functools
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, ENOTDIR, EPERM, EXDEV, errorcode
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, S_ISREG
 from typing import NamedTuple, Protocol
@@ -29,7 +31,8 @@ from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers
 from vmatlas.systems.linux.naming import DELETED
 
-_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLLOWING = os.O_PATH | os.O_CLOEXEC  # a link of /proc leads to the file itself, whatever its name
+_HANDLE = _FOLLOWING | os.O_NOFOLLOW
 _READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OPENAT2 = 437  # on every processor but alpha (asm-generic/unistd.h); since Linux 5.6
 _HOW = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
@@ -134,12 +137,58 @@ class HeldProcess(Protocol):
         ...
 
 
+class HeldMounts:
+    """The mounts that handles of ours lie on, and whether their file systems answer.
+
+    The number of a mount means it for as long as somebody holds the mount, and another one as soon as nobody does: one
+    handle is kept on each that is known here, and the tables are read when it is there.
+    """
+
+    def __init__(self, read: Callable[[], MountTable]) -> None:
+        self._read = read
+        self._kept: list[int] = []
+        self._known: dict[int, HeldMount] = {}
+
+    def of(self, handle: int) -> HeldMount:
+        """That of a handle. Raises OSError, where there is no descriptor left to hold it by."""
+        number = _mount_number(handle)
+        if number is None:
+            return NO_MOUNT
+        if number not in self._known:
+            self._kept.append(os.dup(handle))
+            table = self._read()
+            mount = table.mount(number)
+            self._known[number] = HeldMount(mount, table.answers(mount), table.describe(mount))
+        return self._known[number]
+
+    def close(self) -> None:
+        """Let go of them."""
+        while self._kept:
+            os.close(self._kept.pop())
+        self._known.clear()
+
+
+class HeldMount(NamedTuple):
+    """A mount that is held, by its line in the tables."""
+
+    line: Mount | None
+    """None: it is in neither."""
+    answers: bool
+    """See `MountTable.answers`."""
+    what: str
+    """Its file system, for people."""
+
+
+NO_MOUNT = HeldMount(None, False, "mounted elsewhere")
+
+
 class ProcessFiles:
-    """The files of one process, for one question: the mount table is read once. A context manager."""
+    """The files of one process, for one question. A context manager."""
 
     def __init__(self, process: HeldProcess) -> None:
         self._process = process
         self._roots: list[int] | None = None
+        self._mounts = HeldMounts(self._table_now)
         self._may_not_ask_mapped = False
 
     def __enter__(self) -> ProcessFiles:
@@ -149,10 +198,14 @@ class ProcessFiles:
         for root in self._roots or ():
             os.close(root)
         self._roots = None
+        self._mounts.close()
 
     @functools.cached_property
     def table(self) -> MountTable:
-        """What is mounted for us, and for the process."""
+        """What is mounted for us, and for the process: as it was when this was first asked for."""
+        return self._table_now()
+
+    def _table_now(self) -> MountTable:
         own = others = b""
         with _refused(), open("/proc/self/mountinfo", "rb") as file:
             own = file.read()
@@ -223,22 +276,38 @@ class ProcessFiles:
         if region.device is None or region.inode is None or region.path is None:
             return None
         device = region.device.major, region.device.minor
-        if device not in own_objects() and not self.table.answers(self.table.of_device(device)):
-            return None
         name = (region.path_bytes or b"") + (DELETED if region.deleted else b"")
-        file = self.mapped(region.start, region.end, name)
-        if file is not None:
-            path = self._process.mapped_file(b"%x-%x" % (region.start, region.end))
-            return _open(path, self._process.directory, file)
-        with contextlib.suppress(OSError):  # its program, deleted or not, by the right to read the map
-            file = _statx(self._process.directory, _PROGRAM, _AS_REMEMBERED)
+        bounds = b"%x-%x" % (region.start, region.end)
+        with _refused(), self._led_to(self._process.mapped_file(bounds)) as handle:
+            if self._process.mapped_name(bounds) == name:
+                return self._reading(handle, _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH))
+        with _refused(), self._led_to(_PROGRAM) as handle:  # deleted or not, by the right to read the map
+            file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
             if (file.device, file.inode) == (device, region.inode):
-                return _open(_PROGRAM, self._process.directory, file)
+                return self._reading(handle, file)
         for root in self.roots:
             with _refused(Unasked), self._looked_up(root, name) as seen:
                 if seen.is_of_map(device, region.inode):
-                    return _open(b"/proc/self/fd/%d" % seen.handle, None, seen.file)
+                    return self._reading(seen.handle, seen.file)
         return None
+
+    @contextlib.contextmanager
+    def _led_to(self, link: bytes) -> Iterator[int]:
+        """A handle on what a link in the folder of the process leads to. Raises OSError."""
+        handle = os.open(link, _FOLLOWING, dir_fd=self._process.directory)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _reading(self, handle: int, file: File) -> int | None:
+        """A descriptor to read a file that is held; None for no regular one, and where its file system may not answer.
+
+        Opening a device may do something. Raises OSError.
+        """
+        if not S_ISREG(file.mode) or not (file.device in own_objects() or self._mounts.of(handle).answers):
+            return None
+        return os.open(b"/proc/self/fd/%d" % handle, _READING)
 
     @property
     def roots(self) -> list[int]:
@@ -266,7 +335,7 @@ class ProcessFiles:
         """Raises OSError, Unasked."""
         at = os.dup(root)
         try:
-            mount = self.table.mount(_mount_number(at))
+            mount = self._mounts.of(at)
             for step in path.split(b"/"):
                 if step in (b"", b".", b".."):
                     continue  # the kernel's names hold none
@@ -276,19 +345,19 @@ class ProcessFiles:
                     if error.errno not in (ENOENT, ENOTDIR):
                         raise
                     nowhere = _Nowhere(error.errno, error.strerror)
-                    nowhere.mount = mount
+                    nowhere.mount = mount.line
                     raise nowhere from None
                 os.close(at)
                 at = following
                 if crossed:
-                    mount = self.table.mount(_mount_number(at))
-            yield Seen(at, mount, _statx(at, b"", _AS_REMEMBERED | _EMPTY_PATH))
+                    mount = self._mounts.of(at)
+            yield Seen(at, mount.line, _statx(at, b"", _AS_REMEMBERED | _EMPTY_PATH))
         finally:
             os.close(at)
 
-    def _step(self, folder: int, name: bytes, mount: Mount | None) -> tuple[int, bool]:
+    def _step(self, folder: int, name: bytes, mount: HeldMount) -> tuple[int, bool]:
         """One step down: its handle, and whether it may have led to another mount. Raises OSError, Unasked."""
-        if self.table.answers(mount):
+        if mount.answers:
             try:
                 return _openat2(folder, name, _NO_XDEV), False
             except OSError as error:
@@ -304,7 +373,7 @@ class ProcessFiles:
                     raise Unasked("this kernel cannot be asked for what it remembers alone") from None
                 if error.errno != EAGAIN:
                     raise
-        raise Unasked(f"its file system ({self.table.describe(mount)}) may not answer")
+        raise Unasked(f"its file system ({mount.what}) may not answer")
 
 
 class Seen(NamedTuple):
@@ -442,21 +511,6 @@ def _mount_number(handle: int) -> int | None:
         return None
     _, found, number = told.partition(b"mnt_id:")
     return int(number.split(None, 1)[0]) if found else None
-
-
-def _open(path: bytes, folder: int | None, file: File) -> int | None:
-    """A descriptor for reading, of just this file, if it is a regular one: opening a device may do something."""
-    if not S_ISREG(file.mode):
-        return None
-    try:
-        descriptor = os.open(path, _READING, dir_fd=folder)
-    except OSError:
-        return None
-    found = os.fstat(descriptor)
-    if ((os.major(found.st_dev), os.minor(found.st_dev)), found.st_ino) != file.identity:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 @functools.cache
