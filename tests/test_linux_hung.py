@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -210,3 +211,45 @@ def test_what_a_table_said_before_is_not_believed_of_what_is_held(
         asking.kill()
         pytest.fail("it asked a file system that does not answer")
     assert output == told
+
+
+SWAPPED = """
+import json, os, sys
+import vmatlas
+from vmatlas_linux_ioctl import acquire, apart
+
+apart.LIMIT = 0.3
+acquire._silent = lambda *_: {}  # nothing was silent when it was looked at
+with vmatlas.open(int(sys.argv[1]), backend="linux-ioctl") as process:
+    space = process.snapshot(build_ids=True)
+left = len(apart._left)
+children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+told = {each.path: each.build_id is not None for each in space if each.path}
+print(json.dumps([told, space.incomplete, left, len(children)]))
+"""
+
+
+@pytest.mark.parametrize("pure", ["0", "1"])
+def test_a_file_that_is_mapped_meanwhile_and_does_not_answer_holds_up_a_child_alone(
+    hung: tuple[Program, Path], pure: str
+) -> None:
+    offered("linux-ioctl")
+    program, folder = hung
+    asking = subprocess.Popen(
+        [sys.executable, "-c", SWAPPED, str(program.pid)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "VMATLAS_PURE": pure},
+    )
+    try:
+        output, _ = asking.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        asking.kill()
+        pytest.fail("it waits for a file system that does not answer")
+    told, lacks, left, children = json.loads(output)
+    silent = [path for path in told if path.startswith(str(folder))]
+    assert silent and not any(told[path] for path in silent)
+    assert any(told.values())
+    assert "no answer in 0.3 s" in lacks
+    assert left == children <= 1
+    assert asking.returncode == 0

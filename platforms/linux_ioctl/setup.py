@@ -27,9 +27,9 @@ setup(
     ext_modules=[
         Extension(
             "vmatlas_linux_ioctl._native",
-            sources=[f"native/{name}.c" for name in ("module", "asker", "map", "walk", "decode")],
+            sources=[f"native/{name}.c" for name in ("module", "apart", "asker", "map", "walk", "decode")],
             include_dirs=columns_header(),
-            depends=[f"native/{name}.h" for name in ("asker", "map", "walk", "decode")],
+            depends=[f"native/{name}.h" for name in ("apart", "asker", "map", "walk", "decode")],
             define_macros=[("_GNU_SOURCE", None)],
             extra_compile_args=["-std=c99", "-O2", "-pthread"],
             extra_link_args=["-pthread"],

@@ -3,6 +3,7 @@
  * What is unusual (another errno than "nothing there", regions out of order) it leaves to its twin in Python. */
 #include "binding.h"
 
+#include "apart.h"
 #include "asker.h"
 #include "decode.h"
 #include "map.h"
@@ -67,7 +68,7 @@ static enum verdict bytes_add(struct bytes *bytes, const void *more, size_t size
     return DECODED;
 }
 
-/* The answers as the kernel gave them: records, and their names and build ids. */
+/* The answers as the kernel gave them: records, and their names. */
 static enum verdict keep_answers(struct walk *walk, size_t limit, struct bytes *records, struct bytes *texts)
 {
     uint64_t end = 0;
@@ -83,8 +84,6 @@ static enum verdict keep_answers(struct walk *walk, size_t limit, struct bytes *
         verdict = bytes_add(records, answer, sizeof *answer);
         if (verdict == DECODED)
             verdict = bytes_add(texts, walk->name, answer->vma_name_size);
-        if (verdict == DECODED)
-            verdict = bytes_add(texts, walk->build_id, answer->build_id_size);
         if (verdict != DECODED)
             return verdict;
     } while (records->size / sizeof walk->answer != limit);
@@ -93,21 +92,19 @@ static enum verdict keep_answers(struct walk *walk, size_t limit, struct bytes *
 
 static PyObject *module_records(PyObject *module, PyObject *arguments)
 {
-    char name[NAME_ROOM], build_id[BUILD_ID_ROOM];
+    char name[NAME_ROOM];
     struct bytes records = {0}, texts = {0};
     struct walk walk = {0};
     unsigned long long flags, address;
     enum verdict verdict;
-    int with_build_ids;
     PyObject *made = NULL;
     Py_ssize_t limit;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iKKnp", &walk.maps, &flags, &address, &limit, &with_build_ids))
+    if (!PyArg_ParseTuple(arguments, "iKKn", &walk.maps, &flags, &address, &limit))
         return NULL;
     walk.flags = flags;
     walk.address = address;
     walk.name = name;
-    walk.build_id = with_build_ids ? build_id : NULL;
     Py_BEGIN_ALLOW_THREADS
     verdict = keep_answers(&walk, (size_t)limit, &records, &texts);
     Py_END_ALLOW_THREADS
@@ -123,13 +120,29 @@ static PyObject *module_records(PyObject *module, PyObject *arguments)
     return made;
 }
 
+static PyObject *module_apart(PyObject *module, PyObject *arguments)
+{
+    int maps, end = -1;
+    pid_t child;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "i", &maps))
+        return NULL;
+    child = apart_begin(maps, &end);
+    if (child < 0) {
+        errno = -child;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return Py_BuildValue("(ii)", (int)child, end);
+}
+
 static PyMethodDef methods[] = {
     {"decode", module_decode, METH_O, "Rows from the stream `vmas`, or None."},
     {"walk", module_walk, METH_VARARGS,
      "Rows from a descriptor, or None: (maps, flags, address, limit, most regions or 0, threads, only idle ones?,\n"
      "our own map?: then to the end of memory, by one thread)."},
     {"records", module_records, METH_VARARGS,
-     "The records and the texts behind them, from a descriptor, or None: (maps, flags, address, limit, build ids?)."},
+     "The records and the names behind them, from a descriptor, or None: (maps, flags, address, limit)."},
+    {"apart", module_apart, METH_VARARGS, "A child that asks, and the socket to ask it by: (maps). See apart.h."},
     {"asker", asker_new, METH_VARARGS, "An Asker: (maps, region type, model of a fact)."},
     {NULL, NULL, 0, NULL},
 };

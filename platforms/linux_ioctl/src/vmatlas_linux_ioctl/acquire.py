@@ -6,11 +6,12 @@ the last one ended goes back to where that region begins, takes back what it had
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import struct
 import sys
 from array import array
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
@@ -25,6 +26,7 @@ from vmatlas.systems.linux.procmap import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY,
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas.threads import available, demanded
+from vmatlas_linux_ioctl.apart import Apart, Silent
 from vmatlas_linux_ioctl.decode import NATIVE, VMAS, columns_of_native, model_of
 from vmatlas_linux_ioctl.question import kernel_flags, of_files, what_lacks
 
@@ -102,7 +104,7 @@ def _flags(query: Query) -> int:
 def _ask(process: LinuxProcess, query: Query) -> Reading | None:
     """None when the memory that the descriptor belongs to is gone."""
     descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
-    silent: Mapping[Numbers, str] = {}
+    silent: dict[Numbers, str] = {}
     if query.build_ids:
         found = _silent(process, descriptor, query)
         if found is None:
@@ -110,16 +112,18 @@ def _ask(process: LinuxProcess, query: Query) -> Reading | None:
         silent = found
     if query.limit_of_answer != 1 and process.is_self:
         return _ask_self(process, descriptor, query, silent)
-    if NATIVE is not None and not silent:
+    if NATIVE is not None and not query.build_ids:
         answers: tuple[bytes, bytes] | None = NATIVE.records(
-            descriptor, _flags(query), query.address or 0, query.limit_of_answer, query.build_ids
+            descriptor, _flags(query), query.address or 0, query.limit_of_answer
         )
         if answers is not None:
             return _settled(process, *answers, some_unnamed=False)
-    walk = _Walk(process.pid, descriptor, query, bytearray(), bytearray(), silent=silent)
-    if not walk.run():
-        return None
-    return _settled(process, walk.records_kept(), walk.names_kept(), walk.some_unnamed, silent)
+    # Whatever is silent as of now: the process may map a file of another file system before the kernel reads it.
+    with Apart(descriptor) if query.build_ids else contextlib.nullcontext() as apart:
+        walk = _Walk(process.pid, descriptor, query, bytearray(), bytearray(), silent=silent, apart=apart)
+        if not walk.run():
+            return None
+        return _settled(process, walk.records_kept(), walk.names_kept(), walk.some_unnamed, walk.silent)
 
 
 def _silent(process: LinuxProcess, descriptor: int, query: Query) -> dict[Numbers, str] | None:
@@ -136,7 +140,7 @@ def _silent(process: LinuxProcess, descriptor: int, query: Query) -> dict[Number
     return silent(process, {each.device for each in of_files(names)})
 
 
-def _ask_self(process: LinuxProcess, descriptor: int, query: Query, silent: Mapping[Numbers, str]) -> Reading | None:
+def _ask_self(process: LinuxProcess, descriptor: int, query: Query, silent: dict[Numbers, str]) -> Reading | None:
     """One's own map, without the memory that reading it takes."""
     size = 1 << 18
     while True:
@@ -172,11 +176,13 @@ class _Walk:
         names: bytearray | memoryview,
         *,
         without: bytes = b"",
-        silent: Container[Numbers] = (),
+        silent: dict[Numbers, str] | None = None,
+        apart: Apart | None = None,
     ) -> None:
         """A bytearray grows; memoryviews, of one size both, do not. Regions of the name `without` are passed over.
 
-        No build id is asked for of a file on a device in `silent`.
+        No build id is asked for of a file on a device in `silent`; `apart` is asked for all others where it is given,
+        and the device of a file that does not answer there joins those that are silent.
         """
         self.pid = pid
         self.descriptor = descriptor
@@ -184,7 +190,8 @@ class _Walk:
         self.address = query.address or 0
         self.limit = query.limit_of_answer
         self.build_id_size = MAX_BUILD_ID if query.build_ids else 0
-        self._silent = silent
+        self.silent = silent or {}
+        self._apart = apart
         self.some_unnamed = False
         self._without = without + b"\0"
         self._records, self._names = records, names
@@ -243,23 +250,36 @@ class _Walk:
 
     def _query_carefully(self, address: int) -> bool:
         """The same as `_query`, first without the build id where some files may not be read."""
-        if not self._silent or not self.build_id_size:
+        if not self.build_id_size or (self._apart is None and not self.silent):
             return self._query(address, MAX_NAME)
-        self.build_id_size = 0
+        size, self.build_id_size = self.build_id_size, 0
         _ADDRESS.pack_into(self._record, _POINTERS_AT[1], 0)
-        found = self._query(address, MAX_NAME)
-        self.build_id_size = MAX_BUILD_ID
-        _ADDRESS.pack_into(self._record, _POINTERS_AT[1], self._texts_address + MAX_NAME)
-        if not found or _DEVICE.unpack_from(self._record, _DEVICE_AT) in self._silent:
-            return found
-        return self._query(address, MAX_NAME)
+        try:
+            found = self._query(address, MAX_NAME)
+            device = _DEVICE.unpack_from(self._record, _DEVICE_AT)
+            if not found or not _INODE.unpack_from(self._record, _INODE_AT)[0] or device in self.silent:
+                return found
+            self.build_id_size = size
+            _ADDRESS.pack_into(self._record, _POINTERS_AT[1], self._texts_address + MAX_NAME)
+            try:
+                return self._query(address, MAX_NAME)
+            except Silent as error:
+                self.silent[device] = str(error)
+                self.build_id_size = 0
+                _ADDRESS.pack_into(self._record, _POINTERS_AT[1], 0)
+                return self._query(address, MAX_NAME)
+        finally:
+            self.build_id_size = size
 
     def _query(self, address: int, name_size: int) -> bool:
         """One question; the answer is in `_record` and `_texts`. False at the end, or when the memory is gone."""
         _ADDRESS.pack_into(self._record, _ADDRESS_AT, address)
         _SIZES.pack_into(self._record, _SIZES_AT, name_size, self.build_id_size)
         try:
-            fcntl.ioctl(self.descriptor, PROCMAP_QUERY, self._record)
+            if self._apart is not None and self.build_id_size:
+                self._apart.ask(self._record, self._texts_view)
+            else:
+                fcntl.ioctl(self.descriptor, PROCMAP_QUERY, self._record)
         except OSError as error:
             if error.errno == ENOENT:
                 return False
