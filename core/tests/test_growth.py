@@ -106,3 +106,18 @@ def test_a_change_is_never_shown_as_none():
     before, after = ROOM._replace(**told(1363148)), ROOM._replace(**told(1367244))
     table = difference_table(diff(space_of([before]), space_of([after])), exact=False)
     assert "resident=1363148:1367244" in " ".join(table.rows[0].cells)
+
+
+def test_what_has_no_name_grows_under_what_it_seems_to_be_where_guesses_were_asked_for():
+    code, data = (
+        Region(0x500000 + at * 4096, 0x501000 + at * 4096, rights, False, path="/bin/x", kind=Kind.FILE)
+        for at, rights in enumerate((Protection.READ | Protection.EXECUTE, RW))
+    )
+    bss = Region(data.end, data.end + 4096, RW, False, kind=Kind.ANONYMOUS)
+    before, after = (space_of([code, data, region, HEAP]) for region in (bss, bss._replace(end=bss.end + 4096)))
+    difference = diff(before, after)
+    assert [(each.key, each.size) for each in growth_by(difference, "name")] == [("", 4096)]
+    guessed = difference.with_guesses()
+    assert [(each.key, each.size) for each in growth_by(guessed, "name")] == [("?.bss", 4096)]
+    assert [each.key for each in growth_by(guessed, "kind")] == ["anonymous"]
+    assert guessed.changes == difference.changes

@@ -168,9 +168,10 @@ __all__ = [
 
 _HOMES = {
     "vmatlas.analysis": (
-        "Certainty Change ChangeKind Difference FileLookup FileTotal Finding Growth Guess Summary Suspicion Total Use "
-        "audit diff growth_by name_regions summarize"
+        "Change ChangeKind Difference FileLookup FileTotal Finding Growth Summary Suspicion Total Use audit diff "
+        "growth_by summarize"
     ),
+    "vmatlas.analysis.naming": "Certainty Guess name_regions",
     "vmatlas.api": (
         "HasPid Pid capture find find_many iterate memory neighbours open processes replay replay_memory snapshot watch"
     ),

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import vmatlas
-from vmatlas.analysis import name_regions
+from vmatlas.analysis.naming import name_regions
 from vmatlas.capture import Capture
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the rules know processes of Linux")
@@ -93,3 +93,40 @@ def test_a_name_that_a_thread_gave_itself_cannot_break_the_table(run, child, tmp
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
     assert len(result.stdout.splitlines()) == len(space) + 1
+
+
+def sizes(text: str) -> dict[str, int]:
+    """SIZE by NAME, which may hold spaces."""
+    title, *lines = text.splitlines()
+    end, begin = title.index("SIZE") + len("SIZE"), title.index("NAME")
+    return {line[begin:]: int(line[:end].split()[-1]) for line in lines}
+
+
+def test_totals_by_name_have_the_guesses_and_add_up_to_what_has_no_file(run, child):
+    shown = sizes(run("summary", child.pid, "--by", "name", "--bytes").stdout)
+    space = vmatlas.snapshot(child.pid)
+    guesses = name_regions(space.with_threads(vmatlas.open(child.pid).threads()))
+    nameless = [region for region in space if region.path is None]
+    assert shown.pop("total of what has no file") == sum(shown.values()) == sum(region.size for region in nameless)
+    expected: dict[str, int] = {}
+    for region in nameless:
+        name = region.name or (guesses[region.start].group_label if region.start in guesses else "-")
+        expected[name] = expected.get(name, 0) + region.size
+    assert shown == expected
+    told = json.loads(run("summary", child.pid, "--by", "name", "--json").stdout)["names"]
+    assert {name or "-": total["size"] for name, total in told.items()} == expected
+    assert not [
+        name for name in json.loads(run("summary", child.pid, "--json").stdout)["names"] if name.startswith("?")
+    ]
+
+
+def test_what_grows_is_put_together_by_guesses_and_a_filter_does_not_change_them(run, child, tmp_path):
+    run("record", child.pid, "-o", tmp_path / "before", "--threads")
+    child.grow()
+    whole = json.loads(run("diff", tmp_path / "before", child.pid, "--by", "name", "--json").stdout)["groups"]
+    some = json.loads(
+        run("diff", tmp_path / "before", child.pid, "--by", "name", "--json", "--where", "anonymous").stdout
+    )["groups"]
+    assert [group for group in whole if group["growth"] == 32 << 20] == [
+        group for group in some if group["growth"] == 32 << 20
+    ]

@@ -1,13 +1,14 @@
-"""From address spaces to findings: what changed, what is suspicious, what adds up to what, what has no name. Pure."""
+"""From address spaces to findings: what changed, what is suspicious, what adds up to what. Pure.
+
+What has no name is a room of its own, `naming`: it is imported where it is asked for.
+"""
 
 from vmatlas.analysis.audit import FileLookup, Finding, Suspicion, audit
 from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
 from vmatlas.analysis.growth import Growth, growth_by
-from vmatlas.analysis.naming import Certainty, Guess, name_regions
 from vmatlas.analysis.summary import FileTotal, Summary, Total, Use, summarize, use_of
 
 __all__ = [
-    "Certainty",
     "Change",
     "ChangeKind",
     "Difference",
@@ -15,7 +16,6 @@ __all__ = [
     "FileTotal",
     "Finding",
     "Growth",
-    "Guess",
     "Summary",
     "Suspicion",
     "Total",
@@ -23,7 +23,6 @@ __all__ = [
     "audit",
     "diff",
     "growth_by",
-    "name_regions",
     "summarize",
     "use_of",
 ]

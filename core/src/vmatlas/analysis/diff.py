@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from vmatlas import arguments
 from vmatlas.arguments import shown
@@ -17,6 +18,9 @@ from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, MemoryUse, Region
 from vmatlas.model.memory import OTHERS_KEYS
 from vmatlas.model.space import check_space
+
+if TYPE_CHECKING:
+    from vmatlas.analysis.naming import Guess
 
 _OPTIONAL = ("flags", "max_protection", "resident", "private_resident", "page_size", "build_id", "details")
 """Fields that a backend may not tell at all."""
@@ -88,9 +92,18 @@ class Difference:
     before: AddressSpace
     after: AddressSpace
     changes: tuple[Change, ...]
+    guesses: tuple[Mapping[int, Guess], Mapping[int, Guess]] | None = None
+    """What the nameless regions before and after seem to be, by their starts, where it was asked for."""
 
     def __bool__(self) -> bool:
         return bool(self.changes)
+
+    def with_guesses(self) -> Difference:
+        """The same, with what `name_regions` says of both maps, which must be whole: `growth_by` puts what has no name
+        together by it."""
+        from vmatlas.analysis.naming import name_regions  # a plain comparison does not pay for it
+
+        return replace(self, guesses=(name_regions(self.before), name_regions(self.after)))
 
     def __repr__(self) -> str:
         told = ", ".join(f"{len(changes)} {kind.value}" for kind in ChangeKind if (changes := self.of(kind)))

@@ -19,7 +19,8 @@ class Growth:
     """What became of the regions that have something in common. Bytes; negative where lost."""
 
     key: str
-    """The label of a kind or a use, the path of a file (with " (deleted)" where it is), a name ("" for none)."""
+    """The label of a kind or a use, the path of a file (with " (deleted)" where it is), a name ("" for none, "?"
+    before a guess)."""
     before: Total | None
     """None: there was none of it."""
     after: Total | None
@@ -41,6 +42,8 @@ class Growth:
 def growth_by(difference: Difference, by: str) -> list[Growth]:
     """What grew and what shrank, by "kind", "use", "file" or "name" (of what has no file): those that did either.
 
+    What has no name is put together by what it seems to be where the difference has guesses (`with_guesses`).
+
     The most memory gained first (where that is not told: the most address space). Raises UsageError for another word.
     """
     if not isinstance(difference, Difference):
@@ -49,7 +52,9 @@ def growth_by(difference: Difference, by: str) -> list[Growth]:
         )
     if not isinstance(by, str) or by not in GROUPS:
         raise UsageError(f"{arguments.shown(by)} is nothing to put regions by", hint=f"there are {', '.join(GROUPS)}")
-    old, new = (_totals(summarize(space), by) for space in (difference.before, difference.after))
+    guesses = difference.guesses or (None, None)
+    spaces = difference.before, difference.after
+    old, new = (_totals(summarize(space, known), by) for space, known in zip(spaces, guesses, strict=True))
     told = difference.memory is not None
     found = [_growth(key, old.get(key), new.get(key), told=told) for key in {**old, **new}]
     changed = [each for each in found if each.size or each.held]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from vmatlas.model import AddressSpace, Kind, MemoryTotal, MemoryUse, Protection, Region
 from vmatlas.model.space import check_space
+
+if TYPE_CHECKING:
+    from vmatlas.analysis.naming import Guess
 
 
 class Use(enum.Enum):
@@ -117,7 +121,8 @@ class Summary:
     files: tuple[FileTotal, ...]
     """The largest first."""
     names: dict[str, Total] = field(default_factory=dict)
-    """What has no path, by the name that the kernel gives it ("[heap]", "[anon:x]"; "" for none), the largest first."""
+    """What has no path, by the name that the kernel gives it ("[heap]", "[anon:x]"; "" for none), the largest first.
+    Where guesses were given, what has no name is by their groups, each with a "?" before it ("?thread stack")."""
 
     def __repr__(self) -> str:
         resident = "" if self.total.resident is None else f", {self.total.resident:,} in memory"
@@ -125,12 +130,14 @@ class Summary:
         return f"<Summary of {self.total.regions} regions, {self.total.size:,} bytes{resident}: {uses}>"
 
 
-def summarize(space: AddressSpace) -> Summary:
+def summarize(space: AddressSpace, guesses: Mapping[int, Guess] | None = None) -> Summary:
     """Totals by use (code, data, stack, ...), by kind, by file, and by name of what has no file; bytes.
 
-    The memory in use is told where the space was read with `residency=True`; else those totals are None.
+    The memory in use is told where the space was read with `residency=True`; else those totals are None. `guesses`, by
+    the start of a region, are what `name_regions` gives: see `Summary.names`.
     """
     check_space(space)
+    guessed = {start: guess.group_label for start, guess in (guesses or {}).items()}
     told: list[_Told] = [(region, region.memory) for region in space]
     by_kind: dict[Kind, list[_Told]] = {}
     by_file: dict[tuple[str, bool | None], list[_Told]] = {}
@@ -141,7 +148,7 @@ def summarize(space: AddressSpace) -> Summary:
         if region.path is not None:
             by_file.setdefault((region.path, region.deleted), []).append(each)
         else:
-            by_name.setdefault(region.name or "", []).append(each)
+            by_name.setdefault(region.name or guessed.get(region.start, ""), []).append(each)
     total = partial(Total._of_told, private_adds_up=space.origin.private_adds_up)
     kinds = {kind: total(group) for kind, group in by_kind.items()}
     names = {name: total(group) for name, group in by_name.items()}

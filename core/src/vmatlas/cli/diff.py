@@ -41,7 +41,7 @@ def growth_options(command: _Command) -> _Command:
     command = click.option(
         "--by",
         type=click.Choice(("kind", "use", "file", "name")),
-        help="What each of these gained or lost, in place of single regions.",
+        help="What each of these gained or lost, in place of single regions; by name: with guesses (?).",
     )(command)
     command = click.option(
         "--sort",
@@ -53,10 +53,15 @@ def growth_options(command: _Command) -> _Command:
     return with_filter
 
 
-def chosen(difference: Difference, wheres: tuple[Filter, ...], sort: str) -> Difference:
-    """The changes of regions that pass a filter, as they are or as they were, in the order that is wanted."""
+def chosen(difference: Difference, wheres: tuple[Filter, ...], sort: str, by: str | None) -> Difference:
+    """The changes of regions that pass a filter, as they are or as they were, in the order that is wanted.
+
+    By name, what has none is put together by what it seems to be, which the whole maps tell.
+    """
     from vmatlas.model import ANY
 
+    if by == "name":
+        difference = difference.with_guesses()
     wanted = all_of(wheres)
     changes = difference.changes
     before, after = difference.before, difference.after
@@ -129,12 +134,12 @@ def command(
     refuse_both(as_json, as_csv)
     check_fields(ignore)  # before anything is waited for
     if seconds is not None:
-        before, after = _watched(a, b, seconds, residency, patience, backend, target)
+        before, after = _watched(a, b, seconds, residency, by == "name", patience, backend, target)
     else:
-        before, after = _two(a, b, residency, patience, backend, target)
+        before, after = _two(a, b, residency, by == "name", patience, backend, target)
     for space in (before, after):
         warn_if_incomplete(space)
-    difference = chosen(diff(before, after, ignore=ignore, others=others), wheres, sort)
+    difference = chosen(diff(before, after, ignore=ignore, others=others), wheres, sort, by)
     if as_json:
         output.show_json(render.difference_json(difference, by))
     elif as_csv:
@@ -149,6 +154,7 @@ def _watched(
     b: Asked | str | None,
     seconds: float,
     residency: bool,
+    threads: bool,
     patience: float | None,
     backend: str | None,
     target: str,
@@ -160,15 +166,16 @@ def _watched(
     if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST):
         raise UsageError(f"--after {seconds:g} is no time that can be waited for", hint="a number of seconds from 0")
     with opened(a, target, backend, patience) as asked:
-        before = asked.snapshot(residency=residency)
+        before = asked.snapshot(residency=residency, threads=threads)
         time.sleep(seconds)
-        return before, asked.snapshot(residency=residency)
+        return before, asked.snapshot(residency=residency, threads=threads)
 
 
 def _two(
     a: Asked | str,
     b: Asked | str | None,
     residency: bool,
+    threads: bool,
     patience: float | None,
     backend: str | None,
     target: str,
@@ -192,12 +199,13 @@ def _two(
             continue
         chosen, how = _like(captures, residency, backend)
         with opened(side, target, chosen, patience) as asked:
-            sides.append(_asked(asked, how))
+            known = all("threads" in capture.streams for capture in captures)  # else the two would be guessed apart
+            sides.append(_asked(asked, how, threads and known))
     return sides[0], sides[1]
 
 
-def _asked(asked: Patiently, how: Query) -> AddressSpace:
-    return asked.snapshot(residency=how.residency, build_ids=how.build_ids)
+def _asked(asked: Patiently, how: Query, threads: bool) -> AddressSpace:
+    return asked.snapshot(residency=how.residency, build_ids=how.build_ids, threads=threads)
 
 
 def _like(captures: list[Capture], residency: bool, backend: str | None) -> tuple[str | None, Query]:

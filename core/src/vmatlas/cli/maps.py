@@ -110,7 +110,7 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
         space = space.entries()
     guesses = None
     if view.names:
-        from vmatlas.analysis import name_regions
+        from vmatlas.analysis.naming import name_regions
 
         guesses = name_regions(space)  # of the whole map: it is what lies beside that tells
         tell_if_not_traced(space)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from vmatlas.analysis import Summary
     from vmatlas.backend import Target
     from vmatlas.cli.survey import Survey, TotalsSurvey
+    from vmatlas.model import AddressSpace
+    from vmatlas.process import Process
 
 
 @click.command("summary", short_help="Totals by use (code, data, stack), by kind, by file.")
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--by",
     type=click.Choice(("name", "user", "cgroup", "program")),
-    help="With --all: a line for each of these instead.",
+    help="With --all: a line for each of these instead. Of one process: name, with guesses (?) at what has none.",
 )
 @click.option("--uses", is_flag=True, help="With --all: what is mapped, by use (code, data, stacks).")
 @residency_option
@@ -55,6 +57,7 @@ def command(
     Examples:
       vmatlas summary 1234
       vmatlas summary 1234 --residency
+      vmatlas summary 1234 --by name
       vmatlas summary --all
       vmatlas summary --all --by user
       vmatlas summary 1234 --json
@@ -71,7 +74,7 @@ def command(
     from vmatlas.cli.survey import Survey, TotalsSurvey, check_choice, of_one
 
     check_choice(source, everyone, "summary")
-    if (by or uses) and not everyone:
+    if (by not in (None, "name") or uses) and not everyone:
         raise UsageError(f"{'--by' if by else '--uses'} goes with --all", hint="vmatlas summary --all --by user")
     if uses and by:
         raise UsageError("--uses and --by exclude each other")
@@ -79,13 +82,18 @@ def command(
         with reach(target) as place:
             return _totals(TotalsSurvey(place, backend, patience), place, by, exact, as_json, as_csv)
     from vmatlas.analysis import summarize
+    from vmatlas.analysis.naming import name_regions
     from vmatlas.cli.render import output, summary
 
     if isinstance(source, str):
         space = replay(source, residency=residency, backend=backend, target=target)
-        totals = summarize(space)
+        totals = summarize(space, name_regions(space) if by else None)
     elif source is not None:
-        space, totals = of_one(source, target, backend, patience, lambda each, _: summarize(each), residency=residency)
+
+        def judge(each: AddressSpace, process: Process) -> Summary:
+            return summarize(each, name_regions(each.with_threads(process.threads())) if by else None)
+
+        space, totals = of_one(source, target, backend, patience, judge, residency=residency)
     else:
         with reach(target) as place:
             survey = Survey(place, backend, patience, lambda each, _: summarize(each), residency=residency)
@@ -94,6 +102,8 @@ def command(
         output.show_json(summary.space_json(space, totals))
     elif as_csv:
         output.show_csv(summary.CSV_COLUMNS, summary.summary_csv(totals))
+    elif by:
+        output.show(summary.names_table(space, totals, exact=exact))
     else:
         output.show(*summary.summary_tables(space, totals, exact=exact))
     return Exit.OK

@@ -91,7 +91,7 @@ def command(
             changes = asked.process.watch(interval, residency=told, others=others, wait=rest)
             while (difference := asked.ask(lambda: next(changes, None))) is not None:
                 before, after = (named(side, asked.process) for side in (difference.before, difference.after))
-                shown = chosen(dataclasses.replace(difference, before=before, after=after), wheres, sort)
+                shown = chosen(dataclasses.replace(difference, before=before, after=after), wheres, sort, by)
                 if not shown:
                     continue
                 _show(shown, as_json=as_json, as_csv=as_csv, titled=not found, exact=exact, by=by)

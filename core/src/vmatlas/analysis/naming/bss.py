@@ -33,7 +33,7 @@ def behind_data(layout: Layout) -> Iterator[Found]:
         name = data.path.rpartition("/")[2]
         if layout.regions[row].size > files[data.path]:
             continue  # other memory has joined it, most likely
-        yield Found(row, f".bss of {name}", (f"directly behind the writable data of {data.path}",))
+        yield Found(row, f".bss of {name}", (f"directly behind the writable data of {data.path}",), group=".bss")
 
 
 BEHIND_DATA = Rule("bss", "Linux, ELF programs and libraries that are mapped with code", behind_data)

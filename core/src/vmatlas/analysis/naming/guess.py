@@ -35,8 +35,8 @@ class Guess(NamedTuple):
 
     @property
     def group_label(self) -> str:
-        """The same of the group."""
-        return f"{MARKS[self.certainty]}{self.group}"
+        """The group as totals show it: one `?` before it, whichever guesses of it are weak."""
+        return f"{MARKS[Certainty.STRONG]}{self.group}"
 
 
 MARKS = {Certainty.STRONG: "?", Certainty.WEAK: "??"}

@@ -22,7 +22,7 @@ from vmatlas.model import AddressSpace, Gap, Kind, Protection, Region
 from vmatlas.model.export import region_to_dict
 
 if TYPE_CHECKING:
-    from vmatlas.analysis import Guess
+    from vmatlas.analysis.naming import Guess
 
 Guesses: TypeAlias = "Mapping[int, Guess] | None"
 """By the start of a region; None where nobody asked for them."""

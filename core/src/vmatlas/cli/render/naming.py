@@ -9,7 +9,7 @@ from vmatlas.cli.render.text import count, escape
 from vmatlas.model import AddressSpace
 
 if TYPE_CHECKING:
-    from vmatlas.analysis import Guess
+    from vmatlas.analysis.naming import Guess
 
 GUESS_CSV = ("guess.name", "guess.group", "guess.certainty", "guess.rule", "guess.evidence")
 

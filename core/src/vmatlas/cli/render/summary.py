@@ -64,6 +64,17 @@ def summary_tables(space: AddressSpace, summary: Summary, *, exact: bool) -> lis
     ]
 
 
+def names_table(space: AddressSpace, summary: Summary, *, exact: bool) -> Table:
+    """What has no file, by name, guesses at what has none among them; the most in memory first, else the largest."""
+    whole = summary.total
+    regions = [region for region in space if region.path is None]
+    total = Total.of(regions, private_adds_up=space.origin.private_adds_up)
+    found = sorted(summary.names.items(), key=lambda item: -(item[1].resident or 0))  # those alike: the larger first
+    rows = [Row((*_measures(each, whole, exact=exact), escape(name) or NOTHING)) for name, each in found]
+    rows.append(Row((*_measures(total, whole, exact=exact), "total of what has no file"), "heading"))
+    return Table((*_measure_columns(whole), Column("NAME", crops=True)), rows, title=headline(space))
+
+
 def _file_table(summary: Summary, *, exact: bool) -> Table:
     whole = summary.total
     columns = [
