@@ -159,6 +159,58 @@ def no_links(*_):
     raise PermissionError(1, "no links here")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can lay a link of somebody else's")
+def test_a_link_that_somebody_else_laid_where_everybody_may_is_not_followed(tmp_path):
+    """As by the kernel's fs.protected_symlinks, which asks nobody who looks the way up by himself."""
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    own.mkdir()
+    (own / "precious").write_bytes(b"precious")
+    shared.mkdir()
+    shared.chmod(0o1777)
+    for name, leads_to in (("there", own / "precious"), ("nowhere", own / "new"), ("by another", shared / "there")):
+        (shared / name).symlink_to(leads_to)
+    os.lchown(shared / "there", 65534, 65534)
+    os.lchown(shared / "nowhere", 65534, 65534)
+    for name in ("there", "nowhere", "by another"):
+        for replace in (True, False):
+            with pytest.raises(PermissionError, match="link of somebody else's") as refused:
+                SAVED.save(shared / name, replace=replace)
+            assert refused.value.filename == str(shared / name)
+    assert [each.name for each in own.iterdir()] == ["precious"] and (own / "precious").read_bytes() == b"precious"
+    os.lchown(shared / "there", 0, 0)
+    SAVED.save(shared / "by another")
+    assert Capture.load(own / "precious").pid == SAVED.pid
+    (shared / "round").symlink_to("round")
+    with pytest.raises(OSError, match="symbolic links"):
+        SAVED.save(shared / "round")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root replaces a file of somebody else's in any folder")
+def test_nobody_inherits_rights_by_a_file_that_is_replaced(tmp_path):
+    file = tmp_path / "theirs"
+    for theirs, ours in ((0o6777, 0o644), (0o600, 0o600), (0o666, 0o644)):
+        file.write_bytes(b"")
+        os.chown(file, 65534, 65534)
+        file.chmod(theirs)
+        SAVED.save(file)
+        assert (file.stat().st_mode & 0o7777, file.stat().st_uid) == (ours, 0)
+        file.unlink()
+    file.write_bytes(b"")
+    file.chmod(0o4755)
+    SAVED.save(file)
+    assert file.stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_filter_costs_no_more_than_one_that_somebody_wrote():
+    manifest = SAVED.manifest()
+    manifest["query"]["where"] = "a," * 4096
+    with pytest.raises(MalformedData, match="a filter of 8,192 characters; at most 4,096 are read"):
+        Capture.of_manifest(manifest, dict(SAVED.streams))
+    long = dataclasses.replace(SAVED, query=vmatlas.Query(where=vmatlas.Filter.parse(f"text={'a' * 5000}")))
+    with pytest.raises(vmatlas.UsageError, match="asked with a filter"):
+        long.manifest()
+
+
 def test_what_is_replaced_keeps_its_mode(tmp_path):
     path = tmp_path / "x.vmatlas"
     path.touch(0o600)

@@ -46,6 +46,9 @@ LARGEST_FILE = LARGEST + 2**22
 
 _MOST_MEMBERS = 1000
 _LARGEST_MANIFEST = 2**20
+_LONGEST_FILTER = 4096
+_MOST_LINKS = 40
+"""As many as the kernel follows: path_resolution(7)."""
 _MANIFEST = "manifest.json"
 _STREAMS = "streams/"
 _PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
@@ -119,14 +122,16 @@ class Capture:
     def save(self, path: str | os.PathLike[str], *, replace: bool = True) -> None:
         """Write it as a file, under a temporary name first, so that what stood there is replaced whole or not at all.
 
-        Who may read and write it stays as it was. Without `replace` nothing is replaced, whenever it came there. Raises
-        OSError; FileExistsError for that, and where something stands that is no regular file (a device would be
-        replaced by a file, and be gone). Raises UsageError for what `load` would not read: more than `LARGEST` bytes, a
-        time beyond the calendar.
+        Who may read and write it stays as it was; of somebody else's file, nobody gets more than of a new one. A link
+        stays, and what it leads to is replaced, unless it is somebody else's in a folder that everybody may write to
+        (PermissionError, as by the kernel's fs.protected_symlinks). Without `replace` nothing is replaced, whenever it
+        came there. Raises OSError; FileExistsError for that, and where something stands that is no regular file (a
+        device would be replaced by a file, and be gone). Raises UsageError for what `load` would not read: more than
+        `LARGEST` bytes, a time beyond the calendar.
         """
         arguments.path(path, "capture")
         try:
-            final = os.path.realpath(path)  # a link stays, what it leads to is replaced
+            final = _end_of_links(os.fspath(path))
             if os.path.exists(final) and not os.path.isfile(final):
                 raise FileExistsError(errno.EEXIST, "something that is no regular file stands there")
             self._write(final, replace)
@@ -171,7 +176,7 @@ class Capture:
         try:
             with file:
                 if replace and os.path.exists(final):
-                    os.fchmod(file.fileno(), stat.S_IMODE(os.stat(final).st_mode))
+                    os.fchmod(file.fileno(), _mode(os.stat(final), os.fstat(file.fileno())))
                 file.write(packed)
             if replace:
                 os.replace(temporary, final)
@@ -190,7 +195,10 @@ class Capture:
         except (ValueError, OverflowError, OSError):
             raise UsageError(f"the capture's time, {self.time!r} seconds since 1970, is in no calendar") from None
         query = dataclasses.asdict(self.query)
-        query["where"] = str(self.query.where) or None
+        try:
+            query["where"] = _short(str(self.query.where)) or None
+        except ValueError as error:
+            raise UsageError(f"it was asked with {error}") from None
         if not self.query.totals:
             del query["totals"]  # older readers of format 1 do not know it
         query["limit"] = self.query.limit_of_answer  # 0 where all was asked for; `null` would be no number for format 1
@@ -282,7 +290,7 @@ class Capture:
         try:
             time = datetime.fromisoformat(read.text("time"))
             consistency = Consistency(read.text("consistency"))
-            where = Filter.parse(query.optional_text("where") or "")
+            where = Filter.parse(_short(query.optional_text("where") or ""))
         except ValueError as error:
             raise MalformedData(_MANIFEST, 0, f"a time, a consistency and a filter ({error})") from None
         # At the ends of the calendar it has no name in another zone.
@@ -322,6 +330,32 @@ class Capture:
             name=read.optional_text("name"),
             number_inside=read.optional_number("number_inside"),
         )
+
+
+def _end_of_links(path: str) -> str:
+    """Where a file of this name is made: what the name is a link to, if it is one.
+
+    Raises OSError: ELOOP, and EACCES for a link that somebody laid who may not write to where it leads.
+    """
+    for _ in range(_MOST_LINKS):
+        try:
+            link = os.lstat(path)
+        except FileNotFoundError:
+            return path
+        if not stat.S_ISLNK(link.st_mode):
+            return path
+        folder = os.path.dirname(path)
+        around = os.stat(folder or ".")
+        if around.st_mode & stat.S_IWOTH and link.st_uid not in (os.geteuid(), around.st_uid):
+            raise OSError(errno.EACCES, "a symbolic link of somebody else's, in a folder that everybody may write to")
+        path = os.path.join(folder, os.readlink(path))
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _mode(old: os.stat_result, new: os.stat_result) -> int:
+    """The rights to a file that takes the place of an old one; what it would run as is nobody's to inherit."""
+    rights = stat.S_IMODE(old.st_mode) & 0o777
+    return rights if old.st_uid == os.geteuid() else rights & stat.S_IMODE(new.st_mode)
 
 
 def _move_to_free_name(temporary: str, final: str) -> None:
@@ -400,6 +434,13 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         if len(content) != member.file_size or file.read(1):
             raise ValueError(f"{member.filename} has not the {member.file_size:,} bytes that it should")
     return content
+
+
+def _short(words: str) -> str:
+    """Raises ValueError: each word of a filter takes longer to read than to write."""
+    if len(words) > _LONGEST_FILTER:
+        raise ValueError(f"a filter of {len(words):,} characters; at most {_LONGEST_FILTER:,} are read")
+    return words
 
 
 class _Fields:
