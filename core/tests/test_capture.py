@@ -186,8 +186,10 @@ def test_a_link_that_somebody_else_laid_where_everybody_may_is_not_followed(tmp_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root replaces a file of somebody else's in any folder")
-def test_nobody_inherits_rights_by_a_file_that_is_replaced(tmp_path):
+def test_nobody_inherits_rights_by_a_file_that_is_replaced(tmp_path, request):
     file = tmp_path / "theirs"
+    before = os.umask(0o022)
+    request.addfinalizer(lambda: os.umask(before))
     for theirs, ours in ((0o6777, 0o644), (0o600, 0o600), (0o666, 0o644)):
         file.write_bytes(b"")
         os.chown(file, 65534, 65534)
