@@ -18,7 +18,7 @@ from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import Query
 from vmatlas.patience import Crew, Errand
 from vmatlas.survey import survey
-from vmatlas.target.local import LOCAL, LocalTarget
+from vmatlas.systems.linux import LinuxSystem
 
 from .fakes import FakeBackend, FakeProcess, FakeTarget
 
@@ -89,12 +89,12 @@ def ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     like."""
     sleeping = [subprocess.Popen(["sleep", "3600"]) for _ in range(16)]
     pids = {each.pid for each in sleeping}
-    everyone = type(LOCAL).processes
+    everyone = LinuxSystem.numbers
 
-    def listed(target: LocalTarget) -> Iterator[ProcessInfo]:
-        return (each for each in everyone(target) if each.pid in pids)
+    def listed(system: LinuxSystem) -> dict[int, int]:
+        return {pid: mark for pid, mark in everyone(system).items() if pid in pids}
 
-    monkeypatch.setattr(LocalTarget, "processes", listed)
+    monkeypatch.setattr(LinuxSystem, "numbers", listed)
     yield sorted(pids)
     for each in sleeping:
         each.kill()

@@ -4,7 +4,7 @@
 
 #include "frame.h"
 
-enum { KERNEL = 1, ZOMBIE = 2, HIDDEN = 4, SILENT = 8, LIVES_ON = 16 };
+enum { KERNEL = 1, ZOMBIE = 2, HIDDEN = 4, SILENT = 8, LIVES_ON = 16, GONE = 32 };
 
 static int put_record(struct source_sink *sink, const struct process_record *process, int flags)
 {
@@ -32,10 +32,14 @@ int put_process_record(struct source_sink *sink, const struct process_record *pr
     return put_record(sink, process, flags);
 }
 
-int put_hidden_process(struct source_sink *sink, uint32_t pid)
+static int put_number(struct source_sink *sink, uint32_t pid, int flags)
 {
     struct process_record process;
     memset(&process, 0, sizeof process);
     process.pid = pid;
-    return put_record(sink, &process, HIDDEN);
+    return put_record(sink, &process, flags);
 }
+
+int put_hidden_process(struct source_sink *sink, uint32_t pid) { return put_number(sink, pid, HIDDEN); }
+
+int put_gone_process(struct source_sink *sink, uint32_t pid) { return put_number(sink, pid, GONE); }

@@ -21,5 +21,6 @@ struct process_record {
 /* All return what sink->put does. */
 int put_process_record(struct source_sink *sink, const struct process_record *process);
 int put_hidden_process(struct source_sink *sink, uint32_t pid); /* it is there, and may not be looked at */
+int put_gone_process(struct source_sink *sink, uint32_t pid);   /* it was listed, and had ended when it was looked at */
 
 #endif

@@ -93,8 +93,10 @@ int system_process(struct source_sink *sink, uint32_t pid)
     if (error == 0 && !process.is_silent && strtoul(line.text, NULL, 10) != pid)
         return put_hidden_process(sink, pid); /* another's folder is mounted over its own */
     add_number(path, sizeof path, pid);
-    if (error != 0 || stat(path, &owner) != 0)
-        return error == EPROTO ? error : 0; /* it has gone since the folder was read */
+    if (error == EPROTO)
+        return error;
+    if (error != 0 || stat(path, &owner) != 0) /* it has gone since the folder was read */
+        return is_listing ? put_gone_process(sink, pid) : 0;
     process.pid = pid;
     process.parent = line.parent;
     process.user = (uint32_t)owner.st_uid;

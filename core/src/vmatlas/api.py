@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import arguments, registry
-from vmatlas.backend import THREADS, Listing, Target, TellsTotals
+from vmatlas.backend import THREADS, Listing, Roll, Target, TellsTotals
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
@@ -295,10 +295,11 @@ def processes(target: Target | None = None) -> Listing[ProcessInfo]:
 
     A `ProcessInfo` has the pid, the name, the parent, the state in the system's own letter ("Z": a zombie, which has no
     memory any more), and whether it is one of the kernel's own, whose map is empty. What a system does not tell is
-    None; of a process that is listed and may not be looked at only the pid is told. `incomplete` of what this gives
-    says why processes may be missing.
+    None; of a process that is listed and may not be looked at only the pid is told. Those that came while it was listed
+    are last. `incomplete` of what this gives says why processes may be missing.
 
     Raises Unsupported where processes cannot be listed (Linux: /proc is not mounted), TargetLost.
     """
     place = place_of(target)
-    return Listing(place.processes(), place)
+    found = place.processes()
+    return Listing(found, place, lambda: found.gap if isinstance(found, Roll) else None)

@@ -12,7 +12,7 @@ import enum
 import os
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NotImplementedType
@@ -32,6 +32,7 @@ from vmatlas.model import (
     SystemInfo,
     Thread,
 )
+from vmatlas.rounds import Numbered
 
 _Item = TypeVar("_Item")
 
@@ -509,11 +510,11 @@ class ReadsFiles(Protocol):
 
 
 @runtime_checkable
-class ListsNumbers(Protocol):
+class ListsNumbers(Numbered, Protocol):
     """A system that lists its processes by their numbers alone, which costs less than what each of them is."""
 
-    def pids(self) -> list[int]:
-        """In order. Raises Unsupported where they cannot be listed."""
+    def among(self, pids: Iterable[int]) -> Iterator[tuple[int, ProcessInfo | None]]:
+        """What each of them is; None for one that is gone."""
         ...
 
     def described(self, pid: int) -> ProcessInfo | None:
@@ -560,13 +561,36 @@ class KnowsUnlisted(Protocol):
         ...
 
 
+def bare(pid: int) -> ProcessInfo:
+    """A process of which its number alone is told."""
+    return ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
+
+
+class Roll(Iterator[ProcessInfo]):
+    """Processes one by one, of a system or a target that knows when some came and went before it could look at them."""
+
+    def __init__(self, items: Iterator[ProcessInfo], gap: Callable[[], str | None]) -> None:
+        """`gap`: what is to be told of those, in words, once all have been given."""
+        self._items = items
+        self._gap = gap
+
+    def __next__(self) -> ProcessInfo:
+        return next(self._items)
+
+    @property
+    def gap(self) -> str | None:
+        """Why some may be missing, in words; None where none is. Known when all have been given."""
+        return self._gap()
+
+
 class Listing(Iterator[_Item]):
     """Processes, or what each of them answered, one by one; and whether any may be missing among them."""
 
-    def __init__(self, items: Iterator[_Item], place: object) -> None:
-        """`place`: the target that lists them."""
+    def __init__(self, items: Iterator[_Item], place: object, gap: Callable[[], str | None] | None = None) -> None:
+        """`place`: the target that lists them. `gap`: see `Roll`."""
         self._items = items
         self._place = place
+        self._gap = gap
 
     def __repr__(self) -> str:
         return "<vmatlas.Listing of processes>"
@@ -576,8 +600,17 @@ class Listing(Iterator[_Item]):
 
     @property
     def incomplete(self) -> str | None:
-        """None, or why the system may not have listed every process. Asked when it is looked at."""
-        return self._place.unlisted() if isinstance(self._place, KnowsUnlisted) else None
+        """None, or why processes may be missing: the system does not list all, or some came and went unasked.
+
+        Asked when it is looked at; whole once all have been given.
+        """
+        unlisted = self._place.unlisted() if isinstance(self._place, KnowsUnlisted) else None
+        return "; ".join(filter(None, (unlisted, self.gap))) or None
+
+    @property
+    def gap(self) -> str | None:
+        """The part of `incomplete` that the target cannot tell: some came and went unasked."""
+        return None if self._gap is None else self._gap()
 
     def close(self) -> None:
         """Leave out the rest."""

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vmatlas import api, arguments, registry
-from vmatlas.backend import Listing, Patient, Target, TellsWaits
-from vmatlas.errors import TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
+from vmatlas.backend import Listing, ListsNumbers, Patient, Roll, Target, TellsWaits
+from vmatlas.errors import NoSuchProcess, TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
 from vmatlas.patience import LOOK, Crew, Errand
 from vmatlas.process import Process
+from vmatlas.rounds import Rounds, rounds_of
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
 
@@ -69,9 +70,10 @@ def survey(
 ) -> Listing[Surveyed[_Answer]]:
     """Asks each process that is not the kernel's own; `ask` runs in other threads.
 
-    What it gives is iterated over; its `incomplete` says why processes may be missing that the system does not list for
-    the caller (Linux: the mount option hidepid of /proc). Those that are listed and may not be read are there, with the
-    error.
+    What it gives is iterated over: in order of pid, and then those that came meanwhile, where others had ended before
+    they were asked. Its `incomplete` says why processes may be missing: the system does not list them for the caller
+    (Linux: the mount option hidepid of /proc), or they came and went faster than they could be asked. Those that are
+    listed and may not be read are there, with the error.
 
     `threads`: how many, by default one for each processor, at most 8 (or VMATLAS_THREADS). `patience`: for how many
     seconds a question may make no way (its thread uses no processor; no frame comes from an agent) until it is given
@@ -85,13 +87,51 @@ def survey(
     if backend is not None:
         registry.backend(backend)
     place = api.place_of(target)
-    return Listing(_survey(ask, place, backend, threads, patience), place)
+    everyone = _Everyone(place)
+    return Listing(_survey(ask, everyone, backend, threads, patience), place, lambda: everyone.gap)
+
+
+class _Everyone:
+    """The processes of a target that are not the kernel's own, in rounds (see `vmatlas.rounds`)."""
+
+    def __init__(self, place: Target) -> None:
+        self.place = place
+        self._system = LOCAL.system if place is LOCAL and isinstance(LOCAL.system, ListsNumbers) else None
+        self._rounds = Rounds(self._listed) if self._system is None else rounds_of(self._system)
+        self._found: dict[int, ProcessInfo] = {}
+        self._unlisted: str | None = None
+        self.count = 0
+
+    def _listed(self) -> dict[int, int | None]:
+        found = self.place.processes()
+        self._found = {process.pid: process for process in found}
+        self._unlisted = found.gap if isinstance(found, Roll) else None
+        return {process.pid: process.start_time for process in self._found.values()}
+
+    def __iter__(self) -> Iterator[list[ProcessInfo]]:
+        for numbers in self._rounds:
+            told = self._found.get if self._system is None else dict(self._system.among(numbers)).get
+            infos = [told(number) for number in numbers]
+            for _ in range(infos.count(None)):
+                self._rounds.ended()
+            found = [info for info in infos if info is not None and not info.kernel]
+            self.count += len(found)
+            yield found
+
+    def ended(self) -> None:
+        """One could not be asked: it had ended. Also of a zombie, which may have become one since it was listed."""
+        self._rounds.ended()
+
+    @property
+    def gap(self) -> str | None:
+        """See `Roll`."""
+        return "; ".join(filter(None, (self._unlisted, self._rounds.gap))) or None
 
 
 def _survey(
-    ask: Callable[[Process], _Answer], place: Target, backend: str | None, threads: int | None, patience: float
+    ask: Callable[[Process], _Answer], everyone: _Everyone, backend: str | None, threads: int | None, patience: float
 ) -> Iterator[Surveyed[_Answer]]:
-    found = [process for process in place.processes() if not process.kernel]
+    place = everyone.place
     several = (threads or allowed(MOST_THREADS)) if place is LOCAL else 1
 
     def one(process: ProcessInfo, where: Target) -> _Outcome[_Answer]:
@@ -102,12 +142,17 @@ def _survey(
 
     # An agent has limits of its own: the wire tells a silence from a slow answer better than a clock here.
     with place.patiently(patience) if isinstance(place, Patient) else contextlib.nullcontext() as patient:
-        if patient is None:
-            outcomes = ask_each(lambda process: one(process, place), found, several, patience, given_up)
-        else:
-            outcomes = ((process, one(process, patient)) for process in found)
-        for number, (process, (answer, error)) in enumerate(outcomes, 1):
-            yield Surveyed(process, answer, error, number, len(found))
+        number = 0
+        for found in everyone:
+            if patient is None:
+                outcomes = ask_each(lambda process: one(process, place), found, several, patience, given_up)
+            else:
+                outcomes = ((process, one(process, patient)) for process in found)
+            for process, (answer, error) in outcomes:
+                if isinstance(error, NoSuchProcess):
+                    everyone.ended()
+                number += 1
+                yield Surveyed(process, answer, error, number, everyone.count)
 
 
 def _asked(
@@ -243,4 +288,4 @@ def snapshots(
     found = survey(ask, target=place, backend=backend, threads=threads, patience=patience)
     answers = ((each.process, each.answer if each.error is None else each.error) for each in found)
     listed = ((process, answer) for process, answer in answers if answer is not None)
-    return Listing(listed, place)
+    return Listing(listed, place, lambda: found.gap)

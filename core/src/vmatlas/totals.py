@@ -19,7 +19,8 @@ from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import MemoryTotal, MemoryUse, ProcessInfo
 from vmatlas.patience import Errand
 from vmatlas.process import TOTALS, Process
-from vmatlas.survey import MOST_THREADS, PATIENCE, ask_each, ask_one, check_patience, check_threads, survey
+from vmatlas.rounds import Rounds, rounds_of
+from vmatlas.survey import MOST_THREADS, PATIENCE, Surveyed, ask_each, ask_one, check_patience, check_threads, survey
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
 
@@ -50,7 +51,7 @@ def memories(
     threads: int | None = None,
     patience: float = PATIENCE,
 ) -> Listing[ProcessMemory]:
-    """The memory in use of every process that is not the kernel's own, in order of pid.
+    """The memory in use of every process that is not the kernel's own, in order of pid; last those that came meanwhile.
 
         for each in vmatlas.memories():
             print(each.process.pid, each.process.name, each.memory.proportional if each.memory else each.error)
@@ -67,17 +68,16 @@ def memories(
     if backend is not None:
         registry.backend(backend)
     place = place_of(target)
-    return Listing(_memories(place, backend, described, regions, threads, patience), place)
+    if (many := _asks_many(place, backend)) is not None and isinstance(LOCAL.system, ListsNumbers):
+        ask = functools.partial(many.totals_of, described=described, counted=regions)
+        rounds = rounds_of(LOCAL.system)
+        found = _of_many(ask, LOCAL.system, rounds, threads or allowed(MOST_THREADS), regions, patience)
+        return Listing(found, place, lambda: rounds.gap)
+    asked = survey(functools.partial(_ask, regions), target=place, backend=backend, threads=threads, patience=patience)
+    return Listing(_of_each(asked), place, lambda: asked.gap)
 
 
-def _memories(
-    place: Target, name: str | None, described: bool, regions: bool, threads: int | None, patience: float
-) -> Iterator[ProcessMemory]:
-    if (backend := _asks_many(place, name)) is not None and isinstance(LOCAL.system, ListsNumbers):
-        ask = functools.partial(backend.totals_of, described=described, counted=regions)
-        yield from _of_many(ask, LOCAL.system, threads or allowed(MOST_THREADS), regions, patience)
-        return
-    asked = survey(functools.partial(_ask, regions), target=place, backend=name, threads=threads, patience=patience)
+def _of_each(asked: Iterator[Surveyed[tuple[MemoryUse, int | None]]]) -> Iterator[ProcessMemory]:
     for each in asked:
         if not isinstance(each.error, NoSuchProcess):
             memory, counted = each.answer or (None, None)
@@ -103,38 +103,44 @@ _Chunk = Sequence[int]
 
 
 def _of_many(
-    ask: Callable[[_Chunk], list[Totals]], system: ListsNumbers, threads: int, regions: bool, patience: float
+    ask: Callable[[_Chunk], list[Totals]],
+    system: ListsNumbers,
+    rounds: Rounds,
+    threads: int,
+    regions: bool,
+    patience: float,
 ) -> Iterator[ProcessMemory]:
-    pids = system.pids()
-    chunks = [pids[start : start + _AT_ONCE] for start in range(0, len(pids), _AT_ONCE)]
-
     def given_up(chunk: _Chunk, errand: Errand[list[Totals]]) -> list[Totals]:
         """One of them does not answer: each is asked by itself, which finds out who."""
         return [Totals(None, None, None)] * len(chunk)
 
-    for chunk, found in ask_each(ask, chunks, threads, patience, given_up):
-        for pid, told in zip(chunk, found, strict=True):
-            info = told.process
-            if told.memory is not None:
-                bare = info or ProcessInfo(pid=pid, parent=None, name="", start_time=None)
-                yield ProcessMemory(bare, told.memory, None, told.regions)
-            elif (
-                isinstance(told.error, NoSuchProcess) or (info := info or system.described(pid)) is None or info.kernel
-            ):
-                continue  # gone, or without memory of its own
-            elif told.error is not None:
-                yield ProcessMemory(info, None, told.error.located(target=LOCAL.name))
-            else:
-                yield from _alone(info, regions, patience)
+    for pids in rounds:
+        chunks = [pids[start : start + _AT_ONCE] for start in range(0, len(pids), _AT_ONCE)]
+        for chunk, found in ask_each(ask, chunks, threads, patience, given_up):
+            for pid, told in zip(chunk, found, strict=True):
+                info = told.process
+                if told.memory is not None:
+                    named = info or ProcessInfo(pid=pid, parent=None, name="", start_time=None)
+                    yield ProcessMemory(named, told.memory, None, told.regions)
+                elif isinstance(told.error, NoSuchProcess) or (info := info or system.described(pid)) is None:
+                    rounds.ended()
+                elif info.kernel:
+                    continue  # without memory of its own
+                elif told.error is not None:
+                    yield ProcessMemory(info, None, told.error.located(target=LOCAL.name))
+                elif (alone := _alone(info, regions, patience)) is None:
+                    rounds.ended()
+                elif alone.memory is None or alone.memory.is_told:
+                    yield alone
 
 
-def _alone(info: ProcessInfo, regions: bool, patience: float) -> Iterator[ProcessMemory]:
-    """One process that is asked by itself; nothing where it is gone."""
+def _alone(info: ProcessInfo, regions: bool, patience: float) -> ProcessMemory | None:
+    """One process that is asked by itself; None where it is gone."""
     answer, error = ask_one(functools.partial(_ask, regions), info, LOCAL, patience)
-    if isinstance(error, NoSuchProcess) or (answer is not None and not answer[0].is_told):
-        return
+    if isinstance(error, NoSuchProcess):
+        return None
     memory, counted = answer or (None, None)
-    yield ProcessMemory(info, memory, error, counted)
+    return ProcessMemory(info, memory, error, counted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from vmatlas import registry
-from vmatlas.backend import Availability, Backend, KnowsNotListed
+from vmatlas.backend import Availability, Backend, KnowsNotListed, Roll, bare
 from vmatlas.capture import Capture
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, VmatlasError, legible
 from vmatlas.model import ProcessInfo, Query, Region, SystemInfo
 from vmatlas.model.system import has_64_bits
 from vmatlas.registry import entries
+from vmatlas.rounds import Rounds
 from vmatlas.target.asking import AgentRefused, Answer, Limits, Question
 from vmatlas.target.native import AgentSources
 from vmatlas.target.patient import PatientAgent
@@ -102,9 +103,27 @@ class AgentTarget:
             return Availability(False, f"the agent on {self.name} was built without the source {missing[0]}")
         return sources.probe(AgentTargetProcess(self, self._asker, self._asker.pid, None, None))
 
-    def processes(self) -> Iterator[ProcessInfo]:
-        """Every process there that the agent finds listed, in order of pid. Raises Unsupported, TargetLost."""
-        return iter(sorted(map(_as_info, self._listed()), key=lambda process: process.pid))
+    def processes(self) -> Roll:
+        """Every process there that the agent finds listed, in order of pid; last those that came later, where others
+        had gone before the agent looked at them. Raises Unsupported, TargetLost."""
+        listed: dict[int, ListedProcess] = {}
+        found: list[ProcessInfo] = []
+
+        def list_them() -> dict[int, int | None]:
+            listed.clear()
+            listed.update((each.pid, each) for each in self._listed())
+            return {pid: each.start_time for pid, each in listed.items()}
+
+        rounds = Rounds(list_them)
+        with self.agent.talk.question():
+            for pids in rounds:
+                for pid in pids:
+                    each = listed[pid]
+                    if each.gone or (each.zombie and not each.lives_on):
+                        rounds.ended()
+                    if not each.gone:
+                        found.append(_as_info(each))
+        return Roll(iter(found), lambda: rounds.gap)
 
     def unlisted(self) -> str | None:
         """Why processes may be missing from the list, in words; None when none is."""
@@ -187,7 +206,7 @@ class AgentTarget:
 
 def _as_info(process: ListedProcess) -> ProcessInfo:
     if process.hidden:
-        return ProcessInfo(process.pid, parent=None, name="", start_time=None, kernel=None)
+        return bare(process.pid)
     return ProcessInfo(
         pid=process.pid,
         parent=process.parent,

@@ -411,6 +411,8 @@ class ListedProcess:
     """Its number in its own pid namespace, where that is another."""
     lives_on: bool = False
     """Its first thread has ended, and others of it live on."""
+    gone: bool = False
+    """It was listed, and had ended when it was looked at: all but the pid is empty or 0."""
 
 
 def read_processes(stream: bytes) -> list[ListedProcess]:
@@ -435,6 +437,7 @@ def read_processes(stream: bytes) -> list[ListedProcess]:
                 bool(flags & 4),
                 inside or None,
                 bool(flags & 16),
+                bool(flags & 32),
             )
         )
     return found

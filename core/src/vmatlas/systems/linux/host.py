@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
-from vmatlas.backend import LocalProcess
+from vmatlas.backend import LocalProcess, Roll, bare
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo, Thread
+from vmatlas.rounds import Rounds, rounds_of
 from vmatlas.systems.linux.listing import describe_silent, read_stats
 from vmatlas.systems.linux.proc import (
     MOUNT,
@@ -304,13 +306,24 @@ class LinuxSystem:
         """From uname(2)."""
         return describe_machine(self.name)
 
-    def pids(self) -> list[int]:
-        """From /proc. Raises Unsupported when it is not mounted, or is of another pid namespace."""
+    def numbers(self) -> dict[int, int]:
+        """From /proc, each with the inode number of its folder: kept as long as the process lives, and lets the kernel
+        keep it. Raises Unsupported when /proc is not mounted, or is of another pid namespace."""
         check_numbers()
         try:
-            return sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
+            with os.scandir(PROC) as folder:
+                return {int(entry.name): entry.inode() for entry in folder if entry.name.isdigit()}
         except OSError as error:
             raise Unsupported(f"cannot list {PROC}: {error.strerror}", hint=MOUNT) from None
+
+    def moment(self) -> int:
+        """By the clock that start times are of, in its ticks."""
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+    def began_since(self, pid: int, moment: int) -> bool:
+        """By its stat."""
+        found = dict(read_stats([pid]))[pid]
+        return isinstance(found, bytes) and bool(found) and parse_stat(found).start_time >= moment
 
     def described(self, pid: int) -> ProcessInfo | None:
         """See `vmatlas.backend.ListsNumbers`: from files for which nobody has to wait."""
@@ -335,43 +348,57 @@ class LinuxSystem:
         told = (read_file(f"{PROC}/sys/vm/max_map_count") or b"").strip()
         return int(told) if told.isdigit() and len(told) < 20 else None
 
-    def processes(self) -> Iterator[ProcessInfo]:
+    def processes(self) -> Roll:
         """From /proc; a process that ends meanwhile is left out, one that may not be looked at has its number alone.
         One about which the kernel does not answer has no start time.
 
         Raises Unsupported when /proc is not mounted, or is of another pid namespace.
         """
-        pids = self.pids()
+        rounds = rounds_of(self)
+        return Roll(self._in_rounds(rounds), lambda: rounds.gap)
+
+    def _in_rounds(self, rounds: Rounds) -> Iterator[ProcessInfo]:
+        for pids in rounds:
+            for _, info in self.among(pids):
+                if info is None or (info.state == "Z" and not info.lives_on):  # perhaps since it was listed
+                    rounds.ended()
+                if info is not None:
+                    yield info
+
+    def among(self, pids: Iterable[int]) -> Iterator[tuple[int, ProcessInfo | None]]:
+        """See `vmatlas.backend.ListsNumbers`."""
         page, own = os.sysconf("SC_PAGE_SIZE"), os.getpid()
-        hidden_by_mounts = covered(read_own("mountinfo"))
-        for pid, found in read_stats(pids):
+        hidden_by_mounts = functools.cache(lambda: frozenset(covered(read_own("mountinfo"))))
+        for pid, found in read_stats(list(pids)):
             if found is None:
-                if (silent := describe_silent(pid)) is not None:
-                    yield silent
+                yield pid, describe_silent(pid)
                 continue
-            if isinstance(found, (FileNotFoundError, ProcessLookupError)):
-                if pid in hidden_by_mounts and exists(pid):
-                    yield ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
+            if not found or isinstance(found, (FileNotFoundError, ProcessLookupError)):
+                yield pid, bare(pid) if pid in hidden_by_mounts() and exists(pid) else None
                 continue
             if isinstance(found, PermissionError):  # hidepid=1: listed, and nothing more
-                yield ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
+                yield pid, bare(pid)
                 continue
             if isinstance(found, OSError):
                 raise found
-            stat = parse_stat(found)
-            if stat.pid != pid:  # mounted over its own folder
-                yield ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
+            try:
+                stat = parse_stat(found)
+            except MalformedData:  # another file is mounted over its own
+                stat = None
+            if stat is None or stat.pid != pid:  # another's folder is
+                yield pid, bare(pid)
                 continue
             if pid == own and own_emulator() is not None:
                 stat = _stat_of(LinuxProcess(pid))  # that by the path is of the emulator's making
             user, inside = _of_status(pid)
-            yield replace(
+            info = replace(
                 process_of(stat),
                 pid=pid,
                 user=user,
                 resident=None if stat.is_kernel_thread or stat.lives_on else stat.resident * page,
                 number_inside=inside,
             )
+            yield pid, info
 
     def not_listed(self, read: Callable[[str], bytes | None]) -> str | None:
         """See `vmatlas.backend.KnowsNotListed`: the mount option hidepid."""

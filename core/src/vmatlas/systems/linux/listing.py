@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmatlas.backend import bare
 from vmatlas.model import ProcessInfo
 from vmatlas.patience import Crew, Errand
 from vmatlas.systems.linux.proc import keys_of
@@ -69,7 +70,7 @@ def describe_silent(pid: int) -> ProcessInfo | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError:
-        return ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
+        return bare(pid)
     parent = told.get(b"PPid", b"")
     return ProcessInfo(
         pid=pid,
