@@ -323,7 +323,10 @@ class LinuxSystem:
     def began_since(self, pid: int, moment: int) -> bool:
         """By its stat."""
         found = dict(read_stats([pid]))[pid]
-        return isinstance(found, bytes) and bool(found) and parse_stat(found).start_time >= moment
+        try:
+            return isinstance(found, bytes) and parse_stat(found).start_time >= moment
+        except MalformedData:  # it has ended
+            return False
 
     def described(self, pid: int) -> ProcessInfo | None:
         """See `vmatlas.backend.ListsNumbers`: from files for which nobody has to wait."""
