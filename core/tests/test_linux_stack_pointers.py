@@ -43,6 +43,7 @@ def test_a_name_is_whatever_bytes_a_thread_gives_itself() -> None:
 @pytest.mark.parametrize("stream", [
     b"7", b"7\0x\n\0", b"7\0x\n\0running\n", b"x\0x\n\0running\n\0", b"0\0x\n\0running\n\0", b"07\0x\n\0running\n\0",
     b"7\0x\n\0running\n\0" * 2, b"\xb2\0x\n\0running\n\0", b"9" * 5000 + b"\0x\n\0running\n\0",
+    b"7\0" + b"x" * 5000 + b"\n\0running\n\0", b"7\0x\n\0" + b"-1" + b" 0x1" * 5000 + b"\0", b"\0" * 4_000_000,
 ])  # fmt: skip
 def test_what_is_no_list_of_threads_is_malformed(stream: bytes) -> None:
     with pytest.raises(MalformedData, match="'threads' at byte"):

@@ -6,14 +6,16 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+import vmatlas
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas.target.agent import Agent, AgentRefused
+from vmatlas.target.agent import Agent, AgentRefused, AgentTarget
 from vmatlas.target.wire import Operation, pack, text8
 
 PROCMAP = "linux.procmap_query"
@@ -330,3 +332,24 @@ def test_a_32_bit_agent_serves_on_a_64_bit_kernel(start: Callable[..., Agent], a
         assert process.map(agent.hello.page_size, address=0x20000000).value == 0x20000000
         with pytest.raises(AgentRefused):
             process.unmap(2**40, 4096)
+
+
+def test_threads_are_told_through_an_agent_as_they_are_here(agent: Agent) -> None:
+    program = "import threading; threading.Thread(target=input).start(); print(flush=True); threading.Event().wait()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            until = time.monotonic() + PATIENCE
+            with vmatlas.open(process.pid) as here, vmatlas.open(process.pid, target=AgentTarget(agent)) as there:
+                while (threads := here.threads()) != there.threads():  # one was on its way to wait
+                    assert time.monotonic() < until
+                assert threads is not None
+                assert len(threads) == 2
+                assert there.snapshot(threads=True).origin.threads == threads
+        finally:
+            process.kill()
+    with vmatlas.open(target=AgentTarget(agent)) as itself:
+        told = itself.threads()
+        assert told is not None
+        assert [thread.number for thread in told] == [itself.pid]

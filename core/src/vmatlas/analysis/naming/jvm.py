@@ -39,7 +39,7 @@ def code_cache(layout: Layout) -> Iterator[Found]:
         start = layout.regions[first].start
         for size in _CODE_CACHES:
             whole = layout.span(start, start + size)
-            if whole is not None and all(layout.is_code(row) or layout.is_reserved(row) for row in whole):
+            if whole is not None and _is_of_code(layout, whole):
                 signs = ("libjvm.so is mapped", f"{size_of(size)} from the first executable page: its usual size")
                 yield from _named(layout, whole, "JVM code cache", signs)
                 break
@@ -47,6 +47,10 @@ def code_cache(layout: Layout) -> Iterator[Found]:
             for row in rows:
                 signs = ("libjvm.so is mapped", "executable memory of no file")
                 yield Found(row, "JVM code cache", signs, Certainty.WEAK)
+
+
+def _is_of_code(layout: Layout, rows: range) -> bool:
+    return layout.how_many(rows, layout.is_code) + layout.how_many(rows, layout.is_reserved) == len(rows)
 
 
 def _named(
@@ -112,15 +116,18 @@ def metaspace(layout: Layout) -> Iterator[Found]:
     """Nodes of 64 MiB."""
     if layout.file(_JVM) is None:
         return
+    told = 0
     for row in layout.nameless:
         start = layout.regions[row].start
-        if start % _ROOT_CHUNK or not layout.is_data(row):
+        if start % _ROOT_CHUNK or start < told or not layout.is_data(row):
             continue
         rows = layout.span(start, start + _NODE)
-        if rows is None or len(rows) < 2 or not all(layout.is_data(each) or layout.is_reserved(each) for each in rows):
+        # No more pieces than granules, and at least two: what is used, and the rest.
+        if rows is None or not 2 <= len(rows) <= _NODE // _GRANULE or not layout.is_reservation(rows):
             continue
         if any(layout.regions[each].size % _GRANULE for each in rows):
             continue
+        told = start + _NODE
         signs = ("libjvm.so is mapped", "64 MiB on a boundary of 4 MiB, each piece a multiple of 64 KiB")
         yield from _named(layout, rows, "JVM metaspace", signs, Certainty.WEAK)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import accumulate
 
 from vmatlas.model import AddressSpace, Kind, Protection, Region, Thread
 
@@ -23,6 +24,7 @@ class Layout:
         self.regions: Sequence[Region] = list(space)
         self.threads: Sequence[Thread] = space.origin.threads or ()
         self._starts = list(space.columns.start)
+        self._counts: dict[str, list[int]] = {}
 
     @property
     def page(self) -> int:
@@ -85,13 +87,33 @@ class Layout:
 
     def span(self, start: int, end: int) -> range | None:
         """The rows that fill [start, end) without a hole and reach beyond neither bound; None where there are none."""
-        first = self.at(start)
-        if first is None:
+        first, last = self.at(start), bisect_left(self._starts, end) - 1
+        if first is None or last < first or self.regions[last].end != end:
             return None
-        row: int | None = first
-        while row is not None and self.regions[row].end < end:
-            row = self.above(row)
-        return range(first, row + 1) if row is not None and self.regions[row].end == end else None
+        return range(first, last + 1) if self._holes[last] == self._holes[first] else None
+
+    @cached_property
+    def _holes(self) -> Sequence[int]:
+        """By row: how many holes lie below it."""
+        found, holes, end = [], 0, None
+        for region in self.regions:
+            holes += region.start != end
+            found.append(holes)
+            end = region.end
+        return found
+
+    def how_many(self, rows: range, what: Callable[[int], bool]) -> int:
+        """Of so many rows, those that are `is_data`, `is_reserved` or `is_code`: at any length for the same cost, since
+        a map may be made so that every row begins a range of many."""
+        name = what.__name__
+        counts = self._counts.get(name)
+        if counts is None:
+            counts = self._counts[name] = [0, *accumulate(map(what, range(len(self.regions))))]
+        return counts[rows.stop] - counts[rows.start]
+
+    def is_reservation(self, rows: range) -> bool:
+        """Whether all of them are data, or reserved for it."""
+        return self.how_many(rows, self.is_data) + self.how_many(rows, self.is_reserved) == len(rows)
 
     def runs(self) -> Iterator[range]:
         """Rows of nameless regions that touch each other, as many together as do."""

@@ -55,18 +55,20 @@ def code_range(layout: Layout) -> Iterator[Found]:
     program = layout.file(PROGRAMS)
     if program is None:
         return
+    told = 0
     for row in layout.nameless:
         start = layout.regions[row].start
-        if start % _PAGE:
+        if start % _PAGE or start < told:
             continue
         for size in _RANGES:
             rows = layout.span(start, start + size)
-            if rows is None or not any(layout.is_code(each) for each in rows):
+            if rows is None or not layout.how_many(rows, layout.is_code):
                 continue
             signs = (f"{program} is mapped", f"{size_of(size)} on a boundary of 256 KiB, executable memory within")
             for each in rows:
                 reserved = layout.is_reserved(each)
                 yield Found(each, "reserved for the V8 code range" if reserved else "V8 code range", signs)
+            told = start + size
             break
 
 
@@ -80,7 +82,7 @@ def cage(layout: Layout) -> Iterator[Found]:
         if start % _CAGE:
             continue
         rows = layout.span(start, start + _CAGE)
-        if rows is None or not any(layout.is_reserved(each) for each in rows):
+        if rows is None or not layout.how_many(rows, layout.is_reserved):
             continue
         signs = (f"{program} is mapped", "4 GiB on a boundary of 4 GiB")
         for each in rows:

@@ -28,6 +28,9 @@ MOST_REMOTE_THREADS = 256
 LIMIT = "LIMIT"
 """Stands for the error of a thread that was not asked, since there are so many."""
 
+_LONGEST = 4096
+"""Bytes of what a thread tells; the kernel's are below 200."""
+
 _GONE = ("ENOENT", "ESRCH")
 _TOLD = re.compile(rb"-?\d{1,10}(?: 0x[0-9a-f]{1,16})* 0x([0-9a-f]{1,16}) 0x[0-9a-f]{1,16}\n?")
 _NUMBER = re.compile(rb"[1-9]\d{0,9}")
@@ -61,6 +64,8 @@ def parse_threads(stream: bytes, *, pid: int | None = None) -> tuple[Thread, ...
         number, comm, call = fields[at : at + 3]
         if not _NUMBER.fullmatch(number) or int(number) in found:
             raise MalformedData(THREADS, offset, "the number of a thread, once", found=number, pid=pid)
+        if len(comm) > _LONGEST or len(call) > _LONGEST:
+            raise MalformedData(THREADS, offset, f"a name and a call of at most {_LONGEST} bytes each", pid=pid)
         found[int(number)] = _thread(int(number), comm, call)
         offset += len(number) + len(comm) + len(call) + 3
     return tuple(found[number] for number in sorted(found))
