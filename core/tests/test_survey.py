@@ -228,3 +228,26 @@ def test_what_a_question_raises_is_raised_for_the_one_who_asked() -> None:
         assert errand.asked_by(crew, PATIENCE)
     with pytest.raises(KeyError):
         errand.answer()
+
+
+def test_a_process_for_which_no_memory_is_left_is_an_entry_and_the_others_are_read(ours: list[int]) -> None:
+    def ask(process: vmatlas.Process) -> int:
+        if process.pid == ours[3]:
+            raise MemoryError
+        return process.pid
+
+    found = list(survey(ask))
+    assert [each.process.pid for each in found] == ours
+    (lost,) = [each for each in found if each.error is not None]
+    assert lost.process.pid == ours[3] and lost.answer is None
+    assert str(lost.error) == f"no memory is left for what process {ours[3]} has to tell"
+
+
+def test_totals_for_which_no_memory_is_left_at_once_are_asked_one_by_one(
+    ours: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> list[object]:
+        raise MemoryError
+
+    monkeypatch.setattr("vmatlas_linux_procfs.backend.LinuxProcfs.totals_of", asked)
+    assert [each.process.pid for each in vmatlas.memories() if each.memory is not None] == ours

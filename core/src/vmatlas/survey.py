@@ -13,11 +13,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from errno import ENOMEM
 from typing import Generic, TypeVar
 
 from vmatlas import api, arguments, registry
 from vmatlas.backend import Listing, ListsNumbers, Patient, Roll, Target, TellsWaits
-from vmatlas.errors import NoSuchProcess, TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
+from vmatlas.errors import NoSuchProcess, OperationFailed, TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
 from vmatlas.patience import LOOK, Crew, Errand
 from vmatlas.process import Process
@@ -167,6 +168,13 @@ def _asked(
         return None, unanswered(process.pid, process.name, error.seconds, error.waits_for, place)
     except VmatlasError as error:
         return None, error
+    except MemoryError:
+        return None, OperationFailed(
+            f"no memory is left for what process {process.pid} has to tell",
+            errno=ENOMEM,
+            errno_name="ENOMEM",
+            pid=process.pid,
+        )
 
 
 def _too_late(process: ProcessInfo, errand: Errand[_Outcome[_Answer]], place: Target) -> _Outcome[_Answer]:

@@ -114,9 +114,15 @@ def _of_many(
         """One of them does not answer: each is asked by itself, which finds out who."""
         return [Totals(None, None, None)] * len(chunk)
 
+    def ask_many(chunk: _Chunk) -> list[Totals]:
+        try:
+            return ask(chunk)
+        except MemoryError:
+            return [Totals(None, None, None)] * len(chunk)
+
     for pids in rounds:
         chunks = [pids[start : start + _AT_ONCE] for start in range(0, len(pids), _AT_ONCE)]
-        for chunk, found in ask_each(ask, chunks, threads, patience, given_up):
+        for chunk, found in ask_each(ask_many, chunks, threads, patience, given_up):
             for pid, told in zip(chunk, found, strict=True):
                 info = told.process
                 if told.memory is not None:

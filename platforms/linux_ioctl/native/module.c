@@ -52,8 +52,12 @@ struct bytes {
     size_t size, room;
 };
 
+enum { BYTES_MOST = 1 << 28 }; /* as many as a capture may have; Python tells the error */
+
 static enum verdict bytes_add(struct bytes *bytes, const void *more, size_t size)
 {
+    if (bytes->size + size > BYTES_MOST)
+        return NOT_MINE;
     if (bytes->room - bytes->size < size) {
         size_t room = bytes->room * 2 + size + 4096;
         char *all = (char *)realloc(bytes->all, room);

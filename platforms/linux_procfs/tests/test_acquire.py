@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from vmatlas import TornRead, Unsupported
+from vmatlas import MalformedData, TornRead, Unsupported
 from vmatlas.systems.linux import LinuxProcess, vanishing
 from vmatlas_linux_procfs import acquire
+from vmatlas_linux_procfs.decode import NATIVE
 
 LINE = b"00400000-00401000 r-xp 00000000 08:01 12                                 %s\n"
 VSYSCALL = b"ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"
@@ -91,3 +92,29 @@ def test_scratch_is_cut_out_wherever_it_stands() -> None:
             text = b"".join(piece + tail for piece in pieces)
             wanted = b"".join(piece + tail for piece in pieces if piece is not scratch)
             assert acquire._without_scratch(text) == wanted
+
+
+def test_a_text_without_an_end_is_malformed_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(acquire._MOST, "maps", 1000)
+    with pytest.raises(MalformedData, match="'maps' at byte 1000: expected the end of a map, which may have 1,000 b"):
+        acquire.acquire(Scripted(LINE % (b"/" + b"x" * 1000) + VSYSCALL), "maps")
+    whole = LINE % (b"/" + b"x" * 500) + VSYSCALL
+    assert acquire.acquire(Scripted(whole), "maps").streams["maps"] == whole
+
+
+def test_so_is_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(acquire._MOST, "maps", 1000)
+    own = LinuxProcess(os.getpid())
+    with pytest.raises(MalformedData, match="the end of a map, which may have 1,000 bytes"):
+        acquire.acquire(own, "maps")
+    own.close()
+
+
+@pytest.mark.skipif(NATIVE is None, reason="without the compiled twin")
+def test_names_that_fill_memory_are_left_to_python_which_says_so() -> None:
+    name = b"/" + b"x" * 32_000
+    line = b"%08x-%08x r--p 00000000 08:01 12                                 " + name + b"%d\n"
+    few = b"".join(line % (at, at + 1, at) for at in range(0, 20, 2))
+    assert NATIVE.decode_maps(few) is not None
+    many = b"".join(line % (at, at + 1, at) for at in range(0, 4400, 2))
+    assert NATIVE.decode_maps(many) is None

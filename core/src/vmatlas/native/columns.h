@@ -96,9 +96,13 @@ static inline int text_is(const struct texts *texts, uint32_t number, const char
     return text->size == size && text->tag == tag && (size == 0 || memcmp(texts->bytes + text->at, bytes, size) == 0);
 }
 
+enum { TEXTS_MOST = 1 << 26 };
+
 /* Room for one more of both, and a table of slots at most half full. */
 static inline enum verdict texts_grow(struct texts *texts, size_t size)
 {
+    if (texts->used + size > TEXTS_MOST) /* a process chooses its names; Python tells how much may be told of it */
+        return NOT_MINE;
     if (texts->room - texts->used < size) {
         size_t room = texts->room + texts->room / 2 + size + 4096;
         char *bytes = (char *)realloc(texts->bytes, room);

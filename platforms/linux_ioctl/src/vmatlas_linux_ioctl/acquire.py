@@ -20,6 +20,7 @@ from vmatlas.errors import OperationFailed, TornRead, Unsupported, VmatlasError
 from vmatlas.model import Columns, Query, Region
 from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links
+from vmatlas.systems.linux.host import MOST_TOLD, too_long
 from vmatlas.systems.linux.mounts import Numbers
 from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.procmap import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, UNTOLD, QueryFlags, record
@@ -328,6 +329,8 @@ class _Walk:
 
     def _keep_text(self, text: memoryview) -> None:
         end = self._names_end + len(text)
+        if end > MOST_TOLD:
+            raise too_long(VMAS, MOST_TOLD, self.pid)
         if end > self._room:
             raise _Full
         self._names[self._names_end : end] = text

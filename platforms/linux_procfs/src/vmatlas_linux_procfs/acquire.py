@@ -14,14 +14,13 @@ import re
 import sys
 from collections.abc import Mapping
 from errno import ESRCH
-from functools import partial
 
 from vmatlas.backend import LocalProcess, Reading
 from vmatlas.errors import Unsupported
 from vmatlas.model import Columns
 from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links
-from vmatlas.systems.linux.host import process_error
+from vmatlas.systems.linux.host import MOST_TOLD, process_error, read_whole, too_long
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas_linux_procfs.decode import (
@@ -39,6 +38,9 @@ from vmatlas_linux_procfs.unlisted import ESCAPE, READINGS, UNLISTED, lines_of, 
 
 _CHUNK = 8192
 """The kernel gives at most a page of text a read, more only for one long line."""
+
+_MOST = {MAPS: MOST_TOLD // 2, SMAPS: MOST_TOLD}
+"""Bytes of a text: a million regions have fewer, with the names that are in use."""
 
 _LAST = re.compile(rb"ffffffffff600000-ffffffffff601000 ..xp .* \[vsyscall\]\n")
 """The last line of a whole text on x86-64, unless the kernel was started with vsyscall=none."""
@@ -110,7 +112,7 @@ def _read(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
     descriptor = process.descriptor(name, lambda: process.open_file(name))
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        text = b"".join(iter(partial(os.read, descriptor, _CHUNK), b""))
+        text = read_whole(descriptor, name, process.pid, _CHUNK, _MOST[name])
         return (text, _unlisted(process, text)) if _is_whole(descriptor, text) else (b"", b"")
     except OSError as error:
         if error.errno != ESRCH:
@@ -141,7 +143,7 @@ def _read_self(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
     descriptor = process.descriptor(name, lambda: process.open_file(name))
     process.descriptor(MAPS, lambda: process.open_file(MAPS))  # now, and not when the text has been read
     size = 1 << 18
-    while True:
+    while size < 4 * _MOST[name]:
         with Scratch(size) as scratch:
             filled = 0
             try:
@@ -155,6 +157,7 @@ def _read_self(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
             except OSError as error:
                 raise process_error(error, process.pid) from None
         size *= 4
+    raise too_long(name, _MOST[name], process.pid)
 
 
 def _read_emulated(process: LinuxProcess, name: str) -> bytes:

@@ -17,7 +17,7 @@ from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported
 from vmatlas.model import MemoryUse
 from vmatlas.model.memory import UNTOLD, memory_of_keys
 from vmatlas.systems.linux import LinuxProcess, judge_empty_map
-from vmatlas.systems.linux.host import process_error
+from vmatlas.systems.linux.host import MOST_TOLD, process_error
 from vmatlas.systems.linux.stat import has_ended, parse_stat, process_of
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas_linux_procfs.decode import MOST_KEYS, NATIVE, STAT
@@ -158,8 +158,14 @@ def _lines(folder: int) -> int:
         descriptor = os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
         return -1
+    lines = read = 0
     try:
-        return sum(part.count(b"\n") for part in iter(lambda: os.read(descriptor, 1 << 16), b""))
+        while part := os.read(descriptor, 1 << 16):
+            lines += part.count(b"\n")
+            read += len(part)
+            if read > MOST_TOLD:
+                return -1
+        return lines
     except OSError:
         return -1
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import replace
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 
 from vmatlas.backend import LocalProcess, Roll, bare
+from vmatlas.capture import LARGEST
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo, Thread
 from vmatlas.rounds import Rounds, rounds_of
@@ -110,10 +112,10 @@ class LinuxProcess(LocalProcess):
         return True
 
     def read_file(self, name: str) -> bytes:
-        """One of its files in /proc, whole. Raises what `open_file` raises."""
+        """One of its files in /proc, whole. Raises what `open_file` raises, and MalformedData: see `read_whole`."""
         descriptor = self.open_file(name)
         try:
-            return b"".join(iter(lambda: os.read(descriptor, 65536), b""))
+            return read_whole(descriptor, name, self.pid)
         except OSError as error:
             raise process_error(error, self.pid) from None
         finally:
@@ -277,6 +279,26 @@ def _what_it_takes() -> str:
             "CAP_SYS_PTRACE of this one does not count: ask from there"
         )
     return "CAP_SYS_PTRACE is held, so a security module stands against it (AppArmor, SELinux): its log says which rule"
+
+
+MOST_TOLD = LARGEST
+"""Bytes of a file in /proc that are read of a process: as many as a capture may have. A process chooses its names, and
+a path may have far more than the 4,096 bytes that one call takes."""
+
+
+def read_whole(descriptor: int, name: str, pid: int, chunk: int = 65536, most: int = MOST_TOLD) -> bytes:
+    """What is left to read of a file of a process. Raises OSError, and MalformedData for more than `most` bytes."""
+    kept = io.BytesIO()
+    while piece := os.read(descriptor, chunk):
+        kept.write(piece)
+        if kept.tell() > most:
+            raise too_long(name, most, pid)
+    return kept.getvalue()
+
+
+def too_long(name: str, most: int, pid: int) -> MalformedData:
+    """The error of a process that has more to tell than can be kept: its names are longer than any that are in use."""
+    return MalformedData(name, most, f"the end of a map, which may have {most:,} bytes", pid=pid)
 
 
 def process_error(error: OSError, pid: int) -> VmatlasError:
