@@ -104,7 +104,7 @@ def files(target: AgentTarget, pid: int, draw: random.Random) -> None:
     agent.read_file(b"/proc/mounts", 1000)
     agent.list_folder(b"/proc/self/task")
     agent.stat_file(b"/")
-    agent.look_up(b"/", b"/etc", [1])
+    agent.look_up(b"/", b"/etc", {1: 2})
     agent.read_link(b"/proc/self/exe")
     agent.write_file(MADE, bytes(50_000))
     agent.unlink(MADE)

@@ -269,7 +269,7 @@ def eat_conversation(given: Input) -> None:
             lambda: agent.list_folder(b"/"),
             lambda: agent.read_link(b"/link"),
             lambda: agent.stat_file(b"/file"),
-            lambda: agent.look_up(b"/", b"/file", [1, 2]),
+            lambda: agent.look_up(b"/", b"/file", {1: 2, 2: 3}),
             lambda: agent.advise_process(7, [(4096, 4096)], 20),
             lambda: agent.spawn().ask(Operation.PING, b"x"),
             lambda: list(target.processes()),

@@ -117,7 +117,7 @@ void do_look_up(struct reader *reader, struct answer *answer)
 {
     enum { MOST_MOUNTS = 64 };
     static char root[TEXT_ROOM], path[TEXT_ROOM];
-    static uint64_t answering[MOST_MOUNTS];
+    static struct answering answering[MOST_MOUNTS];
     struct looked found;
     uint8_t more[24];
     uint32_t count;
@@ -130,7 +130,12 @@ void do_look_up(struct reader *reader, struct answer *answer)
         return;
     }
     for (uint32_t i = 0; i < count; i++)
-        answering[i] = take_u64(reader);
+        answering[i].number = take_u64(reader);
+    /* Older hosts say the numbers alone, which may mean other mounts by now: then nobody is asked. */
+    if (reader_left(reader) < count * sizeof answering[0].mark)
+        count = 0;
+    for (uint32_t i = 0; i < count; i++)
+        answering[i].mark = take_u32(reader);
     if (!reader_holds(reader, answer))
         return;
     memset(&found, 0, sizeof found);

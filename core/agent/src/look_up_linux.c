@@ -1,10 +1,12 @@
 /* Linux: what is mapped, and what a name means, without asking a file system that may not answer. The host says which do. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "frame.h"
 #include "system.h"
 
 enum {
@@ -68,11 +70,44 @@ static int step(int folder, const char *name, int answers)
     return handle;
 }
 
-static int is_among(uint64_t mount, const uint64_t *answering, uint32_t count)
+/* Whether a mount has still the line that it had, in a table read now: 1, 0, or -1 when the table has none of that number. */
+static int is_as_it_was(const char *table, const struct answering *mount)
+{
+    enum { LONGEST = 1 << 15 }; /* two paths of 4,096 bytes, each perhaps written as four, do not fill it */
+    static char line[LONGEST], piece[4096];
+    size_t used = 0;
+    ssize_t size;
+    int answer = -1, descriptor = open(table, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return -1;
+    while (answer < 0 && (size = read(descriptor, piece, sizeof piece)) > 0)
+        for (ssize_t i = 0; i < size && answer < 0; i++) {
+            if (piece[i] != '\n') {
+                if (used < sizeof line)
+                    line[used] = piece[i];
+                used += used < sizeof line;
+                continue;
+            }
+            line[used < sizeof line ? used : sizeof line - 1] = '\0';
+            if (strtoull(line, NULL, 10) == mount->number)
+                answer = used < sizeof line && crc32_of((const uint8_t *)line, used) == mount->mark;
+            used = 0;
+        }
+    (void)close(descriptor);
+    return answer;
+}
+
+/* Whether the mount that a handle lies on is one that answers. A number means a mount for as long as somebody holds it, and another one
+ * as soon as nobody does: so the tables are read now, while the handle does. `others`: that of the process whose root it is, or NULL. */
+static int is_among(uint64_t mount, const struct answering *answering, uint32_t count, const char *others)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (answering[i] == mount && mount != UINT64_MAX)
-            return 1;
+        if (answering[i].number == mount && mount != UINT64_MAX) {
+            int answer = is_as_it_was("/proc/self/mountinfo", &answering[i]);
+            if (answer < 0 && others != NULL)
+                answer = is_as_it_was(others, &answering[i]);
+            return answer > 0;
+        }
     return 0;
 }
 
@@ -107,31 +142,52 @@ static int climb(int folder)
     return folder;
 }
 
-static int walk(int at, char *path, const uint64_t *answering, uint32_t count, struct looked *found)
+static int walk(int at, char *path, const struct answering *answering, uint32_t count, const char *others, struct looked *found)
 {
     char *rest = path, *name;
+    uint64_t mount;
+    int answers;
     if (look(at, "", EMPTY_PATH, found) != 0)
         return dropped(at);
+    mount = found->mount;
+    answers = is_among(mount, answering, count, others);
     while ((name = strtok_r(rest, "/", &rest)) != NULL) {
-        int lower = step(at, name, is_among(found->mount, answering, count));
+        int lower = step(at, name, answers);
         if (lower < 0)
             return dropped(at);
+        if (look(lower, "", EMPTY_PATH, found) != 0) {
+            (void)close(lower);
+            return dropped(at);
+        }
+        /* Not before the lower one is held may the upper one be let go: then its number is its own as yet. */
         (void)close(at);
         at = lower;
-        if (look(at, "", EMPTY_PATH, found) != 0)
-            return dropped(at);
+        if (found->mount != mount) {
+            mount = found->mount;
+            answers = is_among(mount, answering, count, others);
+        }
     }
     (void)close(at);
     return 0;
 }
 
-int system_look_up(const char *root, char *path, const uint64_t *answering, uint32_t count, struct looked *found)
+int system_look_up(const char *root, char *path, const struct answering *answering, uint32_t count, struct looked *found)
 {
+    static const char end[] = "/root", table[] = "/mountinfo";
+    static char others[64];
+    size_t size = strlen(root), kept = size < sizeof end ? 0 : size - (sizeof end - 1);
     int at;
+    /* /proc/PID/root: the same process's table. */
+    if (kept > 0 && kept + sizeof table <= sizeof others && strcmp(root + kept, end) == 0) {
+        memcpy(others, root, kept);
+        memcpy(others + kept, table, sizeof table);
+    } else {
+        kept = 0;
+    }
     if (path[0] == '\0')
         return look(AT_FDCWD, root, 0, found);
     at = open(root, HANDLE);
     if (at >= 0 && strcmp(root, "/") != 0)
         at = climb(at);
-    return at < 0 ? -1 : walk(at, path, answering, count, found);
+    return at < 0 ? -1 : walk(at, path, answering, count, kept > 0 ? others : NULL, found);
 }

@@ -62,10 +62,16 @@ struct looked {
     uint64_t inode, mount; /* UINT64_MAX: its number is not told */
 };
 
+/* A mount whose file system answers by itself, as the host has seen it: its line in a mountinfo, without the newline. */
+struct answering {
+    uint64_t number;
+    uint32_t mark; /* the CRC-32 of that line */
+};
+
 /* What stands at `path` below `root` (changed while it is read): below "/" of the agent, or of the mount namespace that any
  * other root lies in. An empty path: what `root` itself leads to. No link in `path` is followed. A file system is asked where
- * the number of its mount is among `answering`; elsewhere only what the kernel remembers, or EAGAIN. 0, or -1 with errno. */
-int system_look_up(const char *root, char *path, const uint64_t *answering, uint32_t count, struct looked *found);
+ * its mount is among `answering`; elsewhere only what the kernel remembers, or EAGAIN. 0, or -1 with errno. */
+int system_look_up(const char *root, char *path, const struct answering *answering, uint32_t count, struct looked *found);
 
 /* ---- life ---- */
 

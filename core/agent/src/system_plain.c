@@ -44,7 +44,7 @@ int system_watch(void *address, size_t length, uint32_t modes)
     return lacking();
 }
 
-int system_look_up(const char *root, char *path, const uint64_t *answering, uint32_t count, struct looked *found)
+int system_look_up(const char *root, char *path, const struct answering *answering, uint32_t count, struct looked *found)
 {
     (void)root, (void)path, (void)answering, (void)count, (void)found;
     return lacking();

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from binascii import crc32
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -283,10 +284,17 @@ def test_file_is_looked_up_without_waiting_for_anybody(agent: Agent, tmp_path: P
     assert agent.look_up(f"/proc/{os.getpid()}/root".encode(), bytes(path)).inode == there.st_ino
     assert agent.look_up(bytes(path), b"").inode == there.st_ino
     mount = agent.look_up(b"/", b"").mount
-    missing = agent.look_up(b"/", bytes(tmp_path / "never-looked-up"), [] if mount is None else [mount])
-    assert missing.errno_name in ("ENOENT", "EAGAIN")  # the latter where the folder lies on another mount
+    if mount is None:
+        return  # before Linux 5.8
+    line = next(
+        line for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n") if line.startswith(b"%d " % mount)
+    )
+    missing = agent.look_up(b"/", b"never-looked-up", {mount: crc32(line)})
+    assert missing.errno_name == "ENOENT"
+    other = agent.look_up(b"/", b"never-looked-up-either", {mount: crc32(line) ^ 1})
+    assert other.errno_name == "EAGAIN", "the number means another mount by now, which is not asked"
     with pytest.raises(AgentRefused) as refused:
-        agent.look_up(b"/", b"/x", range(65))
+        agent.look_up(b"/", b"/x", dict.fromkeys(range(65), 0))
     assert refused.value.errno_name == "E2BIG"
 
 

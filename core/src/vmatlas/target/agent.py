@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 from vmatlas import registry
@@ -294,7 +294,7 @@ class AgentTargetProcess:
         """See `RemoteProcess`."""
         return self._target.agent.read_file(path, limit)
 
-    def look_up(self, root: bytes, path: bytes, answering: Sequence[int] = ()) -> Looked | None:
+    def look_up(self, root: bytes, path: bytes, answering: Mapping[int, int] | None = None) -> Looked | None:
         """See `RemoteProcess`."""
         try:
             return self._target.agent.look_up(root, path, answering)

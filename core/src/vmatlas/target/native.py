@@ -6,7 +6,7 @@ to ask of them and what the answers mean. No I/O here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,7 +72,7 @@ class RemoteProcess(Protocol):
         """Where a symbolic link there points. Raises AgentRefused."""
         ...
 
-    def look_up(self, root: bytes, path: bytes, answering: Sequence[int] = ()) -> Looked | None:
+    def look_up(self, root: bytes, path: bytes, answering: Mapping[int, int] | None = None) -> Looked | None:
         """What stands at a path below a root: see PROTOCOL.md. None where the agent cannot look, or not so."""
         ...
 

@@ -209,12 +209,15 @@ class Agent:
         """The detail of the result is the file's inode number; of a symbolic link, its own."""
         return read_result(self.ask(Operation.STAT_FILE, text16(path)).payload)
 
-    def look_up(self, root: bytes, path: bytes, answering: Sequence[int] = ()) -> Looked:
+    def look_up(self, root: bytes, path: bytes, answering: Mapping[int, int] | None = None) -> Looked:
         """What stands at a path below a root, or what the root itself leads to (an empty path). Linux.
 
-        `answering`: the numbers of the mounts whose file system may be asked, at most 64; no other is waited for.
+        `answering`: the mounts whose file system may be asked, at most 64, by number the CRC-32 of the line in a
+        mountinfo that says so; no other is waited for, nor one that has another line by now.
         """
-        payload = text16(root) + text16(path) + pack(f"I{len(answering)}Q", len(answering), *answering)
+        mounts = answering or {}
+        count = len(mounts)
+        payload = text16(root) + text16(path) + pack(f"I{count}Q{count}I", count, *mounts, *mounts.values())
         return read_looked(self.ask(Operation.LOOK_UP, payload).payload)
 
     def read_link(self, path: bytes) -> bytes:

@@ -7,6 +7,7 @@ is that of the map (both are the superblock's), also on btrfs, where stat(2) tel
 from __future__ import annotations
 
 import re
+from binascii import crc32
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -39,12 +40,14 @@ class Mount(NamedTuple):
     type: bytes
     options: bytes
     """Of the superblock."""
+    mark: int = 0
+    """The CRC-32 of its line."""
 
 
 def read(table: bytes) -> list[Mount]:
     """The mounts of a table, in its order; what is no such line is passed over."""
     return [
-        Mount(int(line[1]), (int(line[2]), int(line[3])), _plain(line[5]), line[6], line[7])
+        Mount(int(line[1]), (int(line[2]), int(line[3])), _plain(line[5]), line[6], line[7], crc32(line[0]))
         for line in _LINE.finditer(table)
     ]
 
@@ -94,10 +97,10 @@ class MountTable:
             return "overlay mounted elsewhere"
         return mount.type.decode("utf-8", "backslashreplace")
 
-    def answering_on(self, path: bytes) -> list[int]:
-        """The numbers of the mounts that lie on the way to a path and answer; at most 64."""
-        on_the_way = [mount for mount in (*self.own, *self.others) if _holds(mount, path)]
-        return list(dict.fromkeys(mount.number for mount in on_the_way if self.answers(mount)))[:64]
+    def answering_on(self, path: bytes) -> dict[int, int]:
+        """The mounts that lie on the way to a path and answer, at most 64: numbers, and marks of their lines."""
+        on_the_way = [mount for mount in (*self.others, *self.own) if _holds(mount, path)]
+        return dict(list({mount.number: mount.mark for mount in on_the_way if self.answers(mount)}.items())[:64])
 
     def lead_to(self, path: bytes, device: Numbers) -> bool:
         """Whether a path leads to a file system of this device that answers, for the reader or for the process."""
