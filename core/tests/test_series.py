@@ -16,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import vmatlas
 from vmatlas import arguments
 from vmatlas.capture import ALWAYS_READ, Capture
 from vmatlas.errors import MalformedData, UsageError, VmatlasError
 from vmatlas.model import Query
-from vmatlas.series import Series, SeriesWriter, delta, frames, moments
+from vmatlas.series import delta, frames, moments, reader, writer
+from vmatlas.series.reader import Series
 from vmatlas.series.when import Times, nearest
+from vmatlas.series.writer import SeriesWriter
 
 from .strategies import LINUX, captures
 
@@ -61,8 +62,8 @@ def captured(time: float = 1_790_000_000.25, **streams: bytes) -> Capture:
 
 
 def written(path: Path, *given: Capture, boot: str | None = "b", clock: float = 100.0) -> list[int]:
-    with SeriesWriter(path, boot=boot, replace=True) as writer:
-        return [writer.add(each, clock + 10 * number) for number, each in enumerate(given)]
+    with SeriesWriter(path, boot=boot, replace=True) as writing:
+        return [writing.add(each, clock + 10 * number) for number, each in enumerate(given)]
 
 
 @pytest.fixture
@@ -77,10 +78,10 @@ def file(tmp_path: Path) -> Path:
 @given(st.lists(captures, min_size=1, max_size=6))
 def test_every_moment_comes_back_as_it_was(file, given_captures):
     file.unlink(missing_ok=True)
-    with SeriesWriter(file) as writer:
-        writer.check = lambda _: None
+    with SeriesWriter(file) as writing:
+        writing.check = lambda _: None
         for number, each in enumerate(given_captures):
-            writer.add(each, float(number))
+            writing.add(each, float(number))
     with Series.open(file) as series:
         for order in (range(len(series)), reversed(range(len(series)))):
             for number in order:
@@ -121,30 +122,30 @@ def test_a_file_is_at_most_twice_its_deltas_and_no_moment_is_far_from_one_that_s
 
 
 def test_moments_are_made_anew_of_a_bounded_number_of_bytes(file, monkeypatch):
-    for module in (moments, vmatlas.series.reader, vmatlas.series.writer):
+    for module in (moments, reader, writer):
         monkeypatch.setattr(module, "MOST_REBUILT", 3 * len(smaps()))
     written(file, *(captured(1e9 + step, smaps=smaps({step: 1})) for step in range(9)))
     with Series.open(file) as series:
         assert bytes(series._kinds).count(frames.WHOLE) == 3
         assert series[8].streams["smaps"] == smaps({8: 1})
-    monkeypatch.setattr(vmatlas.series.reader, "MOST_REBUILT", len(smaps()))
+    monkeypatch.setattr(reader, "MOST_REBUILT", len(smaps()))
     with Series.open(file) as series, pytest.raises(MalformedData, match="stands by itself"):
         series[2]
 
 
 def test_the_memory_that_writing_takes_does_not_grow_with_the_series(file):
     given_captures = [captured(1e9 + step, smaps=smaps({step: 1})) for step in range(20)]
-    with SeriesWriter(file) as writer:
+    with SeriesWriter(file) as writing:
         for each in given_captures[:2]:
-            writer.add(each)
+            writing.add(each)
         tracemalloc.start()
         try:
             for each in given_captures[2:4]:
-                writer.add(each)
+                writing.add(each)
             early = tracemalloc.get_traced_memory()
             tracemalloc.reset_peak()
             for each in given_captures[4:]:
-                writer.add(each)
+                writing.add(each)
             late = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -188,9 +189,9 @@ def test_a_cut_anywhere_loses_the_last_moment_alone(file):
 def test_a_cut_tail_is_cut_away_by_who_appends(file):
     written(file, captured(), captured(1e9 + 1, smaps=smaps({1: 2})))
     file.write_bytes(file.read_bytes()[:-3])
-    with SeriesWriter.appending(file, boot="b") as writer:
-        assert writer.cut_away > 0 and writer.recorded == 1
-        writer.add(captured(1e9 + 2, smaps=smaps({1: 9})), 200.0)
+    with SeriesWriter.appending(file, boot="b") as writing:
+        assert writing.cut_away > 0 and writing.recorded == 1
+        writing.add(captured(1e9 + 2, smaps=smaps({1: 9})), 200.0)
     with Series.open(file) as series:
         assert series.incomplete is None and len(series) == 2
         assert series[0] == captured() and series[1].streams["smaps"] == smaps({1: 9})
@@ -341,16 +342,16 @@ def test_two_writers_of_one_series_are_refused(file):
 def test_another_process_is_not_appended(file, boot, change, words):
     written(file, captured())
     before = file.read_bytes()
-    with SeriesWriter.appending(file, boot=boot) as writer, pytest.raises(UsageError, match=words):
-        writer.add(dataclasses.replace(captured(), **change))
+    with SeriesWriter.appending(file, boot=boot) as writing, pytest.raises(UsageError, match=words):
+        writing.add(dataclasses.replace(captured(), **change))
     assert file.read_bytes() == before
 
 
 def test_a_process_of_which_no_start_is_told_is_not_appended(file):
     nobody = dataclasses.replace(captured(), start_time=None)
     written(file, nobody)
-    with SeriesWriter.appending(file, boot="b") as writer, pytest.raises(UsageError, match="cannot be told"):
-        writer.add(nobody)
+    with SeriesWriter.appending(file, boot="b") as writing, pytest.raises(UsageError, match="cannot be told"):
+        writing.add(nobody)
 
 
 def test_a_file_that_is_there_is_not_written_over_unasked(file):
@@ -363,8 +364,8 @@ def test_a_file_that_is_there_is_not_written_over_unasked(file):
 
 
 def test_a_full_disk_leaves_what_was_there(file, monkeypatch):
-    with SeriesWriter(file) as writer:
-        writer.add(captured())
+    with SeriesWriter(file) as writing:
+        writing.add(captured())
         whole = file.read_bytes()
         real = os.pwrite
 
@@ -375,10 +376,10 @@ def test_a_full_disk_leaves_what_was_there(file, monkeypatch):
 
         monkeypatch.setattr(os, "pwrite", full)
         with pytest.raises(OSError, match="No space"):
-            writer.add(captured(1e9, smaps=smaps({3: 4})))
+            writing.add(captured(1e9, smaps=smaps({3: 4})))
         assert file.read_bytes() == whole
         monkeypatch.undo()
-        writer.add(captured(1e9, smaps=smaps({3: 4})))
+        writing.add(captured(1e9, smaps=smaps({3: 4})))
     with Series.open(file) as series:
         assert series.incomplete is None and series[1].streams["smaps"] == smaps({3: 4})
 
@@ -393,9 +394,9 @@ def test_the_lock_is_let_go_of_with_the_writer(file):
 
 
 def test_a_clock_that_jumps_keeps_the_order_and_the_time_that_passed(file):
-    with SeriesWriter(file) as writer:
+    with SeriesWriter(file) as writing:
         for wall, clock in ((1e9, 5.0), (1e9 + 10, 15.0), (1e9 - 3600, 25.0), (1e9 - 3590, 35.0), (1e9, 2.0)):
-            writer.add(captured(wall), clock)
+            writing.add(captured(wall), clock)
     with Series.open(file) as series:
         assert [each.elapsed for each in series.moments] == [0, 10, 20, 30, 3620]
         assert [each.time for each in series.moments][2] == 1e9 - 3600

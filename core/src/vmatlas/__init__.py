@@ -80,6 +80,9 @@ if TYPE_CHECKING:
         Thread,
     )
     from vmatlas.process import Process
+    from vmatlas.recording import record_series
+    from vmatlas.series.moments import Moment
+    from vmatlas.series.reader import Series
     from vmatlas.survey import Surveyed, snapshots, survey
     from vmatlas.target.agent import Limits
     from vmatlas.target.connect import connect
@@ -116,6 +119,7 @@ __all__ = [
     "MalformedData",
     "MemoryTotal",
     "MemoryUse",
+    "Moment",
     "Neighbours",
     "NoSuchProcess",
     "OperationFailed",
@@ -127,6 +131,7 @@ __all__ = [
     "Protection",
     "Query",
     "Region",
+    "Series",
     "Summary",
     "Surveyed",
     "Suspicion",
@@ -157,6 +162,7 @@ __all__ = [
     "neighbours",
     "open",
     "processes",
+    "record_series",
     "replay",
     "replay_memory",
     "snapshot",
@@ -186,6 +192,9 @@ _HOMES = {
         "MemoryUse Neighbours Origin ProcessInfo Protection Query Region SystemFlags SystemInfo Thread"
     ),
     "vmatlas.process": "Process",
+    "vmatlas.recording": "record_series",
+    "vmatlas.series.moments": "Moment",
+    "vmatlas.series.reader": "Series",
     "vmatlas.survey": "Surveyed snapshots survey",
     "vmatlas.target.agent": "Limits",
     "vmatlas.target.connect": "connect",

@@ -13,6 +13,7 @@ from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
 from vmatlas.process import Process, threads_of
+from vmatlas.series.loading import load
 from vmatlas.target.local import LOCAL
 
 if TYPE_CHECKING:
@@ -245,10 +246,12 @@ def capture(
 def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
     """The address space of a capture, or of a saved capture's file; the process need not exist any more.
 
+    Of a series (`record_series`) it is the last moment; `Series.open` has them all.
+
     Raises OSError (the file), MalformedData, UsageError (a newer format), Unsupported (the backend is not installed:
     the hint names its distribution).
     """
-    saved = source if isinstance(source, Capture) else Capture.load(source)
+    saved = source if isinstance(source, Capture) else load(source)
     backend = registry.backend(saved.backend, distribution=saved.distribution)
     try:
         space = backend.decode(saved)
@@ -278,7 +281,7 @@ def memory(pid: Pid = None, *, target: Target | None = None, backend: str | None
 def replay_memory(source: Capture | str | os.PathLike[str]) -> MemoryUse:
     """The memory in use that a capture with residency tells of its process: the kernel's own totals where it has them
     (Linux: the stream smaps_rollup), else the sum over its regions. Raises what `replay` raises."""
-    saved = source if isinstance(source, Capture) else Capture.load(source)
+    saved = source if isinstance(source, Capture) else load(source)
     backend = registry.backend(saved.backend, distribution=saved.distribution)
     if isinstance(backend, TellsTotals):
         try:

@@ -532,6 +532,15 @@ class TellsMembership(Protocol):
 
 
 @runtime_checkable
+class TellsBoot(Protocol):
+    """A system of this machine that tells its starts from one another."""
+
+    def boot(self) -> str | None:
+        """A word for this start that no other has (Linux: random/boot_id); None where it is not told."""
+        ...
+
+
+@runtime_checkable
 class LimitsRegions(Protocol):
     """A system that allows a process so many regions and no more."""
 

@@ -173,6 +173,19 @@ class PatienceType(ParameterType):
         return seconds
 
 
+class DurationType(ParameterType):
+    """A length of time: seconds, or with units."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises UsageError."""
+        from vmatlas import arguments
+
+        what = f"value of {param.opts[-1]}" if param is not None else "value"
+        return value if isinstance(value, float) else arguments.duration(value, what)
+
+
 process_argument = click.argument("process", metavar="PID", type=ProcessType())
 
 backend_option = click.option(

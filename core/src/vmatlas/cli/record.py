@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
+from typing import TYPE_CHECKING
 
 import click
 
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
+    DurationType,
     asking_options,
     build_ids_option,
     process_argument,
-    residency_option,
 )
 from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.capture import Capture
 
 
 @click.command("record", short_help="Save a process's map as a capture.")
@@ -29,37 +35,59 @@ from vmatlas.errors import UsageError
     required=True,
     help="The file to write; - is standard output.",
 )
-@residency_option
+@click.option(
+    "--residency/--no-residency",
+    default=None,
+    help="Also the memory in use (dearer). Default: with --every as well, where the system tells it; else not.",
+)
 @build_ids_option
 @click.option("--threads", is_flag=True, help="Also the threads and their stack pointers: for replay --names.")
+@click.option("--every", metavar="TIME", type=DurationType(), help="A series: again and again, e.g. 10s, 5m, 1.5.")
+@click.option("--for", "seconds", metavar="TIME", type=DurationType(), help="End a series after this time, e.g. 1h.")
+@click.option("--append", is_flag=True, help="Go on with a series that is there, of the same process.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @asking_options
 def command(
     process: Asked,
     path: str,
-    residency: bool,
+    residency: bool | None,
     build_ids: bool,
     threads: bool,
+    every: float | None,
+    seconds: float | None,
+    append: bool,
     force: bool,
     patience: float | None,
     backend: str | None,
     target: str,
 ) -> int:
-    """Save the memory map of a process as a capture, to be shown anywhere by 'vmatlas replay'.
+    """Save the memory map of a process as a capture, to be shown anywhere by 'vmatlas replay'; with --every, a series
+    of them in one file, for 'vmatlas growth'.
 
     \b
     Examples:
       vmatlas record 1234 -o worker.vmatlas
       vmatlas record 1234 --residency -o monday.vmatlas --force
       vmatlas record 1234 -o - | ssh desk 'cat > worker.vmatlas'
+      vmatlas record 1234 --every 10s --for 1h -o leak.vmatlas
 
-    A capture holds what the kernel said, byte for byte; it is decoded when it is read.
+    A capture holds what the kernel said, byte for byte; it is decoded when it is read. A series ends with the process,
+    with Ctrl-C or SIGTERM, or as --for says, and each moment is on the disk before the next is asked for. A map that
+    did not change takes 29 bytes of it. --append begins a file where none is.
     """
+    if not path:
+        raise UsageError("-o names no file")
+    if every is None and (seconds is not None or append):
+        raise UsageError(f"{'--append' if append else '--for'} goes with --every", hint="--every 10s records a series")
+    if append and force:
+        raise UsageError("--append and --force exclude each other")
+    if every is not None:
+        return _series(
+            *(process, path, residency, build_ids, threads, every, seconds, append, force), patience, backend, target
+        )
     from vmatlas.cli.asking import opened
     from vmatlas.cli.render.text import count, one_line
 
-    if not path:
-        raise UsageError("-o names no file")
     to_stdout = path == "-"
     if to_stdout and sys.stdout.isatty():
         raise UsageError(
@@ -68,7 +96,8 @@ def command(
     if not to_stdout and not force and os.path.lexists(path):
         raise _taken(path)
     with opened(process, target, backend, patience) as asked:
-        capture = asked.ask(lambda: asked.process.capture(residency=residency, build_ids=build_ids, threads=threads))
+        told = bool(residency)
+        capture = asked.ask(lambda: asked.process.capture(residency=told, build_ids=build_ids, threads=threads))
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")
     if to_stdout:
@@ -84,6 +113,58 @@ def command(
     size = sum(map(len, capture.streams.values()))
     told = f"{path}: process {capture.pid}, {count(size, 'byte')} from {capture.backend}"
     sys.stdout.write(one_line(told) + "\n")
+    return Exit.OK
+
+
+def _series(
+    process: Asked,
+    path: str,
+    residency: bool | None,
+    build_ids: bool,
+    threads: bool,
+    every: float,
+    seconds: float | None,
+    append: bool,
+    force: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    """Asked in another thread, written in this one: what interrupts it leaves a whole moment at the end, or none."""
+    from vmatlas.cli.asking import opened
+    from vmatlas.cli.render.text import count, one_line
+    from vmatlas.cli.watch import tells_memory
+    from vmatlas.recording import boot_of, recorded
+
+    if path == "-":
+        raise UsageError("a series goes into a file", hint="-o FILE")
+    if not append and not force and os.path.lexists(path):
+        raise _taken(path)
+    number, begun = 0, time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with opened(process, target, backend, patience) as asked:
+        told = tells_memory(asked.process) if residency is None else residency
+
+        def take() -> Capture:
+            return asked.ask(lambda: asked.process.capture(residency=told, build_ids=build_ids, threads=threads))
+
+        boot = boot_of(asked.process.target)
+        try:
+            moments = recorded(take, path, boot, every, seconds=seconds, append=append, replace=force)
+            for _ in moments:
+                number += 1
+            if seconds is None or time.monotonic() - begun < seconds:
+                say(f"process {asked.process.pid} has ended")
+        except FileExistsError:
+            raise _taken(path) from None
+        except KeyboardInterrupt:
+            if not number:
+                raise
+        finally:
+            if number:
+                took = f"{time.monotonic() - begun:,.0f} s"
+                told_of = f"{path}: process {asked.process.pid}, {count(number, 'moment')} in {took}, "
+                sys.stdout.write(one_line(f"{told_of}{count(os.path.getsize(path), 'byte')}") + "\n")
     return Exit.OK
 
 

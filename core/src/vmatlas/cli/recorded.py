@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from vmatlas.cli.exits import say
 from vmatlas.cli.options import Asked, ParameterType, ProcessType, asked_of, warn_if_incomplete
 from vmatlas.errors import UsageError, VmatlasError
 
 if TYPE_CHECKING:
+    from io import BytesIO
+
     from vmatlas.capture import Capture
     from vmatlas.model import AddressSpace
+    from vmatlas.series.reader import Series
 
 STDIN = "-"
 
@@ -35,21 +42,72 @@ class SourceType(ParameterType):
 
 
 def load(path: str) -> Capture:
-    """The capture in a file, or on standard input, which - stands for.
+    """The capture in a file, or on standard input (-); of a series the moment that @ names, else its last.
 
     Raises OSError, MalformedData, UsageError; VmatlasError where there is no such file.
     """
     from vmatlas.capture import Capture
 
-    if path == STDIN:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("- is a capture on standard input", hint="vmatlas record PID -o - | vmatlas replay -")
-        return Capture.read(sys.stdin.buffer, "standard input")
-    try:
-        return Capture.load(path)
-    except FileNotFoundError as error:
-        hint = "give a number, 'self' or a capture's file; a program's name becomes a number by: pidof NAME"
-        raise VmatlasError(f"'{path}' is neither a process id nor a file that is there", hint=hint) from error
+    file, when = split(path)
+    with opened(file) as found:
+        if isinstance(found, Capture):
+            if when is not None:
+                hint = "a series has moments: vmatlas record --every"
+                raise UsageError(f"{file} is a single capture, without the moment '{when}'", hint=hint)
+            return found
+        return found.at(when or "last")
+
+
+def split(path: str) -> tuple[str, str | None]:
+    """The file, and the moment of it that is named behind the last @; a file that is really called so has none.
+
+    Raises VmatlasError where there is no such file.
+    """
+    if path == STDIN or os.path.lexists(path):
+        return path, None
+    file, at, when = path.rpartition("@")
+    if at and when and (file == STDIN or os.path.lexists(file)):
+        return file, when
+    hint = "give a number, 'self' or a capture's file; a program's name becomes a number by: pidof NAME"
+    raise VmatlasError(f"'{path}' is neither a process id nor a file that is there", hint=hint)
+
+
+@contextlib.contextmanager
+def opened(file: str) -> Iterator[Capture | Series]:
+    """What a file holds, or standard input (-); warns of a series that is cut. Raises what opening either raises."""
+    from vmatlas.capture import Capture
+    from vmatlas.series.loading import BEGIN, is_series
+
+    if file == STDIN:
+        stream, name = _standard_input(), "standard input"
+        if stream.getbuffer()[: len(BEGIN)] != BEGIN:
+            yield Capture.read(stream, name)
+            return
+        from vmatlas.series.reader import Series
+
+        series = Series.read(stream, name)
+    elif not is_series(file):
+        yield Capture.load(file)
+        return
+    else:
+        from vmatlas.series.reader import Series
+
+        series = Series.open(file)
+    with series:
+        if series.incomplete is not None:
+            say(f"warning: {series.name}: {series.incomplete}")
+        yield series
+
+
+def _standard_input() -> BytesIO:
+    """All of it, but no more than a file may have: what it is, is seen then."""
+    from io import BytesIO
+
+    from vmatlas.capture import LARGEST_FILE
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("- is a capture on standard input", hint="vmatlas record PID -o - | vmatlas replay -")
+    return BytesIO(sys.stdin.buffer.read(LARGEST_FILE + 1))
 
 
 def replay(path: str, *, residency: bool, backend: str | None, target: str) -> AddressSpace:

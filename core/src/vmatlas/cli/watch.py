@@ -87,7 +87,7 @@ def command(
             def rest(pause: float) -> None:
                 asked.rest(lambda: _wait(pause, end))
 
-            told = _tells_memory(asked.process) if residency is None else residency
+            told = tells_memory(asked.process) if residency is None else residency
             changes = asked.process.watch(interval, residency=told, others=others, wait=rest)
             while (difference := asked.ask(lambda: next(changes, None))) is not None:
                 before, after = (named(side, asked.process) for side in (difference.before, difference.after))
@@ -118,7 +118,7 @@ def _wait(pause: float, end: float | None) -> None:
         raise _TimeIsOver
 
 
-def _tells_memory(process: Process) -> bool:
+def tells_memory(process: Process) -> bool:
     """Whether any backend tells the memory in use of it."""
     from vmatlas.errors import Unsupported
     from vmatlas.model import Query

@@ -14,12 +14,12 @@ from typing import BinaryIO, NamedTuple
 
 from vmatlas.capture import LARGEST_FILE
 from vmatlas.errors import MalformedData, UsageError
+from vmatlas.series.loading import BEGIN
 
 FORMAT = 2
 """The number of the format of series; that of single captures is `vmatlas.capture.FORMAT`."""
 
-_BEGIN = b"vmatlas series "
-MAGIC = _BEGIN + b"%d\n" % FORMAT
+MAGIC = BEGIN + b"%d\n" % FORMAT
 
 SESSION, WHOLE, CHANGED, SAME = b"H", b"W", b"D", b"S"
 """Who recorded what follows; a moment as it is; one told by the moment before; one of the same bytes as that."""
@@ -53,18 +53,13 @@ def packed(kind: bytes, content: bytes) -> bytes:
     return head + _CHECKS.pack(zlib.crc32(head)) + _CHECKS.pack(zlib.crc32(content)) + content
 
 
-def is_series(begin: bytes) -> bool:
-    """Whether a file that begins so is a series, of whatever format."""
-    return begin.startswith(_BEGIN)
-
-
 def check_begin(file: BinaryIO, shown: str) -> None:
     """Raises UsageError for a newer format, MalformedData for what is no series."""
     file.seek(0)
     begin = file.read(len(MAGIC) + 16)
     if begin.startswith(MAGIC):
         return
-    number = begin.removeprefix(_BEGIN).partition(b"\n")[0] if is_series(begin) else b""
+    number = begin.removeprefix(BEGIN).partition(b"\n")[0] if begin.startswith(BEGIN) else b""
     if number.isdigit() and int(number) > FORMAT:
         raise UsageError(
             f"the series has format {int(number)}, and this version of vmatlas reads up to {FORMAT}",

@@ -116,6 +116,11 @@ class Series(Sequence[Capture]):
         return told
 
     @property
+    def name(self) -> str:
+        """What errors call it: the name of the file."""
+        return self._shown
+
+    @property
     def incomplete(self) -> str | None:
         """None, or why moments may be missing at the end."""
         if self._cut is None:

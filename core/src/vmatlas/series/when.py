@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import statistics
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -86,7 +85,7 @@ def _near(times: Times, word: str, distances: list[float], slack: float, *, of_d
 
 def _usual_step(elapsed: Sequence[float]) -> float:
     steps = [later - earlier for earlier, later in itertools.pairwise(elapsed)]
-    return statistics.median(steps) if steps else 0.0
+    return sorted(steps)[len(steps) // 2] if steps else 0.0
 
 
 def _of_day(seconds: float) -> float:

@@ -14,7 +14,7 @@ from vmatlas import arguments
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError
 from vmatlas.series import moments
-from vmatlas.series.frames import MAGIC, SESSION, append, is_series, packed
+from vmatlas.series.frames import MAGIC, SESSION, append, packed
 from vmatlas.series.moments import MOST_REBUILT, State
 from vmatlas.series.reader import Series
 
@@ -61,7 +61,7 @@ class SeriesWriter:
             if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
             begin = os.pread(self._descriptor, len(MAGIC), 0)
-            if begin.startswith(b"PK") and not is_series(begin):
+            if begin.startswith(b"PK"):
                 raise UsageError(f"{path} is a single capture", hint="a series goes into a file of its own")
             with Series.open(path) as before:
                 self._before = before.state(len(before) - 1)
@@ -86,6 +86,8 @@ class SeriesWriter:
         self._has_begun = False
         self.recorded = 0
         """How many moments the file has."""
+        self.is_same = False
+        """What was added last has the bytes of the moment before."""
         self.cut_away = 0
         """Bytes of a moment that an earlier writer could not finish."""
 
@@ -136,6 +138,7 @@ class SeriesWriter:
         frame, is_whole, rebuilt = self._frame(state, now)
         self._at = append(self._descriptor, frame, self._at)
         self._has_begun = True
+        self.is_same = self._before is not None and moments.is_alike(self._before, state)
         self._before, self._rebuilt = state, rebuilt
         if is_whole:
             self._told_since, self._whole_took = 0, len(frame)

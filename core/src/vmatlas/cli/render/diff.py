@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from vmatlas.analysis import Change, ChangeKind, Difference, Total, growth_by
@@ -12,6 +11,7 @@ from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, growth_text, label_of, range_text, size_text
 from vmatlas.model import AddressSpace, MemoryUse, Protection, Region
 from vmatlas.model.export import region_to_dict
+from vmatlas.series.when import shown_time
 
 _COLUMNS = (
     Column("CHANGE"),
@@ -34,7 +34,7 @@ _TIME = Column("TIME", leaves=3)
 def difference_table(difference: Difference, *, exact: bool, timed: bool = False, by: str | None = None) -> Table:
     """A line for each change; `timed` puts before each when it was seen, for tables that follow others. `by`: a line
     for each kind, use, file or name instead."""
-    moment = (_moment(difference.after.time),) if timed else ()
+    moment = (shown_time(difference.after.time),) if timed else ()
     if by is not None:
         return _growth_table(difference, by, moment, exact=exact)
     first = len(moment)
@@ -100,11 +100,6 @@ def _growth_table(difference: Difference, by: str, moment: tuple[str, ...], *, e
         Column(by.upper(), crops=True),
     ]
     return Table(tuple(columns), rows, title=_headline(difference))
-
-
-def _moment(seconds: float) -> str:
-    """Local time to the millisecond, in one word."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds)) + f".{int(seconds % 1 * 1000):03d}"
 
 
 def _headline(difference: Difference) -> tuple[str, ...]:

@@ -373,6 +373,11 @@ class LinuxSystem:
         told = (read_file(f"{PROC}/sys/vm/max_map_count") or b"").strip()
         return int(told) if told.isdigit() and len(told) < 20 else None
 
+    def boot(self) -> str | None:
+        """kernel/random/boot_id: random(4)."""
+        told = (read_file(f"{PROC}/sys/kernel/random/boot_id") or b"").strip()
+        return told.decode("ascii", "replace") or None
+
     def processes(self) -> Roll:
         """From /proc; a process that ends meanwhile is left out, one that may not be looked at has its number alone.
         One about which the kernel does not answer has no start time.

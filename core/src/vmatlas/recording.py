@@ -1,0 +1,133 @@
+"""Records one process again and again, into one file: when to look, when to end, whose file it is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from vmatlas import api, arguments
+from vmatlas.backend import Target, TellsBoot
+from vmatlas.capture import Capture
+from vmatlas.errors import NoSuchProcess, UsageError
+from vmatlas.series.moments import Moment
+from vmatlas.series.writer import SeriesWriter
+from vmatlas.target.local import LOCAL
+
+LONGEST = 86400.0 * 366
+"""Seconds."""
+
+EVERY = 10.0
+"""Seconds."""
+
+
+def record_series(
+    pid: api.Pid,
+    path: str | os.PathLike[str],
+    every: float = EVERY,
+    *,
+    seconds: float | None = None,
+    append: bool = False,
+    replace: bool = False,
+    residency: bool = True,
+    build_ids: bool = False,
+    target: Target | None = None,
+    backend: str | None = None,
+    wait: Callable[[float], object] = time.sleep,
+) -> Iterator[Moment]:
+    """The map of a process as the kernel's own bytes, every so many seconds, into one file: a `Series`.
+
+        for moment in vmatlas.record_series(1234, "leak.vmatlas", every=10, seconds=3600):
+            print(moment.number, moment.size)
+
+    Each moment is told once it is on the disk; whoever does not go on to the next ends the recording. It ends with the
+    process, or after `seconds`. The moments are `every` seconds apart from the first on, and those for which it is too
+    late are left out. `append` goes on with a file that is there, if it is of the same process; `replace` writes over
+    it. `wait` sleeps for some seconds; what it raises ends the recording. `residency` and `build_ids`, `pid`, `target`
+    and `backend` are as in `capture`.
+
+    Raises, when the first moment is asked for: UsageError (another writer, another process, no length of time),
+    FileExistsError, OSError (a full disk, which leaves what was there), and what `capture` raises.
+    """
+    with api.open(pid, target=target, backend=backend) as process:
+
+        def take() -> Capture:
+            return process.capture(residency=residency, build_ids=build_ids)
+
+        boot = boot_of(process.target)
+        yield from recorded(take, path, boot, every, seconds=seconds, append=append, replace=replace, wait=wait)
+
+
+def recorded(
+    take: Callable[[], Capture],
+    path: str | os.PathLike[str],
+    boot: str | None,
+    every: float,
+    *,
+    seconds: float | None = None,
+    append: bool = False,
+    replace: bool = False,
+    wait: Callable[[float], object] = time.sleep,
+) -> Iterator[Moment]:
+    """The same of what `take` gives. NoSuchProcess of it is the end, but at the first moment."""
+    check_length(every, "interval", least=0.0)
+    if seconds is not None:
+        check_length(seconds, "time", least=0.0)
+    if append and replace:
+        raise UsageError("a file is either appended to or written over")
+    is_there = os.path.lexists(path)
+    if is_there and not append and not replace:
+        raise FileExistsError(17, "a file stands there", os.fspath(path))
+    if append and is_there:
+        with SeriesWriter.appending(path, boot=boot) as writer:
+            yield from _moments(take, time.monotonic(), take(), writer, every, seconds, wait)
+        return
+    now = time.monotonic()
+    first = take()  # before there is a file
+    with SeriesWriter(path, replace=replace, boot=boot) as writer:
+        yield from _moments(take, now, first, writer, every, seconds, wait)
+
+
+def _moments(
+    take: Callable[[], Capture],
+    now: float,
+    capture: Capture,
+    writer: SeriesWriter,
+    every: float,
+    seconds: float | None,
+    wait: Callable[[float], object],
+) -> Iterator[Moment]:
+    begun = due = now
+    end = None if seconds is None else begun + seconds
+    while True:
+        size = writer.add(capture, now)
+        yield Moment(writer.recorded, capture.time, now - begun, writer.is_same, size)
+        late = time.monotonic()
+        due = max(due + every, late) if every <= 0 else due + every * max(1, -(-(late - due) // every))
+        if end is not None and due > end:
+            wait(max(end - late, 0.0))
+            return
+        wait(max(due - late, 0.0))
+        now = time.monotonic()
+        try:
+            capture = take()
+        except NoSuchProcess:
+            return
+
+
+def boot_of(target: Target) -> str | None:
+    """Which start of its system a target has had, where that is told: a start time is counted from there on Linux."""
+    system: object = LOCAL.system if target is LOCAL else None
+    return system.boot() if isinstance(system, TellsBoot) else None
+
+
+def check_length(seconds: float, what: str, *, least: float) -> None:
+    """Raises UsageError for what is no length of time."""
+    try:
+        is_length = least <= seconds <= LONGEST
+    except TypeError:
+        is_length = False
+    if not is_length:
+        raise UsageError(
+            f"{arguments.shown(seconds)} is no {what} of a recording", hint=f"seconds, from {least:g} to a year"
+        )
