@@ -21,6 +21,7 @@ EVERY = 10.0
 """Seconds."""
 
 
+@arguments.flags_checked
 def record_series(
     pid: api.Pid,
     path: str | os.PathLike[str],
@@ -49,13 +50,14 @@ def record_series(
     Raises, when the first moment is asked for: UsageError (another writer, another process, no length of time),
     FileExistsError, OSError (a full disk, which leaves what was there), and what `capture` raises.
     """
+    name = _checked(path, every, seconds, wait)
     with api.open(pid, target=target, backend=backend) as process:
 
         def take() -> Capture:
             return process.capture(residency=residency, build_ids=build_ids)
 
         boot = boot_of(process.target)
-        yield from recorded(take, path, boot, every, seconds=seconds, append=append, replace=replace, wait=wait)
+        yield from recorded(take, name, boot, every, seconds=seconds, append=append, replace=replace, wait=wait)
 
 
 def recorded(
@@ -70,9 +72,7 @@ def recorded(
     wait: Callable[[float], object] = time.sleep,
 ) -> Iterator[Moment]:
     """The same of what `take` gives. NoSuchProcess of it is the end, but at the first moment."""
-    check_length(every, "interval", least=0.0)
-    if seconds is not None:
-        check_length(seconds, "time", least=0.0)
+    path = _checked(path, every, seconds, wait)
     if append and replace:
         raise UsageError("a file is either appended to or written over")
     is_there = os.path.lexists(path)
@@ -121,13 +121,14 @@ def boot_of(target: Target) -> str | None:
     return system.boot() if isinstance(system, TellsBoot) else None
 
 
-def check_length(seconds: float, what: str, *, least: float) -> None:
-    """Raises UsageError for what is no length of time."""
-    try:
-        is_length = least <= seconds <= LONGEST
-    except TypeError:
-        is_length = False
-    if not is_length:
-        raise UsageError(
-            f"{arguments.shown(seconds)} is no {what} of a recording", hint=f"seconds, from {least:g} to a year"
-        )
+def _checked(path: str | os.PathLike[str], every: float, seconds: float | None, wait: Callable[[float], object]) -> str:
+    """Raises UsageError for what is no file, no length of time, no function."""
+    arguments.function(wait, "wait")
+    for value, what in ((every, "interval"), (0.0 if seconds is None else seconds, "time")):
+        try:
+            is_length = not isinstance(value, bool) and 0 <= value <= LONGEST
+        except TypeError:
+            is_length = False
+        if not is_length:
+            raise UsageError(f"{arguments.shown(value)} is no {what} of a recording", hint="seconds, from 0 to a year")
+    return arguments.path(path, "series")

@@ -50,7 +50,12 @@ def test_example_of_the_help_works(run, child, tmp_path, monkeypatch, example):
     assert program_name == "vmatlas"
     there = f"{child.at['plain']:x}"
     real = {"1234": str(child.pid), "7f0012345678": there, "0x7f0012345678": there, "0x55d0c0001000": there}
-    real |= {"leak.vmatlas@10:00": "leak.vmatlas@last", "leak.vmatlas@11:00": "leak.vmatlas@last", "1h": "0", "60s": "0"}
+    real |= {
+        "leak.vmatlas@10:00": "leak.vmatlas@last",
+        "leak.vmatlas@11:00": "leak.vmatlas@last",
+        "1h": "0",
+        "60s": "0",
+    }
     if words[0] == "watch":  # nothing changes in the child
         words += ["--for", "0.1"]
     result = run(*(real.get(word, word) for word in words))
