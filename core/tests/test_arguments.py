@@ -142,7 +142,8 @@ CASES: dict[str, Case] = {
     "snapshot": (
         vmatlas.snapshot,
         {},
-        {"pid": "pid", "thread": "thread", "where": "filter", "strict": "flag", **COMMON, **FLAGS, **CRITERIA},
+        {"pid": "pid", "thread": "thread", "where": "filter", "strict": "flag", "threads": "flag"}
+        | {**COMMON, **FLAGS, **CRITERIA},
     ),
     "find": (
         vmatlas.find,
@@ -173,8 +174,15 @@ CASES: dict[str, Case] = {
         read(vmatlas.record_series),
         {"pid": None, "path": "/no-such-folder/x"},
         {
-            **{"pid": "pid", "path": "source", "every": "interval", "seconds": "seconds", "append": "flag"},
-            **{"replace": "flag", "wait": "function", **COMMON, **FLAGS},
+            "pid": "pid",
+            "path": "source",
+            "every": "interval",
+            "seconds": "seconds",
+            "append": "flag",
+            "replace": "flag",
+            "wait": "function",
+            **COMMON,
+            **FLAGS,
         },
     ),
     "replay": (vmatlas.replay, {}, {"source": "source"}),
@@ -215,7 +223,11 @@ CASES: dict[str, Case] = {
     "name_regions": (vmatlas.name_regions, {}, {"space": "space"}),
     "summarize": (vmatlas.summarize, {}, {"space": "space"}),
     "connect": (vmatlas.connect, {"url": "local"}, {"url": "url", "limits": "limits"}),
-    "Process.snapshot": (of_process("snapshot"), {}, {"where": "filter", "strict": "flag", **FLAGS, **CRITERIA}),
+    "Process.snapshot": (
+        of_process("snapshot"),
+        {},
+        {"where": "filter", "strict": "flag", "threads": "flag", **FLAGS, **CRITERIA},
+    ),
     "Process.find": (of_process("find"), {"address": 0}, {"address": "address", "where": "filter", **CRITERIA}),
     "Process.find again": (found_again, {"address": 0}, {"address": "address", "where": "filter", **CRITERIA}),
     "Process.find_many": (of_process("find_many"), {}, {"addresses": "addresses"}),

@@ -96,8 +96,8 @@ def command(
     if not to_stdout and not force and os.path.lexists(path):
         raise _taken(path)
     with opened(process, target, backend, patience) as asked:
-        told = bool(residency)
-        capture = asked.ask(lambda: asked.process.capture(residency=told, build_ids=build_ids, threads=threads))
+        in_use = bool(residency)
+        capture = asked.ask(lambda: asked.process.capture(residency=in_use, build_ids=build_ids, threads=threads))
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")
     if to_stdout:
