@@ -50,6 +50,9 @@ BAD: dict[str, list[Any]] = {
     "regions": [ODD, None, 5, [5], [ODD], HUGE],
     "space": [ODD, None, 5, "x", [], HUGE],
     "memories": [ODD, None, 5, "x", [5], [None], HUGE],
+    "processes": [ODD, 5, "x", [5], [None], HUGE],
+    "selected": [ODD, None, 5, "x", [], HUGE],
+    "word": [ODD, b"1", 1.5, -1, 2**31, True, [], "", "node", "nobody:x", "user:", "!", HUGE],
     "difference": [ODD, None, 5, "x", [], HUGE],
     "group": [ODD, None, 5, "colour", [], HUGE],
     "query": [ODD, None, 5, {}, HUGE],
@@ -191,7 +194,14 @@ CASES: dict[str, Case] = {
     "memories": (
         vmatlas.memories,
         {},
-        {"described": "flag", "regions": "flag", "threads": "threads", "patience": "patience", **COMMON},
+        {
+            "described": "flag",
+            "regions": "flag",
+            "threads": "threads",
+            "patience": "patience",
+            "among": "processes",
+            **COMMON,
+        },
     ),
     "group_memories": (
         vmatlas.group_memories,
@@ -199,15 +209,28 @@ CASES: dict[str, Case] = {
         {"found": "memories", "by": "group", "target": "target"},
     ),
     "processes": (vmatlas.processes, {}, {"target": "target"}),
+    "select": (
+        lambda words="self", target=None: vmatlas.select(words, target=target),
+        {},
+        {"words": "word", "target": "target"},
+    ),
+    "cgroup_memories": (vmatlas.cgroup_memories, {}, {"selected": "selected"}),
     "survey": (
         vmatlas.survey,
         {"ask": id},
-        {"ask": "function", "threads": "threads", "patience": "patience", **COMMON},
+        {"ask": "function", "threads": "threads", "patience": "patience", "among": "processes", **COMMON},
     ),
     "snapshots": (
         vmatlas.snapshots,
         {},
-        {"residency": "flag", "where": "filter", "threads": "threads", "patience": "patience", **COMMON},
+        {
+            "residency": "flag",
+            "where": "filter",
+            "threads": "threads",
+            "patience": "patience",
+            "among": "processes",
+            **COMMON,
+        },
     ),
     "diff": (
         vmatlas.diff,

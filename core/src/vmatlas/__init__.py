@@ -79,14 +79,17 @@ if TYPE_CHECKING:
         SystemInfo,
         Thread,
     )
+    from vmatlas.model.cgroup import CgroupMemory
     from vmatlas.process import Process
     from vmatlas.recording import record_series
+    from vmatlas.selection.resolving import Selected, select
+    from vmatlas.selection.words import Selection
     from vmatlas.series.moments import Moment
     from vmatlas.series.reader import Series
     from vmatlas.survey import Surveyed, snapshots, survey
     from vmatlas.target.agent import Limits
     from vmatlas.target.connect import connect
-    from vmatlas.totals import Group, ProcessMemory, group_memories, memories
+    from vmatlas.totals import Group, ProcessMemory, cgroup_memories, group_memories, memories
 
 __version__ = "0.1.0"
 
@@ -95,6 +98,7 @@ __all__ = [
     "AddressSpace",
     "Capture",
     "Certainty",
+    "CgroupMemory",
     "Change",
     "ChangeKind",
     "Consistency",
@@ -131,6 +135,8 @@ __all__ = [
     "Protection",
     "Query",
     "Region",
+    "Selected",
+    "Selection",
     "Series",
     "Summary",
     "Surveyed",
@@ -149,6 +155,7 @@ __all__ = [
     "VmatlasError",
     "audit",
     "capture",
+    "cgroup_memories",
     "connect",
     "diff",
     "find",
@@ -165,6 +172,7 @@ __all__ = [
     "record_series",
     "replay",
     "replay_memory",
+    "select",
     "snapshot",
     "snapshots",
     "summarize",
@@ -191,14 +199,17 @@ _HOMES = {
         "AddressSpace Consistency Criteria Details Device FileNow Filter Gap IncompleteResult Kind MemoryTotal "
         "MemoryUse Neighbours Origin ProcessInfo Protection Query Region SystemFlags SystemInfo Thread"
     ),
+    "vmatlas.model.cgroup": "CgroupMemory",
     "vmatlas.process": "Process",
     "vmatlas.recording": "record_series",
     "vmatlas.series.moments": "Moment",
     "vmatlas.series.reader": "Series",
+    "vmatlas.selection.resolving": "Selected select",
+    "vmatlas.selection.words": "Selection",
     "vmatlas.survey": "Surveyed snapshots survey",
     "vmatlas.target.agent": "Limits",
     "vmatlas.target.connect": "connect",
-    "vmatlas.totals": "Group ProcessMemory group_memories memories",
+    "vmatlas.totals": "Group ProcessMemory cgroup_memories group_memories memories",
 }
 """Where each name lives. A module is imported when one of its names is first used: `import vmatlas` itself takes a
 millisecond, and the command line pays only for what it shows."""

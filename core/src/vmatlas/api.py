@@ -34,7 +34,8 @@ Pid: TypeAlias = int | HasPid | None
 """A process: its number, None for the one that asks, or anything with `.pid`."""
 
 
-def _pid(process: Pid, what: str = "process") -> int | None:
+def pid_of(process: Pid, what: str = "process") -> int | None:
+    """The number of a process that a caller hands over; None: the one that asks. Raises UsageError."""
     if process is None:
         return None
     candidate: Any = process if isinstance(process, int) else getattr(process, "pid", process)
@@ -78,7 +79,7 @@ def open(
     place = place_of(target)
     if backend is not None:
         registry.backend(backend)
-    number, task = _pid(pid), _pid(thread, "thread")
+    number, task = pid_of(pid), pid_of(thread, "thread")
     try:
         return Process(place, place.open(number, task), backend)
     except VmatlasError as error:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NotImplementedType
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from vmatlas.capture import Capture
 from vmatlas.errors import UsageError, VmatlasError
@@ -33,6 +33,9 @@ from vmatlas.model import (
     Thread,
 )
 from vmatlas.rounds import Numbered
+
+if TYPE_CHECKING:
+    from vmatlas.model.cgroup import CgroupMemory
 
 _Item = TypeVar("_Item")
 
@@ -523,11 +526,68 @@ class ListsNumbers(Numbered, Protocol):
 
 
 @runtime_checkable
+class ListsBriefly(Protocol):
+    """A system, or a target, that tells who its processes are by one short question about each."""
+
+    def brief(self, pids: Sequence[int] | None = None) -> Iterator[ProcessInfo]:
+        """As `processes`, without `user` and `number_inside`; of all, or of those of these numbers that are there."""
+        ...
+
+
+@runtime_checkable
 class TellsMembership(Protocol):
     """A system that tells what a process belongs to."""
 
     def belongs_to(self, pid: int, start_time: int | None, what: str) -> str | None:
-        """`what`: "user", "cgroup" or "program". None where it is not told, or the number is another process's now."""
+        """`what`: "user", "program", "cgroup", "unit" or "container". None where it is not told, it belongs to none, or
+        the number is another process's now."""
+        ...
+
+
+class Members(NamedTuple):
+    """Processes that belong to something, and the cgroups by which its memory is counted."""
+
+    processes: list[ProcessInfo]
+    cgroups: tuple[str, ...] = ()
+    """See `TellsCgroups.cgroup_memory`. None: its memory is counted with that of others."""
+
+
+@runtime_checkable
+class FindsMembers(Protocol):
+    """A system that finds the processes that belong to something."""
+
+    def members(self, processes: Sequence[ProcessInfo], what: str, wanted: str) -> Members:
+        """Of these processes. `what`: "cgroup", "unit" or "container".
+
+        Raises NoSuchProcess where there is none, with what may have been meant, and UsageError for what has no meaning,
+        or more than one.
+        """
+        ...
+
+    def program_name(self, process: ProcessInfo) -> str | None:
+        """The name of the file that it runs, without its folders; None where that is not told."""
+        ...
+
+
+@runtime_checkable
+class TellsCgroups(Protocol):
+    """A system that counts the memory of groups of processes (Linux: cgroups)."""
+
+    def cgroups_of(self, processes: Sequence[ProcessInfo], what: str) -> list[str]:
+        """The cgroups that count the memory of what they belong to, each once: see `belongs_to`."""
+        ...
+
+    def cgroup_memory(self, path: str) -> CgroupMemory:
+        """Its counters, or why they are not told. Raises nothing."""
+        ...
+
+
+@runtime_checkable
+class TellsStart(Protocol):
+    """A system by whose word it is known when a process started."""
+
+    def started(self, start_time: int) -> float | None:
+        """Seconds since 1970 UTC, by the clock as it stands now; None where that is not told."""
         ...
 
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from errno import ENOMEM
 from typing import Generic, TypeVar
@@ -68,8 +68,12 @@ def survey(
     backend: str | None = None,
     threads: int | None = None,
     patience: float = PATIENCE,
+    among: Iterable[ProcessInfo] | None = None,
 ) -> Listing[Surveyed[_Answer]]:
     """Asks each process that is not the kernel's own; `ask` runs in other threads.
+
+    `among`: not all, but these (`vmatlas.select` gives some), each of which is asked as the one that it was then: where
+    another process has its number now, it has ended.
 
     What it gives is iterated over: in order of pid, and then those that came meanwhile, where others had ended before
     they were asked. Its `incomplete` says why processes may be missing: the system does not list them for the caller
@@ -88,8 +92,39 @@ def survey(
     if backend is not None:
         registry.backend(backend)
     place = api.place_of(target)
+    if among is not None:
+        return Listing(_survey(ask, _Chosen(place, processes_given(among)), backend, threads, patience), None)
     everyone = _Everyone(place)
     return Listing(_survey(ask, everyone, backend, threads, patience), place, lambda: everyone.gap)
+
+
+def processes_given(among: Iterable[object]) -> list[ProcessInfo]:
+    """Raises UsageError for what are no processes."""
+    hint = "vmatlas.select(...) gives such, and vmatlas.processes()"
+    try:
+        listed = list(among)
+    except TypeError:
+        raise UsageError(f"{arguments.shown(among)} are no processes", hint=hint) from None
+    found = [each for each in listed if isinstance(each, ProcessInfo)]
+    if len(found) != len(listed):
+        wrong = next(each for each in listed if not isinstance(each, ProcessInfo))
+        raise UsageError(f"{arguments.shown(wrong)} is no ProcessInfo", hint=hint)
+    return found
+
+
+class _Chosen:
+    """Processes that were chosen before, in one round: whoever has ended is not asked for in another list."""
+
+    def __init__(self, place: Target, chosen: list[ProcessInfo]) -> None:
+        self.place = place
+        self._chosen = [process for process in chosen if not process.kernel]
+        self.count = len(self._chosen)
+
+    def __iter__(self) -> Iterator[list[ProcessInfo]]:
+        yield self._chosen
+
+    def ended(self) -> None:
+        """It is told as such."""
 
 
 class _Everyone:
@@ -130,7 +165,11 @@ class _Everyone:
 
 
 def _survey(
-    ask: Callable[[Process], _Answer], everyone: _Everyone, backend: str | None, threads: int | None, patience: float
+    ask: Callable[[Process], _Answer],
+    everyone: _Everyone | _Chosen,
+    backend: str | None,
+    threads: int | None,
+    patience: float,
 ) -> Iterator[Surveyed[_Answer]]:
     place = everyone.place
     several = (threads or allowed(MOST_THREADS)) if place is LOCAL else 1
@@ -161,6 +200,7 @@ def _asked(
 ) -> _Outcome[_Answer]:
     try:
         with api.open(process.pid, target=where, backend=backend) as asked:
+            check_identity(process, asked.start_time)
             return ask(asked), None
     except (UsageError, Unsupported, TargetLost):
         raise
@@ -175,6 +215,13 @@ def _asked(
             errno_name="ENOMEM",
             pid=process.pid,
         )
+
+
+def check_identity(process: ProcessInfo, start_time: int | None) -> None:
+    """Raises NoSuchProcess where the one that has its number now started at another time."""
+    if None not in (process.start_time, start_time) and process.start_time != start_time:
+        name = f" ({process.name})" if process.name else ""
+        raise NoSuchProcess(f"process {process.pid}{name} has ended, and its number is another's now", pid=process.pid)
 
 
 def _too_late(process: ProcessInfo, errand: Errand[_Outcome[_Answer]], place: Target) -> _Outcome[_Answer]:
@@ -282,10 +329,11 @@ def snapshots(
     where: Filter | str | None = None,
     threads: int | None = None,
     patience: float = PATIENCE,
+    among: Iterable[ProcessInfo] | None = None,
 ) -> Listing[tuple[ProcessInfo, AddressSpace | VmatlasError]]:
     """The map of every process that is not the kernel's own, or the error that tells why there is none.
 
-    Streamed: none is kept. `threads`, `patience`, `incomplete`, and what is raised: as of `survey`.
+    Streamed: none is kept. `threads`, `patience`, `among`, `incomplete`, and what is raised: as of `survey`.
     """
     wanted, place = Filter.of(where), api.place_of(target)
     residency = arguments.flag(residency, "residency")
@@ -293,7 +341,7 @@ def snapshots(
     def ask(process: Process) -> AddressSpace:
         return process.snapshot(residency=residency, where=wanted)
 
-    found = survey(ask, target=place, backend=backend, threads=threads, patience=patience)
+    found = survey(ask, target=place, backend=backend, threads=threads, patience=patience, among=among)
     answers = ((each.process, each.answer if each.error is None else each.error) for each in found)
     listed = ((process, answer) for process, answer in answers if answer is not None)
     return Listing(listed, place, lambda: found.gap)

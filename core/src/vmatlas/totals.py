@@ -9,25 +9,50 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmatlas import arguments, registry
 from vmatlas.api import place_of
-from vmatlas.backend import LimitsRegions, Listing, ListsNumbers, Target, TellsMembership, TellsTotalsOfMany, Totals
+from vmatlas.backend import (
+    LimitsRegions,
+    Listing,
+    ListsNumbers,
+    Target,
+    TellsCgroups,
+    TellsMembership,
+    TellsTotalsOfMany,
+    Totals,
+    bare,
+)
 from vmatlas.choice import choose
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import MemoryTotal, MemoryUse, ProcessInfo
 from vmatlas.patience import Errand
 from vmatlas.process import TOTALS, Process
 from vmatlas.rounds import Rounds, rounds_of
-from vmatlas.survey import MOST_THREADS, PATIENCE, Surveyed, ask_each, ask_one, check_patience, check_threads, survey
+from vmatlas.survey import (
+    MOST_THREADS,
+    PATIENCE,
+    Surveyed,
+    ask_each,
+    ask_one,
+    check_identity,
+    check_patience,
+    check_threads,
+    processes_given,
+    survey,
+)
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
+
+if TYPE_CHECKING:
+    from vmatlas.model.cgroup import CgroupMemory
+    from vmatlas.selection.resolving import Selected
 
 _AT_ONCE = 128
 """How many processes are asked in one call: what one that does not answer holds up, for a moment."""
 
-GROUPS = ("name", "user", "cgroup", "program")
+GROUPS = ("name", "user", "cgroup", "program", "unit", "container")
 """What processes can be put together by."""
 
 
@@ -50,17 +75,20 @@ def memories(
     regions: bool = False,
     threads: int | None = None,
     patience: float = PATIENCE,
+    among: Iterable[ProcessInfo] | None = None,
 ) -> Listing[ProcessMemory]:
     """The memory in use of every process that is not the kernel's own, in order of pid; last those that came meanwhile.
+
+    Or of some alone: `among`.
 
         for each in vmatlas.memories():
             print(each.process.pid, each.process.name, each.memory.proportional if each.memory else each.error)
 
     On Linux no map is made, but with `regions`, which counts the lines of each. `described`: with the name, parent,
     start time and state of each process; without, with its number alone, which is quicker by a tenth to a fifth. Users
-    are told by `vmatlas.processes`. `threads`, `patience`, `incomplete` of what this gives, and what is raised: as of
-    `survey`. Processes that are gone before they could be asked are left out, those that may not be read are there with
-    the error.
+    are told by `vmatlas.processes`. `threads`, `patience`, `among`, `incomplete` of what this gives, what is raised: as
+    of `survey`. Processes that are gone before they could be asked are left out (of `among` they have that error),
+    those that may not be read are there with the error.
     """
     check_threads(threads)
     check_patience(patience)
@@ -68,18 +96,27 @@ def memories(
     if backend is not None:
         registry.backend(backend)
     place = place_of(target)
+    chosen = None if among is None else processes_given(among)
     if (many := _asks_many(place, backend)) is not None and isinstance(LOCAL.system, ListsNumbers):
-        ask = functools.partial(many.totals_of, described=described, counted=regions)
+        ask = functools.partial(many.totals_of, described=described or chosen is not None, counted=regions)
+        able = threads or allowed(MOST_THREADS)
+        if chosen is not None:
+            return Listing(_of_chosen(ask, chosen, able, regions, patience), None)
         rounds = rounds_of(LOCAL.system)
-        found = _of_many(ask, LOCAL.system, rounds, threads or allowed(MOST_THREADS), regions, patience)
+        found = _of_many(ask, LOCAL.system, rounds, able, regions, patience)
         return Listing(found, place, lambda: rounds.gap)
-    asked = survey(functools.partial(_ask, regions), target=place, backend=backend, threads=threads, patience=patience)
+    one = functools.partial(_ask, regions)
+    asked = survey(one, target=place, backend=backend, threads=threads, patience=patience, among=chosen)
+    if chosen is not None:
+        return Listing(_of_each(asked, with_ended=True), None)
     return Listing(_of_each(asked), place, lambda: asked.gap)
 
 
-def _of_each(asked: Iterator[Surveyed[tuple[MemoryUse, int | None]]]) -> Iterator[ProcessMemory]:
+def _of_each(
+    asked: Iterator[Surveyed[tuple[MemoryUse, int | None]]], *, with_ended: bool = False
+) -> Iterator[ProcessMemory]:
     for each in asked:
-        if not isinstance(each.error, NoSuchProcess):
+        if with_ended or not isinstance(each.error, NoSuchProcess):
             memory, counted = each.answer or (None, None)
             yield ProcessMemory(each.process, memory, each.error, counted)
 
@@ -110,6 +147,26 @@ def _of_many(
     regions: bool,
     patience: float,
 ) -> Iterator[ProcessMemory]:
+    for pids in rounds:
+        for pid, told in _in_chunks(ask, pids, threads, patience):
+            info = told.process
+            if told.memory is not None:
+                yield ProcessMemory(info or bare(pid), told.memory, None, told.regions)
+            elif isinstance(told.error, NoSuchProcess) or (info := info or system.described(pid)) is None:
+                rounds.ended()
+            elif info.kernel:
+                continue  # without memory of its own
+            elif told.error is not None:
+                yield ProcessMemory(info, None, told.error.located(target=LOCAL.name))
+            elif isinstance((alone := _alone(info, regions, patience)).error, NoSuchProcess):
+                rounds.ended()
+            elif alone.memory is None or alone.memory.is_told:
+                yield alone
+
+
+def _in_chunks(
+    ask: Callable[[_Chunk], list[Totals]], pids: _Chunk, threads: int, patience: float
+) -> Iterator[tuple[int, Totals]]:
     def given_up(chunk: _Chunk, errand: Errand[list[Totals]]) -> list[Totals]:
         """One of them does not answer: each is asked by itself, which finds out who."""
         return [Totals(None, None, None)] * len(chunk)
@@ -120,31 +177,33 @@ def _of_many(
         except MemoryError:
             return [Totals(None, None, None)] * len(chunk)
 
-    for pids in rounds:
-        chunks = [pids[start : start + _AT_ONCE] for start in range(0, len(pids), _AT_ONCE)]
-        for chunk, found in ask_each(ask_many, chunks, threads, patience, given_up):
-            for pid, told in zip(chunk, found, strict=True):
-                info = told.process
-                if told.memory is not None:
-                    named = info or ProcessInfo(pid=pid, parent=None, name="", start_time=None)
-                    yield ProcessMemory(named, told.memory, None, told.regions)
-                elif isinstance(told.error, NoSuchProcess) or (info := info or system.described(pid)) is None:
-                    rounds.ended()
-                elif info.kernel:
-                    continue  # without memory of its own
-                elif told.error is not None:
-                    yield ProcessMemory(info, None, told.error.located(target=LOCAL.name))
-                elif (alone := _alone(info, regions, patience)) is None:
-                    rounds.ended()
-                elif alone.memory is None or alone.memory.is_told:
-                    yield alone
+    chunks = [pids[start : start + _AT_ONCE] for start in range(0, len(pids), _AT_ONCE)]
+    for chunk, found in ask_each(ask_many, chunks, threads, patience, given_up):
+        yield from zip(chunk, found, strict=True)
 
 
-def _alone(info: ProcessInfo, regions: bool, patience: float) -> ProcessMemory | None:
-    """One process that is asked by itself; None where it is gone."""
+def _of_chosen(
+    ask: Callable[[_Chunk], list[Totals]], among: list[ProcessInfo], threads: int, regions: bool, patience: float
+) -> Iterator[ProcessMemory]:
+    """Those that were chosen before they are asked: whoever has a number of theirs now, the answer is of them."""
+    chosen = {each.pid: each for each in among if not each.kernel}
+    for pid, told in _in_chunks(ask, list(chosen), threads, patience):
+        known, error = chosen[pid], told.error
+        try:
+            check_identity(known, None if told.process is None else told.process.start_time)
+        except NoSuchProcess as gone:
+            error = gone
+        if error is not None:
+            yield ProcessMemory(known, None, error.located(target=LOCAL.name))
+        elif told.memory is not None and told.process is not None:
+            yield ProcessMemory(known, told.memory, None, told.regions)
+        else:
+            yield _alone(known, regions, patience)
+
+
+def _alone(info: ProcessInfo, regions: bool, patience: float) -> ProcessMemory:
+    """One process that is asked by itself."""
     answer, error = ask_one(functools.partial(_ask, regions), info, LOCAL, patience)
-    if isinstance(error, NoSuchProcess):
-        return None
     memory, counted = answer or (None, None)
     return ProcessMemory(info, memory, error, counted)
 
@@ -161,10 +220,13 @@ class Group:
     """`proportional` of it counts nothing twice; `resident` counts shared memory for each."""
     regions: int | None = None
     """Together, where they were counted."""
+    cgroups: tuple[CgroupMemory, ...] = ()
+    """By "cgroup", "unit" or "container": what the system counts of its memory, all that is below it too."""
 
 
 def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | None = None) -> list[Group]:
-    """Those of which the memory in use is known, put together by "name", "user", "cgroup" or "program".
+    """Those of which the memory in use is known, put together by one of `GROUPS`: "name", "user", "program", and on
+    Linux "cgroup", "unit" (of systemd: the innermost), "container" (the innermost; its name and number, or its number).
 
     The largest first, by `proportional` (by `resident` where that is not told). Raises UsageError for another word, and
     Unsupported where the target does not tell it.
@@ -173,7 +235,8 @@ def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | Non
         raise UsageError(
             f"{arguments.shown(by)} is nothing to put processes together by", hint=f"there are {', '.join(GROUPS)}"
         )
-    key = _key(by, place_of(target))
+    place = place_of(target)
+    key = _key(by, place)
     groups: dict[str | None, list[ProcessMemory]] = {}
     for each in _memories_given(found):
         if each.memory is not None:
@@ -184,10 +247,40 @@ def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | Non
             tuple(each.process.pid for each in members),
             MemoryTotal.of(each.memory for each in members),
             sum_of([each.regions for each in members]),
+            () if name is None else _counters([each.process for each in members], by, place),
         )
         for name, members in groups.items()
     ]
     return sorted(made, key=lambda group: (-weight(group.total.at_least), group.key or ""))
+
+
+_COUNTED = ("cgroup", "unit", "container")
+
+
+def _counters(processes: list[ProcessInfo], by: str, place: Target) -> tuple[CgroupMemory, ...]:
+    system: object = LOCAL.system if place is LOCAL and by in _COUNTED else None
+    if not isinstance(system, TellsCgroups):
+        return ()
+    return tuple(map(system.cgroup_memory, system.cgroups_of(processes, by)))
+
+
+def cgroup_memories(selected: Selected) -> list[CgroupMemory]:
+    """What the system itself counts of the cgroups that a selection names (`cgroup:`, `unit:`, `container:`; Linux).
+
+        nginx = vmatlas.select("unit:nginx.service")
+        for each in vmatlas.cgroup_memories(nginx):
+            print(each.path, each.current, each.kernel, each.unmapped_file, each.untold)
+
+    It counts what was charged to a cgroup, all below it too, and so is no sum of what processes use: see
+    `CgroupMemory`. Empty where the selection names none, leaves some out (`!`), or where the memory controller of this
+    machine has those processes in a cgroup with others. Raises UsageError.
+    """
+    from vmatlas.selection.resolving import Selected as Chosen
+
+    if not isinstance(selected, Chosen):
+        raise UsageError(f"{arguments.shown(selected)} is no selection", hint="vmatlas.select(...) gives one")
+    system: object = LOCAL.system if selected.cgroups else None
+    return list(map(system.cgroup_memory, selected.cgroups)) if isinstance(system, TellsCgroups) else []
 
 
 def _memories_given(found: Iterable[object]) -> Iterator[ProcessMemory]:

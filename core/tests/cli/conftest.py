@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,10 +119,8 @@ def child(tmp_path: Path) -> Iterator[Child]:
 def our_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked in this process about all of this machine is asked about ours, their forebears, and some of the
     kernel's: the processes of others end, are silent, and call themselves what they like, and may be thousands."""
-    everyone = LocalTarget.processes
 
-    def listed(target: LocalTarget) -> Iterator[ProcessInfo]:
-        found = list(everyone(target))
+    def ours(found: list[ProcessInfo]) -> Iterator[ProcessInfo]:
         parents = {each.pid: each.parent for each in found}
 
         def line_of(pid: int | None) -> Iterator[int]:
@@ -134,7 +132,13 @@ def our_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         kernels = {each.pid for each in found if each.kernel and each.pid < 10}
         return (each for each in found if each.pid in forebears | kernels or us in line_of(each.pid))
 
-    monkeypatch.setattr(LocalTarget, "processes", listed)
+    everyone, briefly = LocalTarget.processes, LocalTarget.brief
+
+    def brief(target: LocalTarget, pids: Sequence[int] | None = None) -> Iterator[ProcessInfo]:
+        return ours(list(briefly(target))) if pids is None else briefly(target, pids)
+
+    monkeypatch.setattr(LocalTarget, "processes", lambda target: ours(list(everyone(target))))
+    monkeypatch.setattr(LocalTarget, "brief", brief)
 
 
 Run = Callable[..., Result]

@@ -125,7 +125,7 @@ def test_a_message_with_control_characters_stays_one_harmless_line(run, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["maps", "bash"], "pidof"),
+        (["maps", "bash"], "name:bash"),
         (["maps", "0x10"], "is no process id"),
         (["maps", "1_0"], "is no process id"),
         (["maps", "\uff11\uff12"], "is no process id"),

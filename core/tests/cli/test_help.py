@@ -49,6 +49,7 @@ def test_example_of_the_help_works(run, child, tmp_path, monkeypatch, example):
     program_name, *words = shlex.split(example.partition(" | ")[0])
     assert program_name == "vmatlas"
     there = f"{child.at['plain']:x}"
+    words = [word.replace(":1234", f":{child.pid}") for word in words]
     real = {"1234": str(child.pid), "7f0012345678": there, "0x7f0012345678": there, "0x55d0c0001000": there}
     real |= {
         "leak.vmatlas@10:00": "leak.vmatlas@last",

@@ -166,7 +166,7 @@ def test_what_is_neither_a_process_nor_a_file_is_told_as_both(run, command):
     assert (result.exit_code, result.stdout) == (9, "")
     first, second = result.stderr.splitlines()
     assert first == "vmatlas: 'bash' is neither a process id nor a file that is there"
-    assert "pidof" in second
+    assert "name:bash" in second
     assert "capture" in second
 
 
@@ -459,7 +459,8 @@ ROWS = {
     "`find`": ("find", "PID", "0"),
     "`find --neighbours`": ("find", "PID", "0", "--neighbours"),
     "`summary`": ("summary", "PID"),
-    "`summary --all`": ("summary", "--all"),
+    "`maps`, of several": ("maps", "PID", "self"),
+    "`summary --all`, or of several": ("summary", "--all"),
     "`summary --all --uses`": ("summary", "--all", "--uses"),
     "`diff`; `watch`, in a line each": ("diff", "PID", "--after", "0"),
     "`audit`": ("audit", "PID"),

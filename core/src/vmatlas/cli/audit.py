@@ -10,10 +10,10 @@ import click
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
+    Chooses,
     asking_options,
     bytes_option,
     json_option,
-    reach,
 )
 from vmatlas.cli.recorded import SourceType, replay
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 @click.command("audit", short_help="Writable code, executable stacks, deleted and replaced files.")
-@click.argument("source", metavar="[PID|FILE]", type=SourceType(), required=False)
+@click.argument("sources", metavar="[PROCESS...|FILE]", type=SourceType(), nargs=-1)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
 @json_option
 @bytes_option
 @asking_options
 def command(
-    source: Asked | str | None,
+    sources: tuple[Asked | Chooses | str, ...],
     everyone: bool,
     as_json: bool,
     exact: bool,
@@ -50,28 +50,29 @@ def command(
       vmatlas audit worker.vmatlas
 
     A number is a process, - a capture on standard input, anything else the file of one (./1234 for a file of such a
-    name).
-    Exit 1 when something is found. With --all, exit 7 when nothing was found but a process could not be read;
-    standard error says how many and why, and one that did not answer in time (--patience) has a line. Whether a deleted
-    file was replaced is looked up for processes of this machine only.
+    name); words choose several processes ('vmatlas --help' has them).
+    Exit 1 when something is found. Of several, and with --all, exit 7 when nothing was found but a process could not be
+    read; standard error says how many and why, and one that did not answer in time (--patience) has a line. Whether a
+    deleted file was replaced is looked up for processes of this machine only.
     """
     from vmatlas.analysis import audit as judge
     from vmatlas.cli.render import audit, output
-    from vmatlas.cli.survey import Survey, check_choice, of_one
+    from vmatlas.cli.survey import Survey, judging, of_one, sources_of
+    from vmatlas.cli.whom import several
 
-    check_choice(source, everyone, "audit")
+    source = sources_of(sources, everyone, "audit")
     found: list[tuple[ProcessInfo | int, Finding]] = []
     silent: list[tuple[ProcessInfo, Unanswered]] = []
     unread = Exit.OK
     if isinstance(source, str):
         space = replay(source, residency=False, backend=backend, target=target)
         found += [(space.pid, finding) for finding in judge(space)]
-    elif source is not None:
+    elif isinstance(source, Asked):
         space, findings = of_one(source, target, backend, patience, _audit, residency=False)
         found += [(space.pid, finding) for finding in findings]
     else:
-        with reach(target) as place:
-            survey = Survey(place, backend, patience, _audit, residency=False)
+        with several(source, target, patience) as (place, selected):
+            survey = Survey(place, backend, patience, judging(_audit, residency=False), selected)
             found += [(info, finding) for info, findings in survey for finding in findings]
             silent = survey.unanswered
             unread = survey.tell()

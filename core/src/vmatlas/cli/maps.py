@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -11,11 +11,13 @@ from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     AddressType,
     Asked,
+    Chooses,
     all_of,
     asking_options,
     build_ids_option,
     format_options,
-    process_argument,
+    only_one,
+    processes_argument,
     refuse_both,
     residency_option,
     tell_if_kernels,
@@ -26,7 +28,10 @@ from vmatlas.cli.options import (
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
+    from vmatlas.cli.render.maps import Guesses, Line
+    from vmatlas.cli.render.table import Table
     from vmatlas.model import AddressSpace, Filter
+    from vmatlas.process import Process
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -98,9 +103,41 @@ def view_options(command: _Command) -> _Command:
     return command
 
 
-def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: str | None = None) -> Exit:
-    """Show a whole address space as the view wants it. `ask` is the command that tells more of an address."""
-    from vmatlas.cli.render import maps, output
+class Seen(NamedTuple):
+    """What a view shows of an address space."""
+
+    space: AddressSpace
+    shown: AddressSpace
+    missed: list[int]
+    """Addresses at which nothing is shown."""
+    guesses: Guesses
+    """What its nameless regions seem to be; None: nobody asked."""
+
+    def tell_missed(self, ask: str | None, whose: str = "") -> None:
+        """A line for each; `ask` is the command that tells more of an address."""
+        for address in self.missed:
+            if self.space.find(address) is not None:
+                say(f"the region at {address:#x}{whose} does not pass the filter")
+            else:
+                hint = f"{ask} {address:x} --neighbours" if ask else None
+                say(f"no region{whose} covers {address:#x}", hint=hint)
+
+    def table(self, lines: Sequence[Line], view: View, *, build_ids: bool) -> Table:
+        """As the view wants it."""
+        from vmatlas.cli.render import maps
+
+        how = {"exact": view.exact, "build_ids": build_ids, "flags": view.flags}
+        return maps.map_table(self.shown, lines, **how, by=view.sort, guesses=self.guesses)
+
+    def json(self, lines: Sequence[Line], view: View) -> dict[str, Any]:
+        """All of it."""
+        from vmatlas.cli.render import maps
+
+        return maps.map_json(self.shown, lines, gaps=view.gaps, guesses=self.guesses)
+
+
+def see(space: AddressSpace, view: View) -> Seen:
+    """What the view wants of a whole address space; says what may be missing in it."""
     from vmatlas.model import ANY
 
     warn_if_incomplete(space)
@@ -118,33 +155,34 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
     missed = [address for address in view.at if shown.find(address) is None]
     if view.at:
         shown = type(space).of(dict.fromkeys(region for region in shown.find_many(view.at) if region), space.origin)
-    lines = maps.order(shown, gaps=view.gaps, by=view.sort)
+    return Seen(space, shown, missed, guesses)
+
+
+def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: str | None = None) -> Exit:
+    """Show a whole address space as the view wants it. `ask` is the command that tells more of an address."""
+    from vmatlas.cli.render import maps, output
+
+    seen = see(space, view)
+    lines = maps.order(seen.shown, gaps=view.gaps, by=view.sort)
     if view.as_json:
-        output.show_json(maps.map_json(shown, lines, gaps=view.gaps, guesses=guesses))
+        output.show_json(seen.json(lines, view))
     elif view.as_csv:
-        output.show_csv(*maps.map_csv(lines, guesses))
+        output.show_csv(*maps.map_csv(lines, seen.guesses))
     else:
-        table = maps.map_table(
-            shown, lines, exact=view.exact, build_ids=build_ids, flags=view.flags, by=view.sort, guesses=guesses
-        )
-        output.show(table)
-    for address in missed:
-        if space.find(address) is not None:
-            say(f"the region at {address:#x} does not pass the filter")
-        else:
-            say(f"no region covers {address:#x}", hint=f"{ask} {address:x} --neighbours" if ask else None)
-    return Exit.FOUND if missed else Exit.OK
+        output.show(seen.table(lines, view, build_ids=build_ids))
+    seen.tell_missed(ask)
+    return Exit.FOUND if seen.missed else Exit.OK
 
 
 @click.command("maps", short_help="The memory map of a process.")
-@process_argument
+@processes_argument
 @view_options
 @residency_option
 @build_ids_option
 @click.option("--thread", metavar="TID", type=int, help="Ask through this thread of the process.")
 @asking_options
 def command(
-    process: Asked,
+    processes: tuple[Asked | Chooses, ...],
     residency: bool,
     build_ids: bool,
     thread: int | None,
@@ -153,7 +191,7 @@ def command(
     target: str,
     **shown: Any,
 ) -> int:
-    """Show the memory map of a process: its regions, by address.
+    """Show the memory map of a process, or of several: its regions, by address.
 
     \b
     Examples:
@@ -163,10 +201,13 @@ def command(
       vmatlas maps 1234 --at 7f0012345678
       vmatlas maps 1234 --gaps --bytes
       vmatlas maps 1234 --names
+      vmatlas maps children:1234 --sort size
       vmatlas maps 1234 --json | jq '.regions[].path'
 
     PERM is protection and sharing as in /proc/PID/maps; SIZE counts in powers of 1024, and is exact with --bytes. A
-    terminal that is narrow is shown fewer columns; what is piped is complete.
+    terminal that is narrow is shown fewer columns; what is piped is complete. Of several processes (or words that
+    choose them: 'vmatlas --help'), each line says whose it is; --sort is over all of them. Exit 7 when one of them
+    could not be read.
 
     GUESS (--names) is what memory without a name seems to be: the stack of a thread, an arena of malloc, the heap of a
     JVM. It is never a fact, and stands beside what the kernel tells: ? before a guess for which several signs speak, ??
@@ -175,12 +216,65 @@ def command(
     from vmatlas.cli.asking import opened
 
     view = View(**shown)
-    where = view.where
+    process = only_one(processes)
+    if process is None:
+        if thread is not None:
+            raise UsageError("--thread goes with one process, by its number")
+        return _of_several(processes, view, residency, build_ids, patience, backend, target)
     with opened(process, target, backend, patience, thread=thread) as asked:
-        # The whole map is asked for where the view needs it whole; else the kernel may filter.
-        whole = view.entries or view.gaps or view.names or bool(view.at)
-        residency = residency or view.needs_residency or asked.process.needs_residency(where)
-        passed = None if whole else where
-        space = asked.snapshot(residency=residency, build_ids=build_ids, where=passed, threads=view.names)
+        how = _how(view, residency, build_ids, asked.process)
+        space = asked.snapshot(**how)
     ask = f"vmatlas find {space.pid}" if target == "local" else None
     return show_map(space, view, build_ids=build_ids, ask=ask)
+
+
+def _how(view: View, residency: bool, build_ids: bool, process: Process) -> dict[str, Any]:
+    """What is asked of a process for a view: the whole map where that needs it whole; else the kernel may filter."""
+    whole = view.entries or view.gaps or view.names or bool(view.at)
+    where = view.where
+    residency = residency or view.needs_residency or process.needs_residency(where)
+    return {
+        "residency": residency,
+        "build_ids": build_ids,
+        "where": None if whole else where,
+        "threads": view.names,
+    }
+
+
+def _of_several(
+    words: Sequence[Asked | Chooses],
+    view: View,
+    residency: bool,
+    build_ids: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    from vmatlas.cli.asking import named
+    from vmatlas.cli.render import maps, output
+    from vmatlas.cli.render.together import Whose, together, together_csv, together_json
+    from vmatlas.cli.survey import Survey
+    from vmatlas.cli.whom import chosen
+
+    def ask(asked: Process) -> tuple[None, AddressSpace]:
+        return None, named(asked.snapshot(**_how(view, residency, build_ids, asked)), asked)
+
+    with chosen(words, target, patience) as (place, selected):
+        survey = Survey(place, backend, patience, ask, selected)
+        found = [(info, see(space, view)) for info, space in survey]
+    each = [
+        (Whose(info.pid, info.name), seen, maps.order(seen.shown, gaps=view.gaps, by=view.sort)) for info, seen in found
+    ]
+    if view.as_json:
+        output.show_json(together_json([seen.json(lines, view) for _, seen, lines in each], survey))
+    elif view.as_csv:
+        rows = [(whose, *maps.map_csv(lines, seen.guesses)) for whose, seen, lines in each]
+        output.show_csv(*together_csv(rows, survey))
+    else:
+        tables = [(whose, seen.table(lines, view, build_ids=build_ids)) for whose, seen, lines in each]
+        order = None if view.sort == "start" else [maps.keys(lines, view.sort) for _, _, lines in each]
+        output.show(together(tables, survey, order=order))
+    for whose, seen, _ in each:
+        seen.tell_missed(None, f" of process {whose.pid}")
+    code = survey.tell()
+    return Exit.FOUND if any(seen.missed for _, seen, _ in each) else code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -36,6 +36,22 @@ class Asked(NamedTuple):
     pid: int | None
     """None: the one that answers."""
 
+    @property
+    def text(self) -> str:
+        """As a word that chooses it among others."""
+        return "self" if self.pid is None else str(self.pid)
+
+
+class Chooses(NamedTuple):
+    """A word that chooses processes, however many: see `vmatlas.selection.words`."""
+
+    text: str
+
+
+def only_one(words: Sequence[Asked | Chooses]) -> Asked | None:
+    """The process, where one is named by its number and no other: its answer has the form for one."""
+    return words[0] if len(words) == 1 and isinstance(words[0], Asked) else None
+
 
 def asked_of(word: str) -> Asked | None:
     """The process that a word names: a number, or `self`; None for any other word. Raises UsageError."""
@@ -55,40 +71,89 @@ def _instead(word: str, ctx: click.Context | None) -> str:
     if word.lower() in ("help", "?") and ctx is not None:
         return f"{ctx.command_path} --help"
     if word != "-" and not os.path.isfile(word):
-        return "give a number or 'self'; a program's name becomes one by: pidof NAME"
+        return f"give a number or 'self'; by its name: name:{word}" if word.isprintable() and word else _HOW
     command = _OF_CAPTURES.get(ctx.info_name or "" if ctx is not None else "")
     if command is not None:
         return f"of a capture: vmatlas {command.format(word)}"
     return f"a capture is read by: vmatlas replay {word} (and summary, audit, diff)"
 
 
+_HOW = "give a number, 'self', or a word that chooses some; 'vmatlas --help' has them"
+
 _OF_CAPTURES = {"maps": "replay {}", "find": "replay {} --at ADDRESS"}
 """What asks a capture the same, by the command that asks a process."""
 
 
+def chooses(word: str) -> Asked | Chooses | None:
+    """What a word chooses that is no plain number; None for one that is of no such form. Raises UsageError."""
+    if ":" not in word and not word.startswith("!") and word != "all":
+        return None
+    from vmatlas.selection.words import is_word, parse
+
+    if not is_word(word):
+        return None
+    parsed = parse(word)
+    return Asked(int(parsed.value)) if parsed.key == "pid" and not parsed.excluded else Chooses(word)
+
+
 class ProcessType(ParameterType):
-    """A process id, or `self`."""
+    """A process id, `self`, or another word that chooses processes."""
 
-    name = "pid"
+    name = "process"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked | Chooses:
         """Raises UsageError."""
-        asked = value if isinstance(value, Asked) else asked_of(value)
+        if isinstance(value, (Asked, Chooses)):
+            return value
+        asked = asked_of(value) or chooses(value)
         if asked is None:
-            raise UsageError(f"'{value}' is no process id", hint=_instead(str(value), ctx))
+            if ":" in value:
+                from vmatlas.selection.words import parse
+
+                parse(value)  # says which there are
+            raise UsageError(f"'{value}' is no process id", hint=_instead(value, ctx))
         return asked
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The processes of this machine, with their names."""
-        from vmatlas.cli.render.text import escape
-        from vmatlas.target.local import LOCAL
-
-        found = [CompletionItem("self", help="this command itself")] if "self".startswith(incomplete) else []
+        """The processes of this machine, with their names; what chooses several, and what may stand behind it."""
         with contextlib.suppress(Exception):  # a completion that fails must not write into the user's line
-            for process in LOCAL.processes():
-                if not process.kernel and str(process.pid).startswith(incomplete):
-                    found.append(CompletionItem(str(process.pid), help=escape(process.name)))
-        return found
+            return _completed(incomplete)
+        return []
+
+
+_SELVES = {"self": "this command itself", "all": "every process"}
+
+
+def _completed(incomplete: str) -> list[CompletionItem]:
+    from vmatlas.cli.render.text import escape
+    from vmatlas.selection.words import KEYS
+    from vmatlas.target.local import LOCAL
+
+    key, colon, _ = incomplete.rpartition(":")  # a shell may take the colon for the end of a word
+    if colon:
+        found = {f"{key}:{word}": told for word, told in _values(key.removeprefix("!")).items()}
+    else:
+        found = dict(_SELVES) | {f"{each}:": told for each, told in KEYS.items()}
+        found |= {str(each.pid): escape(each.name) for each in LOCAL.brief() if not each.kernel}
+    return [CompletionItem(word, help=told) for word, told in found.items() if word.startswith(incomplete)]
+
+
+def _values(key: str) -> dict[str, str]:
+    """What may stand behind a colon: the names of those that run, their users, their numbers."""
+    from vmatlas.cli.render.text import escape
+    from vmatlas.target.local import LOCAL
+
+    if key in ("pid", "children"):
+        return {str(each.pid): escape(each.name) for each in LOCAL.brief() if not each.kernel}
+    if key == "name":
+        names = [each.name for each in LOCAL.brief() if not each.kernel and escape(each.name) == each.name]
+        return {name: "" for name in sorted(set(names)) if name}
+    if key == "user":
+        import pwd
+
+        users = {each.user for each in LOCAL.processes() if each.user is not None}
+        return {each.pw_name: str(each.pw_uid) for each in pwd.getpwall() if each.pw_uid in users}
+    return {}
 
 
 class AddressType(ParameterType):
@@ -187,6 +252,7 @@ class DurationType(ParameterType):
 
 
 process_argument = click.argument("process", metavar="PID", type=ProcessType())
+processes_argument = click.argument("processes", metavar="PROCESS...", type=ProcessType(), nargs=-1, required=True)
 
 backend_option = click.option(
     "--backend", metavar="NAME", type=BackendType(), help="Ask by this backend; see: vmatlas doctor."

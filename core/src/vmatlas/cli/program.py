@@ -68,6 +68,17 @@ _HELP = """The memory map of any process, on every kernel.
     vmatlas audit --all                        writable code, deleted libraries
     vmatlas advise 1234 --cold --where anon    memory that may go first
 
+    PROCESS words: one for each; several choose together, each process once:
+
+    \b
+    1234  self  all       a number, this command itself, every process
+    name:post*            by its name, or its program's
+    user:www-data         whose rights it has
+    children:1234         a process and the tree below it
+    cgroup:/PATH  unit:nginx.service  container:web    what it belongs to
+    pidfile:PATH          whose number a file holds
+    !WORD                 leaves those out
+
     FILTER words, separated by commas; all must hold:
 
     \b

@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from vmatlas.cli.exits import say
-from vmatlas.cli.options import Asked, ParameterType, ProcessType, asked_of, warn_if_incomplete
+from vmatlas.cli.options import Asked, Chooses, ParameterType, ProcessType, asked_of, chooses, warn_if_incomplete
 from vmatlas.errors import UsageError, VmatlasError
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ class SourceType(ParameterType):
 
     name = "source"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked | str:
-        """A number or `self` is a process; anything else a file."""
-        return value if isinstance(value, Asked) else asked_of(value) or str(value)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked | Chooses | str:
+        """What chooses processes does so; anything else is a file. Raises UsageError."""
+        return value if isinstance(value, (Asked, Chooses)) else asked_of(value) or chooses(value) or str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The processes of this machine, and files: these first, since bash's script forgets what came before them."""
@@ -68,7 +68,7 @@ def split(path: str) -> tuple[str, str | None]:
     file, at, when = path.rpartition("@")
     if at and when and (file == STDIN or os.path.lexists(file)):
         return file, when
-    hint = "give a number, 'self' or a capture's file; a program's name becomes a number by: pidof NAME"
+    hint = f"give a number, 'self' or a capture's file; by a program's name: name:{path}"
     raise VmatlasError(f"'{path}' is neither a process id nor a file that is there", hint=hint)
 
 

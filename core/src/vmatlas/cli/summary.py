@@ -9,9 +9,9 @@ import click
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
+    Chooses,
     asking_options,
     format_options,
-    reach,
     refuse_both,
     residency_option,
 )
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 
 @click.command("summary", short_help="Totals by use (code, data, stack), by kind, by file.")
-@click.argument("source", metavar="[PID|FILE]", type=SourceType(), required=False)
+@click.argument("sources", metavar="[PROCESS...|FILE]", type=SourceType(), nargs=-1)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read, a line each: its memory in use.")
 @click.option(
     "--by",
-    type=click.Choice(("name", "user", "cgroup", "program")),
-    help="With --all: a line for each of these instead. Of one process: name, with guesses (?) at what has none.",
+    type=click.Choice(("name", "user", "program", "cgroup", "unit", "container")),
+    help="Of several: a line for each of these instead. Of one process: name, with guesses (?) at what has none.",
 )
-@click.option("--uses", is_flag=True, help="With --all: what is mapped, by use (code, data, stacks).")
+@click.option("--uses", is_flag=True, help="Of several: what is mapped, by use (code, data, stacks).")
 @residency_option
 @format_options
 @asking_options
 def command(
-    source: Asked | str | None,
+    sources: tuple[Asked | Chooses | str, ...],
     everyone: bool,
     by: str | None,
     uses: bool,
@@ -60,6 +60,7 @@ def command(
       vmatlas summary 1234 --by name
       vmatlas summary --all
       vmatlas summary --all --by user
+      vmatlas summary children:1234
       vmatlas summary 1234 --json
       vmatlas summary worker.vmatlas
 
@@ -68,19 +69,22 @@ def command(
     --all asks the system for the totals of each process, without a map (Linux: smaps_rollup), the largest first: PSS
     (each page divided by the number of its mappings, so that lines add up), PRIVATE (what is free when it ends),
     RESIDENT, SWAP. Exit 7 when a process could not be read that has memory; the table, JSON and standard error say who
-    and why. One that does not answer in time (--patience) has a line of its own.
+    and why. One that does not answer in time (--patience) has a line of its own. Several processes, or words that
+    choose them (name:postgres, unit:nginx.service; 'vmatlas --help' has them), are shown the same way; beside the sum
+    stand the counters of the cgroups that were named, with what makes the difference.
     """
     refuse_both(as_json, as_csv)
-    from vmatlas.cli.survey import Survey, TotalsSurvey, check_choice, of_one
+    from vmatlas.cli.survey import Survey, TotalsSurvey, judging, of_one, sources_of
+    from vmatlas.cli.whom import several
 
-    check_choice(source, everyone, "summary")
-    if (by not in (None, "name") or uses) and not everyone:
+    source = sources_of(sources, everyone, "summary")
+    if (by not in (None, "name") or uses) and isinstance(source, (str, Asked)):
         raise UsageError(f"{'--by' if by else '--uses'} goes with --all", hint="vmatlas summary --all --by user")
     if uses and by:
         raise UsageError("--uses and --by exclude each other")
-    if everyone and not uses:
-        with reach(target) as place:
-            return _totals(TotalsSurvey(place, backend, patience), place, by, exact, as_json, as_csv)
+    if not isinstance(source, (str, Asked)) and not uses:
+        with several(source, target, patience) as (place, selected):
+            return _totals(TotalsSurvey(place, backend, patience, selected), place, by, exact, as_json, as_csv)
     from vmatlas.analysis import summarize
     from vmatlas.analysis.naming import name_regions
     from vmatlas.cli.render import output, summary
@@ -88,15 +92,16 @@ def command(
     if isinstance(source, str):
         space = replay(source, residency=residency, backend=backend, target=target)
         totals = summarize(space, name_regions(space) if by else None)
-    elif source is not None:
+    elif isinstance(source, Asked):
 
         def judge(each: AddressSpace, process: Process) -> Summary:
             return summarize(each, name_regions(each.with_threads(process.threads())) if by else None)
 
         space, totals = of_one(source, target, backend, patience, judge, residency=residency)
     else:
-        with reach(target) as place:
-            survey = Survey(place, backend, patience, lambda each, _: summarize(each), residency=residency)
+        with several(source, target, patience) as (place, selected):
+            ask = judging(lambda space, _: summarize(space), residency=residency)
+            survey = Survey(place, backend, patience, ask, selected)
             return _of_all(survey, exact, as_json, as_csv)
     if as_json:
         output.show_json(summary.space_json(space, totals))
@@ -124,18 +129,21 @@ def _of_all(survey: Survey[Summary], exact: bool, as_json: bool, as_csv: bool) -
 
 def _totals(survey: TotalsSurvey, place: Target, by: str | None, exact: bool, as_json: bool, as_csv: bool) -> int:
     from vmatlas.cli.render import output, totals
-    from vmatlas.totals import group_memories, most_regions
+    from vmatlas.totals import cgroup_memories, group_memories, most_regions
 
     found = list(survey)
     groups = None if by is None else group_memories(found, by, place)
+    counters = [] if survey.among is None else cgroup_memories(survey.among)
     limit = most_regions(place)
     if as_json:
-        output.show_json(totals.totals_json(found, survey, by, groups, limit))
+        output.show_json(totals.totals_json(found, survey, by, groups, limit, counters))
     elif as_csv:
         columns, rows = totals.totals_csv(found, survey, by, groups)
         output.show_csv(columns, rows)
-    elif by is None or groups is None:
-        output.show(totals.totals_table(found, survey, limit, exact=exact))
     else:
-        output.show(totals.groups_table(found, survey, by, groups, exact=exact))
+        beside = totals.counters_tables(found, survey.among, counters, exact=exact)
+        if by is None or groups is None:
+            output.show(totals.totals_table(found, survey, limit, exact=exact), *beside)
+        else:
+            output.show(totals.groups_table(found, survey, by, groups, exact=exact), *beside)
     return survey.tell()

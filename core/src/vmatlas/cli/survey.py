@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vmatlas import errors
 from vmatlas.cli.asking import named, opened
 from vmatlas.cli.exits import Exit, exit_of, say
-from vmatlas.cli.options import Asked, tell_if_kernels, warn_of_gaps
+from vmatlas.cli.options import Asked, Chooses, only_one, tell_if_kernels, warn_of_gaps
 from vmatlas.cli.render.text import count, one_line
 
 if TYPE_CHECKING:
     from vmatlas.backend import Target
     from vmatlas.model import AddressSpace, ProcessInfo
     from vmatlas.process import Process
+    from vmatlas.selection.resolving import Selected
     from vmatlas.totals import ProcessMemory
 
 _Answer = TypeVar("_Answer")
@@ -35,10 +36,24 @@ _REASONS = {
 }
 
 
-def check_choice(source: Asked | str | None, everyone: bool, command: str) -> None:
-    """Raises UsageError unless either a process or a capture was named, or all processes were."""
-    if (source is None) is not everyone:
-        raise errors.UsageError("give a process id, a capture's file, or --all", hint=f"vmatlas {command} --help")
+def sources_of(
+    sources: Sequence[Asked | Chooses | str], everyone: bool, command: str
+) -> str | Asked | Sequence[Asked | Chooses] | None:
+    """A capture's file, one process, words that choose some, or None: every process.
+
+    Raises UsageError unless there is one of these.
+    """
+    if bool(sources) is everyone:
+        raise errors.UsageError("give processes, a capture's file, or --all", hint=f"vmatlas {command} --help")
+    words = [source for source in sources if not isinstance(source, str)]
+    if len(words) == len(sources):
+        return only_one(words) or words or None
+    if len(sources) > 1:
+        file = next(source for source in sources if isinstance(source, str))
+        raise errors.UsageError(
+            f"'{file}' chooses no process", hint=f"by a name: name:{file}; a capture's file stands alone"
+        )
+    return str(sources[0])
 
 
 def of_one(
@@ -66,16 +81,18 @@ def of_one(
 class Unread:
     """Who could not be read, and why."""
 
-    def __init__(self) -> None:
+    def __init__(self, among: Selected | None = None) -> None:
+        """`among`: who is asked; None: everybody."""
+        self.among = among
         self.unread: dict[str, list[ProcessInfo]] = {}
         """Who, by reason."""
         self.read = 0
         self.unanswered: list[tuple[ProcessInfo, errors.Unanswered]] = []
         """Who did not answer in time."""
-        self.unlisted: str | None = None
+        self.unlisted: str | None = None if among is None else among.incomplete
         """Why processes may be missing that the system does not list."""
         self._hint: str | None = None
-        self._is_incomplete = False
+        self._is_incomplete = bool(among is not None and among.unmatched)
 
     def _count(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
         reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
@@ -86,6 +103,11 @@ class Unread:
             self.unanswered.append((process, error))
         if exit_of(error) is not Exit.NO_SUCH_PROCESS:
             self._is_incomplete = True
+
+    @property
+    def unmatched(self) -> list[str]:
+        """Words that chose nobody, while others did."""
+        return [] if self.among is None else [word for word, _ in self.among.unmatched]
 
     def tell(self) -> Exit:
         """Say how many could not be read and why, and whether all were there to be asked.
@@ -117,18 +139,13 @@ class Survey(Unread, Generic[_Answer]):
         target: Target,
         backend: str | None,
         patience: float | None,
-        judge: Callable[[AddressSpace, Process], _Answer],
-        *,
-        residency: bool,
+        ask: Callable[[Process], tuple[str | None, _Answer]],
+        among: Selected | None = None,
     ) -> None:
-        """`judge` makes the answer of a map; it runs in other threads. `patience`: see `vmatlas.survey`."""
-        super().__init__()
-        self._target, self._backend, self._judge, self._residency = target, backend, judge, residency
-        self._patience = patience
-
-    def _judged(self, asked: Process) -> tuple[str | None, _Answer]:
-        space = asked.snapshot(residency=self._residency)
-        return space.incomplete, self._judge(space, asked)
+        """`ask` runs in other threads, and gives with the answer why its map may lack something, or None. `patience`:
+        see `vmatlas.survey`."""
+        super().__init__(among)
+        self._target, self._backend, self._patience, self._ask = target, backend, patience, ask
 
     def __iter__(self) -> Iterator[tuple[ProcessInfo, _Answer]]:
         """Processes of the kernel have no memory of their own and are left out."""
@@ -136,7 +153,7 @@ class Survey(Unread, Generic[_Answer]):
 
         patience = PATIENCE if self._patience is None else self._patience
         with _progress() as show:
-            found = survey(self._judged, target=self._target, backend=self._backend, patience=patience)
+            found = survey(self._ask, target=self._target, backend=self._backend, patience=patience, among=self.among)
             for each in found:
                 show(each.process, each.number, each.count)
                 if each.error is not None:
@@ -146,14 +163,29 @@ class Survey(Unread, Generic[_Answer]):
                     warn_of_gaps(each.process.pid, incomplete)
                     self.read += 1
                     yield each.process, answer
-            self.unlisted = found.incomplete
+            if self.among is None:
+                self.unlisted = found.incomplete
+
+
+def judging(
+    judge: Callable[[AddressSpace, Process], _Answer], *, residency: bool
+) -> Callable[[Process], tuple[str | None, _Answer]]:
+    """What a `Survey` asks: for the map, of which `judge` makes the answer."""
+
+    def ask(asked: Process) -> tuple[str | None, _Answer]:
+        space = asked.snapshot(residency=residency)
+        return space.incomplete, judge(space, asked)
+
+    return ask
 
 
 class TotalsSurvey(Unread):
     """The same of the memory in use of each process, by the system's own totals."""
 
-    def __init__(self, target: Target, backend: str | None, patience: float | None) -> None:
-        super().__init__()
+    def __init__(
+        self, target: Target, backend: str | None, patience: float | None, among: Selected | None = None
+    ) -> None:
+        super().__init__(among)
         self._target, self._backend, self._patience = target, backend, patience
 
     def __iter__(self) -> Iterator[ProcessMemory]:
@@ -163,7 +195,7 @@ class TotalsSurvey(Unread):
 
         patience = PATIENCE if self._patience is None else self._patience
         with _progress() as show:
-            found = memories(self._target, backend=self._backend, regions=True, patience=patience)
+            found = memories(self._target, backend=self._backend, regions=True, patience=patience, among=self.among)
             for number, each in enumerate(found, 1):
                 show(each.process, number, None)
                 if each.error is not None:
@@ -171,7 +203,8 @@ class TotalsSurvey(Unread):
                 else:
                     self.read += 1
                     yield each
-            self.unlisted = found.incomplete
+            if self.among is None:
+                self.unlisted = found.incomplete
 
 
 def _whose(reason: str, processes: list[ProcessInfo]) -> str:

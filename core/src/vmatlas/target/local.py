@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vmatlas import registry
 from vmatlas.backend import (
@@ -15,6 +15,7 @@ from vmatlas.backend import (
     DirectBackend,
     Finder,
     KnowsNotListed,
+    ListsBriefly,
     LocalProcess,
     System,
     TellsWaits,
@@ -58,6 +59,13 @@ class LocalTarget:
     def processes(self) -> Iterator[ProcessInfo]:
         """Every process that is listed here."""
         return self.system.processes()
+
+    def brief(self, pids: Sequence[int] | None = None) -> Iterator[ProcessInfo]:
+        """See `ListsBriefly`; of a system that is asked the long way it tells more."""
+        if isinstance(self.system, ListsBriefly):
+            return self.system.brief(pids)
+        wanted = None if pids is None else set(pids)
+        return (each for each in self.processes() if wanted is None or each.pid in wanted)
 
     def unlisted(self) -> str | None:
         """Why processes may be missing from the list, in words; None when none is."""

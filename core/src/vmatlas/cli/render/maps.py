@@ -43,6 +43,11 @@ def order(space: AddressSpace, *, gaps: bool, by: str) -> list[Line]:
     return sorted(lines, key=_KEYS[by])
 
 
+def keys(lines: Iterable[Line], by: str) -> list[Any]:
+    """What each line is put in order by."""
+    return list(map(_KEYS[by], lines))
+
+
 _KEYS: dict[str, Callable[[Line], Any]] = {
     "size": lambda line: -line.size,
     "resident": lambda line: -((line.resident or 0) if isinstance(line, Region) else -1),

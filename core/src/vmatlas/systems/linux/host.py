@@ -6,11 +6,12 @@ import functools
 import io
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
+from typing import TYPE_CHECKING
 
-from vmatlas.backend import LocalProcess, Roll, bare
+from vmatlas.backend import LocalProcess, Members, Roll, bare
 from vmatlas.capture import LARGEST
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo, Thread
@@ -37,6 +38,9 @@ from vmatlas.systems.linux.proc import (
 from vmatlas.systems.linux.stat import Stat, parse_stat, process_of
 from vmatlas.systems.linux.waiting import waiting_for
 from vmatlas.systems.posix import describe_machine, describe_user
+
+if TYPE_CHECKING:
+    from vmatlas.model.cgroup import CgroupMemory
 
 _DIRECTORY = "directory"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -368,6 +372,36 @@ class LinuxSystem:
         finally:
             process.close()
 
+    def members(self, processes: Sequence[ProcessInfo], what: str, wanted: str) -> Members:
+        """See `vmatlas.backend.FindsMembers`: by /proc/PID/cgroup, in any hierarchy."""
+        from vmatlas.systems.linux.cgroup_memory import own_folder
+        from vmatlas.systems.linux.membership import members
+
+        return members(processes, what, wanted, own_folder)
+
+    def program_name(self, process: ProcessInfo) -> str | None:
+        """See `vmatlas.backend.FindsMembers`: by /proc/PID/exe, which takes the right to read its map."""
+        from vmatlas.systems.linux.membership import program_name
+
+        return program_name(process.pid)
+
+    def cgroups_of(self, processes: Sequence[ProcessInfo], what: str) -> list[str]:
+        """See `vmatlas.backend.TellsCgroups`."""
+        from vmatlas.systems.linux.membership import cgroups_of
+
+        return list(dict.fromkeys(cgroups_of(processes, what)))
+
+    def cgroup_memory(self, path: str) -> CgroupMemory:
+        """See `vmatlas.backend.TellsCgroups`."""
+        from vmatlas.systems.linux.cgroup_memory import cgroup_memory
+
+        return cgroup_memory(path)
+
+    def started(self, start_time: int) -> float | None:
+        """See `vmatlas.backend.TellsStart`: by btime of /proc/stat, a whole second."""
+        told = (read_file(f"{PROC}/stat") or b"").partition(b"\nbtime ")[2].split(None, 1)
+        return int(told[0]) + start_time / os.sysconf("SC_CLK_TCK") if told and told[0].isdigit() else None
+
     def most_regions(self) -> int | None:
         """vm.max_map_count."""
         told = (read_file(f"{PROC}/sys/vm/max_map_count") or b"").strip()
@@ -385,18 +419,26 @@ class LinuxSystem:
         Raises Unsupported when /proc is not mounted, or is of another pid namespace.
         """
         rounds = rounds_of(self)
-        return Roll(self._in_rounds(rounds), lambda: rounds.gap)
+        return Roll(_in_rounds(rounds, self.among), lambda: rounds.gap)
 
-    def _in_rounds(self, rounds: Rounds) -> Iterator[ProcessInfo]:
-        for pids in rounds:
-            for _, info in self.among(pids):
-                if info is None or (info.state == "Z" and not info.lives_on):  # perhaps since it was listed
-                    rounds.ended()
-                if info is not None:
-                    yield info
+    def brief(self, pids: Sequence[int] | None = None) -> Iterator[ProcessInfo]:
+        """See `vmatlas.backend.ListsBriefly`: by one file of each, /proc/PID/stat. Raises what `processes` raises."""
+        if pids is None:
+            rounds = rounds_of(self)
+            return Roll(_in_rounds(rounds, self._briefly), lambda: rounds.gap)
+        check_numbers()
+        return (info for _, info in self._briefly(pids) if info is not None)
 
     def among(self, pids: Iterable[int]) -> Iterator[tuple[int, ProcessInfo | None]]:
         """See `vmatlas.backend.ListsNumbers`."""
+        for pid, info in self._briefly(pids):
+            if info is None or info.start_time is None:
+                yield pid, info
+            else:
+                user, inside = _of_status(pid)
+                yield pid, replace(info, user=user, number_inside=inside)
+
+    def _briefly(self, pids: Iterable[int]) -> Iterator[tuple[int, ProcessInfo | None]]:
         page, own = os.sysconf("SC_PAGE_SIZE"), os.getpid()
         hidden_by_mounts = functools.cache(lambda: frozenset(covered(read_own("mountinfo"))))
         for pid, found in read_stats(list(pids)):
@@ -420,15 +462,8 @@ class LinuxSystem:
                 continue
             if pid == own and own_emulator() is not None:
                 stat = _stat_of(LinuxProcess(pid))  # that by the path is of the emulator's making
-            user, inside = _of_status(pid)
-            info = replace(
-                process_of(stat),
-                pid=pid,
-                user=user,
-                resident=None if stat.is_kernel_thread or stat.lives_on else stat.resident * page,
-                number_inside=inside,
-            )
-            yield pid, info
+            resident = None if stat.is_kernel_thread or stat.lives_on else stat.resident * page
+            yield pid, replace(process_of(stat), pid=pid, resident=resident)
 
     def not_listed(self, read: Callable[[str], bytes | None]) -> str | None:
         """See `vmatlas.backend.KnowsNotListed`: the mount option hidepid."""
@@ -471,6 +506,17 @@ class LinuxSystem:
         yama = read_file(f"{PROC}/sys/kernel/yama/ptrace_scope")
         told = [("user", describe_user()), *rights_told(read_own("mountinfo"), read_own("status"), yama)]
         return told if (emulator := own_emulator()) is None else [*told, ("emulator", told_by(emulator))]
+
+
+def _in_rounds(
+    rounds: Rounds, look: Callable[[Iterable[int]], Iterator[tuple[int, ProcessInfo | None]]]
+) -> Iterator[ProcessInfo]:
+    for pids in rounds:
+        for _, info in look(pids):
+            if info is None or (info.state == "Z" and not info.lives_on):  # perhaps since it was listed
+                rounds.ended()
+            if info is not None:
+                yield info
 
 
 def _stat_of(process: LinuxProcess) -> Stat:

@@ -1,13 +1,21 @@
-"""What a process of this machine belongs to: a user, a cgroup, a program. For groups of many; read when asked for."""
+"""What a process of this machine belongs to: a user, a program, a cgroup, a unit, a container. Read when asked for."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
+from vmatlas.backend import Members
+from vmatlas.errors import NoSuchProcess, UsageError
+from vmatlas.model import ProcessInfo
+from vmatlas.systems.linux import cgroups
+from vmatlas.systems.linux.cgroups import Container, Match, Place
 from vmatlas.systems.linux.host import LinuxProcess
-from vmatlas.systems.linux.proc import keys_of, lines_of
+from vmatlas.systems.linux.proc import PROC, keys_of, read_file
+
+_MOST_SHOWN = 8
+"""So many of what there is are named to who asked for what there is not."""
 
 
 def user_of(process: LinuxProcess) -> str | None:
@@ -26,29 +34,170 @@ def _name_of(user: int) -> str:
         return str(user)
 
 
-def cgroup_of(process: LinuxProcess) -> str | None:
-    """cgroups(7): the path in cgroup v2; with v1 alone that of the first hierarchy that has it in other than its root.
-
-    As the one who asks sees it: from the root of its own cgroup namespace.
-    """
-    told = [parts for line in lines_of(process.read_file("cgroup")) if len(parts := line.split(b":", 2)) == 3]
-    paths = [path for _, _, path in told]
-    unified = [path for number, controllers, path in told if (number, controllers) == (b"0", b"")]
-    if unified and (unified[0] != b"/" or len(paths) == 1):
-        found: bytes | None = unified[0]
-    else:
-        found = next((path for path in paths if path != b"/"), paths[0] if paths else None)
-    return None if found is None else found.decode("utf-8", "surrogateescape")
-
-
 def program_of(process: LinuxProcess) -> str | None:
     """The path of its program, as the kernel tells it; with " (deleted)" where that has been unlinked."""
     return os.readlink("exe", dir_fd=process.directory)
 
 
+def program_name(pid: int) -> str | None:
+    """The last part of that path, without the mark; None where that is not told (to others, and of the kernel's)."""
+    try:
+        path = os.readlink(f"{PROC}/{pid}/exe")
+    except OSError:
+        return None
+    return os.path.basename(path.removesuffix(" (deleted)"))
+
+
+def cgroup_of(process: LinuxProcess) -> str | None:
+    """cgroups(7): the path in cgroup v2; with v1 alone that of the first hierarchy that has it in other than its root.
+
+    As the one who asks sees it: from the root of its own cgroup namespace.
+    """
+    place = cgroups.main_place(_places(process))
+    return None if place is None else place.path
+
+
+def unit_of(process: LinuxProcess) -> str | None:
+    """The unit of systemd that its cgroup is of."""
+    found = next((unit for place in _places(process) if (unit := cgroups.unit_of(place.parts)) is not None), None)
+    return None if found is None else found[0]
+
+
+def container_of(process: LinuxProcess) -> str | None:
+    """The container that it is in, the innermost: its name, where that is found, and the number, as people know it."""
+    found = _innermost(_places(process))
+    return None if found is None else _called(found)
+
+
+@functools.lru_cache(maxsize=1024)
+def _called(container: Container) -> str:
+    names = () if container.is_named else cgroup_names([container]).get(container.id, ())
+    return f"{names[0]} ({container.short})" if names else container.short
+
+
 MEMBERSHIPS: dict[str, Callable[[LinuxProcess], str | None]] = {
     "user": user_of,
-    "cgroup": cgroup_of,
     "program": program_of,
+    "cgroup": cgroup_of,
+    "unit": unit_of,
+    "container": container_of,
 }
 """By the word for it."""
+
+
+def _places(process: LinuxProcess) -> list[Place]:
+    return cgroups.places_of(process.read_file("cgroup"))
+
+
+def _innermost(places: Sequence[Place]) -> Container | None:
+    return next((inside[-1] for place in places if (inside := cgroups.containers_of(place.parts))), None)
+
+
+# ---- who belongs to it ----
+
+
+def cgroup_names(containers: Sequence[Container]) -> dict[str, tuple[str, ...]]:
+    """What containers are called, by their numbers."""
+    from vmatlas.systems.linux.container_names import names_of
+
+    return names_of({each.id for each in containers if not each.is_named})
+
+
+def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder: Callable[[str], str]) -> Members:
+    """See `vmatlas.backend.FindsMembers`. `own_folder`: the cgroup of a folder below where cgroups are mounted."""
+    placed = [(each, places) for each in processes if (places := _places_of(each.pid))]
+    match = _match(what, wanted, [places for _, places in placed], own_folder)
+    found: list[ProcessInfo] = []
+    counted: dict[str, None] = {}
+    for process, places in placed:
+        if any(match(place.parts) is not None for place in places):
+            found.append(process)
+            if (folder := _folder_of_memory(places, match)) is not None:
+                counted[folder] = None
+    if not found:
+        raise _nobody(what, wanted, [places for _, places in placed])
+    return Members(found, tuple(counted))
+
+
+def _places_of(pid: int) -> list[Place]:
+    """By the number alone: who has it now is asked about those that are chosen."""
+    return cgroups.places_of(read_file(f"{PROC}/{pid}/cgroup") or b"")
+
+
+def _match(what: str, wanted: str, seen: Sequence[Sequence[Place]], own_folder: Callable[[str], str]) -> Match:
+    """Raises UsageError."""
+    if what == "cgroup":
+        path = own_folder(wanted)
+        if not path.startswith("/"):
+            raise UsageError(f"a cgroup is named from the root: cgroup:/{path}", hint="/proc/PID/cgroup tells it")
+        return cgroups.folder(path)
+    return cgroups.unit(wanted) if what == "unit" else cgroups.container(_ids_of(wanted, seen))
+
+
+def _ids_of(wanted: str, seen: Sequence[Sequence[Place]]) -> frozenset[str]:
+    """The containers that are called so, or whose number begins so. Raises UsageError where several do."""
+    containers = _containers(seen)
+    named = {each.id for each in containers if each.is_named and cgroups.fits(each.id, wanted)}
+    if named or wanted in {each.id for each in containers}:
+        return frozenset(named | {wanted})
+    names = cgroup_names(containers)
+    if called := {number for number, each in names.items() if any(cgroups.fits(name, wanted) for name in each)}:
+        return frozenset(called)
+    numbered = [each.id for each in containers if cgroups.is_digits(wanted) and each.id.startswith(wanted)]
+    if len(numbered) > 1:
+        told = ", ".join(number[: len(wanted) + 6] for number in numbered[:_MOST_SHOWN])
+        raise UsageError(f"several containers have a number that begins with {wanted}: {told}", hint="give more of it")
+    return frozenset(numbered)
+
+
+def _containers(seen: Sequence[Sequence[Place]]) -> list[Container]:
+    found = {each.id: each for places in seen for place in places for each in cgroups.containers_of(place.parts)}
+    return [found[number] for number in sorted(found)]
+
+
+def _folder_of_memory(places: Sequence[Place], match: Match) -> str | None:
+    """Where its memory is charged, up to the folder that matches; None: charged somewhere else."""
+    place = cgroups.memory_place(places)
+    depth = None if place is None else match(place.parts)
+    return None if place is None or depth is None else cgroups.path_of(place.parts[:depth])
+
+
+def _nobody(what: str, wanted: str, seen: Sequence[Sequence[Place]]) -> NoSuchProcess:
+    if what == "cgroup":
+        return NoSuchProcess(f"no process is in the cgroup {wanted}", hint="/proc/PID/cgroup tells where a process is")
+    if what == "unit":
+        own = {unit[0] for places in seen for place in places if (unit := cgroups.unit_of(place.parts)) is not None}
+        return NoSuchProcess(f"the unit {wanted} has no process", hint=_there("units with processes", sorted(own)))
+    from vmatlas.systems.linux.container_names import where_looked
+
+    containers = _containers(seen)
+    names = cgroup_names(containers)
+    told = [" ".join((*names.get(each.id, ()), each.short)) for each in containers]
+    hint = f"{_there('containers with processes', told)}; names are looked up in {where_looked()}"
+    return NoSuchProcess(f"no process is in a container {wanted}", hint=hint)
+
+
+def _there(what: str, found: Sequence[str]) -> str:
+    if not found:
+        return f"there are no {what} here"
+    return f"{what}: {', '.join(found[:_MOST_SHOWN])}{', ...' if len(found) > _MOST_SHOWN else ''}"
+
+
+# ---- by which cgroups it is counted ----
+
+
+def cgroups_of(processes: Sequence[ProcessInfo], what: str) -> Iterator[str]:
+    """See `vmatlas.backend.TellsCgroups`."""
+    for process in processes:
+        place = cgroups.memory_place(_places_of(process.pid))
+        if place is None:
+            continue
+        depth: int | None = len(place.parts)
+        if what == "unit":
+            unit = cgroups.unit_of(place.parts)
+            depth = None if unit is None else unit[1]
+        elif what == "container":
+            inside = cgroups.containers_of(place.parts)
+            depth = inside[-1].depth if inside else None
+        if depth is not None:
+            yield cgroups.path_of(place.parts[:depth])

@@ -42,12 +42,22 @@ class Mount(NamedTuple):
     """Of the superblock."""
     mark: int = 0
     """The CRC-32 of its line."""
+    root: bytes = b"/"
+    """What of the file system is there: the folder that is seen at `point`."""
 
 
 def read(table: bytes) -> list[Mount]:
     """The mounts of a table, in its order; what is no such line is passed over."""
     return [
-        Mount(int(line[1]), (int(line[2]), int(line[3])), _plain(line[5]), line[6], line[7], crc32(line[0]))
+        Mount(
+            int(line[1]),
+            (int(line[2]), int(line[3])),
+            _plain(line[5]),
+            line[6],
+            line[7],
+            crc32(line[0]),
+            _plain(line[4]),
+        )
         for line in _LINE.finditer(table)
     ]
 

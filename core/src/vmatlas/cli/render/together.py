@@ -1,0 +1,113 @@
+"""The answers of several processes in one: whose each line is, and who could not be asked. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vmatlas.cli.render.table import Column, Row, Table
+from vmatlas.cli.render.text import NOTHING, count, escape
+
+if TYPE_CHECKING:
+    from vmatlas.cli.survey import Unread
+
+_WHOSE = (Column("PID", right=True), Column("PROCESS"))
+
+
+class Whose(NamedTuple):
+    """Whose an answer is."""
+
+    pid: int
+    name: str | None
+
+
+def together(
+    told: Sequence[tuple[Whose, Table]], unread: Unread, *, order: Sequence[Sequence[Any]] | None = None
+) -> Table:
+    """One table, with a column for each that one of them has, and before them whose a line is.
+
+    `order`: for each line of each table what it is put in order by, over all of them; else they follow one another.
+    Whoever could not be asked has a line at the end.
+    """
+    columns = _union([table.columns for _, table in told])
+    rows = [row for whose, table in told for row in _rows(whose, table, columns)]
+    if order is not None:
+        keys = [key for keys in order for key in keys]
+        rows = [row for _, row in sorted(zip(keys, rows, strict=True), key=lambda pair: pair[0])]
+    last = len(_WHOSE) + len(columns) - 1
+    for whose, reason in unread_of(unread):
+        empty = [NOTHING] * max(len(columns) - 1, 0)
+        cells = str(whose.pid), escape(whose.name or "") or NOTHING, *empty, escape(f"not read: {reason}")
+        rows.append(Row(cells, "", {0: "heading", last: "bad"}))
+    legend = dict.fromkeys(each for _, table in told for each in table.legend)
+    return Table(
+        (*_WHOSE, *columns) if columns else (*_WHOSE, Column("WHY")),
+        rows,
+        notes=(
+            *(f"{whose.pid}: {note}" for whose, table in told for note in table.notes),
+            count(len(told), "process", "processes"),
+        ),
+        legend=tuple(legend),
+        empty=next((table.empty for _, table in told), ""),
+    )
+
+
+def _union(of: Sequence[tuple[Column, ...]]) -> tuple[Column, ...]:
+    """Each column that one of them has, once, behind the one that it stands behind there."""
+    found: list[Column] = []
+    for columns in dict.fromkeys(of):
+        at = 0
+        for column in columns:
+            titles = [each.title for each in found]
+            if column.title in titles:
+                at = titles.index(column.title) + 1
+            else:
+                found.insert(at, column)
+                at += 1
+    return tuple(found)
+
+
+def _rows(whose: Whose, table: Table, columns: tuple[Column, ...]) -> Iterable[Row]:
+    before = str(whose.pid), escape(whose.name or "") or NOTHING
+    places = {column.title: index for index, column in enumerate(table.columns)}
+    wanted = [places.get(column.title) for column in columns]
+    moved = {old: new + len(before) for new, old in enumerate(wanted) if old is not None}
+    for row in table.rows:
+        cells = [NOTHING if index is None else row.cells[index] for index in wanted]
+        emphasis = {moved[index]: style for index, style in (row.emphasis or {}).items()}
+        # A first cell that sticks out is not the first one any more.
+        yield Row((*before, *cells), row.style, {0: "heading"} | emphasis)
+
+
+def unread_of(unread: Unread) -> list[tuple[Whose, str]]:
+    """Who could not be asked, each with the reason."""
+    silent = {process.pid: str(error) for process, error in unread.unanswered}
+    return [
+        (Whose(process.pid, process.name), silent.get(process.pid, reason))
+        for reason, who in unread.unread.items()
+        for process in who
+    ]
+
+
+def unread_json(unread: Unread) -> dict[str, Any]:
+    """Who could not be asked, by reason; words that chose nobody; why processes may be missing that are not listed."""
+    return {
+        "unread": {reason: [process.pid for process in who] for reason, who in unread.unread.items()},
+        "unmatched": unread.unmatched,
+        "incomplete": unread.unlisted,
+    }
+
+
+def together_json(told: Sequence[Mapping[str, Any]], unread: Unread) -> dict[str, Any]:
+    """The answer of each, and what `unread_json` tells."""
+    return {"processes": list(told), **unread_json(unread)}
+
+
+def together_csv(
+    told: Sequence[tuple[Whose, list[str], list[dict[str, Any]]]], unread: Unread
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Titles, and the rows of each with its number and name before them; last, who could not be asked (`error`)."""
+    titles = dict.fromkeys(title for _, titles, _ in told for title in titles)
+    rows = [{"pid": whose.pid, "process": whose.name, **row} for whose, _, rows in told for row in rows]
+    rows += [{"pid": whose.pid, "process": whose.name, "error": reason} for whose, reason in unread_of(unread)]
+    return ["pid", "process", *titles, "error"], rows

@@ -1,0 +1,359 @@
+"""What words that choose processes mean on a target: who that is now, each held by its number and its start time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import ClassVar, overload
+
+from vmatlas.api import HasPid, pid_of, place_of
+from vmatlas.backend import FindsMembers, HasName, KnowsUnlisted, ListsBriefly, Roll, Target, TellsStart, bare
+from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, UsageError, VmatlasError
+from vmatlas.model import ProcessInfo
+from vmatlas.selection.words import SELF, Selection, Word
+from vmatlas.systems.posix import read_plain
+from vmatlas.target.local import LOCAL
+
+LONGEST_NAME = 15
+"""Bytes that Linux keeps of a name (TASK_COMM_LEN)."""
+
+_MOST_OF_PIDFILE = 4096
+_SLACK = 2.0
+"""Seconds by which a file's time may be before that of the process that wrote it: clocks are told to the second."""
+
+
+class Selected(Sequence[ProcessInfo]):
+    """The processes that were chosen, in order of pid: who they were when they were looked for.
+
+    A `ProcessInfo` has the start time, so what is asked of one of them (`vmatlas.memories(among=)`, `survey(among=)`)
+    is never answered by another process that got its number meanwhile. `user` and `number_inside` are told where they
+    had to be asked for (`user:`), else by `vmatlas.processes`.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        processes: Iterable[ProcessInfo],
+        *,
+        cgroups: Iterable[str] = (),
+        unmatched: Iterable[tuple[str, VmatlasError]] = (),
+        notes: Iterable[str] = (),
+        incomplete: str | None = None,
+    ) -> None:
+        self.selection = selection
+        """The words."""
+        self.cgroups = tuple(dict.fromkeys(cgroups))
+        """The cgroups that its words name, as far as memory is counted by them: see `vmatlas.cgroup_memories`."""
+        self.unmatched = tuple(unmatched)
+        """Words that chose nobody while others did, each with the error that tells why."""
+        self.notes = tuple(notes)
+        """What is doubtful: a pidfile that may be stale."""
+        self.incomplete = incomplete
+        """None, or why the system may not have listed every process."""
+        self._processes = tuple(sorted(processes, key=lambda each: each.pid))
+
+    def __repr__(self) -> str:
+        return f"<Selected by '{self.selection}': {len(self)}>"
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    @overload
+    def __getitem__(self, index: int) -> ProcessInfo: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ProcessInfo, ...]: ...
+    def __getitem__(self, index: int | slice) -> ProcessInfo | tuple[ProcessInfo, ...]:
+        return self._processes[index]
+
+
+def select(*words: str | int | HasPid, target: Target | None = None) -> Selected:
+    """The processes that words choose, each once, in order of pid.
+
+        for process in vmatlas.select("name:postgres", "!user:root"):
+            print(process.pid, process.name)
+
+    | word | chooses |
+    |---|---|
+    | a number, `pid:1234`, anything with `.pid` | that process |
+    | `self`, `all` | the one that asks (elsewhere the agent); every process |
+    | `name:postgres`, `name:post*` | by its name, or its program's file's (Linux keeps 15 bytes of a name) |
+    | `user:www-data`, `user:33` | whose rights it has |
+    | `children:1234` | that process and the tree below it |
+    | `cgroup:/system.slice` | a cgroup and those below it |
+    | `unit:nginx.service` | a unit of systemd (any suffix but .service must be given; patterns) |
+    | `container:web`, `container:4f797c` | by its name (patterns), or at least 6 digits of its number |
+    | `pidfile:/run/nginx.pid` | the process whose number a file holds |
+    | `!WORD` | leaves those out |
+
+    The process that asks is left out of all but a number, `self`, `all` and the root of `children:`, and so is what
+    stands in one pipeline with it. A child whose parent has ended belongs to another parent (the system gives it one),
+    so it is in no tree of its former one. Numbers and names of other systems are as those list them; cgroups, units and
+    containers are told on Linux, of this machine.
+
+    Raises NoSuchProcess where nobody is chosen, Unsupported for what the target does not tell, UsageError, TargetLost.
+    """
+    texts = [word if isinstance(word, str) else SELF if word is None else str(pid_of(word)) for word in words]
+    selection, place = Selection.of(*texts), place_of(target)
+    lookup = _Lookup(place)
+    found: dict[int, ProcessInfo] = {}
+    unmatched: list[tuple[str, VmatlasError]] = []
+    for word in selection.chosen:
+        try:
+            for process in lookup.find(word):
+                found.setdefault(process.pid, process)
+        except NoSuchProcess as error:
+            unmatched.append((str(word), error.located(target=place.name)))
+    cgroups = list(lookup.cgroups)
+    if not found:
+        raise unmatched[0][1]
+    for word in selection.left_out:
+        with contextlib.suppress(NoSuchProcess):
+            for process in lookup.find(word):
+                found.pop(process.pid, None)
+    if not found:
+        raise NoSuchProcess(f"nobody is left of what '{selection}' chooses", target=place.name)
+    return Selected(
+        selection,
+        found.values(),
+        cgroups=() if selection.left_out else cgroups,
+        unmatched=unmatched,
+        notes=lookup.notes,
+        incomplete=lookup.incomplete,
+    )
+
+
+class _Lookup:
+    """One target, asked for its list once."""
+
+    def __init__(self, place: Target) -> None:
+        self._place = place
+        self.incomplete: str | None = None
+        self.cgroups: list[str] = []
+        self.notes: list[str] = []
+
+    @property
+    def _system(self) -> object:
+        return LOCAL.system if self._place is LOCAL else None
+
+    @functools.cached_property
+    def _listed(self) -> list[ProcessInfo]:
+        place = self._place
+        return self._all_of(place.brief() if isinstance(place, ListsBriefly) else place.processes())
+
+    def _all_of(self, listed: Iterator[ProcessInfo]) -> list[ProcessInfo]:
+        """A list of everybody, and what it may lack."""
+        found = list(listed)
+        place = self._place
+        unlisted = place.unlisted() if isinstance(place, KnowsUnlisted) else None
+        gaps = unlisted, listed.gap if isinstance(listed, Roll) else None
+        self.incomplete = "; ".join(gap for gap in gaps if gap) or self.incomplete
+        return found
+
+    def find(self, word: Word) -> list[ProcessInfo]:
+        """Whom it chooses. Raises NoSuchProcess for nobody, Unsupported, UsageError."""
+        found = self._FINDERS[word.key](self, word.value)
+        if not word.is_pattern:
+            return found
+        others = [each for each in found if not self._is_asker(each) or self._is_root(word, each)]
+        if not others:
+            raise NoSuchProcess(f"'{word}' chooses this command alone, which is left out", hint="to choose it: self")
+        return others
+
+    @staticmethod
+    def _is_root(word: Word, process: ProcessInfo) -> bool:
+        return word.key == "children" and word.value in (SELF, str(process.pid))
+
+    # ---- the asker ----
+
+    @functools.cached_property
+    def _own(self) -> int:
+        if self._place is LOCAL:
+            return os.getpid()
+        process = self._place.open(None)
+        process.close()
+        return process.pid
+
+    def _is_asker(self, process: ProcessInfo) -> bool:
+        """Whether it is the one that asks, or stands in one pipeline with it."""
+        if process.pid == self._own:
+            return True
+        if self._place is not LOCAL or process.parent != os.getppid():
+            return False
+        try:
+            # A shell with a terminal puts each pipeline into a group of its own, in which it is not itself.
+            return os.getpgid(process.pid) == os.getpgrp() != os.getpgid(os.getppid())
+        except OSError:
+            return False
+
+    # ---- one for each key ----
+
+    def _all(self, _: str) -> list[ProcessInfo]:
+        return self._listed
+
+    def _self(self, _: str) -> list[ProcessInfo]:
+        return [self._of_number(self._own)]
+
+    def _pid(self, value: str) -> list[ProcessInfo]:
+        number = pid_of(int(value))
+        assert number is not None
+        return [self._of_number(number)]
+
+    def _of_number(self, pid: int) -> ProcessInfo:
+        """Raises NoSuchProcess. One that may not be looked at is known by its number alone."""
+        place = self._place
+        listed = place.brief([pid]) if isinstance(place, ListsBriefly) else iter(self._listed)
+        if (found := next((each for each in listed if each.pid == pid), None)) is not None:
+            return found
+        try:
+            process = place.open(pid)
+        except AccessDenied:
+            return bare(pid)
+        name = process.name_now() if isinstance(process, HasName) else None
+        process.close()
+        return replace(bare(pid), name=name or "", start_time=process.start_time)
+
+    def _name(self, wanted: str) -> list[ProcessInfo]:
+        system = self._system
+        program = system.program_name if isinstance(system, FindsMembers) else None
+        found = [each for each in self._listed if _is_called(each, wanted, program)]
+        if not found:
+            inside = sum(wanted in each.name for each in self._listed)
+            hint = f"'name:*{wanted}*' chooses {inside}" if inside else "vmatlas processes lists the names"
+            raise NoSuchProcess(f"no process is called {wanted}", hint=hint)
+        return found
+
+    def _user(self, wanted: str) -> list[ProcessInfo]:
+        number = self._number_of_user(wanted)
+        listed = self._all_of(self._place.processes())
+        if all(each.user is None for each in listed):
+            raise self._untold("user")
+        found = [each for each in listed if each.user == number]
+        if not found:
+            raise NoSuchProcess(f"no process has the rights of user {wanted}")
+        return found
+
+    def _number_of_user(self, wanted: str) -> int:
+        if wanted.isascii() and wanted.isdigit() and len(wanted) <= LONGEST_NAME:
+            return int(wanted)
+        if self._place is not LOCAL:
+            raise UsageError("a user of another machine is named by number there", hint="user:33")
+        import pwd
+
+        try:
+            return pwd.getpwnam(wanted).pw_uid
+        except (KeyError, ValueError):
+            raise UsageError(f"there is no user {wanted}", hint="user:NAME or user:NUMBER") from None
+
+    def _children(self, wanted: str) -> list[ProcessInfo]:
+        root = self._own if wanted == SELF else int(wanted)
+        listed = self._listed
+        found = {each.pid: each for each in listed if each.pid == root} or {root: self._of_number(root)}
+        below: dict[int, list[ProcessInfo]] = {}
+        for each in listed:
+            if each.parent is not None:
+                below.setdefault(each.parent, []).append(each)
+        if not below:
+            raise self._untold("parent")
+        upcoming = [root]
+        while upcoming:
+            for each in below.get(upcoming.pop(), ()):
+                if each.pid not in found:
+                    found[each.pid] = each
+                    upcoming.append(each.pid)
+        return list(found.values())
+
+    def _members(self, what: str, wanted: str) -> list[ProcessInfo]:
+        system = self._system
+        if not isinstance(system, FindsMembers):
+            raise self._untold(what)
+        members = system.members(self._listed, what, wanted)
+        found = list(self._still(members.processes))
+        if not found:
+            raise NoSuchProcess(f"all processes of {what}:{wanted} have ended meanwhile")
+        self.cgroups += members.cgroups
+        return found
+
+    def _still(self, processes: list[ProcessInfo]) -> Iterator[ProcessInfo]:
+        """Those that are still who they were when they were listed: what they belong to was asked by number."""
+        place = self._place
+        if not isinstance(place, ListsBriefly):
+            return iter(processes)
+        now = {each.pid: each.start_time for each in place.brief([each.pid for each in processes])}
+        return (each for each in processes if each.pid in now and now[each.pid] == each.start_time)
+
+    def _pidfile(self, path: str) -> list[ProcessInfo]:
+        if self._place is not LOCAL:
+            raise Unsupported("a pidfile is read on this machine only", hint="on another one give the number")
+        number, written = _read_pidfile(path)
+        try:
+            process = self._of_number(number)
+        except NoSuchProcess:
+            raise NoSuchProcess(f"{path} is stale: there is no process {number}", pid=number) from None
+        if process.state == "Z" and not process.lives_on:
+            raise NoSuchProcess(f"{path} is stale: process {number} ({process.name}) is a zombie", pid=number)
+        system, start = self._system, process.start_time
+        started = system.started(start) if isinstance(system, TellsStart) and start is not None else None
+        if started is not None and started > written + _SLACK:
+            self.notes.append(
+                f"{path} is older than process {number} ({process.name}): it may be stale, and the number another's"
+            )
+        return [process]
+
+    def _untold(self, what: str) -> Unsupported:
+        hint = "everywhere a process is chosen by its number, 'all' and name:"
+        return Unsupported(f"{self._place.name} does not tell the {what} of a process", hint=hint)
+
+    _FINDERS: ClassVar[dict[str, Callable[[_Lookup, str], list[ProcessInfo]]]] = {
+        "all": _all,
+        "self": _self,
+        "pid": _pid,
+        "name": _name,
+        "user": _user,
+        "children": _children,
+        "pidfile": _pidfile,
+        "cgroup": lambda self, wanted: self._members("cgroup", wanted),
+        "unit": lambda self, wanted: self._members("unit", wanted),
+        "container": lambda self, wanted: self._members("container", wanted),
+    }
+
+
+def _is_called(process: ProcessInfo, wanted: str, program: Callable[[ProcessInfo], str | None] | None) -> bool:
+    """By its name, or the name of its program's file, which is longer and does not change."""
+    if _fits(process.name, wanted):
+        return True
+    if program is None or process.kernel:
+        return False
+    own = program(process)
+    if own is not None and _fits(own, wanted):
+        return True
+    # A script is called as its file, and its program is what runs it: no more is told of its name than was kept.
+    kept, asked = os.fsencode(process.name), os.fsencode(wanted)
+    is_cut = len(kept) == LONGEST_NAME < len(asked) and asked.startswith(kept)
+    return is_cut and (own is None or not own.startswith(process.name))
+
+
+def _fits(name: str, wanted: str) -> bool:
+    return bool(name) and (name == wanted or fnmatchcase(name, wanted))
+
+
+def _read_pidfile(path: str) -> tuple[int, float]:
+    """The number, and when the file was written. Raises UsageError, AccessDenied, NoSuchProcess."""
+    try:
+        text, written = read_plain(path, _MOST_OF_PIDFILE)
+    except FileNotFoundError:
+        raise NoSuchProcess(f"there is no pidfile {path}", hint="who writes one removes it as it ends") from None
+    except PermissionError:
+        raise AccessDenied(f"no right to read the pidfile {path}", hint="try sudo") from None
+    except OSError as error:
+        raise UsageError(f"the pidfile {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"{path} is no file, so no pidfile") from None
+    words = text.split()
+    # Some write more below it (postmaster.pid), and on the first line there is the number alone.
+    if not words or not (words[0].isdigit() and len(words[0]) <= 10 and 0 < int(words[0]) < 2**31):
+        raise UsageError(f"{path} does not begin with the number of a process, so it is no pidfile")
+    return int(words[0]), written

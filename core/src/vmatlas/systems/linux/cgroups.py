@@ -1,0 +1,207 @@
+"""What the path of a cgroup tells: the unit of systemd, the container, and where its counters are. Pure.
+
+A line of /proc/PID/cgroup is `NUMBER:CONTROLLERS:PATH`, one for each hierarchy that the process is in; cgroup v2 is the
+one with the number 0 and no controller (cgroups(7)). Paths are as the one who reads sees them: from the root of its own
+cgroup namespace, and with `/..` in front for what lies outside of it (cgroup_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple, TypeAlias
+
+_DELETED = " (deleted)"
+"""Behind the path of a cgroup that was removed under a zombie, or (v1) under the one who reads."""
+
+
+class Place(NamedTuple):
+    """Where a process is in one hierarchy."""
+
+    controllers: tuple[str, ...]
+    """Of v1, or ("name=systemd",); none: cgroup v2."""
+    path: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the folders on the way."""
+        return parts_of(self.path)
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    """The names of the folders on the way to a cgroup, without what marks one that was removed."""
+    return tuple(part for part in path.removesuffix(_DELETED).split("/") if part)
+
+
+def path_of(parts: Sequence[str]) -> str:
+    """The way back."""
+    return "/" + "/".join(parts)
+
+
+def places_of(text: bytes) -> list[Place]:
+    """The lines of /proc/PID/cgroup; what is no such line is passed over."""
+    lines = [line.split(":", 2) for line in text.decode("utf-8", "surrogateescape").split("\n")]
+    return [
+        Place(tuple(name for name in line[1].split(",") if name), line[2])
+        for line in lines
+        if len(line) == 3 and line[2].startswith("/")
+    ]
+
+
+def main_place(places: Sequence[Place]) -> Place | None:
+    """That of cgroup v2; where v1 has the controllers, and v2 the root alone: the first that is not a root."""
+    unified = next((place for place in places if not place.controllers), None)
+    if unified is not None and (unified.parts or len(places) == 1):
+        return unified
+    return next((place for place in places if place.parts), places[0] if places else None)
+
+
+def memory_place(places: Sequence[Place]) -> Place | None:
+    """That by which memory is charged: of v1 where the controller is mounted there, else of v2."""
+    of_memory = next((place for place in places if "memory" in place.controllers), None)
+    return of_memory or next((place for place in places if not place.controllers), None)
+
+
+Match: TypeAlias = Callable[[tuple[str, ...]], int | None]
+"""How many folders of a path lead to what is looked for; None where it is not on the way."""
+
+
+def folder(wanted: str) -> Match:
+    """A cgroup by its path; those below it are on the way from it."""
+    parts = parts_of(wanted)
+    return lambda path: len(parts) if path[: len(parts)] == parts else None
+
+
+# ---- units of systemd ----
+
+_UNIT = re.compile(r".+\.(?:service|scope|slice|socket|mount|swap)", re.DOTALL)
+"""Units that have a cgroup of their name (systemd.unit(5), and systemd's docs/CGROUP_DELEGATION)."""
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+
+
+def unit_called(part: str) -> str | None:
+    """The unit that a folder is of; None for any other.
+
+    A name that could be taken for a file of the kernel's (`cpu.service`, `_x.service`) has a `_` before it there.
+    """
+    part = part.removeprefix("_")
+    return part if _UNIT.fullmatch(part) else None
+
+
+def unescaped(name: str) -> str:
+    r"""A name without systemd's escapes: `\x2d` is a minus (systemd-escape(1))."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
+
+
+def unit(wanted: str) -> Match:
+    """A unit by its name or a pattern, as systemd writes it or without its escapes; the first on the way.
+
+    Without a suffix it is a service, as for systemctl.
+    """
+    wanted = wanted if _UNIT.fullmatch(wanted) else f"{wanted}.service"
+
+    def match(path: tuple[str, ...]) -> int | None:
+        for depth, part in enumerate(path, 1):
+            name = unit_called(part)
+            if name is not None and any(fits(each, wanted) for each in (name, unescaped(name))):
+                return depth
+        return None
+
+    return match
+
+
+def fits(name: str, wanted: str) -> bool:
+    """Whether a name is the one that is wanted, or fits the pattern (`*`, `?`, `[...]`), in which case matters."""
+    return name == wanted or fnmatchcase(name, wanted)
+
+
+def unit_of(path: tuple[str, ...]) -> tuple[str, int] | None:
+    """The unit that a cgroup belongs to, and the folders to it: the last that is no slice; else the last slice."""
+    units = [(name, depth) for depth, part in enumerate(path, 1) if (name := unit_called(part)) is not None]
+    own = [each for each in units if not each[0].endswith(".slice")]
+    return own[-1] if own else units[-1] if units else None
+
+
+# ---- containers ----
+
+_ID = r"[0-9a-f]{64}"
+_SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (maker, re.compile(shape, re.DOTALL))
+    for maker, shape in (
+        # docker, by systemd: /system.slice/docker-ID.scope; with --cgroup-parent below another slice
+        ("docker", rf"docker-(?P<id>{_ID})\.scope"),
+        # podman, by systemd: /machine.slice/libpod-ID.scope; /libpod_parent/libpod-ID. (libpod-conmon-ID watches it.)
+        ("podman", rf"libpod-(?P<id>{_ID})(?:\.scope)?"),
+        # containerd for Kubernetes: /kubepods.slice/.../kubepods-...-podUID.slice/cri-containerd-ID.scope
+        ("containerd", rf"cri-containerd-(?P<id>{_ID})\.scope"),
+        ("containerd", rf"nerdctl-(?P<id>{_ID})\.scope"),
+        # CRI-O: .../crio-ID.scope; crio-ID where cgroups are made without systemd. (crio-conmon-ID watches it.)
+        ("cri-o", rf"crio-(?P<id>{_ID})(?:\.scope)?"),
+        # without systemd: /docker/ID, /kubepods/burstable/podUID/ID, /default/ID, /ecs/TASK/ID, /ID
+        ("docker", rf"(?:.*/)?docker/(?:.+/)?(?P<id>{_ID})"),
+        ("kubernetes", rf"(?:.*/)?pod[0-9a-f_-]+/(?P<id>{_ID})"),
+        ("", rf"(?P<id>{_ID})"),
+        ("ecs", r"(?:.*/)?ecs/(?:.*/)?(?P<id>[0-9a-f]{32}-[0-9]{5,20})"),
+        # LXC, LXD, Incus: since 4.0, 3.1, and before; Proxmox /lxc/101. (lxc.monitor.NAME watches it.)
+        ("lxc", r"lxc\.payload\.(?P<name>.+)"),
+        ("lxc", r"(?:.*/)?lxc(?:\.payload)?/(?P<name>[^/]+)"),
+        # systemd-nspawn, and what else systemd-machined knows but virtual machines: see machinectl(1)
+        ("nspawn", r"systemd-nspawn@(?P<name>.+)\.service"),
+        ("machined", r"machine-(?!qemu\\x2d|libvirt\\x2d)(?P<name>.+)\.scope"),
+    )
+)
+"""The folders that container managers make, each with who makes it. A shape without a slash is of one folder, one with
+slashes of the whole way to it. Where two fit the first is right."""
+
+
+class Container(NamedTuple):
+    """A container, as the path of a cgroup tells it."""
+
+    maker: str
+    """Who made it; empty where the path does not tell."""
+    id: str
+    """Its number, 64 hexadecimal digits as a rule; the name of one that has no number."""
+    depth: int
+    """How many folders lead to it."""
+    is_named: bool = False
+    """It is known by its name alone."""
+
+    @property
+    def short(self) -> str:
+        """What people know it by: the first 12 digits, as `docker ps` shows them, or the name."""
+        return self.id if self.is_named else self.id[:12]
+
+
+def containers_of(path: tuple[str, ...]) -> list[Container]:
+    """The containers that a cgroup is in, the outermost first: containers can stand in containers."""
+    found: list[Container] = []
+    for depth, part in enumerate(path, 1):
+        way = "/".join(path[found[-1].depth if found else 0 : depth])
+        for maker, shape in _SHAPES:
+            match = shape.fullmatch(way) if "/" in shape.pattern else shape.fullmatch(part)
+            if match is not None:
+                named = match.groupdict().get("name")
+                found.append(Container(maker, match["id"] if named is None else unescaped(named), depth, bool(named)))
+                break
+    return found
+
+
+FEWEST_DIGITS = 6
+"""Of a container's number: fewer are taken for a name."""
+
+_DIGITS = re.compile(rf"[0-9a-f]{{{FEWEST_DIGITS},64}}")
+
+
+def is_digits(word: str) -> bool:
+    """Whether a word may be a container's number, or its beginning."""
+    return _DIGITS.fullmatch(word) is not None
+
+
+def container(ids: frozenset[str]) -> Match:
+    """Any of these containers, by number or name as the path has it; the first on the way."""
+
+    def match(path: tuple[str, ...]) -> int | None:
+        return next((each.depth for each in containers_of(path) if each.id in ids), None)
+
+    return match

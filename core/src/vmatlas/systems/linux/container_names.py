@@ -1,0 +1,113 @@
+"""What a container is called: from the files in which its manager keeps that. No daemon is asked, and no folder listed
+that may be long: the numbers of the containers that have processes are known, from their cgroups."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+
+from vmatlas.patience import Crew, Errand
+from vmatlas.systems.posix import read_plain
+
+_MOST = 8 << 20
+"""Bytes of one file: the containers of a machine are in one (podman)."""
+_MOST_NAMESPACES = 64
+_SILENCE = 2.0
+"""Seconds after which a file system that does not answer is left (a home folder may be on a server's)."""
+
+DOCKER = ("/var/lib/docker/containers", "/var/snap/docker/common/var-lib-docker/containers")
+"""A folder for each container, by its number, with config.v2.json: `Name`."""
+CONTAINERD = ("/run/containerd/io.containerd.runtime.v2.task",)
+"""NAMESPACE/NUMBER/config.json (the OCI runtime specification): the annotations of Kubernetes, and of nerdctl."""
+PODMAN = ("/var/lib/containers/storage",)
+"""DRIVER-containers/containers.json, of podman and of CRI-O: a list with `id` and `names`."""
+_DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
+_ANNOTATIONS = ("nerdctl/name", "io.kubernetes.cri.container-name")
+_POD = "io.kubernetes.cri.sandbox-name"
+
+
+def names_of(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The names of containers, of those whose files can be read; a container may have several."""
+    wanted = frozenset(ids)
+    if not wanted:
+        return {}
+    errand = Errand(lambda: _look_up(wanted))
+    with Crew(1) as crew:
+        return errand.answer() if errand.asked_by(crew, _SILENCE) else {}
+
+
+def where_looked() -> str:
+    """The folders where names are looked for, for people: those that there are."""
+    found = [folder for folder in (*_docker(), *CONTAINERD, *_podman()) if os.path.isdir(folder)]
+    closed = [folder for folder in found if not os.access(folder, os.R_OK | os.X_OK)]
+    if not found:
+        return "nothing: docker, podman and containerd keep none here"
+    return ", ".join(found) + (f" (no right to read {', '.join(closed)}: try sudo)" if closed else "")
+
+
+def _own(*below: str) -> str | None:
+    """Where programs of this user keep their data; None where that is not told."""
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.environ.get("HOME", ""), ".local/share")
+    return os.path.join(data, *below) if data.startswith("/") else None
+
+
+def _docker() -> list[str]:
+    return [folder for folder in (*DOCKER, _own("docker", "containers")) if folder is not None]
+
+
+def _podman() -> list[str]:
+    return [folder for folder in (*PODMAN, _own("containers", "storage")) if folder is not None]
+
+
+def _look_up(ids: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for number, name in (*_of_docker(ids), *_of_podman(ids), *_of_containerd(ids)):
+        if name and name not in found.setdefault(number, []):
+            found[number].append(name)
+    return {number: tuple(names) for number, names in found.items()}
+
+
+def _of_docker(ids: frozenset[str]) -> Iterator[tuple[str, str]]:
+    for folder in _docker():
+        for number in ids if os.path.isdir(folder) else ():
+            match _json(os.path.join(folder, number, "config.v2.json")):
+                case {"Name": str(name)}:
+                    yield number, name.removeprefix("/")
+
+
+def _of_podman(ids: frozenset[str]) -> Iterator[tuple[str, str]]:
+    for folder in _podman():
+        for driver in _DRIVERS:
+            listed = _json(os.path.join(folder, f"{driver}-containers", "containers.json"))
+            for each in listed if isinstance(listed, list) else ():
+                match each:
+                    case {"id": str(number), "names": [*names]} if number in ids:
+                        yield from ((number, name) for name in names if isinstance(name, str))
+
+
+def _of_containerd(ids: frozenset[str]) -> Iterator[tuple[str, str]]:
+    for folder in CONTAINERD:
+        try:
+            with os.scandir(folder) as entries:
+                namespaces = [entry.path for entry, _ in zip(entries, range(_MOST_NAMESPACES), strict=False)]
+        except OSError:
+            continue
+        for namespace in namespaces:
+            for number in ids:
+                match _json(os.path.join(namespace, number, "config.json")):
+                    case {"annotations": {**told}}:
+                        names = [name for key in _ANNOTATIONS if isinstance(name := told.get(key), str)]
+                        yield from ((number, name) for name in names)
+                        if names and isinstance(pod := told.get(_POD), str):
+                            yield number, f"{pod}/{names[-1]}"
+
+
+def _json(path: str) -> object:
+    """What a file says; None where it cannot be read, is no plain file, is too long, or is not JSON."""
+    try:
+        text, _ = read_plain(path, _MOST)
+        value: object = json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value

@@ -1,0 +1,221 @@
+"""The paths of cgroups, as machines tell them: which unit, which container; and the counters that their files hold."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from vmatlas.systems.linux import cgroups, container_names
+from vmatlas.systems.linux.cgroup_memory import of_v1, of_v2
+from vmatlas.systems.linux.cgroups import containers_of, main_place, memory_place, parts_of, places_of, unit_of
+
+ID = "4f797c539e6c745de61a93ca3ff892358ecbcaccd8414d5db545c38428142970"
+OTHER = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d"
+POD = "6f0e2ab7_9d35_4c3e_8f6b_0a3f6e6b7d11"
+
+CONTAINERS = {
+    f"/docker/{ID}": ("docker", ID),
+    f"/system.slice/docker-{ID}.scope": ("docker", ID),
+    f"/system.slice/docker-{ID}.scope/init": ("docker", ID),
+    f"/../../system.slice/docker-{ID}.scope": ("docker", ID),
+    f"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope": ("docker", ID),
+    f"/machine.slice/libpod-{ID}.scope/container": ("podman", ID),
+    f"/libpod_parent/libpod-{ID}": ("podman", ID),
+    f"/machine.slice/machine-libpod_pod_{OTHER}.slice/libpod-{ID}.scope": ("podman", ID),
+    f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{POD}.slice/cri-containerd-{ID}.scope": (
+        "containerd",
+        ID,
+    ),
+    f"/kubepods.slice/kubepods-pod{POD}.slice/crio-{ID}.scope": ("cri-o", ID),
+    f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{POD}.slice/docker-{ID}.scope": ("docker", ID),
+    f"/kubepods/burstable/pod6f0e2ab7-9d35-4c3e-8f6b-0a3f6e6b7d11/{ID}": ("kubernetes", ID),
+    f"/kubepods/besteffort/pod6f0e2ab7-9d35-4c3e-8f6b-0a3f6e6b7d11/crio-{ID}": ("cri-o", ID),
+    f"/default/{ID}": ("", ID),
+    f"/{ID}": ("", ID),
+    f"/system.slice/nerdctl-{ID}.scope": ("containerd", ID),
+    "/ecs/eb2c3a0c7d4d4f0a8d1c9d8a5d2f1b6e/eb2c3a0c7d4d4f0a8d1c9d8a5d2f1b6e-1234567890": (
+        "ecs",
+        "eb2c3a0c7d4d4f0a8d1c9d8a5d2f1b6e-1234567890",
+    ),
+    "/lxc.payload.web/system.slice/ssh.service": ("lxc", "web"),
+    "/lxc/101/ns/init.scope": ("lxc", "101"),
+    "/lxc.payload/web": ("lxc", "web"),
+    r"/machine.slice/systemd-nspawn@debian\x2dtest.service/payload": ("nspawn", "debian-test"),
+    r"/machine.slice/machine-debian\x2dtest.scope": ("machined", "debian-test"),
+}
+NO_CONTAINER = [
+    "/",
+    "/init.scope",
+    "/system.slice/docker.service",
+    "/user.slice/user-1000.slice/session-3.scope",
+    f"/machine.slice/libpod-conmon-{ID}.scope",
+    f"/kubepods.slice/crio-conmon-{ID}.scope",
+    f"/system.slice/docker-{ID[1:]}.scope",
+    "/lxc.monitor.web",
+    "/lxc.monitor/101",
+    r"/machine.slice/machine-qemu\x2d1\x2dvm.scope",
+    "/kubepods.slice",
+]
+
+
+@pytest.mark.parametrize("path", CONTAINERS)
+def test_a_container_is_known_by_the_path_of_its_cgroup(path):
+    [found] = containers_of(parts_of(path))
+    assert (found.maker, found.id) == CONTAINERS[path]
+    folder = parts_of(path)[: found.depth]
+    assert cgroups.container(frozenset([found.id]))(parts_of(path)) == len(folder)
+    assert found.short == (found.id if found.is_named else found.id[:12])
+
+
+@pytest.mark.parametrize("path", NO_CONTAINER)
+def test_who_watches_a_container_is_in_none_nor_is_any_other(path):
+    assert containers_of(parts_of(path)) == []
+
+
+def test_a_container_in_a_container_is_in_both():
+    inner = (
+        f"/docker/{OTHER}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod1.slice/cri-containerd-{ID}.scope"
+    )
+    assert [each.id for each in containers_of(parts_of(inner))] == [OTHER, ID]
+    assert [each.id for each in containers_of(parts_of("/lxc.payload.a/lxc.payload.b"))] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("path", "unit", "depth"),
+    [
+        ("/system.slice/nginx.service", "nginx.service", 2),
+        ("/system.slice/nginx.service/worker", "nginx.service", 2),
+        ("/system.slice/system-postgresql.slice/postgresql@16-main.service", "postgresql@16-main.service", 3),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service", "foo.service", 5),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", "init.scope", 4),
+        ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope", 3),
+        ("/system.slice", "system.slice", 1),
+        (r"/system.slice/systemd-fsck@dev-disk-by\x2duuid-1.service", r"systemd-fsck@dev-disk-by\x2duuid-1.service", 2),
+        ("/system.slice/_cpu.service", "cpu.service", 2),
+        ("/system.slice/dbus.socket", "dbus.socket", 2),
+        ("/system.slice/nginx.service (deleted)", "nginx.service", 2),
+    ],
+)
+def test_a_unit_is_the_innermost_that_is_no_slice(path, unit, depth):
+    assert unit_of(parts_of(path)) == (unit, depth)
+    assert cgroups.unit(unit)(parts_of(path)) == depth
+
+
+def test_a_path_without_units_has_none():
+    assert unit_of(parts_of("/docker/x")) is None
+    assert unit_of(()) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "path", "depth"),
+    [
+        ("nginx", "/system.slice/nginx.service", 2),
+        ("nginx.service", "/system.slice/nginx-debug.service", None),
+        ("postgresql@*", "/system.slice/system-postgresql.slice/postgresql@16-main.service", 3),
+        ("user@1000.service", "/user.slice/user-1000.slice/user@1000.service/app.slice/x.service", 3),
+        ("user-1000.slice", "/user.slice/user-1000.slice/session-3.scope", 2),
+        ("foo-bar.service", r"/system.slice/foo\x2dbar.service", 2),
+        (r"foo\x2dbar.service", r"/system.slice/foo\x2dbar.service", 2),
+        ("nginx", "/docker/nginx", None),
+    ],
+)
+def test_a_unit_is_found_by_name_and_pattern_with_and_without_escapes(wanted, path, depth):
+    assert cgroups.unit(wanted)(parts_of(path)) == depth
+
+
+def test_a_cgroup_holds_those_below_it_and_no_namesake():
+    match = cgroups.folder("/a/b/")
+    assert match(parts_of("/a/b")) == match(parts_of("/a/b/c")) == 2
+    assert match(parts_of("/a")) is match(parts_of("/a/bc")) is match(parts_of("/x/a/b")) is None
+    assert cgroups.folder("/")(parts_of("/anything")) == 0
+
+
+V2 = b"0::/system.slice/nginx.service\n"
+V1 = b"5:memory:/system.slice\n4:cpu,cpuacct:/\n1:name=systemd:/system.slice/nginx.service\n"
+HYBRID = b"9:name=systemd:/\n4:memory:/x/y\n1:cpu:/\n0::/\n"
+
+
+def test_each_hierarchy_has_its_own_place():
+    assert main_place(places_of(V2)) == main_place(places_of(V1 + V2))
+    assert main_place(places_of(V1)).path == "/system.slice"
+    assert main_place(places_of(HYBRID)).path == "/x/y"
+    assert main_place(places_of(b"0::/\n")).path == "/"
+    assert main_place([]) is None
+    assert memory_place(places_of(V1 + V2)).path == "/system.slice"
+    assert memory_place(places_of(V2)).path == "/system.slice/nginx.service"
+    assert memory_place(places_of(b"1:cpu:/\n")) is None
+
+
+def test_a_name_of_any_bytes_is_kept_and_no_line_is_taken_for_another():
+    assert places_of(b"0::/a:b\xff\n")[0].path == "/a:b\udcff"
+    assert places_of(b"nonsense\n0::\n::\n") == []
+
+
+# Lines as the kernel writes them, of the many that there are.
+STAT_V2 = "anon 1048576\nfile 8192000\nkernel 409600\nsock 4096\nshmem 4096\nfile_mapped 2048000\nslab 204800\nbad\n"
+STAT_V1 = (
+    "cache 1\nrss 2\ntotal_cache 8192000\ntotal_rss 1048576\ntotal_shmem 4096\ntotal_mapped_file 2048000\n"
+    "total_swap 0\n"
+)
+
+
+def test_counters_of_both_versions_are_told_in_the_same_words():
+    two = of_v2("/a", {"memory.current": "9654272\n", "memory.stat": STAT_V2, "memory.swap.current": "512\n"})
+    assert two[:] == ("/a", 9654272, 1048576, 8192000, 2048000, 4096, 409600, 204800, 4096, 512, None)
+    assert two.unmapped_file == 8192000 - 2048000
+    one = of_v1("/a", {"memory.usage_in_bytes": "9654272\n", "memory.stat": STAT_V1})
+    assert one[:] == ("/a", 9654272, 1048576, 8192000, 2048000, 4096, None, None, None, 0, None)
+
+
+def test_what_is_not_told_is_none_with_a_reason_and_never_nought():
+    for told in (of_v2("/a", {}), of_v2("/", {}), of_v1("/a", {})):
+        assert set(told[1:-1]) == {None} and told.untold
+    assert of_v2("/", {}).untold != of_v2("/a", {}).untold
+    assert of_v2("/a", {"memory.current": "max\n", "memory.stat": "anon -1\nfile 1e5\n"}).untold
+
+
+def test_names_of_containers_are_in_the_files_of_their_managers(tmp_path, monkeypatch):
+    docker, containerd, podman = (tmp_path / each for each in ("docker", "containerd", "podman"))
+    monkeypatch.setattr(container_names, "DOCKER", (str(docker),))
+    monkeypatch.setattr(container_names, "CONTAINERD", (str(containerd),))
+    monkeypatch.setattr(container_names, "PODMAN", (str(podman),))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing"))
+    assert container_names.names_of([ID]) == {}
+    assert "keep none here" in container_names.where_looked()
+
+    write(docker / ID / "config.v2.json", {"ID": ID, "Name": "/web", "Config": {"Image": "nginx"}})
+    write(podman / "overlay-containers" / "containers.json", [{"id": OTHER, "names": ["db", 5]}, {"id": 3}, None])
+    names = {"io.kubernetes.cri.container-name": "app", "io.kubernetes.cri.sandbox-name": "shop-7d"}
+    write(containerd / "k8s.io" / ("e" * 64) / "config.json", {"annotations": names})
+    write(containerd / "default" / ID / "config.json", {"annotations": {"nerdctl/name": "front"}})
+    assert container_names.names_of([ID, OTHER, "e" * 64]) == {
+        ID: ("web", "front"),
+        OTHER: ("db",),
+        "e" * 64: ("app", "shop-7d/app"),
+    }
+    assert container_names.names_of([]) == {}
+    assert str(docker) in container_names.where_looked()
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("bad", [b"", b"{", b"[" * 100_000, b'{"Name": 5}', b'"x"', b"\xff", b"[]", b'{"Name": null}'])
+def test_a_file_that_is_none_of_theirs_tells_nothing(tmp_path, monkeypatch, bad):
+    monkeypatch.setattr(container_names, "DOCKER", (str(tmp_path),))
+    (tmp_path / ID).mkdir()
+    (tmp_path / ID / "config.v2.json").write_bytes(bad)
+    assert container_names.names_of([ID]) == {}
+
+
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(container_names, "DOCKER", (str(tmp_path),))
+    (tmp_path / ID).mkdir()
+    os.mkfifo(tmp_path / ID / "config.v2.json")
+    (tmp_path / OTHER / "config.v2.json").mkdir(parents=True)
+    assert container_names.names_of([ID, OTHER]) == {}
