@@ -204,6 +204,74 @@ def test_what_is_no_file_is_not_taken_for_one(shared: Path, tmp_path: Path, kind
     assert not Cache(shared).has("sha256", digest)
 
 
+def test_a_file_with_holes_and_one_larger_than_any_download_are_not_copied(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = put(shared, b"good" * (1 << 18))
+    place = shared / "files" / f"sha256-{digest}"
+    monkeypatch.setattr("vmatlas_images.cache._MOST_COPIED", 1000)
+    assert not Cache(shared).has("sha256", digest)
+    monkeypatch.undo()
+    os.truncate(place, 1 << 40)
+    assert not Cache(shared).has("sha256", digest)
+    os.truncate(place, 4 << 18)
+    assert Cache(shared).has("sha256", digest)
+
+
+def treasure(folder: Path) -> Path:
+    """A folder that looks like a cache, and is none."""
+    (folder / "tmp" / "deep").mkdir(parents=True)
+    (folder / "tmp" / "deep" / "a").write_text("precious")
+    (folder / "files").mkdir()
+    return folder
+
+
+def use(cache: Cache) -> None:
+    with cache.workspace():
+        pass
+    cache.clean()
+
+
+def test_a_link_in_the_place_of_one_s_own_folder_is_not_followed(shared: Path, tmp_path: Path) -> None:
+    precious = treasure(tmp_path / "precious")
+    (shared / f"user-{os.geteuid()}").symlink_to(precious)
+    with pytest.raises(ImagesError, match="can be changed by others"):
+        use(Cache(shared))
+    assert (precious / "tmp" / "deep" / "a").read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a link to another user takes root")
+def test_a_link_of_another_user_in_a_folder_that_others_write_to_is_not_followed(tmp_path: Path, shared: Path) -> None:
+    precious = treasure(tmp_path / "precious")
+    (shared / "cache").symlink_to(precious)
+    assert Cache(shared / "cache").root == shared / "cache", "it is ours"
+    os.chown(shared / "cache", 65534, 65534, follow_symlinks=False)
+    for named in (shared / "cache", shared / "cache" / "below"):
+        with pytest.raises(ImagesError, match="can be changed by others"):
+            use(Cache(named))
+    assert (precious / "tmp" / "deep" / "a").read_text() == "precious"
+
+
+def test_a_folder_that_others_can_rename_is_not_the_cache(tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    loose.chmod(0o777)
+    for named in (loose, loose / "cache"):
+        with pytest.raises(ImagesError, match="can be changed by others"):
+            use(Cache(named))
+    loose.chmod(0o1777)
+    use(Cache(loose / "cache"))
+    assert Cache(loose / "cache").root == loose / "cache"
+
+
+def test_what_stands_beside_half_made_things_is_not_swept(cache: Cache) -> None:
+    with cache.workspace() as space:
+        other = space.parent / "somebody's"
+    other.mkdir()
+    with cache.workspace():
+        assert other.is_dir()
+
+
 @pytest.mark.parametrize("room", ["files", "prepared", "records"])
 def test_one_room_that_others_can_write_to_makes_the_cache_shared(tmp_path: Path, room: str) -> None:
     root = tmp_path / "cache"

@@ -6,7 +6,7 @@ module knows nothing of where things come from; it must never hand out an entry 
 
 What is in it is believed, and booted: so it is a folder that nobody else can write to. Where the folder that is named
 can be written by others, a folder of one's own in it is the cache, and of what is beside that only files are taken,
-copied, and their digests checked.
+copied, and their digests checked. Nor may others be able to put another folder in its place (`is_safe_way`).
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ def key_of(*parts: object) -> str:
 _ROOMS = ("files", "prepared", "records", "consoles", "tmp")
 
 
+_MOST_LINKS = 40
+"""On the way to a folder, as for the kernel."""
+
+
 def is_ours(folder: Path) -> bool:
     """Whether nobody but this user and root can change what is in a folder; true of what is none, or not there yet."""
     try:
@@ -58,20 +62,73 @@ def is_ours(folder: Path) -> bool:
         return True
     if not stat.S_ISDIR(told.st_mode):
         return True
-    if told.st_uid not in (os.geteuid(), 0):
-        return False
+    return told.st_uid in (os.geteuid(), 0) and not _others_write(told)
+
+
+def _others_write(told: os.stat_result) -> bool:
     # Where each user has a group of their own, of the same number, folders are often made writable for that.
-    others = stat.S_IWOTH | (0 if told.st_gid == told.st_uid else stat.S_IWGRP)
-    return not told.st_mode & others
+    return bool(told.st_mode & (stat.S_IWOTH | (0 if told.st_gid == told.st_uid else stat.S_IWGRP)))
+
+
+def is_safe_way(path: Path) -> bool:
+    """Whether what others can write to on the way to a path lets them put nothing else in its place.
+
+    In a folder that others can write to, only what is ours or root's is followed, be it a folder or a link, and only
+    where they cannot rename it (the sticky bit, as /tmp has it). Who owns a folder on the way that nobody else writes
+    to is trusted: whoever names the path knows it. What is not there yet will be ours.
+    """
+    trusted = (os.geteuid(), 0)
+    left = list(reversed(path.absolute().parts[1:]))
+    place, links = Path("/"), 0
+    while left:
+        part = left.pop()
+        if part == "..":
+            place = place.parent
+            continue
+        try:
+            holder, told = place.lstat(), (place / part).lstat()
+        except FileNotFoundError:
+            return not _others_write(place.lstat()) or bool(place.lstat().st_mode & stat.S_ISVTX)
+        except OSError:  # a file on the way: whoever uses the path is told
+            return True
+        if _others_write(holder) and not (
+            holder.st_mode & stat.S_ISVTX and holder.st_uid in trusted and told.st_uid in trusted
+        ):
+            return False
+        if not stat.S_ISLNK(told.st_mode):
+            place /= part
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return False
+        leads = Path(os.readlink(place / part))
+        place = Path("/") if leads.is_absolute() else place
+        left += reversed(leads.parts[1:] if leads.is_absolute() else leads.parts)
+    return True
+
+
+_MOST_COPIED = 8 << 30
+"""Bytes of a file that is copied from a shared cache: as many as a download may have."""
+_COPY_SECONDS = 1800.0
 
 
 def _copy_file(source: Path, place: Path) -> None:
-    """Raises OSError, for what is no regular file, too: a link, a pipe."""
+    """Raises OSError, for what is no regular file, too: a link, a pipe; for one with holes, or that is larger than any
+    download; and when the time is up."""
+    end = time.monotonic() + _COPY_SECONDS
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file, place.open("xb") as copy:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    with os.fdopen(descriptor, "rb", buffering=0) as file, place.open("xb", buffering=0) as copy:
+        told = os.fstat(descriptor)
+        if not stat.S_ISREG(told.st_mode):
             raise OSError(errno.EINVAL, "no regular file")
-        shutil.copyfileobj(file, copy, 1 << 20)
+        if told.st_size > min(_MOST_COPIED, told.st_blocks * 512 + (1 << 20)):  # what has no blocks costs nobody but us
+            raise OSError(errno.EFBIG, "larger than what it holds")
+        left = told.st_size
+        while left > 0 and (piece := file.read(min(left, 1 << 20))):
+            if time.monotonic() > end:
+                raise OSError(errno.ETIMEDOUT, "it took too long")
+            copy.write(piece)
+            left -= len(piece)
 
 
 class Cache:
@@ -80,12 +137,17 @@ class Cache:
     def __init__(self, root: Path | None = None) -> None:
         self._named = root or default_root()
         self.root = self._named
-        if not all(map(is_ours, [self._named, *(self._named / name for name in _ROOMS)])):
+        rooms = (self._named, *(self._named / name for name in _ROOMS))
+        if not (is_safe_way(self._named) and all(map(is_ours, rooms))):
             self.root = self._named / f"user-{os.geteuid()}"
 
     def _check(self) -> None:
-        """Raises `ImagesError` when others can change what is in the folder."""
-        if not is_ours(self.root):
+        """Raises `ImagesError` when others can change what is in the folder, or put another in its place."""
+        if (
+            not is_safe_way(self.root)
+            or not is_ours(self.root)
+            or (self.root != self._named and self.root.is_symlink())
+        ):
             raise ImagesError(
                 f"{self.root} can be changed by others, and what is in the cache is booted",
                 hint="VMATLAS_CACHE=FOLDER names another place",
@@ -95,6 +157,7 @@ class Cache:
         """A folder in it, made when it is first needed, for nobody else to write to whatever the umask says."""
         folder = self.root / name
         self.root.mkdir(0o755, parents=True, exist_ok=True)
+        self._check()  # again: it may have come meanwhile
         folder.mkdir(0o755, exist_ok=True)
         return folder
 
@@ -165,9 +228,9 @@ class Cache:
         """
         with self.lock("sweep", limit=30):
             folder = self._room("tmp")
-            for old in folder.iterdir():
+            for old in folder.glob(f"{tempfile.gettempprefix()}*"):
                 _remove_if_dead(old)
-            space = Path(tempfile.mkdtemp(dir=folder))
+            space = Path(tempfile.mkdtemp(prefix=tempfile.gettempprefix(), dir=folder))
             alive = os.open(space / ".alive", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(alive, fcntl.LOCK_EX)
         try:
