@@ -131,6 +131,20 @@ def test_the_machines_of_this_repository_are_well_described() -> None:
     assert find("linux-6.1").expect.refusing == {"linux-ioctl": "6.11"}
 
 
+def test_names_with_numbers_of_any_length_have_an_order() -> None:
+    names = [
+        "linux-6.1",
+        "linux-6.9",
+        "linux-6.12",
+        "linux-" + "9" * 5000,
+        "linux-1" + "0" * 5000,
+        "x\u0663",
+        "x\u00b2",
+    ]
+    names.reverse()
+    assert sorted(names, key=natural) == names[::-1]
+
+
 def test_a_users_machine_is_found_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "good.yaml").write_text(GOOD)
     monkeypatch.setenv("VMATLAS_IMAGES", f"{tmp_path}:{tmp_path}/.")

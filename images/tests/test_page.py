@@ -6,6 +6,7 @@ import functools
 import os
 import stat
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
@@ -377,3 +378,26 @@ def test_in_a_window_of_any_width_each_cell_opens_and_closes_where_it_is_seen(
         actions.perform()
         assert asked("document.querySelectorAll('details[open]').length") == 0
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_line_ends_of_any_number_cost_no_more_than_they_are_long() -> None:
+    before = time.process_time()
+    assert visible("\r" * 200_000 + "x") == "\u240d" * 200_000 + "x"
+    assert visible("a" + "\r" * 200_000 + "\nb\r") == "a\nb\u240d"
+    assert time.process_time() - before < 4.0, "it took a minute"
+
+
+@pytest.mark.parametrize("name", ["t[", "[", "]", "t]", "t[a", "t[a]b", ""])
+def test_a_case_of_any_name_is_on_the_page(machine: Machine, tmp_path: Path, name: str) -> None:
+    case = Case(name, CaseState.PASSED, "linux-procfs", "", 0, "layouts")
+    result = MachineResult(machine, State.RAN, outcome=Outcome((case,)))
+    assert name.replace("[", "&#91;") in (page := render(Record(Report((result,), made=MADE), "1"))) or name in page
+
+
+def test_a_record_made_at_a_time_without_a_zone_is_none(machine: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    save(Report((MachineResult(machine, State.RAN, outcome=Outcome(())),), made=MADE), path)
+    assert merge([load(path), load(path)]).report.made == MADE
+    path.write_text(path.read_text().replace("2026-01-02T03:04:00Z", "2026-01-02T03:04:00"))
+    with pytest.raises(ImagesError, match="a time without a zone"):
+        load(path)

@@ -10,12 +10,14 @@ import lzma
 import os
 import shutil
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, FetchError, Machine, NotRunnable, VerificationError, archive, fetch
+from vmatlas_images.archive import verified_release
 from vmatlas_images.prepare import prepare
 from vmatlas_images.sources import is_cached, read_checksums
 
@@ -365,6 +367,35 @@ def test_checksum_files_that_do_not_help_are_refused() -> None:
         read_checksums(f"SHA256 (disk) = {'a' * 64}\nSHA256 (disk) = {'b' * 64}\n", "disk", "C")
     both = f"SHA256 (disk) = {'a' * 64}\nSHA512 (disk) = {'b' * 128}\n"
     assert read_checksums(both, "disk", "C") == ("sha512", "b" * 128)
+    assert read_checksums(f"{'a' * 64} *x/disk \r\n{'b' * 64}  disk2\n", "disk", "C") == ("sha256", "a" * 64)
+
+
+@pytest.mark.parametrize(
+    "line", ["a" * 64 + " " * 4_000_000 + "x", "SHA256 (" + ") = " * 1_000_000, " " * 4_000_000, "\v" * 4_000_000]
+)
+def test_checksums_of_any_length_cost_no_more_than_they_are_long(line: str) -> None:
+    before = time.process_time()
+    with pytest.raises(VerificationError, match="lists no"):
+        read_checksums(line, "disk", "C")
+    assert time.process_time() - before < 4.0, "it took days"
+
+
+@pytest.mark.usefixtures("carrier")
+def test_what_an_inrelease_unpacks_to_is_bounded(mirror: Mirror, cache: Cache, tmp_path: Path) -> None:
+    """gpgv unpacks packets that are packed again and again before it says that there is no signature."""
+
+    def packed(content: bytes) -> bytes:
+        pack = zlib.compressobj(9, zlib.DEFLATED, -15)
+        return b"\xa3\x01" + pack.compress(content) + pack.flush()  # RFC 4880: tag 8, of no stated length
+
+    bomb = packed(packed(b"\xafb" + bytes(5 + (1 << 24))))
+    assert len(bomb) < 5000
+    release = tmp_path / "InRelease"
+    release.write_bytes(bomb)
+    with pytest.raises((VerificationError, NotRunnable)):
+        verified_release(release, "trixie", "M")
+    written = tmp_path / "InRelease.signed"
+    assert not written.exists() or written.stat().st_size < 1 << 17
 
 
 def test_a_users_image_that_is_not_named_says_how_to_get_one(

@@ -19,7 +19,6 @@ import lzma
 import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -304,6 +303,12 @@ def keyring() -> Path:
     )
 
 
+_VERIFIED_WITHIN = 60.0
+"""Seconds."""
+_SAID = 64
+"""Blocks of 512 bytes that gpgv may say."""
+
+
 def verified_release(inrelease: Path, suite: str, mirror: str) -> Release:
     """The signed part of an InRelease, once gpgv has found a good signature of the keyring on it and it is that
     suite's.
@@ -312,12 +317,28 @@ def verified_release(inrelease: Path, suite: str, mirror: str) -> Release:
     if gpgv is None:
         raise NotRunnable("gpgv is missing: signatures cannot be verified", hint="apt-get install gpgv")
     signed = inrelease.with_name(inrelease.name + ".signed")
-    done = subprocess.run(
-        [gpgv, "--keyring", keyring(), "--output", signed, inrelease],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env={**os.environ, "LC_ALL": "C"},
-    )  # fmt: skip
-    if done.returncode != 0 or not signed.is_file():
-        said = " ".join(line.removeprefix("gpgv: ") for line in done.stderr.splitlines())
+    # What is signed is part of the file. What is packed within it may unpack to anything, before gpgv has an opinion.
+    blocks = inrelease.stat().st_size // 512 + _SAID
+    status, output = guarded.run(
+        [
+            "sh",
+            "-c",
+            f'ulimit -f {blocks} && exec "$@"',
+            "sh",
+            gpgv,
+            "--keyring",
+            keyring(),
+            "--output",
+            signed,
+            inrelease,
+        ],
+        _VERIFIED_WITHIN,
+        environment={**os.environ, "LC_ALL": "C"},
+    )
+    if status is None:
+        raise FetchError(f"{mirror}: InRelease of {suite}: in {_VERIFIED_WITHIN:.0f} s its signature was not verified")
+    if status != 0 or not signed.is_file():
+        said = " ".join(line.removeprefix("gpgv: ") for line in output[:2000].split("\n"))
         raise VerificationError(f"{mirror}: InRelease of {suite} has no good signature of {keyring()}: {said}")
     with signed.open("rb") as file:
         release = Release(file)

@@ -258,7 +258,7 @@ class Expect(Part):
 class Machine(Part):
     """A machine, as its YAML describes it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     about: Text
     system: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
     processor: Processor
@@ -404,8 +404,9 @@ def find(name: str) -> Machine:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts linux-6.1 before linux-6.12 and 6.9 before 6.12."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+    """A key that sorts linux-6.1 before linux-6.12 and 6.9 before 6.12; numbers of any length are compared as text."""
+    parts = [part.lstrip("0") if part.isdecimal() else part for part in re.split(r"(\d+)", name) if part]
+    return [(len(part), part) if part == "" or part.isdecimal() else (-1, part) for part in parts]
 
 
 def _refuse_repetition(path: Path, node: yaml.Node) -> None:

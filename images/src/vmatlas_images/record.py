@@ -42,7 +42,7 @@ def load(path: Path) -> Record:
     are those beside it, consoles/MACHINE.log, wherever it says that they were.
     """
     try:
-        return _beside(_RECORDS.validate_json(path.read_bytes()), path.parent)
+        record = _RECORDS.validate_json(path.read_bytes())
     except OSError as error:
         raise ImagesError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -52,6 +52,9 @@ def load(path: Path) -> Record:
             f"{path}: no record of a run: {where}: {first['msg']}",
             hint="a run of machines of this version writes one as results.json",
         ) from error
+    if record.report.made.tzinfo is None:
+        raise ImagesError(f"{path}: no record of a run: report.made: {record.report.made} is a time without a zone")
+    return _beside(record, path.parent)
 
 
 def _beside(record: Record, folder: Path) -> Record:

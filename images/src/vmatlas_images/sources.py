@@ -262,17 +262,28 @@ def _digest(source: Download, cache: Cache, space: Path, end: float, progress: P
     return algorithm, digest
 
 
+_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+
+
+def _listed(line: str) -> tuple[str, str]:
+    """Digest and name in a line as BSD's tools write it, "SHA256 (NAME) = DIGEST", or GNU's, "DIGEST  NAME"."""
+    line = line.rstrip()
+    if line.startswith(("SHA256 (", "SHA512 (")):
+        name, _, digest = line[8:].rpartition(") = ")
+        return digest, name
+    digest, _, name = line.partition(" ")
+    return (digest, name[1:]) if name[:1] in (" ", "*") else ("", "")
+
+
 def read_checksums(text: str, name: str, origin: str) -> tuple[str, str]:
     """Algorithm and digest of the file `name` in a checksum file, written as BSD or as GNU tools do.
 
     Raises `VerificationError` when the file is not listed, or listed with two digests.
     """
     found: set[tuple[str, str]] = set()
-    for line in text.splitlines():
-        bsd = re.fullmatch(r"(SHA256|SHA512) \((.+)\) = ([0-9a-fA-F]+)\s*", line)
-        gnu = re.fullmatch(r"([0-9a-fA-F]{64}|[0-9a-fA-F]{128}) [ *](.+?)\s*", line)
-        digest, listed = (bsd[3], bsd[2]) if bsd else (gnu[1], gnu[2]) if gnu else ("", "")
-        if listed.rsplit("/", 1)[-1] == name and len(digest) in (64, 128):
+    for line in text.split("\n"):
+        digest, listed = _listed(line)
+        if listed.rsplit("/", 1)[-1] == name and len(digest) in (64, 128) and set(digest) <= _HEXADECIMAL:
             found.add(("sha256" if len(digest) == 64 else "sha512", digest.lower()))
     strongest = sorted(found, reverse=True)
     if not strongest:
