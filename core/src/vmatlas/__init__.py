@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
     from vmatlas.analysis.growth import Growth, growth_by
     from vmatlas.analysis.naming import Certainty, Guess, name_regions
+    from vmatlas.analysis.slopes import Verdict
     from vmatlas.analysis.summary import FileTotal, Summary, Total, Use, summarize
+    from vmatlas.analysis.trend import Trend, Trends, trends
     from vmatlas.api import (
         HasPid,
         Pid,
@@ -81,7 +83,7 @@ if TYPE_CHECKING:
     )
     from vmatlas.model.cgroup import CgroupMemory
     from vmatlas.process import Process
-    from vmatlas.recording import record_series
+    from vmatlas.recording import record_series, trends_of
     from vmatlas.selection.resolving import Selected, select
     from vmatlas.selection.words import Selection
     from vmatlas.series.moments import Moment
@@ -148,10 +150,13 @@ __all__ = [
     "Thread",
     "TornRead",
     "Total",
+    "Trend",
+    "Trends",
     "Unanswered",
     "Unsupported",
     "UsageError",
     "Use",
+    "Verdict",
     "VmatlasError",
     "audit",
     "capture",
@@ -177,15 +182,19 @@ __all__ = [
     "snapshots",
     "summarize",
     "survey",
+    "trends",
+    "trends_of",
     "watch",
 ]
 
 _HOMES = {
     "vmatlas.analysis": (
-        "Change ChangeKind Difference FileLookup FileTotal Finding Growth Summary Suspicion Total Use audit diff "
-        "growth_by summarize"
+        "Change ChangeKind Difference FileLookup FileTotal Finding Growth Summary Suspicion Total Use audit "
+        "diff growth_by summarize"
     ),
     "vmatlas.analysis.naming": "Certainty Guess name_regions",
+    "vmatlas.analysis.slopes": "Verdict",
+    "vmatlas.analysis.trend": "Trend Trends trends",
     "vmatlas.api": (
         "HasPid Pid capture find find_many iterate memory neighbours open processes replay replay_memory snapshot watch"
     ),
@@ -201,7 +210,7 @@ _HOMES = {
     ),
     "vmatlas.model.cgroup": "CgroupMemory",
     "vmatlas.process": "Process",
-    "vmatlas.recording": "record_series",
+    "vmatlas.recording": "record_series trends_of",
     "vmatlas.series.moments": "Moment",
     "vmatlas.series.reader": "Series",
     "vmatlas.selection.resolving": "Selected select",

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from vmatlas import api, arguments
 from vmatlas.backend import Target, TellsBoot
 from vmatlas.capture import Capture
 from vmatlas.errors import NoSuchProcess, UsageError
+from vmatlas.model import AddressSpace
 from vmatlas.series.moments import Moment
+from vmatlas.series.reader import Series
 from vmatlas.series.writer import SeriesWriter
 from vmatlas.target.local import LOCAL
+
+if TYPE_CHECKING:
+    from vmatlas.analysis.trend import Trends
 
 LONGEST = 86400.0 * 366
 """Seconds."""
@@ -113,6 +119,37 @@ def _moments(
             capture = take()
         except NoSuchProcess:
             return
+
+
+def trends_of(series: Series, measure: str = "held", *, first: int = 0, last: int = -1) -> Trends:
+    """What grows in a series, from one of its moments to another (from 0): see `trends`.
+
+    Of a long one as many moments are read as `trends` compares, evenly spread. Raises what `Series` raises where it is
+    read, what `replay` raises, and UsageError for fewer than two moments.
+    """
+    from vmatlas.analysis.trend import MOST_MOMENTS, trends
+
+    if not isinstance(series, Series):
+        raise UsageError(f"{arguments.shown(series)} is no series", hint="vmatlas.Series.open(path) gives one")
+    numbers = range(len(series))[arguments.whole(first, "first moment") :]
+    end = arguments.whole(last, "last moment")
+    numbers = numbers[: len(numbers) - (len(series) - 1 - end if end >= 0 else -1 - end)]
+    wanted = sorted({round(each * (len(numbers) - 1) / (MOST_MOMENTS - 1)) for each in range(MOST_MOMENTS)})
+    chosen = list(numbers) if len(numbers) <= MOST_MOMENTS else [numbers[each] for each in wanted]
+    return trends(_spaces(series, chosen), measure)
+
+
+def _spaces(series: Series, numbers: Sequence[int]) -> Iterator[tuple[float, AddressSpace]]:
+    """The same object again, where the kernel's bytes are the same."""
+    seen: Capture | None = None
+    space: AddressSpace | None = None
+    elapsed = [moment.elapsed for moment in series.moments]
+    for number in numbers:
+        capture = series[number]
+        if seen is None or space is None or seen.streams != capture.streams:
+            space = api.replay(capture)
+        seen = capture
+        yield elapsed[number], space
 
 
 def boot_of(target: Target) -> str | None:

@@ -43,7 +43,7 @@ def test_example_of_the_help_works(run, child, tmp_path, monkeypatch, example):
     for name in ("worker", "before", "after"):
         assert run("record", child.pid, "-o", f"{name}.vmatlas").exit_code == 0
     if "leak.vmatlas" in example and not example.startswith("vmatlas record"):
-        assert run("record", child.pid, "--every", "1", "--for", "0", "-o", "leak.vmatlas").exit_code == 0
+        assert run("record", child.pid, "--every", "0.001", "--for", "0.01", "-o", "leak.vmatlas").exit_code == 0
     if example.startswith("vmatlas record"):
         (tmp_path / "worker.vmatlas").unlink()
     program_name, *words = shlex.split(example.partition(" | ")[0])

@@ -14,7 +14,8 @@ from vmatlas.conformance.patience import PATIENCE
 
 ASKED = {
     "maps": [("PID",), ("PID", "--residency", "--gaps"), ("self", "--build-ids"), ("PID", "--names")],
-    "replay": [("FILE",)],
+    "replay": [("FILE",), ("SERIES", "--moments")],
+    "growth": [("SERIES",), ("PID", "--every", "0.01", "--for", "0.02")],
     "find": [("PID", "0"), ("PID", "0", "--or-next"), ("PID", "0", "--neighbours")],
     "summary": [
         ("PID",),
@@ -76,7 +77,10 @@ def test_json_is_what_its_schema_says(run, child, tmp_path, command, asked):
     if "FILE" in asked:
         run("record", child.pid, "-o", file)
         child.grow()
-    words = [{"PID": child.pid, "FILE": file}.get(word, word) for word in asked]
+    series = tmp_path / "series.vmatlas"
+    if "SERIES" in asked:
+        run("record", child.pid, "--every", "0.01", "--for", "0.02", "-o", series)
+    words = [{"SERIES": series, "PID": child.pid, "FILE": file}.get(word, word) for word in asked]
     told = json.loads(run(command, *words, "--json").stdout)
     wrong = [
         f"{'/'.join(map(str, error.absolute_path))}: {error.message:.300}"

@@ -10,17 +10,16 @@ import click
 
 from vmatlas.cli.exits import Exit
 
-COMMANDS = ("maps", "replay", "find", "summary", "diff", "watch", "audit", "advise", "processes", "doctor")
+COMMANDS = ("maps", "replay", "find", "summary", "diff", "watch", "growth", "audit", "advise", "processes", "doctor")
 """Those that have `--json`."""
 
-_ALIKE = {"replay": "maps"}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_of(command: str) -> dict[str, Any]:
     """The whole schema of what a command of `COMMANDS` gives, with the values that commands share under "$defs"."""
     held = resources.files("vmatlas.cli") / "schemas"
-    own = json.loads((held / f"{_ALIKE.get(command, command)}.json").read_text("utf-8"))
+    own = json.loads((held / f"{command}.json").read_text("utf-8"))
     values = json.loads((held / "values.json").read_text("utf-8"))
     return {"$schema": _DIALECT, **own, "$defs": values}
 
