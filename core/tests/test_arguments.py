@@ -12,6 +12,8 @@ import pytest
 import vmatlas
 from vmatlas import Protection, Query, UsageError, arguments, operations
 from vmatlas.operations import Advice
+from vmatlas.series import frames, moments
+from vmatlas.series.reader import Series
 
 from .strategies import space_of
 from .test_surface import FILE
@@ -59,6 +61,8 @@ BAD: dict[str, list[Any]] = {
     "function": [ODD, None, 5, "x", HUGE],
     "look": [ODD, 5, "x", HUGE],
     "interval": [ODD, None, "x", -1, True, float("nan"), float("inf"), [], 1j, HUGE],
+    "looks": [ODD, None, 5, "x", [], [5], [None], [(0.0, 5)], HUGE],
+    "guesses": [ODD, 5, "x", [], HUGE],
     "seconds": [ODD, "x", -1, True, float("nan"), float("inf"), [], 1j, HUGE],
     "patience": [ODD, None, "x", 0, -1, True, float("nan"), float("inf"), [], HUGE],
     "threads": [ODD, "x", 0, -1, 1.5, True, [], -HUGE],
@@ -139,6 +143,8 @@ def of_mapping(name: str) -> Callable[..., object]:
 
 R = Protection.READ
 Case = tuple[Callable[..., object], dict[str, Any], dict[str, str]]
+
+SERIES = Series.read(io.BytesIO(frames.MAGIC + frames.packed(*moments.whole(moments.State.of(vmatlas.capture()), 1.0))))
 
 CASES: dict[str, Case] = {
     "open": (vmatlas.open, {}, {"pid": "pid", "thread": "thread", **COMMON}),
@@ -243,8 +249,14 @@ CASES: dict[str, Case] = {
         {"difference": "difference", "by": "group"},
     ),
     "audit": (vmatlas.audit, {"space": SPACE}, {"space": "space", "lookup": "look", "look_again": "look"}),
+    "trends": (vmatlas.trends, {"spaces": []}, {"spaces": "looks", "measure": "group"}),
+    "trends_of": (
+        vmatlas.trends_of,
+        {"series": SERIES},
+        {"series": "looks", "measure": "group", "first": "number", "last": "number"},
+    ),
     "name_regions": (vmatlas.name_regions, {}, {"space": "space"}),
-    "summarize": (vmatlas.summarize, {}, {"space": "space"}),
+    "summarize": (vmatlas.summarize, {"space": SPACE}, {"space": "space", "guesses": "guesses"}),
     "connect": (vmatlas.connect, {"url": "local"}, {"url": "url", "limits": "limits"}),
     "Process.snapshot": (
         of_process("snapshot"),

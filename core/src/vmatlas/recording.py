@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vmatlas import api, arguments
+from vmatlas.api import Pid
 from vmatlas.backend import Target, TellsBoot
 from vmatlas.capture import Capture
 from vmatlas.errors import NoSuchProcess, UsageError
@@ -27,9 +28,8 @@ EVERY = 10.0
 """Seconds."""
 
 
-@arguments.flags_checked
 def record_series(
-    pid: api.Pid,
+    pid: Pid,
     path: str | os.PathLike[str],
     every: float = EVERY,
     *,
@@ -57,6 +57,8 @@ def record_series(
     FileExistsError, OSError (a full disk, which leaves what was there), and what `capture` raises.
     """
     name = _checked(path, every, seconds, wait)
+    append, replace = arguments.flag(append, "append"), arguments.flag(replace, "replace")
+    residency, build_ids = arguments.flag(residency, "residency"), arguments.flag(build_ids, "build_ids")
     with api.open(pid, target=target, backend=backend) as process:
 
         def take() -> Capture:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vmatlas import arguments
+from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Kind, MemoryTotal, MemoryUse, Protection, Region
 from vmatlas.model.space import check_space
 
@@ -137,6 +139,8 @@ def summarize(space: AddressSpace, guesses: Mapping[int, Guess] | None = None) -
     the start of a region, are what `name_regions` gives: see `Summary.names`.
     """
     check_space(space)
+    if guesses is not None and not isinstance(guesses, Mapping):
+        raise UsageError(f"{arguments.shown(guesses)} is no guess", hint="vmatlas.name_regions(space) gives them")
     guessed = {start: guess.group_label for start, guess in (guesses or {}).items()}
     told: list[_Told] = [(region, region.memory) for region in space]
     by_kind: dict[Kind, list[_Told]] = {}
