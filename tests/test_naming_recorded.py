@@ -64,6 +64,7 @@ def test_the_pages_of_v8_are_told_from_what_else_node_maps() -> None:
 @pytest.mark.parametrize(("program", "groups"), [
     ("redis", {"?thread stack": 4, "?guard of a thread stack": 4, "?jemalloc extent": 3}),
     ("go", {"?thread stack": 4, "?Go heap": 1, "?reserved for the Go heap": 1, "?glibc malloc arena": 4}),
+    ("chromium", {"?thread stack": 12, "?V8 heap": 17, "?V8 code range": 1, "?PartitionAlloc": 32}),
     ("python", {"?thread stack": 3, "?glibc malloc arena": 3, "?.bss": 2}),
 ])  # fmt: skip
 def test_programs_have_what_they_are_known_to_have(program: str, groups: dict[str, int]) -> None:
@@ -71,7 +72,7 @@ def test_programs_have_what_they_are_known_to_have(program: str, groups: dict[st
     assert {group: found[group] for group in groups} == groups
 
 
-@pytest.mark.parametrize("program", ["go", "jvm", "node", "python", "redis"])
+@pytest.mark.parametrize("program", ["chromium", "go", "jvm", "node", "python", "redis"])
 def test_what_the_kernel_names_is_never_named_otherwise_and_every_guess_has_its_evidence(program: str) -> None:
     space = recorded(program)
     guesses = vmatlas.name_regions(space)

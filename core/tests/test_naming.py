@@ -184,6 +184,13 @@ def test_the_heap_of_a_jvm_lies_where_pointers_of_32_bits_reach(
     assert [label for _, label in told(space(*heap, JVM))] == labels
 
 
+def test_without_an_archive_the_class_space_begins_where_the_heap_ends() -> None:
+    parts = beside(4 * G - 64 * M, (64 * M, "rw"), (128 * K, "-"), (64 * K, "rw"), (G - 192 * K, "-"))
+    assert [label for _, label in told(space(*parts, JVM))] == [
+        "?JVM heap", "??reserved for the JVM class space", "??JVM class space", "??reserved for the JVM class space",
+    ]  # fmt: skip
+
+
 def test_metaspace_on_a_boundary_of_64_mib_may_be_an_arena_and_that_is_said() -> None:
     node = beside(ARENA + 4 * M, (64 * K, "rw"), (64 * M - 64 * K, "-"))
     assert [label for _, label in told(space(*node, JVM, LIBC))] == [
@@ -212,10 +219,29 @@ def test_the_code_range_of_v8_is_one_reservation_with_executable_memory_in_it() 
     ]  # fmt: skip
 
 
-def test_a_cage_of_v8_is_4_gib_on_a_boundary_of_4_gib() -> None:
-    cage = beside(0x10000000000, (16 * M, "rw"), (4 * G - 16 * M, "-"))
-    chromium = library("/usr/lib/chromium/chromium", 0x550000000000)
-    assert [label for _, label in told(space(*cage, chromium))] == ["??V8 heap", "??reserved for the V8 heap"]
+CHROMIUM = library("/usr/lib/chromium/chromium", 0x550000000000)
+
+
+def test_the_sandbox_of_v8_is_a_tebibyte_with_the_heap_at_its_start() -> None:
+    start = 0x7E2800000000
+    parts = [(64 * K, "r"), (64 * K, "-"), (16 * M, "rw"), (8 * G, "-"), (256 * K, "rw"), (1300 * G, "-")]
+    below = beside(start - 64 * G, (64 * G, "-"))
+    assert [label for _, label in told(space(*below, *beside(start, *parts), CHROMIUM))] == [
+        "?reserved for the V8 sandbox", "?V8 heap", "?reserved for the V8 sandbox", "?V8 heap",
+        "?reserved for the V8 sandbox", "?V8 sandbox", "?reserved for the V8 sandbox",
+    ]  # fmt: skip
+    assert told(space(*below, *beside(start, *parts))) == []
+    assert told(space(*beside(start, *parts), CHROMIUM)) == []  # nothing below it
+    assert told(space(*below, *beside(start, *parts[:4]), CHROMIUM)) == []  # too small
+
+
+def test_super_pages_of_partition_alloc_are_known_by_their_layout() -> None:
+    page = beside(0x63400002000, (4 * K, "rw"), (4 * K, "-"), (2016 * K, "rw"), (24 * K, "-"))
+    assert [label for _, label in told(space(*page, CHROMIUM))] == [
+        "?PartitionAlloc", "?reserved for PartitionAlloc", "?PartitionAlloc", "?reserved for PartitionAlloc",
+    ]  # fmt: skip
+    assert told(space(*page, LIBC)) == []
+    assert told(space(*beside(0x63400003000, (4 * K, "rw"), (4 * K, "-"), (2016 * K, "rw")), CHROMIUM)) == []
 
 
 def test_the_heap_of_go_is_whole_arenas_where_go_asks_for_them() -> None:

@@ -3,6 +3,8 @@
 - jemalloc asks for memory in extents of its size classes, from 2 MiB on (2, 2.5, 3, 3.5, 4, 5 MiB, ...), which all are
   multiples of 512 KiB; it keeps what it has (opt.retain), and extents side by side are one region.
 - mimalloc 2: segments of 32 MiB on boundaries of 32 MiB, at addresses between 2 TiB and 30 TiB that it asks for.
+- PartitionAlloc (Chromium) takes super pages of 2 MiB: a page of its own records at 4 or 8 KiB, no rights up to 16 KiB,
+  then what is handed out, and no rights up to the end. It is part of the program.
 - tcmalloc of gperftools takes [heap] first, which the kernel names; Google's tcmalloc names its memory itself
   ([anon:tcmalloc_region_NORMAL]) where the kernel lets it. There is no rule for it.
 """
@@ -16,6 +18,7 @@ from vmatlas.analysis.naming.layout import KIB, MIB, Layout, size_of
 from vmatlas.analysis.naming.rule import Found, Rule
 
 _TIB = 2**40
+_SUPER_PAGE = 2 * MIB
 
 
 def jemalloc(layout: Layout) -> Iterator[Found]:
@@ -48,5 +51,33 @@ def mimalloc(layout: Layout) -> Iterator[Found]:
         yield Found(row, "reserved for mimalloc" if reserved else "mimalloc segment", signs)
 
 
+def partition_alloc(layout: Layout) -> Iterator[Found]:
+    """Super pages, by the page of records."""
+    program = layout.file(r"chrom(e|ium)(-browser)?|electron|msedge|brave|opera|vivaldi(-bin)?")
+    if program is None:
+        return
+    for row in layout.nameless:
+        records = layout.regions[row]
+        base = records.start - records.start % _SUPER_PAGE
+        if records.start - base not in (4 * KIB, 8 * KIB) or records.size != 4 * KIB or not layout.is_data(row):
+            continue
+        guard = layout.above(row)
+        first = None if guard is None or not layout.is_reserved(guard) else layout.above(guard)
+        if first is None or layout.regions[first].start != base + 16 * KIB or not layout.is_data(first):
+            continue
+        signs = (f"{program} is mapped", f"the layout of a super page of 2 MiB, {base:#x}")
+        each: int | None = row
+        while each is not None and layout.is_nameless(each) and layout.regions[each].start < base + _SUPER_PAGE:
+            reserved = layout.is_reserved(each)
+            yield Found(each, "reserved for PartitionAlloc" if reserved else "PartitionAlloc", signs)
+            each = layout.above(each)
+
+
 JEMALLOC = Rule("jemalloc", "Linux, 64 bits, jemalloc 5 as a library (run: 5.3)", jemalloc, wide_only=True)
 MIMALLOC = Rule("mimalloc", "Linux, 64 bits, mimalloc 2 as a library (run: 2.0.9)", mimalloc, wide_only=True)
+PARTITION_ALLOC = Rule(
+    "partition-alloc",
+    "Linux, 64 bits, Chromium and what is made of it (run: Chromium 156)",
+    partition_alloc,
+    wide_only=True,
+)

@@ -92,7 +92,7 @@ def heap(layout: Layout) -> Iterator[Found]:
     row = 0
     while row < len(layout.regions) and layout.regions[row].end <= _REACHED:
         rows = [row]
-        while (above := layout.above(rows[-1])) is not None and layout.regions[above].end <= _REACHED:
+        while (above := layout.above(rows[-1])) is not None and _goes_on(layout, above):
             rows.append(above)
         row = rows[-1] + 1
         own = [each for each in rows if layout.is_data(each) or layout.is_reserved(each)]
@@ -107,9 +107,24 @@ def heap(layout: Layout) -> Iterator[Found]:
         if archives & set(rows):
             certainty = Certainty.STRONG
             signs.append("archived objects of classes.jsa are mapped within")
-        for each in own:
-            name = "reserved for the JVM heap" if layout.is_reserved(each) else "JVM heap"
-            yield Found(each, name, tuple(signs), certainty)
+        yield from _named(layout, own, "JVM heap", tuple(signs), certainty)
+
+
+def _goes_on(layout: Layout, row: int) -> bool:
+    """Whether a heap may reach into this row: one that ends at 4 GiB ends there, whatever begins at it."""
+    region = layout.regions[row]
+    return region.end <= _REACHED and region.start != _UNSCALED
+
+
+def lone_class_space(layout: Layout) -> Iterator[Found]:
+    """Without an archive (-Xshare:off) it begins where the heap ends, so that 32-bit pointers reach both."""
+    if layout.file(_JVM) is None or _archives(layout):
+        return
+    for start in (_UNSCALED, _REACHED):
+        rows = layout.span(start, start + _CLASS_SPACE)
+        if rows is not None and layout.is_reservation(rows):
+            signs = ("libjvm.so is mapped, and no archive of classes", f"1 GiB from {size_of(start)}")
+            yield from _named(layout, rows, "JVM class space", signs, Certainty.WEAK)
 
 
 def metaspace(layout: Layout) -> Iterator[Found]:
@@ -136,6 +151,12 @@ _SPEAKS = "Linux, 64 bits, HotSpot (libjvm.so is mapped; run: OpenJDK 17)"
 CODE_CACHE = Rule("jvm-code-cache", _SPEAKS, code_cache, wide_only=True)
 CLASS_SPACE = Rule(
     "jvm-class-space", f"{_SPEAKS}, with the class space's usual size and an archive", class_space, wide_only=True
+)
+LONE_CLASS_SPACE = Rule(
+    "jvm-class-space-alone",
+    f"{_SPEAKS}, with the class space's usual size and no archive",
+    lone_class_space,
+    wide_only=True,
 )
 HEAP = Rule("jvm-heap", f"{_SPEAKS}, heaps of at most 32 GiB (compressed pointers), not ZGC", heap, wide_only=True)
 METASPACE = Rule(
