@@ -8,7 +8,7 @@ import pytest
 
 import vmatlas
 from vmatlas.analysis.naming import RULES, Certainty
-from vmatlas.model import AddressSpace, Device, Kind, Protection, Region, Thread
+from vmatlas.model import AddressSpace, Device, Kind, Protection, Region, SystemFlags, Thread
 
 from .strategies import ORIGIN
 
@@ -123,6 +123,22 @@ def test_stacks_that_are_one_region_are_told_as_several() -> None:
 def test_without_a_guard_that_shows_a_stack_is_a_weak_guess() -> None:
     made = space(STACK[1], LIBC, threads=[Thread(7, None, POINTER)])
     assert told(made) == [(STACK[1].start, "??stack of thread 7")]
+
+
+class Flags(SystemFlags):
+    """Of a system, for tests."""
+
+    GUARDS = 1
+
+    @property
+    def may_hold_guards(self) -> bool:
+        return bool(self)
+
+
+def test_where_guards_may_lie_that_the_map_does_not_show_a_stack_is_none_the_weaker() -> None:
+    made = space(STACK[1]._replace(flags=Flags.GUARDS), LIBC, threads=[Thread(7, None, POINTER)])
+    assert told(made) == [(STACK[1].start, "?stack of thread 7")]
+    assert told(space(STACK[1]._replace(flags=Flags(0)), threads=[Thread(7, None, POINTER)]))[0][1].startswith("??")
 
 
 def test_a_stack_in_the_heap_of_go_does_not_make_it_a_stack() -> None:

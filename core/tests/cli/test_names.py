@@ -130,3 +130,13 @@ def test_what_grows_is_put_together_by_guesses_and_a_filter_does_not_change_them
     assert [group for group in whole if group["growth"] == 32 << 20] == [
         group for group in some if group["growth"] == 32 << 20
     ]
+
+
+def test_of_a_system_that_no_rule_knows_that_is_said(run, child, tmp_path):
+    made = vmatlas.capture(child.pid)
+    other = dataclasses.replace(made, system=dataclasses.replace(made.system, system="hurd"))
+    other.save(tmp_path / "other.vmatlas")
+    result = run("replay", tmp_path / "other.vmatlas", "--names", "--json")
+    assert result.exit_code == 0
+    assert result.stderr == "vmatlas: no rule knows what nameless memory is on hurd\n"
+    assert {region["guess"] for region in json.loads(result.stdout)["regions"]} == {None}

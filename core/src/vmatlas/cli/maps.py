@@ -21,7 +21,7 @@ from vmatlas.cli.options import (
     refuse_both,
     residency_option,
     tell_if_kernels,
-    tell_if_not_traced,
+    tell_unguessed,
     warn_if_incomplete,
     where_option,
 )
@@ -150,7 +150,7 @@ def see(space: AddressSpace, view: View) -> Seen:
         from vmatlas.analysis.naming import name_regions
 
         guesses = name_regions(space)  # of the whole map: it is what lies beside that tells
-        tell_if_not_traced(space)
+        tell_unguessed(space)
     shown = space.where(view.where)
     missed = [address for address in view.at if shown.find(address) is None]
     if view.at:

@@ -355,8 +355,16 @@ def tell_if_kernels(space: AddressSpace) -> None:
         say(f"process {space.pid} belongs to the kernel: it has no memory of its own")
 
 
-def tell_if_not_traced(space: AddressSpace) -> None:
-    """A line on standard error when threads did not tell their stack pointers for want of a right."""
+def tell_unguessed(space: AddressSpace) -> None:
+    """A line on standard error when no rule knows such a system, or threads did not tell their stack pointers for want
+    of a right."""
+    from vmatlas.analysis.naming import SYSTEMS
+
+    if space.system.system not in SYSTEMS:
+        from vmatlas.cli.exits import say
+        from vmatlas.cli.render.text import escape
+
+        say(f"no rule knows what nameless memory is on {escape(space.system.system)}")
     refused = [thread for thread in space.origin.threads or () if thread.untold in ("EPERM", "EACCES")]
     if refused:
         from vmatlas.cli.exits import say

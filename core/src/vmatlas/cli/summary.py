@@ -86,16 +86,15 @@ def command(
         with several(source, target, patience) as (place, selected):
             return _totals(TotalsSurvey(place, backend, patience, selected), place, by, exact, as_json, as_csv)
     from vmatlas.analysis import summarize
-    from vmatlas.analysis.naming import name_regions
     from vmatlas.cli.render import output, summary
 
     if isinstance(source, str):
         space = replay(source, residency=residency, backend=backend, target=target)
-        totals = summarize(space, name_regions(space) if by else None)
+        totals = _with_guesses(space) if by else summarize(space)
     elif isinstance(source, Asked):
 
         def judge(each: AddressSpace, process: Process) -> Summary:
-            return summarize(each, name_regions(each.with_threads(process.threads())) if by else None)
+            return _with_guesses(each.with_threads(process.threads())) if by else summarize(each)
 
         space, totals = of_one(source, target, backend, patience, judge, residency=residency)
     else:
@@ -112,6 +111,13 @@ def command(
     else:
         output.show(*summary.summary_tables(space, totals, exact=exact))
     return Exit.OK
+
+
+def _with_guesses(space: AddressSpace) -> Summary:
+    from vmatlas.analysis import summarize
+    from vmatlas.analysis.naming import name_regions
+
+    return summarize(space, name_regions(space))
 
 
 def _of_all(survey: Survey[Summary], exact: bool, as_json: bool, as_csv: bool) -> int:

@@ -38,6 +38,10 @@ RULES: tuple[Rule, ...] = (
 """In the order in which they are believed: a later one says nothing of what an earlier one has named."""
 
 
+SYSTEMS = frozenset().union(*(rule.systems for rule in RULES))
+"""Those of which any rule can speak."""
+
+
 def name_regions(space: AddressSpace) -> dict[int, Guess]:
     """What the regions without a name of their own seem to be, by their start; those that no rule knows are not there.
 
@@ -57,4 +61,4 @@ def name_regions(space: AddressSpace) -> dict[int, Guess]:
     return {layout.regions[row].start: found[row] for row in sorted(found)}
 
 
-__all__ = ["RULES", "Certainty", "Guess", "Rule", "name_regions"]
+__all__ = ["RULES", "SYSTEMS", "Certainty", "Guess", "Rule", "name_regions"]

@@ -76,6 +76,11 @@ def guarded(layout: Layout) -> Iterator[Found]:
 def unguarded(layout: Layout) -> Iterator[Found]:
     """Without a guard that the map shows, in memory that no other rule knows: it may hold more than the stack."""
     for row, threads in _by_row(layout).items():
+        flags = layout.regions[row].flags
+        if flags is not None and flags.may_hold_guards:
+            signs = (*_pointers(layout, row, threads), "it may hold guards that the map does not show (flag gu)")
+            yield Found(row, _whose(threads), signs, group="thread stack")
+            continue
         signs = (*_pointers(layout, row, threads), "no guard shows in the map: it may hold other memory as well")
         yield Found(row, _whose(threads), signs, Certainty.WEAK, group="thread stack")
 

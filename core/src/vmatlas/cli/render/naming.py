@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from vmatlas.analysis.naming import SYSTEMS
 from vmatlas.cli.render.text import count, escape
 from vmatlas.model import AddressSpace
 
@@ -49,6 +50,8 @@ def threads_json(space: AddressSpace) -> list[dict[str, Any]] | None:
 def threads_notes(space: AddressSpace) -> tuple[str, ...]:
     """What is not known of threads, so that the stacks of some have no name."""
     threads = space.origin.threads
+    if threads is None and space.system.system not in SYSTEMS:
+        return ()
     if threads is None:
         return ("stack pointers are not known: the stacks of threads are told by their sizes alone",)
     reasons = Counter(thread.untold for thread in threads if thread.stack_pointer is None)
