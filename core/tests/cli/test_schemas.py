@@ -13,7 +13,7 @@ from vmatlas.cli.schema import COMMANDS, schema_of
 from vmatlas.conformance.patience import PATIENCE
 
 ASKED = {
-    "maps": [("PID",), ("PID", "--residency", "--gaps"), ("self", "--build-ids"), ("PID", "--names")],
+    "maps": [("PID", "self"), ("PID",), ("PID", "--residency", "--gaps"), ("self", "--build-ids"), ("PID", "--names")],
     "replay": [("FILE",), ("SERIES", "--moments")],
     "growth": [("SERIES",), ("PID", "--every", "0.01", "--for", "0.02")],
     "find": [("PID", "0"), ("PID", "0", "--or-next"), ("PID", "0", "--neighbours")],
@@ -23,6 +23,7 @@ ASKED = {
         ("PID", "--by", "name"),
         ("--all",),
         ("--all", "--by", "name"),
+        ("PID", "self", "--by", "cgroup"),
         ("--all", "--uses"),
     ],
     "diff": [("FILE", "PID"), ("FILE", "PID", "--by", "kind"), ("PID", "--after", "0", "--by", "name")],
@@ -92,7 +93,8 @@ def test_json_is_what_its_schema_says(run, child, tmp_path, command, asked):
 def test_what_the_schemas_leave_out_would_be_seen():
     schema = strict(schema_of("maps"))
     region = {"start": 0, "end": 4096}
-    messages = " ".join(error.message for error in Draft202012Validator(schema).iter_errors({"regions": [region]}))
+    [wrong] = Draft202012Validator(schema).iter_errors({"regions": [region]})
+    messages = " ".join(error.message for error in wrong.context)
     assert "'pid' is a required property" in messages
     assert "'protection' is a required property" in messages
     assert any(

@@ -9,34 +9,50 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import csv_option, json_option, reach, reaching_options, refuse_both
+from vmatlas.cli.options import (
+    Asked,
+    Chooses,
+    ProcessType,
+    csv_option,
+    json_option,
+    reach,
+    reaching_options,
+    refuse_both,
+)
 
 if TYPE_CHECKING:
     from vmatlas.model import ProcessInfo
+    from vmatlas.selection.resolving import Selected
 
 
-@click.command("processes", short_help="The processes that may be seen.")
+@click.command("processes", short_help="The processes that may be seen, or that words choose.")
+@click.argument("words", metavar="[PROCESS...]", type=ProcessType(), nargs=-1)
 @json_option
 @csv_option
 @reaching_options
-def command(as_json: bool, as_csv: bool, patience: float | None, target: str) -> int:
-    """List the processes that may be seen, by process id, the kernel's own last.
+def command(
+    words: tuple[Asked | Chooses, ...], as_json: bool, as_csv: bool, patience: float | None, target: str
+) -> int:
+    """List the processes that may be seen, or those that words choose, by process id, the kernel's own last.
 
     \b
     Examples:
       vmatlas processes
       vmatlas processes --json
+      vmatlas processes children:1234
 
     A process of the kernel has no memory of its own, and its map is empty. State Z is a zombie: it has ended; Z+threads
     has not: its first thread has, and others of it live on. RESIDENT is the memory in use as the system counts it for
     such lists, which is not exact: see summary --residency.
-    Exit 7 when the system hides processes, or what they are; standard error says so.
+    'vmatlas --help' has the words that choose some. Exit 7 when the system hides processes, or what they are; standard
+    error says so.
     """
     refuse_both(as_json, as_csv)
     from vmatlas import api
     from vmatlas.cli.asking import in_time
     from vmatlas.cli.render import output, processes
     from vmatlas.cli.render.text import count
+    from vmatlas.cli.whom import choose, tell
 
     with reach(target, patience) as place:
 
@@ -47,7 +63,13 @@ def command(as_json: bool, as_csv: bool, patience: float | None, target: str) ->
                 on_the_way()
             return found, listing.incomplete
 
+        selected = choose(words, place, patience) if words else None
         found, unlisted = in_time(ask, place, patience, "the list of processes")
+    unmatched = False
+    if selected is not None:
+        found, unlisted = _of(selected, found), selected.incomplete
+        unmatched = bool(selected.unmatched)
+        tell(selected, memory=False)
     if as_json:
         output.show_json(processes.processes_dicts(found))
     elif as_csv:
@@ -60,7 +82,14 @@ def command(as_json: bool, as_csv: bool, patience: float | None, target: str) ->
         say(f"what {count(nameless, 'process is', 'processes are')} may not be looked at")
     if unlisted is not None:
         say(unlisted)
-    return Exit.INCOMPLETE if nameless or unlisted is not None else Exit.OK
+    return Exit.INCOMPLETE if nameless or unmatched or unlisted is not None else Exit.OK
+
+
+def _of(selected: Selected, listed: list[ProcessInfo]) -> list[ProcessInfo]:
+    """Those that were chosen, with all that a list tells; one that no list has is as it was when it was chosen."""
+    now = {process.pid: process for process in listed}
+    found = [(each, now.get(each.pid, each)) for each in selected]
+    return [process for each, process in found if process.start_time == each.start_time]
 
 
 def _names_of(found: list[ProcessInfo]) -> dict[int, str]:

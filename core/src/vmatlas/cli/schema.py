@@ -21,7 +21,7 @@ def schema_of(command: str) -> dict[str, Any]:
     held = resources.files("vmatlas.cli") / "schemas"
     own = json.loads((held / f"{command}.json").read_text("utf-8"))
     values = json.loads((held / "values.json").read_text("utf-8"))
-    return {"$schema": _DIALECT, **own, "$defs": values}
+    return {"$schema": _DIALECT, **own, "$defs": {**values, **own.get("$defs", {})}}
 
 
 @click.command("schema", short_help="What --json of a command gives, as a JSON Schema.")

@@ -58,12 +58,12 @@ def choose(words: Sequence[Asked | Chooses], place: Target, patience: float | No
     return in_time(ask, place, patience, "who is meant")
 
 
-def tell(selected: Selected) -> None:
-    """What is to be known of a selection, on standard error."""
+def tell(selected: Selected, *, memory: bool = True) -> None:
+    """What is to be known of a selection, on standard error; `memory`: whether it is asked about."""
     for _, error in selected.unmatched:
         say(str(error), hint=error.hint)
     for note in selected.notes:
         say(f"warning: {note}")
     kernels = sum(process.kernel is True for process in selected)
-    if kernels and not any(word.key == "all" for word in selected.selection.chosen):
+    if memory and kernels and not any(word.key == "all" for word in selected.selection.chosen):
         say(f"{count(kernels, 'process', 'processes')} of the kernel's own chosen: those have no memory of their own")
