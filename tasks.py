@@ -56,7 +56,7 @@ def check(context: Context) -> None:
 @task
 def agents(context: Context, everything: bool = False) -> None:
     """Build the agents that the machines need; --everything: those of every processor."""
-    _run(context, "python -m vmatlas_agents.build" + (" --all" if everything else ""))
+    _run(context, "python -P -m vmatlas_agents.build" + (" --all" if everything else ""))
 
 
 @task
@@ -203,7 +203,7 @@ def bench(context: Context, json: str = "", compare: str = "", plot: str = "", q
     """
     files = {"json": json, "compare": compare, "plot": plot}
     options = [f" --{name} {file}" for name, file in files.items() if file] + [" --quick"] * quick
-    _run(context, "python -m tests.bench" + "".join(options))
+    _run(context, f"PYTHONPATH={shlex.quote(str(HERE))} python -P -m tests.bench" + "".join(options))
 
 
 @task(help={"minutes": "how long for each of the targets", "only": "frames, requests or host"})

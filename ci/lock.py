@@ -48,7 +48,7 @@ def tool(*words: str | Path, text: str = "") -> None:
     stamp, lock = ENVIRONMENT / "made-of", TOOLS_LOCK.read_text("utf-8")
     if not stamp.is_file() or stamp.read_text("utf-8") != lock:
         venv.create(ENVIRONMENT, clear=True, with_pip=True)
-        command = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
+        command = ["-P", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
         subprocess.run([ENVIRONMENT / "bin" / "python", *command, "-r", TOOLS_LOCK], check=True)
         stamp.write_text(lock, "utf-8")
     program, *rest = words

@@ -29,9 +29,11 @@ def make(output: Path) -> None:
             shutil.copytree(folder, copy, ignore=_MADE, dirs_exist_ok=True)
         for folder in distributions():
             copy = Path(space, folder.relative_to(ROOT))
-            pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check"]
+            pip = [sys.executable, "-P", "-m", "pip", "wheel", "-q", "--disable-pip-version-check"]
             subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--no-index", "-w", output, copy], check=True)
-            subprocess.run([sys.executable, "-c", _SOURCES, output], cwd=copy, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, "-P", "-c", _SOURCES, output], cwd=copy, check=True, stdout=subprocess.DEVNULL
+            )
     tool("python", ROOT / "ci" / "bill.py", output / BILL, _compiler(), *sorted(output.glob("vmatlas*.whl")))
     print(f"{output}: {len(list(output.glob('*.whl')))} wheels, {len(list(output.glob('*.tar.gz')))} sources, {BILL}")
 

@@ -100,3 +100,41 @@ def test_a_path_that_no_environment_can_have_is_said_in_one_line(checkout: Path)
     done = subprocess.run([place / "run", "true"], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "move it" in done.stderr
+
+
+def test_python_is_not_looked_for_modules_in_the_folder_that_it_is_started_from() -> None:
+    """`-m` and `-c` put that folder first, before the standard library: it may be somebody else's, and we root."""
+    started = re.compile(r"(?:sys\.executable, \"|\"\$python\" |/bin/python\" |\(context, \"python )(-\w+)")
+    code = [*(ROOT / "core").rglob("*.py"), *(ROOT / "images" / "src").rglob("*.py"), *(ROOT / "ci").glob("*.py")]
+    sources = [path for path in code if not {"tests", "fuzz"} & set(path.relative_to(ROOT).parts)]
+    found = [
+        (f"{path.relative_to(ROOT)}:{number}", match[1])
+        for path in [*sources, ROOT / "tasks.py", ROOT / "run"]
+        for number, line in enumerate(path.read_text("utf-8").split("\n"), 1)
+        for match in started.finditer(line)
+    ]
+    assert len(found) > 10
+    assert [each for each in found if each[1] in ("-m", "-c")] == []
+
+
+def test_the_tasks_are_those_of_the_checkout_and_not_of_the_folder_it_is_called_from(tmp_path: Path) -> None:
+    script = (ROOT / "run").read_text()
+    script = "here=$1 env=$2; shift 2\n" + script[script.index("PATH=$env/bin:$PATH") :]
+    tools = tmp_path / "env" / "bin"
+    tools.mkdir(parents=True)
+    (tools / "invoke").write_text('#!/bin/sh\necho "$@"\n')
+    (tools / "invoke").chmod(0o755)
+    command = [
+        "sh",
+        "-euc",
+        f"fail() {{ exit 2; }}\n{script}",
+        "sh",
+        "/a b",
+        tools.parent,
+        "invoke",
+        "page",
+        "--x",
+        "y z",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout == "--search-root /a b page --x y z\n"

@@ -31,7 +31,7 @@ def built_agent(system: str, processor: str) -> Path:
         target = vmatlas_agents.target_for(system, _uname(processor))
         if found is not None and not _can_be_built(target):
             return found
-        command = [sys.executable, "-m", "vmatlas_agents.build", "--target", target.name]
+        command = [sys.executable, "-P", "-m", "vmatlas_agents.build", "--target", target.name]
         status, said = guarded.run([*command, "--output", vmatlas_agents.BUILT], building.SECONDS + 30)
         if status != 0:
             raise NotRunnable(f"the agent {target.name} was not built: {said.strip()[-500:]}")

@@ -29,7 +29,7 @@ def conform(machine: RunningMachine) -> Outcome:
     junit = machine.console_path.with_suffix(".xml")
     printed = machine.console_path.with_suffix(".conformance.txt")
     junit.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "vmatlas.conformance", "-q", f"--junit-xml={junit}"]
+    command = [sys.executable, "-P", "-m", "vmatlas.conformance", "-q", f"--junit-xml={junit}"]
     scale = machine.accelerator.scale
     command += [f"--vmatlas-target=unix:{machine.socket_path}", f"--vmatlas-patience={_PATIENT * scale:g}"]
     limit = machine.machine.limits.test * scale + _GRACE

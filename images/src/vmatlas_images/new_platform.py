@@ -68,7 +68,7 @@ def _put_in_order(folder: Path) -> None:
     """Imports and lines as this repository has them: where they break depends on the length of the name."""
     if importlib.util.find_spec("ruff") is not None:
         for command in (["check", "--fix", "--select", "I"], ["format"]):
-            subprocess.run([sys.executable, "-m", "ruff", *command, "--quiet", folder], check=False, timeout=60)
+            subprocess.run([sys.executable, "-P", "-m", "ruff", *command, "--quiet", folder], check=False, timeout=60)
 
 
 def _filled(name: str) -> Iterator[tuple[PurePosixPath, str]]:

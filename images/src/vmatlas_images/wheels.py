@@ -113,7 +113,7 @@ def digest_of_files(tree: Path, paths: Sequence[Path]) -> str:
 def _pip(
     words: Sequence[str | Path], limit: float, error: type[ImagesError], environment: Mapping[str, str] | None = None
 ) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", *words]
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", *words]
     status, said = guarded.run(command, limit, environment={**os.environ, **(environment or {})})
     if status != 0:
         ended = f"was not through within {limit:.0f} s" if status is None else f"ended with status {status}"

@@ -88,7 +88,8 @@ def ziglang(target: Target) -> Compiler:
             "ziglang is not installed: pip install ziglang   (or --cc cc, for an agent for this machine alone)"
         )
     return Compiler(
-        (sys.executable, "-m", "ziglang", "cc", "-target", target.zig or target.name), f"ziglang {version('ziglang')}"
+        (sys.executable, "-P", "-m", "ziglang", "cc", "-target", target.zig or target.name),
+        f"ziglang {version('ziglang')}",
     )
 
 
@@ -290,7 +291,7 @@ def _is_linked_to_part(
     flags = [*_OF_MUSL, *_for_the_compiler(SMALL), *include, f"-I{folder / 'include'}"]
     _run([*compiler.command, *flags, "-c", "-o", str(part), *map(str, files), *own], part)
     _run([*compiler.command, *_for_the_compiler(arguments), "-c", "-o", str(agent), *map(str, inputs)], agent)
-    linker = [sys.executable, "-m", "ziglang", "ld.lld", "-static", "--gc-sections", "-s"]
+    linker = [sys.executable, "-P", "-m", "ziglang", "ld.lld", "-static", "--gc-sections", "-s"]
     with contextlib.suppress(BuildFailed):
         _run([*linker, "-o", str(made), str(part), str(agent)], made)
         return True
@@ -306,7 +307,7 @@ def _link_to_names(
     names: NamesOnly, compiler: Compiler, arguments: Sequence[str], inputs: Sequence[Path], made: Path
 ) -> None:
     """Compile each file, and link all against a library that has the system's names and nothing behind them."""
-    linker = [sys.executable, "-m", "ziglang", "ld.lld"]
+    linker = [sys.executable, "-P", "-m", "ziglang", "ld.lld"]
     stubs = made.with_name("names.c")
     known = (NATIVE / names.symbols).read_text().split()
     stubs.write_text("".join(f'__asm__(".globl {name}\\n.type {name}, @function\\n{name}:\\n");\n' for name in known))
