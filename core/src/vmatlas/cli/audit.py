@@ -14,6 +14,7 @@ from vmatlas.cli.options import (
     asking_options,
     bytes_option,
     json_option,
+    shape_options,
 )
 from vmatlas.cli.recorded import SourceType, replay
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
 @json_option
 @bytes_option
+@shape_options
 @asking_options
 def command(
     sources: tuple[Asked | Chooses | str, ...],

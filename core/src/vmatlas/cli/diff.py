@@ -20,6 +20,7 @@ from vmatlas.cli.options import (
     json_option,
     refuse_both,
     residency_option,
+    shape_options,
     warn_if_incomplete,
     where_option,
 )
@@ -93,6 +94,7 @@ def chosen(difference: Difference, wheres: tuple[Filter, ...], sort: str, by: st
 @residency_option
 @json_option
 @csv_option
+@shape_options
 @bytes_option
 @asking_options
 def command(

@@ -15,6 +15,7 @@ from vmatlas.cli.options import (
     bytes_option,
     json_option,
     process_argument,
+    shape_options,
     warn_if_incomplete,
     where_option,
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @where_option
 @click.option("--neighbours", is_flag=True, help="Also the regions before and after; and how far away they are.")
 @json_option
+@shape_options
 @bytes_option
 @asking_options
 def command(

@@ -20,6 +20,7 @@ from vmatlas.cli.options import (
     processes_argument,
     refuse_both,
     residency_option,
+    shape_options,
     tell_if_kernels,
     tell_unguessed,
     warn_if_incomplete,
@@ -97,6 +98,7 @@ def view_options(command: _Command) -> _Command:
                 help="What the nameless seems to be: a guess (?, weak ones ??), see GUESS below.",
             ),
             format_options,
+            shape_options,
         )
     ):
         command = option(command)

@@ -301,6 +301,45 @@ def format_options(command: _Command) -> _Command:
     return json_option(csv_option(bytes_option(command)))
 
 
+def _choose_shape(_: click.Context, option: click.Parameter, value: Any) -> None:
+    from vmatlas.cli.render.shape import choose_shape, chosen_shape
+
+    if option.name == "columns":
+        value = tuple(word for word in map(str.strip, value.split(",")) if word)
+    choose_shape(chosen_shape()._replace(**{option.name or "": value}))
+
+
+def shape_options(command: _Command) -> _Command:
+    """`--columns`, `--limit` and `--reverse`: of commands that show tables. What they say goes to the renderer."""
+    for option in (
+        click.option(
+            "--reverse",
+            is_flag=True,
+            expose_value=False,
+            callback=_choose_shape,
+            help="The rows from the last to the first.",
+        ),
+        click.option(
+            "--limit",
+            metavar="N",
+            type=click.IntRange(min=0),
+            expose_value=False,
+            callback=_choose_shape,
+            help="The first N rows of each table; totals stay.",
+        ),
+        click.option(
+            "--columns",
+            metavar="TITLES",
+            default="",
+            expose_value=False,
+            callback=_choose_shape,
+            help="These columns alone, in this order: 'size,name'. For tables and CSV, as the other two.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def refuse_both(as_json: bool, as_csv: bool) -> None:
     """Raises UsageError when both forms are asked for."""
     if as_json and as_csv:

@@ -18,6 +18,7 @@ from vmatlas.cli.options import (
     reach,
     reaching_options,
     refuse_both,
+    shape_options,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.argument("words", metavar="[PROCESS...]", type=ProcessType(), nargs=-1)
 @json_option
 @csv_option
+@shape_options
 @reaching_options
 def command(
     words: tuple[Asked | Chooses, ...], as_json: bool, as_csv: bool, patience: float | None, target: str

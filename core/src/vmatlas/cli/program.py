@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
+from vmatlas.cli.render.shape import Shape, choose_shape
 from vmatlas.errors import UsageError
 
 NAME = "vmatlas"
@@ -182,6 +183,7 @@ class Program(click.Group):
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors=_ESCAPING)
+            choose_shape(Shape())
             code = self._do(list(sys.argv[1:] if args is None else args) or ["--help"])
             sys.stdout.flush()
             return code

@@ -14,6 +14,7 @@ from vmatlas.cli.options import (
     format_options,
     refuse_both,
     residency_option,
+    shape_options,
 )
 from vmatlas.cli.recorded import SourceType, replay
 from vmatlas.errors import UsageError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--uses", is_flag=True, help="Of several: what is mapped, by use (code, data, stacks).")
 @residency_option
 @format_options
+@shape_options
 @asking_options
 def command(
     sources: tuple[Asked | Chooses | str, ...],

@@ -99,7 +99,7 @@ def _growth_table(difference: Difference, by: str, moment: tuple[str, ...], *, e
         *[Column("IN-USE", right=True), Column("MEMORY", right=True)] * told,
         Column(by.upper(), crops=True),
     ]
-    return Table(tuple(columns), rows, title=_headline(difference))
+    return Table(tuple(columns), rows, title=_headline(difference), feet=1)
 
 
 def _headline(difference: Difference) -> tuple[str, ...]:

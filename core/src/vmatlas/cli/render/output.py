@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vmatlas.cli.render.colour import chosen_colours
+from vmatlas.cli.render.shape import Shape, chosen_shape
 from vmatlas.cli.render.table import Table, plain_lines
 from vmatlas.cli.render.text import escape
+from vmatlas.errors import UsageError
 
 _NO_EDGE = 1 << 20
 """The width of what is no terminal: nothing leaves, and nothing is cut."""
@@ -16,6 +18,7 @@ _NO_EDGE = 1 << 20
 
 def show(*tables: Table) -> None:
     """Tables on standard output. Plain text has no titles, legends and notes; an empty line stands between tables."""
+    tables = tuple(chosen_shape().tables(tables))
     is_terminal = sys.stdout.isatty()
     if is_terminal or chosen_colours():
         from vmatlas.cli.render.terminal import print_tables
@@ -31,10 +34,13 @@ def show(*tables: Table) -> None:
 def show_json(value: object) -> None:
     """A value as JSON: ASCII, indented by two; everything is kept, foreign bytes of paths as surrogate escapes.
 
-    In one piece: a container of Python writes each piece to the pipe by itself (PYTHONUNBUFFERED).
+    In one piece: a container of Python writes each piece to the pipe by itself (PYTHONUNBUFFERED). Raises UsageError
+    where a shape was chosen.
     """
     from vmatlas.cli.render.json import pretty
 
+    if chosen_shape() != Shape():
+        raise UsageError("--columns, --limit and --reverse go with tables and CSV", hint="JSON has all: jq chooses")
     sys.stdout.write(pretty(value) + "\n")
 
 
@@ -44,6 +50,7 @@ def show_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, title
     Empty is None; lists are joined by spaces; paths are the bytes that they are, but on a terminal, where what does not
     print is escaped as in tables.
     """
+    columns, rows = chosen_shape().csv(columns, list(rows))
     as_cell = _shown_csv_cell if sys.stdout.isatty() else _csv_cell
     lines = [",".join(map(as_cell, columns))] if titled else []
     lines += [",".join([as_cell(row.get(column)) for column in columns]) for row in rows]

@@ -58,7 +58,7 @@ def summary_tables(space: AddressSpace, summary: Summary, *, exact: bool) -> lis
     uses.append(Row(("total", *_measures(whole, whole, exact=exact), "everything"), "heading"))
     kinds = [row(kind.label, total, f"kind.{kind.label}") for kind, total in summary.kinds.items()]
     return [
-        Table((Column("USE"), *measures, Column("WHAT", leaves=1)), uses, title=headline(space)),
+        Table((Column("USE"), *measures, Column("WHAT", leaves=1)), uses, title=headline(space), feet=1),
         Table((Column("KIND"), *measures), kinds),
         _file_table(summary, exact=exact),
     ]
@@ -72,7 +72,7 @@ def names_table(space: AddressSpace, summary: Summary, *, exact: bool) -> Table:
     found = sorted(summary.names.items(), key=lambda item: -(item[1].resident or 0))  # those alike: the larger first
     rows = [Row((*_measures(each, whole, exact=exact), escape(name) or NOTHING)) for name, each in found]
     rows.append(Row((*_measures(total, whole, exact=exact), "total of what has no file"), "heading"))
-    return Table((*_measure_columns(whole), Column("NAME", crops=True)), rows, title=headline(space))
+    return Table((*_measure_columns(whole), Column("NAME", crops=True)), rows, title=headline(space), feet=1)
 
 
 def _file_table(summary: Summary, *, exact: bool) -> Table:
@@ -137,7 +137,8 @@ def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent
         told = f"{process.name}: no answer in {error.seconds:.3g} s"
         rows.append(Row((str(process.pid), *empty, escape(told)), "", {0: "heading", len(columns) - 1: "bad"}))
     mapped = human(sum(summary.total.size for _, summary in found))
-    return Table(tuple(columns), rows, notes=(f"{count(len(found), 'process', 'processes')}, {mapped} mapped",))
+    notes = (f"{count(len(found), 'process', 'processes')}, {mapped} mapped",)
+    return Table(tuple(columns), rows, notes=notes, feet=len(silent))
 
 
 def _weight(summary: Summary) -> int:

@@ -58,6 +58,8 @@ class Table(NamedTuple):
     """(style, what it stands for)."""
     empty: str = ""
     """What to say for no rows."""
+    feet: int = 0
+    """So many of the rows, the last ones, are no rows like the others: a total, what it lacks."""
 
 
 class Cell(NamedTuple):

@@ -46,11 +46,15 @@ def totals_table(found: Sequence[ProcessMemory], survey: Unread, limit: int | No
         near = limit is not None and each.regions is not None and each.regions > _NEARLY * limit
         cells = str(each.process.pid), *_measures(each.memory, exact=exact), _number(each.regions), _name(each)
         rows.append(Row(cells, "", {0: "heading"} | ({5: "bad"} if near else {})))
-    rows += _unanswered(survey, 5)
-    rows.append(_whole(found, exact=exact))
-    rows += _rows_of_missing(survey)
+    feet = _feet(found, survey, exact=exact)
     notes = [_fill(found, limit)] if limit is not None else []
-    return Table(_columns(Column("PID", right=True), last="NAME"), rows, notes=tuple(notes))
+    columns = _columns(Column("PID", right=True), last="NAME")
+    return Table(columns, [*rows, *feet], notes=tuple(notes), feet=len(feet))
+
+
+def _feet(found: Sequence[ProcessMemory], survey: Unread, *, exact: bool) -> list[Row]:
+    """Who did not answer, the total, and what it lacks."""
+    return [*_unanswered(survey, 5), _whole(found, exact=exact), *_rows_of_missing(survey)]
 
 
 def groups_table(
@@ -73,12 +77,12 @@ def groups_table(
         )
         for group in groups
     ]
-    others = [*_unanswered(survey, 5), _whole(found, exact=exact), *_rows_of_missing(survey)]
+    feet = _feet(found, survey, exact=exact)
     columns = list(_columns(Column("PROCESSES", right=True), last=by.upper()))
     if counted:
         columns[-1:-1] = _CHARGED
-        others = [_widened(row) for row in others]
-    return Table(tuple(columns), [*rows, *others])
+        feet = [_widened(row) for row in feet]
+    return Table(tuple(columns), [*rows, *feet], feet=len(feet))
 
 
 _CHARGED = (
