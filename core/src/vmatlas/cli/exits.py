@@ -10,8 +10,8 @@ import os
 import sys
 from typing import TextIO
 
-OF_COMMAND_LINE = ("click", "rich")
-"""What the extra `cli` brings."""
+OF_COMMAND_LINE = {"click": "cli", "rich": "cli", "prometheus_client": "metrics"}
+"""What the command line takes of others', and the extra that brings it."""
 
 _LOADS = "it takes memory (ulimit -v) and descriptors (ulimit -n); else what is installed does not fit together"
 _LONGEST_LINE = 2000
@@ -116,7 +116,8 @@ def story_of(error: BaseException) -> tuple[str, str | None]:
         reason = error.strerror or str(error)
         return (f"{error.filename or repr(error.filename)}: {reason}" if error.filename is not None else reason), None
     if isinstance(error, ModuleNotFoundError) and error.name in OF_COMMAND_LINE:
-        return f"the command line needs {error.name}, which is not installed", 'pip install "vmatlas[cli]"'
+        extra = OF_COMMAND_LINE[error.name]
+        return f"the command line needs {error.name}, which is not installed", f'pip install "vmatlas[{extra}]"'
     if isinstance(error, MemoryError):
         return "out of memory", "let it have more (ulimit -v), or ask for less: --where, VMATLAS_THREADS=1"
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):

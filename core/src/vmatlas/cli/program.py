@@ -33,6 +33,7 @@ COMMANDS = (
     "audit",
     "advise",
     "processes",
+    "metrics",
     "doctor",
     "schema",
     "completion",
@@ -116,6 +117,7 @@ MEANT = {
     "audit": "scan security lint suspicious inspect vet",
     "advise": "madvise advice pageout page-out reclaim swap cold collapse willneed",
     "doctor": "check diagnose diag diagnostics health selftest self-test backends plugins",
+    "metrics": "prometheus exporter openmetrics node_exporter serve",
     "schema": "json-schema jsonschema json",
     "completion": "completions complete bash zsh fish",
 }

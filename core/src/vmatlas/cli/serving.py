@@ -1,0 +1,62 @@
+"""Metrics by HTTP, on loopback: one request at a time, each bounded; no page of a browser may read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+from vmatlas.cli.exits import say, story_of
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+_SLOWEST = 10.0
+"""Seconds that a client may take for its request, and for taking each piece of the answer."""
+
+_NAMES = frozenset(["127.0.0.1", "localhost", ""])
+"""What we may be called: a page of somebody's, whose name is made to lead here, calls us otherwise."""
+
+_Start = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _SLOWEST
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: standard error is for what goes wrong."""
+
+
+class _Server(WSGIServer):
+    request_queue_size = 8
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away, or was too slow, is nobody's fault here."""
+
+
+def server_of(registry: CollectorRegistry, host: str, port: int) -> WSGIServer:
+    """Bound, and not yet serving. Raises OSError."""
+    metrics = make_wsgi_app(registry)
+
+    def answer(environment: dict[str, Any], start: _Start) -> Iterable[bytes]:
+        if environment.get("HTTP_HOST", "").partition(":")[0] not in _NAMES:
+            return _plain(start, "403 Forbidden", "ask for 127.0.0.1 or localhost\n")
+        if environment.get("REQUEST_METHOD") not in ("GET", "HEAD", "OPTIONS"):
+            return _plain(start, "405 Method Not Allowed", "GET\n")
+        if environment.get("PATH_INFO") not in ("/", "/metrics"):
+            return _plain(start, "404 Not Found", "/metrics\n")
+        try:
+            return list(metrics(environment, start))
+        except Exception as error:  # told to both, and the next scrape may succeed
+            line, hint = story_of(error)
+            say(line, hint=hint)
+            return _plain(start, "503 Service Unavailable", f"{line.encode('ascii', 'backslashreplace').decode()}\n")
+
+    return make_server(host, port, answer, _Server, _Handler)
+
+
+def _plain(start: _Start, status: str, text: str) -> list[bytes]:
+    start(status, [("Content-Type", "text/plain; charset=utf-8")])
+    return [text.encode()]
