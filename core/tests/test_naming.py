@@ -279,7 +279,7 @@ def test_address_sanitizer_is_known_by_all_of_its_shadow() -> None:
 
 def test_bss_lies_behind_the_data_of_a_file_with_code() -> None:
     code, data = region(0x500000, 64 * K, "rx", "/bin/x"), region(0x510000, 4 * K, "rw", "/bin/x")
-    assert told(space(code, data, *beside(data.end, (8 * K, "rw")))) == [(data.end, "?.bss of x")]
+    assert told(space(code, data, *beside(data.end, (8 * K, "rw")))) == [(data.end, "??.bss of x")]
     assert told(space(code, data, *beside(data.end, (M, "rw")))) == []  # it has been joined by something else
     assert told(space(code, data, *beside(data.end + 4 * K, (8 * K, "rw")))) == []
     assert told(space(data, *beside(data.end, (8 * K, "rw")))) == []  # a file of data, of no program
@@ -303,6 +303,11 @@ def test_allocators_are_known_by_their_libraries() -> None:
 def test_arenas_of_python_are_whole_multiples(program: str, size: int, is_arena: bool) -> None:
     made = space(region(0x7F9000001000, size, "rw"), library(f"/usr/bin/{program}", 0x560000000000))
     assert [label for _, label in told(made)] == ["??Python object arena"] * is_arena
+
+
+def test_a_large_mapping_on_boundaries_of_huge_pages_is_no_arena_of_python() -> None:
+    python = library("/usr/bin/python3.11", 0x560000000000)
+    assert told(space(region(0x7F9000000000, 64 * M, "rw"), python)) == []
 
 
 def test_every_rule_says_of_what_it_can_speak_and_no_two_have_one_name() -> None:

@@ -2,7 +2,8 @@
 
 Objects/obmalloc.c: mmap of 1 MiB each since 3.10 with 64-bit pointers, of 256 KiB before and with 32-bit ones; on no
 boundary of their own. Arenas side by side are one region, and what else is mapped beside them joins: so a whole
-multiple is one weak sign. malloc's own mappings are no such multiples, since each has a header. Free-threaded Python
+multiple is one weak sign. malloc's own mappings are no such multiples, since each has a header; what lies on boundaries
+of 2 MiB on both sides is a single large mapping (buffers of OpenBLAS, say), most likely. Free-threaded Python
 (3.13t) uses mimalloc inside, and is not told.
 """
 
@@ -27,7 +28,8 @@ def arenas(layout: Layout) -> Iterator[Found]:
     size = MIB if layout.is_wide and told is not None and int(told[1]) >= 10 else 256 * KIB
     for row in layout.nameless:
         region = layout.regions[row]
-        if layout.is_data(row) and region.size % size == 0:
+        alone = not (region.start % (2 * MIB) or region.end % (2 * MIB))  # so the kernel puts single large mappings
+        if layout.is_data(row) and region.size % size == 0 and not alone:
             signs = (f"{program} is mapped", f"{size_of(region.size)}, a multiple of the {size_of(size)} of its arenas")
             yield Found(row, "Python object arena", signs, Certainty.WEAK)
 
