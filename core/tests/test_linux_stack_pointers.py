@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import vmatlas
 from vmatlas.errors import MalformedData
 from vmatlas.model import Thread
-from vmatlas.systems.linux.threads import parse_threads, stream_of
+from vmatlas.systems.linux.threads import MOST_LISTED, parse_threads, stream_of
 
 WAITS = b"202 0x7fd77403df70 0x189 0x0 0x0 0x0 0xffffffff 0x7fd77b126d30 0x7fd77cf52f16\n"
 
@@ -67,6 +69,26 @@ def test_no_more_threads_are_asked_than_the_bound_and_the_others_are_told_by_num
     assert len(asked) == 10
     assert len(threads) == 999
     assert threads[5] == Thread(6, None, None, "LIMIT")
+
+
+def test_no_more_threads_are_listed_than_a_reader_takes() -> None:
+    stream = stream_of(range(1, MOST_LISTED + 100), lambda name: b"running\n", most=1)
+    assert len(parse_threads(stream)) == MOST_LISTED
+
+
+pieces = st.sampled_from([b"1", b"22", b"\0", b"x\n", WAITS, b"running\n", b"!EPERM", b"-1 0x0", b"\xff"]) | st.binary(
+    max_size=5
+)
+
+
+@given(st.lists(pieces, max_size=12).map(b"".join))
+def test_whatever_a_stream_holds_it_gives_threads_or_is_malformed(stream: bytes) -> None:
+    try:
+        threads = parse_threads(stream)
+    except MalformedData:
+        return
+    assert [thread.number for thread in threads] == sorted({thread.number for thread in threads})
+    assert all((thread.stack_pointer is None) == bool(thread.untold) for thread in threads)
 
 
 def test_a_space_with_what_are_no_threads_is_refused() -> None:

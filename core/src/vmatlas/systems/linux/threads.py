@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterable
 
 from vmatlas.backend import THREADS
-from vmatlas.capture import check_count
 from vmatlas.errors import MalformedData
 from vmatlas.model import Thread
 
@@ -24,6 +23,9 @@ MOST_THREADS = 4096
 
 MOST_REMOTE_THREADS = 256
 """The same over a wire, where each file is a question of its own."""
+
+MOST_LISTED = 65_536
+"""How many threads a stream may have; more than these are not listed."""
 
 LIMIT = "LIMIT"
 """Stands for the error of a thread that was not asked, since there are so many."""
@@ -42,7 +44,7 @@ def stream_of(numbers: Iterable[int], read: Callable[[str], bytes | str], *, mos
     A thread that ends meanwhile is left out.
     """
     pieces: list[bytes] = []
-    for count, number in enumerate(sorted(set(numbers))):
+    for count, number in enumerate(sorted(set(numbers))[:MOST_LISTED]):
         comm = read(f"{number}/comm") if count < most else LIMIT
         call = read(f"{number}/syscall") if count < most else LIMIT
         if comm in _GONE and call in _GONE:
@@ -54,7 +56,8 @@ def stream_of(numbers: Iterable[int], read: Callable[[str], bytes | str], *, mos
 
 def parse_threads(stream: bytes, *, pid: int | None = None) -> tuple[Thread, ...]:
     """The threads in a stream, in order of their numbers. Raises MalformedData."""
-    check_count(THREADS, stream.count(b"\0") // 3, what="threads", pid=pid)
+    if (count := stream.count(b"\0") // 3) > MOST_LISTED:
+        raise MalformedData(THREADS, 0, f"at most {MOST_LISTED:,} threads, not {count:,}", pid=pid)
     fields = stream.split(b"\0")
     if fields.pop() or len(fields) % 3:
         raise MalformedData(THREADS, len(stream), "three fields for each thread, each ended by a NUL", pid=pid)
