@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import io
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 import vmatlas.systems
-from vmatlas.systems.linux import listing
+from vmatlas.errors import MalformedData
+from vmatlas.systems.linux import host, listing
 from vmatlas.systems.linux.host import LinuxProcess
 from vmatlas.systems.linux.membership import cgroup_of, user_of
 from vmatlas.systems.linux.mounts import read
@@ -85,6 +88,24 @@ def test_a_mount_is_not_told_another_by_the_names_of_folders(end: str) -> None:
     ]
     forged = b"46 44 0:21 / /proc rw - proc proc rw\n47 46 0:9 /a%b/proc /mnt rw - tmpfs x rw\n" % named
     assert mount_of(forged) == mount_of(b"46 44 0:21 / /proc rw - proc proc rw\n")
+
+
+def test_names_of_mounts_are_told_as_they_are_and_cost_what_they_are_long() -> None:
+    table = rb"47 46 0:9 /a\040\011\012\043b /c\134\134012\054\134 rw - tmpfs x rw" + b"\n"
+    assert [(mount.root, mount.point) for mount in read(table)] == [(b"/a \t\n#b", b"/c\\\\012,\\")]
+    assert [mount.point for mount in read(table.replace(rb"\054", b""))] == [b"/c\\\\012\\"]
+    long = b"".join(
+        b"%d 46 0:9 /%b /%b rw - tmpfs x rw\n" % (at, rb"\012" * 4000, rb"\012" * 4000) for at in range(500)
+    )
+    before = time.process_time()
+    assert {mount.point for mount in read(long)} == {b"/" + b"\n" * 4000}
+    assert time.process_time() - before < 4.0, "a tenth of a second"
+
+
+def test_a_mount_table_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_MOST_OF_A_FILE", 10)
+    with pytest.raises(MalformedData, match="'mountinfo' at byte 10: expected its end: it may have 10 bytes"):
+        LinuxProcess(os.getpid()).read_file("mountinfo")
 
 
 def sources() -> list[Path]:

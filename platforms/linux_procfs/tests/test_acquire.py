@@ -96,7 +96,7 @@ def test_scratch_is_cut_out_wherever_it_stands() -> None:
 
 def test_a_text_without_an_end_is_malformed_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(acquire._MOST, "maps", 1000)
-    with pytest.raises(MalformedData, match="'maps' at byte 1000: expected the end of a map, which may have 1,000 b"):
+    with pytest.raises(MalformedData, match="'maps' at byte 1000: expected its end: it may have 1,000 b"):
         acquire.acquire(Scripted(LINE % (b"/" + b"x" * 1000) + VSYSCALL), "maps")
     whole = LINE % (b"/" + b"x" * 500) + VSYSCALL
     assert acquire.acquire(Scripted(whole), "maps").streams["maps"] == whole
@@ -105,7 +105,7 @@ def test_a_text_without_an_end_is_malformed_and_not_kept(monkeypatch: pytest.Mon
 def test_so_is_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(acquire._MOST, "maps", 1000)
     own = LinuxProcess(os.getpid())
-    with pytest.raises(MalformedData, match="the end of a map, which may have 1,000 bytes"):
+    with pytest.raises(MalformedData, match="its end: it may have 1,000 bytes"):
         acquire.acquire(own, "maps")
     own.close()
 

@@ -136,5 +136,5 @@ def _number(text: str) -> int | None:
 
 def _numbers(text: str) -> dict[str, int]:
     """Lines `NAME NUMBER`."""
-    pairs = (line.partition(" ") for line in text.splitlines())
+    pairs = (line.partition(" ") for line in text.split("\n"))
     return {name: value for name, _, told in pairs if (value := _number(told)) is not None}

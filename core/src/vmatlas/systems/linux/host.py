@@ -119,7 +119,7 @@ class LinuxProcess(LocalProcess):
         """One of its files in /proc, whole. Raises what `open_file` raises, and MalformedData: see `read_whole`."""
         descriptor = self.open_file(name)
         try:
-            return read_whole(descriptor, name, self.pid)
+            return read_whole(descriptor, name, self.pid, most=_MOST_OF_A_FILE)
         except OSError as error:
             raise process_error(error, self.pid) from None
         finally:
@@ -285,6 +285,9 @@ def _what_it_takes() -> str:
     return "CAP_SYS_PTRACE is held, so a security module stands against it (AppArmor, SELinux): its log says which rule"
 
 
+_MOST_OF_A_FILE = 1 << 24
+"""Bytes of what is no map: the longest is a mount table, and all that a kernel has (fs.mount-max) are told in that."""
+
 MOST_TOLD = LARGEST
 """Bytes of a file in /proc that are read of a process: as many as a capture may have. A process chooses its names, and
 a path may have far more than the 4,096 bytes that one call takes."""
@@ -302,7 +305,7 @@ def read_whole(descriptor: int, name: str, pid: int, chunk: int = 65536, most: i
 
 def too_long(name: str, most: int, pid: int) -> MalformedData:
     """The error of a process that has more to tell than can be kept: its names are longer than any that are in use."""
-    return MalformedData(name, most, f"the end of a map, which may have {most:,} bytes", pid=pid)
+    return MalformedData(name, most, f"its end: it may have {most:,} bytes", pid=pid)
 
 
 def process_error(error: OSError, pid: int) -> VmatlasError:

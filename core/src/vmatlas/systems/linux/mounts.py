@@ -28,6 +28,7 @@ _LINE = re.compile(
     rb"^(\d{1,18}) \d+ (\d{1,9}):(\d{1,9}) ([^ \n]+) ([^ \n]+) .*? - ([^ \n]+) [^ \n]* ?(.*)$", re.MULTILINE
 )
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
+_USUAL = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\043", b"#"))
 _LAYERS = re.compile(rb"(?:^|,)(?:lowerdir\+?|upperdir|datadir\+?)=([^,]*)")
 
 
@@ -63,6 +64,13 @@ def read(table: bytes) -> list[Mount]:
 
 
 def _plain(text: bytes) -> bytes:
+    if b"\\" not in text:
+        return text
+    # Whoever mounts chooses names, which may be all newlines: what is usual is not replaced one by one.
+    for escaped, letter in _USUAL:
+        text = text.replace(escaped, letter)
+    if text.count(b"\\") == text.count(b"\\134"):
+        return text.replace(b"\\134", b"\\")
     return _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), text)
 
 
