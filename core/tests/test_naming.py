@@ -294,6 +294,9 @@ def test_allocators_are_known_by_their_libraries() -> None:
     jemalloc = library("/usr/lib/libjemalloc.so.2", 0x7FFF20000000)
     assert told(space(extent, jemalloc)) == [(extent.start, "??jemalloc extent")]
     assert told(space(extent)) == []
+    tcmalloc = library("/usr/lib/libtcmalloc_minimal.so.4", 0x7FFF20000000)
+    mapped = [region(0x7F8000100000, 110112 * K, "rw"), region(0x7F9000000000, 28 * K, "rw")]
+    assert told(space(*mapped, tcmalloc)) == [(mapped[0].start, "??tcmalloc heap")]
 
 
 @pytest.mark.parametrize(("program", "size", "is_arena"), [

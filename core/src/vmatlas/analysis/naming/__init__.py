@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     stacks.SILENT,
     allocators.JEMALLOC,
     python.ARENAS,
+    allocators.TCMALLOC,
 )
 """In the order in which they are believed: a later one says nothing of what an earlier one has named."""
 

@@ -5,8 +5,9 @@
 - mimalloc 2: segments of 32 MiB on boundaries of 32 MiB, at addresses between 2 TiB and 30 TiB that it asks for.
 - PartitionAlloc (Chromium) takes super pages of 2 MiB: a page of its own records at 4 or 8 KiB, no rights up to 16 KiB,
   then what is handed out, and no rights up to the end. It is part of the program.
-- tcmalloc of gperftools takes [heap] first, which the kernel names; Google's tcmalloc names its memory itself
-  ([anon:tcmalloc_region_NORMAL]) where the kernel lets it. There is no rule for it.
+- tcmalloc of gperftools takes [heap] first, which the kernel names, and maps what it gets no more of there: at least
+  1 MiB at once, in its pages of 8 KiB. Google's tcmalloc names its memory itself ([anon:tcmalloc_region_NORMAL]) where
+  the kernel lets it, and is linked into programs.
 """
 
 from __future__ import annotations
@@ -31,6 +32,18 @@ def jemalloc(layout: Layout) -> Iterator[Found]:
         if layout.is_data(row) and size >= 2 * MIB and size % (512 * KIB) == 0:
             signs = (f"{library} is mapped", f"{size_of(size)}, a multiple of 512 KiB as all its extents are")
             yield Found(row, "jemalloc extent", signs, Certainty.WEAK)
+
+
+def tcmalloc(layout: Layout) -> Iterator[Found]:
+    """What it maps beside [heap]."""
+    library = layout.file(r"libtcmalloc(_minimal)?(_debug|_and_profiler)?\.so(\.\d+)*")
+    if library is None:
+        return
+    for row in layout.nameless:
+        size = layout.regions[row].size
+        if layout.is_data(row) and size >= MIB and size % (8 * KIB) == 0:
+            signs = (f"{library} is mapped", f"{size_of(size)}, at least 1 MiB in pages of 8 KiB")
+            yield Found(row, "tcmalloc heap", signs, Certainty.WEAK)
 
 
 def mimalloc(layout: Layout) -> Iterator[Found]:
@@ -75,6 +88,7 @@ def partition_alloc(layout: Layout) -> Iterator[Found]:
 
 JEMALLOC = Rule("jemalloc", "Linux, 64 bits, jemalloc 5 as a library (run: 5.3)", jemalloc, wide_only=True)
 MIMALLOC = Rule("mimalloc", "Linux, 64 bits, mimalloc 2 as a library (run: 2.0.9)", mimalloc, wide_only=True)
+TCMALLOC = Rule("tcmalloc", "Linux, 64 bits, gperftools as a library (run: 2.10)", tcmalloc, wide_only=True)
 PARTITION_ALLOC = Rule(
     "partition-alloc",
     "Linux, 64 bits, Chromium and what is made of it (run: Chromium 156)",
