@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import MalformedData
 from vmatlas.model import Columns, Kind, Region
 from vmatlas.systems.linux import links
-from vmatlas.systems.linux.mounts import MountTable, read
+from vmatlas.systems.linux.mounts import MOST_OF_OTHERS, MountTable, one, read
 from vmatlas.systems.linux.naming import tell
 
 
@@ -167,3 +170,21 @@ def test_an_overlay_that_only_the_process_sees_is_not_asked() -> None:
         (0, 41): "overlay mounted elsewhere",
         (0, 99): "mounted elsewhere",
     }
+
+
+def test_one_mount_is_found_in_a_table_without_reading_the_others():
+    for mount in read(TABLE):
+        assert one(TABLE, mount.number) == mount
+    assert one(TABLE, 999999) is None and one(b"", 1) is None
+    assert one(TABLE[: TABLE.rindex(b" - ")], read(TABLE)[-1].number) is None, "a table that was cut"
+
+
+def test_a_table_of_somebody_who_mounts_as_often_as_he_may_costs_little():
+    """Under a path of newlines, each of which the kernel writes as four letters."""
+    line = b"%d 1 0:41 / /" + b"\\012" * 4000 + b" rw - tmpfs none rw\n"
+    table = b"".join(line % number for number in range(100, 350))
+    begun = time.process_time()
+    found = read(table[:MOST_OF_OTHERS])
+    assert len(found) == 250 and found[0].point == b"/" + b"\n" * 4000
+    assert time.process_time() - begun < PATIENCE, "4 MB were two seconds when each letter was one call"
+    assert one(table, 349) == found[-1]

@@ -30,6 +30,7 @@ from vmatlas.model import FileNow, Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers
 from vmatlas.systems.linux.naming import DELETED
+from vmatlas.systems.linux.proc import head_of
 
 _FOLLOWING = os.O_PATH | os.O_CLOEXEC  # a link of /proc leads to the file itself, whatever its name
 _HANDLE = _FOLLOWING | os.O_NOFOLLOW
@@ -124,8 +125,8 @@ class HeldProcess(Protocol):
         """A descriptor of its folder in /proc."""
         ...
 
-    def read_file(self, name: str) -> bytes:
-        """One of its files there, whole. Raises VmatlasError."""
+    def read_head(self, name: str, most: int) -> bytes:
+        """The first bytes of one of its files there. Raises VmatlasError."""
         ...
 
     def mapped_file(self, bounds: bytes) -> bytes:
@@ -144,7 +145,8 @@ class HeldMounts:
     handle is kept on each that is known here, and the tables are read when it is there.
     """
 
-    def __init__(self, read: Callable[[], MountTable]) -> None:
+    def __init__(self, read: Callable[[], tuple[bytes, bytes]]) -> None:
+        """`read` gives our own table, and that of the process."""
         self._read = read
         self._kept: list[int] = []
         self._known: dict[int, HeldMount] = {}
@@ -156,8 +158,10 @@ class HeldMounts:
             return NO_MOUNT
         if number not in self._known:
             self._kept.append(os.dup(handle))
-            table = self._read()
-            mount = table.mount(number)
+            own, others = self._read()
+            mount = mounts.one(own, number) or mounts.one(others, number)
+            # Our own mounts decide about others than the local ones: the root, what the layers of an overlay lie on.
+            table = MountTable([] if mount is None or mount.is_local else mounts.read(own), [])
             self._known[number] = HeldMount(mount, table.answers(mount), table.describe(mount))
         return self._known[number]
 
@@ -188,7 +192,7 @@ class ProcessFiles:
     def __init__(self, process: HeldProcess) -> None:
         self._process = process
         self._roots: list[int] | None = None
-        self._mounts = HeldMounts(self._table_now)
+        self._mounts = HeldMounts(self._raw_tables)
         self._may_not_ask_mapped = False
 
     def __enter__(self) -> ProcessFiles:
@@ -203,15 +207,20 @@ class ProcessFiles:
     @functools.cached_property
     def table(self) -> MountTable:
         """What is mounted for us, and for the process: as it was when this was first asked for."""
-        return self._table_now()
+        return MountTable(*map(mounts.read, self._raw_tables()))
 
-    def _table_now(self) -> MountTable:
+    def _raw_tables(self) -> tuple[bytes, bytes]:
+        """Our mountinfo and that of the process, as far as they are read: what stands behind is mounted elsewhere."""
         own = others = b""
-        with _refused(), open("/proc/self/mountinfo", "rb") as file:
-            own = file.read()
+        with _refused():
+            descriptor = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                own = head_of(descriptor, mounts.MOST)
+            finally:
+                os.close(descriptor)
         with _refused(VmatlasError):
-            others = self._process.read_file("mountinfo")
-        return MountTable(mounts.read(own), mounts.read(others))
+            others = self._process.read_head("mountinfo", mounts.MOST_OF_OTHERS)
+        return own, others
 
     def mapped(self, start: int, end: int, name: bytes) -> File | None:
         """The file mapped at just these bounds, when `name` is what the kernel calls it; None where that is not told.
@@ -390,7 +399,7 @@ class Seen(NamedTuple):
         """
         if self.mount is None:
             return self.file.device == device
-        return self.mount.device == device or self.mount.type == b"overlay"
+        return self.mount.device == device or self.mount.is_overlay
 
     def is_of_map(self, device: Numbers, inode: int) -> bool:
         """Whether it is the file of these numbers of a map."""
@@ -403,7 +412,7 @@ def _leads_to(mount: Mount | None, file: File | None, device: Numbers) -> bool:
         return False
     if file is not None and file.mount is not None:
         return mount.number == file.mount
-    return mount.device == device or mount.type == b"overlay"
+    return mount.device == device or mount.is_overlay
 
 
 def open_mapped(process: HeldProcess, region: Region) -> int | None:

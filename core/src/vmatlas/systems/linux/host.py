@@ -25,6 +25,7 @@ from vmatlas.systems.linux.proc import (
     covered,
     emulator_called,
     exists,
+    head_of,
     hidden,
     not_listed,
     numbers_of,
@@ -120,6 +121,16 @@ class LinuxProcess(LocalProcess):
         descriptor = self.open_file(name)
         try:
             return read_whole(descriptor, name, self.pid, most=_MOST_OF_A_FILE)
+        except OSError as error:
+            raise process_error(error, self.pid) from None
+        finally:
+            os.close(descriptor)
+
+    def read_head(self, name: str, most: int) -> bytes:
+        """The first bytes of one of its files in /proc. Raises what `open_file` raises."""
+        descriptor = self.open_file(name)
+        try:
+            return head_of(descriptor, most)
         except OSError as error:
             raise process_error(error, self.pid) from None
         finally:

@@ -27,8 +27,8 @@ LOCAL = frozenset(
 _LINE = re.compile(
     rb"^(\d{1,18}) \d+ (\d{1,9}):(\d{1,9}) ([^ \n]+) ([^ \n]+) .*? - ([^ \n]+) [^ \n]* ?(.*)$", re.MULTILINE
 )
-_OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
-_USUAL = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\043", b"#"))
+_ESCAPES = [(b"\\%03o" % ord(letter), letter) for letter in (b" ", b"\t", b"\n", b"#", b",", b"=", b"\\")]
+"""What the kernel does not write as it is (show_mountinfo(), seq_show_option()); the backslash, one of them, last."""
 _LAYERS = re.compile(rb"(?:^|,)(?:lowerdir\+?|upperdir|datadir\+?)=([^,]*)")
 
 
@@ -45,6 +45,30 @@ class Mount(NamedTuple):
     """The CRC-32 of its line."""
     root: bytes = b"/"
     """What of the file system is there: the folder that is seen at `point`."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its file system answers by itself, whatever else is mounted."""
+        return self.type in LOCAL
+
+    @property
+    def is_overlay(self) -> bool:
+        """Whether it asks other file systems, its layers."""
+        return self.type == b"overlay"
+
+
+MOST, MOST_OF_OTHERS = 16 << 20, 4 << 20
+"""Bytes of a table that are read: of one's own, and of a process's, which may have a hundred thousand mounts
+(fs.mount-max) under paths of 4,096 bytes, each written as four."""
+
+
+def one(table: bytes, number: int) -> Mount | None:
+    """The mount of a number, without looking at the others."""
+    begin = b"%d " % number
+    at = 0 if table.startswith(begin) else table.find(b"\n" + begin) + 1
+    if not table.startswith(begin, at):
+        return None
+    return next(iter(read(table[at : table.find(b"\n", at) + 1 or len(table)])), None)
 
 
 def read(table: bytes) -> list[Mount]:
@@ -64,14 +88,9 @@ def read(table: bytes) -> list[Mount]:
 
 
 def _plain(text: bytes) -> bytes:
-    if b"\\" not in text:
-        return text
-    # Whoever mounts chooses names, which may be all newlines: what is usual is not replaced one by one.
-    for escaped, letter in _USUAL:
-        text = text.replace(escaped, letter)
-    if text.count(b"\\") == text.count(b"\\134"):
-        return text.replace(b"\\134", b"\\")
-    return _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), text)
+    for written, meant in _ESCAPES if b"\\" in text else ():
+        text = text.replace(written, meant)
+    return text
 
 
 @dataclass(slots=True)
@@ -111,7 +130,7 @@ class MountTable:
         """What a file system is, for people."""
         if mount is None:
             return "mounted elsewhere"
-        if mount.type == b"overlay" and all(each.device != mount.device for each in self.own):
+        if mount.is_overlay and all(each.device != mount.device for each in self.own):
             return "overlay mounted elsewhere"
         return mount.type.decode("utf-8", "backslashreplace")
 
@@ -124,7 +143,7 @@ class MountTable:
         """Whether a path leads to a file system of this device that answers, for the reader or for the process."""
         leading = [_longest(mounts, path) for mounts in (self.own, self.others)]
         return any(
-            mount is not None and (mount.device == device or mount.type == b"overlay") and self.answers(mount)
+            mount is not None and (mount.device == device or mount.is_overlay) and self.answers(mount)
             for mount in leading
         )
 
@@ -135,9 +154,9 @@ class MountTable:
         """
         if mount is None:
             return False
-        if mount.type in LOCAL or mount.device == self._root:
+        if mount.is_local or mount.device == self._root:
             return True
-        if mount.type != b"overlay":
+        if not mount.is_overlay:
             return False
         seen = next((each for each in self.own if each.device == mount.device), None)
         if seen is None:  # its layers are told as paths of somebody else's
@@ -147,7 +166,7 @@ class MountTable:
 
     def _is_local(self, path: bytes) -> bool:
         holding = _longest(self.own, path) if path.startswith(b"/") else None
-        return holding is not None and (holding.type in LOCAL or holding.device == self._root)
+        return holding is not None and (holding.is_local or holding.device == self._root)
 
 
 def _longest(mounts: Iterable[Mount], path: bytes) -> Mount | None:

@@ -34,6 +34,14 @@ ReadsFile = Callable[[str], bytes | None]
 # ---- how it is told ----
 
 
+def head_of(descriptor: int, most: int) -> bytes:
+    """What is left to read of a file, at most so many bytes. Raises OSError."""
+    kept = bytearray()
+    while len(kept) < most and (piece := os.read(descriptor, min(65536, most - len(kept)))):
+        kept += piece
+    return bytes(kept)
+
+
 def lines_of(told: bytes) -> list[bytes]:
     """What the kernel tells in lines. Only "\n" ends one: that alone it escapes in names, or does not allow.
 

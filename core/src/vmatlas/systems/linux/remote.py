@@ -35,7 +35,6 @@ _MOST_THREADS = 1024
 
 _MOST_OF_A_SMALL_FILE = 4096
 
-_MOST_OF_A_TABLE = 1 << 24
 """Bytes that are read of a mount table: 100,000 mounts (fs.mount-max), and more."""
 
 
@@ -217,11 +216,12 @@ class _RemoteFiles:
     @cached_property
     def table(self) -> MountTable:
         """What is mounted for the agent, and for the process."""
-        return MountTable(self._mounts(b"self"), self._mounts(b"%d" % self._process.pid))
+        others = self._mounts(b"%d" % self._process.pid, mounts.MOST_OF_OTHERS)
+        return MountTable(self._mounts(b"self", mounts.MOST), others)
 
-    def _mounts(self, whose: bytes) -> list[mounts.Mount]:
+    def _mounts(self, whose: bytes, most: int) -> list[mounts.Mount]:
         try:
-            return mounts.read(self._process.read_file(b"/proc/%s/mountinfo" % whose, _MOST_OF_A_TABLE))
+            return mounts.read(self._process.read_file(b"/proc/%s/mountinfo" % whose, most))
         except AgentRefused:
             return []
 
@@ -259,4 +259,4 @@ class _RemoteFiles:
         if found.device == device:
             return True
         mount = self.table.mount(found.mount)  # on btrfs the map's number is not that of stat(2)
-        return mount is not None and (mount.device == device or mount.type == b"overlay")
+        return mount is not None and (mount.device == device or mount.is_overlay)
