@@ -6,8 +6,7 @@ from vmatlas.model.memory import MemoryTotal, MemoryUse
 from vmatlas.model.query import Query, Question
 from vmatlas.model.region import UNKNOWN, Details, Device, FileNow, Kind, Protection, Region, SystemFlags
 from vmatlas.model.space import AddressSpace, Gap, IncompleteResult, Neighbours, Origin
-from vmatlas.model.system import Consistency, ProcessInfo, SystemInfo
-from vmatlas.model.threads import Thread
+from vmatlas.model.system import Consistency, ProcessInfo, SystemInfo, Thread
 
 __all__ = [
     "ANY",

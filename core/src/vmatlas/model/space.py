@@ -17,8 +17,7 @@ from vmatlas.model.export import Exports
 from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_filter, check_region
 from vmatlas.model.memory import MemoryTotal
 from vmatlas.model.region import Region
-from vmatlas.model.system import Consistency, SystemInfo
-from vmatlas.model.threads import Thread
+from vmatlas.model.system import Consistency, SystemInfo, Thread
 
 
 class Gap(NamedTuple):

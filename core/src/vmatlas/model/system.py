@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 ByteOrder = Literal["little", "big"]
 
@@ -70,3 +70,17 @@ class ProcessInfo:
     where that is not told."""
     lives_on: bool = False
     """By its state it is a zombie, and it is not: its first thread has ended, and others of it live on (Linux)."""
+
+
+class Thread(NamedTuple):
+    """A thread of a process, and where its stack pointer was when it was asked."""
+
+    number: int
+    """Its id in the pid namespace of who asked (Linux: TID)."""
+    name: str | None
+    """What the system calls it, in short (Linux: its comm); None where that is not told."""
+    stack_pointer: int | None
+    """An address in the stack on which it stood; None where that is not told."""
+    untold: str = ""
+    """Why the stack pointer is not told: "running" (on a processor just then), "EPERM" (it takes the right to trace the
+    process), another error of the kernel's by its name; empty where it is told."""
