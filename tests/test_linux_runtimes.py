@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 import vmatlas
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import AddressSpace
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the rules know processes of Linux")
@@ -33,10 +35,14 @@ setTimeout(() => {
 
 @contextmanager
 def running(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """A program whose output is read, for as long as a test waits for anything."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        limit = threading.Timer(PATIENCE, process.kill)
+        limit.start()
         try:
             yield process
         finally:
+            limit.cancel()
             process.kill()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,6 +53,8 @@ def threaded(count: int) -> Iterator[tuple[int, dict[int, list[str]]]]:
     """A process with so many threads, all waiting, and what each of them told."""
     program = THREADED.replace("COUNT", str(count))
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        limit = threading.Timer(PATIENCE, process.kill)
+        limit.start()
         try:
             assert process.stdout is not None
             told = {}
@@ -62,6 +65,7 @@ def threaded(count: int) -> Iterator[tuple[int, dict[int, list[str]]]]:
                 told[int(number)] = rest
             yield process.pid, told
         finally:
+            limit.cancel()
             process.kill()
 
 
