@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import vmatlas
 from vmatlas import UsageError, Verdict
+from vmatlas.analysis.naming import Certainty, Guess
 from vmatlas.analysis.slopes import NOISE, judged, mann_kendall, sen
 from vmatlas.analysis.trend import MOST_MOMENTS, trends
 from vmatlas.model import Details, Kind, Protection, Region
@@ -131,6 +132,24 @@ def test_memory_that_grows_by_new_ranges_that_touch_is_one_group():
     assert found[0].space_slope == pytest.approx(360 * MIB)
 
 
+def test_what_seems_to_be_of_one_sort_is_a_group_marked_as_a_guess(monkeypatch):
+    extents = [Region(base, base + 0x200000, RW, False, kind=Kind.ANONYMOUS) for base in range(0x60000000, 0x68000000, 0x800000)]  # fmt: skip  # noqa: E501
+    guess = Guess("x extent", "x extent", ("a sign",), Certainty.WEAK, "x")
+    monkeypatch.setattr("vmatlas.analysis.naming.name_regions", lambda _: {each.start: guess for each in extents})
+    found = over_time(lambda step: [told(each, MIB) for each in extents[: step // 2 + 1]] + [told(OTHER, MIB)])
+    (extent,) = found.of("guess")
+    assert (extent.key, extent.verdict, extent.gained) == ("?x extent", Verdict.GROWS, 14 * MIB)
+
+
+def test_a_range_that_came_later_and_grows_is_one_group():
+    def maps(step: int) -> list[Region]:
+        later = ROOM._replace(end=ROOM.start + 2 * MIB * (step - 3)) if step > 3 else None
+        return [told(OTHER, MIB), *([told(later, MIB * (step - 3))] if later is not None else [])]
+
+    found = over_time(maps)
+    assert (found[0].by, found[0].key, found[0].verdict) == ("nameless", "10000000-13400000", Verdict.GROWS)
+
+
 def test_memory_that_grows_by_ranges_far_apart_is_told_by_rights_and_size():
     def maps(step: int) -> list[Region]:
         chunks = [Region(base, base + 0x40000, RW, False, kind=Kind.ANONYMOUS) for base in range(0x60000000, 0x60000000 + (step + 1) * 0x200000, 0x200000)]  # fmt: skip  # noqa: E501
@@ -144,6 +163,20 @@ def test_memory_that_grows_by_ranges_far_apart_is_told_by_rights_and_size():
 def test_without_memory_in_use_the_address_space_is_followed():
     found = over_time(lambda step: [HEAP._replace(end=HEAP.end + MIB * step)])
     assert found.measure == "size" and found[0].key == "[heap]" and found[0].slope == pytest.approx(360 * MIB)
+
+
+def test_a_moment_that_does_not_tell_all_is_left_out_where_others_do():
+    """A region that changed while the text was read: its memory would seem to be given back."""
+
+    def maps(step: int) -> list[Region]:
+        return [told(ROOM, MIB * step), told(OTHER, 50 * MIB) if step % 5 != 2 else OTHER]
+
+    found = over_time(maps)
+    assert (found.measure, found.moments) == ("held", 24)
+    assert found[0].verdict is Verdict.GROWS and found.of("all")[0].verdict is Verdict.GROWS
+    guard = ROOM._replace(start=0x70000000, end=0x70001000, protection=Protection(0), kind=Kind.GUARD)
+    assert over_time(lambda step: [told(ROOM, MIB * step), guard]).measure == "held"
+    assert over_time(lambda step: [told(ROOM, MIB * step), OTHER]).measure == "held"
 
 
 def test_another_number_may_be_followed():
@@ -169,7 +202,7 @@ def test_groups_that_are_all_memory_add_up_to_all(given_spaces):
     found = trends(zip(itertools.count(), given_spaces, strict=False))
     sums = {by: sum(each.space_last for each in found.of(by)) for by in ("kind", "use")}
     sums["single"] = sum(each.space_last for by in ("nameless", "name", "file") for each in found.of(by))
-    assert set(sums.values()) == {given_spaces[-1].total}
+    assert set(sums.values()) == {sum(each.space_last for each in found.of("all"))}
 
 
 @pytest.mark.parametrize(

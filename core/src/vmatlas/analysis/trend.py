@@ -1,14 +1,14 @@
 """What grows over time, of many maps of one process: each kind, use, file, name, and nameless memory. Pure.
 
-Nameless memory is put together by where it lies: ranges that touch at any moment are one. What was there from the first
-moment to the last is a group by its addresses; of the rest, which came or went meanwhile, all of one protection and one
-class of sizes are a group.
+Nameless memory is put together by where it lies: ranges that touch at any moment are one. What is there at the last
+moment, and was at the first or has grown since it came, is a group by its addresses; of the rest, which came as it is
+or went, all of one protection and one class of sizes are a group.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar, overload
 
@@ -23,8 +23,11 @@ from vmatlas.model.space import check_space
 MOST_MOMENTS = 240
 """So many at the most are kept and compared, as evenly spread as may be, the first and the last among them."""
 
-GROUPS = ("nameless", "name", "file", "kind", "use", "all")
-"""What regions are put together by. The first three are all memory, each once; so are each of the others."""
+GROUPS = ("nameless", "name", "file", "guess", "kind", "use", "all")
+"""What regions are put together by. The first three are all memory, each once; so are kinds, uses, and "all". A guess
+is at nameless memory that is there at the last moment."""
+
+SINGLE = GROUPS[:3]
 
 MEASURES = ("held", *(name for name in FIELDS if not name.startswith("proportional_")))
 """Numbers of the memory in use that may be followed: those of `MemoryUse`, and `held`: in memory or in swap."""
@@ -98,7 +101,7 @@ class Trends(Sequence[Trend]):
         return self.found[index]
 
     def __repr__(self) -> str:
-        grows = sum(each.verdict is Verdict.GROWS and each.by in GROUPS[:3] for each in self.found)
+        grows = sum(each.verdict is Verdict.GROWS and each.by in SINGLE for each in self.found)
         return f"<Trends of pid {self.last.pid}: {grows} grow, of {self.moments} moments in {self.seconds:,.0f} s>"
 
     def of(self, by: str) -> list[Trend]:
@@ -158,7 +161,10 @@ class _Moment:
     groups: dict[tuple[str, str], tuple[int, int]]
     """Address space and memory in use, by what regions have in common."""
     pieces: list[_Piece]
-    is_told: bool
+    told: int
+    """Of how many regions the memory in use is told."""
+    untold: int
+    """Of how many it is not, which may have some: regions that changed while they were read."""
 
 
 @dataclass(slots=True)
@@ -183,7 +189,7 @@ class _Followed:
             raise UsageError("the times of the maps go back", hint="seconds of time.monotonic, or since the first")
         if self._newest is not None and space is self._newest[0]:
             known = self._newest[1]
-            moment = _Moment(time, known.groups, known.pieces, known.is_told)
+            moment = _Moment(time, known.groups, known.pieces, known.told, known.untold)
         else:
             moment = _added_up(time, space, self._measure)
         self._newest = space, moment
@@ -198,21 +204,29 @@ class _Followed:
             raise UsageError("what grows is told of two moments and more", hint="record more of them")
         space, newest = self._newest
         moments = self._moments if self._moments[-1] is newest else [*self._moments, newest]
-        is_told = all(moment.is_told for moment in moments)
+        is_told = any(moment.told for moment in moments)
+        whole = [moment for moment in moments if not moment.untold]
+        if is_told and 2 * len(whole) >= max(len(moments), 4):  # what lacks something would look like memory given back
+            moments = whole
         rows = _rows(moments)
-        nameless, places = _nameless(moments)
-        times = [moment.time for moment in moments]
         from vmatlas.analysis.naming import name_regions
 
         guesses = name_regions(space)
+        nameless, places = _nameless(moments, {start: guess.group_label for start, guess in guesses.items()})
+        times = [moment.time for moment in moments]
         found = []
         for (by, key), row in [*rows.items(), *nameless.items()]:
             where = places.get(key) if by == "nameless" else None
             guess = guesses.get(where[0]) if where is not None else None
             found.append(_trend(by, key, times, row, is_told, where, None if guess is None else guess.label))
-        found.sort(key=lambda each: (_RANKS[each.verdict], each.by not in GROUPS[:3], -each.slope, each.by, each.key))
+        found.sort(key=_order)
         measure = self._measure if is_told else "size"
         return Trends(tuple(found), len(moments), times[-1] - times[0], measure, space)
+
+
+def _order(each: Trend) -> tuple[int, int, float, str, str]:
+    level = 0 if each.by in SINGLE else 1 if each.by == "guess" else 2
+    return _RANKS[each.verdict], level, -each.slope, each.by, each.key
 
 
 def _trend(
@@ -243,11 +257,14 @@ def _trend(
 def _added_up(time: float, space: AddressSpace, measure: str) -> _Moment:
     groups: dict[tuple[str, str], tuple[int, int]] = {}
     pieces: list[_Piece] = []
-    is_told = True
+    told = untold = 0
     for region in space:
         use = region.memory
         number: int | None = None if use is None else getattr(use, measure)
-        is_told = is_told and number is not None
+        if number is not None:
+            told += 1
+        elif region.protection:
+            untold += 1
         held = number or 0
         size = region.end - region.start
         for group in _groups_of(region):
@@ -255,7 +272,7 @@ def _added_up(time: float, space: AddressSpace, measure: str) -> _Moment:
             groups[group] = old[0] + size, old[1] + held
         if not region.label:
             pieces.append(_Piece(region.start, region.end, region.permissions, held))
-    return _Moment(time, groups, pieces, is_told)
+    return _Moment(time, groups, pieces, told, untold)
 
 
 def _groups_of(region: Region) -> Iterator[tuple[str, str]]:
@@ -286,27 +303,38 @@ class _Range:
 
     start: int
     end: int
-    is_first: bool = False
-    is_last: bool = False
     at: dict[int, list[_Piece]] = field(default_factory=dict)
-    """By moment."""
+    """By moment, in order."""
+
+    def is_one(self, moments: int) -> bool:
+        """Whether it is a group by itself: it is there at the end, and was at the beginning or has grown since."""
+        if moments - 1 not in self.at:
+            return False
+        first, last = (sum(each.end - each.start for each in self.at[at]) for at in (min(self.at), moments - 1))
+        return 0 in self.at or last > first
 
 
-def _nameless(moments: Sequence[_Moment]) -> tuple[dict[tuple[str, str], _Row], dict[str, tuple[int, int]]]:
-    """The rows of nameless memory, and where what gained most of each lies at the end."""
+def _nameless(
+    moments: Sequence[_Moment], guesses: Mapping[int, str]
+) -> tuple[dict[tuple[str, str], _Row], dict[str, tuple[int, int]]]:
+    """The rows of nameless memory and of guesses at it, and where what gained most of each lies at the end."""
     ranges = _ranges(moments)
     rows: dict[tuple[str, str], _Row] = {}
     places: dict[str, tuple[int, int]] = {}
     best: dict[str, int] = {}
     count = len(moments)
     for each in ranges:
-        stays = 0 in each.at and count - 1 in each.at
+        stays = each.is_one(count)
+        most = max(each.at.get(count - 1, []), key=lambda piece: piece.held, default=None)
+        guess = None if most is None else guesses.get(most.start)
         for number, pieces in each.at.items():
             for piece in pieces:
                 key = f"{each.start:x}-{each.end:x}" if stays else _class_of(piece)
-                row = rows.setdefault(("nameless", key), _Row([0] * count, [0] * count))
-                row.sizes[number] += piece.end - piece.start
-                row.held[number] += piece.held
+                for group in (("nameless", key), ("guess", guess)):
+                    if group[1] is not None:
+                        row = rows.setdefault((group[0], group[1]), _Row([0] * count, [0] * count))
+                        row.sizes[number] += piece.end - piece.start
+                        row.held[number] += piece.held
                 if number == count - 1:
                     gain = piece.held - _held_there(piece, each.at.get(0, []))
                     if gain > best.get(key, -1):

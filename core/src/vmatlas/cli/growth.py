@@ -29,7 +29,7 @@ _EVERY, _FOR = 1.0, 60.0
 @click.option("--to", "end", metavar="MOMENT", help="Of a series: up to there.")
 @click.option(
     "--by",
-    type=click.Choice(("kind", "use", "file", "name", "nameless")),
+    type=click.Choice(("kind", "use", "file", "name", "nameless", "guess")),
     help="Only what has this in common. Default: all of them.",
 )
 @click.option(
@@ -66,10 +66,10 @@ def command(
       vmatlas growth 1234 --every 1s --for 60s
       vmatlas growth leak.vmatlas --json
 
-    What grows stands first: single groups (nameless memory, names, files), then the kinds and uses that they are part
-    of. PER-HOUR is the slope, AT-LEAST what it is with a confidence of 95 %, CONFIDENCE that of there being a trend at
-    all; what a garbage collector gives back is no growth, nor is a start. No verdict says why. Nameless memory is told
-    by its addresses, or, of what came or went meanwhile, by rights and size.
+    What grows stands first: single groups (nameless memory, names, files), then guesses at what has no name, then the
+    kinds and uses that they are part of. PER-HOUR is the slope, AT-LEAST what it is with a confidence of 95 %,
+    CONFIDENCE that of there being a trend at all; what a garbage collector gives back is no growth, nor is a start. No
+    verdict says why. Nameless memory is told by its addresses, or, of what came or went meanwhile, by rights and size.
 
     Exit 1 when something grows. Ctrl-C ends the watching of a process, and what was seen is shown.
     """
