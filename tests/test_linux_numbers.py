@@ -82,6 +82,39 @@ for each in (one, other, third):
 """
 
 
+ASK_ABOUT_A_FILE_OF_ANOTHER = """
+import subprocess, sys, time, vmatlas
+one, other = (subprocess.Popen(["/bin/sleep", "60"]) for _ in range(2))
+for name in ("maps", "smaps", "smaps_rollup"):
+    subprocess.run(["mount", "--bind", f"/proc/{other.pid}/{name}", f"/proc/{one.pid}/{name}"], check=True)
+time.sleep(0.2)
+mapped = lambda pid: vmatlas.snapshot(pid, residency=True)
+asks = vmatlas.snapshot, vmatlas.memory, lambda pid: vmatlas.find(pid, 0), mapped
+for ask in asks:
+    try:
+        print(f"told: {ask(one.pid)}")
+    except vmatlas.AccessDenied as error:
+        print(str(error).replace(str(one.pid), "ONE"), error.hint)
+listed = vmatlas.processes()
+print(one.pid in [each.pid for each in listed], listed.incomplete.replace(str(one.pid), "ONE"))
+print(len(vmatlas.snapshot(other.pid)) > 0)
+for each in (one, other):
+    each.kill()
+    each.wait()
+"""
+
+
+def test_what_is_mounted_over_a_file_of_a_process_is_not_told_for_it() -> None:
+    lines = unshared("--mount --pid --fork --mount-proc", '"$1" -c "$2"', ASK_ABOUT_A_FILE_OF_ANOTHER)
+    for line in lines[:4]:
+        assert line.startswith("/proc/ONE does not tell of it: something else is mounted there"), lines
+        assert " umount /proc/" in line
+    assert lines[4:] == [
+        "True process ONE is not shown as it is: something is mounted over /proc/ONE",
+        "True",
+    ]
+
+
 def test_what_is_mounted_over_the_folder_of_a_process_is_told_from_it(binary: Path) -> None:
     lines = unshared(
         "--mount --pid --fork --mount-proc", '"$1" -c "$2" "$3"', ASK_ABOUT_A_FOLDER_OF_ANOTHER, str(binary)

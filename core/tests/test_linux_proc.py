@@ -189,6 +189,16 @@ def test_rights_are_told_by_what_the_files_say() -> None:
     assert told["/proc hidepid"] == "off (0): every process is listed"
 
 
+def test_what_is_mounted_over_a_process_is_told_with_the_rights() -> None:
+    table = USUAL + b"90 46 0:40 /7/maps /proc/9/maps rw - proc proc rw\n"
+    what, told = proc.rights_told(table, b"", None)[-1]
+    assert (what, told) == (
+        "/proc, of processes",
+        "process 9 is not shown as it is: something is mounted over /proc/9",
+    )
+    assert len(proc.rights_told(USUAL, b"", None)) == 3
+
+
 def test_without_proc_nothing_is_known_of_rights() -> None:
     assert {state for _, state in proc.rights_told(b"", b"", None)} == {"unknown, for want of /proc"}
     assert "no procfs at /proc" in dict(proc.rights_told(BELOW, status(), None))["/proc hidepid"]

@@ -27,6 +27,7 @@ from vmatlas.systems.linux.proc import (
     exists,
     head_of,
     hidden,
+    is_covered,
     not_listed,
     numbers_of,
     own_emulator,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 _DIRECTORY = "directory"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+_OF_EVERYBODY = ("stat", "../../stat")
 
 
 class LinuxProcess(LocalProcess):
@@ -101,6 +105,8 @@ class LinuxProcess(LocalProcess):
 
         Raises NoSuchProcess, AccessDenied, OperationFailed, and Unsupported when this kernel has no such file.
         """
+        if name not in _OF_EVERYBODY and is_covered(self.pid):  # it may be another's file; `stat` tells whose it is
+            raise shows_another(self.pid, None)
         try:
             return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
         except OSError as error:

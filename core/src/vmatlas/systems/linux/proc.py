@@ -10,6 +10,7 @@ import enum
 import functools
 import os
 import re
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -178,6 +179,8 @@ def _top(lines: list[list[bytes]]) -> list[bytes] | None:
 
 def covered(mountinfo: bytes) -> list[int]:
     """The processes over whose folder, or a file of it, something is mounted: what lies there tells of others."""
+    if _BELOW.search(mountinfo) is None:
+        return []
     lines = _lines(mountinfo)
     top = _top(lines)
     if top is None:
@@ -186,6 +189,21 @@ def covered(mountinfo: bytes) -> list[int]:
     return sorted({int(each[1]) for each in found if each})
 
 
+_covered: tuple[float, frozenset[int]] = (float("-inf"), frozenset())
+_LOOK_AGAIN = 0.1
+"""Seconds for which the mount table is believed: it is long on a machine with many containers."""
+
+
+def is_covered(pid: int) -> bool:
+    """Whether something is mounted over the folder of a process, or a file of it, as of a moment ago."""
+    global _covered
+    now = time.monotonic()
+    if now - _covered[0] > _LOOK_AGAIN:
+        _covered = now, frozenset(covered(read_own("mountinfo")))
+    return pid in _covered[1]
+
+
+_BELOW = re.compile(rb" /proc/\d")
 _FOLDER = re.compile(rb"/proc/(\d{1,10})(?:/|$)")
 
 
@@ -225,10 +243,17 @@ def not_listed(read: ReadsFile) -> str | None:
     reasons = []
     if (hidden_by := who_is_not_listed(mountinfo, status, sees_first=read(f"{PROC}/1/stat") is not None)) is not None:
         reasons.append(hidden_by)
-    if pids := covered(mountinfo):
-        more = f" and {len(pids) - 1} more" if len(pids) > 1 else ""
-        reasons.append(f"process {pids[0]}{more} is not shown as it is: something is mounted over /proc/{pids[0]}")
+    if (hidden_by := who_is_covered(mountinfo)) is not None:
+        reasons.append(hidden_by)
     return "; ".join(reasons) or None
+
+
+def who_is_covered(mountinfo: bytes) -> str | None:
+    """Whose folder in /proc is not their own, in words; None when nobody's."""
+    if not (pids := covered(mountinfo)):
+        return None
+    more = f" and {len(pids) - 1} more" if len(pids) > 1 else ""
+    return f"process {pids[0]}{more} is not shown as it is: something is mounted over /proc/{pids[0]}"
 
 
 def hidden(pid: int) -> AccessDenied | None:
@@ -336,7 +361,8 @@ def rights_told(mountinfo: bytes, status: bytes, yama: bytes | None) -> list[tup
         scope += " (limits attaching, not reading maps)"
     else:
         scope = "no Yama" if status else UNKNOWN
-    return [("capabilities", held), ("yama ptrace_scope", scope), ("/proc hidepid", _hidepid_told(mountinfo))]
+    told = [("capabilities", held), ("yama ptrace_scope", scope), ("/proc hidepid", _hidepid_told(mountinfo))]
+    return told if (who := who_is_covered(mountinfo)) is None else [*told, ("/proc, of processes", who)]
 
 
 def _hidepid_told(mountinfo: bytes) -> str:
