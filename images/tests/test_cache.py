@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, ImagesError, VerificationError
+from vmatlas_images.cache import default_root
 
 HOLDER = """
 import sys, time
@@ -204,9 +208,29 @@ def test_what_is_no_file_is_not_taken_for_one(shared: Path, tmp_path: Path, kind
     assert not Cache(shared).has("sha256", digest)
 
 
-def test_a_file_with_holes_and_one_larger_than_any_download_are_not_copied(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_others_only_what_has_the_digest_is_copied(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy would take room, which a file with holes costs nobody who lays it there."""
+    written: list[str] = []
+    opened = Path.open
+
+    def watched(path: Path, mode: str = "r", *rest: Any) -> Any:
+        if mode == "xb":
+            written.append(path.name)
+        return opened(path, mode, *rest)
+
+    monkeypatch.setattr(Path, "open", watched)
+    evil, good = put(shared, b"", under=b"a kernel"), put(shared, b"good")
+    os.truncate(shared / "files" / f"sha256-{evil}", 64 << 20)
+    assert not Cache(shared).has("sha256", evil)
+    monkeypatch.setattr("vmatlas_images.cache._COPY_SECONDS", -1.0)
+    assert not Cache(shared).has("sha256", good)
+    assert written == []
+    monkeypatch.setattr("vmatlas_images.cache._COPY_SECONDS", PATIENCE)
+    assert Cache(shared).has("sha256", good)
+    assert written == ["file"]
+
+
+def test_a_file_larger_than_any_download_is_not_copied(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = put(shared, b"good" * (1 << 18))
     place = shared / "files" / f"sha256-{digest}"
     monkeypatch.setattr("vmatlas_images.cache._MOST_COPIED", 1000)
@@ -227,9 +251,27 @@ def treasure(folder: Path) -> Path:
 
 
 def use(cache: Cache) -> None:
-    with cache.workspace():
-        pass
-    cache.clean()
+    """Raises the `ImagesError` that every use of the cache raises; None where there is none."""
+    uses: list[Callable[[], object]] = [
+        lambda: cache.workspace().__enter__(),
+        lambda: cache.lock("l", limit=PATIENCE).__enter__(),
+        lambda: cache.write_record("r", {}),
+        lambda: cache.record("r"),
+        lambda: cache.has("sha256", "00"),
+        lambda: cache.prepared("k", lambda _: None, limit=PATIENCE),
+        lambda: cache.room("consoles"),
+        cache.size,
+        cache.clean,
+    ]
+    told: list[ImagesError] = []
+    for each in uses:
+        try:
+            each()
+        except ImagesError as error:
+            told.append(error)
+    if told:
+        assert len(told) == len(uses)
+        raise told[0]
 
 
 def test_a_link_in_the_place_of_one_s_own_folder_is_not_followed(shared: Path, tmp_path: Path) -> None:
@@ -272,7 +314,16 @@ def test_what_stands_beside_half_made_things_is_not_swept(cache: Cache) -> None:
         assert other.is_dir()
 
 
-@pytest.mark.parametrize("room", ["files", "prepared", "records"])
+@pytest.mark.parametrize("room", ["files", "consoles", "tmp", "locks"])
+def test_a_link_in_the_place_of_a_room_is_not_followed(tmp_path: Path, room: str) -> None:
+    precious = treasure(tmp_path / "precious")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / room).symlink_to(precious / "tmp")
+    use(Cache(tmp_path / "cache"))
+    assert [each.name for each in (precious / "tmp").iterdir()] == ["deep"]
+
+
+@pytest.mark.parametrize("room", ["files", "prepared", "records", "locks"])
 def test_one_room_that_others_can_write_to_makes_the_cache_shared(tmp_path: Path, room: str) -> None:
     root = tmp_path / "cache"
     (root / room).mkdir(parents=True)
@@ -294,12 +345,36 @@ def test_folder_of_another_user_is_not_the_cache(tmp_path: Path) -> None:
 
 
 def test_cache_is_made_for_nobody_else_to_write_to(tmp_path: Path) -> None:
+    root = tmp_path / "folders" / "on" / "the" / "way"
     before = os.umask(0)
     try:
-        with Cache(tmp_path / "cache").in_use(), Cache(tmp_path / "cache").workspace():
+        with Cache(root).in_use(), Cache(root).workspace():
             pass
-        Cache(tmp_path / "cache").write_record("name", {})
+        Cache(root).write_record("name", {})
     finally:
         os.umask(before)
-    assert Cache(tmp_path / "cache").root == tmp_path / "cache"
-    assert Cache(tmp_path / "cache").record("name") is not None
+    assert Cache(root).root == root
+    assert Cache(root).record("name") is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder to another user takes root")
+def test_by_default_the_cache_is_in_no_home_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sudo may leave HOME: who is at home there could put something else in the place of the cache."""
+    for name in ("VMATLAS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    listed = pwd.struct_passwd(("root", "x", 0, 0, "", "/of/the/list", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: listed)
+    assert default_root() == tmp_path / ".cache" / "vmatlas"
+    os.chown(tmp_path, 65534, 65534)
+    assert default_root() == Path("/of/the/list/.cache/vmatlas")
+
+
+def test_a_place_that_nobody_knows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMATLAS_CACHE", "~no-such-user/cache")
+    with pytest.raises(ImagesError, match="VMATLAS_CACHE is '~no-such-user/cache': "):
+        Cache()
+    monkeypatch.delenv("VMATLAS_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert default_root() == tmp_path / ".cache" / "vmatlas", "a relative one is to be ignored"

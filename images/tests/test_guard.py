@@ -107,6 +107,11 @@ def test_the_commands_status_and_words_come_through(command: list[str], status: 
     assert run(command, PATIENCE) == (status, said)
 
 
+def test_of_a_command_that_says_much_the_end_is_kept() -> None:
+    status, said = run(["sh", "-c", "yes | head -c 2000000; echo end"], PATIENCE)
+    assert (status, len(said), said[-4:]) == (0, 1 << 20, "end\n")
+
+
 def test_a_command_past_its_limit_is_ended() -> None:
     started = time.monotonic()
     assert run(["sleep", "3600"], 0.3) == (None, "")

@@ -341,8 +341,7 @@ def _timed(seconds: dict[str, float], stage: str, watch: Watch) -> Iterator[None
 
 
 def _console_path(machine: Machine, cache: Cache) -> Path:
-    folder = cache.root / "consoles"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache.room("consoles")
     for old in folder.iterdir():
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > _WEEK:

@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pwd
 import re
 import shutil
 import stat
@@ -30,10 +31,27 @@ from .errors import ImagesError, VerificationError
 
 
 def default_root() -> Path:
-    """`$VMATLAS_CACHE`, or `~/.cache/vmatlas` (`$XDG_CACHE_HOME/vmatlas`)."""
-    if named := os.environ.get("VMATLAS_CACHE"):
-        return Path(named).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "vmatlas"
+    """`$VMATLAS_CACHE`, or `~/.cache/vmatlas` (`$XDG_CACHE_HOME/vmatlas`). Raises `ImagesError` when there is no such
+    place: a home that nobody knows, a current folder that is gone.
+    """
+    named = os.environ.get("VMATLAS_CACHE")
+    try:
+        if named:
+            return Path(named).expanduser().absolute()
+        # Relative ones are to be ignored (XDG Base Directory Specification).
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (base if base.is_absolute() else _home() / ".cache") / "vmatlas"
+    except (RuntimeError, OSError) as error:
+        what = f"VMATLAS_CACHE is '{named}'" if named else "where this user's cache is, is not known"
+        raise ImagesError(f"{what}: {error}", hint="VMATLAS_CACHE=FOLDER names a place") from error
+
+
+def _home() -> Path:
+    """This user's home; where HOME is somebody else's, as sudo may leave it, the one in the system's list of users."""
+    home = Path.home()
+    with contextlib.suppress(KeyError):
+        return home if is_ours(home) else Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    return home
 
 
 def digest_of(path: Path, algorithm: str = "sha256") -> str:
@@ -47,9 +65,8 @@ def key_of(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-_ROOMS = ("files", "prepared", "records", "consoles", "tmp")
-
-
+_EMPTIED = ("files", "prepared", "records", "consoles", "tmp")
+_ROOMS = (*_EMPTIED, "locks")
 _MOST_LINKS = 40
 """On the way to a folder, as for the kernel."""
 
@@ -112,23 +129,37 @@ _MOST_COPIED = 8 << 30
 _COPY_SECONDS = 1800.0
 
 
-def _copy_file(source: Path, place: Path) -> None:
-    """Raises OSError, for what is no regular file, too: a link, a pipe; for one with holes, or that is larger than any
-    download; and when the time is up."""
+def _take(source: Path, place: Path, algorithm: str, digest: str) -> None:
+    """Copies a file of somebody else's that has the digest; it is read first, so that no other costs room on the disk.
+
+    It may grow or change between the two readings: no more is written than was read first, and what came of it is for
+    the caller to check. Raises OSError: for what is no regular file (a link, a pipe), is larger than any download, or
+    has another digest, and when the time is up.
+    """
     end = time.monotonic() + _COPY_SECONDS
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as file, place.open("xb", buffering=0) as copy:
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
         told = os.fstat(descriptor)
-        if not stat.S_ISREG(told.st_mode):
-            raise OSError(errno.EINVAL, "no regular file")
-        if told.st_size > min(_MOST_COPIED, told.st_blocks * 512 + (1 << 20)):  # what has no blocks costs nobody but us
-            raise OSError(errno.EFBIG, "larger than what it holds")
-        left = told.st_size
-        while left > 0 and (piece := file.read(min(left, 1 << 20))):
-            if time.monotonic() > end:
-                raise OSError(errno.ETIMEDOUT, "it took too long")
-            copy.write(piece)
-            left -= len(piece)
+        if not stat.S_ISREG(told.st_mode) or told.st_size > _MOST_COPIED:
+            raise OSError(errno.EINVAL, "no regular file, or larger than any download")
+
+        def pieces(left: int) -> Iterator[bytes]:
+            file.seek(0)
+            while left > 0 and (piece := file.read(min(left, 1 << 20))):
+                if time.monotonic() > end:
+                    raise OSError(errno.ETIMEDOUT, "it took too long")
+                left -= len(piece)
+                yield piece
+
+        found, size = hashlib.new(algorithm), 0
+        for piece in pieces(told.st_size):
+            found.update(piece)
+            size += len(piece)
+        if found.hexdigest() != digest:
+            raise OSError(errno.EINVAL, "another digest")
+        with place.open("xb") as copy:
+            for piece in pieces(size):
+                copy.write(piece)
 
 
 class Cache:
@@ -137,37 +168,47 @@ class Cache:
     def __init__(self, root: Path | None = None) -> None:
         self._named = root or default_root()
         self.root = self._named
-        rooms = (self._named, *(self._named / name for name in _ROOMS))
-        if not (is_safe_way(self._named) and all(map(is_ours, rooms))):
+        if not self._is_ours():
             self.root = self._named / f"user-{os.geteuid()}"
+
+    def _is_ours(self) -> bool:
+        """Whether nobody else can change what is in it, or put something else in the place of it or of its rooms."""
+        rooms = [self.root / name for name in _ROOMS]
+        is_elsewhere = (self.root != self._named and self.root.is_symlink()) or any(room.is_symlink() for room in rooms)
+        return not is_elsewhere and is_safe_way(self.root) and all(map(is_ours, [self.root, *rooms]))
 
     def _check(self) -> None:
         """Raises `ImagesError` when others can change what is in the folder, or put another in its place."""
-        if (
-            not is_safe_way(self.root)
-            or not is_ours(self.root)
-            or (self.root != self._named and self.root.is_symlink())
-        ):
+        if not self._is_ours():
             raise ImagesError(
                 f"{self.root} can be changed by others, and what is in the cache is booted",
                 hint="VMATLAS_CACHE=FOLDER names another place",
             )
 
-    def _room(self, name: str) -> Path:
-        """A folder in it, made when it is first needed, for nobody else to write to whatever the umask says."""
+    def room(self, name: str) -> Path:
+        """A folder in it, made when it is first needed, for nobody else to write to whatever the umask says.
+
+        Raises `ImagesError` where others can change it; OSError.
+        """
+        self._check()
         folder = self.root / name
-        self.root.mkdir(0o755, parents=True, exist_ok=True)
+        for each in reversed([folder, *folder.parents]):
+            if not each.is_dir():
+                each.mkdir(0o755, exist_ok=True)
         self._check()  # again: it may have come meanwhile
-        folder.mkdir(0o755, exist_ok=True)
         return folder
 
     def has(self, algorithm: str, digest: str) -> bool:
         """Whether the file of that digest is here: of a cache that others fill, too, a copy is taken and checked."""
         self._check()
         place = self.file(algorithm, digest)
-        if not place.is_file() and self.root != self._named and re.fullmatch("[a-z0-9]+", algorithm + digest):
+        if (
+            not place.is_file()
+            and self.root != self._named
+            and re.fullmatch("sha(256|512)[0-9a-f]+", algorithm + digest)
+        ):
             with self.workspace() as space, contextlib.suppress(OSError, VerificationError):
-                _copy_file(self._named / "files" / place.name, space / "file")
+                _take(self._named / "files" / place.name, space / "file", algorithm, digest)
                 self.add(space / "file", algorithm, digest, origin=str(self._named))
         return place.is_file()
 
@@ -227,7 +268,7 @@ class Cache:
         killed.
         """
         with self.lock("sweep", limit=30):
-            folder = self._room("tmp")
+            folder = self.room("tmp")
             for old in folder.glob(f"{tempfile.gettempprefix()}*"):
                 _remove_if_dead(old)
             space = Path(tempfile.mkdtemp(prefix=tempfile.gettempprefix(), dir=folder))
@@ -245,7 +286,7 @@ class Cache:
         self._check()
         folder = self.root / "locks"
         try:
-            self._room("locks")
+            self.room("locks")
             descriptor = os.open(folder / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ImagesError(
@@ -275,6 +316,7 @@ class Cache:
 
     def size(self) -> int:
         """Bytes that the cache takes on disk."""
+        self._check()
         total = 0
         for folder, _, names in os.walk(self.root):
             for name in names:
@@ -286,17 +328,18 @@ class Cache:
 
     def clean(self) -> int:
         """Empties the cache, once no other run fetches or prepares; the bytes that were freed."""
+        self._check()
         if not self.root.is_dir():
             return 0
         with self.lock("use", limit=10):
             before = self.size()
-            for name in _ROOMS:
+            for name in _EMPTIED:
                 if (self.root / name).is_dir():
                     shutil.rmtree(self.root / name)
             return before - self.size()
 
     def _keep(self, new: Path, place: Path) -> None:
-        self._room(place.parent.name)
+        self.room(place.parent.name)
         for path in [new, *new.rglob("*")] if new.is_dir() else [new]:
             if path.is_file():
                 with path.open("rb") as file:

@@ -213,17 +213,20 @@ def install_emulators(*, only: Sequence[str] = (), set_name: str = "") -> None:
 def list_machines() -> ExitCode:
     """Every machine: what it is for, its sets, its kernel's source, whether it could run here now; the cache."""
     try:
-        rows = overview(machines())
+        cache = Cache()
+        rows = overview(machines(), cache)
         sets = read_sets(SETS)
+        size = cache.size()
     except MachineError as error:
         return _usage(error)
+    except ImagesError as error:
+        return _failed(error)
     out = _console()
     out.print(table(rows, sets))
     out.print(
         line(f"Sets ({SETS}): --set NAME runs one, {DEFAULT} where none is named; --only PATTERNS runs any machine")
     )
-    cache = Cache()
-    out.print(line(f"Cache: {cache.size() / 1e6:.0f} MB in {cache.root} (invoke machine-clean empties it)"))
+    out.print(line(f"Cache: {size / 1e6:.0f} MB in {cache.root} (invoke machine-clean empties it)"))
     return ExitCode.PASSED
 
 
@@ -261,8 +264,8 @@ def fetch_machines(only: Sequence[str]) -> ExitCode:
 
 def clean_cache() -> ExitCode:
     """Empty the cache."""
-    cache = Cache()
     try:
+        cache = Cache()
         freed = cache.clean()
     except ImagesError as error:
         return _failed(error)

@@ -69,12 +69,14 @@ def run(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[int | None, str]:
-    """Runs a command to its end, or for `limit` seconds: its status (None: the limit passed) and all that it said."""
+    """Runs a command to its end, or for `limit` seconds: its status (None: the limit passed) and what it said, of which
+    the last mebibyte is read.
+    """
     with tempfile.TemporaryFile() as output:
         guarded = Guarded(command, output=output, cwd=cwd, environment=environment)
         try:
             status = guarded.wait(limit)
         finally:
             guarded.end()
-        output.seek(0)
-        return status, output.read().decode("utf-8", "replace")
+        output.seek(max(0, output.seek(0, os.SEEK_END) - (1 << 20)))
+        return status, output.read(1 << 20).decode("utf-8", "replace")
