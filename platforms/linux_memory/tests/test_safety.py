@@ -208,6 +208,54 @@ except OSError as error:
     assert (done.returncode, done.stdout) == (0, "28\n"), done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small /dev/shm takes root")
+def test_room_that_is_not_there_is_an_error_and_no_end_of_the_process() -> None:
+    code = """
+import os
+from vmatlas import operations
+from vmatlas.errors import UsageError
+mine = operations.map_shared(65536, "/mine", create=True)
+operations.unlink_shared("/mine")
+try:
+    operations.advise(None, [(mine.start, mine.end)], operations.Advice.REMOVE)
+except UsageError as error:
+    print("refused" if "needs unsafe=True" in str(error) else error)
+os.ftruncate(mine.descriptor, 1 << 21)
+try:
+    operations.resize(mine, 1 << 21)
+except OSError as error:
+    print(error.errno, mine.size)
+operations.resize(mine, 131072)
+with open("/dev/shm/fill", "wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)):
+            pass
+    except OSError as error:
+        print(error.errno)
+mine.buffer[:] = b"x" * 131072
+print("alive")
+"""
+    command = f"mount -t tmpfs -o size=1m tmpfs /dev/shm && exec '{sys.executable}' -c '{code}'"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE)
+    if "permission denied" in done.stderr or "not permitted" in done.stderr:
+        pytest.skip(f"no mounts here: {done.stderr.strip()}")
+    assert (done.returncode, done.stdout.split("\n")) == (0, ["refused", "28 65536", "28", "alive", ""]), done.stderr
+
+
+def test_a_descriptor_that_somebody_closed_is_not_believed_and_not_closed_again(tmp_path: Path) -> None:
+    for name, size in (("one", PAGE), ("other", 64 * PAGE)):
+        (tmp_path / name).write_bytes(bytes(size))
+    mine = operations.map_file(tmp_path / "one", shared=True)
+    number = mine.descriptor
+    with (tmp_path / "other").open("rb") as other:
+        os.dup2(other.fileno(), number)  # which closes it
+        with pytest.raises(vmatlas.UsageError, match=f"the descriptor {number} of .* was closed, and not by it"):
+            operations.resize(mine, 2 * PAGE)
+        mine.close()
+        assert os.fstat(number).st_size == 64 * PAGE, "it is another's now"
+        os.close(number)
+
+
 def test_every_advice_is_judged() -> None:
     assert not HARMLESS & MAKES_FAULTS
     assert set(STRICT) >= {Advice.GUARD_REMOVE, Advice.KEEPONFORK, Advice.DOFORK, Advice.DODUMP, Advice.DONTNEED}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from errno import EINVAL, ENODEV, EOPNOTSUPP
 from types import TracebackType
 from typing import NoReturn, Protocol
 
@@ -14,6 +15,29 @@ from vmatlas.model import AddressSpace, Protection, Region
 from vmatlas.operations.buffers import Exports
 from vmatlas.operations.checks import Range, check_range
 from vmatlas.operations.values import BufferInUse
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """Device and inode of what a descriptor leads to; None where there is no such descriptor."""
+    try:
+        told = os.fstat(descriptor)
+    except OSError:
+        return None
+    return told.st_dev, told.st_ino
+
+
+def have_room(descriptor: int, size: int) -> None:
+    """Take the pages of a memory object now: where the file system behind it is full, a touch would kill the process.
+
+    Raises OSError.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (EINVAL, ENODEV, EOPNOTSUPP):  # no file system is behind it (FreeBSD): none can be full
+            raise
 
 
 class Keeper(Protocol):
@@ -98,10 +122,11 @@ class Mapping:
         limit: int | None = None,
         secret: bool = False,
         page: int | None = None,
+        keeps_room: bool = False,
     ) -> None:
         """Made by `Memory`. `extent`: all that was mapped, with guards. `limit`: the most that `length` may become;
         with a `descriptor` it is asked for when it matters, and counts from `offset`. `page`: the size of its pages,
-        where it is not that of all.
+        where it is not that of all. `keeps_room`: the room of what is behind it is taken before it is touched.
         """
         self.page = page or memory.page_size
         self._memory = memory
@@ -112,6 +137,8 @@ class Mapping:
         self._length = length
         self._what = what
         self._descriptor = descriptor
+        self._identity = None if descriptor is None else _identity(descriptor)
+        self._keeps_room = keeps_room
         self._offset = offset
         self._limit = limit
         self._secret = secret
@@ -325,10 +352,18 @@ class Mapping:
         """The most that `length` may become; None for no bound.
 
         By what is behind it now, not by what was there when it was mapped: a file can be made longer, and shorter.
+        Raises UsageError where its descriptor was closed by somebody, and its number may be another file's.
         """
         if self._descriptor is None:
             return self._limit
+        if _identity(self._descriptor) != self._identity:
+            raise UsageError(f"the descriptor {self._descriptor} of {self!r} was closed, and not by it")
         return max(os.fstat(self._descriptor).st_size - self._offset, 0)
+
+    def take_room(self, length: int) -> None:
+        """Before it becomes that long, where it keeps its room. Raises OSError when there is none."""
+        if self._keeps_room and self._descriptor is not None:
+            have_room(self._descriptor, self._offset + length)
 
     def covers(self, low: int, high: int) -> bool:
         """Whether a range lies in its pages."""
@@ -381,7 +416,7 @@ class Mapping:
         """That it has been unmapped; gives the descriptor that is to be closed."""
         self._closed = True
         descriptor, self._descriptor = self._descriptor, None
-        return descriptor
+        return descriptor if descriptor is None or _identity(descriptor) == self._identity else None
 
     def _part(self, offset: int, size: int | None) -> Range:
         self._check_whole()

@@ -128,6 +128,7 @@ class Memory:
         limit: int | None = None,
         keep_descriptor: bool = False,
         page: int | None = None,
+        keeps_room: bool = False,
     ) -> Mapping:
         """Map whole pages, anywhere or just there; undone when it cannot be done whole. `page`: their size, where it is
         not that of all."""
@@ -163,6 +164,7 @@ class Memory:
                 offset=offset,
                 limit=limit,
                 page=page,
+                keeps_room=keeps_room,
             )
             return self.lifetimes.adopt(made)
 

@@ -302,6 +302,8 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
         memory.safety.check_length(mapping, length)
         mapping.check_unexported("resize")
         new = round_up(length, mapping.page)
+        if new > old:
+            mapping.take_room(length)
         if new != old:
             # The kernel enlarges it where it is when nothing is mapped there: also where a stack is still to grow.
             place: _Reservation | None = None

@@ -6,14 +6,13 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
-from errno import EINVAL, ENODEV, EOPNOTSUPP
 
 from vmatlas import arguments
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
 from vmatlas.model import Protection
 from vmatlas.operations.checks import check_descriptor, check_protection, check_size, round_up
 from vmatlas.operations.contract import Ability, Operations
-from vmatlas.operations.mapping import Mapping
+from vmatlas.operations.mapping import Mapping, have_room
 from vmatlas.operations.memory import Memory
 from vmatlas.operations.refusals import explain_lock, failed
 from vmatlas.operations.values import Advice
@@ -69,6 +68,7 @@ def map_shared(
             what=what,
             page=operations.page_size_of(opened),
             keep_descriptor=True,
+            keeps_room=name is not None,
         )
         undoing.pop_all()
         return mapping
@@ -108,22 +108,11 @@ _TRIES = 100
 def _give_size(descriptor: int, size: int, name: str) -> None:
     try:
         os.ftruncate(descriptor, size)
-        _have_room(descriptor, size)
+        have_room(descriptor, size)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
         raise OSError(error.errno, f"{size:,} bytes of shared memory: {os.strerror(error.errno or 0)}", name) from None
-
-
-def _have_room(descriptor: int, size: int) -> None:
-    """Take the pages now: where the file system behind the names (/dev/shm) is full, a touch would kill the process."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno in (EINVAL, ENODEV, EOPNOTSUPP):  # no file system is behind it (FreeBSD), so none can be full
-            return
-        os.ftruncate(descriptor, 0)
-        raise
 
 
 def unlink_shared(operations: Operations, name: str) -> None:

@@ -84,8 +84,9 @@ HARMLESS = frozenset(
 contents away, here or in children, or undoes what somebody asked for (guards, what children and core dumps shall not
 have): the interpreter's own memory would not survive it, and other code in the process counts on it."""
 
-MAKES_FAULTS = frozenset({Advice.GUARD_INSTALL, Advice.HWPOISON, Advice.SOFT_OFFLINE, Advice.DONTFORK})
-"""Advice after which a touch of the memory, here or in a child, can kill the process."""
+MAKES_FAULTS = frozenset({Advice.GUARD_INSTALL, Advice.HWPOISON, Advice.SOFT_OFFLINE, Advice.DONTFORK, Advice.REMOVE})
+"""Advice after which a touch of the memory, here or in a child, can kill the process. REMOVE makes a hole in the file
+behind it, which takes room again with a touch: there may be none."""
 
 _LEFT_BEHIND = "its pages would be given back without being overwritten"
 _COPIED = "the kernel would copy it, and not overwrite the pages that it was in"
