@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vmatlas.model import Kind, Protection, Region
 from vmatlas.symbols import Elf, Segment, parse_elf, place_in_elf
+from vmatlas.symbols.elf import MOST_SEGMENTS
 
 R, RX, RW = Protection.READ, Protection.READ | Protection.EXECUTE, Protection.READ | Protection.WRITE
 PAGE = 4096
@@ -145,3 +146,14 @@ def test_what_lies_beyond_every_segment_has_no_address():
 def test_an_address_of_32_bits_stays_one():
     file = Elf(32, False, (Segment(0, 0xFFFFF000, 0x1000, 0x1000, R), Segment(0x1000, 0xFFFFFF00, 0x200, 0x200, R)))
     assert place_in_elf(file, region(0x70000, 0x1000, 0x1000, R), 0x70180, page=PAGE, lookup=lambda _: None) is None
+
+
+def test_a_file_of_more_segments_than_any_linker_makes_is_not_compared_with_itself():
+    """Each of them may be looked up for each, and a lookup is a question to the kernel."""
+    many = [Segment(0, 0x1000 * n, 0x1000, 0x1000, Protection.READ) for n in range(MOST_SEGMENTS + 1)]
+    assert parse_elf(elf(many)) is None
+    whole = parse_elf(elf(many[:-1]))
+    assert whole is not None and len(whole.segments) == MOST_SEGMENTS
+    asked = []
+    place_in_elf(whole, region(0x10000, 0, 0x1000, Protection.READ), 0x10010, page=4096, lookup=asked.append)
+    assert len(asked) <= MOST_SEGMENTS**2

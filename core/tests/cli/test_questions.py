@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 import vmatlas
 from vmatlas.analysis import Use
+from vmatlas.cli.exits import Exit
 from vmatlas.cli.program import program
 from vmatlas.conformance.patience import PATIENCE
 
@@ -594,3 +595,20 @@ def test_no_more_is_taken_from_a_stream_than_a_capture_can_have(monkeypatch):
     with pytest.raises(vmatlas.MalformedData, match="at most 1,000 bytes"):
         vmatlas.Capture.read(endless)
     assert endless.tell() == 1001
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, lambda: SystemExit(Exit.TERMINATED)])
+def test_an_audit_that_is_interrupted_tells_what_it_has_found(run, child, monkeypatch, end):
+    from vmatlas.cli.survey import Survey
+
+    whole = Survey.__iter__
+
+    def some(survey):
+        yield from whole(survey)
+        raise end()
+
+    monkeypatch.setattr(Survey, "__iter__", some)
+    result = run("audit", child.pid, child.process.pid)
+    assert result.exit_code in (Exit.INTERRUPTED, Exit.TERMINATED)
+    assert "writable-and-executable" in result.stdout
+    assert "interrupted: this is what was found in 1 process" in result.stderr

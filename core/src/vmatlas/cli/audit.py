@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from vmatlas.cli.exits import Exit
+from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
     Chooses,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from vmatlas.errors import Unanswered
     from vmatlas.model import AddressSpace, ProcessInfo
     from vmatlas.process import Process
+
+    _Findings: TypeAlias = list[tuple[ProcessInfo | int, Finding]]
 
 
 @click.command("audit", short_help="Writable code, executable stacks, deleted and replaced files.")
@@ -58,12 +61,12 @@ def command(
     deleted file was replaced is looked up for processes of this machine only.
     """
     from vmatlas.analysis import audit as judge
-    from vmatlas.cli.render import audit, output
+    from vmatlas.cli.render.text import count
     from vmatlas.cli.survey import Survey, judging, of_one, sources_of
     from vmatlas.cli.whom import several
 
     source = sources_of(sources, everyone, "audit")
-    found: list[tuple[ProcessInfo | int, Finding]] = []
+    found: _Findings = []
     silent: list[tuple[ProcessInfo, Unanswered]] = []
     unread = Exit.OK
     if isinstance(source, str):
@@ -75,15 +78,27 @@ def command(
     else:
         with several(source, target, patience) as (place, selected):
             survey = Survey(place, backend, patience, judging(_audit, residency=False), selected)
-            found += [(info, finding) for info, findings in survey for finding in findings]
+            try:
+                for info, findings in survey:
+                    found += [(info, finding) for finding in findings]
+            except (KeyboardInterrupt, SystemExit):  # who has much to look at makes it last: what is known is told
+                _show(found, survey.unanswered, as_json=as_json, exact=exact)
+                say(f"interrupted: this is what was found in {count(survey.read, 'process', 'processes')}")
+                raise
             silent = survey.unanswered
             unread = survey.tell()
+    _show(found, silent, as_json=as_json, exact=exact)
+    return Exit.FOUND if found else unread
+
+
+def _show(found: _Findings, silent: Sequence[tuple[ProcessInfo, Unanswered]], *, as_json: bool, exact: bool) -> None:
+    from vmatlas.cli.render import audit, output
+
     if as_json:
         output.show_json(audit.findings_json(found, silent))
     else:
         lines = [(each if isinstance(each, int) else each.pid, finding) for each, finding in found]
         output.show(audit.finding_table(lines, silent, exact=exact))
-    return Exit.FOUND if found else unread
 
 
 def _audit(space: AddressSpace, asked: Process) -> list[Finding]:

@@ -15,6 +15,9 @@ from vmatlas.model import Protection, Region
 HEAD = 65536
 """So many bytes of a file are asked for: linkers put the program headers behind the ELF header, at its beginning."""
 
+MOST_SEGMENTS = 64
+"""Linkers make four to a dozen. Each may have to be looked up for each, and a file is whoever's who is looked at."""
+
 _MAGIC = b"\x7fELF"
 _ORDERS = {1: "<", 2: ">"}
 _HEADERS = {1: "HHIIIIIHHHHHH", 2: "HHIQQQIHHHHHH"}
@@ -58,7 +61,8 @@ class Elf(NamedTuple):
 
 
 def parse_elf(head: bytes) -> Elf | None:
-    """From the first bytes of a file; None for what is no program or shared object, or whose headers lie beyond."""
+    """From the first bytes of a file; None for what is no program or shared object, or whose headers lie beyond, and
+    for one of more than `MOST_SEGMENTS` segments."""
     if len(head) < 16 or head[:4] != _MAGIC:
         return None
     size, order = head[4], _ORDERS.get(head[5])
@@ -81,6 +85,8 @@ def parse_elf(head: bytes) -> Elf | None:
                 for bit, right in _RIGHTS.items():
                     rights |= right if flags & bit else Protection.NONE
                 found.append(Segment(offset, address, file_size, memory_size, rights))
+                if len(found) > MOST_SEGMENTS:
+                    return None
     except (struct.error, OverflowError):  # beyond the bytes that are here; beyond any that a file can have
         return None
     return Elf(_BITS[size], kind == _EXECUTABLE, tuple(found))
