@@ -15,8 +15,8 @@ from vmatlas.conformance.patience import PATIENCE
 ASKED = {
     "maps": [("PID", "self"), ("PID",), ("PID", "--residency", "--gaps"), ("self", "--build-ids"), ("PID", "--names")],
     "replay": [("FILE",), ("SERIES", "--moments")],
-    "growth": [("SERIES",), ("PID", "--every", "0.01", "--for", "0.02")],
-    "find": [("PID", "0"), ("PID", "0", "--or-next"), ("PID", "0", "--neighbours")],
+    "growth": [("SERIES",), ("PID", "--every", "0.05", "--for", "0.5")],
+    "find": [("PID", "0"), ("PID", "0", "--or-next"), ("PID", "0", "--neighbours"), ("PID", "self", "0")],
     "summary": [
         ("PID",),
         ("PID", "--residency"),
@@ -24,11 +24,17 @@ ASKED = {
         ("--all",),
         ("--all", "--by", "name"),
         ("PID", "self", "--by", "cgroup"),
+        ("PID", "self", "--uses"),
         ("--all", "--uses"),
     ],
-    "diff": [("FILE", "PID"), ("FILE", "PID", "--by", "kind"), ("PID", "--after", "0", "--by", "name")],
-    "audit": [("PID",), ("FILE",), ("--all",)],
-    "advise": [("PID", "--cold"), ("self", "--cold", "--dry-run")],
+    "diff": [
+        ("FILE", "PID"),
+        ("FILE", "PID", "--by", "kind"),
+        ("PID", "--after", "0", "--by", "name"),
+        ("PID", "self", "--after", "0"),
+    ],
+    "audit": [("PID", "self"), ("PID",), ("FILE",), ("--all",)],
+    "advise": [("PID", "self", "--cold", "--dry-run"), ("PID", "--cold"), ("self", "--cold", "--dry-run")],
     "processes": [()],
     "doctor": [()],
 }
@@ -80,7 +86,7 @@ def test_json_is_what_its_schema_says(run, child, tmp_path, command, asked):
         child.grow()
     series = tmp_path / "series.vmatlas"
     if "SERIES" in asked:
-        run("record", child.pid, "--every", "0.01", "--for", "0.02", "-o", series)
+        run("record", child.pid, "--every", "0.05", "--for", "0.5", "-o", series)
     words = [{"SERIES": series, "PID": child.pid, "FILE": file}.get(word, word) for word in asked]
     told = json.loads(run(command, *words, "--json").stdout)
     wrong = [

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ import vmatlas
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.together import Whose, together
 from vmatlas.cli.survey import Unread
+from vmatlas.conformance.patience import PATIENCE
 
 
 @pytest.fixture
@@ -87,9 +89,9 @@ def test_sums_of_those_that_were_chosen_are_as_of_all(run, rows_of, child):
 
 
 def test_findings_are_of_those_that_were_chosen(run, child):
-    told = json.loads(run("audit", child.pid, "self", "--json").stdout)
-    assert {each["pid"] for each in told} >= {child.pid}
-    assert {each["pid"] for each in told} <= {child.pid, os.getpid()}
+    told = {each["pid"]: each for each in json.loads(run("audit", child.pid, "self", "--json").stdout)["processes"]}
+    assert set(told) == {child.pid, os.getpid()}
+    assert {each["pid"] for each in told[child.pid]["findings"]} == {child.pid}
 
 
 def test_processes_are_listed_that_words_choose(run, rows_of, child):
@@ -161,3 +163,75 @@ def test_completion_offers_the_words_and_what_may_stand_behind_them(child):
     name = next(each.name for each in vmatlas.processes() if each.pid == child.pid)
     assert f"name:{name}" in offered(f"name:{name[:2]}")
     assert offered("cgroup:") == []
+
+
+def test_an_address_is_looked_up_in_each(run, rows_of, child):
+    at = f"{child.at['wx']:x}"
+    rows = rows_of(run("find", child.pid, "self", at, f"pid:{child.pid}").stdout)
+    assert [int(row["PID"]) for row in rows] == sorted([child.pid, os.getpid()])
+    mine = next(row for row in rows if row["PID"] == str(child.pid))
+    assert (mine["ADDRESS"], mine["PERM"]) == (at, "rwxp")
+    told = json.loads(run("find", child.pid, "self", at, "--neighbours", "--json").stdout)
+    assert [each["found"][0]["address"] for each in told["processes"]] == [child.at["wx"]] * 2
+    done = run("find", child.pid, "self")
+    assert done.exit_code == 2 and "Missing argument" in done.stderr
+
+
+def test_advice_is_for_each(run, rows_of, child):
+    rows = rows_of(run("advise", child.pid, "self", "--cold", "--dry-run", "--where", "stack").stdout)
+    assert {row["PID"] for row in rows} == {str(child.pid), str(os.getpid())}
+    assert list(rows[0])[:3] == ["PID", "PROCESS", "ADVICE"]
+
+
+def test_each_is_compared_with_itself(run, child):
+    done = run("diff", f"children:{child.pid}", "--after", "0", "--json")
+    [told] = json.loads(done.stdout)["processes"]
+    assert (done.exit_code, told["before"]["pid"], told["changes"]) == (0, child.pid, [])
+    rows = list(csv.DictReader(io.StringIO(run("diff", child.pid, "self", "--after", "0", "--csv").stdout)))
+    assert {row["pid"] for row in rows} <= {str(os.getpid())}
+    assert run("diff", child.pid, "self", child.pid).exit_code == 2
+    done = run("diff", "all", child.pid)
+    assert done.exit_code == 2 and "one is compared" in done.stderr
+    assert run("diff", f"children:{child.pid}", child.pid).exit_code == 0
+    assert run("diff", child.pid, "worker.vmatlas", "--after", "0").exit_code == 2
+
+
+def test_each_is_recorded_into_a_file_of_its_own(run, child, tmp_path):
+    folder = tmp_path / "new"
+    assert run("record", child.pid, "self", "-o", f"{folder}/").exit_code == 0
+    assert {path.name for path in folder.iterdir()} == {f"{child.pid}.vmatlas", f"{os.getpid()}.vmatlas"}
+    assert vmatlas.replay(folder / f"{child.pid}.vmatlas").pid == child.pid
+    done = run("record", child.pid, "self", "-o", folder)
+    assert done.exit_code == 2 and "exists already" in done.stderr
+    done = run("record", f"children:{child.pid}", "-o", tmp_path / "{name}-{pid}.vmatlas")
+    name = next(each.name for each in vmatlas.processes() if each.pid == child.pid)
+    assert done.exit_code == 0 and (tmp_path / f"{name}-{child.pid}.vmatlas").exists()
+    for wrong in (tmp_path / "one.vmatlas", "-"):
+        assert "a file with {pid}" in run("record", child.pid, "self", "-o", wrong).stderr
+    assert "of one process" in run("record", child.pid, "self", "-o", folder, "--every", "1").stderr
+
+
+def test_a_name_in_the_name_of_a_file_leads_nowhere_else():
+    from vmatlas.cli.record import path_of
+
+    odd = vmatlas.ProcessInfo(7, 1, "../../etc/x\n", 1)
+    assert path_of("/tmp/{name}-{pid}", odd) == "/tmp/.._.._etc_x_-7"
+
+
+def test_several_are_watched_and_each_line_says_whose_it_is(start, child):
+    watching = start("watch", f"children:{child.pid}", "--interval", "0.05", "--count", "1", "--csv")
+    while watching.poll() is None:  # its first look may come late
+        child.grow()
+        time.sleep(0.1)
+    titles, *rows = csv.reader(io.StringIO(watching.communicate()[0].decode()))
+    assert titles[:3] == ["pid", "process", "time"] and {row[0] for row in rows} == {str(child.pid)}
+
+
+def test_a_watch_of_several_ends_with_the_last_of_them(start, child):
+    watching = start("watch", f"children:{child.pid}", "--interval", "0.05", "--residency")
+    time.sleep(0.2)
+    child.process.kill()
+    child.process.wait(PATIENCE)
+    errors = watching.communicate(timeout=PATIENCE)[1].decode()
+    # It may have ended before it was chosen, on a machine with much to do.
+    assert (watching.returncode, "has ended" in errors) in ((0, True), (3, False)), errors

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
+    Chooses,
     all_of,
     asking_options,
     bytes_option,
     json_option,
-    process_argument,
+    only_one,
+    processes_argument,
     warn_if_incomplete,
     where_option,
 )
 from vmatlas.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
+    from vmatlas.cli.render import advise
     from vmatlas.model import AddressSpace, Filter
     from vmatlas.process import Process
 
@@ -32,7 +36,7 @@ _ADVICES = {
 
 
 @click.command("advise", short_help="Page memory of a process out, or in; make huge pages of it.")
-@process_argument
+@processes_argument
 @click.option("--cold", is_flag=True, help=_ADVICES["cold"])
 @click.option("--pageout", is_flag=True, help=_ADVICES["pageout"])
 @click.option("--willneed", is_flag=True, help=_ADVICES["willneed"])
@@ -43,7 +47,7 @@ _ADVICES = {
 @bytes_option
 @asking_options
 def command(
-    process: Asked,
+    processes: tuple[Asked | Chooses, ...],
     wheres: tuple[Filter, ...],
     dry_run: bool,
     as_json: bool,
@@ -63,38 +67,84 @@ def command(
 
     Nothing is lost: pages that were taken come back when they are touched. The kernel's own regions ([vdso], [vvar],
     [vsyscall]) are left out. It takes CAP_SYS_NICE and the right to read the process. Exit 7 when the kernel stopped
-    before the end; standard error says where and why.
+    before the end; standard error says where and why. Words choose several processes ('vmatlas --help' has them), each
+    of which has a line.
     """
     chosen_advices = [each for each in _ADVICES if advices[each]]
     if len(chosen_advices) != 1:
         said = "say which advice" if not chosen_advices else "more than one advice"
         raise UsageError(said, hint="one of " + ", ".join(f"--{each}" for each in _ADVICES))
     [advice] = chosen_advices
-    from vmatlas import operations
     from vmatlas.cli.asking import opened
     from vmatlas.cli.render import advise, output
-    from vmatlas.model import Kind
 
     where = all_of(wheres)
+    process = only_one(processes)
+    if process is None:
+        return _of_several(processes, where, advice, dry_run, as_json, exact, patience, backend, target)
     with opened(process, target, backend, patience) as asked:
-        before = asked.ask(lambda: _read(asked.process, needs_residency=asked.process.needs_residency(where)))
-        warn_if_incomplete(before)
-        own = (Kind.VDSO, Kind.VVAR, Kind.VSYSCALL)
-        chosen = before.where(where)
-        chosen = type(chosen).of([region for region in chosen if region.kind not in own], chosen.origin)
-        advised = asked.ask(
-            lambda: operations.advise(asked.process, chosen, operations.Advice(advice), dry_run=dry_run)
-        )
-        after = None if dry_run else asked.ask(lambda: _read(asked.process, needs_residency=False))
-    told = advise.Told(advised, chosen, advise.resident(chosen, before), advise.resident(chosen, after))
+        told = _advise(asked.process, asked.ask, where, advice, dry_run)
     if as_json:
         output.show_json(advise.advised_json(told))
     else:
         output.show(advise.advised_table(told, exact=exact))
-    if advised.failure is not None:
-        say(advised.failure.message, hint=advised.failure.hint)
+    failure = told.advised.failure
+    if failure is not None:
+        say(failure.message, hint=failure.hint)
         return Exit.INCOMPLETE
     return Exit.OK
+
+
+def _of_several(
+    words: Sequence[Asked | Chooses],
+    where: Filter,
+    advice: str,
+    dry_run: bool,
+    as_json: bool,
+    exact: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    from vmatlas.cli.render import advise, output
+    from vmatlas.cli.render.together import Whose, together, together_json
+    from vmatlas.cli.survey import Survey
+    from vmatlas.cli.whom import chosen
+
+    def ask(asked: Process) -> tuple[None, advise.Told]:
+        return None, _advise(asked, lambda question: question(), where, advice, dry_run)
+
+    with chosen(words, target, patience) as (place, selected):
+        survey = Survey(place, backend, patience, ask, selected)
+        found = list(survey)
+    if as_json:
+        output.show_json(together_json([advise.advised_json(told) for _, told in found], survey))
+    else:
+        tables = [(Whose(info.pid, info.name), advise.advised_table(told, exact=exact)) for info, told in found]
+        output.show(together(tables, survey))
+    failed = [(told.advised.pid, told.advised.failure) for _, told in found if told.advised.failure is not None]
+    for pid, failure in failed:
+        say(f"process {pid}: {failure.message}", hint=failure.hint if failure is failed[-1][1] else None)
+    code = survey.tell()
+    return Exit.INCOMPLETE if failed else code
+
+
+def _advise(
+    asked: Process, ask: Callable[[Callable[[], Any]], Any], where: Filter, advice: str, dry_run: bool
+) -> advise.Told:
+    """What became of the advice; each question is asked by `ask`."""
+    from vmatlas import operations
+    from vmatlas.cli.render import advise
+    from vmatlas.model import Kind
+
+    before: AddressSpace = ask(lambda: _read(asked, needs_residency=asked.needs_residency(where)))
+    warn_if_incomplete(before)
+    own = (Kind.VDSO, Kind.VVAR, Kind.VSYSCALL)
+    chosen = before.where(where)
+    chosen = type(chosen).of([region for region in chosen if region.kind not in own], chosen.origin)
+    advised = ask(lambda: operations.advise(asked, chosen, operations.Advice(advice), dry_run=dry_run))
+    after = None if dry_run else ask(lambda: _read(asked, needs_residency=False))
+    return advise.Told(advised, chosen, advise.resident(chosen, before), advise.resident(chosen, after))
 
 
 def _read(asked: Process, *, needs_residency: bool) -> AddressSpace:

@@ -15,12 +15,14 @@ from vmatlas.cli.options import (
     asking_options,
     bytes_option,
     json_option,
+    reach,
     shape_options,
 )
 from vmatlas.cli.recorded import SourceType, replay
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Finding
+    from vmatlas.cli.survey import Unread
     from vmatlas.errors import Unanswered
     from vmatlas.model import AddressSpace, ProcessInfo
     from vmatlas.process import Process
@@ -63,9 +65,10 @@ def command(
     from vmatlas.analysis import audit as judge
     from vmatlas.cli.render.text import count
     from vmatlas.cli.survey import Survey, judging, of_one, sources_of
-    from vmatlas.cli.whom import several
 
     source = sources_of(sources, everyone, "audit")
+    if source is not None and not isinstance(source, (str, Asked)):
+        return _of_several(source, as_json, exact, patience, backend, target)
     found: _Findings = []
     silent: list[tuple[ProcessInfo, Unanswered]] = []
     unread = Exit.OK
@@ -76,8 +79,8 @@ def command(
         space, findings = of_one(source, target, backend, patience, _audit, residency=False)
         found += [(space.pid, finding) for finding in findings]
     else:
-        with several(source, target, patience) as (place, selected):
-            survey = Survey(place, backend, patience, judging(_audit, residency=False), selected)
+        with reach(target) as place:
+            survey = Survey(place, backend, patience, judging(_audit, residency=False))
             try:
                 for info, findings in survey:
                     found += [(info, finding) for finding in findings]
@@ -99,6 +102,55 @@ def _show(found: _Findings, silent: Sequence[tuple[ProcessInfo, Unanswered]], *,
     else:
         lines = [(each if isinstance(each, int) else each.pid, finding) for each, finding in found]
         output.show(audit.finding_table(lines, silent, exact=exact))
+
+
+def _of_several(
+    words: Sequence[Asked | Chooses],
+    as_json: bool,
+    exact: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    from vmatlas.cli.survey import Survey, judging
+    from vmatlas.cli.whom import chosen
+
+    found: list[tuple[ProcessInfo, list[Finding]]] = []
+    with chosen(words, target, patience) as (place, selected):
+        survey = Survey(place, backend, patience, judging(_audit, residency=False), selected)
+        try:
+            for each in survey:
+                found.append(each)
+        except (KeyboardInterrupt, SystemExit):  # as of all of them
+            _show_several(found, survey, as_json=as_json, exact=exact)
+            raise
+    _show_several(found, survey, as_json=as_json, exact=exact)
+    code = survey.tell()
+    return Exit.FOUND if any(each_of for _, each_of in found) else code
+
+
+def _show_several(
+    found: Sequence[tuple[ProcessInfo, list[Finding]]], survey: Unread, *, as_json: bool, exact: bool
+) -> None:
+    from vmatlas.cli.render import audit, output
+    from vmatlas.cli.render.together import Whose, together, together_json
+
+    if as_json:
+        told = [
+            {
+                "pid": info.pid,
+                "process": info.name,
+                "findings": audit.findings_json([(info, each) for each in each_of], []),
+            }
+            for info, each_of in found
+        ]
+        output.show_json(together_json(told, survey))
+    else:
+        tables = [
+            (Whose(info.pid, info.name), audit.finding_table([(info.pid, each) for each in each_of], [], exact=exact))
+            for info, each_of in found
+        ]
+        output.show(together(tables, survey))
 
 
 def _audit(space: AddressSpace, asked: Process) -> list[Finding]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
+    Chooses,
     all_of,
     asking_options,
     bytes_option,
     csv_option,
     json_option,
+    only_one,
     refuse_both,
     residency_option,
     shape_options,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from vmatlas.capture import Capture
     from vmatlas.cli.asking import Patiently
     from vmatlas.model import AddressSpace, Filter, Query
+    from vmatlas.process import Process
 
 _LONGEST = 86400.0 * 366
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -86,8 +89,8 @@ def chosen(difference: Difference, wheres: tuple[Filter, ...], sort: str, by: st
 
 @click.command("diff", short_help="What changed between two captures or processes, or with time.")
 @click.argument("a", metavar="A", type=SourceType())
-@click.argument("b", metavar="[B]", type=SourceType(), required=False)
-@click.option("--after", "seconds", metavar="SECONDS", type=float, help="Of one process: now, and after that time.")
+@click.argument("more", metavar="[B]", type=SourceType(), nargs=-1)
+@click.option("--after", "seconds", metavar="SECONDS", type=float, help="Of a process, or several: now, and later.")
 @click.option("--ignore", metavar="FIELD", multiple=True, help="Do not compare this field; may be repeated.")
 @click.option("--others", is_flag=True, help="Also what other processes change: the share of pages that they map too.")
 @growth_options
@@ -98,8 +101,8 @@ def chosen(difference: Difference, wheres: tuple[Filter, ...], sort: str, by: st
 @bytes_option
 @asking_options
 def command(
-    a: Asked | str,
-    b: Asked | str | None,
+    a: Asked | Chooses | str,
+    more: tuple[Asked | Chooses | str, ...],
     seconds: float | None,
     ignore: tuple[str, ...],
     others: bool,
@@ -120,12 +123,14 @@ def command(
     Examples:
       vmatlas diff 1234 --after 1
       vmatlas diff 1234 --after 60 --residency --by kind
+      vmatlas diff children:1234 --after 1
       vmatlas diff before.vmatlas after.vmatlas
       vmatlas diff before.vmatlas 1234
       vmatlas diff before.vmatlas after.vmatlas --ignore flags --json
 
     A number is a process, - a capture on standard input, anything else a file (./1234 for a file of such a name). A
-    process is asked as the capture that it is compared with was: by the same backend, with or without residency. Exit 1
+    process is asked as the capture that it is compared with was: by the same backend, with or without residency. With
+    --after several processes are compared, each with itself, and words choose them ('vmatlas --help' has them). Exit 1
     when there is a difference, as diff does.
     """
     from vmatlas.analysis import diff
@@ -136,7 +141,24 @@ def command(
     refuse_both(as_json, as_csv)
     check_fields(ignore)  # before anything is waited for
     if seconds is not None:
-        before, after = _watched(a, b, seconds, residency, by == "name", patience, backend, target)
+        check_time(seconds)
+        words = [each for each in (a, *more) if not isinstance(each, str)]
+        if len(words) <= len(more):
+            raise UsageError("--after goes with processes", hint="vmatlas diff 1234 --after 10")
+        if only_one(words) is None:
+
+            def compare(before: AddressSpace, after: AddressSpace) -> Difference:
+                return chosen(diff(before, after, ignore=ignore, others=others), wheres, sort, by)
+
+            how = {"residency": residency, "threads": by == "name"}
+            return _of_several(words, seconds, how, compare, by, as_json, as_csv, exact, patience, backend, target)
+    if len(more) > 1:
+        raise UsageError(
+            "two maps are compared", hint="vmatlas diff A B; of several processes, each with itself: --after 10"
+        )
+    b = more[0] if more else None
+    if seconds is not None:
+        before, after = _watched(a, seconds, residency, by == "name", patience, backend, target)
     else:
         before, after = _two(a, b, residency, by == "name", patience, backend, target)
     for space in (before, after):
@@ -151,9 +173,57 @@ def command(
     return Exit.FOUND if difference else Exit.OK
 
 
+def check_time(seconds: float) -> None:
+    """Raises UsageError."""
+    if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST):
+        raise UsageError(f"--after {seconds:g} is no time that can be waited for", hint="a number of seconds from 0")
+
+
+def _of_several(
+    words: Sequence[Asked | Chooses],
+    seconds: float,
+    how: dict[str, Any],
+    compare: Callable[[AddressSpace, AddressSpace], Difference],
+    by: str | None,
+    as_json: bool,
+    as_csv: bool,
+    exact: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    """Each is compared with itself. Who ends meanwhile is told as such."""
+    from vmatlas.cli.asking import named
+    from vmatlas.cli.render import diff as render
+    from vmatlas.cli.render import output
+    from vmatlas.cli.render.together import Whose, together, together_csv, together_json
+    from vmatlas.cli.survey import Survey
+    from vmatlas.cli.whom import chosen as choose
+
+    def ask(asked: Process) -> tuple[None, AddressSpace]:
+        return None, named(asked.snapshot(**how), asked)
+
+    with choose(words, target, patience) as (place, selected):
+        survey = Survey(place, backend, patience, ask, selected)
+        before = {info.pid: space for info, space in survey}
+        time.sleep(seconds)
+        survey.ask_again(before)
+        found = [(Whose(info.pid, info.name), compare(before[info.pid], space)) for info, space in survey]
+    for _, difference in found:
+        warn_if_incomplete(difference.after)
+    if as_json:
+        output.show_json(together_json([render.difference_json(each, by) for _, each in found], survey))
+    elif as_csv:
+        output.show_csv(*together_csv([(whose, *render.difference_csv(each, by)) for whose, each in found], survey))
+    else:
+        tables = [(whose, render.difference_table(each, exact=exact, by=by)) for whose, each in found]
+        output.show(together(tables, survey))
+    code = survey.tell()
+    return Exit.FOUND if any(difference for _, difference in found) else code
+
+
 def _watched(
-    a: Asked | str,
-    b: Asked | str | None,
+    a: Asked | Chooses | str,
     seconds: float,
     residency: bool,
     threads: bool,
@@ -163,10 +233,7 @@ def _watched(
 ) -> tuple[AddressSpace, AddressSpace]:
     from vmatlas.cli.asking import opened
 
-    if b is not None or not isinstance(a, Asked):
-        raise UsageError("--after goes with one process", hint="vmatlas diff 1234 --after 10")
-    if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST):
-        raise UsageError(f"--after {seconds:g} is no time that can be waited for", hint="a number of seconds from 0")
+    assert isinstance(a, Asked)
     with opened(a, target, backend, patience) as asked:
         before = asked.snapshot(residency=residency, threads=threads)
         time.sleep(seconds)
@@ -174,8 +241,8 @@ def _watched(
 
 
 def _two(
-    a: Asked | str,
-    b: Asked | str | None,
+    a: Asked | Chooses | str,
+    b: Asked | Chooses | str | None,
     residency: bool,
     threads: bool,
     patience: float | None,
@@ -189,6 +256,8 @@ def _two(
         raise UsageError("two maps are needed", hint="vmatlas diff A B, or of one process: vmatlas diff PID --after 10")
     if a == b == STDIN:
         raise UsageError("- is standard input, which can be read once", hint="name one of the captures by its file")
+    if isinstance(a, Chooses) or isinstance(b, Chooses):
+        a, b = (_the_one(side, patience, target) if isinstance(side, Chooses) else side for side in (a, b))
     captures = [load(side) for side in (a, b) if isinstance(side, str)]
     if len(captures) == 2:
         refuse_asking(backend, target)
@@ -204,6 +273,19 @@ def _two(
             known = all("threads" in capture.streams for capture in captures)  # else the two would be guessed apart
             sides.append(_asked(asked, how, threads and known))
     return sides[0], sides[1]
+
+
+def _the_one(word: Chooses, patience: float | None, target: str) -> Asked:
+    """Whom a word chooses. Raises UsageError for several."""
+    from vmatlas.cli.whom import chosen
+
+    with chosen([word], target, patience) as (_, selected):
+        if len(selected) > 1:
+            some = ", ".join(str(each.pid) for each in selected[:8])
+            raise UsageError(
+                f"'{word.text}' chooses {len(selected)} processes, and one is compared", hint=f"one of {some}"
+            )
+        return Asked(selected[0].pid)
 
 
 def _asked(asked: Patiently, how: Query, threads: bool) -> AddressSpace:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -10,10 +11,13 @@ from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     AddressType,
     Asked,
+    Chooses,
     all_of,
     asking_options,
     bytes_option,
+    chooses,
     json_option,
+    only_one,
     process_argument,
     shape_options,
     warn_if_incomplete,
@@ -22,13 +26,24 @@ from vmatlas.cli.options import (
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
+    from vmatlas.cli.render.table import Table
     from vmatlas.model import Filter, Region
     from vmatlas.process import Process
 
 
+class _AddressOrProcess(AddressType):
+    """An address, or one more process where the word can be no address."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises UsageError."""
+        if isinstance(value, (int, Asked, Chooses)):
+            return value
+        return Asked(None) if value == "self" else chooses(value) or super().convert(value, param, ctx)
+
+
 @click.command("find", short_help="Which region covers an address, and where in its file it lies.")
 @process_argument
-@click.argument("addresses", metavar="ADDRESS...", type=AddressType(), nargs=-1, required=True)
+@click.argument("addresses", metavar="[PROCESS...] ADDRESS...", type=_AddressOrProcess(), nargs=-1, required=True)
 @click.option("--or-next", is_flag=True, help="Where nothing lies at an address: the next region above.")
 @where_option
 @click.option("--neighbours", is_flag=True, help="Also the regions before and after; and how far away they are.")
@@ -37,8 +52,8 @@ if TYPE_CHECKING:
 @bytes_option
 @asking_options
 def command(
-    process: Asked,
-    addresses: tuple[int, ...],
+    process: Asked | Chooses,
+    addresses: tuple[int | Asked | Chooses, ...],
     or_next: bool,
     wheres: tuple[Filter, ...],
     neighbours: bool,
@@ -56,10 +71,12 @@ def command(
       vmatlas find 1234 0x7f0012345678 0x55d0c0001000
       vmatlas find 1234 7ffc00000000 --neighbours
       vmatlas find 1234 0 --or-next --where x,file
+      vmatlas find children:1234 7f0012345678
 
     Addresses are hexadecimal. ELF-ADDRESS is the address in the addresses of the ELF file, of a program or a library:
     what addr2line and objdump take. FILE-OFFSET is how far from the beginning of the file it stands. Both are - where
-    there is no such file, or it cannot be read. Exit 1 when an address lies in no region.
+    there is no such file, or it cannot be read. Words choose several processes ('vmatlas --help' has them): the first,
+    and what stands behind it and can be no address (pid:1235). Exit 1 when an address lies in no region.
     """
     from vmatlas.cli.asking import opened
     from vmatlas.cli.render import find, output
@@ -68,7 +85,14 @@ def command(
     where = all_of(wheres)
     if neighbours and (or_next or where != ANY):
         raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
-    with opened(process, target, backend, patience) as asked:
+    numbers = tuple(each for each in addresses if isinstance(each, int))
+    words = [process, *(each for each in addresses if not isinstance(each, int))]
+    if not numbers:
+        raise UsageError("Missing argument 'ADDRESS...'", hint="vmatlas find --help")
+    one, addresses = only_one(words), numbers
+    if one is None:
+        return _of_several(words, numbers, or_next, where, neighbours, as_json, exact, patience, backend, target)
+    with opened(one, target, backend, patience) as asked:
         if neighbours:
             space = asked.snapshot()
             around = [space.neighbours(address) for address in addresses]
@@ -88,6 +112,61 @@ def command(
     for line in unread:
         say(line)
     return _exit(addresses, found, or_next)
+
+
+class _Found(NamedTuple):
+    """What one of several processes answers."""
+
+    table: Table
+    told: list[dict[str, Any]]
+    at: Sequence[Region | None]
+    unread: list[str]
+
+
+def _of_several(
+    words: Sequence[Asked | Chooses],
+    addresses: tuple[int, ...],
+    or_next: bool,
+    where: Filter,
+    neighbours: bool,
+    as_json: bool,
+    exact: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    from vmatlas.cli.asking import named
+    from vmatlas.cli.render import find, output
+    from vmatlas.cli.render.together import Whose, together, together_json
+    from vmatlas.cli.survey import Survey
+    from vmatlas.cli.whom import chosen
+
+    def ask(asked: Process) -> tuple[str | None, _Found]:
+        if neighbours:
+            space = named(asked.snapshot(), asked)
+            around = [space.neighbours(address) for address in addresses]
+            table = find.neighbours_table(space, addresses, around, exact=exact)
+            told = find.neighbours_json(addresses, around)
+            return space.incomplete, _Found(table, told, [each.at for each in around], [])
+        at = _find(asked, addresses, or_next, where)
+        in_elf = _in_elf(asked, addresses, at)
+        table = find.found_table(addresses, at, in_elf, exact=exact)
+        told = find.found_json(addresses, at, in_elf)
+        return None, _Found(table, told, at, _unread(asked, at, in_elf))
+
+    with chosen(words, target, patience) as (place, selected):
+        survey = Survey(place, backend, patience, ask, selected)
+        found = [(Whose(info.pid, info.name), each) for info, each in survey]
+    if as_json:
+        told = [{"pid": whose.pid, "process": whose.name, "found": each.told} for whose, each in found]
+        output.show_json(together_json(told, survey))
+    else:
+        output.show(together([(whose, each.table) for whose, each in found], survey))
+    for line in dict.fromkeys(line for _, each in found for line in each.unread):
+        say(line)
+    code = survey.tell()
+    missed = [_exit(addresses, each.at, or_next, f" of process {whose.pid}") for whose, each in found]
+    return Exit.FOUND if Exit.FOUND in missed else code
 
 
 def _find(asked: Process, addresses: tuple[int, ...], or_next: bool, where: Filter) -> list[Region | None]:
@@ -114,8 +193,8 @@ def _unread(asked: Process, found: list[Region | None], in_elf: list[int | None]
     return list(lines)
 
 
-def _exit(addresses: tuple[int, ...], found: list[Region | None], or_next: bool) -> Exit:
+def _exit(addresses: tuple[int, ...], found: Sequence[Region | None], or_next: bool, whose: str = "") -> Exit:
     missed = [address for address, region in zip(addresses, found, strict=True) if region is None]
     for address in missed:
-        say(f"no region that was asked for lies at {address:#x}" + (" or above" if or_next else ""))
+        say(f"no region{whose} that was asked for lies at {address:#x}" + (" or above" if or_next else ""))
     return Exit.FOUND if missed else Exit.OK

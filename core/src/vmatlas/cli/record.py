@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,19 +14,23 @@ import click
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
+    Chooses,
     DurationType,
     asking_options,
     build_ids_option,
-    process_argument,
+    only_one,
+    processes_argument,
 )
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.capture import Capture
+    from vmatlas.model import ProcessInfo
+    from vmatlas.process import Process
 
 
 @click.command("record", short_help="Save a process's map as a capture.")
-@process_argument
+@processes_argument
 @click.option(
     "-o",
     "--output",
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     type=click.Path(readable=False),
     required=True,
-    help="The file to write; - is standard output.",
+    help="The file to write; - is standard output. Of several processes a folder, or a name with {pid} in it.",
 )
 @click.option(
     "--residency/--no-residency",
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @asking_options
 def command(
-    process: Asked,
+    processes: tuple[Asked | Chooses, ...],
     path: str,
     residency: bool | None,
     build_ids: bool,
@@ -74,6 +79,9 @@ def command(
     A capture holds what the kernel said, byte for byte; it is decoded when it is read. A series ends with the process,
     with Ctrl-C or SIGTERM, or as --for says, and each moment is on the disk before the next is asked for. A map that
     did not change takes 29 bytes of it. --append begins a file where none is.
+
+    Of several processes (or words that choose them: 'vmatlas --help') each has a file: FOLDER/PID.vmatlas, or as -o
+    says with {pid} and {name} ('monday-{name}-{pid}.vmatlas').
     """
     if not path:
         raise UsageError("-o names no file")
@@ -81,12 +89,17 @@ def command(
         raise UsageError(f"{'--append' if append else '--for'} goes with --every", hint="--every 10s records a series")
     if append and force:
         raise UsageError("--append and --force exclude each other")
+    process = only_one(processes)
+    if process is None:
+        if every is not None:
+            raise UsageError("a series is of one process, by its number", hint="a command for each: --every 10s")
+        how = {"residency": bool(residency), "build_ids": build_ids, "threads": threads}
+        return _of_several(processes, path, how, force, patience, backend, target)
     if every is not None:
         return _series(
             *(process, path, residency, build_ids, threads, every, seconds, append, force), patience, backend, target
         )
     from vmatlas.cli.asking import opened
-    from vmatlas.cli.render.text import count, one_line
 
     to_stdout = path == "-"
     if to_stdout and sys.stdout.isatty():
@@ -104,6 +117,13 @@ def command(
         sys.stdout.flush()
         capture.write(sys.stdout.buffer)
         return Exit.OK
+    _save(capture, path, force)
+    return Exit.OK
+
+
+def _save(capture: Capture, path: str, force: bool) -> None:
+    from vmatlas.cli.render.text import count, one_line
+
     try:
         capture.save(path, replace=force)
     except FileExistsError:
@@ -113,7 +133,49 @@ def command(
     size = sum(map(len, capture.streams.values()))
     told = f"{path}: process {capture.pid}, {count(size, 'byte')} from {capture.backend}"
     sys.stdout.write(one_line(told) + "\n")
-    return Exit.OK
+
+
+_LONGEST_NAME = 64
+
+
+def path_of(wanted: str, process: ProcessInfo) -> str:
+    """The file of one of several processes. Raises UsageError for what would be the same for all."""
+    if "{pid}" in wanted:
+        name = "".join(each if each.isalnum() or each in "._-" else "_" for each in process.name)[:_LONGEST_NAME]
+        return wanted.replace("{pid}", str(process.pid)).replace("{name}", name)
+    if not (wanted.endswith("/") or os.path.isdir(wanted)):
+        hint = "-o FOLDER/, or -o 'worker-{pid}.vmatlas'"
+        raise UsageError("of several processes -o names a folder, or a file with {pid} in its name", hint=hint)
+    return os.path.join(wanted, f"{process.pid}.vmatlas")
+
+
+def _of_several(
+    words: Sequence[Asked | Chooses],
+    path: str,
+    how: dict[str, bool],
+    force: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    from vmatlas.cli.survey import Survey
+    from vmatlas.cli.whom import chosen
+
+    def ask(asked: Process) -> tuple[str | None, Capture]:
+        capture = asked.capture(**how)
+        return capture.incomplete, capture
+
+    with chosen(words, target, patience) as (place, selected):
+        paths = {process.pid: path_of(path, process) for process in selected}
+        for each in paths.values():
+            if not force and os.path.lexists(each):
+                raise _taken(each)
+        if path.endswith("/"):
+            os.makedirs(path, exist_ok=True)
+        survey = Survey(place, backend, patience, ask, selected)
+        for info, capture in survey:
+            _save(capture, paths[info.pid], force)
+    return survey.tell()
 
 
 def _series(

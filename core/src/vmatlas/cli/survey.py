@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vmatlas import errors
@@ -94,7 +94,8 @@ class Unread:
         self._hint: str | None = None
         self._is_incomplete = bool(among is not None and among.unmatched)
 
-    def _count(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
+    def miss(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
+        """One that was not read."""
         reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
         self.unread.setdefault(reason, []).append(process)
         if isinstance(error, errors.AccessDenied):
@@ -146,6 +147,13 @@ class Survey(Unread, Generic[_Answer]):
         see `vmatlas.survey`."""
         super().__init__(among)
         self._target, self._backend, self._patience, self._ask = target, backend, patience, ask
+        self._again: list[ProcessInfo] | None = None
+
+    def ask_again(self, pids: Container[int]) -> None:
+        """The next time that it is iterated over, of those who were chosen these are asked."""
+        assert self.among is not None
+        self._again = [process for process in self.among if process.pid in pids]
+        self.read = 0
 
     def __iter__(self) -> Iterator[tuple[ProcessInfo, _Answer]]:
         """Processes of the kernel have no memory of their own and are left out."""
@@ -153,11 +161,12 @@ class Survey(Unread, Generic[_Answer]):
 
         patience = PATIENCE if self._patience is None else self._patience
         with _progress() as show:
-            found = survey(self._ask, target=self._target, backend=self._backend, patience=patience, among=self.among)
+            among = self.among if self._again is None else self._again
+            found = survey(self._ask, target=self._target, backend=self._backend, patience=patience, among=among)
             for each in found:
                 show(each.process, each.number, each.count)
                 if each.error is not None:
-                    self._count(each.process, each.error)
+                    self.miss(each.process, each.error)
                 elif each.answer is not None:
                     incomplete, answer = each.answer
                     warn_of_gaps(each.process.pid, incomplete)
@@ -199,7 +208,7 @@ class TotalsSurvey(Unread):
             for number, each in enumerate(found, 1):
                 show(each.process, number, None)
                 if each.error is not None:
-                    self._count(each.process, each.error)
+                    self.miss(each.process, each.error)
                 else:
                     self.read += 1
                     yield each

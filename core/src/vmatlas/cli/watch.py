@@ -14,22 +14,25 @@ from vmatlas.cli.diff import chosen, growth_options
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
+    Chooses,
     asking_options,
     bytes_option,
     csv_option,
-    process_argument,
+    only_one,
+    processes_argument,
     refuse_both,
 )
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Difference
+    from vmatlas.cli.render.together import Whose
     from vmatlas.model import Filter
     from vmatlas.process import Process
 
 
 @click.command("watch", short_help="What changes in a process, live.")
-@process_argument
+@processes_argument
 @click.option("--interval", metavar="SECONDS", type=float, default=1.0, help="Look this often. Default: 1.")
 @click.option("--count", "most", metavar="N", type=click.IntRange(1), help="End after N times that something changed.")
 @click.option("--for", "seconds", metavar="SECONDS", type=float, help="End after this time.")
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 @bytes_option
 @asking_options
 def command(
-    process: Asked,
+    processes: tuple[Asked | Chooses, ...],
     interval: float,
     most: int | None,
     seconds: float | None,
@@ -73,6 +76,9 @@ def command(
     is not seen, nor, with --no-residency, what fills or leaves memory in regions that stay as large (`filled`,
     `emptied`; MEMORY tells how much). --csv is one table with one line of titles, each row with its time. Looking at a
     map that does not change costs little more than reading it.
+
+    Of several processes (or words that choose them: 'vmatlas --help'), at most 64, each line says whose it is; it ends
+    with the last of them. Those that begin later are not among them.
     """
     from vmatlas.cli.asking import named, opened
 
@@ -80,6 +86,18 @@ def command(
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise UsageError(f"--for {seconds:g} is no time", hint="a number of seconds from 0")
     end = None if seconds is None else time.monotonic() + seconds
+    process = only_one(processes)
+    if process is None:
+        from vmatlas.cli.watching import Told, watch_several
+
+        def show(told: Told, titled: bool) -> bool:
+            shown = chosen(told.difference, wheres, sort, by)
+            if shown:
+                _show(shown, told.whose, as_json=as_json, as_csv=as_csv, titled=titled, exact=exact, by=by)
+            return bool(shown)
+
+        how = {"interval": interval, "residency": residency, "others": others}
+        return watch_several(processes, how, most, end, show, patience, backend, target)
     found = 0
     try:
         with opened(process, target, backend, patience) as asked:
@@ -94,7 +112,7 @@ def command(
                 shown = chosen(dataclasses.replace(difference, before=before, after=after), wheres, sort, by)
                 if not shown:
                     continue
-                _show(shown, as_json=as_json, as_csv=as_csv, titled=not found, exact=exact, by=by)
+                _show(shown, None, as_json=as_json, as_csv=as_csv, titled=not found, exact=exact, by=by)
                 found += 1
                 if found == most:
                     return Exit.OK
@@ -130,15 +148,30 @@ def tells_memory(process: Process) -> bool:
     return True
 
 
-def _show(difference: Difference, *, as_json: bool, as_csv: bool, titled: bool, exact: bool, by: str | None) -> None:
+def _show(
+    difference: Difference,
+    whose: Whose | None,
+    *,
+    as_json: bool,
+    as_csv: bool,
+    titled: bool,
+    exact: bool,
+    by: str | None,
+) -> None:
     from vmatlas.cli.render import diff as render
     from vmatlas.cli.render import output
+    from vmatlas.cli.render.together import of_each
 
     if as_json:
         sys.stdout.write(json.dumps(render.difference_json(difference, by)) + "\n")
     elif as_csv:
-        output.show_csv(*render.difference_csv(difference, by, timed=True), titled=titled)
+        titles, rows = render.difference_csv(difference, by, timed=True)
+        if whose is not None:
+            titles = ["pid", "process", *titles]
+            rows = [{"pid": whose.pid, "process": whose.name, **row} for row in rows]
+        output.show_csv(titles, rows, titled=titled)
     else:
-        output.show(render.difference_table(difference, exact=exact, timed=True, by=by))
+        table = render.difference_table(difference, exact=exact, timed=True, by=by)
+        output.show(table if whose is None else of_each([(whose, table)]))
         sys.stdout.write("\n")
     sys.stdout.flush()

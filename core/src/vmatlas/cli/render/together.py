@@ -21,21 +21,26 @@ class Whose(NamedTuple):
     name: str | None
 
 
+def of_each(told: Sequence[tuple[Whose, Table]]) -> Table:
+    """One table of those that could be asked."""
+    return together(told, None)
+
+
 def together(
-    told: Sequence[tuple[Whose, Table]], unread: Unread, *, order: Sequence[Sequence[Any]] | None = None
+    told: Sequence[tuple[Whose, Table]], unread: Unread | None, *, order: Sequence[Sequence[Any]] | None = None
 ) -> Table:
     """One table, with a column for each that one of them has, and before them whose a line is.
 
     `order`: for each line of each table what it is put in order by, over all of them; else they follow one another.
     Whoever could not be asked has a line at the end.
     """
-    columns = _union([table.columns for _, table in told])
+    columns = _union([tuple(column for column in table.columns if column.title != "PID") for _, table in told])
     rows = [row for whose, table in told for row in _rows(whose, table, columns)]
     if order is not None:
         keys = [key for keys in order for key in keys]
         rows = [row for _, row in sorted(zip(keys, rows, strict=True), key=lambda pair: pair[0])]
     last = len(_WHOSE) + len(columns) - 1
-    for whose, reason in unread_of(unread):
+    for whose, reason in unread_of(unread) if unread is not None else ():
         empty = [NOTHING] * max(len(columns) - 1, 0)
         cells = str(whose.pid), escape(whose.name or "") or NOTHING, *empty, escape(f"not read: {reason}")
         rows.append(Row(cells, "", {0: "heading", last: "bad"}))
@@ -74,7 +79,7 @@ def _rows(whose: Whose, table: Table, columns: tuple[Column, ...]) -> Iterable[R
     moved = {old: new + len(before) for new, old in enumerate(wanted) if old is not None}
     for row in table.rows:
         cells = [NOTHING if index is None else row.cells[index] for index in wanted]
-        emphasis = {moved[index]: style for index, style in (row.emphasis or {}).items()}
+        emphasis = {moved[index]: style for index, style in (row.emphasis or {}).items() if index in moved}
         # A first cell that sticks out is not the first one any more.
         yield Row((*before, *cells), row.style, {0: "heading"} | emphasis)
 
