@@ -358,7 +358,8 @@ def test_diff_watches_a_process(start, until_asleep, child):
     "arguments",
     [
         ["self"],
-        ["self", "self", "--after", "1"],
+        ["self", "file", "--after", "1"],
+        ["self", "self", "self"],
         ["file", "--after", "1"],
         ["self", "--after", "-1"],
         ["self", "--after", "nan"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -41,14 +42,14 @@ class SourceType(ParameterType):
         return [CompletionItem(incomplete, type="file"), *ProcessType().shell_complete(ctx, param, incomplete)]
 
 
-def load(path: str) -> Capture:
+def load(path: str, *, or_process: bool = True) -> Capture:
     """The capture in a file, or on standard input (-); of a series the moment that @ names, else its last.
 
-    Raises OSError, MalformedData, UsageError; VmatlasError where there is no such file.
+    Raises OSError, MalformedData, UsageError, and what `split` raises.
     """
     from vmatlas.capture import Capture
 
-    file, when = split(path)
+    file, when = split(path, or_process=or_process)
     with opened(file) as found:
         if isinstance(found, Capture):
             if when is not None:
@@ -58,16 +59,18 @@ def load(path: str) -> Capture:
         return found.at(when or "last")
 
 
-def split(path: str) -> tuple[str, str | None]:
+def split(path: str, *, or_process: bool = True) -> tuple[str, str | None]:
     """The file, and the moment of it that is named behind the last @; a file that is really called so has none.
 
-    Raises VmatlasError where there is no such file.
+    Raises VmatlasError where there is no such file, and FileNotFoundError where no process could have been meant.
     """
     if path == STDIN or os.path.lexists(path):
         return path, None
     file, at, when = path.rpartition("@")
     if at and when and (file == STDIN or os.path.lexists(file)):
         return file, when
+    if not or_process:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     hint = f"give a number, 'self' or a capture's file; by a program's name: name:{path}"
     raise VmatlasError(f"'{path}' is neither a process id nor a file that is there", hint=hint)
 

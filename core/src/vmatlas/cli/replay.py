@@ -45,7 +45,7 @@ def command(path: str, residency: bool, build_ids: bool, moments: bool, **shown:
     needs_residency = view.needs_residency
     if moments:
         return _show_moments(path, as_json=shown["as_json"], as_csv=shown["as_csv"])
-    space = api.replay(load(path))
+    space = api.replay(load(path, or_process=False))
     if residency or needs_residency:
         check_residency(space, path)
     if build_ids and len(space) and space.columns.build_id is None:
@@ -64,7 +64,7 @@ def _show_moments(path: str, *, as_json: bool, as_csv: bool) -> int:
     from vmatlas.cli.render import output, series
 
     refuse_both(as_json, as_csv)
-    file, when = split(path)
+    file, when = split(path, or_process=False)
     if when is not None:
         raise UsageError(f"--moments lists all moments, not '{when}' alone", hint=f"vmatlas replay {file} --moments")
     with opened(file) as found:
