@@ -35,25 +35,32 @@ def together(
     Whoever could not be asked has a line at the end.
     """
     columns = _union([tuple(column for column in table.columns if column.title != "PID") for _, table in told])
-    rows = [row for whose, table in told for row in _rows(whose, table, columns)]
+    rows: list[Row] = []
+    feet: list[Row] = []
+    for whose, table in told:
+        made = list(_rows(whose, table, columns))
+        body = len(made) - table.feet
+        rows += made[:body]
+        feet += made[body:]
     if order is not None:
-        keys = [key for keys in order for key in keys]
+        keys = [key for each in order for key in each]
         rows = [row for _, row in sorted(zip(keys, rows, strict=True), key=lambda pair: pair[0])]
     last = len(_WHOSE) + len(columns) - 1
     for whose, reason in unread_of(unread) if unread is not None else ():
         empty = [NOTHING] * max(len(columns) - 1, 0)
         cells = str(whose.pid), escape(whose.name or "") or NOTHING, *empty, escape(f"not read: {reason}")
-        rows.append(Row(cells, "", {0: "heading", last: "bad"}))
+        feet.append(Row(cells, "", {0: "heading", last: "bad"}))
     legend = dict.fromkeys(each for _, table in told for each in table.legend)
     return Table(
         (*_WHOSE, *columns) if columns else (*_WHOSE, Column("WHY")),
-        rows,
+        [*rows, *feet],
         notes=(
             *(f"{whose.pid}: {note}" for whose, table in told for note in table.notes),
             count(len(told), "process", "processes"),
         ),
         legend=tuple(legend),
         empty=next((table.empty for _, table in told), ""),
+        feet=len(feet),
     )
 
 

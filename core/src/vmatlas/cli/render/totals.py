@@ -121,7 +121,7 @@ def counters_tables(
         rows = [Row((NOTHING, f"not counted: {why}"), "note")]
     elif all(word.key in _BY_CGROUP for word in words) and all(each.untold is None for each in counters):
         rows += _explained(found, _apart(counters), exact=exact)
-    return [Table((Column("COUNTED", right=True), Column("WHAT", wraps=True)), rows)]
+    return [Table((Column("COUNTED", right=True), Column("WHAT", wraps=True)), rows, feet=len(rows))]
 
 
 def _counter(counter: CgroupMemory, *, exact: bool) -> Row:
