@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
+
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
     _start_programs_as_a_terminal_does()
     if not hasattr(config, "workerinput"):
         _keep_byte_code(config)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected (six thousand tests) is no garbage: no collection of it shall look at that again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _keep_byte_code(config: pytest.Config) -> None:
@@ -76,6 +86,30 @@ def huge_pages() -> Iterator[None]:
             yield
         finally:
             pool.write_text(str(had))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """What takes long to make is made once in a run, whichever of its workers comes first: `once(name, make)`."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def one(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / f"once-{name}"
+        with open(shared / f"once-{name}.lock", "wb") as lock:
+            with contextlib.suppress(ImportError):  # where there is none, no other system's tests run beside
+                import fcntl
+
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                new = shared / f"once-{name}.new"
+                shutil.rmtree(new, ignore_errors=True)
+                new.mkdir()
+                make(new)
+                new.rename(folder)
+        return folder
+
+    return one
 
 
 @pytest.fixture(scope="session")

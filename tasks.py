@@ -21,6 +21,7 @@ TESTS_OF_USERS = (
     "core/tests core/agent/tests platforms/linux_* tests images/tests/test_cache.py images/tests/test_guard.py"
     " --ignore=core/agent/tests/test_build.py --ignore=core/agent/tests/test_fuzz.py"
 )
+WORKERS = "-n auto --dist loadfile"  # a file's tests together: what they share is made once, not by each worker
 HOST_TASKS = ("check", "test")
 FAULTS = "test-faults"
 SETS_OF_THOROUGH = ("nightly", "release")
@@ -75,13 +76,13 @@ def wheels(context: Context, output: str = "dist") -> None:
 def test(context: Context, only: str = "") -> None:
     """Run the tests that need no machine. --only EXPRESSION chooses some (pytest's -k)."""
     chosen = f" -k '{only}'" if only else ""
-    _run(context, f"pytest -n auto {TESTS} -m 'not machine'{chosen}")
+    _run(context, f"pytest {WORKERS} {TESTS} -m 'not machine'{chosen}")
 
 
 @task(pre=[agents])
 def test_as_user(context: Context) -> None:
     """Run the tests that depend on who asks as the user nobody (called by root), without the slow ones."""
-    _run(context, f"tests/as_user pytest -n auto {TESTS_OF_USERS} -m 'not machine and not slow and not hypothesis'")
+    _run(context, f"tests/as_user pytest {WORKERS} {TESTS_OF_USERS} -m 'not machine and not slow and not hypothesis'")
 
 
 @task(pre=[agents], help={"kills": "how many runs are killed at random moments (a handful)"})

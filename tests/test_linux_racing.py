@@ -1,7 +1,7 @@
 """A process that changes its memory without pause, read as fast as possible: every answer is one that could be true,
 and memory that is mapped all the time is in every one of them.
 
-VMATLAS_RACE_SECONDS sets how long, for each backend and way: 2 seconds if not, and for anchored memory 1, so that it
+VMATLAS_RACE_SECONDS sets how long, for each backend and way: 1 second if not, and for anchored memory 0.4, so that it
 can run each time; 30 and 3 in a thorough run. Before a release, and on a new kernel, ten minutes and more:
 
     VMATLAS_RACE_SECONDS=600 ./run pytest tests/test_linux_racing.py -k anchored
@@ -30,9 +30,9 @@ from vmatlas.conformance.thorough import THOROUGH
 from vmatlas.target.local import LOCAL
 from vmatlas_linux_ioctl import acquire
 
-SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "30" if THOROUGH else "2"))
+SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "30" if THOROUGH else "1"))
 
-ANCHORED_SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "3" if THOROUGH else "1"))
+ANCHORED_SECONDS = float(os.environ.get("VMATLAS_RACE_SECONDS", "3" if THOROUGH else "0.4"))
 
 pytestmark = pytest.mark.timeout(2 * PATIENCE + 4 * SECONDS)
 

@@ -27,9 +27,15 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     """`install(distribution, group, name, object, module=...)`: what pip would have put there, for one test."""
     monkeypatch.syspath_prepend(str(tmp_path))
     _forget()
+    there_already: dict[tuple[str, str, str, str], ModuleType] = {}
 
     def one(distribution: str, group: str, name: str, found: object, *, module: str | None = None) -> None:
         module = module or f"{distribution.replace('-', '_')}_{name.replace('-', '_')}"
+        key = distribution, group, name, module
+        if key in there_already and found is not None:  # another object: what is installed is read once
+            there_already[key].FOUND = found  # type: ignore[attr-defined]
+            registry._load.cache_clear()
+            return
         folder = tmp_path / f"{distribution.replace('-', '_')}-1.0.dist-info"
         folder.mkdir(exist_ok=True)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
@@ -39,6 +45,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
             there = ModuleType(module)
             there.FOUND = found  # type: ignore[attr-defined]
             monkeypatch.setitem(sys.modules, module, there)
+            there_already[key] = there
         _forget()
 
     yield one

@@ -111,17 +111,35 @@ def wheel(place: Path, name: str, tag: str = "py3-none-any") -> Path:
     return path
 
 
+def ours(tree: Path) -> None:
+    """The distribution that goes to the guest."""
+    (tree / "ours").mkdir(parents=True)
+    (tree / "ours" / "pyproject.toml").write_text('[project]\nname = "ours"\nversion = "1.0"\n')
+    (tree / "ours" / "ours.py").write_text("")
+
+
+@pytest.fixture(scope="module")
+def wheel_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A cache with its wheel: to build one takes longer than all else here."""
+    folder = tmp_path_factory.mktemp("ours")
+    ours(folder / "tree")
+    built = Cache(folder / "cache")
+    build_wheels(folder / "tree", ["ours"], built, PATIENCE)
+    return built
+
+
 @pytest.fixture
-def machine(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def machine(
+    mirror: Mirror, cache: Cache, wheel_of_ours: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Machine:
     """A machine whose Python comes from the loopback archive and whose wheels come from a folder."""
+    shutil.copytree(wheel_of_ours.root / "prepared", cache.root / "prepared", dirs_exist_ok=True)
     mirror.add("python3", "3.11.2-1", {"usr/share/doc/python3/copyright": b"x"}, "python3.11-minimal, debconf")
     files = {"usr/bin/python3.11": b"program", "lib/x/libc.so.6": b"library", "usr/share/man/man1/python": b"x"}
     mirror.add("python3.11-minimal", "3.11.2-6", files)
     mirror.publish()
     tree = tmp_path / "tree"
-    (tree / "ours").mkdir(parents=True)
-    (tree / "ours" / "pyproject.toml").write_text('[project]\nname = "ours"\nversion = "1.0"\n')
-    (tree / "ours" / "ours.py").write_text("")
+    ours(tree)
     (tree / "tests").mkdir()
     (tree / "tests" / "test_one.py").write_text("def test_one(): pass\n")
     (tmp_path / "plan.yaml").write_text(PLAN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import importlib
 import io
 import json
@@ -153,6 +154,8 @@ for other in OTHERS:
     importlib.import_module(other)
 from vmatlas.cli import main  # noqa: E402
 
+gc.collect()
+gc.freeze()  # what was loaded is no garbage, and no fork looks at it again
 print("ready", flush=True)
 if (asked := forked()) is not None:
     code = main()

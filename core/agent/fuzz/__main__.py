@@ -10,6 +10,7 @@ found and what reaches far.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shlex
@@ -54,16 +55,46 @@ def guided_compiler() -> list[str]:
     return []
 
 
-def _compile(compiler: Sequence[str], arguments: Sequence[str], source: Path, made: Path) -> Path:
+def _compile(compiler: Sequence[str], arguments: Sequence[str], source: Path, made: Path, kept: Path | None) -> Path:
+    """`kept`: where an object may lie that was compiled before."""
+    if kept is not None and kept.is_file():
+        return kept
     command = [*compiler, *COMMON, *arguments, f"-I{HERE}", "-c", "-o", str(made), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         raise Unable(f"{shlex.join(command)}\n{done.stderr}")
+    if kept is not None:
+        part = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(made, part)
+        part.replace(kept)
     return made
 
 
-def make(target: str, folder: Path, compiler: Sequence[str], native: Path = NATIVE) -> Path:
-    """Build the program of a C target from the agent's C in `native`. Raises Unable."""
+def _digest(compiler: Sequence[str], arguments: Sequence[str], source: Path, native: Path) -> str:
+    """Of all that an object is made from: what a harness includes, and every header, too."""
+    included = [native] if source.parent == HERE else []
+    files = {file for folder in included for file in folder.rglob("*.c")}
+    files |= {file for folder in (native, HERE, *headers()) for file in folder.rglob("*.h")}
+    made_from = hashlib.sha256(repr((compiler, COMMON, [a for a in arguments if not a.startswith("-I")])).encode())
+    # The same file in two places (a copy of the agent's C, and what others share of it) is one.
+    for name, content in [(source.name, source.read_bytes()), *sorted({(f.name, f.read_bytes()) for f in files})]:
+        made_from.update(f"{name} {len(content)}\n".encode() + content)
+    return made_from.hexdigest()
+
+
+def make(
+    target: str, folder: Path, compiler: Sequence[str], native: Path = NATIVE, objects_of: Path | None = None
+) -> Path:
+    """Build the program of a C target from the agent's C in `native`. Raises Unable.
+
+    `objects_of`: a folder for objects, of which those are taken that were made from the same.
+    """
+
+    def compiled(job: tuple[int, tuple[Path, tuple[str, ...]]]) -> Path:
+        number, (source, arguments) = job
+        kept = None if objects_of is None else objects_of / f"{_digest(compiler, arguments, source, native)}.o"
+        return _compile(compiler, arguments, source, folder / f"{target}-{number}.o", kept)
+
     guided = "-fsanitize=fuzzer-no-link" in compiler
     own = [HERE / f"fuzz_{target}.c", *([HERE / "kernel.c"] if target == "requests" else [])]
     if not guided:
@@ -80,11 +111,7 @@ def make(target: str, folder: Path, compiler: Sequence[str], native: Path = NATI
     include = [f"-I{folder}" for folder in (native, *headers())]
     jobs = [(file, (*include, "-include", "calls.h")) for file in asked] + [(file, (*include,)) for file in own]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(
-            pool.map(
-                lambda job: _compile(compiler, job[1][1], job[1][0], folder / f"{target}-{job[0]}.o"), enumerate(jobs)
-            )
-        )
+        objects = list(pool.map(compiled, enumerate(jobs)))
     made = folder / f"fuzz_{target}"
     link = ["-fsanitize=fuzzer"] if guided else []
     command = [*compiler[:1], *SANITIZERS, *link, "-o", str(made), *map(str, objects)]
@@ -106,7 +133,7 @@ def run_native(target: str, options: argparse.Namespace, seconds: int) -> int:
     found.mkdir(parents=True, exist_ok=True)
     corpus = HERE / "corpus" / target
     with tempfile.TemporaryDirectory(prefix="vmatlas-fuzz-") as folder:
-        program = make(target, Path(folder), compiler, options.sources)
+        program = make(target, Path(folder), compiler, options.sources, options.objects)
         if guided:
             arguments = [f"-max_total_time={seconds}", f"-seed={options.seed}", "-max_len=4096", "-timeout=60"]
             arguments += ["-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={found}/", str(found)]
@@ -152,10 +179,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-found"), help="where inputs are kept (./fuzz-found)")
     parser.add_argument("--sources", type=Path, default=NATIVE, help="the agent's C, if not that of this tree")
+    parser.add_argument("--objects", type=Path, help="a folder: what was compiled there from the same is taken")
     options = parser.parse_args()
     if (options.minutes > 0) == (options.rounds > 0):
         parser.error("give one of --minutes and --rounds, more than 0")
     options.keep = options.keep.resolve()
+    if options.objects is not None:
+        options.objects.mkdir(parents=True, exist_ok=True)
     seconds = max(1, int(options.minutes * 60)) if options.minutes else 0
     worst = 0
     for target in options.only or TARGETS:

@@ -29,10 +29,13 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sanitized(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The agent under the address and undefined-behaviour sanitizers."""
-    folder = tmp_path_factory.mktemp("sanitized")
-    return build(host_target(), host_compiler("cc"), output=folder, flags=SANITIZERS, check_size=False)[0]
+
+    def make(folder: Path) -> None:
+        build(host_target(), host_compiler("cc"), output=folder, flags=SANITIZERS, check_size=False)
+
+    return once("sanitized", make) / host_target().file
 
 
 @pytest.fixture(params=["shipped", "sanitized"])

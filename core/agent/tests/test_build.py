@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,11 +39,9 @@ def pretender(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_once(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A folder with the host's agent, for all tests that need one to begin with."""
-    folder = tmp_path_factory.mktemp("host")
-    assert build(host_target(), host_compiler("cc"), output=folder)[1]
-    return folder
+    return once("host", lambda folder: build(host_target(), host_compiler("cc"), output=folder))
 
 
 @pytest.fixture
@@ -66,10 +64,11 @@ def test_the_same_sources_give_the_same_bytes_in_any_folder(agent: Path, tmp_pat
     assert compiled and again.read_bytes() == agent.read_bytes()
 
 
-def test_an_agent_that_was_changed_is_built_again(agent: Path, tmp_path: Path) -> None:
+def test_an_agent_that_was_changed_is_built_again(tmp_path: Path, pretender: str) -> None:
+    agent, _ = build(host_target(), host_compiler(pretender), output=tmp_path)
     whole = agent.read_bytes()
-    agent.write_bytes(whole[:100])
-    assert build(host_target(), host_compiler("cc"), output=tmp_path)[1]
+    agent.write_bytes(whole[:5])
+    assert build(host_target(), host_compiler(pretender), output=tmp_path)[1]
     assert agent.read_bytes() == whole
 
 

@@ -25,6 +25,7 @@ def fuzz(target: str, tmp_path: Path, *options: str) -> subprocess.CompletedProc
     if target != "host" and shutil.which("cc") is None:
         pytest.skip("no compiler 'cc' in PATH")
     command = [sys.executable, str(FUZZ), "--only", target, "--rounds", str(ROUNDS[target]), *options]
+    command += ["--objects", str(tmp_path.parent / "fuzz-objects")]  # the tests here share them
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
