@@ -17,6 +17,8 @@ import pytest
 from vmatlas.conformance.patience import PATIENCE
 
 Once = Callable[[str, Callable[[Path], object]], Path]
+RUN = "VMATLAS_TEST_RUN"
+"""The environment variable that names the folder of this run, for all its workers."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,6 +29,34 @@ def pytest_configure(config: pytest.Config) -> None:
     _start_programs_as_a_terminal_does()
     if not hasattr(config, "workerinput"):
         _keep_byte_code(config)
+        folder = os.environ[RUN] = tempfile.mkdtemp(prefix="vmatlas-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Of the workers of a run one at a time, where the system has such locks."""
+    with open(Path(os.environ[RUN], name), "wb") as lock:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """One worker first: what it makes of the tests' assertions, the others find made, which is more than half of it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    done = Path(os.environ[RUN], "collected")
+    with _alone("collecting"):
+        if not done.exists():
+            try:
+                return (yield)
+            finally:
+                done.touch()
+    return (yield)
 
 
 def pytest_collection_finish() -> None:
@@ -89,20 +119,14 @@ def huge_pages() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+def once() -> Once:
     """What takes long to make is made once in a run, whichever of its workers comes first: `once(name, make)`."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def one(name: str, make: Callable[[Path], object]) -> Path:
-        folder = shared / f"once-{name}"
-        with open(shared / f"once-{name}.lock", "wb") as lock:
-            with contextlib.suppress(ImportError):  # where there is none, no other system's tests run beside
-                import fcntl
-
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = Path(os.environ[RUN], name)
+        with _alone(f"{name}.lock"):
             if not folder.is_dir():
-                new = shared / f"once-{name}.new"
+                new = folder.with_name(f"{name}.new")
                 shutil.rmtree(new, ignore_errors=True)
                 new.mkdir()
                 make(new)

@@ -20,8 +20,8 @@ MULTIPLE = 24
 BASE = 24 * SIZE
 
 STREAMS = {
-    "linux-procfs": ("maps", "smaps", "links", "mounted"),
-    "linux-ioctl": ("vmas", "links", "mounted"),
+    "linux-procfs": ("maps", "smaps", "links", "unsettled", "mounted"),
+    "linux-ioctl": ("vmas", "links", "unsettled", "mounted"),
     "freebsd-sysctl": ("vmmap",),
     "freebsd-procfs": ("map",),
     "netbsd-map": ("map",),
@@ -53,6 +53,8 @@ def lines(stream: str, number: int) -> bytes:
         return b"".join(b"%x-%x r-xp 0 0:1 %d\nRss: %d kB\n" % (2 * n, 2 * n + 1, n, n) for n in range(1, number))
     if stream == "links":
         return b"".join(b"1%d x\0" % n for n in range(number))
+    if stream == "unsettled":
+        return b"".join(b"%d x\0" % n for n in range(number))
     if stream == "mounted":
         return b"".join(b"1 %d:0\0" % n for n in range(number))
     if stream == "vmas":

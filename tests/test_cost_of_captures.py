@@ -43,7 +43,7 @@ base = base_of(name)
 with contextlib.suppress(VmatlasError):
     backend.decode(base)  # what is made once for all
 for stream in STREAMS[name]:
-    main = STREAMS[name][0] if stream in ("links", "mounted", "mapdebug") else stream
+    main = STREAMS[name][0] if stream in ("links", "unsettled", "mounted", "mapdebug") else stream
     for shape, content in costly(stream):
         streams = {main: base.streams.get(main, b""), stream: content}
         capture = replace(base, streams=streams)

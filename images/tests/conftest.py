@@ -185,8 +185,20 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
     yield from _signer(tmp_path_factory)
 
 
+_Contents = tuple[str, str, tuple[tuple[str, bytes], ...], str]
+_DEBS: dict[_Contents, bytes] = {}
+"""Those that were made: nearly every test has the same few."""
+
+
 def deb(folder: Path, name: str, version: str, files: dict[str, bytes], depends: str = "") -> bytes:
     """A Debian package, made by dpkg-deb."""
+    contents = name, version, tuple(sorted(files.items())), depends
+    if contents not in _DEBS:
+        _DEBS[contents] = _made_deb(folder, name, version, files, depends)
+    return _DEBS[contents]
+
+
+def _made_deb(folder: Path, name: str, version: str, files: dict[str, bytes], depends: str) -> bytes:
     if shutil.which("dpkg-deb") is None:
         pytest.skip("no dpkg-deb to make test packages with")
     tree = folder / f"{name}-{version.replace('~', '-')}"
