@@ -315,6 +315,14 @@ def test_a_filter_says_whether_the_memory_in_use_must_be_asked_for(text, asks, w
     assert (wanted.asks_residency, wanted.wants_residency) == (asks, wants)
 
 
+def test_a_number_is_named_once_among_those_that_there_are():
+    space = space_of([Region(0, 9, R, details=Details({"Size": 4096, "Rss": 0}))])
+    with pytest.raises(UsageError) as caught:
+        space.where("swop>0")
+    named = (caught.value.hint or "").removeprefix("numbers: ").split(", ")
+    assert len(named) == len(set(named)) and "size" in named
+
+
 def test_a_flag_without_a_name_is_one_where_a_region_has_it():
     unnamed, bare = Region(9, 12, R, flags=Flags(1 << 40)), Region(0, 9, R, flags=Flags.WIRED)
     assert list(space_of([bare, unnamed]).where("flag=0x10000000000")) == [unnamed]

@@ -285,7 +285,8 @@ class Filter:
         told += [key for key in REGION_FIELDS if key not in told] if "rss" in own else []
         asked = self._keys | ({"resident"} if self.min_resident > 0 or self.max_resident is not None else set())
         for key in sorted(asked.difference(told)):
-            hint = "numbers: " + ", ".join(told) if own or "resident" in told else ASK_RESIDENCY
+            known = ", ".join(dict.fromkeys(told))  # Linux has a key "Size", too
+            hint = f"numbers: {known}" if own or "resident" in told else ASK_RESIDENCY
             raise UsageError(f"no region of this map tells '{key}'", hint=hint)
         for word in sorted(word for group in self.flags | self.other_flags for word in group.split("|")):
             one = next((each for each in flags if each is not None), None)
