@@ -46,14 +46,18 @@ void do_write_file(struct reader *reader, struct answer *answer)
     static char path[TEXT_ROOM];
     uint32_t mode, flags;
     int64_t written = 0;
-    int file, error = 0;
+    int file, how, error = 0;
     take_text16(reader, path, sizeof path);
     mode = take_u32(reader);
     flags = take_u32(reader);
     if (!reader_holds(reader, answer))
         return;
-    file = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | ((flags & 1U) ? O_APPEND : O_TRUNC) | ((flags & 2U) ? 0 : O_CREAT),
-                (mode_t)(mode & 07777U));
+    how = (flags & 1U) ? O_APPEND : O_TRUNC;
+    if ((flags & 2U) == 0)
+        how |= O_CREAT;
+    if ((flags & 4U) != 0)
+        how |= O_CREAT | O_EXCL; /* then no link is followed either */
+    file = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK | how, (mode_t)(mode & 07777U));
     if (file < 0) {
         answer_result(answer, -1, errno, 0);
         return;

@@ -298,6 +298,18 @@ def test_file_is_looked_up_without_waiting_for_anybody(agent: Agent, tmp_path: P
     assert refused.value.errno_name == "E2BIG"
 
 
+def test_a_file_that_must_be_new_is_in_the_place_of_no_other_and_of_no_link(agent: Agent, tmp_path: Path) -> None:
+    content = os.urandom(70_000)
+    assert agent.write_file(bytes(tmp_path / "new"), content, new=True).value == len(content)
+    assert (tmp_path / "new").read_bytes() == content
+    (tmp_path / "link").symlink_to("new")
+    (tmp_path / "dangling").symlink_to("none")
+    for name in ("new", "link", "dangling"):
+        assert agent.write_file(bytes(tmp_path / name), b"x", new=True).errno_name == "EEXIST"
+    assert (tmp_path / "new").read_bytes() == content
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_file_that_must_exist_is_not_made(agent: Agent, tmp_path: Path) -> None:
     assert agent.write_file(bytes(tmp_path / "none"), b"x", create=False).errno_name == "ENOENT"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vmatlas import conformance
+from vmatlas.conformance.ground import own_path
 from vmatlas.conformance.patience import PATIENCE
 
 LIAR = '''
@@ -98,6 +101,18 @@ def test_a_project_of_its_own_uses_the_fixtures(outside: Path, tmp_path: Path, b
     passed = conform(arguments, outside, tmp_path)
     assert passed["test_three_pages[outside-honest]"]
     assert passed["test_three_pages[linux-procfs]"]
+
+
+def test_what_the_suite_writes_on_a_board_stands_in_the_place_of_nothing() -> None:
+    """As root it would write over what a link leads to that somebody laid into /tmp, where the kernel follows such."""
+    assert own_path(b"x") == own_path(b"x")
+    assert re.fullmatch(rb"/tmp/vmatlas-[0-9a-f]{8}-x", own_path(b"x"))
+    suite = Path(conformance.__file__).parent / "suite"
+    written = [line for path in suite.glob("*.py") for line in path.read_text("utf-8").split("\n")]
+    assert [line for line in written if "/tmp" in line] == []
+    calls = [line for line in written if "write_file(" in line]
+    assert len(calls) > 1
+    assert [line for line in calls if "new=True" not in line] == []
 
 
 def test_no_target_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
 from vmatlas.model import Protection, Region
@@ -15,6 +16,14 @@ READ_EXECUTE = Protection.READ | Protection.EXECUTE
 ALIGNED = 1 << 16
 """Bytes: where a ground may start. Some processors have System V memory only at multiples of more than a page (32-bit
 ARM: four, SHMLBA)."""
+
+
+_RUN = secrets.token_hex(4).encode()
+
+
+def own_path(name: bytes) -> bytes:
+    """A path on the target that nobody there can have known: in its /tmp others may have laid files and links."""
+    return b"/tmp/vmatlas-%s-%s" % (_RUN, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,12 +178,17 @@ class Agent:
         payload = pack("I", pid) if pid else b""
         return read_processes(self.ask(Operation.PROCESSES, payload).streams.get("processes", b""))
 
-    def write_file(self, path: bytes, content: bytes, *, mode: int = 0o644, create: bool = True) -> Result:
-        """Write a file there, in pieces if it is large; the value of the result is all its bytes."""
+    def write_file(
+        self, path: bytes, content: bytes, *, mode: int = 0o644, create: bool = True, new: bool = False
+    ) -> Result:
+        """Write a file there, in pieces if it is large; the value of the result is all its bytes.
+
+        A `new` one is in the place of no other, nor of a link (EEXIST): for folders that others may write to.
+        """
         size, written = 24_000, 0
         for start in range(0, max(len(content), 1), size):
             piece = content[start : start + size]
-            flags = (1 if start else 0) | (0 if create and not start else 2)
+            flags = 3 if start else 4 if new else 0 if create else 2
             answer = self.ask(Operation.WRITE_FILE, text16(path) + pack("II", mode, flags) + piece)
             result = read_result(answer.payload)
             if not result.ok:

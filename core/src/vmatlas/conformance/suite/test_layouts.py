@@ -9,18 +9,17 @@ import pytest
 import vmatlas
 from vmatlas import Kind, MalformedData, OperationFailed, Protection, Region, registry
 from vmatlas.backend import Feature, Target
-from vmatlas.conformance.ground import NONE, READ, READ_EXECUTE, Ground, Placed
+from vmatlas.conformance.ground import NONE, READ, READ_EXECUTE, Ground, Placed, own_path
 from vmatlas.target.agent import READ_WRITE, AgentTarget, MapFlag, MapObject, required
 
-FOLDER = b"/tmp/"
-PLAIN = FOLDER + b"vmatlas-plain"
+PLAIN = own_path(b"plain")
 NAMES = {
     "plain": PLAIN,
-    "space": FOLDER + b"vmatlas with  spaces ",
-    "newline": FOLDER + b"vmatlas\nnewline",
-    "backslash": FOLDER + b"vmatlas\\012 is no newline",
-    "not UTF-8": FOLDER + b"vmatlas-\xff\xfe",
-    "like a deleted one": FOLDER + b"vmatlas (deleted)",
+    "space": own_path(b"with  spaces "),
+    "newline": own_path(b"a\nnewline"),
+    "backslash": own_path(b"\\012 is no newline"),
+    "not UTF-8": own_path(b"\xff\xfe"),
+    "like a deleted one": own_path(b"x (deleted)"),
 }
 
 
@@ -35,7 +34,7 @@ class Files:
         """A file under one of NAMES; its path. Skips the test when the target's file system has no such names."""
         path = NAMES[name]
         # A byte is enough: a map tells of pages beyond a file's end too.
-        written = self.agent.write_file(path, b"x")
+        written = self.agent.write_file(path, b"x", new=True)
         if written.errno_name in ("EINVAL", "EILSEQ") and path != PLAIN:
             pytest.skip(f"the target's file system refuses such a name: {name} ({written.errno_name})")
         assert written.ok, f"writing {path!r} failed on the target: {written.errno_name}"
@@ -150,7 +149,7 @@ def test_deleted_file(ground: Ground, files: Files, reader: Target, backend: str
 
 @pytest.mark.parametrize("source", [MapObject.MEMORY, MapObject.SHARED_MEMORY, MapObject.SYSTEM_V])
 def test_shared_memory_objects(ground: Ground, reader: Target, backend: str, source: MapObject) -> None:
-    name = b"/vmatlas-shared" if source is MapObject.SHARED_MEMORY else b"vmatlas-memory"
+    name = b"/" + own_path(b"shared").rpartition(b"/")[2] if source is MapObject.SHARED_MEMORY else b"vmatlas-memory"
     try:
         placed = ground.lay(16, 4, flags=MapFlag.SHARED, source=source, name=name)
     except OperationFailed as refused:

@@ -12,7 +12,7 @@ import pytest
 import vmatlas
 from vmatlas import OperationFailed, Protection, Unsupported, UsageError
 from vmatlas.backend import Target
-from vmatlas.conformance.ground import NONE, READ, Ground
+from vmatlas.conformance.ground import NONE, READ, Ground, own_path
 from vmatlas.conformance.memory import memory_of
 from vmatlas.operations import Ability, Advice, FaultCause, Mapping, Memory, PartlyMoved, Promise, classify_fault
 from vmatlas.operations.moving import move, moves_many, resize
@@ -20,7 +20,7 @@ from vmatlas.operations.shapes import guarded_buffer
 from vmatlas.target.agent import READ_WRITE, AgentProcess, AgentTarget, MapFlag, MapObject, required
 from vmatlas.target.program import WatchMode
 
-FILE = b"/tmp/vmatlas-operations"
+FILE = own_path(b"operations")
 NOBODY = 65534
 
 
@@ -186,7 +186,7 @@ def test_all_memory_is_locked_and_unlocked(memory: Memory) -> None:
 
 def test_flush_writes_a_shared_mapping_to_its_file(agent_target: AgentTarget, ground: Ground, memory: Memory) -> None:
     agent, worker = agent_target.agent, ground.worker
-    required(agent.write_file(FILE, bytes(ground.page)), "writing a file")
+    required(agent.write_file(FILE, bytes(ground.page), new=True), "writing a file")
     try:
         try:
             placed = ground.lay(0, flags=MapFlag.SHARED, source=MapObject.FILE, name=FILE)
