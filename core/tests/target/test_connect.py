@@ -12,17 +12,19 @@ import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import vmatlas
 from vmatlas import registry
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas.errors import NoSuchProcess, TargetLost, Unsupported, UsageError
-from vmatlas.target.agent import Agent, AgentTarget, Limits, MapFlag, MapObject
+from vmatlas.errors import NoSuchProcess, TargetLost, Unanswered, Unsupported, UsageError
+from vmatlas.target.agent import Agent, AgentTarget, Answer, Limits, MapFlag, MapObject
 from vmatlas.target.connect import connect
 from vmatlas.target.local import LOCAL, LocalTarget
 from vmatlas.target.streams import ChildStream, SocketStream, StreamEnded
+from vmatlas.target.wire import Operation
 
 BACKENDS = ["linux-ioctl", "linux-procfs"]
 
@@ -90,6 +92,31 @@ def test_build_ids_come_through_an_agent(target: AgentTarget, sleeper: int) -> N
     there, here = (vmatlas.snapshot(sleeper, target=place, build_ids=True) for place in (target, LOCAL))
     assert [region.build_id for region in there] == [region.build_id for region in here]
     assert any(region.build_id for region in there)
+
+
+def test_what_the_kernel_may_keep_waiting_is_asked_by_a_child_that_can_be_left_behind(
+    target: AgentTarget, sleeper: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(target, "linux-ioctl")
+    region = next(each for each in vmatlas.snapshot(sleeper).where("file") if each.offset == 0)
+    asked: list[tuple[Operation, int]] = []
+    ask = target.agent.talk.ask
+
+    def waits(operation: Operation, payload: bytes = b"", *, process: int = 0, **more: Any) -> Answer:
+        asked.append((operation, process))
+        if process and operation in (Operation.READ_FILE, Operation.ACQUIRE):
+            raise Unanswered("no answer came")
+        return ask(operation, payload, process=process, **more)
+
+    there = target.open(sleeper)
+    assert there.file_head(region, 4) == b"\x7fELF"
+    monkeypatch.setattr(target.agent.talk, "ask", waits)
+    assert there.file_head(region, 4) is None
+    told = vmatlas.snapshot(sleeper, target=target, build_ids=True)
+    assert len(told) > 10 and not any(each.build_id for each in told)
+    assert told.incomplete is not None and "one that did not answer" in told.incomplete
+    assert {who for operation, who in asked if operation == Operation.SPAWN} == {0}
+    assert not [each for each in target.processes() if each.parent == target.agent.hello.pid and each.state != "Z"]
 
 
 @pytest.mark.parametrize("name", BACKENDS)

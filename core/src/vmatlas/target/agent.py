@@ -286,6 +286,23 @@ class AgentTargetProcess:
             source, self._pid, tid=chosen or 0, flags=flags, address=address, limit=limit, build_ids=build_ids
         )
 
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[AgentTargetProcess]:
+        """See `RemoteProcess`."""
+        if isinstance(self._target.agent, PatientAgent):
+            yield self
+            return
+        with self._target.patiently(self._target.agent.talk.limits.silence) as target:
+            yield AgentTargetProcess(
+                target,
+                target.asker,
+                self._pid,
+                self._start_time,
+                self._thread,
+                self._name,
+                self._number_inside,
+            )
+
     def list_folder(self, path: bytes) -> list[bytes]:
         """See `RemoteProcess`."""
         return self._target.agent.list_folder(path)

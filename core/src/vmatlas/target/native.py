@@ -7,6 +7,7 @@ to ask of them and what the answers mean. No I/O here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -57,6 +58,14 @@ class RemoteProcess(Protocol):
         """The kernel's bytes, as the agent's source gives them.
 
         Raises AgentRefused (its `streams` are what came before the error), TargetLost.
+        """
+        ...
+
+    def apart(self) -> AbstractContextManager[RemoteProcess]:
+        """The same process, asked by somebody there who can be left behind: for what the kernel may keep waiting.
+
+        An agent has one thread, so a child of it asks; where it can have none it asks itself. What is asked then raises
+        Unanswered as well.
         """
         ...
 

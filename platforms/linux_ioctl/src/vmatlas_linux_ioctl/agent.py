@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vmatlas.backend import YES, Availability, Reading
+from vmatlas.errors import Unanswered
 from vmatlas.model import Query
 from vmatlas.systems.linux import links
 from vmatlas.systems.linux.mounts import Numbers
@@ -33,13 +34,23 @@ def probe(process: RemoteProcess) -> Availability:
 def ask(process: RemoteProcess, query: Query) -> Reading:
     """The records and names of one walk, made on the machine itself.
 
-    For a build id the kernel there reads the file: where the file system of one may not answer, none is asked for.
+    For a build id the kernel there reads the file: where the file system of one may not answer, none is asked for. And
+    somebody asks who can be left behind, since the process may map another file before the kernel reads it.
     """
     not_asked: Mapping[Numbers, str] = {}
+    found: list[links.OpenName] = []
     if query.build_ids:
         found = _names_of(process, _streams(process, query, build_ids=False).get(VMAS, b""))
         not_asked = silent(process, {each.device for each in of_files(found)})
-    streams = _streams(process, query, build_ids=query.build_ids and not not_asked)
+    streams: Mapping[str, bytes] | None = None
+    if query.build_ids and not not_asked:
+        try:
+            with process.apart() as other:
+                streams = _streams(other, query, build_ids=True)
+        except Unanswered:
+            not_asked = {each.device: "one that did not answer" for each in of_files(found)}
+    if streams is None:
+        streams = _streams(process, query, build_ids=False)
     data = streams.get(VMAS, b"")
     if not data:
         return Reading({VMAS: b"", STAT: streams[STAT]})

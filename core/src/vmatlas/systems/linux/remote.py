@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from stat import S_ISREG
 
-from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupported, VmatlasError
+from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unanswered, Unsupported, VmatlasError
 from vmatlas.model import Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import process_error
@@ -183,9 +183,12 @@ def file_head(process: RemoteProcess, region: Region, size: int) -> bytes | None
         where = files.found(path, None, region.inode, region.device, regular=True)
     elif file is None or not S_ISREG(file.mode):
         where = None
+    if where is None:
+        return None
     try:
-        return None if where is None else process.read_file(where, size)
-    except (AgentRefused, ValueError):
+        with process.apart() as other:  # the process may have mapped another file there meanwhile, that waits for ever
+            return other.read_file(where, size)
+    except (AgentRefused, Unanswered, ValueError):
         return None
 
 
