@@ -48,10 +48,10 @@ def record_series(
             print(moment.number, moment.size)
 
     Each moment is told once it is on the disk; whoever does not go on to the next ends the recording. It ends with the
-    process, or after `seconds`. The moments are `every` seconds apart from the first on, and those for which it is too
-    late are left out. `append` goes on with a file that is there, if it is of the same process; `replace` writes over
-    it. `wait` sleeps for some seconds; what it raises ends the recording. `residency` and `build_ids`, `pid`, `target`
-    and `backend` are as in `capture`.
+    process, or after `seconds`, of which the end has a moment as well. The moments are `every` seconds apart from the
+    first on, and those for which it is too late are left out. `append` goes on with a file that is there, if it is of
+    the same process; `replace` writes over it. `wait` sleeps for some seconds; what it raises ends the recording.
+    `residency` and `build_ids`, `pid`, `target` and `backend` are as in `capture`.
 
     Raises, when the first moment is asked for: UsageError (another writer, another process, no length of time),
     FileExistsError, OSError (a full disk, which leaves what was there), and what `capture` raises.
@@ -111,16 +111,27 @@ def _moments(
         size = writer.add(capture, now)
         yield Moment(writer.recorded, capture.time, now - begun, writer.is_same, size)
         late = time.monotonic()
-        due = max(due + every, late) if every <= 0 else due + every * max(1, -(-(late - due) // every))
-        if end is not None and due > end:
-            wait(max(end - late, 0.0))
+        following = next_look(due, every, late, end)
+        if following is None:
             return
+        due = following
         wait(max(due - late, 0.0))
         now = time.monotonic()
         try:
             capture = take()
         except NoSuchProcess:
             return
+
+
+def next_look(due: float, every: float, now: float, end: float | None) -> float | None:
+    """When to look next, after a look that was due: the last time at the end; None where that was it.
+
+    Those for which it is too late are left out.
+    """
+    if end is not None and due >= end:
+        return None
+    following = max(due + every, now) if every <= 0 else due + every * max(1, -(-(now - due) // every))
+    return following if end is None else min(following, end)
 
 
 def trends_of(series: Series, measure: str = "held", *, first: int = 0, last: int = -1) -> Trends:

@@ -117,6 +117,18 @@ def test_moments_are_as_far_apart_as_was_said_and_none_is_made_up_for(growing, t
     assert clock[0] <= 1071
 
 
+@pytest.mark.parametrize(("every", "seconds", "moments"), [(10, 25, 4), (10, 20, 3), (60, 5, 2), (1, 0, 1), (0, 0, 1)])
+def test_the_end_has_a_moment_as_well(growing, tmp_path, monkeypatch, every, seconds, moments):
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def wait(pause: float) -> None:
+        clock[0] += pause
+
+    told = list(vmatlas.record_series(growing.pid, tmp_path / "x.vmatlas", every, seconds=seconds, wait=wait))
+    assert len(told) == moments and told[-1].elapsed == seconds
+
+
 @pytest.mark.parametrize("every", [-1, float("nan"), float("inf"), "10"])
 def test_what_is_no_interval_is_refused(growing, tmp_path, every):
     with pytest.raises(UsageError, match="no interval"):
@@ -234,7 +246,7 @@ def test_what_was_recorded_stays_however_it_ends(start, run, growing, tmp_path, 
     if how != signal.SIGKILL:
         assert (recording.returncode, errors) == (Exit.OK, b"")
         assert f"{file}: process {growing.pid}, {count} moments in " in output.decode()
-    done = run("record", growing.pid, "--every", "0.01", "--for", "0.005", "--append", "-o", file)
+    done = run("record", growing.pid, "--every", "1", "--for", "0", "--append", "-o", file)
     assert done.exit_code == Exit.OK, done.stderr
     assert moments_of(file) == count + 1
 

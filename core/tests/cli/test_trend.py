@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -85,6 +86,14 @@ def test_a_process_is_watched_now(run, growing, monkeypatch):
     assert (told["moments"], told["seconds"]) == (13, 120)
     assert (first["verdict"], first["by"], first["gained"]) == ("grows", "nameless", 12 * SIZE)
     assert first["per_hour"] == 360 * SIZE
+
+
+def test_a_word_that_chooses_one_process_serves_and_one_that_chooses_several_is_refused(run, growing, monkeypatch):
+    timed(monkeypatch, growing.grow)
+    done = run("growth", f"children:{growing.pid}", "--for", "8", "--json")
+    assert json.loads(done.stdout)["pid"] == growing.pid and json.loads(done.stdout)["moments"] == 9
+    several = run("growth", f"children:{os.getpid()}", "--for", "0")
+    assert several.exit_code == Exit.USAGE and "follows one process" in several.stderr
 
 
 @pytest.mark.parametrize(("how", "words"), [("end", "has ended"), ("interrupt", "")])

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import Asked, DurationType, asking_options, format_options, refuse_both
+from vmatlas.cli.options import (
+    Asked,
+    Chooses,
+    DurationType,
+    asking_options,
+    format_options,
+    reach,
+    refuse_both,
+    shape_options,
+)
 from vmatlas.cli.recorded import SourceType, opened, refuse_asking, split
 from vmatlas.errors import NoSuchProcess, UsageError
 
@@ -40,9 +49,10 @@ _EVERY, _FOR = 1.0, 60.0
 )
 @click.option("--all", "everything", is_flag=True, help="Also what stays as it is.")
 @format_options
+@shape_options
 @asking_options
 def command(
-    source: Asked | str,
+    source: Asked | Chooses | str,
     every: float | None,
     seconds: float | None,
     begin: str | None,
@@ -86,7 +96,8 @@ def command(
     else:
         if begin is not None or end is not None:
             raise UsageError("--from and --to go with a series", hint="--every and --for are for a process")
-        found = _live(source, measure, _EVERY if every is None else every, seconds, patience, backend, target)
+        process, often = _one(source, target), _EVERY if every is None else every
+        found = _live(process, measure, often, seconds, patience, backend, target)
     return _show(found, by, everything=everything, exact=exact, as_json=as_json, as_csv=as_csv)
 
 
@@ -105,6 +116,23 @@ def _of_series(path: str, measure: str, begin: str | None, end: str | None) -> T
         return trends_of(series, measure, first=first, last=last)
 
 
+def _one(source: Asked | Chooses, target: str) -> Asked:
+    """The one process that a word chooses. Raises UsageError where they are several, and what `select` raises."""
+    if isinstance(source, Asked):
+        return source
+    from vmatlas.selection.resolving import select
+
+    with reach(target) as place:
+        found = select(source.text, target=place)
+    if len(found) > 1:
+        pids = ", ".join(str(each.pid) for each in found[:8])
+        raise UsageError(
+            f"growth follows one process, and {source.text} chooses {len(found)}: {pids}{', ...' * (len(found) > 8)}",
+            hint="vmatlas summary --by program shows which is the largest",
+        )
+    return Asked(found[0].pid)
+
+
 def _live(
     source: Asked,
     measure: str,
@@ -117,6 +145,7 @@ def _live(
     from vmatlas.analysis.trend import trends
     from vmatlas.cli.asking import opened as opened_process
     from vmatlas.cli.watch import tells_memory
+    from vmatlas.recording import next_look
 
     wanted = _FOR if seconds is None else seconds
     with opened_process(source, target, backend, patience) as asked:
@@ -136,11 +165,12 @@ def _live(
                     return
                 number += 1
                 yield now, space
-                due = max(due + every, time.monotonic())
-                if due > begun + wanted:
+                following = next_look(due, every, time.monotonic(), begun + wanted)
+                if following is None:
                     return
+                due = following
                 try:
-                    time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
+                    time.sleep(max(due - time.monotonic(), 0))
                 except KeyboardInterrupt:
                     if number < 2:
                         raise

@@ -43,7 +43,8 @@ def trends_table(found: Trends, by: str | None, *, everything: bool, exact: bool
     hidden = len(_chosen(found, by)) - len(chosen)
     steady = f"; {count(hidden, 'group')} stayed as they are (--all)" if hidden else ""
     note = f"{followed} of {count(found.moments, 'moment')} in {found.seconds:,.0f} s{steady}"
-    return Table(columns, rows, title=(who(found.last), *where_and_when(found.last)), notes=(note,))
+    title = who(found.last), *where_and_when(found.last)
+    return Table(columns, rows, title=title, notes=(note,), feet=len(found.of("all")))
 
 
 def _row(each: Trend, *, exact: bool, style: str = "") -> Row:
