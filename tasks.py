@@ -29,8 +29,13 @@ THOROUGH = "VMATLAS_TEST_THOROUGH"
 
 
 def _run(context: Context, command: str, *, warn: bool = False) -> bool:
-    """Run a command, shown as it goes; whether it succeeded."""
-    result = context.run(command, pty=sys.stdout.isatty(), in_stream=False, warn=warn)
+    """Run a command in this checkout, shown as it goes; whether it succeeded.
+
+    The folder that ./run was called from may be somebody else's: pytest, mypy and ruff run what they find there.
+    """
+    result = context.run(
+        f"cd {shlex.quote(str(HERE))} && {command}", pty=sys.stdout.isatty(), in_stream=False, warn=warn
+    )
     return result is not None and result.ok
 
 
@@ -40,6 +45,11 @@ def _number(text: str, what: str, kind: type[int] | type[float] = int) -> float:
         return kind(text)
     except ValueError:
         raise Exit(f"{what} {text}: a {'whole ' * (kind is int)}number is needed", code=2) from None
+
+
+def _file(given: str, usual: str) -> Path:
+    """A file or folder as it was given, from where ./run was called; else the usual one, in this checkout."""
+    return Path(given).absolute() if given else HERE / usual
 
 
 def _words(text: str) -> list[str]:
@@ -67,9 +77,9 @@ def lock(context: Context) -> None:
 
 
 @task(pre=[call(agents, everything=True)], help={"output": "the folder that they go to (dist)"})
-def wheels(context: Context, output: str = "dist") -> None:
+def wheels(context: Context, output: str = "") -> None:
     """Build wheels and source distributions of all that is ours, with a bill of materials (CycloneDX)."""
-    _run(context, f"python ci/wheels.py {shlex.quote(output)}")
+    _run(context, f"python ci/wheels.py {shlex.quote(str(_file(output, 'dist')))}")
 
 
 @task(pre=[agents])
@@ -123,7 +133,7 @@ def test_all_platforms(
     """
     from vmatlas_images.command import check_choice, install_emulators, run_machines
 
-    where = Path(page) if page else None
+    output = HERE / ".vmatlas"
     processors = int(_number(jobs or "0", "--jobs"))
     if check_choice(only=_words(only), set_name=set, jobs=processors):
         raise Exit(code=2)
@@ -134,18 +144,31 @@ def test_all_platforms(
     failed = [name for name in tasks if not _run(context, f"{begin} {name}", warn=True)]
     if tasks and FAULTS not in tasks:
         print(f"Left out: the tests that break machines ({FAULTS}): ./run invoke {FAULTS}, or a --set of ci/sets.yaml")
-    code = run_machines(only=_words(only), set_name=set, require=_words(require), jobs=processors, page=where)
+    code = run_machines(
+        only=_words(only),
+        set_name=set,
+        require=_words(require),
+        jobs=processors,
+        output=output,
+        page=Path(page) if page else None,
+    )
     if failed:
         raise Exit(f"FAILED on this host: {', '.join(failed)} (see above)", code=1)
     raise Exit(code=int(code))
 
 
-@task(help={"results": "records of runs, separated by commas", "output": "where the page goes"})
-def page(context: Context, results: str = ".vmatlas/results.json", output: str = ".vmatlas/page.html") -> None:
+@task(
+    help={
+        "results": "records of runs, separated by commas (.vmatlas/results.json)",
+        "output": "where the page goes (.vmatlas/page.html)",
+    }
+)
+def page(context: Context, results: str = "", output: str = "") -> None:
     """Make one page of runs that were kept: a single HTML file, fit for publishing."""
     from vmatlas_images.command import make_page
 
-    raise Exit(code=int(make_page([Path(each) for each in _words(results)], Path(output))))
+    records = [Path(each) for each in _words(results)] or [HERE / ".vmatlas/results.json"]
+    raise Exit(code=int(make_page(records, _file(output, ".vmatlas/page.html"))))
 
 
 @task(help={"results": "records of runs, separated by commas; machines that they do not tell of keep their rows"})
@@ -153,7 +176,7 @@ def table(context: Context, results: str = "") -> None:
     """Write the README's table of machines anew, from the records of runs."""
     from vmatlas_images.command import make_table
 
-    raise Exit(code=int(make_table([Path(each) for each in _words(results)], Path("README.md"))))
+    raise Exit(code=int(make_table([Path(each) for each in _words(results)], HERE / "README.md")))
 
 
 @task
@@ -203,7 +226,8 @@ def bench(context: Context, json: str = "", compare: str = "", plot: str = "", q
     --json FILE keeps the figures, --compare FILE tells how far they lie from an earlier run's, --plot FILE draws them.
     """
     files = {"json": json, "compare": compare, "plot": plot}
-    options = [f" --{name} {file}" for name, file in files.items() if file] + [" --quick"] * quick
+    options = [f" --{name} {shlex.quote(str(_file(file, '')))}" for name, file in files.items() if file]
+    options += [" --quick"] * quick
     _run(context, f"PYTHONPATH={shlex.quote(str(HERE))} python -P -m tests.bench" + "".join(options))
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from invoke.context import Context
+from invoke.loader import FilesystemLoader
+from invoke.runners import Result
 
 from vmatlas.conformance.patience import PATIENCE
 
@@ -138,3 +142,26 @@ def test_the_tasks_are_those_of_the_checkout_and_not_of_the_folder_it_is_called_
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout == "--search-root /a b page --x y z\n"
+
+
+def test_what_tasks_run_finds_its_settings_in_the_checkout_and_not_where_it_is_called_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pytest reads conftest.py, mypy loads plugins: in the folder that they stand in, which may be somebody else's."""
+    module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
+    monkeypatch.chdir(tmp_path)
+    ran: list[str] = []
+
+    class Watched(Context):
+        def run(self, command: str, **_: object) -> Result:
+            ran.append(command)
+            return Result(exited=0)
+
+    for task, *given in (
+        (module.check,), (module.agents,), (module.lock,), (module.test,), (module.test_as_user,),
+        (module.test_faults,), (module.fuzz,), (module.wheels, "here"), (module.bench, "here.json"),
+    ):  # fmt: skip
+        task.body(Watched(), *given)
+    assert len(ran) > 9
+    assert [command for command in ran if not command.startswith(f"cd {shlex.quote(str(ROOT))} && ")] == []
+    assert f"wheels.py {tmp_path}/here" in ran[-2] and f" --json {tmp_path}/here.json" in ran[-1], "but what is named"

@@ -40,7 +40,7 @@ DEFAULT = "default"
 _WIDE = 150
 """Columns of a table that goes to a file or a log."""
 
-SETS = Path("ci/sets.yaml")
+SETS = Path(__file__).resolve().parents[3] / "ci" / "sets.yaml"  # of the checkout, wherever one stands
 """The named sets of this repository's machines (sets.py)."""
 
 OUTPUT = Path(".vmatlas")
