@@ -166,9 +166,10 @@ def test_a_survey_asks_every_process_once_in_order(mapper: Mapper, threads: int)
 
     answers = list(survey(count, threads=threads))
     pids = [each.process.pid for each in answers]
-    assert pids == sorted(set(pids))
-    assert mapper.process.pid in pids
-    assert [each.number for each in answers] == list(range(1, answers[0].count + 1))
+    first = pids[: answers[0].count]  # then those that came meanwhile, where others had ended
+    assert first == sorted(set(first))
+    assert mapper.process.pid in first
+    assert [each.number for each in answers] == list(range(1, len(answers) + 1))
     assert all((each.answer is None) is (each.error is not None) for each in answers)
 
 

@@ -464,3 +464,25 @@ def test_where_memory_is_counted_with_others_no_counter_is_told():
     with cgroup(2, f"{UNIQUE}.service") as folder, inside(folder):
         chosen = vmatlas.select(f"unit:{UNIQUE}")
         assert chosen.cgroups == () and vmatlas.cgroup_memories(chosen) == []
+
+
+# At the other end of a wire
+
+
+def test_through_an_agent_names_users_and_trees_are_told_as_here(named, binary):
+    pid = named(f"{UNIQUE}-there")
+    with vmatlas.connect(f"agent:{binary}") as place:  # type: ignore[attr-defined]
+        chosen = vmatlas.select(f"name:{UNIQUE}-*", target=place)
+        assert [each.pid for each in chosen] == [pid] and chosen[0].start_time is not None
+        assert pid in [each.pid for each in vmatlas.select(f"user:{os.geteuid()}", target=place)]
+        assert pid in [each.pid for each in vmatlas.select(f"children:{os.getpid()}", target=place)]
+        [told] = vmatlas.memories(place, among=chosen)
+        assert told.memory is not None and told.memory.resident
+        other = replace(chosen[0], start_time=chosen[0].start_time - 1)
+        [told] = vmatlas.memories(place, among=[other])
+        assert isinstance(told.error, NoSuchProcess) and told.memory is None
+        agent = vmatlas.select("self", target=place)[0].pid
+        assert agent != os.getpid() and agent not in [each.pid for each in vmatlas.select("name:*", target=place)]
+        for word in (f"user:{os.environ.get('USER', 'root')}", "unit:x.service", "pidfile:/run/x.pid"):
+            with pytest.raises((UsageError, vmatlas.Unsupported)):
+                vmatlas.select(word, target=place)

@@ -117,7 +117,9 @@ def counters_tables(
         return []
     rows = [_counter(each, exact=exact) for each in counters]
     if not counters:
-        why = "the memory controller has them together with others: no counter is of them alone"
+        together = "the memory controller has them together with others"
+        left_out = "some of them are left out"
+        why = f"{left_out if among and among.selection.left_out else together}: no counter is of these alone"
         rows = [Row((NOTHING, f"not counted: {why}"), "note")]
     elif all(word.key in _BY_CGROUP for word in words) and all(each.untold is None for each in counters):
         rows += _explained(found, _apart(counters), exact=exact)
