@@ -137,13 +137,15 @@ def test_a_program_that_was_replaced_has_its_name_still(named, tmp_path):
 SELECT = "import sys, vmatlas; print([each.pid for each in vmatlas.select(*sys.argv[1:])], flush=True)"
 
 
-def test_the_one_who_asks_is_never_meant_by_a_pattern():
+def test_the_one_who_asks_is_never_meant_by_a_pattern(named):
+    other = named(f"{UNIQUE}-other")
     with pytest.raises(NoSuchProcess):
         pids(f"name:{Path('/proc/self/comm').read_text().strip()}", "!all")
     own = Path("/proc/self/comm").read_text().strip()
     with contextlib.suppress(NoSuchProcess):
         assert os.getpid() not in pids(f"name:{own}")
-    assert os.getpid() not in pids(f"user:{os.geteuid()}")
+    mine = pids(f"user:{os.geteuid()}")
+    assert other in mine and os.getpid() not in mine
     assert os.getpid() in pids("all") and pids("self") == [os.getpid()]
     assert os.getpid() in pids("children:self")
 
