@@ -161,7 +161,8 @@ def test_nor_is_what_stands_in_one_pipeline_with_it(named, tmp_path):
     done = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE)
     assert "this command alone" in done.stdout, done
     # In a script all have one group: what runs there in the background is meant.
-    script = f'"$3" /dev/zero >/dev/null & "$1" "$2" "name:{name}"; kill $!'
+    begun = f'until [ "$(cat /proc/$!/comm)" = {name} ]; do sleep 0.01; done'
+    script = f'"$3" /dev/zero >/dev/null & {begun}; "$1" "$2" "name:{name}"; kill $!'
     run[2] = script
     done = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.startswith("[") and done.stdout.strip() != "[]", done
@@ -301,17 +302,14 @@ opened = []
 sys.addaudithook(lambda event, told: opened.append(str(told[0])) if event == "open" else None)
 vmatlas.select(*sys.argv[1:])
 of_processes = [path.split("/")[2:] for path in opened if path.startswith("/proc/") and path.split("/")[2].isdigit()]
-twice = len(of_processes) - len({each[0] for each in of_processes})
-print(sorted({each[1] for each in of_processes}), twice)
+print(sorted({each[1] for each in of_processes}))
 """
 
 
 @pytest.mark.parametrize("words", [["name:nobody*", "self"], ["children:1"], ["all"]])
 def test_of_each_process_its_stat_is_read_and_nothing_else_unless_it_is_asked_for(words):
     done = subprocess.run([sys.executable, "-c", COUNT, *words], capture_output=True, text=True, timeout=PATIENCE)
-    files, twice = done.stdout.rsplit(None, 1)
-    # Process 1 is looked at for what /proc hides, too, and `self` by itself.
-    assert files == "['stat']" and int(twice) <= 2, done
+    assert done.stdout.strip() == "['stat']", done
     more = [sys.executable, "-c", COUNT, f"user:{os.geteuid()}"]
     done = subprocess.run(more, capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.startswith("['stat', 'status']"), done
@@ -441,6 +439,9 @@ TOUCH += "m.write(b'x' * (8 << 20)); print('there', flush=True); input()"
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_counters_of_a_cgroup_are_those_of_the_kernel(version):
     with cgroup(version, f"{UNIQUE}.service") as folder, inside(folder, TOUCH) as process:
+        if version == 2:
+            with contextlib.suppress(OSError):
+                (folder.parent / "cgroup.subtree_control").write_text("+memory")
         if version == 2 and not (folder / "memory.current").exists():
             pytest.skip("cgroup v2 has no memory controller here")
         assert process.stdin is not None and process.stdout is not None
