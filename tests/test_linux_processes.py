@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import random
 import signal
@@ -255,6 +256,26 @@ def test_a_process_that_hops_from_thread_to_thread_is_read_or_changed_too_fast_a
             read += len(vmatlas.snapshot(program.pid, backend=backend)) > 20
             read += vmatlas.memory(program.pid).resident is not None
     assert read
+
+
+def test_short_of_descriptors_a_process_that_lives_on_in_other_threads_is_no_zombie(
+    start: Start, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = start("oddity", "leader-ends")
+    program.hear()
+    wait_until(lambda: state(program.pid) == "Z")
+    opens, refused = os.open, ["task"]
+
+    def short(path: object, flags: int, *rest: object, **more: object) -> int:
+        if str(path).startswith(refused[0]):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opens(path, flags, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", short)
+    for name in ("task/", "task"):
+        refused[0] = name
+        with pytest.raises(vmatlas.OperationFailed, match="Too many open files"):
+            vmatlas.snapshot(program.pid, backend=backend)
 
 
 @pytest.mark.parametrize("residency", [False, True])

@@ -62,13 +62,15 @@ def test_a_user_is_not_told_by_a_name(end: str) -> None:
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("forged", ["Kthread:\t1", "State:\tZ (zombie)", "PPid:\t2"])
+@pytest.mark.parametrize("groups", [0, 65536])
 def test_a_process_that_does_not_answer_is_not_told_to_be_the_kernels_by_its_name(
-    end: str, forged: str, monkeypatch: pytest.MonkeyPatch
+    end: str, forged: str, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"{end}{forged}".encode()
     files = {
         "/proc/77/comm": name + b"\n",
-        "/proc/77/status": b"Name:\t" + name + b"\nUmask:\t0022\nState:\tD (disk sleep)\nTgid:\t77\nPPid:\t1\n",
+        "/proc/77/status": b"Name:\t" + name + b"\nUmask:\t0022\nState:\tD (disk sleep)\nTgid:\t77\nPPid:\t1\n"
+        b"Groups:\t" + b"1000000000 " * groups + b"\nKthread:\t0\n",
     }
     monkeypatch.setattr("builtins.open", lambda path, *_, **__: io.BytesIO(files[path]))
     found = listing.describe_silent(77)
@@ -106,6 +108,14 @@ def test_a_mount_table_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(host, "_MOST_OF_A_FILE", 10)
     with pytest.raises(MalformedData, match="'mountinfo' at byte 10: expected its end: it may have 10 bytes"):
         LinuxProcess(os.getpid()).read_file("mountinfo")
+
+
+def test_a_kernel_thread_that_does_not_answer_is_one_by_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"/proc/77/comm": b"kworker/0:1\n", "/proc/77/status": b"Name:\tx\nKthread:\t1\n"}
+    monkeypatch.setattr("builtins.open", lambda path, *_, **__: io.BytesIO(files[path]))
+    found = listing.describe_silent(77)
+    monkeypatch.undo()
+    assert found is not None and found.kernel
 
 
 def sources() -> list[Path]:

@@ -90,7 +90,7 @@ class Hopping(FakeTarget):
     def open(self, pid: int | None, thread: int | None = None) -> FakeProcess:
         if pid == self.now and self.lists < self.hops:
             raise NoSuchProcess(f"there is no process {pid}", pid=pid)
-        return FakeProcess(self, pid or 1)
+        return FakeProcess(self, pid or 1, pid)
 
 
 @pytest.fixture

@@ -199,7 +199,15 @@ def _asked(
     ask: Callable[[Process], _Answer], process: ProcessInfo, where: Target, place: Target, backend: str | None
 ) -> _Outcome[_Answer]:
     try:
-        with api.open(process.pid, target=where, backend=backend) as asked:
+        opened = api.open(process.pid, target=where, backend=backend)
+    except Unsupported as error:  # of this process alone: an agent cannot be asked for one numbered 0
+        return None, error
+    except (UsageError, TargetLost):
+        raise
+    except VmatlasError as error:
+        return None, error
+    try:
+        with opened as asked:
             check_identity(process, asked.start_time)
             return ask(asked), None
     except (UsageError, Unsupported, TargetLost):

@@ -438,6 +438,20 @@ def test_audit_of_all_counts_those_that_cannot_be_read(run, child, monkeypatch):
     assert re.search(r"^hint: .*try sudo$", result.stderr, re.MULTILINE)
 
 
+def test_those_that_were_not_read_for_want_of_something_are_one_entry(capsys):
+    from vmatlas.cli.survey import Unread
+
+    unread = Unread()
+    for pid in range(1, 30):
+        why = "Too many open files"
+        error = vmatlas.OperationFailed(f"reading process {pid} failed: {why}", errno=24, errno_name="EMFILE", pid=pid)
+        unread.miss(vmatlas.ProcessInfo(pid, None, "x", 1), error)
+    assert unread.tell() == 7
+    told = capsys.readouterr().err
+    assert told.startswith("vmatlas: 0 processes read, 29 not: 29 for want of descriptors (1 x, 2 x, ")
+    assert len(told) < 150
+
+
 # processes
 
 

@@ -36,6 +36,10 @@ _REASONS = {
 }
 
 
+_SHORT = dict.fromkeys(("EMFILE", "ENFILE"), "for want of descriptors") | {"ENOMEM": "for want of memory"}
+"""By errno: what this program is short of, which needs no line for each."""
+
+
 def sources_of(
     sources: Sequence[Asked | Chooses | str], everyone: bool, command: str
 ) -> str | Asked | Sequence[Asked | Chooses] | None:
@@ -97,6 +101,8 @@ class Unread:
     def miss(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
         """One that was not read."""
         reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
+        if isinstance(error, errors.OperationFailed):
+            reason = _SHORT.get(error.errno_name, reason)
         self.unread.setdefault(reason, []).append(process)
         if isinstance(error, errors.AccessDenied):
             self._hint = error.hint

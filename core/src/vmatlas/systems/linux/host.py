@@ -95,9 +95,12 @@ class LinuxProcess(LocalProcess):
         return self.descriptor(_DIRECTORY, lambda: os.open(folder, _FOLDER))
 
     def by_thread(self, thread: int) -> LinuxProcess:
-        """The same process, asked through one of its threads. Raises OSError."""
+        """The same process, asked through one of its threads. Raises NoSuchProcess, AccessDenied, OperationFailed."""
         other = LinuxProcess(self.pid, start_time=self.start_time, thread=thread)
-        other.descriptor(_DIRECTORY, lambda: os.open(f"task/{thread}", _FOLDER, dir_fd=self.directory))
+        try:
+            other.descriptor(_DIRECTORY, lambda: os.open(f"task/{thread}", _FOLDER, dir_fd=self.directory))
+        except OSError as error:
+            raise process_error(error, self.pid) from None
         return other
 
     def open_file(self, name: str) -> int:
@@ -230,7 +233,7 @@ class LinuxProcess(LocalProcess):
         except OSError:
             return b""
         try:
-            return os.read(descriptor, 65536)
+            return b"".join(iter(lambda: os.read(descriptor, 65536), b""))  # with its groups `status` has 720 KB
         except OSError:
             return b""
         finally:
@@ -259,18 +262,21 @@ class LinuxProcess(LocalProcess):
             os.close(descriptor)
 
     def other_threads(self) -> list[int]:
-        """Its other threads, the last begun first. A process lives on in them when its first thread has ended."""
+        """Its other threads, the last begun first. A process lives on in them when its first thread has ended.
+
+        None where it is gone. Raises AccessDenied, OperationFailed: short of descriptors nobody is gone.
+        """
+        folder = "task" if self.thread is None else "../../task"
         try:
-            folder = "task" if self.thread is None else "../../task"
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.directory)
-        except OSError:
-            return []
-        try:
-            return [int(name) for name in reversed(os.listdir(descriptor)) if int(name) != self.pid]
-        except OSError:
-            return []
-        finally:
-            os.close(descriptor)
+            try:
+                return [int(name) for name in reversed(os.listdir(descriptor)) if int(name) != self.pid]
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno in (ENOENT, ESRCH):
+                return []
+            raise process_error(error, self.pid) from None
 
 
 def _of_status(pid: int) -> tuple[int | None, int | None]:

@@ -66,7 +66,7 @@ def describe_silent(pid: int) -> ProcessInfo | None:
         with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
             name = file.read(256).removesuffix(b"\n").decode("utf-8", "surrogateescape")
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
-            told = keys_of(file.read(65536))
+            told = keys_of(file.read())
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError:

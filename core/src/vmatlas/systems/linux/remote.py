@@ -104,7 +104,9 @@ def _identified(process: RemoteProcess, streams: Mapping[str, bytes]) -> Stat:
 def _is_ending(process: RemoteProcess, thread: int) -> bool:
     try:
         stat = process.read_file(b"/proc/%d/task/%d/stat" % (process.pid, thread), 4096)
-    except AgentRefused:
+    except AgentRefused as refused:
+        if refused.errno_name not in ("ENOENT", "ESRCH"):
+            raise remote_error(refused, process.pid) from None
         return True
     return not stat or parse_stat(stat, pid=process.pid).is_gone
 
@@ -114,7 +116,9 @@ def _other_threads(process: RemoteProcess) -> list[int]:
     folder = f"/proc/{process.pid}/task"
     try:
         names = process.list_folder(folder.encode())
-    except AgentRefused:
+    except AgentRefused as refused:
+        if refused.errno_name not in ("ENOENT", "ESRCH"):
+            raise remote_error(refused, process.pid) from None
         return []
     for name in names:
         if not (name.isdigit() and len(name) <= 10 and 0 < int(name) < 2**32):

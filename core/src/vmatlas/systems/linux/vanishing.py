@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TypeVar
 
 from vmatlas.backend import Reading
-from vmatlas.errors import NoSuchProcess, TornRead, Unanswered, VmatlasError
+from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, Unanswered
 from vmatlas.systems.linux.host import LinuxProcess
 from vmatlas.systems.linux.stat import Stat, has_ended, parse_stat
 
@@ -76,7 +76,7 @@ def ask_until_told(
         raise TornRead(f"process {pid} replaced its memory (exec) during each of {ATTEMPTS} readings", pid=pid)
     listed = set(threads())
     # Who is ending begets no thread any more: when all were, and there is no other since, nobody lives on.
-    if all(map(is_ending, listed)) and listed.issuperset(threads()):
+    if listed and all(map(is_ending, listed)) and listed.issuperset(threads()):
         raise has_ended(state, pid)
     raise TornRead(
         f"process {pid} ({state.name}) lives on in threads that ended during each of {ATTEMPTS} readings", pid=pid
@@ -86,7 +86,7 @@ def ask_until_told(
 def _ask_thread(ask: Callable[[int | None], _Answer | None], thread: int) -> _Answer | None:
     try:
         return ask(thread)
-    except (NoSuchProcess, OSError):  # it has ended
+    except NoSuchProcess:  # it has ended
         return None
 
 
@@ -113,14 +113,14 @@ def read_until_told(
     def ask(thread: int | None) -> Reading | None:
         if thread is None:
             return read(process)
-        with closing(process.by_thread(thread)) as other:
+        with closing(process.by_thread(thread)) as other:  # no descriptor left, say, is no end of a thread
             return read(other)
 
     def is_ending(thread: int) -> bool:
         try:
             with closing(process.by_thread(thread)) as other:
                 return parse_stat(other.read_file(STAT), pid=process.pid).is_gone
-        except (OSError, VmatlasError):
+        except (NoSuchProcess, MalformedData):  # gone; an empty stat: going
             return True
 
     try:
