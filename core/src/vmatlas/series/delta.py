@@ -73,35 +73,33 @@ def encode(before: bytes, after: bytes) -> bytes:
 
 def decode(before: bytes, delta: bytes, length: int, *, stream: str, offset: int) -> bytes:
     """The later stream, which has `length` bytes. Raises MalformedData, of what lies at `offset` of a file."""
-    parts: list[memoryview] = []
-    old, new, at, end = memoryview(before), memoryview(delta), 0, 0
-    made = step = 0
+    made, end_of_copy, at, size = bytearray(), 0, 0, len(delta)
 
-    def wrong(what: str) -> MalformedData:
+    def wrong(what: str, step: int) -> MalformedData:
         return MalformedData(stream, offset, f"a delta with {what} at its byte {step}")
 
-    while at < len(delta):
+    while at < size:
         step = at
-        size, at = read_number(delta, at)
-        if size > len(delta) - at:
-            raise wrong("as many new bytes as it says")
-        parts.append(new[at : at + size])
-        at += size
-        copied, at = read_number(delta, at)
-        far, at = read_number(delta, at)
+        new, at = (delta[at], at + 1) if delta[at] < 0x80 else read_number(delta, at)
+        if at < 0 or new > size - at:
+            raise wrong("as many new bytes as it says", step)
+        if new:
+            made += delta[at : at + new]
+            at += new
+        copied, at = (delta[at], at + 1) if at < size and delta[at] < 0x80 else read_number(delta, at)
+        far, at = (delta[at], at + 1) if 0 <= at < size and delta[at] < 0x80 else read_number(delta, at)
         if at < 0:
-            raise wrong("three numbers a step")
-        start = end + (far >> 1 ^ -(far & 1))
-        if copied < LEAST_COPY and not (copied == 0 and at == len(delta)):
-            raise wrong(f"copies of {LEAST_COPY} bytes and more")
-        made += size + copied
-        if start < 0 or start + copied > len(before) or made > length:
-            raise wrong("copies of what there is")
-        parts.append(old[start : start + copied])
-        end = start + copied
-    if made != length:
-        raise wrong(f"{length} bytes in all")
-    return b"".join(parts)
+            raise wrong("three numbers a step", step)
+        if copied < LEAST_COPY and not (copied == 0 and at == size):
+            raise wrong(f"copies of {LEAST_COPY} bytes and more", step)
+        start = end_of_copy + (far >> 1 ^ -(far & 1))
+        end_of_copy = start + copied
+        if start < 0 or end_of_copy > len(before) or len(made) + copied > length:
+            raise wrong("copies of what there is", step)
+        made += before[start:end_of_copy]
+    if len(made) != length:
+        raise wrong(f"{length} bytes in all", size)
+    return bytes(made)
 
 
 def _common(before: bytes, old: int, after: bytes, new: int) -> int:

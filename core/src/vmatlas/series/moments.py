@@ -23,13 +23,15 @@ from vmatlas.series.frames import CHANGED, SAME, WHOLE
 MOST_REBUILT = 2**30
 """Bytes that moments told by the one before may make together, since the last whole one: what one of them costs."""
 
+MOST_STEPS = 2**23
+"""Bytes of deltas, before they are deflated, since the last whole one: how much work it is to come to a moment."""
+
 _TIMES = struct.Struct("<dd")
 _SAME, _DELTA, _DEFLATED, _STORED = range(4)
 _MOST_STREAMS = 1000
 _LARGEST_MANIFEST = 2**20
 _DICTIONARY = 1 << 14
 """Bytes of the earlier stream that zlib may refer to in a delta."""
-_SMALL = 1 << 16
 
 _Manifest = Mapping[str, Any]
 
@@ -47,6 +49,25 @@ class Moment(NamedTuple):
     """The kernel's bytes are those of the moment before."""
     size: int
     """Bytes that it takes of the file."""
+
+
+class Work(NamedTuple):
+    """What it takes to come to a moment from the last that stands by itself."""
+
+    rebuilt: int = 0
+    """Bytes of streams that were made."""
+    steps: int = 0
+    """Bytes of deltas."""
+
+    def __add__(self, other: object) -> Work:
+        """Both."""
+        assert isinstance(other, Work)
+        return Work(self.rebuilt + other.rebuilt, self.steps + other.steps)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a reader does so much."""
+        return self.rebuilt <= MOST_REBUILT and self.steps <= MOST_STEPS
 
 
 class State(NamedTuple):
@@ -112,12 +133,13 @@ def whole(after: State, clock: float, *, stored: bool = False) -> tuple[bytes, b
     return WHOLE, bytes(told)
 
 
-def changed(before: State, after: State, clock: float) -> tuple[bytes, bytes]:
-    """The same for what differs from the moment before."""
+def changed(before: State, after: State, clock: float) -> tuple[bytes, bytes, Work]:
+    """The same for what differs from the moment before, and how much work it will be to read it."""
     new = {key: value for key, value in after.manifest.items() if before.manifest.get(key, _ABSENT) != value}
     told = bytearray(_TIMES.pack(after.time, clock))
     told += _text(_json(new) if new else b"") + delta.number(len(after.streams))
     index = {name: number for number, (name, _) in enumerate(before.streams)}
+    work = Work()
     for name, content in after.streams:
         number = index.get(name)
         if number is None:
@@ -131,19 +153,13 @@ def changed(before: State, after: State, clock: float) -> tuple[bytes, bytes]:
         steps = delta.encode(old, content)
         deflate = zlib.compressobj(zdict=old[:_DICTIONARY])
         deflated = deflate.compress(steps) + deflate.flush()
-        if len(steps) > _most_steps(len(deflated)):  # denser than a reader takes from anybody
-            told += bytes([_STORED]) + _text(name.encode()) + delta.number(len(content)) + content
-            continue
         told += bytes([_DELTA]) + delta.number(number) + delta.number(len(content)) + delta.number(len(steps))
         told += _text(deflated)
-    return CHANGED, bytes(told)
+        work += Work(len(content), len(steps))
+    return CHANGED, bytes(told), work
 
 
 _ABSENT = object()
-
-
-def _most_steps(deflated: int) -> int:
-    return max(_SMALL, DENSEST * deflated)
 
 
 def times(content: bytes, shown: str, offset: int) -> tuple[float, float]:
@@ -156,25 +172,33 @@ def times(content: bytes, shown: str, offset: int) -> tuple[float, float]:
     return wall, clock
 
 
-def decode(kind: bytes, content: bytes, before: State | None, *, shown: str, offset: int, largest: int) -> State:
-    """The moment of a frame. `largest`: the most bytes that its streams may have. Raises MalformedData."""
+def decode(
+    kind: bytes, content: bytes, before: State | None, *, shown: str, offset: int, largest: int, done: Work
+) -> tuple[State, Work]:
+    """The moment of a frame, and what was done to come to it.
+
+    `largest`: the most bytes that its streams may have; `done`: what was done for the moment before. Raises
+    MalformedData.
+    """
     wall, _ = times(content, shown, offset)
     if kind == WHOLE:
-        before = State({}, (), wall)
+        before, done = State({}, (), wall), Work()
     elif before is None:
         raise MalformedData(shown, offset, "a moment that stands by itself before one that is told by it")
-    read = _Reader(content, _TIMES.size, shown, offset)
+    read = _Reader(content, _TIMES.size, shown, offset, done)
     if kind == SAME:
         read.end()
-        return before._replace(time=wall)
-    return State({**before.manifest, **read.manifest()}, tuple(read.streams(before, largest)), wall)
+        return before._replace(time=wall), done
+    made = State({**before.manifest, **read.manifest()}, tuple(read.streams(before, largest)), wall)
+    return made, read.done
 
 
 class _Reader:
     """Takes the content of a frame apart."""
 
-    def __init__(self, content: bytes, at: int, shown: str, offset: int) -> None:
+    def __init__(self, content: bytes, at: int, shown: str, offset: int, done: Work) -> None:
         self._content, self._at = content, at
+        self.done = done
         self._shown, self._offset = shown, offset
 
     def _wrong(self, expected: str) -> MalformedData:
@@ -258,8 +282,11 @@ class _Reader:
 
     def _by_delta(self, old: bytes, left: int) -> bytes:
         size, steps = self.number(), self.number()
-        if size > left or steps > _most_steps(len(self._content) - self._at):
-            raise self._wrong(f"a stream of at most {left:,} bytes, and a delta that is no denser than {DENSEST} times")
+        if size > left:
+            raise self._wrong(f"a stream of at most {left:,} bytes")
+        self.done += Work(size, steps)
+        if not self.done.is_bounded:
+            raise self._wrong("a moment that stands by itself, after so many that are told by the one before")
         told = self.inflated(steps, old[:_DICTIONARY])
         return delta.decode(old, told, size, stream=self._shown, offset=self._offset)
 

@@ -15,8 +15,8 @@ from vmatlas import arguments
 from vmatlas.capture import LARGEST_FILE, Capture
 from vmatlas.errors import MalformedData
 from vmatlas.series import moments
-from vmatlas.series.frames import CHANGED, MAGIC, SAME, SESSION, WHOLE, Cut, check_begin, content_of, frames
-from vmatlas.series.moments import MOST_REBUILT, Moment, State
+from vmatlas.series.frames import MAGIC, SAME, SESSION, WHOLE, Cut, check_begin, content_of, frames
+from vmatlas.series.moments import Moment, State, Work
 from vmatlas.series.when import Times, nearest
 
 _MOST_SESSION = 1 << 16
@@ -43,7 +43,7 @@ class Series(Sequence[Capture]):
         self._sessions: list[dict[str, Any]] = []
         self._cut: Cut | None = None
         self._end = len(MAGIC)
-        self._held: tuple[int, State, int] | None = None
+        self._held: tuple[int, State, Work] | None = None
         check_begin(file, shown)
         self._look_through()
 
@@ -197,37 +197,25 @@ class Series(Sequence[Capture]):
 
     def state(self, index: int) -> State:
         """A moment, before a capture is made of it: streams that stayed the same are the same objects."""
-        first = self._kinds.rfind(WHOLE, 0, index + 1)
-        state: State | None = None
-        rebuilt, after = 0, first
-        if self._held is not None and first <= self._held[0] <= index:
-            after, state, rebuilt = self._held[0] + 1, self._held[1], self._held[2]
+        after = self._kinds.rfind(WHOLE, 0, index + 1)
+        state, done = None, Work()
+        if self._held is not None and after <= self._held[0] <= index:
+            after, state, done = self._held[0] + 1, self._held[1], self._held[2]
         largest = moments.most(self._size)
         for number in range(after, index + 1):
-            offset = self._offsets[number]
-            kind = self._kinds[number : number + 1]
-            made = moments.decode(
-                bytes(kind), self._content(number), state, shown=self._shown, offset=offset, largest=largest
+            kind, offset = bytes(self._kinds[number : number + 1]), self._offsets[number]
+            state, done = moments.decode(
+                kind, self._content(number), state, shown=self._shown, offset=offset, largest=largest, done=done
             )
-            if kind == CHANGED:
-                rebuilt += made.size
-                if rebuilt > MOST_REBUILT:
-                    raise MalformedData(
-                        self._shown, offset, f"a moment that stands by itself after at most {MOST_REBUILT:,} bytes"
-                    )
-            state = made
         assert state is not None
-        self._held = index, state, rebuilt if self._kinds[index] != WHOLE[0] else 0
+        self._held = index, state, done
         return state
 
-    def rebuilt(self) -> int:
-        """Bytes that moments told by the one before have made up to the last, since one stood by itself."""
-        self.state(len(self) - 1)
-        return self._held[2] if self._held is not None else 0
-
-    def clock(self) -> tuple[float, float]:
-        """The wall clock's time of the last moment, and the seconds from the first to it."""
-        return self._times[-1], self._elapsed[-1]
+    def last(self) -> tuple[State, Work]:
+        """The last moment, and what it takes to come to it: for who goes on from there."""
+        state = self.state(len(self) - 1)
+        assert self._held is not None
+        return state, self._held[2]
 
     def _content(self, number: int) -> bytes:
         return content_of(self._file, self._shown, self._offsets[number], self._ends[number])

@@ -15,7 +15,7 @@ from vmatlas.capture import Capture
 from vmatlas.errors import UsageError
 from vmatlas.series import moments
 from vmatlas.series.frames import MAGIC, SESSION, append, packed
-from vmatlas.series.moments import MOST_REBUILT, State
+from vmatlas.series.moments import State, Work
 from vmatlas.series.reader import Series
 
 _WHO = ("pid", "start_time", "target", "system")
@@ -64,8 +64,7 @@ class SeriesWriter:
             if begin.startswith(b"PK"):
                 raise UsageError(f"{path} is a single capture", hint="a series goes into a file of its own")
             with Series.open(path) as before:
-                self._before = before.state(len(before) - 1)
-                self._rebuilt = before.rebuilt()
+                self._before, self._done = before.last()
                 self._boot_before = before.boot
                 size = os.fstat(self._descriptor).st_size
                 self._at, self.cut_away = before.end, size - before.end
@@ -80,7 +79,7 @@ class SeriesWriter:
         self._boot = boot
         self._boot_before: str | None = None
         self._before: State | None = None
-        self._rebuilt = 0
+        self._done = Work()
         self._told_since = 0
         self._whole_took = 0
         self._has_begun = False
@@ -135,11 +134,11 @@ class SeriesWriter:
             self._at = append(self._descriptor, packed(SESSION, self._session()), self._at)
         now = time.monotonic() if clock is None else clock
         state = State.of(capture)
-        frame, is_whole, rebuilt = self._frame(state, now)
+        frame, is_whole, done = self._frame(state, now)
         self._at = append(self._descriptor, frame, self._at)
         self._has_begun = True
         self.is_same = self._before is not None and moments.is_alike(self._before, state)
-        self._before, self._rebuilt = state, rebuilt
+        self._before, self._done = state, done
         if is_whole:
             self._told_since, self._whole_took = 0, len(frame)
         else:
@@ -147,21 +146,22 @@ class SeriesWriter:
         self.recorded += 1
         return len(frame)
 
-    def _frame(self, state: State, clock: float) -> tuple[bytes, bool, int]:
-        """The frame, whether the moment stands by itself, and what the reader has made since one that does."""
+    def _frame(self, state: State, clock: float) -> tuple[bytes, bool, Work]:
+        """The frame, whether the moment stands by itself, and what a reader does to come to it."""
         before = self._before
         if before is not None and moments.is_alike(before, state):
-            return packed(*moments.same(state, clock)), False, self._rebuilt
-        if before is not None and self._rebuilt + state.size <= MOST_REBUILT:
-            frame = packed(*moments.changed(before, state, clock))
+            return packed(*moments.same(state, clock)), False, self._done
+        if before is not None:
+            kind, content, work = moments.changed(before, state, clock)
+            frame, done = packed(kind, content), self._done + work
             # So a file is at most twice as large as its deltas, and no moment is far from one that stands alone.
             is_worth_it = not self._whole_took or self._told_since + len(frame) <= self._whole_took
-            if is_worth_it and self._fits(state, frame):
-                return frame, False, self._rebuilt + state.size
+            if is_worth_it and done.is_bounded and self._fits(state, frame):
+                return frame, False, done
         frame = packed(*moments.whole(state, clock))
         if not self._fits(state, frame):  # denser than a reader takes from anybody
             frame = packed(*moments.whole(state, clock, stored=True))
-        return frame, True, 0
+        return frame, True, Work()
 
     def _fits(self, state: State, frame: bytes) -> bool:
         return state.size <= moments.most(self._at + len(frame))
