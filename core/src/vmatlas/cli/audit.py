@@ -112,6 +112,7 @@ def _of_several(
     backend: str | None,
     target: str,
 ) -> int:
+    from vmatlas.cli.render.text import count
     from vmatlas.cli.survey import Survey, judging
     from vmatlas.cli.whom import chosen
 
@@ -123,6 +124,7 @@ def _of_several(
                 found.append(each)
         except (KeyboardInterrupt, SystemExit):  # as of all of them
             _show_several(found, survey, as_json=as_json, exact=exact)
+            say(f"interrupted: this is what was found in {count(survey.read, 'process', 'processes')}")
             raise
     _show_several(found, survey, as_json=as_json, exact=exact)
     code = survey.tell()
