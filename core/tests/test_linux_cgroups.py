@@ -104,6 +104,30 @@ def test_a_unit_is_the_innermost_that_is_no_slice(path, unit, depth):
     assert cgroups.unit(unit)(parts_of(path)) == depth
 
 
+def test_what_counts_memory_is_of_the_unit_itself_or_nothing_is():
+    far = b"4:memory:/system.slice/nginx.service\n1:name=systemd:/system.slice/nginx.service\n0::/\n"
+    near = b"4:memory:/system.slice\n3:cpu:/\n1:name=systemd:/system.slice/nginx.service\n0::/\n"
+    inner = b"0::/user.slice/user-1.slice/user@1.service/app.slice/x.service/sub\n"
+    for text, unit, counted in (
+        (far, "nginx.service", "/system.slice/nginx.service"),
+        (near, "nginx.service", None),
+        (inner, "x.service", "/user.slice/user-1.slice/user@1.service/app.slice/x.service"),
+        (b"0::/\n", None, None),
+    ):
+        places = places_of(text)
+        assert (cgroups.unit_in(places), cgroups.counted_in(places, "unit")) == (unit, counted)
+    assert cgroups.counted_in(places_of(near), "cgroup") == "/system.slice"
+    assert cgroups.counted_in(places_of(b"9:pids:/a/b\n4:memory:/a\n"), "cgroup") is None
+    assert cgroups.counted_in(places_of(inner), "cgroup") == inner.decode()[3:-1]
+
+
+def test_what_counts_memory_is_of_the_container_itself_or_nothing_is():
+    scope = f"/system.slice/docker-{ID}.scope"
+    assert cgroups.counted_in(places_of(f"0::{scope}/init\n".encode()), "container") == scope
+    assert cgroups.counted_in(places_of(f"4:memory:/\n1:name=systemd:{scope}\n".encode()), "container") is None
+    assert cgroups.counted_in(places_of(b"0::/system.slice\n"), "container") is None
+
+
 def test_a_path_without_units_has_none():
     assert unit_of(parts_of("/docker/x")) is None
     assert unit_of(()) is None

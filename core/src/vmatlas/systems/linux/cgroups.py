@@ -123,6 +123,12 @@ def unit_of(path: tuple[str, ...]) -> tuple[str, int] | None:
     return own[-1] if own else units[-1] if units else None
 
 
+def unit_in(places: Sequence[Place]) -> str | None:
+    """The same of a process: in some hierarchies of v1 it may be no further down than the slice."""
+    found = [unit[0] for place in places if (unit := unit_of(place.parts)) is not None]
+    return next((name for name in found if not name.endswith(".slice")), found[0] if found else None)
+
+
 # ---- containers ----
 
 _ID = r"[0-9a-f]{64}"
@@ -205,3 +211,29 @@ def container(ids: frozenset[str]) -> Match:
         return next((each.depth for each in containers_of(path) if each.id in ids), None)
 
     return match
+
+
+def container_in(places: Sequence[Place]) -> Container | None:
+    """The innermost that a process is in."""
+    return next((inside[-1] for place in places if (inside := containers_of(place.parts))), None)
+
+
+# ---- what counts its memory ----
+
+
+def counted_in(places: Sequence[Place], what: str) -> str | None:
+    """The cgroup that counts the memory of the "cgroup", "unit" or "container" of a process; None: one counts it that
+    is of others as well, as where the hierarchy of the memory controller (v1) does not go down so far."""
+    place, main = memory_place(places), main_place(places)
+    if place is None or main is None:
+        return None
+    parts = place.parts
+    depth: int | None = None
+    if what == "cgroup":
+        depth = len(parts) if parts == main.parts else None
+    elif what == "unit":
+        name = unit_in(places)
+        depth = next((at for at, part in enumerate(parts, 1) if name is not None and unit_called(part) == name), None)
+    elif (inner := container_in(places)) is not None:
+        depth = container(frozenset([inner.id]))(parts)
+    return None if depth is None else path_of(parts[:depth])

@@ -39,6 +39,12 @@ def names_of(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def where_looked() -> str:
     """The folders where names are looked for, for people: those that there are."""
+    errand = Errand(_where)
+    with Crew(1) as crew:
+        return errand.answer() if errand.asked_by(crew, _SILENCE) else "folders that do not answer"
+
+
+def _where() -> str:
     found = [folder for folder in (*_docker(), *CONTAINERD, *_podman()) if os.path.isdir(folder)]
     closed = [folder for folder in found if not os.access(folder, os.R_OK | os.X_OK)]
     if not found:

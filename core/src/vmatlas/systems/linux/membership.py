@@ -59,13 +59,12 @@ def cgroup_of(process: LinuxProcess) -> str | None:
 
 def unit_of(process: LinuxProcess) -> str | None:
     """The unit of systemd that its cgroup is of."""
-    found = next((unit for place in _places(process) if (unit := cgroups.unit_of(place.parts)) is not None), None)
-    return None if found is None else found[0]
+    return cgroups.unit_in(_places(process))
 
 
 def container_of(process: LinuxProcess) -> str | None:
     """The container that it is in, the innermost: its name, where that is found, and the number, as people know it."""
-    found = _innermost(_places(process))
+    found = cgroups.container_in(_places(process))
     return None if found is None else _called(found)
 
 
@@ -87,10 +86,6 @@ MEMBERSHIPS: dict[str, Callable[[LinuxProcess], str | None]] = {
 
 def _places(process: LinuxProcess) -> list[Place]:
     return cgroups.places_of(process.read_file("cgroup"))
-
-
-def _innermost(places: Sequence[Place]) -> Container | None:
-    return next((inside[-1] for place in places if (inside := cgroups.containers_of(place.parts))), None)
 
 
 # ---- who belongs to it ----
@@ -166,7 +161,7 @@ def _nobody(what: str, wanted: str, seen: Sequence[Sequence[Place]]) -> NoSuchPr
     if what == "cgroup":
         return NoSuchProcess(f"no process is in the cgroup {wanted}", hint="/proc/PID/cgroup tells where a process is")
     if what == "unit":
-        own = {unit[0] for places in seen for place in places if (unit := cgroups.unit_of(place.parts)) is not None}
+        own = {unit for places in seen if (unit := cgroups.unit_in(places)) is not None}
         return NoSuchProcess(f"the unit {wanted} has no process", hint=_there("units with processes", sorted(own)))
     from vmatlas.systems.linux.container_names import where_looked
 
@@ -189,15 +184,5 @@ def _there(what: str, found: Sequence[str]) -> str:
 def cgroups_of(processes: Sequence[ProcessInfo], what: str) -> Iterator[str]:
     """See `vmatlas.backend.TellsCgroups`."""
     for process in processes:
-        place = cgroups.memory_place(_places_of(process.pid))
-        if place is None:
-            continue
-        depth: int | None = len(place.parts)
-        if what == "unit":
-            unit = cgroups.unit_of(place.parts)
-            depth = None if unit is None else unit[1]
-        elif what == "container":
-            inside = cgroups.containers_of(place.parts)
-            depth = inside[-1].depth if inside else None
-        if depth is not None:
-            yield cgroups.path_of(place.parts[:depth])
+        if (path := cgroups.counted_in(_places_of(process.pid), what)) is not None:
+            yield path
