@@ -107,6 +107,15 @@ def test_the_commands_status_and_words_come_through(command: list[str], status: 
     assert run(command, PATIENCE) == (status, said)
 
 
+def test_commands_do_not_run_in_the_current_folder_which_may_be_somebody_else_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU would take its firmware from there: bios-256k.bin, linuxboot_dma.bin, efi-e1000.rom."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["pwd"], PATIENCE) == (0, "/\n")
+    assert run(["pwd"], PATIENCE, cwd=tmp_path) == (0, f"{tmp_path}\n")
+
+
 def test_of_a_command_that_says_much_the_end_is_kept() -> None:
     status, said = run(["sh", "-c", "yes | head -c 2000000; echo end"], PATIENCE)
     assert (status, len(said), said[-4:]) == (0, 1 << 20, "end\n")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import lzma
+import os
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import pycdlib
@@ -15,10 +19,60 @@ from hypothesis import strategies as st
 from pycdlib.dr import DirectoryRecord
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas_images import Cache, ImagesError
-from vmatlas_images.prepare import Entry, cpio, kernel_in, modules, write_cd
+from vmatlas_images import Cache, FetchError, ImagesError
+from vmatlas_images.prepare import _UNPACKERS, Entry, _unpack, cpio, kernel_in, modules, write_cd
 
 from .conftest import deb
+
+PACKERS = {".xz": lzma.compress, ".gz": gzip.compress, ".bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_an_image_is_unpacked_with_holes_where_it_is_empty(tmp_path: Path, suffix: str) -> None:
+    packed, to = tmp_path / f"disk{suffix}", tmp_path / "disk"
+    first, second = b"boot" + bytes(3 << 20) + b"data", os.urandom(100_000) + bytes(2 << 20)
+    between = bytes(8) if suffix != ".bz2" else b""
+    packed.write_bytes(PACKERS[suffix](first) + between + PACKERS[suffix](second))
+    _unpack(_UNPACKERS[suffix], packed, to, PATIENCE)
+    assert to.read_bytes() == first + second
+    assert to.stat().st_blocks * 512 < len(first + second)
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_what_unpacks_to_more_than_an_image_has_fills_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    packed, to = tmp_path / f"disk{suffix}", tmp_path / "disk"
+    monkeypatch.setattr("vmatlas_images.prepare._LARGEST_DISK", 8 << 20)
+    monkeypatch.setattr("vmatlas_images.prepare._MOST_WRITTEN", 4 << 20)
+    for content in (bytes(16 << 20), b"x" * (8 << 20)):
+        packed.write_bytes(PACKERS[suffix](content))
+        with pytest.raises(FetchError, match="unpacks to more than an image may have"):
+            _unpack(_UNPACKERS[suffix], packed, to, PATIENCE)
+        assert to.stat().st_blocks * 512 <= 6 << 20
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_damaged_image_is_told(tmp_path: Path, suffix: str) -> None:
+    packed, to = tmp_path / f"disk{suffix}", tmp_path / "disk"
+    whole = PACKERS[suffix](os.urandom(10_000))
+    for damaged in (whole[:-5], whole[:100] + bytes(8) + whole[108:], b"no such thing"):
+        packed.write_bytes(damaged)
+        with pytest.raises(FetchError, match="cannot be unpacked"):
+            _unpack(_UNPACKERS[suffix], packed, to, PATIENCE)
+
+
+def test_an_image_cannot_ask_for_all_memory(tmp_path: Path) -> None:
+    packed = tmp_path / "disk.xz"
+    # The dictionary's size stands in the header of the block (xz-file-format 5.3.1): 40 is 4 GiB, 28 is 64 MiB.
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 20}]
+    whole = bytearray(lzma.compress(b"x" * 100, filters=filters))
+    assert whole[14:17] == b"\x21\x01\x10"
+    whole[16] = 40
+    whole[12 + 8 : 12 + 12] = zlib.crc32(whole[12:20]).to_bytes(4, "little")
+    packed.write_bytes(whole)
+    with pytest.raises(FetchError, match=r"[Mm]emory usage limit"):
+        _unpack(_UNPACKERS[".xz"], packed, tmp_path / "disk", PATIENCE)
 
 
 def test_cpio_is_what_the_cpio_tool_reads(tmp_path: Path) -> None:

@@ -74,6 +74,21 @@ def test_installing_runs_apt_get_and_tells_what_it_said(tmp_path: Path, monkeypa
     assert log.read_text().splitlines() == ["-q update", "install --no-install-recommends qemu-system-x86 -y -q"]
 
 
+def test_qemu_is_told_whole_paths_since_it_does_not_run_where_we_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    machine = describe(tmp_path, "good", GOOD)
+    files = Prepared(kernel=Path("k"), initramfs=Path("i"), disk=Path("d"), cd=Path("c"))
+    line = " ".join(arguments(machine, files, "tcg", Sockets(3, 4, 5)))
+    for words in (f"-kernel {tmp_path}/k ", f"-initrd {tmp_path}/i ", f"file={tmp_path}/d ", f"file={tmp_path}/c "):
+        assert words in line
+    (tmp_path / "qemu-system-x86_64").write_text("#!/bin/sh\n")
+    (tmp_path / "qemu-system-x86_64").chmod(0o755)
+    monkeypatch.setenv("PATH", ".", prepend=os.pathsep)
+    assert find_qemu("x86_64") == tmp_path / "qemu-system-x86_64"
+
+
 def test_a_machine_is_what_its_description_says(tmp_path: Path) -> None:
     machine = describe(tmp_path, "good", GOOD.replace("memory: 128", "memory: 128\n  command_line: quiet, or not"))
     words = arguments(machine, Prepared(kernel=Path("/k"), initramfs=Path("/i")), "tcg", Sockets(3, 4, 5))

@@ -166,7 +166,7 @@ class Cache:
     """One cache folder. It may be shared by any number of processes at once."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self._named = root or default_root()
+        self._named = (root or default_root()).absolute()
         self.root = self._named
         if not self._is_ours():
             self.root = self._named / f"user-{os.geteuid()}"

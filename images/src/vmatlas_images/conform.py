@@ -26,7 +26,7 @@ def conform(machine: RunningMachine) -> Outcome:
     Raises ImagesError when the suite did not come to its end.
     """
     machine.stream.close()  # the suite connects by itself, and the agent's port takes one at a time
-    junit = machine.console_path.with_suffix(".xml")
+    junit = machine.console_path.absolute().with_suffix(".xml")
     printed = machine.console_path.with_suffix(".conformance.txt")
     junit.unlink(missing_ok=True)
     command = [sys.executable, "-P", "-m", "vmatlas.conformance", "-q", f"--junit-xml={junit}"]

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import IO
 
 _GUARD = Path(__file__).with_name("guard.py")
+_CWD = Path("/")
+"""Where commands run: the current folder may be somebody else's. QEMU takes its firmware from there before all others
+(`qemu_find_file`, system/datadir.c), Python its modules."""
 
 
 class Guarded:
@@ -25,7 +28,7 @@ class Guarded:
         *,
         folder: Path | None = None,
         output: int | IO[bytes] = subprocess.DEVNULL,
-        cwd: Path | None = None,
+        cwd: Path = _CWD,
         environment: Mapping[str, str] | None = None,
         keep: Sequence[int] = (),
     ) -> None:
@@ -66,7 +69,7 @@ def run(
     command: Sequence[str | Path],
     limit: float,
     *,
-    cwd: Path | None = None,
+    cwd: Path = _CWD,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[int | None, str]:
     """Runs a command to its end, or for `limit` seconds: its status (None: the limit passed) and what it said, of which

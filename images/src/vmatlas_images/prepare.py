@@ -14,6 +14,7 @@ import io
 import lzma
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,8 +30,13 @@ from .sources import Fetched, local_disk
 
 _RECIPE = 1  # part of every key: raise it when the same parts are prepared in another way
 _KERNEL = re.compile(r"\.?/?(boot/vmlinu[xz]-[^/]+|usr/lib/modules/[^/]+/vmlinu[xz])")
-_Unpacker = Callable[[Path], "lzma.LZMAFile | gzip.GzipFile | bz2.BZ2File"]
-_UNPACKERS: dict[str, _Unpacker] = {".xz": lzma.LZMAFile, ".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}
+_PIECE = 1 << 20  # bytes
+_MEMORY = 256 << 20
+"""Bytes that unpacking may take; `xz -9` asks for 65 MiB, and a file may ask for 4 GiB."""
+_LARGEST_DISK = 256 << 30
+"""Bytes of an unpacked image, most of which is empty; FreeBSD's have 6 GB."""
+_MOST_WRITTEN = 16 << 30
+"""Bytes of it that are not empty, and so take room on this disk. What a mirror packs may unpack to any number."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +116,60 @@ def _boot_file(machine: Machine, fetched: Fetched, cache: Cache, limit: float) -
     return cached(cache, "image", [fetched.digests[0]], limit, lambda to: _unpack(unpack, path, to, limit))
 
 
+def _xz(path: Path) -> Iterator[bytes]:
+    """As `lzma.LZMAFile` reads it, within `_MEMORY`: streams one after the other, with zeros between them."""
+    with path.open("rb") as source:
+        unpacker: lzma.LZMADecompressor | None = None
+        while True:
+            if unpacker is None or unpacker.eof:
+                packed = (unpacker.unused_data if unpacker else b"").lstrip(b"\0") or source.read(_PIECE).lstrip(b"\0")
+                if not packed:
+                    return
+                unpacker = lzma.LZMADecompressor(memlimit=_MEMORY)
+            else:
+                packed = source.read(_PIECE) if unpacker.needs_input else b""
+                if unpacker.needs_input and not packed:
+                    raise EOFError("it ends in the midst of a stream")
+            yield unpacker.decompress(packed, _PIECE)
+
+
+def _pieces(source: gzip.GzipFile | bz2.BZ2File) -> Iterator[bytes]:
+    with source:
+        while piece := source.read(_PIECE):
+            yield piece
+
+
+_Unpacker = Callable[[Path], Iterator[bytes]]
+_UNPACKERS: dict[str, _Unpacker] = {
+    ".xz": _xz,
+    ".gz": lambda path: _pieces(gzip.GzipFile(path)),
+    ".bz2": lambda path: _pieces(bz2.BZ2File(path)),
+}
+
+
 def _unpack(unpack: _Unpacker, path: Path, to: Path, limit: float) -> None:
+    """What is empty becomes a hole. Raises `FetchError` for what is no image, or more than one can have."""
     end = time.monotonic() + limit
+    empty, size, written = bytes(_PIECE), 0, 0
     try:
-        with unpack(path) as source, to.open("wb") as target:
-            while chunk := source.read(1 << 20):
-                target.write(chunk)
+        with to.open("wb") as target:
+            for chunk in unpack(path):
+                size += len(chunk)
+                if chunk == empty[: len(chunk)]:
+                    target.truncate(size)
+                    target.seek(size)
+                else:
+                    written += target.write(chunk)
+                if size > _LARGEST_DISK or written > _MOST_WRITTEN:
+                    raise FetchError(f"{path}: unpacks to more than an image may have: {size:,} bytes and more")
                 if time.monotonic() > end:
                     raise ImagesError(f"{path}: not unpacked within {limit:g} s")
-    except (lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
+    except (lzma.LZMAError, zlib.error, EOFError) as error:
         raise FetchError(f"{path}: cannot be unpacked: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise FetchError(f"{path}: cannot be unpacked: {error}") from error  # as gzip and bz2 tell of damage
 
 
 def kernel_in(package: Path) -> bytes:

@@ -52,7 +52,7 @@ def find_qemu(processor: str) -> Path:
     found = shutil.which(emulator.program)
     if found is None:
         raise NotRunnable(f"{emulator.program} is missing", hint=_install_command({emulator}))
-    return Path(found)
+    return Path(found).absolute()
 
 
 def missing(processors: set[str]) -> list[Emulator]:
@@ -132,9 +132,9 @@ def arguments(machine: Machine, prepared: Prepared, accelerator: str, sockets: S
         "virtio-serial": ["-device", "virtio-serial", "-device", "virtserialport,chardev=agent,name=vmatlas"],
     }[machine.agent.wire]
     if prepared.kernel is not None:
-        words += ["-kernel", str(prepared.kernel)]
+        words += ["-kernel", str(prepared.kernel.absolute())]
         if prepared.initramfs is not None:
-            words += ["-initrd", str(prepared.initramfs)]
+            words += ["-initrd", str(prepared.initramfs.absolute())]
         if boot.command_line:
             words += ["-append", boot.command_line]
     has_ide = EMULATORS[machine.processor].boards_have_ide
@@ -160,7 +160,7 @@ def _cpu(model: str, processor: str, accelerator: str) -> str:
 
 
 def _escaped(path: Path) -> str:
-    return str(path).replace(",", ",,")
+    return str(path.absolute()).replace(",", ",,")
 
 
 class Monitor:
