@@ -12,6 +12,7 @@ import pytest
 import vmatlas.target.asking as asking
 from vmatlas.errors import MalformedData, TargetLost, Unanswered, VmatlasError
 from vmatlas.target.asking import Answer, Conversation, Limits
+from vmatlas.target.program import AgentProcess
 from vmatlas.target.streams import StreamEnded
 from vmatlas.target.wire import MOST_STREAMS, Decoder, Frame, Kind, Operation, encode, pack, text8, text16
 
@@ -346,3 +347,36 @@ def test_a_slow_machine_multiplies_the_seconds_and_not_the_bytes() -> None:
     slow = Limits().times(10)
     assert (slow.talk, slow.longest) == (Limits().talk * 10, Limits().longest * 10)
     assert slow.slowest == Limits().slowest / 10 and slow.most == Limits().most
+
+
+def test_of_a_list_an_answer_that_is_too_long_ends_with_the_next_question(clock: Clock) -> None:
+    """One process of an honest board may have more to tell than is taken: the others are asked all the same."""
+
+    def talk(asked: Frame) -> Coming:
+        if asked.operation == Operation.ACQUIRE:
+            yield from endless(asked)
+        yield 0.0, end(asked, 0)
+
+    conversation = Conversation(Board(clock, talk), "board", Limits(most=1 << 20))
+    for _ in range(20):
+        with pytest.raises(MalformedData, match="an answer to acquire: it may have 1,048,576 bytes"):
+            conversation.ask(Operation.ACQUIRE, limit=5.0)
+        conversation.ask(Operation.PING, limit=5.0)
+    with pytest.raises(MalformedData):
+        conversation.ask(Operation.ACQUIRE)
+    with pytest.raises(TargetLost):
+        conversation.ask(Operation.PING)
+
+
+def test_a_source_that_is_short_by_nature_may_have_no_map_s_bytes(clock: Clock) -> None:
+    told: list[int | None] = []
+
+    class Asked:
+        def ask(self, *_: object, most: int | None = None, **__: object) -> Answer:
+            told.append(most)
+            return Answer({}, b"")
+
+    process = AgentProcess(Asked(), 7, 0)  # type: ignore[arg-type]
+    process.acquire("linux.smaps_rollup")
+    process.acquire("linux.smaps")
+    assert told == [1 << 16, None]

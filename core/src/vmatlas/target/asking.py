@@ -96,6 +96,8 @@ _MOST = {
     Operation.LIST_FOLDER: 1 << 22,  # likewise
     Operation.RESEND: LARGEST,
 }
+MOST_OF_SOURCE = {"linux.smaps_rollup": 1 << 16}
+"""Bytes that an answer of a source may have that is short by nature, whatever it is asked about."""
 _MOST_ELSE = 1 << 17
 """Bytes that an answer may have; what a caller knows better, it says (`most`)."""
 
@@ -112,7 +114,8 @@ class Limits:
       answers together have four times `most` (Unanswered).
 
     So a line that is slow and honest is waited for, and one that only looks alive is not. The connection is closed
-    then. A slow machine (emulated) multiplies the seconds.
+    then, but in a list for the first 16 answers that do not come to an end, and for those that are too long, which the
+    next question ends. A slow machine (emulated) multiplies the seconds.
     """
 
     silence: float = 10.0
@@ -412,7 +415,12 @@ class Conversation:
         seconds = time.monotonic() - self._asked_at
         if self._kept > self._most + _A_FRAME:
             what = f"the end of an answer to {self._asked_for()}: it may have {self._most:,} bytes"
-            self._give_up(MalformedData(STREAM, self._answered, f"{what} ({seconds:.3g} s)", target=self.name))
+            error = MalformedData(STREAM, self._answered, f"{what} ({seconds:.3g} s)", target=self.name)
+            if self._limit is None:
+                self._give_up(error)
+            # Of a list one process is given up, which may have that much to tell on an honest board: the next request
+            # ends what is still coming.
+            raise error
         if question.kept > _READINGS * self.limits.most:
             what = self._asked_for()
             told = f"{question.kept:,} bytes came in {question.seconds + seconds:.3g} s, the last in answer to {what}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from vmatlas.errors import MalformedData, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import Protection
 from vmatlas.model.system import ByteOrder
-from vmatlas.target.asking import Answer, Conversation, Limits
+from vmatlas.target.asking import MOST_OF_SOURCE, Answer, Conversation, Limits
 from vmatlas.target.streams import ByteStream
 from vmatlas.target.wire import (
     HELLO,
@@ -349,7 +349,7 @@ class AgentProcess:
         """
         want = (1 if names else 0) | (2 if build_ids else 0)
         payload = text8(source.encode()) + pack("IIQQQII", pid, tid, flags, address, end, limit, want)
-        most = limit * _A_REGION + _WITHOUT_LIMIT if limit else None
+        most = limit * _A_REGION + _WITHOUT_LIMIT if limit else MOST_OF_SOURCE.get(source)
         return self.ask(Operation.ACQUIRE, payload, most=most).streams
 
     def query(
