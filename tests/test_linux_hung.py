@@ -253,3 +253,11 @@ def test_a_file_that_is_mapped_meanwhile_and_does_not_answer_holds_up_a_child_al
     assert "no answer in 0.3 s" in lacks
     assert left == children <= 1
     assert asking.returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="advising another process takes CAP_SYS_NICE")
+def test_advice_that_reads_a_file_which_does_not_answer_is_given_up(hung: tuple[Program, Path]) -> None:
+    """A child asks, and is left behind; with it nothing of ours that somebody waits for."""
+    program, folder = hung
+    code, output = run("advise", str(program.pid), "--willneed", "--where", f"path={folder}/c.so", "--patience", "0.5")
+    assert code == 7 and "did not answer in" in output, output

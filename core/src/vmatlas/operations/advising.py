@@ -128,8 +128,11 @@ class Adviser:
             raise Unsupported(f"the target '{target.name}' cannot advise processes", target=target.name)
         payload = pack("IQIII", pid, self._start_time or 0, self._number, 0, len(ranges))
         payload += b"".join(pack("QQ", address, size) for address, size in ranges)
+        # It reads files, and may wait for one for ever: somebody there asks who can be left behind.
+        apart = target.patiently(target.agent.talk.limits.silence) if self._advice is Advice.WILLNEED else None
         try:
-            result = read_result(target.asker.ask(Operation.ADVISE_PROCESS, payload).payload)
+            with apart or contextlib.nullcontext(target) as asked:
+                result = read_result(asked.asker.ask(Operation.ADVISE_PROCESS, payload).payload)
         except AgentRefused as refused:
             if refused.by_kernel or refused.errno_name not in ("ENOSYS", "ENOTSUP"):
                 raise

@@ -18,7 +18,7 @@ from vmatlas.operations.posix import PosixCalls, refuse
 from vmatlas.operations.values import Advice
 from vmatlas.systems.linux.proc import capabilities_of, check_numbers, keys_of, read_own
 from vmatlas.systems.linux.stat import parse_stat
-from vmatlas_linux_memory import numbers, story
+from vmatlas_linux_memory import apart, numbers, story
 
 
 class _Iovec(ctypes.Structure):
@@ -188,6 +188,8 @@ class LinuxMemory(PosixCalls):
             if start_time is not None and _start_time(pid) != start_time:
                 raise refuse("the process has ended", ESRCH)
             vector = (_Iovec * max(len(ranges), 1))(*[_Iovec(address, size) for address, size in ranges])
+            if number == self.advice_number(Advice.WILLNEED) and ranges and apart.is_possible():
+                return apart.advise(numbers.PROCESS_MADVISE, descriptor, bytes(vector), len(ranges), number)
             return self._system_call(
                 numbers.PROCESS_MADVISE,
                 "process_madvise",
