@@ -13,7 +13,7 @@ import vmatlas
 from vmatlas import UsageError, Verdict
 from vmatlas.analysis.naming import Certainty, Guess
 from vmatlas.analysis.slopes import NOISE, judged, mann_kendall, sen
-from vmatlas.analysis.trend import MOST_MOMENTS, trends
+from vmatlas.analysis.trend import MOST_MOMENTS, held_of, trends
 from vmatlas.model import Details, Kind, Protection, Region
 
 from .strategies import space_of, spaces
@@ -177,6 +177,26 @@ def test_a_moment_that_does_not_tell_all_is_left_out_where_others_do():
     guard = ROOM._replace(start=0x70000000, end=0x70001000, protection=Protection(0), kind=Kind.GUARD)
     assert over_time(lambda step: [told(ROOM, MIB * step), guard]).measure == "held"
     assert over_time(lambda step: [told(ROOM, MIB * step), OTHER]).measure == "held"
+
+
+@given(spaces)
+def test_what_is_held_by_columns_is_what_is_held_by_regions(space):
+    by_regions = [None if region.memory is None else region.memory.held for region in space]
+    resident = [region.resident for region in space]
+    assert [None if one is None else other for one, other in zip(resident, held_of(space.columns), strict=True)] == [
+        None if one is None else other for one, other in zip(resident, by_regions, strict=True)
+    ]
+    assert all(other is None for one, other in zip(resident, held_of(space.columns), strict=True) if one is None)
+
+
+@pytest.mark.parametrize("swap", [0, 8192, None])
+def test_what_is_in_swap_is_held(swap):
+    region = told(HEAP, 4096)
+    details = {key: value for key, value in region.details.items() if key != "Swap"} | (
+        {} if swap is None else {"Swap": swap}
+    )
+    space = space_of([region._replace(details=Details(details)), told(ROOM, 1)])
+    assert list(held_of(space.columns)) == [each.memory.held for each in space]
 
 
 def test_another_number_may_be_followed():

@@ -7,6 +7,9 @@ or went, all of one protection and one class of sizes are a group.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +20,9 @@ from vmatlas.analysis.slopes import Judgement, Verdict, judged
 from vmatlas.analysis.summary import use_of
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Region
-from vmatlas.model.memory import FIELDS
+from vmatlas.model.columns import Columns
+from vmatlas.model.memory import FIELDS, SWAPPED
+from vmatlas.model.region import UNKNOWN
 from vmatlas.model.space import check_space
 
 MOST_MOMENTS = 240
@@ -258,9 +263,7 @@ def _added_up(time: float, space: AddressSpace, measure: str) -> _Moment:
     groups: dict[tuple[str, str], tuple[int, int]] = {}
     pieces: list[_Piece] = []
     told = untold = 0
-    for region in space:
-        use = region.memory
-        number: int | None = None if use is None else getattr(use, measure)
+    for region, number in _measured(space, measure):
         if number is not None:
             told += 1
         elif region.protection:
@@ -273,6 +276,29 @@ def _added_up(time: float, space: AddressSpace, measure: str) -> _Moment:
         if not region.label:
             pieces.append(_Piece(region.start, region.end, region.permissions, held))
     return _Moment(time, groups, pieces, told, untold)
+
+
+def _measured(space: AddressSpace, measure: str) -> Iterator[tuple[Region, int | None]]:
+    """Each region with its number. What is followed as a rule is told by columns: then the regions lack details."""
+    if measure != "held":
+        for region in space:
+            use = region.memory
+            yield region, None if use is None else getattr(use, measure)
+        return
+    columns = space.columns
+    yield from zip(dataclasses.replace(columns, details={}).regions(), held_of(columns), strict=True)
+
+
+def held_of(columns: Columns) -> Iterator[int | None]:
+    """`MemoryUse.held` of each row: what of it is not told makes it None, or is left out, as there."""
+    resident, swapped = columns.resident, columns.details.get(SWAPPED)
+    if resident is None:
+        return itertools.repeat(None, len(columns))
+    known = (None if number == UNKNOWN else number for number in resident)
+    if not isinstance(swapped, array):
+        return known
+    more = (0 if number == UNKNOWN else number for number in swapped)
+    return (None if number is None else number + swap for number, swap in zip(known, more, strict=True))
 
 
 def _groups_of(region: Region) -> Iterator[tuple[str, str]]:

@@ -156,6 +156,10 @@ OTHERS_KEYS = frozenset(
 makes of pages that nobody touched. What a process does itself shows in the others too (Rss, Anonymous, Swap)."""
 
 
+SWAPPED = "Swap"
+"""The key of `MemoryUse.swapped`."""
+
+
 def memory_of_keys(told: Mapping[str, int | str]) -> MemoryUse:
     """From the keys under which Linux tells it, of a region or of a process; in bytes.
 
@@ -168,7 +172,7 @@ def memory_of_keys(told: Mapping[str, int | str]) -> MemoryUse:
         _more(_number(get("Rss")), hugetlb),
         _number(get("Pss")),
         _more(_both(get("Private_Clean"), private_dirty), get("Private_Hugetlb")),
-        _number(get("Swap")),
+        _number(get(SWAPPED)),
         _number(get("SwapPss")),
         _both(shared_dirty, private_dirty),
         _number(get("Anonymous")),
