@@ -59,6 +59,21 @@ def test_reasons_name_the_machine_and_not_the_socket_that_it_had(tmp_path: Path)
     assert outcome.refused == {"linux-ioctl": "older than 6.11"}
 
 
+@pytest.mark.parametrize("said", ["nan", "inf", "1e999", "-1", "soon", ""])
+def test_a_time_that_is_none_is_no_time(tmp_path: Path, said: str) -> None:
+    """A guest's own report says what it likes; a run with such a time could not be read back."""
+    (tmp_path / "r.xml").write_text(f'<testsuite><testcase name="a" time="{said}"/></testsuite>')
+    assert read_junit(tmp_path / "r.xml").cases[0].seconds == 0
+
+
+def test_a_report_of_too_many_cases_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "r.xml").write_text("<testsuite>" + "<testcase/>" * 11 + "</testsuite>")
+    assert len(read_junit(tmp_path / "r.xml").cases) == 11
+    monkeypatch.setattr("vmatlas_images.conform._MOST_CASES", 10)
+    with pytest.raises(ImagesError, match="it has 11 cases"):
+        read_junit(tmp_path / "r.xml")
+
+
 @pytest.mark.parametrize("text", ["", "<testsuites>", "no xml"])
 def test_report_that_is_none_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.xml").write_text(text)

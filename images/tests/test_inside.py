@@ -123,6 +123,15 @@ def test_step_that_ends_without_its_report_is_a_failed_case(standing: Standing, 
     ]
 
 
+def test_what_a_step_says_is_read_as_far_as_a_bound(standing: Standing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside, "_MOST", 100_000)
+    program(standing, "install", "echo Python 3.11.9")
+    program(standing, "first", "yes word | head -c 1000000", "<testsuites>" + " " * 200_000 + "</testsuites>")
+    with pytest.raises(ImagesError, match=r"first\.xml is no report"):
+        prove(standing)
+    assert standing.console_path.with_suffix(".first.txt").stat().st_size == 100_000
+
+
 def test_packages_that_cannot_be_installed_end_the_test(standing: Standing) -> None:
     program(standing, "install", "echo no such wheel; exit 1")
     with pytest.raises(ImagesError, match="not installed on its Python: it ended with status 1: no such wheel"):

@@ -17,6 +17,7 @@ _DECLARED = "refused as declared: "
 _PATIENT = 6
 """Times the patience with an agent that a person has: an emulated machine on a host with much to do answers late, and
 what holds one up for good is found by the stage's limit, or on its console."""
+_MOST_CASES = 50_000  # a hundred times what a suite has
 _GRACE = 60  # seconds beside the stage's own limit, which ends the machine and so the suite
 
 
@@ -49,12 +50,15 @@ def conform(machine: RunningMachine) -> Outcome:
 def read_junit(path: Path, *, target: str = "", called: str = "") -> Outcome:
     """The outcome that a JUnit file of the conformance suite tells. Raises ImagesError for one that is none.
 
-    Reasons name the target `called` where the suite knew it as `target`, a socket that is gone when they are read.
+    It may be a guest's, and then says what it likes. Reasons name the target `called` where the suite knew it as
+    `target`, a socket that is gone when they are read.
     """
     try:
         elements = list(ElementTree.parse(path).getroot().iter("testcase"))
     except (OSError, ElementTree.ParseError) as error:
         raise ImagesError(f"{path} is no report of the conformance suite: {error}") from error
+    if len(elements) > _MOST_CASES:
+        raise ImagesError(f"{path} is no report of the conformance suite: it has {len(elements):,} cases")
     cases: list[Case] = []
     answered: list[str] = []
     refused: dict[str, str] = {}
@@ -77,7 +81,7 @@ def read_junit(path: Path, *, target: str = "", called: str = "") -> Outcome:
 
 def _case(element: ElementTree.Element, backend: str, refused: str | None) -> Case:
     """`refused`: what the backend said when it refused what it declares not to tell."""
-    name, seconds = element.get("name", "?"), float(element.get("time") or 0)
+    name, seconds = element.get("name", "?"), _seconds(element.get("time"))
     topic = topic_of(element.get("classname", ""))
     for tag, state in (
         ("failure", CaseState.FAILED),
@@ -92,6 +96,15 @@ def _case(element: ElementTree.Element, backend: str, refused: str | None) -> Ca
     if refused is not None:
         return Case(name, CaseState.REFUSED, backend, refused, seconds, topic)
     return Case(name, CaseState.PASSED, backend, "", seconds, topic)
+
+
+def _seconds(said: str | None) -> float:
+    """0 for what is no time."""
+    try:
+        seconds = float(said or 0)
+    except ValueError:
+        return 0.0
+    return seconds if 0 <= seconds < float("inf") else 0.0
 
 
 def topic_of(module: str) -> str:

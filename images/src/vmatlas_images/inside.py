@@ -23,6 +23,7 @@ from .userland import RESULTS, STEPS
 
 _PATIENCE = 60.0  # seconds of silence: the guest's one processor is busy with the tests
 _CANNOT = 77  # an installation's status: this guest cannot have a Python, as it says last
+_MOST = 8 << 20  # bytes of a file of the guest's; a report of ours has a tenth
 _LOOK = 2.0  # seconds between two looks at a step
 
 
@@ -100,9 +101,9 @@ class _Guest:
         return status, said.decode("utf-8", "replace")
 
     def _read(self, name: str) -> bytes:
-        """A file of results; nothing when the step did not write it."""
+        """A file of results, its first 8 MiB; nothing when the step did not write it."""
         try:
-            return self._agent.read_file(str(RESULTS / name).encode())
+            return self._agent.read_file(str(RESULTS / name).encode(), _MOST)
         except AgentRefused as error:
             if error.failure.errno_name != "ENOENT":
                 raise
@@ -127,4 +128,4 @@ def _how(ended: int | None) -> str:
 
 
 def _end_of(said: str) -> str:
-    return " ".join(said.split())[-400:] or "it said nothing"
+    return " ".join(said[-4000:].split())[-400:] or "it said nothing"
