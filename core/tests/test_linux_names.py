@@ -74,10 +74,16 @@ def test_code_that_is_mapped_shared_is_none_of_the_kernel_s_objects() -> None:
     for name, kind in (
         (b"/x (deleted)", Kind.FILE),
         (b"/[aio] (deleted)", Kind.FILE),
-        (b"/i915 (deleted)", Kind.DEVICE),
+        (b"/i915 (deleted)", Kind.FILE),
+        (b"/dmabuf:x (deleted)", Kind.FILE),
     ):
         assert tell(name, protection=5, shared=True, major=0, has_file=True, mounted=False)[1] is kind
         assert tell(name, protection=3, shared=True, major=0, has_file=True, mounted=False)[1] is not Kind.FILE
+
+
+def test_code_in_a_buffer_of_a_driver_is_one_where_its_device_is_the_kernel_s_own_for_that() -> None:
+    for name in (b"/i915 (deleted)", b"/drm mm object (deleted)"):
+        assert tell(name, protection=5, shared=True, major=0, has_file=True)[1] is Kind.DEVICE
 
 
 def test_a_file_in_dev_shm_is_shared_memory_where_it_is_shared() -> None:

@@ -50,7 +50,7 @@ def is_made_up(name: bytes, major: int, *, shared: bool = True, mounted: bool | 
     (`simple_dname` in fs/d_path.c); who makes a new kind of object chooses the step. It is shared: those that can be
     mapped privately are few, and known by name. So a file of the root folder of a container, whose device has major
     number 0 too, is told from it by the mount table, and code that runs from an unlinked file by being private, or by
-    its right to run: the kernel refuses that to rings and secret memory (tried on 6.18), not to a driver's.
+    its right to run: the kernel refuses that to rings and secret memory (tried on 6.18), not to a driver's: see `tell`.
     """
     if major != 0 or mounted or not name.endswith(DELETED):
         return False
@@ -90,7 +90,10 @@ def tell(
     """
     deleted = name.endswith(DELETED) and not linked
     is_code = bool(protection & Protection.EXECUTE)
-    is_memory = shared and (not is_code or _BUFFERS.fullmatch(name[: -len(DELETED)]) is not None)
+    # A driver's buffer may be code. But where its device was looked up, and is neither mounted nor the kernel's own for
+    # such objects (then `mounted` is None), it may as well be a file of a tmpfs that was unmounted lazily.
+    is_buffer = mounted is None and _BUFFERS.fullmatch(name[: -len(DELETED)]) is not None
+    is_memory = shared and (not is_code or is_buffer)
     made_up = deleted and is_made_up(name, major, shared=is_memory, mounted=mounted)
     is_copy_or_code = not shared or is_code
     label, kind = _read(name, deleted, made_up, shared, major, is_copy_or_code)
