@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -207,3 +208,23 @@ def test_redirect_leads_to_no_other_protocol(
     with pytest.raises(FetchError):
         download(harmful(lambda line: line.sendall(head)), tmp_path / "f", limit=PATIENCE)
     assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"302 x\r\nLocation: http://[::1/x\r\nContent-Length: 0",
+        b"302 x\r\nLocation: http://" + b"a" * 300 + b"/\r\nContent-Length: 0",
+        b"302 x\r\nLocation: http://a..b/\r\nContent-Length: 0",
+        b"302 x\r\nLocation: http://\xff\xfe/\r\nContent-Length: 0",
+        b"200 OK\r\nContent-Length: \xb2\xb3",
+        b"200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+        b"99999999999 OK",
+    ],
+)
+def test_an_answer_in_no_form_is_told_as_the_server_s(
+    harmful: Callable[[Callable[[socket.socket], None]], str], tmp_path: Path, answer: bytes
+) -> None:
+    url = harmful(lambda line: line.sendall(b"HTTP/1.1 " + answer + b"\r\n\r\n"))
+    with pytest.raises(FetchError, match=re.escape(url)):
+        download(url, tmp_path / "f", limit=0.4)

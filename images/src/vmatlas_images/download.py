@@ -8,6 +8,7 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import socket
 import threading
 import time
@@ -78,9 +79,16 @@ def download(
             problem, final = f"the server says {error.code} {error.reason}", error.code not in _RETRIED
         except urllib.error.URLError as error:
             problem, final = f"{error.reason}", False
-        except (OSError, http.client.HTTPException) as error:
+        except (
+            OSError,
+            http.client.HTTPException,
+            ValueError,
+        ) as error:  # the last: of what is in no form, as addresses
             problem = str(error) or type(error).__name__
-            final = isinstance(error, _TooLong) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            final = isinstance(error, _TooLong | ValueError) or getattr(error, "errno", None) in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+            )
         wait = 0.5 * 2**attempt
         if final or attempt + 1 == _ATTEMPTS or time.monotonic() + wait > end:
             tries = f" (after {attempt + 1} attempts)" if attempt else ""
@@ -182,8 +190,8 @@ class _Attempt(threading.Thread):
         ):
             opener.add_handler(handler)
         with opener.open(self._request, timeout=self._silence) as answer, self._place.open("wb") as file:
-            length = answer.headers.get("Content-Length")
-            self.total = int(length) if length and length.isdigit() and len(length) < 20 else None
+            length = re.fullmatch("[0-9]{1,19}", answer.headers.get("Content-Length") or "")
+            self.total = int(length[0]) if length else None
             if self.total is not None and self.total > self._most:
                 raise _TooLong(f"longer than the {self._most:,} bytes that it may have")
             while chunk := answer.read1(_CHUNK) if hasattr(answer, "read1") else answer.read(_CHUNK):
