@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from vmatlas import arguments
 from vmatlas.backend import Target, TellsMembership
 from vmatlas.errors import AccessDenied, NoSuchProcess, TornRead, Unanswered, UsageError, VmatlasError
-from vmatlas.model import MemoryUse
+from vmatlas.model import MemoryTotal, MemoryUse
 from vmatlas.survey import PATIENCE
 from vmatlas.target.local import LOCAL
 from vmatlas.totals import GROUPS, Group, ProcessMemory, group_memories, memories, most_regions, weight
@@ -42,7 +42,7 @@ class MemoryCollector:
     """Asks every process, or those that are chosen, each time that it is collected.
 
     The number of series is bounded: `top` processes (or groups, with `by`) by PSS have their own, and the rest are
-    one, of the name "(others)". With `by` ("name", "user", "cgroup", "program") series do not come and go with pids.
+    one, of the name "(others)". With `by` (one of `vmatlas.totals.GROUPS`) series do not come and go with pids.
     """
 
     def __init__(
@@ -113,10 +113,7 @@ class MemoryCollector:
             if each.regions is not None:
                 regions.add_metric(values, each.regions)
         rest = told[self._top :]
-        for kind, field in KINDS.items():
-            numbers = [getattr(each.memory, field) for each in rest]
-            if any(number is not None for number in numbers):
-                memory.add_metric(["", _OTHERS, "", kind], sum(number or 0 for number in numbers))
+        _add(memory, ["", _OTHERS, ""], MemoryTotal.of(each.memory for each in rest).at_least)
         if rest:
             regions.add_metric(["", _OTHERS, ""], sum(each.regions or 0 for each in rest))
         yield memory
@@ -127,16 +124,13 @@ class MemoryCollector:
 
         memory = GaugeMetricFamily("vmatlas_group_memory_bytes", _HELP, labels=["by", "group", "kind"])
         counts = GaugeMetricFamily("vmatlas_group_processes", "Processes of a group.", labels=["by", "group"])
-        for group in groups[: self._top]:
-            _add(memory, [by, _text(group.key or "")], group.total.at_least)
-            counts.add_metric([by, _text(group.key or "")], len(group.pids))
-        rest = groups[self._top :]
-        for kind, field in KINDS.items():
-            numbers = [getattr(group.total.at_least, field) for group in rest]
-            if any(number is not None for number in numbers):
-                memory.add_metric([by, _OTHERS, kind], sum(number or 0 for number in numbers))
-        if rest:
-            counts.add_metric([by, _OTHERS], sum(len(group.pids) for group in rest))
+        together: dict[str, list[Group]] = {}  # of one label: a process may be called as the rest is, or as an escape
+        for number, group in enumerate(groups):
+            label = _text(group.key or "") if number < self._top else _OTHERS
+            together.setdefault(label, []).append(group)
+        for label, several in together.items():
+            _add(memory, [by, label], MemoryTotal.of(group.total.at_least for group in several).at_least)
+            counts.add_metric([by, label], sum(len(group.pids) for group in several))
         yield memory
         yield counts
 
@@ -154,7 +148,7 @@ _HELP = (
 
 
 def _add(memory: GaugeMetricFamily, labels: list[str], use: MemoryUse | None) -> None:
-    """What is not told has no series: never 0."""
+    """What is not told has no series: never 0. Of several it is a sum of what is told."""
     for kind, field in KINDS.items():
         number = getattr(use, field)
         if number is not None:

@@ -89,6 +89,15 @@ def test_groups_have_series_that_stay_though_pids_do_not(monkeypatch):
     assert told["vmatlas_group_processes", frozenset({"by": "name", "group": "a"}.items())] == 2
 
 
+def test_no_name_makes_a_series_twice(monkeypatch):
+    """Prometheus refuses all of a scrape that has one twice: a process may call itself as the rest is called."""
+    names = ["(others)", "\udcff", "\\udcff", "b", "c"]
+    found = [made(number, 100 - number, name=name) for number, name in enumerate(names, 1)]
+    told = collected(monkeypatch, found, by="name", top=4)
+    pss = {dict(labels)["group"]: value for (_, labels), value in told.items() if ("kind", "pss") in labels}
+    assert pss == {"(others)": 99 + 95, "\\udcff": 98 + 97, "b": 96}
+
+
 def test_a_name_that_is_no_utf8_or_breaks_a_line_is_a_label_all_the_same(monkeypatch):
     told = collected(monkeypatch, [made(1, 10, name='a\n"\\\udcff')])
     (label,) = {dict(labels)["name"] for name, labels in told if name.endswith("memory_bytes")}

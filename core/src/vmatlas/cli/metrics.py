@@ -25,7 +25,7 @@ _MODE = 0o644
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
 @click.option(
     "--by",
-    type=click.Choice(("name", "user", "cgroup", "program")),
+    type=click.Choice(("name", "user", "program", "cgroup", "unit", "container")),
     help="Series for each of these instead of each process: they do not come and go with pids.",
 )
 @click.option(

@@ -68,6 +68,7 @@ _HELP = """The memory map of any process, on every kernel.
     vmatlas summary 1234                       code, data, stack, libraries
     vmatlas diff 1234 --after 10               what changes in ten seconds
     vmatlas watch 1234                         what changes, as it changes
+    vmatlas growth 1234                        what grows, and how sure that is
     vmatlas audit --all                        writable code, deleted libraries
     vmatlas advise 1234 --cold --where anon    memory that may go first
 
