@@ -319,6 +319,12 @@ def test_what_is_no_series_is_refused_in_a_line(file, content, error, words):
         Series.open(file)
 
 
+def test_a_series_that_is_taken_for_a_capture_is_called_by_its_name(file):
+    written(file, captured())
+    with pytest.raises(MalformedData, match="it is a series of captures, which"):
+        Capture.load(file)
+
+
 def test_what_is_denser_than_a_reader_takes_is_kept_as_it_is(file):
     text = b"x" * (ALWAYS_READ + 5)
     written(file, captured(maps=text), captured(1e9, maps=text + b"y"))

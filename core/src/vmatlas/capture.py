@@ -44,6 +44,9 @@ distribution raises it. Decoders look at it before they make an object of each."
 LARGEST_FILE = LARGEST + 2**22
 """The most bytes that a capture's own file has: what it unpacks to as it is, and what a zip says of its members."""
 
+SERIES = b"vmatlas series "
+"""How a file begins that holds many (`vmatlas.series`), of whatever format."""
+
 _MOST_MEMBERS = 1000
 _LARGEST_MANIFEST = 2**20
 _LONGEST_FILTER = 4096
@@ -414,10 +417,12 @@ def _unpack(file: BinaryIO, shown: str, size: int) -> dict[str, bytes]:
 def _amiss(file: BinaryIO, error: Exception) -> str:
     """Why a file is no whole zip, in words that do not take one who knows zips."""
     file.seek(0)
-    begin = file.read(2)
+    begin = file.read(len(SERIES))
     if not begin:
         return "it is empty"
-    return f"it is cut off or damaged ({error})" if begin == b"PK" else "it is a file of another kind"
+    if begin == SERIES:
+        return "it is a series of captures, which vmatlas.Series.open reads (and vmatlas.replay, its last)"
+    return f"it is cut off or damaged ({error})" if begin.startswith(b"PK") else "it is a file of another kind"
 
 
 def _no_capture(shown: str, why: str, expected: str) -> MalformedData:

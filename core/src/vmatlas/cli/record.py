@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -178,6 +179,15 @@ def _of_several(
     return survey.tell()
 
 
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _series(
     process: Asked,
     path: str,
@@ -203,8 +213,7 @@ def _series(
     if not append and not force and os.path.lexists(path):
         raise _taken(path)
     number, begun = 0, time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with opened(process, target, backend, patience) as asked:
+    with _sigterm_as_ctrl_c(), opened(process, target, backend, patience) as asked:
         told = tells_memory(asked.process) if residency is None else residency
 
         def take() -> Capture:

@@ -78,12 +78,12 @@ def split(path: str, *, or_process: bool = True) -> tuple[str, str | None]:
 @contextlib.contextmanager
 def opened(file: str) -> Iterator[Capture | Series]:
     """What a file holds, or standard input (-); warns of a series that is cut. Raises what opening either raises."""
-    from vmatlas.capture import Capture
-    from vmatlas.series.loading import BEGIN, is_series
+    from vmatlas.capture import SERIES, Capture
+    from vmatlas.series.loading import is_series
 
     if file == STDIN:
         stream, name = _standard_input(), "standard input"
-        if stream.getbuffer()[: len(BEGIN)] != BEGIN:
+        if stream.getbuffer()[: len(SERIES)] != SERIES:
             yield Capture.read(stream, name)
             return
         from vmatlas.series.reader import Series

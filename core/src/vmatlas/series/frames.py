@@ -12,14 +12,13 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from vmatlas.capture import LARGEST_FILE
+from vmatlas.capture import LARGEST_FILE, SERIES
 from vmatlas.errors import MalformedData, UsageError
-from vmatlas.series.loading import BEGIN
 
 FORMAT = 2
 """The number of the format of series; that of single captures is `vmatlas.capture.FORMAT`."""
 
-MAGIC = BEGIN + b"%d\n" % FORMAT
+MAGIC = SERIES + b"%d\n" % FORMAT
 
 SESSION, WHOLE, CHANGED, SAME = b"H", b"W", b"D", b"S"
 """Who recorded what follows; a moment as it is; one told by the moment before; one of the same bytes as that."""
@@ -59,7 +58,7 @@ def check_begin(file: BinaryIO, shown: str) -> None:
     begin = file.read(len(MAGIC) + 16)
     if begin.startswith(MAGIC):
         return
-    number = begin.removeprefix(BEGIN).partition(b"\n")[0] if begin.startswith(BEGIN) else b""
+    number = begin.removeprefix(SERIES).partition(b"\n")[0] if begin.startswith(SERIES) else b""
     if number.isdigit() and int(number) > FORMAT:
         raise UsageError(
             f"the series has format {int(number)}, and this version of vmatlas reads up to {FORMAT}",
@@ -126,6 +125,10 @@ def _is_zero(file: BinaryIO, offset: int, size: int) -> bool:
     return True
 
 
+_to_disk = getattr(os, "fdatasync", os.fsync)
+"""Which some systems lack."""
+
+
 def append(descriptor: int, frame: bytes, at: int) -> int:
     """Write a frame behind what is whole, and have it on the disk; where the next one goes.
 
@@ -136,7 +139,7 @@ def append(descriptor: int, frame: bytes, at: int) -> int:
         while left:
             written = os.pwrite(descriptor, left, place)
             left, place = left[written:], place + written
-        os.fdatasync(descriptor)
+        _to_disk(descriptor)
     except BaseException:
         os.ftruncate(descriptor, at)
         raise

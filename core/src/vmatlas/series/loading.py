@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 
 from vmatlas import arguments
-from vmatlas.capture import Capture
-
-BEGIN = b"vmatlas series "
-"""How a series begins, of whatever format."""
+from vmatlas.capture import SERIES, Capture
 
 
 def is_series(path: str | os.PathLike[str]) -> bool:
@@ -16,7 +13,7 @@ def is_series(path: str | os.PathLike[str]) -> bool:
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
-        return file.read(len(BEGIN)) == BEGIN
+        return file.read(len(SERIES)) == SERIES
 
 
 def load(path: str | os.PathLike[str]) -> Capture:
