@@ -178,20 +178,47 @@ def test_a_name_of_any_bytes_is_kept_and_no_line_is_taken_for_another():
     assert places_of(b"nonsense\n0::\n::\n") == []
 
 
-# Lines as the kernel writes them, of the many that there are.
-STAT_V2 = "anon 1048576\nfile 8192000\nkernel 409600\nsock 4096\nshmem 4096\nfile_mapped 2048000\nslab 204800\nbad\n"
-STAT_V1 = (
-    "cache 1\nrss 2\ntotal_cache 8192000\ntotal_rss 1048576\ntotal_shmem 4096\ntotal_mapped_file 2048000\n"
-    "total_swap 0\n"
-)
+# Debian's 7.3.4: one process that touched 8 MiB and wrote 2 MiB into a tmpfs; those of the keys that come first.
+STAT_V2 = """\
+anon 8392704
+file 2097152
+kernel 36864
+kernel_stack 0
+pagetables 16384
+sec_pagetables 0
+percpu 0
+sock 0
+vmalloc 0
+shmem 2097152
+zswap 0
+file_mapped 0
+inactive_anon 0
+active_anon 10477568
+slab_reclaimable 8848
+slab_unreclaimable 1600
+slab 10448
+"""
+STAT_V1 = """\
+cache 1
+rss 2
+total_cache 8192000
+total_rss 1048576
+total_shmem 4096
+total_mapped_file 2048000
+total_swap 0
+not a number
+"""
 
 
 def test_counters_of_both_versions_are_told_in_the_same_words():
-    two = of_v2("/a", {"memory.current": "9654272\n", "memory.stat": STAT_V2, "memory.swap.current": "512\n"})
-    assert two[:] == ("/a", 9654272, 1048576, 8192000, 2048000, 4096, 409600, 204800, 4096, 512, None)
-    assert two.unmapped_file == 8192000 - 2048000
+    two = of_v2("/a", {"memory.current": "10747904\n", "memory.stat": STAT_V2, "memory.swap.current": "0\n"})
+    assert two[:] == ("/a", 10747904, 8392704, 2097152, 0, 2097152, 36864, 10448, 0, 0, None)
+    assert two.unmapped_file == 2097152
+    root = of_v2("/", {"memory.stat": STAT_V2})  # which has no memory.current
+    assert (root.current, root.anonymous, root.untold) == (None, 8392704, None)
     one = of_v1("/a", {"memory.usage_in_bytes": "9654272\n", "memory.stat": STAT_V1})
     assert one[:] == ("/a", 9654272, 1048576, 8192000, 2048000, 4096, None, None, None, 0, None)
+    assert one.unmapped_file == 8192000 - 2048000
 
 
 def test_what_is_not_told_is_none_with_a_reason_and_never_nought():
