@@ -306,6 +306,18 @@ def test_a_folder_that_others_can_rename_is_not_the_cache(tmp_path: Path) -> Non
     assert Cache(loose / "cache").root == loose / "cache"
 
 
+def test_a_folder_that_holds_something_else_is_not_emptied(tmp_path: Path) -> None:
+    """As VMATLAS_CACHE=$HOME, where files, records and tmp may be one's own."""
+    precious = treasure(tmp_path / "home")
+    (precious / ".profile").write_text("")
+    with pytest.raises(ImagesError, match=r"home is more than a cache, \.profile lies there: nothing was removed"):
+        Cache(precious).clean()
+    (precious / ".profile").unlink()
+    assert (precious / "tmp" / "deep" / "a").read_text() == "precious"
+    Cache(precious).clean()
+    assert not (precious / "tmp").exists()
+
+
 def test_what_stands_beside_half_made_things_is_not_swept(cache: Cache) -> None:
     with cache.workspace() as space:
         other = space.parent / "somebody's"

@@ -327,10 +327,23 @@ class Cache:
         return total
 
     def clean(self) -> int:
-        """Empties the cache, once no other run fetches or prepares; the bytes that were freed."""
+        """Empties the cache, once no other run fetches or prepares; the bytes that were freed.
+
+        Raises `ImagesError` for a folder in which something else lies: what is called as our rooms may be of that.
+        """
         self._check()
         if not self.root.is_dir():
             return 0
+        known = (*_ROOMS, "lost+found", "CACHEDIR.TAG")
+        if other := sorted(
+            each.name
+            for each in self.root.iterdir()
+            if not each.name.startswith(("user-", ".nfs")) and each.name not in known
+        ):
+            raise ImagesError(
+                f"{self.root} is more than a cache, {other[0]} lies there: nothing was removed",
+                hint=f"remove in it by hand what is the cache's: {', '.join(_ROOMS)}",
+            )
         with self.lock("use", limit=10):
             before = self.size()
             for name in _EMPTIED:
