@@ -6,8 +6,11 @@ Each decoder is given streams that were made to cost, in a child that may not ha
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -20,11 +23,13 @@ from pathlib import Path
 import pytest
 
 import vmatlas
-from tests.costly import HERE, STREAMS, base_of
+from tests.costly import BASE, HERE, MULTIPLE, SIZE, STREAMS, base_of
 from vmatlas import Capture, registry
 from vmatlas.capture import ALWAYS_READ, DENSEST, LARGEST, MOST_REGIONS, check_count
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import MalformedData, UsageError
+from vmatlas.series import delta, frames, moments
+from vmatlas.series.reader import Series
 
 SECONDS = 200
 """For all streams of one decoder, in seconds of a processor; all of them took 20 of a slow one."""
@@ -193,3 +198,49 @@ def test_more_regions_than_any_process_has_are_not_taken_apart() -> None:
     check_count("maps", MOST_REGIONS)
     with pytest.raises(MalformedData, match="at most 1,250,000 regions, not 1,250,001"):
         check_count("maps", MOST_REGIONS + 1)
+
+
+# ---- series ----
+
+
+def series_of(frames_of: list[tuple[bytes, bytes]]) -> bytes:
+    return frames.MAGIC + b"".join(frames.packed(kind, content) for kind, content in frames_of)
+
+
+def streams_of(number: int, how: bytes) -> bytes:
+    """So many streams of next to nothing."""
+    return delta.number(number) + b"".join(how + delta.number(4) + b"%04d" % name + b"\0" for name in range(number))
+
+
+def costly_series() -> dict[str, bytes]:
+    """By what is done to cost: moments by the thousand, steps of a delta, streams, bytes that are all the same."""
+    base = moments.State.of(replace(base_of("linux-procfs"), streams={"maps": random.Random(7).randbytes(SIZE // 8)}))
+    whole, times = moments.whole(base, 1.0), moments._TIMES.pack(2.0, 2.0)
+    size = SIZE // 8
+    steps = b"\0\x10\0" * (size // 16)
+    deflate = zlib.compressobj(zdict=base.streams[0][1][: moments._DICTIONARY])
+    told = deflate.compress(steps) + deflate.flush()
+    changed = b"".join(map(delta.number, (0, 1, 1, 0, size, len(steps), len(told)))) + told
+    empty = moments.whole(base._replace(streams=()), 1.0)[1][:-1]
+    return {
+        "many moments": series_of([whole, *[moments.same(base, float(n)) for n in range(3_000)]]),
+        "many steps": series_of([whole, *[(b"D", times + changed)] * 2]),
+        "many streams": series_of([(b"W", empty + streams_of(1000, b"\x03"))]),
+        "too many streams": series_of([(b"W", empty + streams_of(5000, b"\x03"))]),
+        "one byte": series_of([moments.whole(base._replace(streams=(("maps", bytes(SIZE)),)), 1.0)]),
+    }
+
+
+@pytest.mark.parametrize("shape", ["many moments", "many steps", "many streams", "too many streams", "one byte"])
+def test_a_series_costs_no_more_than_a_small_multiple_of_its_size(shape: str) -> None:
+    content = costly_series()[shape]
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(MalformedData):
+            series = Series.read(io.BytesIO(content))
+            assert len(series.moments) == len(series)
+            series.state(len(series) - 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < BASE + MULTIPLE * len(content), f"{peak / len(content):.1f} times"
