@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.conformance.thorough import examples
 from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find
-from vmatlas_images.page import CONSOLE_BYTES, render, visible, write_page
+from vmatlas_images.page import CONSOLE_BYTES, _rows, render, visible, write_page
 from vmatlas_images.record import Record, load, merge, save
 
 MADE = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -401,3 +401,23 @@ def test_a_record_made_at_a_time_without_a_zone_is_none(machine: Machine, tmp_pa
     path.write_text(path.read_text().replace("2026-01-02T03:04:00Z", "2026-01-02T03:04:00"))
     with pytest.raises(ImagesError, match="a time without a zone"):
         load(path)
+
+
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_rows_cost_what_there_are_cases_however_many_backends_a_record_names() -> None:
+    cases = tuple(Case("test_a", CaseState.PASSED, Counted(f"b{number}")) for number in range(300))
+    result = MachineResult(find("linux-6.1"), State.RAN, outcome=Outcome(cases))
+    Counted.compared = 0
+    assert len(list(_rows(result, ["layouts"]))) == 300
+    assert Counted.compared < 300 * 30

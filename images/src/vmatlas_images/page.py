@@ -201,11 +201,12 @@ def _topic(case: Case) -> str:
 
 def _rows(result: MachineResult, found: Sequence[str]) -> Iterator[Row]:
     outcome = result.outcome
-    named = {case.backend for case in outcome.cases} | {*outcome.answered, *outcome.refused}
+    cases: dict[str, list[Case]] = {name: [] for name in (*outcome.answered, *outcome.refused)}
+    for case in outcome.cases:
+        cases.setdefault(case.backend, []).append(case)
     asked = frozenset(_topic(case) for case in outcome.cases if case.backend)
-    for backend in sorted(named, key=lambda name: (name == "", name)):
-        cases = [case for case in outcome.cases if case.backend == backend]
-        cells = [_cell(result.machine.name, backend, topic, cases) for topic in found]
+    for backend in sorted(cases, key=lambda name: (name == "", name)):
+        cells = [_cell(result.machine.name, backend, topic, cases[backend]) for topic in found]
         yield Row(backend, tuple(cells), outcome.refused.get(backend, ""), asked)
 
 
