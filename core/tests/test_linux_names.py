@@ -81,6 +81,12 @@ def test_code_that_is_mapped_shared_is_none_of_the_kernel_s_objects() -> None:
         assert tell(name, protection=3, shared=True, major=0, has_file=True, mounted=False)[1] is not Kind.FILE
 
 
+def test_whether_a_file_whose_name_is_not_told_was_deleted_nobody_can_tell() -> None:
+    label, kind = tell(b"", protection=5, shared=False, major=8, has_file=True)
+    assert (label.path, label.deleted, kind) == (None, None, Kind.FILE)
+    assert tell(b"", protection=3, shared=False, major=0, has_file=False)[0].deleted is False
+
+
 def test_code_in_a_buffer_of_a_driver_is_one_where_its_device_is_the_kernel_s_own_for_that() -> None:
     for name in (b"/i915 (deleted)", b"/drm mm object (deleted)"):
         assert tell(name, protection=5, shared=True, major=0, has_file=True)[1] is Kind.DEVICE

@@ -108,6 +108,15 @@ def test_completion_script_is_one_that_the_shell_accepts(run, shell):
     assert checked.returncode == 0, checked.stderr
 
 
+def test_completion_that_no_shell_asked_for_is_refused():
+    environment = os.environ | {"_VMATLAS_COMPLETE": "bash_complete"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vmatlas"], env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
+    assert "COMP_WORDS" in done.stderr
+
+
 def completed(start, words: str) -> list[str]:
     count = len(words.split(" ")) - 1
     environment = os.environ | {"_VMATLAS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}

@@ -185,10 +185,14 @@ def _in_elf(asked: Process, addresses: tuple[int, ...], found: list[Region | Non
 
 
 def _unread(asked: Process, found: list[Region | None], in_elf: list[int | None]) -> list[str]:
-    """A line for each file of which no ELF address is told because nobody asks its file system."""
+    """A line for each file of which no ELF address is told because nobody asks its file system, or no name."""
+    from vmatlas.model import Kind
+
     lines: dict[str, None] = {}
     for region, own in zip(found, in_elf, strict=True):
-        if region is not None and own is None and (why := asked.why_unread(region)) is not None:
+        if region is not None and region.inode and region.path is None and region.kind is Kind.FILE:
+            lines[f"the file at {region.start:#x} has a longer name than is told so: vmatlas maps has it"] = None
+        elif region is not None and own is None and (why := asked.why_unread(region)) is not None:
             lines[f"no ELF-ADDRESS of {region.path}: {why}"] = None
     return list(lines)
 

@@ -209,6 +209,8 @@ class Program(click.Group):
         if (instruction := os.environ.get(COMPLETION)) is not None:
             from click.shell_completion import shell_complete
 
+            if instruction.endswith("_complete") and not {"COMP_WORDS", "COMP_CWORD"} <= os.environ.keys():
+                raise UsageError(f"{COMPLETION} is for a shell that completes, and COMP_WORDS or COMP_CWORD is not set")
             return shell_complete(self, {}, NAME, COMPLETION, instruction)
         try:
             with self.make_context(NAME, args) as context:

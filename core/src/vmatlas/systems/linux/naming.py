@@ -102,8 +102,8 @@ def tell(
     if kind is Kind.ANONYMOUS and protection == _NOTHING and not has_file:
         # Reserved address space and guard pages look alike: mapped, private, no file, no rights.
         return label, Kind.GUARD
-    if kind is Kind.ANONYMOUS and has_file and not name:
-        return label, Kind.FILE
+    if kind is Kind.ANONYMOUS and has_file and not name:  # a name that is longer than the kernel tells
+        return label._replace(deleted=None), Kind.FILE
     return label, kind
 
 
