@@ -196,3 +196,10 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 )  # fmt: skip
 def test_versions_compare_as_numbers(release: str, fits: bool) -> None:
     assert (release in VersionRange(at_least="6.12", below="6.13")) is fits
+
+
+def test_a_release_of_any_length_is_compared() -> None:
+    """A guest says which it is; Python refuses to read numbers of more than 4,300 digits."""
+    assert "9" * 5000 in VersionRange(at_least="6.1")
+    assert "9" * 5000 not in VersionRange(at_least="6.1", below="7")
+    assert f"6.12.{'9' * 5000}" in VersionRange(at_least="6.12", below="6.13")

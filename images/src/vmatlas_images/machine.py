@@ -77,8 +77,10 @@ class VersionRange(Part):
 
 
 def version_numbers(release: str) -> tuple[int, ...]:
-    """The leading numbers of a release: `6.1.0-50-cloud-amd64` is (6, 1, 0)."""
-    found = re.match(r"\d+(?:\.\d+)*", release)
+    """The leading numbers of a release: `6.1.0-50-cloud-amd64` is (6, 1, 0). Of more than 18 digits the first 18: a
+    guest says what it likes.
+    """
+    found = re.match(r"[0-9]{1,18}(?:\.[0-9]{1,18})*", release)
     return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
