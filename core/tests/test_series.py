@@ -27,7 +27,7 @@ from vmatlas.series.writer import SeriesWriter
 
 from .strategies import LINUX, captures
 
-on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 KEYS = ["Size", "Rss", "Pss", "Shared_Clean", "Private_Dirty", "Referenced", "Anonymous", "Swap", "Locked"]
 REGIONS = 1000

@@ -144,9 +144,9 @@ def trends_of(series: Series, measure: str = "held", *, first: int = 0, last: in
 
     if not isinstance(series, Series):
         raise UsageError(f"{arguments.shown(series)} is no series", hint="vmatlas.Series.open(path) gives one")
-    numbers = range(len(series))[arguments.whole(first, "first moment") :]
-    end = arguments.whole(last, "last moment")
-    numbers = numbers[: len(numbers) - (len(series) - 1 - end if end >= 0 else -1 - end)]
+    begin, end = arguments.whole(first, "first moment"), arguments.whole(last, "last moment")
+    begin, end = (number + len(series) if number < 0 else number for number in (begin, end))
+    numbers = range(max(begin, 0), min(end + 1, len(series)))
     wanted = sorted({round(each * (len(numbers) - 1) / (MOST_MOMENTS - 1)) for each in range(MOST_MOMENTS)})
     chosen = list(numbers) if len(numbers) <= MOST_MOMENTS else [numbers[each] for each in wanted]
     return trends(_spaces(series, chosen), measure)

@@ -120,6 +120,7 @@ def test_what_was_seen_is_shown_when_the_process_ends_and_at_ctrl_c(run, growing
         (["--measure", "colour"], "is not followed"),
         (["--from", "#99"], "no moment"),
         (["--from", "#12"], "two moments"),
+        (["--from", "#5", "--to", "#3"], "two moments"),
         (["--target", "ssh:x"], "go with a process"),
     ],
 )
