@@ -617,6 +617,19 @@ def test_no_more_is_taken_from_a_stream_than_a_capture_can_have(monkeypatch):
     assert endless.tell() == 1001
 
 
+@pytest.mark.parametrize("words", [("PID",), ("PID", "self"), ("FILE",)], ids=" ".join)
+def test_an_audit_of_a_map_that_lacks_something_is_no_clean_bill(run, child, tmp_path, monkeypatch, words):
+    file = tmp_path / "it.vmatlas"
+    vmatlas.capture(child.pid).save(file)
+    monkeypatch.setattr("vmatlas.analysis.audit", lambda space, *_: [])
+    asked = [{"PID": child.pid, "FILE": file}.get(word, word) for word in words]
+    assert run("audit", *asked).exit_code == 0
+    monkeypatch.setattr(vmatlas.AddressSpace, "incomplete", "the kernel tells no name longer than this")
+    result = run("audit", *asked)
+    assert result.exit_code == 7
+    assert "may lack something" in result.stderr
+
+
 @pytest.mark.parametrize("end", [KeyboardInterrupt, lambda: SystemExit(Exit.TERMINATED)])
 def test_an_audit_that_is_interrupted_tells_what_it_has_found(run, child, monkeypatch, end):
     from vmatlas.cli.survey import Survey

@@ -58,9 +58,10 @@ def command(
 
     A number is a process, - a capture on standard input, anything else the file of one (./1234 for a file of such a
     name); words choose several processes ('vmatlas --help' has them).
-    Exit 1 when something is found. Of several, and with --all, exit 7 when nothing was found but a process could not be
-    read; standard error says how many and why, and one that did not answer in time (--patience) has a line. Whether a
-    deleted file was replaced is looked up for processes of this machine only.
+    Exit 1 when something is found, 7 when nothing was but the map may lack something. Of several, and with --all, exit
+    7 when nothing was found but a process could not be read; standard error says how many and why, and one that did not
+    answer in time (--patience) has a line. Whether a deleted file was replaced is looked up for processes of this
+    machine only.
     """
     from vmatlas.analysis import audit as judge
     from vmatlas.cli.render.text import count
@@ -75,9 +76,11 @@ def command(
     if isinstance(source, str):
         space = replay(source, residency=False, backend=backend, target=target)
         found += [(space.pid, finding) for finding in judge(space)]
+        unread = _judged(space)
     elif isinstance(source, Asked):
         space, findings = of_one(source, target, backend, patience, _audit, residency=False)
         found += [(space.pid, finding) for finding in findings]
+        unread = _judged(space)
     else:
         with reach(target) as place:
             survey = Survey(place, backend, patience, judging(_audit, residency=False))
@@ -92,6 +95,11 @@ def command(
             unread = survey.tell()
     _show(found, silent, as_json=as_json, exact=exact)
     return Exit.FOUND if found else unread
+
+
+def _judged(space: AddressSpace) -> Exit:
+    """What a map without a finding is: no clean bill, where it may lack something, which was said."""
+    return Exit.OK if space.incomplete is None else Exit.INCOMPLETE
 
 
 def _show(found: _Findings, silent: Sequence[tuple[ProcessInfo, Unanswered]], *, as_json: bool, exact: bool) -> None:

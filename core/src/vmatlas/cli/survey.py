@@ -176,6 +176,7 @@ class Survey(Unread, Generic[_Answer]):
                 elif each.answer is not None:
                     incomplete, answer = each.answer
                     warn_of_gaps(each.process.pid, incomplete)
+                    self._is_incomplete |= incomplete is not None
                     self.read += 1
                     yield each.process, answer
             if self.among is None:
