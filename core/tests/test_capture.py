@@ -160,13 +160,15 @@ def no_links(*_):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can lay a link of somebody else's")
-def test_a_link_that_somebody_else_laid_where_everybody_may_is_not_followed(tmp_path):
-    """As by the kernel's fs.protected_symlinks, which asks nobody who looks the way up by himself."""
+@pytest.mark.parametrize(("mode", "owner"), [(0o1777, 0), (0o755, 65534)], ids=["everybody's folder", "their folder"])
+def test_a_link_that_somebody_else_laid_is_not_followed(tmp_path, mode, owner):
+    """The kernel's fs.protected_symlinks is not asked when one looks the way up oneself, nor ever in their folders."""
     shared, own = tmp_path / "shared", tmp_path / "own"
     own.mkdir()
     (own / "precious").write_bytes(b"precious")
     shared.mkdir()
-    shared.chmod(0o1777)
+    shared.chmod(mode)
+    os.chown(shared, owner, owner)
     for name, leads_to in (("there", own / "precious"), ("nowhere", own / "new"), ("by another", shared / "there")):
         (shared / name).symlink_to(leads_to)
     os.lchown(shared / "there", 65534, 65534)

@@ -126,8 +126,8 @@ class Capture:
         """Write it as a file, under a temporary name first, so that what stood there is replaced whole or not at all.
 
         Who may read and write it stays as it was; of somebody else's file, nobody gets more than of a new one. A link
-        stays, and what it leads to is replaced, unless it is somebody else's in a folder that everybody may write to
-        (PermissionError, as by the kernel's fs.protected_symlinks). Without `replace` nothing is replaced, whenever it
+        stays, and what it leads to is replaced, unless it is somebody else's, neither ours nor root's (PermissionError,
+        in more folders than by the kernel's fs.protected_symlinks). Without `replace` nothing is replaced, whenever it
         came there. Raises OSError; FileExistsError for that, and where something stands that is no regular file (a
         device would be replaced by a file, and be gone). Raises UsageError for what `load` would not read: more than
         `LARGEST` bytes, a time beyond the calendar.
@@ -338,7 +338,7 @@ class Capture:
 def _end_of_links(path: str) -> str:
     """Where a file of this name is made: what the name is a link to, if it is one.
 
-    Raises OSError: ELOOP, and EACCES for a link that somebody laid who may not write to where it leads.
+    Raises OSError: ELOOP, and EACCES for a link of somebody else's: who laid it may not write to where it leads.
     """
     for _ in range(_MOST_LINKS):
         try:
@@ -347,11 +347,9 @@ def _end_of_links(path: str) -> str:
             return path
         if not stat.S_ISLNK(link.st_mode):
             return path
-        folder = os.path.dirname(path)
-        around = os.stat(folder or ".")
-        if around.st_mode & stat.S_IWOTH and link.st_uid not in (os.geteuid(), around.st_uid):
-            raise OSError(errno.EACCES, "a symbolic link of somebody else's, in a folder that everybody may write to")
-        path = os.path.join(folder, os.readlink(path))
+        if link.st_uid not in (os.geteuid(), 0):
+            raise OSError(errno.EACCES, "a symbolic link of somebody else's stands there, and is not followed")
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
