@@ -71,7 +71,7 @@ def assert_exact(region: Region | None, expected: dict[str, Any], *, without_pat
     assert region.shared is expected["shared"]
     assert region.kind is Kind[expected["kind"]]
     assert region.path == (None if without_path else expected.get("path"))
-    assert region.deleted is (False if without_path else expected.get("deleted", False))
+    assert region.deleted is (None if without_path else expected.get("deleted", False))
     assert region.name == expected.get("name")
     if "inode" in expected:
         assert region.inode == expected["inode"]
