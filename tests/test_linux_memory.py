@@ -22,6 +22,7 @@ from tests.standing import agree_while_still
 from vmatlas import totals
 from vmatlas.backend import Totals
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.rounds import Rounds
 from vmatlas.target.local import LOCAL
 from vmatlas_linux_procfs.rollup import NATIVE, memory_apart, read_rollups
 
@@ -213,16 +214,14 @@ def test_who_cannot_be_read_for_want_of_descriptors_is_not_taken_for_gone(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     class One:
-        def pids(self) -> list[int]:
-            return [program.pid]
-
         def described(self, pid: int) -> vmatlas.ProcessInfo | None:
             with monkeypatch.context() as patched:
                 patched.setattr("vmatlas.systems.linux.listing.open", none_left, raising=False)
                 return LOCAL.system.described(pid)
 
     nothing = [Totals(None, None, None)]
-    (told,) = totals._of_many(lambda _: nothing, One(), 1, False, PATIENCE)
+    rounds = Rounds(lambda: {program.pid: 0})
+    (told,) = totals._of_many(lambda _: nothing, One(), rounds, 1, False, PATIENCE)
     assert told.process.pid == program.pid and told.memory is not None, "it is asked by itself"
 
 
@@ -230,9 +229,6 @@ def test_those_who_are_asked_with_one_that_does_not_answer_are_asked_alone(progr
     let_go = threading.Event()
 
     class Two:
-        def pids(self) -> list[int]:
-            return [program.pid, os.getpid()]
-
         def described(self, pid: int) -> vmatlas.ProcessInfo:
             return vmatlas.ProcessInfo(pid=pid, parent=None, name="", start_time=None)
 
@@ -242,9 +238,10 @@ def test_those_who_are_asked_with_one_that_does_not_answer_are_asked_alone(progr
 
     try:
         began = time.monotonic()
-        found = list(totals._of_many(ask, Two(), 1, False, 2.0))
+        rounds = Rounds(lambda: {program.pid: 0, os.getpid(): 0})
+        found = list(totals._of_many(ask, Two(), rounds, 1, False, 2.0))
         assert time.monotonic() - began < PATIENCE
     finally:
         let_go.set()
-    assert [each.process.pid for each in found] == [program.pid, os.getpid()]
+    assert [each.process.pid for each in found] == sorted([program.pid, os.getpid()])
     assert all(each.memory is not None for each in found)

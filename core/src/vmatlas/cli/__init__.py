@@ -15,18 +15,21 @@ def main() -> int:
     """The program `vmatlas`: its exit code, which `vmatlas.cli.exits` explains."""
     try:
         code = _run()
-    except (MemoryError, OSError) as error:  # too short of something even to load what tells errors
+    except (MemoryError, OSError, SystemError) as error:  # too short of something even to load what tells errors
         code = _last_word(error)
     _end_beside_threads(code)
     return code
 
 
-def _last_word(error: MemoryError | OSError) -> int:
-    """One line on standard error, by what is loaded already."""
+def _last_word(error: MemoryError | OSError | SystemError) -> int:
+    """One line on standard error, by what is loaded already.
+
+    Where an import finds no memory, Python 3.11 may lose that error on the way, and raise SystemError instead.
+    """
     import os
 
-    what = "out of memory" if isinstance(error, MemoryError) else error.strerror or str(error)
-    where = None if isinstance(error, MemoryError) else error.filename
+    what = (error.strerror or str(error)) if isinstance(error, OSError) else "out of memory"
+    where = error.filename if isinstance(error, OSError) else None
     line = ascii(f"{where}: {what}" if where is not None else what)[1:-1]
     try:
         os.write(2, f"vmatlas: {line}\n".encode("ascii"))
