@@ -16,8 +16,8 @@ class CgroupMemory(NamedTuple):
     path: str
     """In the hierarchy that has the memory controller, as the one who asks sees it."""
     current: int | None = None
-    """All of it (v2: memory.current, which the root has not; v1: memory.usage_in_bytes). Not exact to the page: each
-    processor charges some pages ahead (7.3: 54 of them, to a cgroup of one process)."""
+    """All of it (v2: memory.current, which the root has not; v1: memory.usage_in_bytes). Not the sum of
+    what follows: 7.3 told 54 pages more of a cgroup of one process (why is not known here)."""
     anonymous: int | None = None
     """In memory of no file (v2: anon; v1: total_rss)."""
     file: int | None = None
