@@ -50,8 +50,6 @@ SERIES = b"vmatlas series "
 _MOST_MEMBERS = 1000
 _LARGEST_MANIFEST = 2**20
 _LONGEST_FILTER = 4096
-_MOST_LINKS = 40
-"""As many as the kernel follows: path_resolution(7)."""
 _MANIFEST = "manifest.json"
 _STREAMS = "streams/"
 _PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
@@ -132,14 +130,9 @@ class Capture:
         device would be replaced by a file, and be gone). Raises UsageError for what `load` would not read: more than
         `LARGEST` bytes, a time beyond the calendar.
         """
-        arguments.path(path, "capture")
-        try:
-            final = _end_of_links(os.fspath(path))
-            if os.path.exists(final) and not os.path.isfile(final):
-                raise FileExistsError(errno.EEXIST, "something that is no regular file stands there")
-            self._write(final, replace)
-        except OSError as error:  # by the name that was given: another one was never heard of
-            raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
+        from vmatlas.writing import write_whole  # few commands save
+
+        write_whole(arguments.path(path, "capture"), self._packed(), replace=replace)
 
     def write(self, file: BinaryIO) -> None:
         """Write it to a file that is open for bytes, a pipe too, from where it stands.
@@ -171,23 +164,6 @@ class Capture:
             if total + len(manifest) <= _most(packed.tell()):
                 break  # else it is denser than a reader takes from anybody: as it is, then
         return packed.getvalue()
-
-    def _write(self, final: str, replace: bool) -> None:
-        packed = self._packed()
-        temporary = f"{final}.{os.getpid()}.part"
-        file = open(temporary, "xb")  # noqa: SIM115  (what is not made here is not unlinked here)
-        try:
-            with file:
-                if replace and os.path.exists(final):
-                    os.fchmod(file.fileno(), _mode(os.stat(final), os.fstat(file.fileno())))
-                file.write(packed)
-            if replace:
-                os.replace(temporary, final)
-            else:
-                _move_to_free_name(temporary, final)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
     def manifest(self) -> dict[str, Any]:
         """All but the bytes, as it is saved: docs/captures.md. Raises UsageError for a time in no calendar."""
@@ -333,43 +309,6 @@ class Capture:
             name=read.optional_text("name"),
             number_inside=read.optional_number("number_inside"),
         )
-
-
-def _end_of_links(path: str) -> str:
-    """Where a file of this name is made: what the name is a link to, if it is one.
-
-    Raises OSError: ELOOP, and EACCES for a link of somebody else's: who laid it may not write to where it leads.
-    """
-    for _ in range(_MOST_LINKS):
-        try:
-            link = os.lstat(path)
-        except FileNotFoundError:
-            return path
-        if not stat.S_ISLNK(link.st_mode):
-            return path
-        if link.st_uid not in (os.geteuid(), 0):
-            raise OSError(errno.EACCES, "a symbolic link of somebody else's stands there, and is not followed")
-        path = os.path.join(os.path.dirname(path), os.readlink(path))
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-
-def _mode(old: os.stat_result, new: os.stat_result) -> int:
-    """The rights to a file that takes the place of an old one; what it would run as is nobody's to inherit."""
-    rights = stat.S_IMODE(old.st_mode) & 0o777
-    return rights if old.st_uid == os.geteuid() else rights & stat.S_IMODE(new.st_mode)
-
-
-def _move_to_free_name(temporary: str, final: str) -> None:
-    """Raises FileExistsError when the name is taken, by whatever came there since anybody looked."""
-    try:
-        os.link(temporary, final)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links: the name is taken first, and what has it is one's own
-        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        os.replace(temporary, final)
-    else:
-        os.unlink(temporary)
 
 
 def check_count(stream: str, count: int, *, what: str = "regions", pid: int | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -70,6 +69,7 @@ def command(
 
     from vmatlas.metrics import MemoryCollector
     from vmatlas.survey import PATIENCE
+    from vmatlas.writing import write_whole
 
     with reach(target) as place:
         words = [each.text for each in processes]
@@ -80,28 +80,15 @@ def command(
             return _serve(registry, listen)
         text = generate_latest(registry)
     if textfile is not None:
-        _replace(textfile, text)
+        try:
+            write_whole(textfile, text, mode=_MODE)
+        except FileExistsError:
+            hint = "name one: NAME.prom, in the folder of the collector"
+            raise UsageError(f"{textfile} is no regular file", hint=hint) from None
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(text)
     return Exit.OK
-
-
-def _replace(path: str, text: bytes) -> None:
-    """The file as a whole, or as it was. Raises OSError."""
-    final = os.path.realpath(path)
-    if os.path.exists(final) and not os.path.isfile(final):
-        raise UsageError(f"{path} is no regular file", hint="name one: NAME.prom, in the folder of the collector")
-    temporary = f"{final}.{os.getpid()}.part"  # which the collector, that takes *.prom, does not read
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, _MODE)  # whatever the umask is
-            file.write(text)
-        os.replace(temporary, final)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _serve(registry: CollectorRegistry, port: int) -> int:

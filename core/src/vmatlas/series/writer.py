@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
-import stat
 import time
 from types import TracebackType
 
@@ -17,6 +15,7 @@ from vmatlas.series import moments
 from vmatlas.series.frames import MAGIC, SESSION, append, packed
 from vmatlas.series.moments import State, Work
 from vmatlas.series.reader import Series
+from vmatlas.writing import check_regular, end_of_links
 
 _WHO = ("pid", "start_time", "target", "system")
 """Fields of the manifest that tell a process from any other, together with the start of the system."""
@@ -31,12 +30,9 @@ class SeriesWriter:
 
     def __init__(self, path: str | os.PathLike[str], *, replace: bool = False, boot: str | None = None) -> None:
         """A new file. Raises FileExistsError where there is one and it is not to be replaced, UsageError where another
-        writer has it open, OSError."""
+        writer has it open, OSError (a link of somebody else's, too: see `vmatlas.writing`)."""
         self._begin(path, boot)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if replace else os.O_EXCL)
-        if replace and os.path.exists(path) and not os.path.isfile(path):
-            raise FileExistsError(errno.EEXIST, "something that is no regular file stands there", os.fspath(path))
-        self._descriptor = os.open(path, flags, 0o666)
+        self._open(os.O_CREAT | (0 if replace else os.O_EXCL), follows=replace)
         try:
             self._lock()
             os.ftruncate(self._descriptor, 0)
@@ -55,11 +51,9 @@ class SeriesWriter:
         """
         self = cls.__new__(cls)
         self._begin(path, boot)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._open(0, follows=True)
         try:
             self._lock()
-            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
             begin = os.pread(self._descriptor, len(MAGIC), 0)
             if begin.startswith(b"PK"):
                 raise UsageError(f"{path} is a single capture", hint="a series goes into a file of its own")
@@ -89,6 +83,16 @@ class SeriesWriter:
         """What was added last has the bytes of the moment before."""
         self.cut_away = 0
         """Bytes of a moment that an earlier writer could not finish."""
+
+    def _open(self, how: int, *, follows: bool) -> None:
+        """Raises OSError; FileExistsError where something stands that is no regular file."""
+        try:
+            final = end_of_links(self._path) if follows else self._path
+            if follows:
+                check_regular(final)
+            self._descriptor = os.open(final, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | how, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), self._path) from None
 
     def _lock(self) -> None:
         try:

@@ -1,0 +1,134 @@
+"""Files that we write: whole or not at all, and not where a link of somebody else's leads, whoever of us writes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from vmatlas.capture import Capture
+from vmatlas.model import Query
+from vmatlas.series.writer import SeriesWriter
+from vmatlas.writing import write_whole
+
+from .strategies import LINUX
+
+ONE = Capture(
+    streams={"maps": b""},
+    system=LINUX,
+    pid=7,
+    backend="linux-procfs",
+    distribution="vmatlas-linux-procfs",
+    query=Query(),
+    start_time=99,
+)
+ROOT_ALONE = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files and links of somebody else's")
+
+
+def write(path, **options):
+    write_whole(str(path), b"new", **options)
+
+
+def begin_series(path):
+    SeriesWriter(path, replace=True).close()
+
+
+def go_on_with_series(path):
+    SeriesWriter.appending(path).close()
+
+
+WRITERS = [
+    pytest.param(write, id="whole"),
+    pytest.param(begin_series, id="series"),
+    pytest.param(go_on_with_series, id="series, on"),
+]
+
+
+def test_nothing_is_replaced_that_came_meanwhile(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.write_text("somebody's only copy")
+    with pytest.raises(FileExistsError, match="/x'"):
+        write(path, replace=False)
+    monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(FileExistsError, match="/x'"):
+        write(path, replace=False)
+    assert path.read_text() == "somebody's only copy"
+    path.unlink()
+    write(path, replace=False)  # on a file system without links
+    monkeypatch.undo()
+    write(tmp_path / "y", replace=False)
+    assert path.read_bytes() == (tmp_path / "y").read_bytes() == b"new"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["x", "y"]
+
+
+def no_links(*_):
+    raise PermissionError(1, "no links here")
+
+
+@ROOT_ALONE
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize(("mode", "owner"), [(0o1777, 0), (0o755, 65534)], ids=["everybody's folder", "their folder"])
+def test_a_link_that_somebody_else_laid_is_not_followed(tmp_path, mode, owner, writer):
+    """The kernel's fs.protected_symlinks is not asked when one looks the way up oneself, nor ever in their folders."""
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    own.mkdir()
+    with SeriesWriter(own / "precious") as series:
+        series.add(ONE, 0.0)
+    precious = (own / "precious").read_bytes()
+    shared.mkdir()
+    shared.chmod(mode)
+    os.chown(shared, owner, owner)
+    for name, leads_to in (("there", own / "precious"), ("nowhere", own / "new"), ("by another", shared / "there")):
+        (shared / name).symlink_to(leads_to)
+    os.lchown(shared / "there", 65534, 65534)
+    os.lchown(shared / "nowhere", 65534, 65534)
+    for name in ("there", "nowhere", "by another"):
+        with pytest.raises(PermissionError, match="link of somebody else's") as refused:
+            writer(shared / name)
+        assert refused.value.filename == str(shared / name)
+    assert [each.name for each in own.iterdir()] == ["precious"] and (own / "precious").read_bytes() == precious
+    os.lchown(shared / "there", 0, 0)
+    inode = (own / "precious").stat().st_ino
+    writer(shared / "by another")
+    assert (shared / "there").is_symlink() and (inode == (own / "precious").stat().st_ino) == (writer is not write)
+    (shared / "round").symlink_to("round")
+    with pytest.raises(OSError, match="symbolic links"):
+        writer(shared / "round")
+
+
+@ROOT_ALONE
+def test_a_link_of_somebody_else_s_is_not_followed_by_what_replaces_nothing(tmp_path):
+    (tmp_path / "nowhere").symlink_to(tmp_path / "new")
+    os.lchown(tmp_path / "nowhere", 65534, 65534)
+    with pytest.raises(PermissionError, match="link of somebody else's"):
+        write(tmp_path / "nowhere", replace=False)
+    with pytest.raises(FileExistsError):
+        SeriesWriter(tmp_path / "nowhere")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_is_no_regular_file_is_left_alone(tmp_path, writer):
+    for make, name in ((os.mkfifo, "pipe"), (os.mkdir, "folder")):
+        make(tmp_path / name)
+        with pytest.raises(FileExistsError, match=f"no regular file.*{name}"):
+            writer(tmp_path / name)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+@ROOT_ALONE
+def test_nobody_inherits_rights_by_a_file_that_is_replaced(tmp_path, request):
+    file = tmp_path / "theirs"
+    before = os.umask(0o022)
+    request.addfinalizer(lambda: os.umask(before))
+    for theirs, ours in ((0o6777, 0o644), (0o600, 0o600), (0o666, 0o644)):
+        file.write_bytes(b"")
+        os.chown(file, 65534, 65534)
+        file.chmod(theirs)
+        write(file)
+        assert (file.stat().st_mode & 0o7777, file.stat().st_uid) == (ours, 0)
+        file.unlink()
+    file.write_bytes(b"")
+    file.chmod(0o4755)
+    write(file)
+    assert file.stat().st_mode & 0o7777 == 0o755
