@@ -20,6 +20,7 @@ ONE = Capture(
     backend="linux-procfs",
     distribution="vmatlas-linux-procfs",
     query=Query(),
+    time=0.0,
     start_time=99,
 )
 ROOT_ALONE = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files and links of somebody else's")
