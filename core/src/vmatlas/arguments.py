@@ -10,13 +10,17 @@ import operator
 import os
 import re
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from vmatlas.errors import UsageError
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
+_Each = TypeVar("_Each")
+
+LONGEST = 86400.0 * 366
+"""Seconds that anything may be asked to last, or to wait for: a year."""
 
 _MOST_BITS = 128
 """A larger number is told by its bits: nobody reads its digits, and Python makes no text of some thousands of them."""
@@ -84,6 +88,14 @@ def function(value: object, what: str) -> None:
     """Raises UsageError for what cannot be called."""
     if not callable(value):
         raise UsageError(f"{what}={shown(value)} cannot be called", hint=f"{what} is a function")
+
+
+def iterated(values: Iterable[_Each], wrong: UsageError) -> Iterator[_Each]:
+    """Raises `wrong` for what cannot be iterated over."""
+    try:
+        return iter(values)
+    except TypeError:
+        raise wrong from None
 
 
 def path(value: object, what: str) -> str:

@@ -549,7 +549,7 @@ class Members(NamedTuple):
 
     processes: list[ProcessInfo]
     cgroups: tuple[str, ...] = ()
-    """See `TellsCgroups.cgroup_memory`. None: its memory is counted with that of others."""
+    """See `TellsCgroups.cgroup_memories`. None: its memory is counted with that of others."""
 
 
 @runtime_checkable
@@ -577,8 +577,8 @@ class TellsCgroups(Protocol):
         """The cgroups that count the memory of what they belong to, each once: see `belongs_to`."""
         ...
 
-    def cgroup_memory(self, path: str) -> CgroupMemory:
-        """Its counters, or why they are not told. Raises nothing."""
+    def cgroup_memories(self, paths: Sequence[str]) -> list[CgroupMemory]:
+        """The counters of each, or why they are not told. Raises nothing."""
         ...
 
 

@@ -70,7 +70,6 @@ TOTALS = Query(totals=True)
 _OF_FILES = (Kind.FILE, Kind.SHARED_MEMORY)
 """What programs are run from: a memfd, too."""
 
-_LONGEST_INTERVAL = 86400.0 * 366
 
 _FIRST_STEP, _LARGEST_STEP = 16, 4096
 _TOP = 2**64
@@ -437,7 +436,7 @@ class Process:
         """
         try:
             is_interval = (
-                not isinstance(interval, bool) and math.isfinite(interval) and 0 <= interval <= _LONGEST_INTERVAL
+                not isinstance(interval, bool) and math.isfinite(interval) and 0 <= interval <= arguments.LONGEST
             )
         except (TypeError, OverflowError):
             is_interval = False

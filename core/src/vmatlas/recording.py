@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +21,6 @@ from vmatlas.target.local import LOCAL
 
 if TYPE_CHECKING:
     from vmatlas.analysis.trend import Trends
-
-LONGEST = 86400.0 * 366
-"""Seconds."""
 
 EVERY = 10.0
 """Seconds."""
@@ -85,7 +83,7 @@ def recorded(
         raise UsageError("a file is either appended to or written over")
     is_there = os.path.lexists(path)
     if is_there and not append and not replace:
-        raise FileExistsError(17, "a file stands there", os.fspath(path))
+        raise FileExistsError(errno.EEXIST, "a file stands there", os.fspath(path))
     if append and is_there:
         with SeriesWriter.appending(path, boot=boot) as writer:
             yield from _moments(take, time.monotonic(), take(), writer, every, seconds, wait)
@@ -176,7 +174,7 @@ def _checked(path: str | os.PathLike[str], every: float, seconds: float | None, 
     arguments.function(wait, "wait")
     for value, what in ((every, "interval"), (0.0 if seconds is None else seconds, "time")):
         try:
-            is_length = not isinstance(value, bool) and 0 <= value <= LONGEST
+            is_length = not isinstance(value, bool) and 0 <= value <= arguments.LONGEST
         except TypeError:
             is_length = False
         if not is_length:

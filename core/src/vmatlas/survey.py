@@ -101,10 +101,7 @@ def survey(
 def processes_given(among: Iterable[object]) -> list[ProcessInfo]:
     """Raises UsageError for what are no processes."""
     hint = "vmatlas.select(...) gives such, and vmatlas.processes()"
-    try:
-        listed = list(among)
-    except TypeError:
-        raise UsageError(f"{arguments.shown(among)} are no processes", hint=hint) from None
+    listed = list(arguments.iterated(among, UsageError(f"{arguments.shown(among)} are no processes", hint=hint)))
     found = [each for each in listed if isinstance(each, ProcessInfo)]
     if len(found) != len(listed):
         wrong = next(each for each in listed if not isinstance(each, ProcessInfo))

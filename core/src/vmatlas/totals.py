@@ -7,8 +7,9 @@ by one, as everywhere else. Nothing waits without a limit: see `survey`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmatlas import arguments, registry
@@ -241,13 +242,14 @@ def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | Non
     for each in _memories_given(found):
         if each.memory is not None:
             groups.setdefault(key(each.process), []).append(each)
+    counters = _counters({name: members for name, members in groups.items() if name is not None}, by, place)
     made = [
         Group(
             name,
             tuple(each.process.pid for each in members),
             MemoryTotal.of(each.memory for each in members),
             sum_of([each.regions for each in members]),
-            () if name is None else _counters([each.process for each in members], by, place),
+            counters.get(name, ()),
         )
         for name, members in groups.items()
     ]
@@ -257,11 +259,16 @@ def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | Non
 _COUNTED = ("cgroup", "unit", "container")
 
 
-def _counters(processes: list[ProcessInfo], by: str, place: Target) -> tuple[CgroupMemory, ...]:
+def _counters(
+    groups: Mapping[str, list[ProcessMemory]], by: str, place: Target
+) -> dict[str | None, tuple[CgroupMemory, ...]]:
+    """Of each group, by its name: asked for together."""
     system: object = LOCAL.system if place is LOCAL and by in _COUNTED else None
     if not isinstance(system, TellsCgroups):
-        return ()
-    return tuple(map(system.cgroup_memory, system.cgroups_of(processes, by)))
+        return {}
+    paths = {name: system.cgroups_of([each.process for each in members], by) for name, members in groups.items()}
+    told = iter(system.cgroup_memories([path for each_of in paths.values() for path in each_of]))
+    return {name: tuple(islice(told, len(each_of))) for name, each_of in paths.items()}
 
 
 def cgroup_memories(selected: Selected) -> list[CgroupMemory]:
@@ -280,17 +287,13 @@ def cgroup_memories(selected: Selected) -> list[CgroupMemory]:
     if not isinstance(selected, Chosen):
         raise UsageError(f"{arguments.shown(selected)} is no selection", hint="vmatlas.select(...) gives one")
     system: object = LOCAL.system if selected.cgroups else None
-    return list(map(system.cgroup_memory, selected.cgroups)) if isinstance(system, TellsCgroups) else []
+    return system.cgroup_memories(selected.cgroups) if isinstance(system, TellsCgroups) else []
 
 
 def _memories_given(found: Iterable[object]) -> Iterator[ProcessMemory]:
     """Raises UsageError for what is no series of `ProcessMemory`."""
     wrong = UsageError(f"{arguments.shown(found)} is not what memories gives", hint="vmatlas.memories() gives it")
-    try:
-        each_of = iter(found)
-    except TypeError:
-        raise wrong from None
-    for each in each_of:
+    for each in arguments.iterated(found, wrong):
         if not isinstance(each, ProcessMemory):
             raise wrong
         yield each

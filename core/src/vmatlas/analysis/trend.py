@@ -138,11 +138,7 @@ def trends(spaces: Iterable[tuple[float, AddressSpace]], measure: str = "held") 
 
 def _given(spaces: Iterable[tuple[float, AddressSpace]]) -> Iterator[tuple[float, AddressSpace]]:
     wrong = UsageError(f"{arguments.shown(spaces)} is no series of times and maps", hint="give (seconds, space) pairs")
-    try:
-        each_of = iter(spaces)
-    except TypeError:
-        raise wrong from None
-    for each in each_of:
+    for each in arguments.iterated(spaces, wrong):
         if not (isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], int | float)):
             raise wrong
         check_space(each[1])

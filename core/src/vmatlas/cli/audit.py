@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from vmatlas.cli.exits import Exit, say
+from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
     Chooses,
@@ -64,8 +64,7 @@ def command(
     machine only.
     """
     from vmatlas.analysis import audit as judge
-    from vmatlas.cli.render.text import count
-    from vmatlas.cli.survey import Survey, judging, of_one, sources_of
+    from vmatlas.cli.survey import Survey, judging, of_one, sources_of, telling
 
     source = sources_of(sources, everyone, "audit")
     if source is not None and not isinstance(source, (str, Asked)):
@@ -84,13 +83,9 @@ def command(
     else:
         with reach(target) as place:
             survey = Survey(place, backend, patience, judging(_audit, residency=False))
-            try:
+            with telling(survey, lambda: _show(found, survey.unanswered, as_json=as_json, exact=exact)):
                 for info, findings in survey:
                     found += [(info, finding) for finding in findings]
-            except (KeyboardInterrupt, SystemExit):  # who has much to look at makes it last: what is known is told
-                _show(found, survey.unanswered, as_json=as_json, exact=exact)
-                say(f"interrupted: this is what was found in {count(survey.read, 'process', 'processes')}")
-                raise
             silent = survey.unanswered
             unread = survey.tell()
     _show(found, silent, as_json=as_json, exact=exact)
@@ -120,20 +115,14 @@ def _of_several(
     backend: str | None,
     target: str,
 ) -> int:
-    from vmatlas.cli.render.text import count
-    from vmatlas.cli.survey import Survey, judging
+    from vmatlas.cli.survey import Survey, judging, telling
     from vmatlas.cli.whom import chosen
 
     found: list[tuple[ProcessInfo, list[Finding]]] = []
     with chosen(words, target, patience) as (place, selected):
         survey = Survey(place, backend, patience, judging(_audit, residency=False), selected)
-        try:
-            for each in survey:
-                found.append(each)
-        except (KeyboardInterrupt, SystemExit):  # as of all of them
-            _show_several(found, survey, as_json=as_json, exact=exact)
-            say(f"interrupted: this is what was found in {count(survey.read, 'process', 'processes')}")
-            raise
+        with telling(survey, lambda: _show_several(found, survey, as_json=as_json, exact=exact)):
+            found += survey
     _show_several(found, survey, as_json=as_json, exact=exact)
     code = survey.tell()
     return Exit.FOUND if any(each_of for _, each_of in found) else code

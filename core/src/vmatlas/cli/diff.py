@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vmatlas import arguments
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
     Asked,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from vmatlas.model import AddressSpace, Filter, Query
     from vmatlas.process import Process
 
-_LONGEST = 86400.0 * 366
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
@@ -175,7 +175,7 @@ def command(
 
 def check_time(seconds: float) -> None:
     """Raises UsageError."""
-    if not (math.isfinite(seconds) and 0 <= seconds <= _LONGEST):
+    if not (math.isfinite(seconds) and 0 <= seconds <= arguments.LONGEST):
         raise UsageError(f"--after {seconds:g} is no time that can be waited for", hint="a number of seconds from 0")
 
 

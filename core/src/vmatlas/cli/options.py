@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from vmatlas import arguments
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ else:
     ParameterType = click.ParamType
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-MOST_PATIENCE = 86400.0 * 366
-"""Seconds."""
 
 _MOST_DIGITS = 100
 """Python makes no number of a few thousand digits, and nobody reads an error with them."""
@@ -230,7 +228,7 @@ class PatienceType(ParameterType):
             seconds = float(value)
         except ValueError:
             seconds = 0.0
-        if not 0 < seconds <= MOST_PATIENCE:
+        if not 0 < seconds <= arguments.LONGEST:
             raise UsageError(
                 f"--patience '{str(value)[:40]}' is no time to wait for an answer",
                 hint="a number of seconds above 0, at most a year",

@@ -190,7 +190,7 @@ def _ended(watcher: _Watcher, error: BaseException | None, unread: Unread) -> No
     watcher.is_done = True
     if error is None or isinstance(error, NoSuchProcess):
         say(f"process {watcher.info.pid} ({watcher.info.name}) has ended")
-    elif isinstance(error, (UsageError,)) or not isinstance(error, VmatlasError):
+    elif isinstance(error, UsageError) or not isinstance(error, VmatlasError):
         raise error  # the same for each
     else:
         unread.read -= 1

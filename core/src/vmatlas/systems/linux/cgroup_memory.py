@@ -7,7 +7,7 @@ waits; what lies over them (another mount) is not read.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vmatlas.model.cgroup import CgroupMemory
 from vmatlas.systems.linux.mounts import Mount, read
@@ -17,9 +17,13 @@ _MOST = 1 << 16
 """Bytes of one file: memory.stat has some 3,000."""
 
 
-def cgroup_memory(path: str) -> CgroupMemory:
-    """The counters of a cgroup, by its path in the hierarchy that counts memory; or why they are not told."""
+def cgroup_memories(paths: Sequence[str]) -> list[CgroupMemory]:
+    """The counters of cgroups, by their paths in the hierarchy that counts memory; or why they are not told."""
     mount = _mount()
+    return [_memory(path, mount) for path in paths]
+
+
+def _memory(path: str, mount: Mount | None) -> CgroupMemory:
     if mount is None:
         return CgroupMemory(path, untold="no hierarchy of cgroups that could count memory is mounted here")
     folder = _folder(mount, path)

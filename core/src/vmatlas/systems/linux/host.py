@@ -127,19 +127,16 @@ class LinuxProcess(LocalProcess):
 
     def read_file(self, name: str) -> bytes:
         """One of its files in /proc, whole. Raises what `open_file` raises, and MalformedData: see `read_whole`."""
-        descriptor = self.open_file(name)
-        try:
-            return read_whole(descriptor, name, self.pid, most=_MOST_OF_A_FILE)
-        except OSError as error:
-            raise process_error(error, self.pid) from None
-        finally:
-            os.close(descriptor)
+        return self._read(name, lambda descriptor: read_whole(descriptor, name, self.pid, most=_MOST_OF_A_FILE))
 
     def read_head(self, name: str, most: int) -> bytes:
         """The first bytes of one of its files in /proc. Raises what `open_file` raises."""
+        return self._read(name, lambda descriptor: head_of(descriptor, most))
+
+    def _read(self, name: str, read: Callable[[int], bytes]) -> bytes:
         descriptor = self.open_file(name)
         try:
-            return head_of(descriptor, most)
+            return read(descriptor)
         except OSError as error:
             raise process_error(error, self.pid) from None
         finally:
@@ -233,7 +230,7 @@ class LinuxProcess(LocalProcess):
         except OSError:
             return b""
         try:
-            return b"".join(iter(lambda: os.read(descriptor, 65536), b""))  # with its groups `status` has 720 KB
+            return head_of(descriptor, _MOST_OF_A_FILE)  # with its groups `status` has 720 KB
         except OSError:
             return b""
         finally:
@@ -264,7 +261,7 @@ class LinuxProcess(LocalProcess):
     def other_threads(self) -> list[int]:
         """Its other threads, the last begun first. A process lives on in them when its first thread has ended.
 
-        None where it is gone. Raises AccessDenied, OperationFailed: short of descriptors nobody is gone.
+        None of them where it is gone. Raises AccessDenied, OperationFailed: short of descriptors nobody is gone.
         """
         folder = "task" if self.thread is None else "../../task"
         try:
@@ -417,11 +414,11 @@ class LinuxSystem:
 
         return list(dict.fromkeys(cgroups_of(processes, what)))
 
-    def cgroup_memory(self, path: str) -> CgroupMemory:
+    def cgroup_memories(self, paths: Sequence[str]) -> list[CgroupMemory]:
         """See `vmatlas.backend.TellsCgroups`."""
-        from vmatlas.systems.linux.cgroup_memory import cgroup_memory
+        from vmatlas.systems.linux.cgroup_memory import cgroup_memories
 
-        return cgroup_memory(path)
+        return cgroup_memories(paths)
 
     def started(self, start_time: int) -> float | None:
         """See `vmatlas.backend.TellsStart`: by btime of /proc/stat, a whole second."""
