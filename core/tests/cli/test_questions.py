@@ -398,9 +398,9 @@ def _findings(text: str) -> list[dict[str, str]]:
 
 def test_audit_of_all_names_the_child(run, child):
     told = json.loads(run("audit", "--all", "--json").stdout)
-    ours = [finding for finding in told if finding["pid"] == child.pid]
-    assert {finding["finding"] for finding in ours} >= {"writable-and-executable", "replaced-file"}
-    assert all(finding["process"].startswith("python") for finding in ours)
+    [ours] = [process for process in told["processes"] if process["pid"] == child.pid]
+    assert {finding["finding"] for finding in ours["findings"]} >= {"writable-and-executable", "replaced-file"}
+    assert all(finding["process"].startswith("python") for finding in ours["findings"])
 
 
 def test_audit_of_a_clean_process_finds_nothing(run):
@@ -436,6 +436,29 @@ def test_audit_of_all_counts_those_that_cannot_be_read(run, child, monkeypatch):
     assert "no right to read" in result.stderr
     assert "ended meanwhile" in result.stderr
     assert re.search(r"^hint: .*try sudo$", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [("summary", "--all", "--uses"), ("audit", "--all")])
+def test_what_was_not_read_of_all_is_in_the_output(run, child, monkeypatch, command):
+    snapshot = vmatlas.Process.snapshot
+
+    def refuse(asked, **how):
+        if asked.pid == child.pid:
+            raise vmatlas.AccessDenied("no right to read", pid=child.pid, hint="try sudo")
+        return snapshot(asked, **how)
+
+    monkeypatch.setattr(vmatlas.Process, "snapshot", refuse)
+    table = run(*command)
+    assert table.exit_code in (1, 7)
+    lines = [line for line in table.stdout.splitlines() if "not read: no right to read" in line]
+    assert len(lines) == 1
+    told = json.loads(run(*command, "--json").stdout)
+    assert child.pid in told["unread"]["no right to read"]
+    assert child.pid not in [process["pid"] for process in told["processes"]]
+    assert told["unmatched"] == []
+    if command[0] == "summary":
+        rows = {row["pid"]: row for row in csv.DictReader(io.StringIO(run(*command, "--csv").stdout))}
+        assert rows[str(child.pid)]["error"] == "no right to read" and not rows[str(child.pid)]["size"]
 
 
 def test_those_that_were_not_read_for_want_of_something_are_one_entry(capsys):
@@ -477,12 +500,11 @@ ROWS = {
     "`summary`": ("summary", "PID"),
     "`maps`, of several": ("maps", "PID", "self"),
     "`find`, of several": ("find", "PID", "self", "0"),
-    "`summary --uses`, of several": ("summary", "PID", "self", "--uses"),
+    "`summary --uses`, with `--all` or of several": ("summary", "--all", "--uses"),
     "`diff --after`, of several": ("diff", "PID", "self", "--after", "0"),
-    "`audit`, of several": ("audit", "PID", "self"),
+    "`audit --all`, or of several": ("audit", "PID", "self"),
     "`advise`, of several": ("advise", "PID", "self", "--cold", "--dry-run"),
     "`summary --all`, or of several": ("summary", "--all"),
-    "`summary --all --uses`": ("summary", "--all", "--uses"),
     "`diff`; `watch`, in a line each": ("diff", "PID", "--after", "0"),
     "`audit`": ("audit", "PID"),
     "`advise`": ("advise", "self", "--cold", "--where", "stack"),

@@ -120,12 +120,10 @@ def test_an_audit_of_all_gives_it_a_line_too(mute: Child, run: Run, rows_of) -> 
     assert done.exit_code in (Exit.INCOMPLETE, Exit.FOUND)
     row = next(line for line in done.stdout.splitlines() if line.split()[:1] == [str(mute.pid)])
     assert row.split()[1] == "no-answer"
-    entry = next(
-        each
-        for each in json.loads(run("audit", "--all", "--patience", "0.5", "--json").stdout)
-        if each["pid"] == mute.pid
-    )
-    assert (entry["finding"], entry["region"]) == ("no-answer", None)
+    told = json.loads(run("audit", "--all", "--patience", "0.5", "--json").stdout)
+    entry = next(each for each in told["processes"] if each["pid"] == mute.pid)
+    assert "did not answer" in entry["error"] and entry["findings"] is None
+    assert told["unread"]["did not answer in time"] == [mute.pid]
 
 
 def test_every_command_that_asks_somebody_takes_patience() -> None:

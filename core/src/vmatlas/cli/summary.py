@@ -124,16 +124,14 @@ def _with_guesses(space: AddressSpace) -> Summary:
 
 def _of_all(survey: Survey[Summary], exact: bool, as_json: bool, as_csv: bool) -> int:
     from vmatlas.cli.render import output, summary
-    from vmatlas.cli.render.together import together_json
 
     found = list(survey)
     if as_json:
-        told = summary.processes_json(found, survey.unanswered)
-        output.show_json(told if survey.among is None else together_json(told, survey))
+        output.show_json(summary.processes_json(found, survey))
     elif as_csv:
-        output.show_csv(summary.PROCESSES_CSV_COLUMNS, summary.processes_csv(found, survey.unanswered))
+        output.show_csv(summary.PROCESSES_CSV_COLUMNS, summary.processes_csv(found, survey))
     else:
-        output.show(summary.processes_table(found, survey.unanswered, exact=exact))
+        output.show(summary.processes_table(found, survey, exact=exact))
     return survey.tell()
 
 

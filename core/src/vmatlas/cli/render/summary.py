@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from vmatlas.analysis import FileTotal, Summary, Total, Use
 from vmatlas.cli.render.maps import headline, origin_json
 from vmatlas.cli.render.memory import MEMORY_CSV, memory_csv, memory_json
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, human, size_text
-from vmatlas.errors import Unanswered
+from vmatlas.cli.render.together import lacks, together_json, unread_of
 from vmatlas.model import AddressSpace, ProcessInfo
+
+if TYPE_CHECKING:
+    from vmatlas.cli.survey import Unread
 
 _USES = {
     Use.CODE: "executable, not writable",
@@ -105,12 +108,8 @@ def _file_name(file: FileTotal) -> str:
     return escape(file.path) + (" (deleted)" if file.deleted else "")
 
 
-Silent: TypeAlias = Sequence[tuple[ProcessInfo, Unanswered]]
-"""Who did not answer in time, and why."""
-
-
-def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent, *, exact: bool) -> Table:
-    """One line a process, the largest first, and the totals of all; then who did not answer."""
+def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread, *, exact: bool) -> Table:
+    """One line a process, the largest first; then who did not answer, and how many could not be read, and why."""
     resident = any(summary.total.resident is not None for _, summary in found)
     # Most systems have none that is physical: an empty column would be in the way.
     uses = [use for use in Use if use is not Use.PHYSICAL or any(_use_of(summary, use) for _, summary in found)]
@@ -132,13 +131,13 @@ def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent
             cells.append(size_text(summary.total.private_resident, exact=exact))
         cells.append(escape(process.name) or NOTHING)
         rows.append(Row(tuple(cells), "", {0: "heading"}))
-    for process, error in silent:
-        empty = [NOTHING] * (len(columns) - 2)
-        told = f"{process.name}: no answer in {error.seconds:.3g} s"
-        rows.append(Row((str(process.pid), *empty, escape(told)), "", {0: "heading", len(columns) - 1: "bad"}))
+    empty, last = [NOTHING] * (len(columns) - 2), len(columns) - 1
+    silent = [(str(who.pid), f"{who.name}: no answer in {error.seconds:.3g} s") for who, error in unread.unanswered]
+    feet = [Row((who, *empty, escape(told)), "", {0: "heading", last: "bad"}) for who, told in silent]
+    feet += [Row((number, *empty, escape(why)), "", {last: "bad"}) for number, why in lacks(unread)]
     mapped = human(sum(summary.total.size for _, summary in found))
     notes = (f"{count(len(found), 'process', 'processes')}, {mapped} mapped",)
-    return Table(tuple(columns), rows, notes=notes, feet=len(silent))
+    return Table(tuple(columns), [*rows, *feet], notes=notes, feet=len(feet))
 
 
 def _weight(summary: Summary) -> int:
@@ -214,20 +213,22 @@ PROCESSES_CSV_COLUMNS = (
 )
 
 
-def processes_json(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent) -> list[dict[str, Any]]:
-    """A dictionary for each process; of one that did not answer `error` says so, and the totals are null."""
+def processes_json(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread) -> dict[str, Any]:
+    """A dictionary for each process, and who could not be read; of one that did not answer in time `error` says so, and
+    the totals are null."""
     told = [
         {"pid": process.pid, "name": process.name, "error": None} | summary_json(totals) for process, totals in found
     ]
     untold = dict.fromkeys(("total", "uses", "kinds", "names", "files"))
-    told += [{"pid": process.pid, "name": process.name, "error": str(error)} | untold for process, error in silent]
-    return told
+    told += [{"pid": who.pid, "name": who.name, "error": str(error)} | untold for who, error in unread.unanswered]
+    return together_json(told, unread)
 
 
-def processes_csv(found: Sequence[tuple[ProcessInfo, Summary]], silent: Silent) -> list[dict[str, Any]]:
-    """A row for each process; bytes. Of one that did not answer there is `error`, and nothing else."""
-    return [{"pid": process.pid, "name": process.name, "error": str(error)} for process, error in silent] + [
+def processes_csv(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread) -> list[dict[str, Any]]:
+    """A row for each process; bytes. Of one that could not be read there is `error`, and nothing else."""
+    rows: list[dict[str, Any]] = [
         {"pid": process.pid, "name": process.name, **total_json(summary.total)}
         | {use.value: _use_of(summary, use) for use in Use}
         for process, summary in found
     ]
+    return rows + [{"pid": whose.pid, "name": whose.name, "error": reason} for whose, reason in unread_of(unread)]

@@ -101,6 +101,12 @@ def unread_of(unread: Unread) -> list[tuple[Whose, str]]:
     ]
 
 
+def lacks(unread: Unread) -> list[tuple[str, str]]:
+    """What is missing from an answer about everybody, a line each: how many processes, and why."""
+    told = [(str(len(who)), f"not read: {reason}") for reason, who in unread.unread.items()]
+    return told + ([(NOTHING, unread.unlisted)] if unread.unlisted is not None else [])
+
+
 def unread_json(unread: Unread) -> dict[str, Any]:
     """Who could not be asked, by reason; words that chose nobody; why processes may be missing that are not listed."""
     return {

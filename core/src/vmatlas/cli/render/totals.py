@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vmatlas.cli.render.memory import MEMORY_CSV, memory_csv, memory_json, total_memory_json
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, size_text
-from vmatlas.cli.render.together import unread_json
+from vmatlas.cli.render.together import lacks, unread_json, unread_of
 from vmatlas.model import MemoryTotal, MemoryUse
 from vmatlas.model.cgroup import CgroupMemory
 from vmatlas.totals import Group, ProcessMemory, sum_of, weight
@@ -216,9 +216,7 @@ def _fill(found: Sequence[ProcessMemory], limit: int) -> str:
 
 def _rows_of_missing(survey: Unread) -> list[Row]:
     """What the total lacks: how many processes, and why."""
-    reasons = [(str(len(who)), f"not read: {reason}") for reason, who in survey.unread.items()]
-    reasons += [(NOTHING, survey.unlisted)] if survey.unlisted is not None else []
-    return [Row((who, *[NOTHING] * 5, escape(why)), "", {6: "bad"}) for who, why in reasons]
+    return [Row((who, *[NOTHING] * 5, escape(why)), "", {6: "bad"}) for who, why in lacks(survey)]
 
 
 def totals_json(
@@ -290,10 +288,5 @@ def totals_csv(
         {"pid": each.process.pid, "name": each.process.name, "regions": each.regions, **memory_csv(each.memory)}
         for each in sorted(found, key=_order)
     ]
-    silent = {process.pid: str(error) for process, error in survey.unanswered}
-    rows += [
-        {"pid": process.pid, "name": process.name, "error": silent.get(process.pid, reason)}
-        for reason, who in survey.unread.items()
-        for process in who
-    ]
+    rows += [{"pid": whose.pid, "name": whose.name, "error": reason} for whose, reason in unread_of(survey)]
     return ["pid", "name", "regions", *MEMORY_CSV, "error"], rows
