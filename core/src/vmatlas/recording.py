@@ -172,6 +172,12 @@ def boot_of(target: Target) -> str | None:
 def _checked(path: str | os.PathLike[str], every: float, seconds: float | None, wait: Callable[[float], object]) -> str:
     """Raises UsageError for what is no file, no length of time, no function."""
     arguments.function(wait, "wait")
+    check_times(every, seconds)
+    return arguments.path(path, "series")
+
+
+def check_times(every: float, seconds: float | None) -> None:
+    """Raises UsageError for what is no interval, and no time in all."""
     for value, what in ((every, "interval"), (0.0 if seconds is None else seconds, "time")):
         try:
             is_length = not isinstance(value, bool) and 0 <= value <= arguments.LONGEST
@@ -179,4 +185,3 @@ def _checked(path: str | os.PathLike[str], every: float, seconds: float | None, 
             is_length = False
         if not is_length:
             raise UsageError(f"{arguments.shown(value)} is no {what} of a recording", hint="seconds, from 0 to a year")
-    return arguments.path(path, "series")

@@ -44,6 +44,7 @@ def test_example_of_the_help_works(run, child, tmp_path, monkeypatch, example):
         assert run("record", child.pid, "-o", f"{name}.vmatlas").exit_code == 0
     if "leak.vmatlas" in example and not example.startswith("vmatlas record"):
         assert run("record", child.pid, "--every", "0.3", "--for", "0.9", "-o", "leak.vmatlas").exit_code == 0
+        shutil.copy("leak.vmatlas", "worker-leak.vmatlas")
     if example.startswith("vmatlas record"):
         (tmp_path / "worker.vmatlas").unlink()
     program_name, *words = shlex.split(example.partition(" | ")[0])

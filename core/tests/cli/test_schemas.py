@@ -17,7 +17,12 @@ from vmatlas.conformance.patience import PATIENCE
 ASKED = {
     "maps": [("PID", "self"), ("PID",), ("PID", "--residency", "--gaps"), ("self", "--build-ids"), ("PID", "--names")],
     "replay": [("FILE",), ("SERIES", "--moments")],
-    "growth": [("SERIES",), ("PID", "--every", "0.05", "--for", "0.5")],
+    "growth": [
+        ("SERIES",),
+        ("SERIES", "SERIES"),
+        ("PID", "self", "--every", "0.05", "--for", "0.1"),
+        ("PID", "--every", "0.05", "--for", "0.5"),
+    ],
     "find": [("PID", "0"), ("PID", "0", "--or-next"), ("PID", "0", "--neighbours"), ("PID", "self", "0")],
     "summary": [
         ("PID",),

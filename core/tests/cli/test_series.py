@@ -260,6 +260,72 @@ def test_a_recording_ends_with_the_process(start, growing, tmp_path):
     assert (recording.returncode, errors.decode()) == (Exit.OK, f"vmatlas: process {growing.pid} has ended\n")
 
 
+def test_of_several_each_has_a_file_and_everybody_a_moment_in_each_round(run, growing, tmp_path, monkeypatch):
+    other = Growing()
+    rounds = [0]
+
+    def pause(_: float) -> None:
+        rounds[0] += 1
+        growing.grow()
+        if rounds[0] == 3:
+            other.end()
+
+    monkeypatch.setattr("vmatlas.cli.looking.time.sleep", pause)
+    folder = tmp_path / "new"
+    try:
+        words = "record", f"pid:{growing.pid}", f"pid:{other.pid}", "--every", "0", "--for", "0.3", "-o", f"{folder}/"
+        done = run(*words)
+        assert done.exit_code == Exit.OK, done.stderr
+        assert f"process {other.pid} (python" in done.stderr and "has ended" in done.stderr
+        files = [folder / f"{each.pid}.vmatlas" for each in (growing, other)]
+        assert sorted(folder.iterdir()) == sorted(files)
+        assert moments_of(files[0]) > moments_of(files[1]) == 3
+        assert [line.split(": ")[0] for line in done.stdout.splitlines()] == [str(file) for file in files]
+        with Series.open(files[0]) as ours, Series.open(files[1]) as theirs:
+            assert [each.elapsed for each in theirs.moments] == [each.elapsed for each in ours.moments[:3]]
+        again = run(*words)
+        assert again.exit_code == Exit.USAGE and "exists already" in again.stderr
+    finally:
+        other.end()
+        other.process.communicate()
+
+
+def test_the_next_recording_of_several_goes_on_and_leaves_out_what_is_of_another(run, growing, leak, tmp_path):
+    other, third = Growing(), Growing()
+    try:
+        (tmp_path / f"{other.pid}.vmatlas").write_bytes(leak.read_bytes())
+        words = ["record", *(f"pid:{each.pid}" for each in (growing, other, third)), "-o", f"{tmp_path}/", "--append"]
+        for moments in (2, 4):
+            done = run(*words, "--every", "60", "--for", "0.01")
+            assert done.exit_code == Exit.INCOMPLETE and "2 processes read, 1 not" in done.stderr
+            assert f"is of another process: pid {growing.pid}" in done.stderr
+            assert moments_of(tmp_path / f"{growing.pid}.vmatlas") == moments
+            assert moments_of(tmp_path / f"{third.pid}.vmatlas") == moments
+    finally:
+        for each in (other, third):
+            each.end()
+            each.process.communicate()
+
+
+def test_what_was_recorded_of_several_stays_at_ctrl_c(start, growing, tmp_path):
+    other = Growing()
+    try:
+        recording = start(
+            *("record", f"pid:{growing.pid}", f"pid:{other.pid}"), "--every", "0.02", "-o", f"{tmp_path}/"
+        )
+        files = [tmp_path / f"{each.pid}.vmatlas" for each in (growing, other)]
+        for file in files:
+            until(file, 3)
+        recording.send_signal(signal.SIGINT)
+        output, errors = recording.communicate(timeout=PATIENCE)
+    finally:
+        other.end()
+        other.process.communicate()
+    assert (recording.returncode, errors) == (Exit.OK, b"")
+    for file in files:
+        assert f"{file}: process {file.stem}, {moments_of(file)} moments in " in output.decode()
+
+
 def test_another_process_is_not_appended(run, growing, leak):
     other = Growing()
     try:

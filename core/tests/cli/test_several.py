@@ -208,7 +208,6 @@ def test_each_is_recorded_into_a_file_of_its_own(run, child, tmp_path):
     assert done.exit_code == 0 and (tmp_path / f"{name}-{child.pid}.vmatlas").exists()
     for wrong in (tmp_path / "one.vmatlas", "-"):
         assert "a file with {pid}" in run("record", child.pid, "self", "-o", wrong).stderr
-    assert "of one process" in run("record", child.pid, "self", "-o", folder, "--every", "1").stderr
 
 
 def test_a_name_in_the_name_of_a_file_leads_nowhere_else():

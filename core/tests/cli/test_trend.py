@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -68,13 +67,17 @@ def growing():
 
 def timed(monkeypatch, pause) -> None:
     """Lets time pass for the watching in its pauses alone, in which something happens."""
+    clock(monkeypatch, "vmatlas.cli.growth", pause)
+
+
+def clock(monkeypatch, module: str, pause) -> None:
     clock = [0.0]
 
     def sleep(seconds: float) -> None:
         clock[0] += seconds
         pause()
 
-    monkeypatch.setattr("vmatlas.cli.growth.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
 
 
 def test_a_process_is_watched_now(run, growing, monkeypatch):
@@ -88,12 +91,66 @@ def test_a_process_is_watched_now(run, growing, monkeypatch):
     assert first["per_hour"] == 360 * SIZE
 
 
-def test_a_word_that_chooses_one_process_serves_and_one_that_chooses_several_is_refused(run, growing, monkeypatch):
-    timed(monkeypatch, growing.grow)
-    done = run("growth", f"children:{growing.pid}", "--for", "8", "--json")
-    assert json.loads(done.stdout)["pid"] == growing.pid and json.loads(done.stdout)["moments"] == 9
-    several = run("growth", f"children:{os.getpid()}", "--for", "0")
-    assert several.exit_code == Exit.USAGE and "follows one process" in several.stderr
+def test_several_processes_are_watched_and_each_line_says_whose_it_is(run, rows_of, growing, monkeypatch):
+    sleeping = Growing()
+    try:
+        clock(monkeypatch, "vmatlas.cli.looking", growing.grow)
+        words = "growth", f"pid:{sleeping.pid}", f"children:{growing.pid}", "--for", "8"
+        done = run(*words, "--json")
+        told = json.loads(done.stdout)
+        assert (told["unread"], told["unmatched"], told["incomplete"]) == ({}, [], None)
+        grown = {each["pid"]: each["trends"][0]["gained"] for each in told["processes"] if each["trends"]}
+        assert grown[growing.pid] == 8 * SIZE and grown.get(sleeping.pid, 0) < SIZE
+        assert {each["moments"] for each in told["processes"]} == {9}
+        first, *_ = rows_of(run(*words, "--bytes").stdout)
+        assert (first["PID"], first["VERDICT"], first["BY"]) == (str(growing.pid), "grows", "nameless")
+    finally:
+        sleeping.end()
+        sleeping.process.communicate()
+
+
+def test_one_that_ends_is_told_and_of_one_that_had_a_single_look_nothing_grows(run, growing, monkeypatch):
+    brief = Growing()
+    try:
+        clock(monkeypatch, "vmatlas.cli.looking", brief.end)
+        done = run("growth", f"pid:{growing.pid}", f"pid:{brief.pid}", "--for", "3", "--json")
+    finally:
+        brief.end()
+        brief.process.communicate()
+    told = json.loads(done.stdout)
+    assert [each["pid"] for each in told["processes"]] == [growing.pid]
+    assert f"process {brief.pid} (python" in done.stderr and "has ended" in done.stderr
+    [(reason, who)] = told["unread"].items()
+    assert who == [brief.pid] and "two moments" in reason and done.exit_code == Exit.INCOMPLETE
+
+
+def test_several_series_have_their_lines_in_one_table_what_grows_first(run, rows_of, leak, growing, tmp_path):
+    still = tmp_path / "still.vmatlas"
+    assert run("record", growing.pid, "--every", "0", "--for", "0.1", "-o", still).exit_code == Exit.OK
+    done = run("growth", still, leak)
+    assert done.exit_code == Exit.FOUND
+    first, *_ = rows_of(done.stdout)
+    assert (first["FILE"], first["VERDICT"]) == (str(leak), "grows")
+    told = json.loads(run("growth", still, leak, "--json").stdout)
+    alone = json.loads(run("growth", leak, "--json").stdout)
+    assert [each.pop("file") for each in told["processes"]] == [str(still), str(leak)]
+    assert told["processes"][1] == alone
+    rows = list(csv.DictReader(io.StringIO(run("growth", still, leak, "--csv").stdout)))
+    assert [row["key"] for row in rows if row["file"] == str(leak)] == [each["key"] for each in alone["trends"]]
+
+
+def test_of_several_series_those_that_can_be_read_are_told(run, leak, tmp_path):
+    short, broken = tmp_path / "short.vmatlas", tmp_path / "broken.vmatlas"
+    with vmatlas.Series.open(leak) as series:
+        short.write_bytes(leak.read_bytes()[: series.end - sum(each.size for each in series.moments[1:])])
+    broken.write_text("no series")
+    done = run("growth", short, broken, leak, tmp_path / "none.vmatlas", "--json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == Exit.FOUND and len(told["processes"]) == 1
+    for name in ("short.vmatlas", "broken.vmatlas", "none.vmatlas"):
+        assert name in told["incomplete"] and name in done.stderr
+    assert run("growth", short, broken).exit_code not in (Exit.OK, Exit.FOUND)
+    assert "do not go together" in run("growth", leak, "self").stderr
 
 
 @pytest.mark.parametrize(("how", "words"), [("end", "has ended"), ("interrupt", "")])

@@ -126,11 +126,7 @@ def trends(spaces: Iterable[tuple[float, AddressSpace]], measure: str = "held") 
 
     Raises UsageError for fewer than two moments, and for what is no map.
     """
-    if measure not in MEASURES:
-        raise UsageError(
-            f"{arguments.shown(measure)} is no measure of memory in use", hint=f"there are {', '.join(MEASURES)}"
-        )
-    followed = _Followed(measure)
+    followed = Followed(measure)
     for time, space in _given(spaces):
         followed.look(time, space)
     return followed.trends()
@@ -176,16 +172,22 @@ class _Row:
     held: list[int]
 
 
-class _Followed:
+class Followed:
     """Takes maps one after another, and keeps what they add up to of as many as are wanted."""
 
-    def __init__(self, measure: str) -> None:
+    def __init__(self, measure: str = "held") -> None:
+        """Raises UsageError for what is none of `MEASURES`."""
+        if measure not in MEASURES:
+            raise UsageError(
+                f"{arguments.shown(measure)} is no measure of memory in use", hint=f"there are {', '.join(MEASURES)}"
+            )
         self._measure = measure
         self._moments: list[_Moment] = []
         self._step = self._seen = 0
         self._newest: tuple[AddressSpace, _Moment] | None = None
 
     def look(self, time: float, space: AddressSpace) -> None:
+        """One more map. Raises UsageError where the time goes back."""
         if self._newest is not None and time < self._newest[1].time:
             raise UsageError("the times of the maps go back", hint="seconds of time.monotonic, or since the first")
         if self._newest is not None and space is self._newest[0]:
@@ -201,6 +203,7 @@ class _Followed:
         self._seen += 1
 
     def trends(self) -> Trends:
+        """What grows in them. Raises UsageError for fewer than two."""
         if self._newest is None or self._seen < 2:
             raise UsageError("what grows is told of two moments and more", hint="record more of them")
         space, newest = self._newest
@@ -220,12 +223,13 @@ class _Followed:
             where = places.get(key) if by == "nameless" else None
             guess = guesses.get(where[0]) if where is not None else None
             found.append(_trend(by, key, times, row, is_told, where, None if guess is None else guess.label))
-        found.sort(key=_order)
+        found.sort(key=order)
         measure = self._measure if is_told else "size"
         return Trends(tuple(found), len(moments), times[-1] - times[0], measure, space)
 
 
-def _order(each: Trend) -> tuple[int, int, float, str, str]:
+def order(each: Trend) -> tuple[int, int, float, str, str]:
+    """What grows first comes first."""
     level = 0 if each.by in SINGLE else 1 if each.by == "guess" else 2
     return _RANKS[each.verdict], level, -each.slope, each.by, each.key
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -15,23 +15,25 @@ from vmatlas.cli.options import (
     DurationType,
     asking_options,
     format_options,
-    reach,
+    only_one,
     refuse_both,
     shape_options,
 )
 from vmatlas.cli.recorded import SourceType, opened, refuse_asking, split
-from vmatlas.errors import NoSuchProcess, UsageError
+from vmatlas.errors import NoSuchProcess, UsageError, VmatlasError
 
 if TYPE_CHECKING:
     from vmatlas.analysis.trend import Trends
+    from vmatlas.cli.survey import Unread
     from vmatlas.model import AddressSpace
+    from vmatlas.process import Process
 
 _EVERY, _FOR = 1.0, 60.0
 """Seconds, of a process that is watched now."""
 
 
 @click.command("growth", short_help="What grows over time: leaks first, with slope and confidence.")
-@click.argument("source", metavar="PID|FILE", type=SourceType())
+@click.argument("sources", metavar="PROCESS...|FILE...", type=SourceType(), nargs=-1, required=True)
 @click.option("--every", metavar="TIME", type=DurationType(), help="Of a process: look this often. Default: 1s.")
 @click.option("--for", "seconds", metavar="TIME", type=DurationType(), help="Of a process: so long. Default: 60s.")
 @click.option("--from", "begin", metavar="MOMENT", help="Of a series: from there, e.g. +10m, 10:00, #5.")
@@ -52,7 +54,7 @@ _EVERY, _FOR = 1.0, 60.0
 @shape_options
 @asking_options
 def command(
-    source: Asked | Chooses | str,
+    sources: tuple[Asked | Chooses | str, ...],
     every: float | None,
     seconds: float | None,
     begin: str | None,
@@ -75,29 +77,50 @@ def command(
       vmatlas growth leak.vmatlas --from +10m --by nameless
       vmatlas growth 1234 --every 1s --for 60s
       vmatlas growth leak.vmatlas --json
+      vmatlas growth leak.vmatlas worker-leak.vmatlas
+      vmatlas growth children:1234 --for 60s
 
     What grows stands first: single groups (nameless memory, names, files), then guesses at what has no name, then the
     kinds and uses that they are part of. PER-HOUR is the slope, AT-LEAST what it is with a confidence of 95 %,
     CONFIDENCE that of there being a trend at all; what a garbage collector gives back is no growth, nor is a start. No
     verdict says why. Nameless memory is told by its addresses, or, of what came or went meanwhile, by rights and size.
+    Of several series, or processes (words choose them: 'vmatlas --help'), each line says whose it is, and what grows
+    first is the first of them all; processes that begin later are not among them.
 
-    Exit 1 when something grows. Ctrl-C ends the watching of a process, and what was seen is shown.
+    Exit 1 when something grows, else 7 when one of several could not be read. Ctrl-C ends the watching of a process,
+    and what was seen is shown.
     """
     refuse_both(as_json, as_csv)
     from vmatlas.analysis.trend import MEASURES
 
     if measure not in MEASURES:
         raise UsageError(f"--measure '{measure}' is not followed", hint=f"there are {', '.join(MEASURES)}")
-    if isinstance(source, str):
+    files = [source for source in sources if isinstance(source, str)]
+    words = [source for source in sources if not isinstance(source, str)]
+    if files and words:
+        raise UsageError(
+            f"series and processes do not go together: '{files[0]}'", hint=f"by a program's name: name:{files[0]}"
+        )
+    several: tuple[Sequence[tuple[str | None, Trends]], Unread] | None = None
+    if files:
         if every is not None or seconds is not None:
             raise UsageError("--every and --for go with a process", hint="--from and --to choose moments of a series")
         refuse_asking(backend, target)
-        found = _of_series(source, measure, begin, end)
+        if len(files) > 1:
+            several = _of_several_series(files, measure, begin, end)
+        else:
+            found = _of_series(files[0], measure, begin, end)
     else:
         if begin is not None or end is not None:
             raise UsageError("--from and --to go with a series", hint="--every and --for are for a process")
-        process, often = _one(source, target), _EVERY if every is None else every
-        found = _live(process, measure, often, seconds, patience, backend, target)
+        often, wanted = _EVERY if every is None else every, _FOR if seconds is None else seconds
+        process = only_one(words)
+        if process is None:
+            several = _live_of_several(words, measure, often, wanted, patience, backend, target)
+        else:
+            found = _live(process, measure, often, wanted, patience, backend, target)
+    if several is not None:
+        return _show_several(*several, by, everything=everything, exact=exact, as_json=as_json, as_csv=as_csv)
     return _show(found, by, everything=everything, exact=exact, as_json=as_json, as_csv=as_csv)
 
 
@@ -116,28 +139,35 @@ def _of_series(path: str, measure: str, begin: str | None, end: str | None) -> T
         return trends_of(series, measure, first=first, last=last)
 
 
-def _one(source: Asked | Chooses, target: str) -> Asked:
-    """The one process that a word chooses. Raises UsageError where they are several, and what `select` raises."""
-    if isinstance(source, Asked):
-        return source
-    from vmatlas.selection.resolving import select
+def _of_several_series(
+    paths: Sequence[str], measure: str, begin: str | None, end: str | None
+) -> tuple[list[tuple[str | None, Trends]], Unread]:
+    """Of each file, by its name; one that cannot be read, or has too few moments, is left out. Raises its error where
+    there is no other."""
+    from vmatlas.cli.survey import Unread
 
-    with reach(target) as place:
-        found = select(source.text, target=place)
-    if len(found) > 1:
-        pids = ", ".join(str(each.pid) for each in found[:8])
-        raise UsageError(
-            f"growth follows one process, and {source.text} chooses {len(found)}: {pids}{', ...' * (len(found) > 8)}",
-            hint="vmatlas summary --by program shows which is the largest",
-        )
-    return Asked(found[0].pid)
+    found: list[tuple[str | None, Trends]] = []
+    failed: list[VmatlasError | OSError] = []
+    reasons: list[str] = []
+    for path in paths:
+        try:
+            found.append((path, _of_series(path, measure, begin, end)))
+        except (VmatlasError, OSError) as error:
+            failed.append(error)
+            told = error.message if isinstance(error, VmatlasError) else error.strerror or str(error)
+            reasons.append(told if path in told else f"{path}: {told}")
+    if not found:
+        raise failed[0]
+    unread = Unread()
+    unread.unlisted = "; ".join(reasons) or None
+    return found, unread
 
 
 def _live(
     source: Asked,
     measure: str,
     every: float,
-    seconds: float | None,
+    seconds: float,
     patience: float | None,
     backend: str | None,
     target: str,
@@ -147,7 +177,6 @@ def _live(
     from vmatlas.cli.watch import tells_memory
     from vmatlas.recording import next_look
 
-    wanted = _FOR if seconds is None else seconds
     with opened_process(source, target, backend, patience) as asked:
         told = tells_memory(asked.process)
 
@@ -165,7 +194,7 @@ def _live(
                     return
                 number += 1
                 yield now, space
-                following = next_look(due, every, time.monotonic(), begun + wanted)
+                following = next_look(due, every, time.monotonic(), begun + seconds)
                 if following is None:
                     return
                 due = following
@@ -179,8 +208,71 @@ def _live(
         return trends(spaces(), measure)
 
 
-def _show(found: Trends, by: str | None, *, everything: bool, exact: bool, as_json: bool, as_csv: bool) -> int:
+def _live_of_several(
+    words: Sequence[Asked | Chooses],
+    measure: str,
+    every: float,
+    seconds: float,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> tuple[list[tuple[str | None, Trends]], Unread]:
+    from vmatlas.analysis.trend import Followed
+    from vmatlas.cli.asking import named
+    from vmatlas.cli.looking import Looks
+    from vmatlas.cli.watch import tells_memory
+    from vmatlas.cli.whom import chosen
+
+    def ask(asked: Process) -> AddressSpace:
+        return named(asked.snapshot(residency=tells_memory(asked)), asked)
+
+    followed: dict[int, Followed] = {}
+    with chosen(words, target, patience) as whom:
+        looks = Looks(ask, whom, backend, patience, every, seconds)
+        try:
+            for now, process, space in looks:
+                followed.setdefault(process.pid, Followed(measure)).look(now, space)
+        except KeyboardInterrupt:
+            if not followed:
+                raise
+        found: list[tuple[str | None, Trends]] = []
+        for process in [each for each in whom.selected if each.pid in followed]:
+            try:
+                found.append((None, followed[process.pid].trends()))
+            except UsageError as error:  # one look alone
+                looks.drop(process, error)
+        return found, looks
+
+
+def _show_several(
+    found: Sequence[tuple[str | None, Trends]],
+    unread: Unread,
+    by: str | None,
+    *,
+    everything: bool,
+    exact: bool,
+    as_json: bool,
+    as_csv: bool,
+) -> int:
+    from vmatlas.cli.render import growth, output
+
+    if as_json:
+        output.show_json(growth.several_json(found, by, unread))
+    elif as_csv:
+        output.show_csv(*growth.several_csv(found, by, unread))
+    else:
+        output.show(growth.several_table(found, by, unread, everything=everything, exact=exact))
+    code = unread.tell()
+    return Exit.FOUND if any(map(_grows, (each for _, each in found))) else code
+
+
+def _grows(found: Trends) -> bool:
     from vmatlas.analysis.slopes import Verdict
+
+    return any(each.verdict is Verdict.GROWS for each in found)
+
+
+def _show(found: Trends, by: str | None, *, everything: bool, exact: bool, as_json: bool, as_csv: bool) -> int:
     from vmatlas.cli.render import growth, output
 
     if as_json:
@@ -189,4 +281,4 @@ def _show(found: Trends, by: str | None, *, everything: bool, exact: bool, as_js
         output.show_csv(growth.CSV_COLUMNS, growth.trends_csv(found, by))
     else:
         output.show(growth.trends_table(found, by, everything=everything, exact=exact))
-    return Exit.FOUND if any(each.verdict is Verdict.GROWS for each in found) else Exit.OK
+    return Exit.FOUND if _grows(found) else Exit.OK

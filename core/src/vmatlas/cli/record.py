@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -76,13 +76,16 @@ def command(
       vmatlas record 1234 --residency -o monday.vmatlas --force
       vmatlas record 1234 -o - | ssh desk 'cat > worker.vmatlas'
       vmatlas record 1234 --every 10s --for 1h -o leak.vmatlas
+      vmatlas record children:1234 --every 10s --for 1h -o leak/
 
     A capture holds what the kernel said, byte for byte; it is decoded when it is read. A series ends with the process,
     with Ctrl-C or SIGTERM, or as --for says, and each moment is on the disk before the next is asked for. A map that
     did not change takes 29 bytes of it. --append begins a file where none is.
 
     Of several processes (or words that choose them: 'vmatlas --help') each has a file: FOLDER/PID.vmatlas, or as -o
-    says with {pid} and {name} ('monday-{name}-{pid}.vmatlas').
+    says with {pid} and {name} ('monday-{name}-{pid}.vmatlas'). With --every, each of them (at most 256) has a moment in
+    every round, until the last has ended; those that begin later are not among them: --append, the next time, goes on
+    with the files that are there and begins others.
     """
     if not path:
         raise UsageError("-o names no file")
@@ -93,7 +96,10 @@ def command(
     process = only_one(processes)
     if process is None:
         if every is not None:
-            raise UsageError("a series is of one process, by its number", hint="a command for each: --every 10s")
+            return _series_of_several(
+                *(processes, path, residency, build_ids, threads, every, seconds, append, force),
+                *(patience, backend, target),
+            )
         how = {"residency": bool(residency), "build_ids": build_ids, "threads": threads}
         return _of_several(processes, path, how, force, patience, backend, target)
     if every is not None:
@@ -167,16 +173,22 @@ def _of_several(
         return capture.incomplete, capture
 
     with chosen(words, target, patience) as (place, selected):
-        paths = {process.pid: path_of(path, process) for process in selected}
-        for each in paths.values():
-            if not force and os.path.lexists(each):
-                raise _taken(each)
-        if path.endswith("/"):
-            os.makedirs(path, exist_ok=True)
+        paths = _paths(path, selected, may_be_there=force)
         survey = Survey(place, backend, patience, ask, selected)
         for info, capture in survey:
             _save(capture, paths[info.pid], force)
     return survey.tell()
+
+
+def _paths(wanted: str, processes: Iterable[ProcessInfo], *, may_be_there: bool) -> dict[int, str]:
+    """The file of each, whose folder is there. Raises UsageError for one that is there and may not be."""
+    paths = {process.pid: path_of(wanted, process) for process in processes}
+    for each in paths.values():
+        if not may_be_there and os.path.lexists(each):
+            raise _taken(each)
+    if wanted.endswith("/"):
+        os.makedirs(wanted, exist_ok=True)
+    return paths
 
 
 @contextlib.contextmanager
@@ -204,7 +216,6 @@ def _series(
 ) -> int:
     """Asked in another thread, written in this one: what interrupts it leaves a whole moment at the end, or none."""
     from vmatlas.cli.asking import opened
-    from vmatlas.cli.render.text import count, one_line
     from vmatlas.cli.watch import tells_memory
     from vmatlas.recording import boot_of, recorded
 
@@ -233,10 +244,74 @@ def _series(
                 raise
         finally:
             if number:
-                took = f"{time.monotonic() - begun:,.0f} s"
-                told_of = f"{path}: process {asked.process.pid}, {count(number, 'moment')} in {took}, "
-                sys.stdout.write(one_line(f"{told_of}{count(os.path.getsize(path), 'byte')}") + "\n")
+                _tell_series(path, asked.process.pid, number, time.monotonic() - begun)
     return Exit.OK
+
+
+def _series_of_several(
+    words: Sequence[Asked | Chooses],
+    path: str,
+    residency: bool | None,
+    build_ids: bool,
+    threads: bool,
+    every: float,
+    seconds: float | None,
+    append: bool,
+    force: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    """A file for each, a moment for each of them in every round: at the same place of its clock."""
+    from vmatlas.cli.looking import Looks
+    from vmatlas.cli.watch import tells_memory
+    from vmatlas.cli.whom import chosen
+    from vmatlas.recording import boot_of
+    from vmatlas.series.writer import SeriesWriter
+
+    def ask(asked: Process) -> Capture:
+        told = tells_memory(asked) if residency is None else residency
+        return asked.capture(residency=told, build_ids=build_ids, threads=threads)
+
+    writers: dict[int, SeriesWriter] = {}
+    spans: dict[int, tuple[int, float, float]] = {}
+    with _sigterm_as_ctrl_c(), chosen(words, target, patience) as whom, contextlib.ExitStack() as files:
+        looks = Looks(ask, whom, backend, patience, every, seconds)
+        paths = _paths(path, whom.selected, may_be_there=append or force)
+        boot = boot_of(whom.place)
+
+        def begin(pid: int) -> SeriesWriter:
+            if append and os.path.lexists(paths[pid]):
+                return files.enter_context(SeriesWriter.appending(paths[pid], boot=boot))
+            return files.enter_context(SeriesWriter(paths[pid], replace=force, boot=boot))
+
+        try:
+            for now, process, capture in looks:
+                try:
+                    if process.pid not in writers:
+                        writers[process.pid] = begin(process.pid)
+                    writers[process.pid].add(capture, now)
+                except UsageError as error:  # a file of another process, or of another writer: the rest goes on
+                    looks.drop(process, error)
+                else:
+                    number, first, _ = spans.get(process.pid, (0, now, now))
+                    spans[process.pid] = number + 1, first, now
+        except FileExistsError as error:
+            raise _taken(str(error.filename)) from None
+        except KeyboardInterrupt:
+            if not spans:
+                raise
+        finally:
+            for pid, (number, first, last) in spans.items():
+                _tell_series(paths[pid], pid, number, last - first)
+    return looks.tell()
+
+
+def _tell_series(path: str, pid: int, moments: int, seconds: float) -> None:
+    from vmatlas.cli.render.text import count, one_line
+
+    told = f"{path}: process {pid}, {count(moments, 'moment')} in {seconds:,.0f} s, "
+    sys.stdout.write(one_line(f"{told}{count(os.path.getsize(path), 'byte')}") + "\n")
 
 
 def _taken(path: str) -> UsageError:

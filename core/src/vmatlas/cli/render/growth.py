@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmatlas.analysis.slopes import Verdict
-from vmatlas.analysis.trend import Trend, Trends
+from vmatlas.analysis.trend import Trend, Trends, order
 from vmatlas.cli.render.maps import origin_json, where_and_when, who
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, count, escape, growth_text, size_text
+from vmatlas.cli.render.together import Whose, together, together_csv, together_json
+
+if TYPE_CHECKING:
+    from vmatlas.cli.survey import Unread
 
 CSV_COLUMNS = (
     *("by", "key", "verdict", "per_hour", "low", "high", "chance", "first", "last", "gained"),
@@ -23,7 +27,7 @@ _MOST_SURE = 0.0005
 
 def trends_table(found: Trends, by: str | None, *, everything: bool, exact: bool) -> Table:
     """A line for each group that did not stay as it is (or for all), what grows first, and one for all memory."""
-    chosen = [each for each in _chosen(found, by) if everything or each.verdict is not Verdict.STEADY]
+    chosen = _shown(found, by, everything=everything)
     columns = (
         Column("VERDICT"),
         Column("PER-HOUR", right=True),
@@ -45,6 +49,35 @@ def trends_table(found: Trends, by: str | None, *, everything: bool, exact: bool
     note = f"{followed} of {count(found.moments, 'moment')} in {found.seconds:,.0f} s{steady}"
     title = who(found.last), *where_and_when(found.last)
     return Table(columns, rows, title=title, notes=(note,), feet=len(found.of("all")))
+
+
+def several_table(
+    told: Sequence[tuple[str | None, Trends]], by: str | None, unread: Unread, *, everything: bool, exact: bool
+) -> Table:
+    """The lines of several series (each with its file) or processes, what grows first before all others."""
+    tables = []
+    for file, found in told:
+        table = trends_table(found, by, everything=everything, exact=exact)
+        if file is not None:
+            shown = [
+                row._replace(cells=(escape(file), *row.cells), emphasis=_moved(row.emphasis)) for row in table.rows
+            ]
+            table = table._replace(columns=(Column("FILE", leaves=6), *table.columns), rows=shown)
+        tables.append((_whose(found), table))
+    keys = [[order(each) for each in _shown(found, by, everything=everything)] for _, found in told]
+    return together(tables, unread, order=keys)
+
+
+def _moved(emphasis: dict[int, str] | None) -> dict[int, str] | None:
+    return None if emphasis is None else {place + 1: style for place, style in emphasis.items()}
+
+
+def _whose(found: Trends) -> Whose:
+    return Whose(found.last.pid, found.last.origin.name)
+
+
+def _shown(found: Trends, by: str | None, *, everything: bool) -> list[Trend]:
+    return [each for each in _chosen(found, by) if everything or each.verdict is not Verdict.STEADY]
 
 
 def _row(each: Trend, *, exact: bool, style: str = "") -> Row:
@@ -106,6 +139,20 @@ def _told(each: Trend) -> dict[str, Any]:
         "end": None if each.where is None else each.where[1],
         "guess": each.guess,
     }
+
+
+def several_json(told: Sequence[tuple[str | None, Trends]], by: str | None, unread: Unread) -> dict[str, Any]:
+    """The same of several series (each with its file) or processes, and who could not be read."""
+    return together_json([{"file": file, **trends_json(found, by)} for file, found in told], unread)
+
+
+def several_csv(
+    told: Sequence[tuple[str | None, Trends]], by: str | None, unread: Unread
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Titles and rows of several."""
+    titles = ["file", *CSV_COLUMNS]
+    rows = [(_whose(found), titles, [{"file": file, **row} for row in trends_csv(found, by)]) for file, found in told]
+    return together_csv(rows, unread)
 
 
 def trends_csv(found: Trends, by: str | None) -> list[dict[str, Any]]:
