@@ -12,6 +12,7 @@ from hypothesis import given
 
 from vmatlas.errors import Unsupported
 from vmatlas.model import Device, Kind, Protection, Region
+from vmatlas.model.export import region_to_dict
 from vmatlas.model.memory import FIELDS
 
 from .strategies import Flags, space_of, spaces
@@ -32,6 +33,11 @@ def test_dictionaries_say_what_the_regions_say(space):
         assert row["details"] == dict(region.details)
         assert row["protection"] == region.protection.letters
         assert row["kind"] == region.kind.label
+
+
+@given(spaces)
+def test_many_regions_are_told_as_each_alone(space):
+    assert [list(row.items()) for row in space.to_dicts()] == [list(region_to_dict(each).items()) for each in space]
 
 
 @given(spaces)

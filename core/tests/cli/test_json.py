@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmatlas.cli.render.json import pretty
+from vmatlas.cli.render.json import Records, pretty
 
 scalars = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
@@ -27,6 +27,12 @@ values = st.recursive(
 @given(values)
 def test_it_is_the_text_of_pythons_own_encoder(value):
     assert pretty(value) == json.dumps(value, indent=2)
+
+
+@given(st.lists(st.fixed_dictionaries({"a": values, "100%s": scalars, "n": st.integers()}), max_size=4))
+def test_records_by_their_columns_are_the_list_of_them(rows):
+    columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else "a")}
+    assert pretty({"regions": Records(columns)}) == json.dumps({"regions": rows}, indent=2)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace is installed here")

@@ -37,7 +37,8 @@ _AT_A_TIME = 256
 _PARTS = Region, Device, PROTECTIONS, tuple(KINDS.values()), None, NO_DETAILS
 """What the compiled twin makes regions of."""
 
-_SHARED = {0: False, 1: True, UNKNOWN_BYTE: None}
+SHARED = {0: False, 1: True, UNKNOWN_BYTE: None}
+"""What the column `shared` says."""
 _SHARED_CODES = {False: 0, True: 1, None: UNKNOWN_BYTE}
 
 
@@ -111,7 +112,7 @@ class Columns:
             self.start[row],
             self.end[row],
             PROTECTIONS[self.protection[row]],
-            _SHARED[self.shared[row]],
+            SHARED[self.shared[row]],
             None if offset == UNKNOWN else offset,
             None if device == UNKNOWN else unpack_device(device),
             None if inode == UNKNOWN else inode,

@@ -22,17 +22,20 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from operator import sub
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmatlas.errors import Unsupported
-from vmatlas.model.columns import UNKNOWN_BYTE, Columns, unpack_device
+from vmatlas.model.columns import SHARED, UNKNOWN_BYTE, Columns, unpack_device
 from vmatlas.model.memory import FIELDS, MemoryUse
-from vmatlas.model.region import PROTECTIONS, UNKNOWN, Kind, Region, SystemFlags
+from vmatlas.model.region import KINDS, PROTECTIONS, UNKNOWN, Kind, Region, SystemFlags
 
 if TYPE_CHECKING:
     import numpy
     import pyarrow
+
+_Told = TypeVar("_Told")
 
 
 def region_to_dict(region: Region) -> dict[str, Any]:
@@ -61,6 +64,56 @@ def region_to_dict(region: Region) -> dict[str, Any]:
     }
 
 
+def columns_to_values(columns: Columns) -> dict[str, Sequence[Any]]:
+    """The same of many, by key, with a value for each region; no region is made."""
+    count = len(columns)
+    nothing: list[None] = [None] * count
+    paths, names, deleted = zip(*columns.labels, strict=True)
+
+    def numbers(column: array[int] | None) -> Sequence[int | None]:
+        if column is None:
+            return nothing
+        return [None if value == UNKNOWN else value for value in column] if UNKNOWN in column else column.tolist()
+
+    def letters(column: array[int] | None) -> Sequence[str | None]:
+        return nothing if column is None else _each_once(_letters, column)
+
+    flags: Sequence[SystemFlags | None] = columns.flags or nothing
+    build_ids: Sequence[bytes | None] = columns.build_id or nothing
+    return {
+        "start": columns.start.tolist(),
+        "end": columns.end.tolist(),
+        "size": list(map(sub, columns.end, columns.start)),
+        "protection": letters(columns.protection),
+        "max_protection": letters(columns.max_protection),
+        "shared": _each_once(SHARED.__getitem__, columns.shared),
+        "offset": numbers(columns.offset),
+        "device": _each_once(lambda packed: None if packed == UNKNOWN else str(unpack_device(packed)), columns.device),
+        "inode": numbers(columns.inode),
+        "path": list(map(paths.__getitem__, columns.label)),
+        "name": list(map(names.__getitem__, columns.label)),
+        "deleted": list(map(deleted.__getitem__, columns.label)),
+        "kind": _each_once(lambda code: KINDS[code].label, columns.kind),
+        "flags": [None if each is None else each.labels() for each in flags],
+        "resident": numbers(columns.resident),
+        "private_resident": numbers(columns.private_resident),
+        "page_size": numbers(columns.page_size),
+        "build_id": [None if each is None else each.hex() for each in build_ids],
+        "memory": [None if use is None else use._asdict() for use in _uses(columns)],
+        "details": [dict(columns.details_of(row)) if columns.details else {} for row in range(count)],
+    }
+
+
+def _letters(code: int) -> str | None:
+    return None if code == UNKNOWN_BYTE else PROTECTIONS[code].letters
+
+
+def _each_once(tell: Callable[[int], _Told], codes: array[int]) -> list[_Told]:
+    """What each code means: asked once for each that is different."""
+    told = {code: tell(code) for code in set(codes)}
+    return list(map(told.__getitem__, codes))
+
+
 class Exports:
     """The exports of an address space; mixed into `AddressSpace`."""
 
@@ -68,7 +121,8 @@ class Exports:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """A dictionary for each region."""
-        return [region_to_dict(region) for region in self.columns.regions()]
+        values = columns_to_values(self.columns)
+        return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The regions as a JSON array. ASCII: other characters are escaped, so that nothing is lost on any terminal."""

@@ -25,7 +25,7 @@ class Protection(enum.IntFlag):
     @property
     def letters(self) -> str:
         """As in `/proc/PID/maps`: three letters, "r-x"."""
-        return _LETTERS[self & 7]
+        return _LETTERS[int(self) & 7]  # an enum's own & takes ten times as long
 
 
 _LETTERS = tuple(

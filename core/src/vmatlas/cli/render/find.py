@@ -50,7 +50,7 @@ def found_table(
             label_of(region),
         )
         rows.append(Row(cells, style_of(region), {0: "heading"} | alarms(region, 2, 7)))
-    return Table(_COLUMNS, rows, legend=legend(region for region in found if region is not None))
+    return Table(_COLUMNS, rows, legend=legend(region.kind for region in found if region is not None))
 
 
 def found_json(
@@ -110,7 +110,7 @@ def neighbours_table(
         for address, around in zip(addresses, found, strict=True)
         if around.at is None and around.before is not None and around.after is not None
     )
-    return Table(columns, rows, title=headline(space), notes=notes, legend=legend(shown))
+    return Table(columns, rows, title=headline(space), notes=notes, legend=legend(region.kind for region in shown))
 
 
 def distance(address: int, region: Region) -> int:

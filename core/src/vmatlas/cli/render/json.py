@@ -1,25 +1,66 @@
-"""JSON for people and programs: the text of `json.dumps(value, indent=2)`, in half the time and in one piece. Pure.
+"""JSON for people and programs: the text of `json.dumps(value, indent=2)`, soon and in one piece. Pure.
 
-Where Python's encoder indents, it works without its C part. Here C encodes what a map is made of, a list of records
-without inner containers, with a separator that holds a line break; as none stands in the text of any value (there it is
-"\\n"), the indentation is put in afterwards.
+Where Python's encoder indents, it works without its C part. What a map is made of are records of the same keys: here
+they are told column by column, a text that comes again is encoded once, and all is put together at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, repeat
 from json import JSONEncoder
 from json.encoder import encode_basestring_ascii
 from operator import itemgetter
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple
 
 _STEP = "  "
 _CONTAINERS = frozenset([dict, list, tuple])
-_FLAT = JSONEncoder(separators=(",\n", ": "))
+_PLAIN = JSONEncoder()
 
 
-def pretty(value: Any, indent: str = "") -> str:
-    """A value of dictionaries with text as keys, lists, tuples, texts, numbers, truths and None."""
+class Records(NamedTuple):
+    """A list of dictionaries of the same keys, told by their columns: each as long as the list, one at least."""
+
+    columns: Mapping[str, Sequence[Any]]
+
+
+def pretty(value: Any) -> str:
+    """A value of dictionaries with text as keys, lists, tuples, texts, numbers, truths, None, and `Records`."""
+    parts: list[str] = []
+    _tell(value, "\n", parts)
+    return "".join(parts)
+
+
+def _tell(value: Any, line: str, parts: list[str]) -> None:
+    """The parts of the text of a value; `line` is a line break, and the indentation where the value begins."""
+    kind = type(value)
+    if kind is Records:
+        _tell_records(value.columns, line, parts)
+    elif kind not in _CONTAINERS or not value:
+        parts.append(_scalar(value))
+    elif kind is dict:
+        inner = line + _STEP
+        between = "{"
+        for key, part in value.items():
+            parts.append(f"{between}{inner}{encode_basestring_ascii(key)}: ")
+            _tell(part, inner, parts)
+            between = ","
+        parts.append(line + "}")
+    elif set(map(type, value)) == {dict} and value[0] and len(set(map(tuple, value))) == 1:
+        _tell_records({key: list(map(itemgetter(key), value)) for key in value[0]}, line, parts)
+    else:
+        inner = line + _STEP
+        between = "["
+        for part in value:
+            parts.append(between + inner)
+            _tell(part, inner, parts)
+            between = ","
+        parts.append(line + "]")
+
+
+def _scalar(value: Any) -> str:
+    """A value in which nothing is contained."""
     kind = type(value)
     if kind is str:
         return encode_basestring_ascii(value)
@@ -27,28 +68,52 @@ def pretty(value: Any, indent: str = "") -> str:
         return repr(value)
     if value is None:
         return "null"
-    if kind not in _CONTAINERS or not value:
-        return _FLAT.encode(value)
-    inner = indent + _STEP
-    between = f",\n{inner}"
-    if kind is dict:
-        body = between.join([f"{encode_basestring_ascii(key)}: {pretty(part, inner)}" for key, part in value.items()])
-        return f"{{\n{inner}{body}\n{indent}}}"
-    if _is_flat(value):
-        field = inner + _STEP
-        body = _FLAT.encode(value)[2:-2].replace(",\n", f",\n{field}")
-        body = body.replace(f"}},\n{field}{{", f"\n{inner}}},\n{inner}{{\n{field}")
-        return f"[\n{inner}{{\n{field}{body}\n{inner}}}\n{indent}]"
-    return f"[\n{inner}{between.join([pretty(part, inner) for part in value])}\n{indent}]"
+    if kind in _CONTAINERS:
+        return "{}" if kind is dict else "[]"
+    return _PLAIN.encode(value)
 
 
-def _is_flat(values: Sequence[Any]) -> bool:
-    """Whether they are dictionaries of the same keys, in which no other container has anything in it."""
-    first = values[0]
-    if not first or set(map(type, values)) != {dict} or any(each.keys() != first.keys() for each in values):
-        return False
-    for key in first:
-        column = list(map(itemgetter(key), values))
-        if not _CONTAINERS.isdisjoint(map(type, column)) and any(type(each) in _CONTAINERS and each for each in column):
-            return False
-    return True
+def _tell_records(columns: Mapping[str, Sequence[Any]], line: str, parts: list[str]) -> None:
+    """What stands before a value that differs from record to record is one part, and so is that value."""
+    inner = line + _STEP
+    field = inner + _STEP
+    varying: list[Iterable[str]] = []
+    before = f",{inner}{{"
+    between = field
+    count = 0
+    for key, column in columns.items():
+        texts = _texts(column, field)
+        count = len(texts)
+        before += f"{between}{encode_basestring_ascii(key)}: "
+        between = f",{field}"
+        if count and texts.count(texts[0]) == count:  # what the system does not tell of any region, above all
+            before += texts[0]
+        else:
+            varying += repeat(before, count), texts
+            before = ""
+    if not count:
+        parts.append("[]")
+        return
+    varying.append(repeat(f"{before}{inner}}}", count))
+    first = len(parts)
+    parts.extend(chain.from_iterable(zip(*varying, strict=True)))
+    parts[first] = f"[{parts[first][1:]}"
+    parts.append(line + "]")
+
+
+def _texts(column: Sequence[Any], line: str) -> list[str]:
+    """Each value. Values of these types are equal where their texts are, so equal ones are encoded once."""
+    kinds = set(map(type, column))
+    if kinds == {int}:
+        return list(map(repr, column))
+    if kinds <= {NoneType, int} or kinds <= {NoneType, bool, str}:
+        told = {value: _scalar(value) for value in set(column)}
+        return list(map(told.__getitem__, column))
+    if not any(column):
+        return list(map(_scalar, column))
+    texts: list[str] = []
+    for value in column:
+        parts: list[str] = []
+        _tell(value, line, parts)
+        texts.append("".join(parts))
+    return texts

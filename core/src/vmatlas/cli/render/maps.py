@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from operator import sub
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from vmatlas.cli.render.json import Records
 from vmatlas.cli.render.memory import MEMORY_CSV
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import (
@@ -19,7 +22,9 @@ from vmatlas.cli.render.text import (
     size_text,
 )
 from vmatlas.model import AddressSpace, Gap, Kind, Protection, Region
-from vmatlas.model.export import region_to_dict
+from vmatlas.model.columns import Columns
+from vmatlas.model.export import columns_to_values, region_to_dict
+from vmatlas.model.region import UNKNOWN
 
 if TYPE_CHECKING:
     from vmatlas.analysis.naming import Guess
@@ -30,17 +35,21 @@ Guesses: TypeAlias = "Mapping[int, Guess] | None"
 Line: TypeAlias = Region | Gap
 """What a line of the table stands for."""
 
+_Value = TypeVar("_Value", bound=Hashable)
+_Told = TypeVar("_Told")
+
 GAP = "gap"
 _WX = Protection.WRITE | Protection.EXECUTE
 _KERNEL_HALF = 2**63
 
 
-def order(space: AddressSpace, *, gaps: bool, by: str) -> list[Line]:
-    """Regions, and holes if wanted: by address, the largest first, or by kind or path (and then by address)."""
-    lines: list[Line] = sorted([*space, *space.gaps()], key=lambda line: line.start) if gaps else list(space)
-    if by == "start":
-        return lines
-    return sorted(lines, key=_KEYS[by])
+def order(space: AddressSpace, *, gaps: bool, by: str) -> Sequence[Line]:
+    """Regions, and holes if wanted: by address, the largest first, or by kind or path (and then by address).
+
+    The space itself where it is in that order.
+    """
+    lines = sorted([*space, *space.gaps()], key=lambda line: line.start) if gaps else space
+    return lines if by == "start" else sorted(lines, key=_KEYS[by])
 
 
 def keys(lines: Iterable[Line], by: str) -> list[Any]:
@@ -91,62 +100,91 @@ def map_table(
     guesses: Guesses = None,
 ) -> Table:
     """The table of a map. Residency has columns when the space tells it."""
-    resident = space.columns.resident is not None
-    private = space.columns.private_resident is not None
-    columns = [Column("RANGE"), Column("PERM"), Column("SIZE", right=True)]
-    columns += [Column("RESIDENT", right=True)] * resident
-    columns += [Column("PRIVATE", right=True, leaves=3, asked=True)] * private
-    columns += [Column("PSS", right=True, asked=True)] * (by == "pss")
-    columns += [Column("SWAP", right=True, asked=True)] * (by == "swap")
-    columns += [Column("OFFSET", right=True, leaves=5), Column("KIND", leaves=4, stands_in=True)]
-    columns += [Column("FLAGS", leaves=2, asked=True)] * flags
-    columns += [Column("BUILD-ID", leaves=1, asked=True)] * build_ids
-    columns += [Column("GUESS", leaves=1, asked=True, below=True)] * (guesses is not None)
-    columns += [Column("NAME", crops=True)]
+    columns = _of_lines(space, lines)
 
-    def cells(region: Region) -> Iterator[str]:
-        yield range_text(region.start, region.end)
-        yield region.permissions
-        yield size_text(region.size, exact=exact)
-        if resident:
-            yield size_text(region.resident, exact=exact)
-        if private:
-            yield size_text(region.private_resident, exact=exact)
-        if by == "pss":
-            yield size_text(region.proportional, exact=exact)
-        if by == "swap":
-            yield size_text(_swapped(region), exact=exact)
-        yield hexadecimal(region.offset)
-        yield region.kind.label
-        if flags:
-            yield NOTHING if region.flags is None else str(region.flags) or "none"
-        if build_ids:
-            yield NOTHING if region.build_id is None else region.build_id.hex()
-        if guesses is not None:
-            guess = guesses.get(region.start)
-            yield NOTHING if guess is None else escape(guess.label)
-        yield label_of(region)
+    def sizes(column: Iterable[int | None]) -> list[str]:
+        return _each_once(lambda size: size_text(None if size == UNKNOWN else size, exact=exact), list(column))
 
-    rows: list[Row] = []
-    last = len(columns) - 1
-    before = None
-    for line in lines:
-        if isinstance(line, Gap):
-            rows.append(_gap_row(line, columns, exact=exact))
-            continue
-        emphasis = alarms(line, 1, last)
-        if line.path is not None and line.path == before:
-            emphasis.setdefault(last, "repeated")
-        before = line.path
-        rows.append(Row(tuple(cells(line)), style_of(line), emphasis, line.start >= _KERNEL_HALF))
+    rights = zip(columns.protection, columns.shared, strict=True)
+    told = [
+        (Column("RANGE"), list(map(range_text, columns.start, columns.end))),
+        (Column("PERM"), _by_region(columns, rights, lambda each: each.permissions)),
+        (Column("SIZE", right=True), sizes(map(sub, columns.end, columns.start))),
+    ]
+    if columns.resident is not None:
+        told.append((Column("RESIDENT", right=True), sizes(columns.resident)))
+    if columns.private_resident is not None:
+        told.append((Column("PRIVATE", right=True, leaves=3, asked=True), sizes(columns.private_resident)))
+    if by == "pss":
+        shares = (region.proportional for region in columns.regions())
+        told.append((Column("PSS", right=True, asked=True), sizes(shares)))
+    if by == "swap":
+        told.append((Column("SWAP", right=True, asked=True), sizes(map(_swapped, columns.regions()))))
+    offsets = _each_once(lambda offset: hexadecimal(None if offset == UNKNOWN else offset), columns.offset)
+    told.append((Column("OFFSET", right=True, leaves=5), offsets))
+    kinds = _by_region(columns, columns.kind, lambda each: each.kind.label)
+    told.append((Column("KIND", leaves=4, stands_in=True), kinds))
+    if flags:
+        texts = [NOTHING if each is None else str(each) or "none" for each in columns.flags or [None] * len(columns)]
+        told.append((Column("FLAGS", leaves=2, asked=True), texts))
+    if build_ids:
+        texts = [NOTHING if each is None else each.hex() for each in columns.build_id or [None] * len(columns)]
+        told.append((Column("BUILD-ID", leaves=1, asked=True), texts))
+    if guesses is not None:
+        found = map(guesses.get, columns.start)
+        texts = [NOTHING if guess is None else escape(guess.label) for guess in found]
+        told.append((Column("GUESS", leaves=1, asked=True, below=True), texts))
+    told.append((Column("NAME", crops=True), _by_region(columns, columns.label, label_of)))
+
+    styles = _by_region(columns, columns.kind, style_of)
+    outliers = [start >= _KERNEL_HALF for start in columns.start]
+    cells = zip(*(texts for _, texts in told), strict=True)
+    rows = list(map(Row, cells, styles, _emphasis(columns, len(told) - 1), outliers))
+    titles = tuple(column for column, _ in told)
+    if len(rows) < len(lines):
+        regions = iter(rows)
+        rows = [_gap_row(each, titles, exact=exact) if isinstance(each, Gap) else next(regions) for each in lines]
     return Table(
-        tuple(columns),
+        titles,
         rows,
         title=headline(space),
         notes=() if guesses is None else _what_threads_did_not_tell(space),
-        legend=legend(line for line in lines if isinstance(line, Region)),
+        legend=legend(map(Kind, set(columns.kind))),
         empty="no region",
     )
+
+
+def _of_lines(space: AddressSpace, lines: Sequence[Line]) -> Columns:
+    """The columns of the regions among the lines of a space, in their order."""
+    if lines is space:
+        return space.columns
+    rows = {start: row for row, start in enumerate(space.columns.start)}
+    return space.columns.take([rows[line.start] for line in lines if isinstance(line, Region)])
+
+
+def _each_once(tell: Callable[[_Value], _Told], values: Sequence[_Value]) -> list[_Told]:
+    """What each value tells: asked once for each that is different."""
+    told = {value: tell(value) for value in set(values)}
+    return list(map(told.__getitem__, values))
+
+
+def _by_region(columns: Columns, facts: Iterable[Hashable], tell: Callable[[Region], _Told]) -> list[_Told]:
+    """The same of what a region tells, where those of the same facts tell the same: few regions are made."""
+    listed = list(facts)
+    rows = {fact: row for row, fact in enumerate(listed)}
+    told = {fact: tell(columns.region(row)) for fact, row in rows.items()}
+    return list(map(told.__getitem__, listed))
+
+
+def _emphasis(columns: Columns, last: int) -> list[dict[int, str]]:
+    """For each row: what deserves a look, and a path that stands in the row above already."""
+    facts = zip(columns.protection, columns.kind, columns.label, strict=True)
+    found = _by_region(columns, facts, lambda region: alarms(region, 1, last))
+    paths = [columns.labels[label].path for label in columns.label]
+    return [
+        {last: "repeated"} | each if path is not None and path == before else each
+        for each, (before, path) in zip(found, pairwise([None, *paths]), strict=True)
+    ]
 
 
 def _what_threads_did_not_tell(space: AddressSpace) -> tuple[str, ...]:
@@ -160,9 +198,9 @@ def _gap_row(gap: Gap, columns: Sequence[Column], *, exact: bool) -> Row:
     return Row(tuple(told.get(column.title, NOTHING) for column in columns), "gap")
 
 
-def legend(regions: Iterable[Region]) -> tuple[tuple[str, str], ...]:
+def legend(kinds: Iterable[Kind]) -> tuple[tuple[str, str], ...]:
     """The kinds that occur, each in its style."""
-    return tuple((f"kind.{kind.label}", kind.label) for kind in sorted({region.kind for region in regions}))
+    return tuple((f"kind.{kind.label}", kind.label) for kind in sorted(set(kinds)))
 
 
 def headline(space: AddressSpace) -> tuple[str, ...]:
@@ -172,7 +210,7 @@ def headline(space: AddressSpace) -> tuple[str, ...]:
         parts[0] += f", thread {space.origin.thread}"
     parts.append(f"{count(len(space), 'region')}, {human(space.total)}")
     if space.columns.resident is not None:
-        parts[-1] += f", {human(sum(region.resident or 0 for region in space))} resident"
+        parts[-1] += f", {human(sum(size for size in space.columns.resident if size != UNKNOWN))} resident"
     return (*parts, *where_and_when(space))
 
 
@@ -224,13 +262,13 @@ def map_csv(lines: Sequence[Line], guesses: Guesses = None) -> tuple[list[str], 
 def map_json(space: AddressSpace, lines: Sequence[Line], *, gaps: bool, guesses: Guesses = None) -> dict[str, Any]:
     """The whole of it: where the map comes from, its regions in the order of the lines, and the holes if wanted."""
     value = origin_json(space)
-    value["regions"] = [region_to_dict(line) for line in lines if isinstance(line, Region)]
+    regions = columns_to_values(_of_lines(space, lines))
+    value["regions"] = Records(regions)
     if guesses is not None:
         from vmatlas.cli.render.naming import guess_json, threads_json
 
         value["threads"] = threads_json(space)
-        for told in value["regions"]:
-            told["guess"] = guess_json(guesses.get(told["start"]))
+        regions["guess"] = [guess_json(guesses.get(start)) for start in regions["start"]]
     if gaps:
         value["gaps"] = [_line_to_dict(line) for line in lines if isinstance(line, Gap)]
     return value

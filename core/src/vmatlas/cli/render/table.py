@@ -71,17 +71,12 @@ class Cell(NamedTuple):
 
 def plain_lines(table: Table) -> Iterator[str]:
     """The title line and a line for each row: aligned, complete, without colours."""
-    rows = table.rows
-    last = len(table.columns) - 1
-    widths = [
-        max([len(column.title), *(len(row.cells[index]) for row in rows)]) for index, column in enumerate(table.columns)
-    ]
-    aligned = [str.rjust if column.right else str.ljust for column in table.columns]
-    for cells in [tuple(column.title for column in table.columns), *(row.cells for row in rows)]:
-        yield GAP.join(
-            cell if index == last and not table.columns[index].right else aligned[index](cell, widths[index])
-            for index, cell in enumerate(cells)
-        )
+    cells = [tuple(column.title for column in table.columns), *(row.cells for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    aligned = [f"%{'' if column.right else '-'}{width}s" for column, width in zip(table.columns, widths, strict=True)]
+    if not table.columns[-1].right:
+        aligned[-1] = "%s"
+    yield from map(GAP.join(aligned).__mod__, cells)
 
 
 LEAST = 15
