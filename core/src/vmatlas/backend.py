@@ -14,7 +14,6 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import NotImplementedType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -33,6 +32,7 @@ from vmatlas.model import (
     Thread,
 )
 from vmatlas.rounds import Numbered
+from vmatlas.values import dataclass
 
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory

@@ -6,19 +6,18 @@ reader refuses a newer one by name. docs/captures.md describes it.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vmatlas import arguments
 from vmatlas.errors import MalformedData, UsageError
 from vmatlas.model import Consistency, Filter, Origin, Query, SystemInfo
+from vmatlas.values import dataclass
 
 if TYPE_CHECKING:
     import zipfile
@@ -173,6 +172,8 @@ class Capture:
             time = datetime.fromtimestamp(self.time, UTC)
         except (ValueError, OverflowError, OSError):
             raise UsageError(f"the capture's time, {self.time!r} seconds since 1970, is in no calendar") from None
+        import dataclasses  # few commands save
+
         query = dataclasses.asdict(self.query)
         try:
             query["where"] = _short(str(self.query.where)) or None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vmatlas import registry
 from vmatlas.backend import Availability, Backend, Feature, Target
 from vmatlas.errors import Unsupported
 from vmatlas.model import Query, Question
 from vmatlas.registry import Broken
+from vmatlas.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

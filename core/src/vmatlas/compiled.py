@@ -8,9 +8,10 @@ variable VMATLAS_PURE is set to anything but 0. The Python twin then serves, wit
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from vmatlas.values import dataclass
 
 FORCE = "VMATLAS_PURE"
 """The environment variable that keeps all twins from being used."""

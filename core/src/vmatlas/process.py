@@ -12,7 +12,6 @@ import time
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from types import NotImplementedType, TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -53,6 +52,7 @@ from vmatlas.model import (
 )
 from vmatlas.model.filter import check_filter, check_region
 from vmatlas.reading import MapReader
+from vmatlas.values import replace
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Difference

@@ -7,13 +7,13 @@ Each entry is looked up when first asked for. A plugin that cannot be loaded is 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 from vmatlas.arguments import shown
 from vmatlas.backend import Backend, System
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.installed import Entry, companions, entry_points
+from vmatlas.values import dataclass
 
 BACKENDS = "vmatlas.backends"
 SYSTEMS = "vmatlas.systems"

@@ -12,7 +12,6 @@ import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from errno import ENOMEM
 from typing import Generic, TypeVar
 
@@ -25,6 +24,7 @@ from vmatlas.process import Process
 from vmatlas.rounds import Rounds, rounds_of
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
+from vmatlas.values import dataclass
 
 _Answer = TypeVar("_Answer")
 _Item = TypeVar("_Item")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,6 +44,7 @@ from vmatlas.survey import (
 )
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
+from vmatlas.values import dataclass
 
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory

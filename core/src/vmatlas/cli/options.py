@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -12,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from vmatlas import arguments
 from vmatlas.errors import UsageError
+from vmatlas.values import replace
 
 if TYPE_CHECKING:
     from vmatlas.backend import Target

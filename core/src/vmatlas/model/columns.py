@@ -9,7 +9,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import compress, count, islice
 from operator import ge, gt, lt
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from vmatlas.model.region import (
     Region,
     SystemFlags,
 )
+from vmatlas.values import dataclass, field
 
 UNKNOWN_BYTE = 255
 """In a column of bytes: the system does not tell."""

@@ -32,13 +32,13 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
 from vmatlas.model.memory import REGION_FIELDS
 from vmatlas.model.region import Kind, Protection, Region, SystemFlags
+from vmatlas.values import dataclass
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # Texts, compiled by `re` when first used: most programs never parse a filter, and every one imports this module.

@@ -7,8 +7,9 @@ and know which part of what was not told.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from vmatlas.values import dataclass
 
 
 class MemoryUse(NamedTuple):

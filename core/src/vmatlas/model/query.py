@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from vmatlas.model.filter import ANY, Filter
+from vmatlas.values import dataclass
 
 
 class Question(enum.Enum):

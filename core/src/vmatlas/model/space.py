@@ -7,7 +7,6 @@ import operator
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Unpack, overload
 
 from vmatlas.arguments import numbers, shown
@@ -18,6 +17,7 @@ from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_f
 from vmatlas.model.memory import MemoryTotal
 from vmatlas.model.region import Region
 from vmatlas.model.system import Consistency, SystemInfo, Thread
+from vmatlas.values import dataclass, replace
 
 
 class Gap(NamedTuple):

@@ -12,7 +12,6 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
 from vmatlas.backend import Finder, LocalProcess, Reading
@@ -27,6 +26,7 @@ from vmatlas.systems.linux.procmap import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY,
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas.threads import available, demanded
+from vmatlas.values import replace
 from vmatlas_linux_ioctl.apart import Apart, Silent
 from vmatlas_linux_ioctl.decode import NATIVE, VMAS, columns_of_native, model_of
 from vmatlas_linux_ioctl.question import kernel_flags, of_files, what_lacks

@@ -7,7 +7,6 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 from typing import TYPE_CHECKING
 
@@ -40,6 +39,7 @@ from vmatlas.systems.linux.proc import (
 from vmatlas.systems.linux.stat import Stat, parse_stat, process_of
 from vmatlas.systems.linux.waiting import waiting_for
 from vmatlas.systems.posix import describe_machine, describe_user
+from vmatlas.values import replace
 
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vmatlas.capture import check_count
@@ -24,6 +23,7 @@ from vmatlas.model import UNKNOWN, Columns
 from vmatlas.model.columns import unpack_device
 from vmatlas.systems.linux.mounts import OBJECTS, Numbers
 from vmatlas.systems.linux.naming import DELETED, is_in_a_folder, is_made_up, is_of_memory
+from vmatlas.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from vmatlas.systems.linux.host import LinuxProcess

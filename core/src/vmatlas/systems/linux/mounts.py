@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from binascii import crc32
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 Numbers: TypeAlias = tuple[int, int]
@@ -93,19 +92,14 @@ def _plain(text: bytes) -> bytes:
     return text
 
 
-@dataclass(slots=True)
 class MountTable:
     """The mounts that the reader sees, and those that the process sees: numbers are the same everywhere."""
 
-    own: list[Mount]
-    others: list[Mount]
-    _by_number: dict[int, Mount] = field(init=False)
-    _by_device: dict[Numbers, list[Mount]] = field(init=False)
-    _root: Numbers | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._by_number = {mount.number: mount for mount in (*self.others, *self.own)}
-        self._by_device = {}
+    def __init__(self, own: list[Mount], others: list[Mount]) -> None:
+        self.own = own
+        self.others = others
+        self._by_number = {mount.number: mount for mount in (*others, *own)}
+        self._by_device: dict[Numbers, list[Mount]] = {}
         for mount in self._by_number.values():
             self._by_device.setdefault(mount.device, []).append(mount)
         self._root = next((mount.device for mount in reversed(self.own) if mount.point == b"/"), None)

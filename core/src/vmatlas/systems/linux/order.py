@@ -6,12 +6,12 @@ has no bytes there: START-START. Such a region covers no address. It is left out
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import compress, count
 from operator import ne
 
 from vmatlas.model import AddressSpace, Columns
 from vmatlas.model.space import Origin
+from vmatlas.values import replace
 
 _MOST_NAMED = 3
 

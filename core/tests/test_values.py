@@ -1,0 +1,115 @@
+"""The dataclasses of `vmatlas.values` are as those of the standard library, to whoever holds one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import pickle
+
+import pytest
+
+from vmatlas import values
+
+
+def _classes(dataclass, field):
+    @dataclass(frozen=True, slots=True)
+    class Point:
+        """Where."""
+
+        x: int
+        y: int = 0
+        seen: dict[str, int] = field(default_factory=dict)
+
+        def far(self) -> int:
+            return self.x + self.y
+
+    @dataclass(slots=True, eq=False)
+    class Pile:
+        of: list[int] = field(default_factory=list)
+
+    return Point, Pile
+
+
+OURS, OUR_PILE = _classes(values.dataclass, values.field)
+THEIRS, THEIR_PILE = _classes(dataclasses.dataclass, dataclasses.field)
+
+
+@values.dataclass(frozen=True, slots=True)
+class Checked:
+    """Of this module, so that it can be pickled."""
+
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError(self.size)
+
+
+@pytest.mark.parametrize("kind", [OURS, THEIRS])
+def test_a_value_is_made_told_and_compared_by_its_fields(kind):
+    one = kind(1, y=2)
+    assert (one.x, one.y, one.seen, one.far(), repr(one)) == (1, 2, {}, 3, f"{kind.__qualname__}(x=1, y=2, seen={{}})")
+    assert one == kind(1, 2) and one != kind(1) and one != (1, 2, {})
+    assert kind(1).seen is not kind(1).seen
+    assert kind.__slots__ == kind.__match_args__ == ("x", "y", "seen")
+    assert not hasattr(one, "__dict__")
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(one)
+    assert hash(kind(1, 2, ())) == hash(kind(1, 2, ()))
+
+
+@pytest.mark.parametrize("wrong", [{}, {"x": 1, "z": 2}, {"y": 2}])
+def test_a_wrong_call_has_the_words_of_the_library(wrong):
+    told = []
+    for kind in (OURS, THEIRS):
+        with pytest.raises(TypeError) as caught:
+            kind(**wrong)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+    assert list(inspect.signature(OURS).parameters) == list(inspect.signature(THEIRS).parameters)
+
+
+@pytest.mark.parametrize("kind", [OURS, THEIRS])
+def test_a_frozen_value_stays_as_it_is(kind):
+    one = kind(1)
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'x'"):
+        one.x = 2
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'x'"):
+        del one.x
+    assert one.x == 1
+
+
+@pytest.mark.parametrize("kind", [OURS, THEIRS])
+def test_the_functions_of_the_library_take_it(kind):
+    one = kind(1, 2)
+    assert dataclasses.is_dataclass(kind) and dataclasses.is_dataclass(one)
+    assert [(each.name, each.default) for each in dataclasses.fields(kind)][:2] == [
+        ("x", dataclasses.MISSING),
+        ("y", 0),
+    ]
+    assert dataclasses.asdict(one) == {"x": 1, "y": 2, "seen": {}}
+    assert dataclasses.replace(one, y=5) == kind(1, 5)
+    assert values.replace(OURS(1, 2), x=5) == OURS(5, 2)
+
+
+@pytest.mark.parametrize("kind", [OUR_PILE, THEIR_PILE])
+def test_what_is_not_frozen_changes_and_is_itself_alone(kind):
+    one, other = kind(), kind()
+    one.of.append(1)
+    one.of = [*one.of, 2]
+    assert (one.of, other.of, one == kind(one.of), one == one) == ([1, 2], [], False, True)
+    assert len({one, other}) == 2
+
+
+def test_a_value_is_checked_and_can_be_pickled_and_copied():
+    assert pickle.loads(pickle.dumps(Checked(3))) == copy.deepcopy(Checked(3)) == Checked(3)
+    with pytest.raises(ValueError, match="-1"):
+        Checked(-1)
+    with pytest.raises(ValueError, match="-1"):
+        values.replace(Checked(3), size=-1)
+
+
+def test_a_class_without_slots_is_the_librarys():
+    with pytest.raises(TypeError, match=r"dataclasses\.dataclass makes others"):
+        values.dataclass(slots=False)
