@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import vmatlas
-from vmatlas import Protection, Query, UsageError, arguments, operations
+from vmatlas import PageState, Protection, Query, UsageError, arguments, operations
 from vmatlas.operations import Advice
 from vmatlas.series import frames, moments
 from vmatlas.series.reader import Series
@@ -69,6 +69,8 @@ BAD: dict[str, list[Any]] = {
     "fields": [ODD, None, 5, "flags", b"flags", ["no-field"], HUGE],
     "source": [ODD, None, 5, [], HUGE, "a\0b", "\ud800"],
     "file": [ODD, None, 5, "x", HUGE],
+    "state": [ODD, None, 5, "guard", [], PageState.NONE, True, HUGE],
+    "end": [ODD, None, "x", 1.5, -1, True, [], HUGE],
     "stream": [ODD, None, 5, [], HUGE],
     "url": [ODD, None, 5, "nowhere", "ssh", HUGE],
     "limits": [ODD, 5, "x", [], HUGE],
@@ -100,6 +102,7 @@ PLACE = {"protection": "protection", "at": "page or none", "replace": "flag", "u
 RANGE = {"address": "page", "size": "size"}
 
 SPACE = space_of([FILE])
+RUNS = vmatlas.PageRuns.of([], SPACE.origin, PageState.GUARD)
 
 
 def read(listing: Callable[..., Iterator[object]]) -> Callable[..., object]:
@@ -302,6 +305,12 @@ CASES: dict[str, Case] = {
     "AddressSpace.neighbours": (SPACE.neighbours, {}, {"address": "place"}),
     "AddressSpace.where": (SPACE.where, {}, {"where": "filter", **CRITERIA}),
     "AddressSpace.part": (SPACE.part, {}, {"wanted": "parsed"}),
+    "PageRuns.find": (RUNS.find, {}, {"address": "place"}),
+    "PageRuns.within": (RUNS.within, {"start": 0, "end": 1}, {"start": "address", "end": "end"}),
+    "PageRuns.of_region": (RUNS.of_region, {}, {"region": "region"}),
+    "PageRuns.where": (RUNS.where, {}, {"state": "state"}),
+    "PageRuns.bytes_of": (RUNS.bytes_of, {}, {"state": "state"}),
+    "PageRun.says": (vmatlas.PageRun(0, 1, PageState.GUARD, PageState.GUARD).says, {}, {"state": "state"}),
     "Region.covers": (FILE.covers, {}, {"address": "place"}),
     "Capture.load": (vmatlas.Capture.load, {}, {"path": "source"}),
     "Capture.read": (vmatlas.Capture.read, {}, {"file": "file"}),

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         Thread,
     )
     from vmatlas.model.cgroup import CgroupMemory
+    from vmatlas.model.pages import PageRun, PageRuns, PageState
     from vmatlas.process import Process
     from vmatlas.recording import record_series, trends_of
     from vmatlas.selection.resolving import Selected, select
@@ -130,6 +131,9 @@ __all__ = [
     "NoSuchProcess",
     "OperationFailed",
     "Origin",
+    "PageRun",
+    "PageRuns",
+    "PageState",
     "Pid",
     "Process",
     "ProcessInfo",
@@ -209,6 +213,7 @@ _HOMES = {
         "MemoryUse Neighbours Origin ProcessInfo Protection Query Region SystemFlags SystemInfo Thread"
     ),
     "vmatlas.model.cgroup": "CgroupMemory",
+    "vmatlas.model.pages": "PageRun PageRuns PageState",
     "vmatlas.process": "Process",
     "vmatlas.recording": "record_series trends_of",
     "vmatlas.series.moments": "Moment",

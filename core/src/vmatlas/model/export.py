@@ -1,6 +1,6 @@
-"""An address space for other tools: dictionaries, JSON, Arrow. No I/O.
+"""An address space, and runs of pages, for other tools: dictionaries, JSON, Arrow, NumPy. No I/O.
 
-The columns, the same in all three:
+The columns of an address space, the same in the first three:
 
     start, end, size      unsigned 64-bit, bytes; [start, end)
     protection            text, "r-x"
@@ -34,6 +34,8 @@ from vmatlas.model.region import KINDS, PROTECTIONS, UNKNOWN, Kind, Region, Syst
 if TYPE_CHECKING:
     import numpy
     import pyarrow
+
+    from vmatlas.model.pages import PageState, RunColumns
 
 _Told = TypeVar("_Told")
 
@@ -134,13 +136,7 @@ class Exports:
         Raises Unsupported when pyarrow is not installed. A path that is not UTF-8 has its foreign bytes written as
         \\xNN, since Arrow's strings are UTF-8.
         """
-        try:
-            import pyarrow as pa
-            import pyarrow.compute as pc
-        except ImportError:
-            raise Unsupported(
-                "the export to Arrow needs pyarrow, which is not installed", hint='pip install "vmatlas[arrow]"'
-            ) from None
+        pa, pc = _arrow()
         columns = self.columns
         count = len(columns)
 
@@ -215,19 +211,91 @@ class Exports:
 
         Needs the extra `vmatlas[numpy]`. Raises Unsupported when NumPy is not installed.
         """
-        try:
-            import numpy as np
-        except ImportError:
-            raise Unsupported(
-                "the export to NumPy needs numpy, which is not installed", hint='pip install "vmatlas[numpy]"'
-            ) from None
         columns = self.columns
         held = {name: getattr(columns, name) for name in columns.__slots__}
         held |= {f"detail.{key}": column for key, column in columns.details.items()}
-        found = {name: np.frombuffer(column, column.typecode) for name, column in held.items() if _is_array(column)}
-        for each in found.values():
-            each.flags.writeable = False
-        return found
+        return _over_memory(held)
+
+
+class PageExports:
+    """The exports of runs of pages; mixed into `PageRuns`.
+
+    The columns, the same in all three: `start`, `end`, `size` (unsigned 64-bit, bytes; [start, end)), and for each
+    state of a page a boolean, null where it was not asked for or is not told ("soft_dirty").
+    """
+
+    columns: RunColumns
+    told: PageState
+
+    def _states(self) -> list[tuple[str, int, bool]]:
+        """The name, the bit, and whether it is told, of each."""
+        return [((each.name or "").lower(), each.value, bool(each & self.told)) for each in type(self.told)]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """A dictionary for each run."""
+        states = self._states()
+        columns = self.columns
+        return [
+            {"start": start, "end": end, "size": end - start}
+            | {name: bool(state & bit) if told else None for name, bit, told in states}
+            for start, end, state in zip(columns.start, columns.end, columns.state, strict=True)
+        ]
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The runs as a JSON array."""
+        return json.dumps(self.to_dicts(), indent=indent)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """An Arrow table, which pandas, Polars and DuckDB read. Needs the extra `vmatlas[arrow]`.
+
+        Raises Unsupported when pyarrow is not installed.
+        """
+        pa, pc = _arrow()
+        columns, count = self.columns, len(self.columns)
+
+        def held(column: array[int], kind: Any) -> Any:
+            return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(column)]) if count else pa.array([], kind)
+
+        start, end = held(columns.start, pa.uint64()), held(columns.end, pa.uint64())
+        state = held(columns.state, pa.uint32())
+        table: dict[str, Any] = {"start": start, "end": end, "size": pc.subtract(end, start)}
+        for name, bit, told in self._states():
+            is_set = pc.not_equal(pc.bit_wise_and(state, pa.scalar(bit, pa.uint32())), pa.scalar(0, pa.uint32()))
+            table[name] = is_set if told else pa.nulls(count, pa.bool_())
+        return pa.table(table)
+
+    def to_numpy(self) -> dict[str, numpy.ndarray[Any, Any]]:
+        """The columns as they are held: NumPy arrays over the same memory, not to be written to.
+
+        `start`, `end`: unsigned 64-bit. `state`: unsigned 32-bit, the value of a `PageState`. Needs the extra
+        `vmatlas[numpy]`. Raises Unsupported when NumPy is not installed.
+        """
+        return _over_memory({name: getattr(self.columns, name) for name in self.columns.__slots__})
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+    except ImportError:
+        raise Unsupported(
+            "the export to Arrow needs pyarrow, which is not installed", hint='pip install "vmatlas[arrow]"'
+        ) from None
+    return pa, pc
+
+
+def _over_memory(held: dict[str, Any]) -> dict[str, numpy.ndarray[Any, Any]]:
+    """NumPy arrays over the memory of those that are columns of numbers."""
+    try:
+        import numpy as np
+    except ImportError:
+        raise Unsupported(
+            "the export to NumPy needs numpy, which is not installed", hint='pip install "vmatlas[numpy]"'
+        ) from None
+    found = {name: np.frombuffer(column, column.typecode) for name, column in held.items() if _is_array(column)}
+    for each in found.values():
+        each.flags.writeable = False
+    return found
 
 
 def _uses(columns: Columns) -> list[MemoryUse | None]:
