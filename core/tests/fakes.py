@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from vmatlas.backend import YES, Availability, Backend, Feature, LocalProcess, Reading
+from vmatlas.backend import YES, Availability, Feature, LocalProcess, Reading, Source
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, NoSuchProcess
 from vmatlas.model import AddressSpace, Columns, Consistency, ProcessInfo, Query, Region, SystemInfo
@@ -63,7 +63,7 @@ class FakeTarget:
     system_info: SystemInfo = LINUX
     closed: int = 0
 
-    def offers(self, backend: Backend) -> Availability:
+    def offers(self, backend: Source) -> Availability:
         return backend.probe()
 
     def processes(self) -> Iterator[ProcessInfo]:
@@ -87,7 +87,7 @@ class FakeProcess:
     pid: int
     start_time: int | None = 1
 
-    def acquire(self, backend: Backend, query: Query) -> Capture:
+    def acquire(self, backend: Source, query: Query) -> Capture:
         reading = backend.acquire(LocalProcess(self.pid), query)
         return Capture(
             streams=reading.streams,

@@ -1,4 +1,4 @@
-"""The contracts: what a plugin offers (`Backend`, `System`), and where processes live (`Target`).
+"""The contracts: what a plugin offers (`Backend`, `PageSource`, `System`), and where processes live (`Target`).
 
 A backend has two halves. *Acquire* asks this machine's kernel and returns the kernel's own bytes, untouched. *Decode*
 is pure: the same bytes give the same address space on every host. What happens between and above the two (choice,
@@ -36,6 +36,7 @@ from vmatlas.values import dataclass
 
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory
+    from vmatlas.model.pages import PageRuns, PageState
 
 _Item = TypeVar("_Item")
 
@@ -195,8 +196,8 @@ class LocalProcess:
 
 
 @runtime_checkable
-class Backend(Protocol):
-    """One way to read memory maps from one system's kernel. Registered under `vmatlas.backends`."""
+class Source(Protocol):
+    """One way to ask one system's kernel. What it gives is a backend's matter (`Backend`, `PageSource`)."""
 
     name: str
     """"linux-ioctl": what users type."""
@@ -206,15 +207,10 @@ class Backend(Protocol):
     """"vmatlas-linux-ioctl": what to install to have it."""
     source: str
     """"linux.procmap_query": what an agent is asked for."""
-    features: Feature
     consistency: Consistency
 
     def probe(self) -> Availability:
         """Whether this machine's kernel answers, found out by asking it."""
-        ...
-
-    def rank(self, query: Query) -> int | None:
-        """How well it answers: the lower the better. None: it cannot answer this."""
         ...
 
     def acquire(self, process: LocalProcess, query: Query) -> Reading:
@@ -224,11 +220,44 @@ class Backend(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class Backend(Source, Protocol):
+    """One way to read memory maps from one system's kernel. Registered under `vmatlas.backends`."""
+
+    features: Feature
+
+    def rank(self, query: Query) -> int | None:
+        """How well it answers: the lower the better. None: it cannot answer this."""
+        ...
+
     def decode(self, capture: Capture) -> AddressSpace:
         """Bytes to an address space; pure, on any host.
 
         Raises MalformedData for bytes that are not what the source promises, Disordered (which is one) when regions
         overlap, NoSuchProcess when the streams show that the process was gone.
+        """
+        ...
+
+
+@runtime_checkable
+class PageSource(Source, Protocol):
+    """One way to ask about pages. Registered under `vmatlas.pages`. It is asked with `Query.pages` and `Query.ranges`.
+
+    It gives one stream, which tells by itself what was asked and what the kernel there tells.
+    """
+
+    stream: str
+    """"pages-scan": the stream's name in a capture."""
+    states: PageState
+    """What it can tell; a kernel may tell less, which the stream says."""
+    cost: int
+    """Of two that tell the same, the one of less is asked."""
+
+    def pages(self, capture: Capture) -> PageRuns:
+        """Bytes to runs of pages: all that the stream tells; pure, on any host.
+
+        Raises MalformedData for bytes that are not what the source promises.
         """
         ...
 
@@ -372,7 +401,7 @@ class Target(Protocol):
         """The machine's system. Raises TargetLost."""
         ...
 
-    def offers(self, backend: Backend) -> Availability:
+    def offers(self, backend: Source) -> Availability:
         """Whether the backend's question can be asked there."""
         ...
 
@@ -406,7 +435,7 @@ class TargetProcess(Protocol):
         """When it started, in that system's own unit."""
         ...
 
-    def acquire(self, backend: Backend, query: Query) -> Capture:
+    def acquire(self, backend: Source, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""
         ...
 

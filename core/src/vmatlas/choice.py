@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vmatlas import registry
-from vmatlas.backend import Availability, Backend, Feature, Target
-from vmatlas.errors import Unsupported
+from vmatlas.backend import Availability, Backend, Feature, PageSource, Target
+from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import Query, Question
 from vmatlas.registry import Broken
 from vmatlas.values import dataclass
+
+if TYPE_CHECKING:
+    from vmatlas.model.pages import PageState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
     `needs` are features that the backend must have. Raises UsageError for an unknown name, and Unsupported when the
     named backend cannot answer, or none can; the message says why for each.
     """
+    if query.question is Question.PAGES:
+        raise UsageError("no backend is asked about pages", hint="Process.pages asks about them")
     if name is not None:
         return _named(target, query, name)
     candidates = consider(target)
@@ -78,6 +85,34 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
         ]
         reason = "the only one that answers" + (f" ({'; '.join(others)})" if others else "")
     return Choice(best, reason, asked_for=False)
+
+
+def choose_for_pages(target: Target, of: PageState, *, all_of_it: bool) -> PageSource:
+    """What tells most of these states of pages there, at the least cost; with `all_of_it`, what can tell them all.
+
+    Raises Unsupported when there is none; the message says why for each.
+    """
+    found: list[PageSource] = []
+    reasons: list[str] = []
+    for source in registry.page_sources():
+        if isinstance(source, Broken):
+            reasons.append(f"{source.name}: cannot be loaded: {source.reason}")
+        elif source.system != target.system_info.system:
+            continue
+        elif untold := of & ~source.states if all_of_it else of if not of & source.states else None:
+            reasons.append(f"{source.name}: does not tell {' nor '.join(untold.words)}")
+        elif not (answers := target.offers(source)):
+            reasons.append(f"{source.name}: {answers.reason}")
+        else:
+            found.append(source)
+    if not found:
+        why = "; ".join(reasons) or f"nothing installed asks about the pages of {target.system_info.system}"
+        raise Unsupported(
+            f"it cannot be told here which pages are {' or '.join(of.words)}: {why}",
+            target=target.name,
+            hint=None if reasons else f'pip install "vmatlas[{target.system_info.system}]"',
+        )
+    return min(found, key=lambda each: (-(each.states & of).value.bit_count(), each.cost, each.name))
 
 
 def _needs(query: Query) -> Feature:

@@ -23,6 +23,7 @@ from vmatlas.backend import (
     Finder,
     HasBlindSpots,
     HasName,
+    PageSource,
     ReadsFiles,
     ReadsThreads,
     SeesFiles,
@@ -33,7 +34,7 @@ from vmatlas.backend import (
     TellsTotals,
 )
 from vmatlas.capture import Capture
-from vmatlas.choice import Choice, choose
+from vmatlas.choice import Choice, choose, choose_for_pages
 from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     ANY,
@@ -56,6 +57,7 @@ from vmatlas.values import replace
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Difference
+    from vmatlas.model.pages import PageRuns, PageState
     from vmatlas.symbols import Elf
 
 ALWAYS_ASKED = 256
@@ -380,6 +382,52 @@ class Process:
         except VmatlasError as error:
             raise error.located(pid=self.pid, target=self._target.name, backend=backend.name) from None
 
+    def pages(
+        self,
+        *,
+        where: Filter | str | None = None,
+        between: tuple[int, int] | None = None,
+        of: PageState | None = None,
+        **criteria: Unpack[Criteria],
+    ) -> PageRuns:
+        """What lies inside the regions: runs of pages that are in one of the states `of`, with the states they are in.
+
+        `where` and `criteria` say in which regions, as in `snapshot`; `between` is a range of addresses, [start, end).
+        Without `of` it is all that costs little: PRESENT, SWAPPED, ZERO, HUGE and GUARD, as far as they are told here.
+        `PageRuns.told` says which are: what a kernel cannot tell is not in it. Pages in none of the states, never
+        touched above all, are in no run. The map is read first, and the pages after it: what is mapped or unmapped
+        meanwhile is not seen, or read as untouched.
+
+        On Linux by PAGEMAP_SCAN (6.7), else by /proc/PID/pagemap, which takes longer, and tells less (EXCLUSIVE is told
+        by it alone): the plugin vmatlas-linux-pagemap. Raises what `snapshot` raises; Unsupported also where nothing
+        tells the states that were asked for.
+        """
+        from vmatlas.model.pages import USUAL, check_range, check_state
+
+        if of is not None:
+            check_state(of)
+        asked = (0, _TOP) if between is None else check_range(between)
+        wanted = Filter.of(where, **criteria)
+        source = choose_for_pages(self._target, of or USUAL, all_of_it=of is not None)
+        space = self.snapshot(where=wanted)
+        found = self._pages_in(source, of or USUAL, _whole_pages(space, *asked)).within(*asked)
+        if not found.told:
+            raise Unsupported(
+                f"this kernel does not tell which pages are {' or '.join((of or USUAL).words)}",
+                pid=self.pid,
+                target=self._target.name,
+                backend=source.name,
+            )
+        return found
+
+    def _pages_in(self, source: PageSource, of: PageState, ranges: tuple[tuple[int, int], ...]) -> PageRuns:
+        with self._reader.question():
+            try:
+                capture = self._process.acquire(source, Query(pages=of, ranges=ranges))
+                return source.pages(capture).telling(of)
+            except VmatlasError as error:
+                raise error.located(pid=self.pid, target=self._target.name, backend=source.name) from None
+
     def threads(self) -> tuple[Thread, ...] | None:
         """Its threads, each with its name and where its stack pointer stands, as far as that may be asked.
 
@@ -536,6 +584,20 @@ class Process:
         For as long as the handle is open. None where the target's file system cannot be asked.
         """
         return self._process.file_now if isinstance(self._process, SeesFiles) else None
+
+
+def _whole_pages(space: AddressSpace, start: int, end: int) -> tuple[tuple[int, int], ...]:
+    """The parts of a range of addresses that regions cover, in whole pages; those that touch are one."""
+    page = space.system.page_size
+    found: list[tuple[int, int]] = []
+    for low, high in zip(space.columns.start, space.columns.end, strict=True):
+        first, last = max(low, start // page * page), min(high, -(-end // page) * page)
+        if first >= last:
+            continue
+        if found and found[-1][1] == first:
+            first = found.pop()[0]
+        found.append((first, last))
+    return tuple(found)
 
 
 def threads_of(stream: bytes, system: str, pid: int) -> tuple[Thread, ...] | None:

@@ -10,12 +10,13 @@ import functools
 from typing import Any
 
 from vmatlas.arguments import shown
-from vmatlas.backend import Backend, System
+from vmatlas.backend import Backend, PageSource, System
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.installed import Entry, companions, entry_points
 from vmatlas.values import dataclass
 
 BACKENDS = "vmatlas.backends"
+PAGES = "vmatlas.pages"
 SYSTEMS = "vmatlas.systems"
 TARGETS = "vmatlas.targets"
 OPERATIONS = "vmatlas.operations"
@@ -75,7 +76,9 @@ def _load(group: str, name: str) -> Any:
         return Broken(name, entry.distribution, f"{type(error).__name__}: {error}")
     if group == BACKENDS and not isinstance(loaded, Backend):
         return Broken(name, entry.distribution, f"{entry.value} is no vmatlas.backend.Backend")
-    if group == BACKENDS and loaded.name != name:
+    if group == PAGES and not isinstance(loaded, PageSource):
+        return Broken(name, entry.distribution, f"{entry.value} is no vmatlas.backend.PageSource")
+    if group in (BACKENDS, PAGES) and loaded.name != name:
         return Broken(name, entry.distribution, f"it is registered as '{name}' and calls itself '{loaded.name}'")
     return loaded
 
@@ -83,6 +86,11 @@ def _load(group: str, name: str) -> Any:
 def backends() -> list[Backend | Broken]:
     """Every installed backend, by name."""
     return [_known(BACKENDS, name) for name in entries(BACKENDS)]
+
+
+def page_sources() -> list[PageSource | Broken]:
+    """Every installed way to ask about pages, by name."""
+    return [_known(PAGES, name) for name in entries(PAGES)]
 
 
 def broken(group: str) -> list[Broken]:

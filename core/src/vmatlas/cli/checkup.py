@@ -27,7 +27,7 @@ QUESTIONS = {
 }
 """An example of each question."""
 
-GROUPS = (registry.BACKENDS, registry.SYSTEMS, registry.OPERATIONS, registry.TARGETS)
+GROUPS = (registry.BACKENDS, registry.PAGES, registry.SYSTEMS, registry.OPERATIONS, registry.TARGETS)
 """The entry-point groups whose entries are looked at."""
 
 

@@ -199,7 +199,8 @@ class Exports:
         }
         for key, column in columns.details.items():
             table[f"detail.{key}"] = texts(column) if isinstance(column, list) else numbers(column)
-        return pa.table(table)
+        made: pyarrow.Table = pa.table(table)
+        return made
 
     def to_numpy(self) -> dict[str, numpy.ndarray[Any, Any]]:
         """The columns as they are held, by name: NumPy arrays over the same memory, not to be written to.
@@ -262,7 +263,8 @@ class PageExports:
         for name, bit, told in self._states():
             is_set = pc.not_equal(pc.bit_wise_and(state, pa.scalar(bit, pa.uint32())), pa.scalar(0, pa.uint32()))
             table[name] = is_set if told else pa.nulls(count, pa.bool_())
-        return pa.table(table)
+        made: pyarrow.Table = pa.table(table)
+        return made
 
     def to_numpy(self) -> dict[str, numpy.ndarray[Any, Any]]:
         """The columns as they are held: NumPy arrays over the same memory, not to be written to.

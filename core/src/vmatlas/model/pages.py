@@ -156,6 +156,17 @@ class RunColumns:
             array("I", compress(states, first)),
         )
 
+    def telling(self, told: PageState) -> RunColumns:
+        """The same, of which no more is told than these states: runs in none of them are left out."""
+        kept = {state: state & told.value for state in set(self.state)}
+        if all(kept.values()):
+            if all(state == left for state, left in kept.items()):
+                return self.joined()
+            return RunColumns(self.start, self.end, array("I", map(kept.__getitem__, self.state))).joined()
+        rows = [row for row, state in enumerate(self.state) if kept[state]]
+        some = self.take(rows)
+        return RunColumns(some.start, some.end, array("I", map(kept.__getitem__, some.state))).joined()
+
     def first_disorder(self) -> int | None:
         """The first row that is empty or backward, or begins before the row before it ends; None when all is right."""
         backward = next(compress(count(), map(operator.ge, self.start, self.end)), None)
@@ -297,6 +308,14 @@ class PageRuns(PageExports, Sequence[PageRun]):
         """What lies in a region. Raises UsageError for what is none."""
         check_region(region)
         return self.within(region.start, region.end)
+
+    def telling(self, told: PageState) -> PageRuns:
+        """The same, as if no more than these states had been asked for. Raises UsageError for what are none."""
+        check_state(told)
+        if self.told & told == self.told:
+            return self
+        left = self.told & told
+        return PageRuns(self.columns.telling(left), self.origin, left, incomplete=self.incomplete)
 
     def where(self, state: PageState) -> PageRuns:
         """The runs that are in one of these states. Raises UsageError where none of it was asked for and told."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 from vmatlas.model.filter import ANY, Filter
 from vmatlas.values import dataclass
+
+if TYPE_CHECKING:
+    from vmatlas.model.pages import PageState
 
 
 class Question(enum.Enum):
@@ -23,6 +27,8 @@ class Question(enum.Enum):
     """The memory in use of the whole process: no map is made."""
     BUILD_IDS = "build ids"
     """Every region, with the ELF build id of its file."""
+    PAGES = "pages"
+    """What lies inside regions. Answered by a `PageSource`, and not by what reads maps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,10 @@ class Query:
     """The ELF build id of each file. Dearer: the kernel reads each file's notes."""
     where: Filter = ANY
     """Which regions are wanted. A backend may apply the part that its kernel can; the rest is applied above it."""
+    pages: PageState | None = None
+    """The states of pages that are asked for; None: it is a question about regions."""
+    ranges: tuple[tuple[int, int], ...] = ()
+    """With `pages`: where. Ranges of whole pages, [start, end), sorted, not overlapping nor touching."""
 
     @property
     def limit_of_answer(self) -> int:
@@ -55,6 +65,8 @@ class Query:
     @property
     def question(self) -> Question:
         """The kind of question that this is."""
+        if self.pages is not None:
+            return Question.PAGES
         if self.totals:
             return Question.TOTALS
         if self.residency:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 from vmatlas import registry
-from vmatlas.backend import Availability, Backend, KnowsNotListed, Roll, bare
+from vmatlas.backend import Availability, KnowsNotListed, Roll, Source, bare
 from vmatlas.capture import Capture
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, VmatlasError, legible
 from vmatlas.model import ProcessInfo, Query, Region, SystemInfo
@@ -70,7 +70,7 @@ class AgentTarget:
             page_size=hello.page_size,
         )
 
-    def sources(self, backend: Backend) -> AgentSources:
+    def sources(self, backend: Source) -> AgentSources:
         """The plugin's half for agents. Raises Unsupported when it has none."""
         entry = entries(GROUP).get(backend.name)
         if entry is None:
@@ -84,13 +84,13 @@ class AgentTarget:
             raise Unsupported(f"{entry.value} is no vmatlas.target.native.AgentSources", backend=backend.name)
         return loaded
 
-    def offers(self, backend: Backend) -> Availability:
+    def offers(self, backend: Source) -> Availability:
         """Whether the backend is of that machine's system, the agent has its sources, and the kernel there answers."""
         if backend.name not in self._offers:
             self._offers[backend.name] = self._find_out(backend)
         return self._offers[backend.name]
 
-    def _find_out(self, backend: Backend) -> Availability:
+    def _find_out(self, backend: Source) -> Availability:
         if backend.system != self.system_info.system:
             runs = legible(self.system_info.system, 40) or "another system"
             return Availability(False, f"it asks {backend.system} kernels; {self.name} runs {runs}")
@@ -374,7 +374,7 @@ class AgentTargetProcess:
         with self.question():
             return threads_told(self)
 
-    def acquire(self, backend: Backend, query: Query) -> Capture:
+    def acquire(self, backend: Source, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""
         try:
             reading = self._target.sources(backend).ask(self, query)

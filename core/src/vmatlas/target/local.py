@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from vmatlas import registry
 from vmatlas.backend import (
     Availability,
-    Backend,
     DirectBackend,
     Finder,
     KnowsNotListed,
     ListsBriefly,
     LocalProcess,
+    Source,
     System,
     TellsWaits,
 )
@@ -48,7 +48,7 @@ class LocalTarget:
         """This machine. Raises Unsupported."""
         return self.system.info()
 
-    def offers(self, backend: Backend) -> Availability:
+    def offers(self, backend: Source) -> Availability:
         """Whether the backend is of this system and its kernel answers."""
         if backend.system != self.system_info.system:
             return Availability(False, f"it asks {backend.system} kernels; this machine runs {self.system_info.system}")
@@ -104,7 +104,7 @@ class LocalTargetProcess:
         """When it started, in the system's own unit."""
         return self._process.start_time
 
-    def acquire(self, backend: Backend, query: Query) -> Capture:
+    def acquire(self, backend: Source, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises."""
         with self._process.lock:
             reading = backend.acquire(self._process, query)

@@ -1,0 +1,167 @@
+"""A question about pages: who is asked, about what, and what becomes of the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+from typing import cast
+
+import pytest
+
+import vmatlas
+from vmatlas import PageRun, PageRuns, PageState, Protection, Query, Region, Unsupported, UsageError, registry
+from vmatlas.backend import YES, Availability, LocalProcess, PageSource, Reading, Target
+from vmatlas.capture import Capture
+from vmatlas.choice import choose, choose_for_pages
+from vmatlas.errors import AccessDenied
+from vmatlas.model import Consistency
+from vmatlas.model.pages import USUAL
+
+from .fakes import FakeBackend, FakeTarget
+
+PAGE = 4096
+P, S, G, E = PageState.PRESENT, PageState.SWAPPED, PageState.GUARD, PageState.EXCLUSIVE
+
+
+@dataclass
+class FakePages:
+    """Tells of every page that it is asked about that it is present."""
+
+    name: str = "fake-pages"
+    states: PageState = USUAL
+    cost: int = 10
+    told: PageState = USUAL
+    system: str = "linux"
+    availability: Availability = YES
+    distribution: str = "vmatlas-fake"
+    source: str = "fake.pages"
+    consistency: Consistency = Consistency.PER_REGION
+    stream: str = "fake-pages"
+    asked: list[Query] = field(default_factory=list)
+    refuses: bool = False
+
+    def probe(self) -> Availability:
+        return self.availability
+
+    def acquire(self, process: LocalProcess, query: Query) -> Reading:
+        if self.refuses:
+            raise AccessDenied("no right", pid=process.pid)
+        self.asked.append(query)
+        return Reading({self.stream: b""})
+
+    def pages(self, capture: Capture) -> PageRuns:
+        ranges = capture.query.ranges
+        runs = [PageRun(start, end, P & self.told, self.told) for start, end in ranges] if self.told else []
+        return PageRuns.of(runs, capture.origin, self.told)
+
+
+def region(first: int, last: int, protection: int = 3) -> Region:
+    return Region(first * PAGE, last * PAGE, Protection(protection))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeTarget, FakeBackend, list[FakePages]]:
+    backend = FakeBackend([region(1, 3), region(3, 5, 1), region(8, 9)])
+    sources: list[FakePages] = [FakePages()]
+    monkeypatch.setattr(registry, "backends", lambda: [backend])
+    monkeypatch.setattr(registry, "page_sources", lambda: sources)
+    return FakeTarget(), backend, sources
+
+
+Machine = tuple[FakeTarget, FakeBackend, list[FakePages]]
+
+
+def opened(machine: Machine) -> vmatlas.Process:
+    return vmatlas.open(42, target=cast(Target, machine[0]))
+
+
+def bounds(runs: PageRuns) -> list[tuple[float, float]]:
+    return [(run.start / PAGE, run.end / PAGE) for run in runs]
+
+
+def test_what_the_regions_cover_is_asked_about_and_no_hole(machine: Machine) -> None:
+    with opened(machine) as process:
+        assert bounds(process.pages()) == [(1, 5), (8, 9)]
+        assert machine[2][0].asked[0].ranges == ((PAGE, 5 * PAGE), (8 * PAGE, 9 * PAGE))
+        assert machine[2][0].asked[0].pages == USUAL
+
+
+def test_regions_that_pass_a_filter_are_asked_about_alone(machine: Machine) -> None:
+    with opened(machine) as process:
+        assert bounds(process.pages(where="r--")) == [(3, 5)]
+        assert bounds(process.pages(writable=True)) == [(1, 3), (8, 9)]
+
+
+def test_a_range_that_ends_within_a_page_is_asked_in_whole_pages_and_told_as_it_is(machine: Machine) -> None:
+    with opened(machine) as process:
+        assert bounds(process.pages(between=(2 * PAGE + 2048, 4 * PAGE + 1024))) == [(2.5, 4.25)]
+        assert machine[2][0].asked[0].ranges == ((2 * PAGE, 5 * PAGE),)
+        assert bounds(process.pages(between=(5 * PAGE, 8 * PAGE))) == []
+        assert bounds(process.pages(between=(0, 2**64))) == [(1, 5), (8, 9)]
+
+
+def test_what_is_told_beyond_what_was_asked_for_is_left_out(machine: Machine) -> None:
+    with opened(machine) as process:
+        runs = process.pages(of=S)
+    assert (list(runs), runs.told) == ([], S)
+
+
+def test_who_tells_most_of_it_is_asked_and_of_two_alike_the_cheaper(machine: Machine) -> None:
+    target, _, sources = machine
+    sources[:] = [FakePages("dear", cost=20), FakePages("cheap"), FakePages("less", P | S, 1)]
+    place = cast(Target, target)
+    assert choose_for_pages(place, USUAL, all_of_it=False).name == "cheap"
+    assert choose_for_pages(place, P | S, all_of_it=True).name == "less"
+    sources[1].availability = Availability(False, "too old")
+    assert choose_for_pages(place, USUAL, all_of_it=False).name == "dear"
+    sources[0].availability = Availability(False, "too old")
+    assert choose_for_pages(place, USUAL, all_of_it=False).name == "less"
+
+
+def test_what_nobody_tells_is_refused_with_the_reason_of_each(machine: Machine) -> None:
+    target, _, sources = machine
+    sources[:] = [FakePages("one", P), FakePages("two", E, availability=Availability(False, "too old"))]
+    with opened(machine) as process, pytest.raises(Unsupported) as caught:
+        process.pages(of=E)
+    assert "one: does not tell exclusive; two: too old" in str(caught.value)
+    with pytest.raises(Unsupported, match="one: does not tell exclusive; two: does not tell present"):
+        choose_for_pages(cast(Target, target), P | E, all_of_it=True)
+    sources[:] = [FakePages(system="qnx")]
+    with opened(machine) as process, pytest.raises(Unsupported) as caught:
+        process.pages()
+    assert caught.value.hint == 'pip install "vmatlas[linux]"'
+
+
+def test_what_this_kernel_does_not_tell_is_refused_and_what_it_tells_in_part_is_said(machine: Machine) -> None:
+    machine[2][0].told = P
+    with opened(machine) as process:
+        assert process.pages().told == P
+        with pytest.raises(Unsupported, match="this kernel does not tell which pages are guard") as caught:
+            process.pages(of=G)
+    assert (caught.value.pid, caught.value.backend) == (42, "fake-pages")
+
+
+def test_an_error_says_who_was_asked(machine: Machine) -> None:
+    machine[2][0].refuses = True
+    with opened(machine) as process, pytest.raises(AccessDenied) as caught:
+        process.pages()
+    assert (caught.value.backend, caught.value.target) == ("fake-pages", "board")
+
+
+def test_no_backend_is_asked_about_pages(machine: Machine) -> None:
+    with pytest.raises(UsageError, match="no backend is asked about pages"):
+        choose(cast(Target, machine[0]), Query(pages=P))
+
+
+def test_what_is_no_source_of_pages_is_told_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("odd", "vmatlas.model.pages:USUAL", registry.PAGES)
+    broken = {"odd": registry.Entry("odd", entry.value, "vmatlas-odd")}
+    monkeypatch.setattr(registry, "entries", lambda group: broken if group == registry.PAGES else {})
+    registry._load.cache_clear()
+    (found,) = registry.page_sources()
+    registry._load.cache_clear()
+    assert isinstance(found, registry.Broken) and "is no vmatlas.backend.PageSource" in found.reason
+
+
+def test_a_fake_source_is_one() -> None:
+    assert isinstance(FakePages(), PageSource)
