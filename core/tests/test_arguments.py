@@ -287,6 +287,11 @@ CASES: dict[str, Case] = {
         {},
         {"where": "filter", "between": "between", "of": "state or none", **CRITERIA},
     ),
+    "Process.pages_in": (
+        of_process("pages_in"),
+        {"space": SPACE},
+        {"space": "space", "between": "between", "of": "state or none"},
+    ),
     "Process.guard_at": (of_process("guard_at"), {}, {"address": "address"}),
     "Process.choice": (of_process("choice"), {}, {"query": "query"}),
     "Process.needs_residency": (of_process("needs_residency"), {}, {"where": "parsed"}),

@@ -52,6 +52,7 @@ from vmatlas.model import (
     Thread,
 )
 from vmatlas.model.filter import check_filter, check_region
+from vmatlas.model.space import check_space
 from vmatlas.reading import MapReader
 from vmatlas.values import replace
 
@@ -402,14 +403,24 @@ class Process:
         by it alone): the plugin vmatlas-linux-pagemap. Raises what `snapshot` raises; Unsupported also where nothing
         tells the states that were asked for.
         """
-        from vmatlas.model.pages import USUAL, check_range, check_state
+        from vmatlas.model.pages import check_range, check_state
 
         if of is not None:
             check_state(of)
+        asked = None if between is None else check_range(between)
+        return self.pages_in(self.snapshot(where=Filter.of(where, **criteria)), between=asked, of=of)
+
+    def pages_in(
+        self, space: AddressSpace, *, between: tuple[int, int] | None = None, of: PageState | None = None
+    ) -> PageRuns:
+        """The same, of the regions of a map that was read already. Raises what `pages` raises."""
+        from vmatlas.model.pages import USUAL, check_range, check_state
+
+        check_space(space)
+        if of is not None:
+            check_state(of)
         asked = (0, _TOP) if between is None else check_range(between)
-        wanted = Filter.of(where, **criteria)
         source = choose_for_pages(self._target, of or USUAL, all_of_it=of is not None)
-        space = self.snapshot(where=wanted)
         found = self._pages_in(source, of or USUAL, _whole_pages(space, *asked)).within(*asked)
         if not found.told:
             raise Unsupported(

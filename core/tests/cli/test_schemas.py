@@ -24,6 +24,7 @@ ASKED = {
         ("PID", "--every", "0.05", "--for", "0.5"),
     ],
     "find": [("PID", "0"), ("PID", "0", "--or-next"), ("PID", "0", "--neighbours"), ("PID", "self", "0")],
+    "pages": [("PID",), ("PID", "--state", "present"), ("self", "--where", "stack")],
     "summary": [
         ("PID",),
         ("PID", "--residency"),

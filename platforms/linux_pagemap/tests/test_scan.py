@@ -132,6 +132,12 @@ def test_it_is_not_asked_for_every_page_where_nothing_is_left_to_ask_for(play: C
     assert (list(runs), runs.told, kernel.calls) == ([], PageState.NONE, 1)
 
 
+def test_what_is_told_is_known_though_nothing_is_asked_about(play: Callable[[Kernel], Kernel]) -> None:
+    play(Kernel({1: PRESENT}, known=0xFF))
+    runs = asked(ranges=())
+    assert (list(runs), runs.told) == ([], USUAL & ~PageState.GUARD)
+
+
 def test_a_guard_is_not_taken_for_swap(play: Callable[[Kernel], Kernel]) -> None:
     play(Kernel({1: SWAPPED | GUARD, 2: SWAPPED}))
     assert [run.state for run in asked(PageState.SWAPPED)] == [PageState.SWAPPED]

@@ -24,6 +24,7 @@ COMPLETION = "_VMATLAS_COMPLETE"
 COMMANDS = (
     "maps",
     "find",
+    "pages",
     "summary",
     "diff",
     "watch",
@@ -65,6 +66,7 @@ _HELP = """The memory map of any process, on every kernel.
     vmatlas maps self                          the map of this very command
     vmatlas maps 1234 --where x,file           executable mappings of files
     vmatlas find 1234 7f0012345678             what lies at an address
+    vmatlas pages 1234                         what is in memory, what is a guard
     vmatlas summary 1234                       code, data, stack, libraries
     vmatlas diff 1234 --after 10               what changes in ten seconds
     vmatlas watch 1234                         what changes, as it changes
@@ -109,6 +111,7 @@ MEANT = {
     "processes": "ps pgrep list ls top tasks pids process",
     "maps": "map pmap procmap vmmap procstat vm mem memory show print cat mappings regions segments layout smaps",
     "find": "search lookup look-up where whereis addr address at query locate resolve addr2line",
+    "pages": "page pagemap residency touched guards hugepages rss incore mincore page-types",
     "summary": "info stat stats status total totals usage du size sum summarize summarise overview",
     "diff": "compare cmp changes delta",
     "watch": "monitor follow tail trace live track",

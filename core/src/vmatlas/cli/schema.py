@@ -10,7 +10,10 @@ import click
 
 from vmatlas.cli.exits import Exit
 
-COMMANDS = ("maps", "replay", "find", "summary", "diff", "watch", "growth", "audit", "advise", "processes", "doctor")
+COMMANDS = (
+    *("maps", "replay", "find", "pages", "summary", "diff", "watch"),
+    *("growth", "audit", "advise", "processes", "doctor"),
+)
 """Those that have `--json`."""
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -15,7 +15,7 @@ from itertools import groupby
 
 from vmatlas.backend import LocalProcess, Reading
 from vmatlas.capture import LARGEST
-from vmatlas.errors import OperationFailed, Unsupported, VmatlasError
+from vmatlas.errors import NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import Query
 from vmatlas.model.pages import PageState
 from vmatlas.systems.linux import LinuxProcess
@@ -46,6 +46,9 @@ AT_ONCE = 1 << 17
 
 _PAGEMAP = "pagemap"
 _ZEROS = bytes(AT_ONCE * ENTRY)
+_NOWHERE = (mmap.PAGESIZE, 2 * mmap.PAGESIZE)
+"""What is asked about where nothing is: what the kernel knows is told by its answer all the same."""
+
 _SCAN = scan_record(sys.byteorder)
 _PAIR = pair(sys.byteorder)
 _WALK_END_AT, _VEC_AT = 32, 40
@@ -88,14 +91,24 @@ def _own(process: LocalProcess) -> LinuxProcess:
     return process
 
 
+def _opened(process: LinuxProcess) -> int | None:
+    """The descriptor of pagemap; None where the process has no memory (any more): unlike that of its map, this file
+    cannot be opened then (ESRCH)."""
+    try:
+        return process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
+    except NoSuchProcess:
+        return None
+
+
 def _scan(process: LinuxProcess, query: Query, masks: Masks) -> Reading | None:
     """None when the memory that the descriptor belongs to is gone."""
-    descriptor = process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
+    if (descriptor := _opened(process)) is None:
+        return None
     room = array("Q", bytes(ROOM * REGION_SIZE))
     answers = memoryview(room).cast("B")
     kept: list[bytes] = []
     size = 0
-    for start, end in query.ranges:
+    for start, end in query.ranges or (_NOWHERE,):
         while start < end:
             argument = bytearray(SCAN_SIZE)
             if masks.anyof:
@@ -116,6 +129,7 @@ def _scan(process: LinuxProcess, query: Query, masks: Masks) -> Reading | None:
             else:
                 count, walk_end = 0, end  # no bit is left to ask for: without one the kernel would give all pages
                 _SCAN.pack_into(argument, 0, SCAN_SIZE, 0, start, end, end, 0, 0, 0, 0, 0, 0, 0)
+            count = count if query.ranges else 0
             _NUMBER.pack_into(argument, _VEC_AT, count)
             kept += bytes(argument), answers[: count * REGION_SIZE].tobytes()
             size += SCAN_SIZE + count * REGION_SIZE
@@ -168,7 +182,8 @@ def acquire_entries(process: LocalProcess, query: Query) -> Reading:
 
 def _read(process: LinuxProcess, query: Query) -> Reading | None:
     """None when the memory that the descriptor belongs to is gone."""
-    descriptor = process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
+    if (descriptor := _opened(process)) is None:
+        return None
     page = os.sysconf("SC_PAGESIZE")
     kept = [_PAIR.pack(page, known_bits())]
     size = 0

@@ -57,7 +57,7 @@ def decode_scan(capture: Capture) -> PageRuns:
             raise MalformedData(SCANNED, at, f"{count:,} answers of {REGION_SIZE} bytes", pid=capture.pid)
         answers.append(view[at : at + count * REGION_SIZE])
         at += count * REGION_SIZE
-    told = told_by_masks(masks or Masks(0, 0))
+    told = told_by_masks(masks) if masks else ~PageState.EXCLUSIVE  # none: a process of the kernel's own
     numbers = array("Q", b"".join(answers))
     if order != sys.byteorder:
         numbers.byteswap()
