@@ -9,7 +9,7 @@ import pytest
 from vmatlas.capture import Capture
 from vmatlas.model import Query
 from vmatlas.series.writer import SeriesWriter
-from vmatlas.writing import write_whole
+from vmatlas.writing import make_folder, write_whole
 
 from .strategies import LINUX
 
@@ -62,7 +62,7 @@ def test_nothing_is_replaced_that_came_meanwhile(tmp_path, monkeypatch):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["x", "y"]
 
 
-def no_links(*_):
+def no_links(*_, **__):
     raise PermissionError(1, "no links here")
 
 
@@ -103,9 +103,65 @@ def test_a_link_of_somebody_else_s_is_not_followed_by_what_replaces_nothing(tmp_
     os.lchown(tmp_path / "nowhere", 65534, 65534)
     with pytest.raises(PermissionError, match="link of somebody else's"):
         write(tmp_path / "nowhere", replace=False)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(PermissionError, match="link of somebody else's"):
         SeriesWriter(tmp_path / "nowhere")
     assert not (tmp_path / "new").exists()
+
+
+@ROOT_ALONE
+@pytest.mark.parametrize("writer", [*WRITERS, pytest.param(lambda path: make_folder(f"{path}/"), id="folder")])
+def test_a_link_of_somebody_else_s_on_the_way_is_not_followed_either(tmp_path, writer):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "precious")
+    os.lchown(tmp_path / "out", 65534, 65534)
+    (tmp_path / "by us").symlink_to("out/../out")
+    for way in ("out/x", "by us/x", "out/../out/x", "precious/../out/x"):
+        with pytest.raises(PermissionError, match="link of somebody else's") as refused:
+            writer(tmp_path / way)
+        assert refused.value.filename.rstrip("/") == str(tmp_path / way)
+    assert not any((tmp_path / "precious").iterdir())
+
+
+def test_a_path_leads_where_the_kernel_says(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "up").symlink_to("../c")
+    (tmp_path / "straight").symlink_to(tmp_path / "a" / "b")
+    (tmp_path / "c").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    for way in (
+        "1",
+        "./2",
+        "../3",
+        "b/../4",
+        f"{tmp_path}//a/./b/5",
+        "up/6",
+        "up/../7",
+        "../straight/8",
+        "/proc/self/cwd/9",
+    ):
+        write(way)
+        with open(way, "rb") as file:  # the kernel's way to what was made
+            assert file.read() == b"new"
+    assert not [each for each in tmp_path.rglob("*") if each.name.endswith(".part")]
+    for way, error in (
+        ("none/x", FileNotFoundError),
+        ("1/x", NotADirectoryError),
+        ("", FileExistsError),
+        ("b/", FileExistsError),
+    ):
+        with pytest.raises(error):
+            write(way)
+
+
+def test_folders_are_made_as_far_as_they_are_wanting(tmp_path):
+    (tmp_path / "link").symlink_to("there")
+    (tmp_path / "there").mkdir()
+    for _ in range(2):
+        make_folder(str(tmp_path / "link" / "a" / "b"))
+    assert (tmp_path / "there" / "a" / "b").is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError):
+        make_folder(str(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("writer", WRITERS)

@@ -1,72 +1,156 @@
-"""Files that we write where somebody else may have laid something: the one place that makes them."""
+"""Files that we write where somebody else may have laid something: the one place that makes them.
+
+A path is walked step by step, each folder held while the next is looked at, so that nothing that is looked at can be
+another thing when it is used. A link that is neither ours nor root's is not followed, wherever it stands in the path
+and whatever folder it lies in (the kernel's fs.protected_symlinks looks at everybody's folders alone): who laid it may
+not write to where it leads.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 _MOST_LINKS = 40
 """As many as the kernel follows: path_resolution(7)."""
 
+_HOLD = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
-def end_of_links(path: str) -> str:
-    """Where a file of this name is made: what the name is a link to, if it is one.
 
-    Raises OSError: ELOOP, and EACCES for a link that is neither ours nor root's, in more folders than by the kernel's
-    fs.protected_symlinks: who laid it may not write to where it leads.
+@contextlib.contextmanager
+def _in_folder(path: str, *, makes: bool = False) -> Iterator[tuple[int, str]]:
+    """The folder in which a file of this name lies or is made, held, and its name there; a link is none.
+
+    `makes`: the name is that of a folder, which is held itself, and made where there is none. Raises OSError, by the
+    path that was given: others were never heard of.
     """
-    for _ in range(_MOST_LINKS):
+    try:
+        folder, name = _walk(f"{path}/." if makes else path, makes)
         try:
-            link = os.lstat(path)
-        except FileNotFoundError:
-            return path
-        if not stat.S_ISLNK(link.st_mode):
-            return path
-        if link.st_uid not in (os.geteuid(), 0):
-            raise OSError(errno.EACCES, "a symbolic link of somebody else's stands there, and is not followed")
-        path = os.path.join(os.path.dirname(path), os.readlink(path))
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            yield folder, name
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), path) from None
 
 
-def check_regular(path: str) -> None:
+def _walk(path: str, makes: bool) -> tuple[int, str]:
+    steps = path.split("/")[::-1]  # those to come, the next at the end
+    folder = os.open("/" if path.startswith("/") else ".", _HOLD | os.O_DIRECTORY)
+    links = 0
+    try:
+        while True:
+            step = steps.pop()
+            if step in ("", "."):
+                if not steps:
+                    return folder, "."
+                continue
+            try:
+                held = os.open(step, _HOLD, dir_fd=folder)
+            except FileNotFoundError:
+                if not steps:
+                    return folder, step
+                if not makes:
+                    raise
+                os.mkdir(step, dir_fd=folder)
+                steps.append(step)
+                continue
+            leads_to = None
+            try:
+                found = os.fstat(held)
+                if stat.S_ISLNK(found.st_mode):
+                    links += 1
+                    leads_to = _leads_to(held, found, links)
+                elif not steps:
+                    return folder, step
+                else:
+                    folder, held = held, folder
+            finally:
+                os.close(held)
+            if leads_to is None:
+                continue
+            if steps and not found.st_size:  # of /proc: no path leads to what it shows (cwd, root)
+                folder = _replaced(folder, os.open(step, _HOLD & ~os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=folder))
+                continue
+            steps += leads_to.split("/")[::-1]
+            if leads_to.startswith("/"):
+                folder = _replaced(folder, os.open("/", _HOLD | os.O_DIRECTORY))
+    except BaseException:
+        os.close(folder)
+        raise
+
+
+def _leads_to(held: int, found: os.stat_result, links: int) -> str:
+    if links > _MOST_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if found.st_uid not in (os.geteuid(), 0):
+        raise OSError(errno.EACCES, "a symbolic link of somebody else's stands there, and is not followed")
+    return os.readlink("", dir_fd=held)
+
+
+def _replaced(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _check_regular(folder: int, name: str) -> None:
     """Raises FileExistsError where something stands that is no regular file: a device would be gone, if replaced."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise FileExistsError(errno.EEXIST, "something that is no regular file stands there", path)
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise FileExistsError(errno.EEXIST, "something that is no regular file stands there")
+
+
+def make_folder(path: str) -> None:
+    """A folder, and those on the way to it; no error where there is one. Raises OSError."""
+    with _in_folder(path, makes=True) as (folder, name):
+        os.stat(name, dir_fd=folder)  # no folder: ENOTDIR
+
+
+def open_regular(path: str, flags: int) -> int:
+    """Open a regular file of this name, or make it (`flags`: as of open(2)). Raises OSError; FileExistsError where
+    something stands that is no regular file."""
+    with _in_folder(path) as (folder, name):
+        _check_regular(folder, name)
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)
 
 
 def write_whole(path: str, content: bytes, *, replace: bool = True, mode: int | None = None) -> None:
     """Write a file under a temporary name first, so that what stood there is replaced whole or not at all.
 
-    A link stays, and what it leads to is replaced: see `end_of_links`. Without `replace` nothing is replaced, whenever
-    it came there. `mode`: who may read and write it; None: as what it replaces, and of somebody else's file nobody more
-    than of a new one. Raises OSError, by the name that was given: another one was never heard of.
+    A link stays, and what it leads to is replaced. Without `replace` nothing is replaced, whenever it came there.
+    `mode`: who may read and write it; None: as what it replaces, and of somebody else's file nobody more than of a new
+    one. Raises OSError; FileExistsError where something stands that is no regular file, or is not to be replaced.
     """
-    try:
-        final = end_of_links(path)
-        check_regular(final)
-        _write(final, content, replace, mode)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), path) from None
+    with _in_folder(path) as (folder, name):
+        _check_regular(folder, name)
+        _write(folder, name, content, replace, mode)
 
 
-def _write(final: str, content: bytes, replace: bool, mode: int | None) -> None:
-    temporary = f"{final}.{os.getpid()}.part"
+def _write(folder: int, name: str, content: bytes, replace: bool, mode: int | None) -> None:
+    temporary = f"{name}.{os.getpid()}.part"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
+    descriptor = os.open(temporary, flags, 0o666 if mode is None else mode, dir_fd=folder)
     try:  # what is not made here is not unlinked here
         with open(descriptor, "wb") as file:
             if mode is not None:
                 os.fchmod(descriptor, mode)  # whatever the umask is
-            elif replace and os.path.exists(final):
-                os.fchmod(descriptor, _mode(os.stat(final), os.fstat(descriptor)))
+            elif replace:
+                with contextlib.suppress(FileNotFoundError):
+                    old = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    os.fchmod(descriptor, _mode(old, os.fstat(descriptor)))
             file.write(content)
         if replace:
-            os.replace(temporary, final)
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         else:
-            _move_to_free_name(temporary, final)
+            _move_to_free_name(folder, temporary, name)
     except BaseException:
-        os.unlink(temporary)
+        os.unlink(temporary, dir_fd=folder)
         raise
 
 
@@ -76,14 +160,14 @@ def _mode(old: os.stat_result, new: os.stat_result) -> int:
     return rights if old.st_uid == os.geteuid() else rights & stat.S_IMODE(new.st_mode)
 
 
-def _move_to_free_name(temporary: str, final: str) -> None:
+def _move_to_free_name(folder: int, temporary: str, name: str) -> None:
     """Raises FileExistsError when the name is taken, by whatever came there since anybody looked."""
     try:
-        os.link(temporary, final)
+        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:
         raise
     except OSError:  # a file system without links: the name is taken first, and what has it is one's own
-        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        os.replace(temporary, final)
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder))
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     else:
-        os.unlink(temporary)
+        os.unlink(temporary, dir_fd=folder)

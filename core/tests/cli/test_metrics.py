@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
 import stat
 import sys
-import time
 
 import pytest
 
@@ -157,7 +157,20 @@ def test_metrics_are_served_on_loopback_until_sigterm(start, child):
     assert server.wait(PATIENCE) == Exit.TERMINATED
 
 
-def test_a_client_that_says_nothing_holds_nobody_up_for_long(monkeypatch):
+def dripping(slow, drips):
+    """A byte now and then, which no limit for each would be an end of; until it is hung up on."""
+    slow.settimeout(0.02)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            if drips:
+                slow.sendall(b"a")
+            with contextlib.suppress(TimeoutError):
+                if not slow.recv(4096):
+                    return
+
+
+@pytest.mark.parametrize("says", [b"", b"GET /metrics HTTP/1.0\r\nX: ", b"G"], ids=["nothing", "headers", "a line"])
+def test_a_client_that_says_little_holds_nobody_up_for_long(monkeypatch, says):
     import socket
     import threading
 
@@ -169,9 +182,13 @@ def test_a_client_that_says_nothing_holds_nobody_up_for_long(monkeypatch):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            with socket.create_connection(("127.0.0.1", server.server_port)):
-                time.sleep(0.05)
+            with socket.create_connection(("127.0.0.1", server.server_port)) as slow:
+                slow.sendall(says)
+                drip = threading.Thread(target=dripping, args=(slow, bool(says)))
+                drip.start()
                 assert ask(server.server_port)[0] == 200
+                drip.join(PATIENCE)
+                assert not drip.is_alive()
         finally:
             server.shutdown()
             thread.join(PATIENCE)

@@ -584,7 +584,14 @@ def evil(request):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["processes"], ["processes", "--csv"], ["summary", "--all"], ["summary", "--all", "--csv"], ["audit", "--all"]],
+    [
+        ["processes"],
+        ["processes", "--csv"],
+        ["summary", "--all"],
+        ["summary", "--all", "--csv"],
+        ["audit", "--all"],
+        ["metrics", "--all", "--top", "100000"],
+    ],
     ids=" ".join,
 )
 def test_a_process_that_names_itself_does_nothing_to_a_terminal(in_terminal, evil, arguments):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -67,6 +66,7 @@ def command(
         raise UsageError("--textfile and --listen exclude each other")
     from prometheus_client import CollectorRegistry, generate_latest
 
+    from vmatlas.cli.render.output import show_text
     from vmatlas.metrics import MemoryCollector
     from vmatlas.survey import PATIENCE
     from vmatlas.writing import write_whole
@@ -86,8 +86,7 @@ def command(
             hint = "name one: NAME.prom, in the folder of the collector"
             raise UsageError(f"{textfile} is no regular file", hint=hint) from None
     else:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text)
+        show_text(text)
     return Exit.OK
 
 

@@ -187,7 +187,9 @@ def _paths(wanted: str, processes: Iterable[ProcessInfo], *, may_be_there: bool)
         if not may_be_there and os.path.lexists(each):
             raise _taken(each)
     if wanted.endswith("/"):
-        os.makedirs(wanted, exist_ok=True)
+        from vmatlas.writing import make_folder
+
+        make_folder(wanted)
     return paths
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import socket
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -11,10 +14,11 @@ from prometheus_client import make_wsgi_app
 from vmatlas.cli.exits import say, story_of
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
     from prometheus_client import CollectorRegistry
 
 _SLOWEST = 10.0
-"""Seconds that a client may take for its request, and for taking each piece of the answer."""
+"""Seconds that a client may take for its whole request, and then for taking each of the few pieces of the answer."""
 
 _NAMES = frozenset(["127.0.0.1", "localhost", ""])
 """What we may be called: a page of somebody's, whose name is made to lead here, calls us otherwise."""
@@ -22,8 +26,34 @@ _NAMES = frozenset(["127.0.0.1", "localhost", ""])
 _Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
+class _Until(io.RawIOBase):
+    """What a client sends, until a time: a limit for each piece of it would be none for a client that drips."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self._connection, self._seconds = connection, seconds
+        self._end = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(self._seconds)  # for the answer
+
+
 class _Handler(WSGIRequestHandler):
     timeout = _SLOWEST
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Until(self.connection, self.timeout))
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Nothing: standard error is for what goes wrong."""

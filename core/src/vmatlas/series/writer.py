@@ -15,7 +15,7 @@ from vmatlas.series import moments
 from vmatlas.series.frames import MAGIC, SESSION, append, packed
 from vmatlas.series.moments import State, Work
 from vmatlas.series.reader import Series
-from vmatlas.writing import check_regular, end_of_links
+from vmatlas.writing import open_regular
 
 _WHO = ("pid", "start_time", "target", "system")
 """Fields of the manifest that tell a process from any other, together with the start of the system."""
@@ -32,7 +32,7 @@ class SeriesWriter:
         """A new file. Raises FileExistsError where there is one and it is not to be replaced, UsageError where another
         writer has it open, OSError (a link of somebody else's, too: see `vmatlas.writing`)."""
         self._begin(path, boot)
-        self._open(os.O_CREAT | (0 if replace else os.O_EXCL), follows=replace)
+        self._descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT | (0 if replace else os.O_EXCL))
         try:
             self._lock()
             os.ftruncate(self._descriptor, 0)
@@ -51,7 +51,7 @@ class SeriesWriter:
         """
         self = cls.__new__(cls)
         self._begin(path, boot)
-        self._open(0, follows=True)
+        self._descriptor = open_regular(self._path, os.O_RDWR)
         try:
             self._lock()
             begin = os.pread(self._descriptor, len(MAGIC), 0)
@@ -83,16 +83,6 @@ class SeriesWriter:
         """What was added last has the bytes of the moment before."""
         self.cut_away = 0
         """Bytes of a moment that an earlier writer could not finish."""
-
-    def _open(self, how: int, *, follows: bool) -> None:
-        """Raises OSError; FileExistsError where something stands that is no regular file."""
-        try:
-            final = end_of_links(self._path) if follows else self._path
-            if follows:
-                check_regular(final)
-            self._descriptor = os.open(final, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | how, 0o666)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), self._path) from None
 
     def _lock(self) -> None:
         try:

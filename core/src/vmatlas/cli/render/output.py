@@ -9,7 +9,7 @@ from typing import Any
 from vmatlas.cli.render.colour import chosen_colours
 from vmatlas.cli.render.shape import Shape, chosen_shape
 from vmatlas.cli.render.table import Table, plain_lines
-from vmatlas.cli.render.text import escape
+from vmatlas.cli.render.text import escape, one_line
 from vmatlas.errors import UsageError
 
 _NO_EDGE = 1 << 20
@@ -56,6 +56,14 @@ def show_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, title
     lines += [",".join([as_cell(row.get(column)) for column in columns]) for row in rows]
     sys.stdout.flush()
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+
+
+def show_text(text: bytes) -> None:
+    """Lines in a format of its own, as they are; on a terminal what does not print is escaped in them, as in tables."""
+    if sys.stdout.isatty():
+        text = "\n".join(map(one_line, text.decode("utf-8", "surrogateescape").split("\n"))).encode()
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
 
 
 def _csv_cell(value: Any) -> str:
