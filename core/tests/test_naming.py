@@ -200,6 +200,34 @@ def test_the_heap_of_a_jvm_lies_where_pointers_of_32_bits_reach(
     assert [label for _, label in told(space(*heap, JVM))] == labels
 
 
+@pytest.mark.parametrize(("parts", "labels"), [
+    # As OpenJDK 17 and 25 had them with -Xmx40g (jcmd GC.heap_info): G1, with its mark bitmap below; Parallel; Serial.
+    ([(80 * M, "-"), (32 * M, "rw"), (40 * G - 32 * M, "-")], [None, "heap", "reserved"]),
+    ([(53 * M, "-"), (11 * M, "rw"), (27 * G, "-"), (9 * M, "rw"), (13 * G, "-")],
+     [None, "heap", "reserved", "heap", "reserved"]),
+    ([(6 * M, "rw"), (13 * G, "-"), (11 * M, "rw"), (27 * G, "-")], ["heap", "reserved", "heap", "reserved"]),
+    ([(640 * M, "-"), (39 * G, "rw"), (G, "-")], [None, "heap", "reserved"]),  # that is nearly full
+    ([(32 * M, "rw"), (31 * G, "-")], [None, None]),
+    ([(32 * M, "rw"), (31 * G, "-"), (4 * K, "r"), (2 * G, "-")], [None, None, None, None]),
+])  # fmt: skip
+def test_a_heap_of_more_than_32_gib_is_what_nothing_else_of_a_jvm_comes_near(
+    parts: list[tuple[int, str]], labels: list[str | None]
+) -> None:
+    words = {"heap": "??JVM heap", "reserved": "??reserved for the JVM heap"}
+    rows = beside(0x7F2958010000, *parts)
+    found = dict(told(space(*rows, JVM)))
+    assert [found.get(row.start) for row in rows] == [label and words[label] for label in labels]
+    assert not any("heap" in label for _, label in told(space(*rows, LIBC)))
+
+
+def test_the_page_without_rights_below_an_archive_of_classes_is_no_heap() -> None:
+    zone = region(0x46000000, 4 * K, "-")
+    archive = region(zone.end, 0xD94000, "rw", "/usr/lib/jvm/classes.jsa")
+    rest = beside(archive.end, (0x47000000 - archive.end, "-"), (64 * K, "rw"), (G - 64 * K, "-"))
+    labels = [label for _, label in told(space(zone, archive, *rest, JVM))]
+    assert labels == [f"?{'' if row == 2 else 'reserved for the '}JVM class space" for row in range(4)]
+
+
 def test_without_an_archive_the_class_space_begins_where_the_heap_ends() -> None:
     parts = beside(4 * G - 64 * M, (64 * M, "rw"), (128 * K, "-"), (64 * K, "rw"), (G - 192 * K, "-"))
     assert [label for _, label in told(space(*parts, JVM))] == [

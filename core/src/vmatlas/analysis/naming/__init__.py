@@ -22,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     jvm.LONE_CLASS_SPACE,
     jvm.CODE_CACHE,
     jvm.HEAP,
+    jvm.LARGE_HEAP,
     v8.CODE_RANGE,
     v8.SANDBOX,
     v8.PAGES,

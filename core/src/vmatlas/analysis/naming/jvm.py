@@ -3,10 +3,11 @@
 - Code cache: the only memory that is writable and executable at once; reserved in one piece, 240 MiB with tiered
   compilation in segments, 48 MiB without (-XX:ReservedCodeCacheSize), the unused rest without rights.
 - Class space: 1 GiB (-XX:CompressedClassSpaceSize), reserved behind the archive of classes that is shared
-  (classes.jsa), so that both are reached by 32-bit pointers.
+  (classes.jsa), so that both are reached by 32-bit pointers; since JDK 25 a page without rights lies below them.
 - Heap: with compressed pointers (up to 32 GiB) it is reserved so that it ends at 4 GiB or lies below 32 GiB, where
   nothing else of a 64-bit process is put without being asked for; what is archived of it is mapped from classes.jsa.
-  A larger heap may lie anywhere and is not told; ZGC's is a memfd, which the kernel names (/memfd:java_heap).
+  A larger one lies anywhere, in one reservation, and nothing else that a JVM reserves comes near its size: its card
+  tables and mark bitmaps are at most 1/64 of it each. ZGC's is a memfd, which the kernel names (/memfd:java_heap).
 - Metaspace (JDK 17 and newer): nodes of 64 MiB on boundaries of 4 MiB, committed in granules of 64 KiB.
 """
 
@@ -25,6 +26,8 @@ _CLASS_SPACE, _CLASS_SPACE_BOUNDARY = GIB, 16 * MIB
 _NODE, _ROOT_CHUNK, _GRANULE = 64 * MIB, 4 * MIB, 64 * KIB
 _UNSCALED, _REACHED = 4 * GIB, 32 * GIB
 _SMALLEST_HEAP = 2 * MIB
+_LARGE = 32
+"""A piece of a large heap is at least this part of what touches it; a mark bitmap is a 64th, and two touch at most."""
 
 
 def code_cache(layout: Layout) -> Iterator[Found]:
@@ -81,6 +84,9 @@ def class_space(layout: Layout) -> Iterator[Found]:
         if not rows or layout.regions[rows[-1]].end != start + _CLASS_SPACE:
             continue
         signs = ("libjvm.so is mapped", f"up to 1 GiB from {start:#x}, the boundary of 16 MiB behind the class archive")
+        zone = layout.below(archive)
+        if zone is not None and layout.is_reserved(zone) and layout.regions[zone].size == layout.page:
+            rows.insert(0, zone)
         yield from _named(layout, rows, "JVM class space", signs)
 
 
@@ -99,6 +105,8 @@ def heap(layout: Layout) -> Iterator[Found]:
         start, end = layout.regions[rows[0]].start, layout.regions[rows[-1]].end
         if len(own) + len(archives & set(rows)) < len(rows) or end - start < _SMALLEST_HEAP or start % _GRANULE:
             continue
+        if layout.is_reserved(rows[0]):  # a heap has been begun
+            continue
         signs = ["libjvm.so is mapped", f"{size_of(end - start)} below 32 GiB, where pointers of 32 bits reach"]
         certainty = Certainty.WEAK
         if end in (_UNSCALED, _REACHED):
@@ -114,6 +122,40 @@ def _goes_on(layout: Layout, row: int) -> bool:
     """Whether a heap may reach into this row: one that ends at 4 GiB ends there, whatever begins at it."""
     region = layout.regions[row]
     return region.end <= _REACHED and region.start != _UNSCALED
+
+
+def large_heap(layout: Layout) -> Iterator[Found]:
+    """The large pieces of what touches over more than 32 GiB, and what lies between them, or was taken beside them."""
+    if layout.file(_JVM) is None:
+        return
+    archives = set(_archives(layout))
+
+    def is_own(row: int) -> bool:
+        return layout.is_data(row) or layout.is_reserved(row) or row in archives
+
+    row = 0
+    while row < len(layout.regions):
+        if not is_own(row):
+            row += 1
+            continue
+        rows = [row]
+        while (above := layout.above(rows[-1])) is not None and is_own(above):
+            rows.append(above)
+        row = rows[-1] + 1
+        size = layout.regions[rows[-1]].end - layout.regions[rows[0]].start
+        large = [place for place, each in enumerate(rows) if layout.regions[each].size * _LARGE >= size]
+        if size <= _REACHED or not large:
+            continue
+        first, last = large[0], large[-1]
+        while first and layout.is_data(rows[first - 1]):
+            first -= 1
+        while last + 1 < len(rows) and not layout.is_reserved(rows[last + 1]):
+            last += 1
+        if layout.is_data(rows[large[-1]]) and last + 1 < len(rows):  # what is left of one that is nearly full
+            last += 1
+        signs = ("libjvm.so is mapped", "of more than 32 GiB that touch: no other part of a JVM is as large")
+        own = [each for each in rows[first : last + 1] if each not in archives]
+        yield from _named(layout, own, "JVM heap", signs, Certainty.WEAK)
 
 
 def lone_class_space(layout: Layout) -> Iterator[Found]:
@@ -159,6 +201,12 @@ LONE_CLASS_SPACE = Rule(
     wide_only=True,
 )
 HEAP = Rule("jvm-heap", f"{_SPEAKS}, heaps of at most 32 GiB (compressed pointers), not ZGC", heap, wide_only=True)
+LARGE_HEAP = Rule(
+    "jvm-heap-large",
+    f"{_SPEAKS.removesuffix(')')} and 25), heaps of more than 32 GiB, not ZGC",
+    large_heap,
+    wide_only=True,
+)
 METASPACE = Rule(
     "jvm-metaspace", "Linux, 64 bits, HotSpot of JDK 17 and newer (libjvm.so is mapped)", metaspace, wide_only=True
 )
