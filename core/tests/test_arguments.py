@@ -71,6 +71,7 @@ BAD: dict[str, list[Any]] = {
     "file": [ODD, None, 5, "x", HUGE],
     "state": [ODD, None, 5, "guard", [], PageState.NONE, True, HUGE],
     "state or none": [ODD, 5, "guard", [], PageState.NONE, True, HUGE],
+    "pages": [ODD, None, 5, "guard", [], HUGE],
     "between": [ODD, 5, "x", [], (1,), (1, 2, 3), (2, 1), (-1, 1), (0, 2**64 + 1), (None, 1), (0.5, 1), HUGE],
     "end": [ODD, None, "x", 1.5, -1, True, [], HUGE],
     "stream": [ODD, None, 5, [], HUGE],
@@ -156,7 +157,7 @@ CASES: dict[str, Case] = {
     "snapshot": (
         vmatlas.snapshot,
         {},
-        {"pid": "pid", "thread": "thread", "where": "filter", "strict": "flag", "threads": "flag"}
+        {"pid": "pid", "thread": "thread", "where": "filter", "strict": "flag", "threads": "flag", "guards": "flag"}
         | {**COMMON, **FLAGS, **CRITERIA},
     ),
     "find": (
@@ -253,7 +254,11 @@ CASES: dict[str, Case] = {
         {"difference": vmatlas.diff(SPACE, SPACE), "by": "kind"},
         {"difference": "difference", "by": "group"},
     ),
-    "audit": (vmatlas.audit, {"space": SPACE}, {"space": "space", "lookup": "look", "look_again": "look"}),
+    "audit": (
+        vmatlas.audit,
+        {"space": SPACE},
+        {"space": "space", "lookup": "look", "look_again": "look", "guard_at": "look"},
+    ),
     "trends": (vmatlas.trends, {"spaces": []}, {"spaces": "looks", "measure": "group"}),
     "trends_of": (
         vmatlas.trends_of,
@@ -266,7 +271,7 @@ CASES: dict[str, Case] = {
     "Process.snapshot": (
         of_process("snapshot"),
         {},
-        {"where": "filter", "strict": "flag", "threads": "flag", **FLAGS, **CRITERIA},
+        {"where": "filter", "strict": "flag", "threads": "flag", "guards": "flag", **FLAGS, **CRITERIA},
     ),
     "Process.find": (of_process("find"), {"address": 0}, {"address": "address", "where": "filter", **CRITERIA}),
     "Process.find again": (found_again, {"address": 0}, {"address": "address", "where": "filter", **CRITERIA}),
@@ -316,6 +321,7 @@ CASES: dict[str, Case] = {
     "AddressSpace.find_many": (SPACE.find_many, {}, {"addresses": "places"}),
     "AddressSpace.neighbours": (SPACE.neighbours, {}, {"address": "place"}),
     "AddressSpace.where": (SPACE.where, {}, {"where": "filter", **CRITERIA}),
+    "AddressSpace.with_guards": (SPACE.with_guards, {}, {"pages": "pages"}),
     "AddressSpace.part": (SPACE.part, {}, {"wanted": "parsed"}),
     "PageRuns.find": (RUNS.find, {}, {"address": "place"}),
     "PageRuns.within": (RUNS.within, {"start": 0, "end": 1}, {"start": "address", "end": "end"}),

@@ -7,6 +7,7 @@ from hypothesis import given
 
 from vmatlas.analysis import Suspicion, audit
 from vmatlas.model import FileNow, Kind, Protection, Region, SystemFlags
+from vmatlas.model.pages import PageRun, PageRuns, PageState
 
 from .strategies import space_of, spaces
 
@@ -128,6 +129,53 @@ def test_what_may_be_the_stack_s_own_lower_part_is_found_only_where_the_flags_te
     ]
     assert looks == [Kind.STACK, Kind.ANONYMOUS]
     assert suspicions(PRIVATE, STACK, look_again=lambda: None) == []
+
+
+def guarded_space(*guards):
+    """PRIVATE and STACK, with guards in them: each an address and its end."""
+    runs = [PageRun(start, end, PageState.GUARD, PageState.GUARD) for start, end in guards]
+    space = space_of([PRIVATE._replace(name="[anon:x]"), STACK])
+    return space.with_guards(PageRuns.of(runs, space.origin, PageState.GUARD))
+
+
+@pytest.mark.parametrize(
+    ("guards", "found"),
+    [
+        ([], True),
+        ([(0x8F00, 0x9000)], False),  # at the high end of what lies below
+        ([(0x9000, 0x9800)], False),  # at the stack's own low end, as glibc 2.42 has it
+        ([(0x8000, 0x8100)], True),  # elsewhere: it guards another thing
+    ],
+)
+def test_a_guard_that_the_map_does_not_show_guards_a_stack(guards, found):
+    by_map = [each.suspicion for each in audit(guarded_space(*guards))]
+    assert by_map == [Suspicion.UNGUARDED_STACK] * found
+    space = space_of([PRIVATE._replace(name="[anon:x]"), STACK])
+    by_asking = audit(space, guard_at=lambda at: any(start <= at < end for start, end in guards))
+    assert [each.suspicion for each in by_asking] == [Suspicion.UNGUARDED_STACK] * found
+
+
+def test_where_guards_are_not_told_their_possibility_is_named():
+    class Guarding(SystemFlags):
+        SOME = 1
+
+        @property
+        def may_hold_guards(self):
+            return True
+
+    for guard_at in (None, lambda at: None):
+        below = PRIVATE._replace(name="[anon:x]", flags=Guarding(1))
+        (finding,) = audit(space_of([below, STACK]), guard_at=guard_at)
+        assert "may hold guards that the map does not show" in finding.explanation
+        (finding,) = audit(space_of([below._replace(flags=None), STACK]), guard_at=guard_at)
+        assert "guards" not in finding.explanation
+
+
+def test_a_guard_within_code_that_can_be_written_is_no_such_code():
+    region = Region(0x8000, 0xA000, Protection(7), False, kind=Kind.ANONYMOUS)
+    space = space_of([region])
+    guard = PageRuns.of([PageRun(0x8000, 0x9000, PageState.GUARD, PageState.GUARD)], space.origin, PageState.GUARD)
+    assert [each.region.start for each in audit(space.with_guards(guard))] == [0x9000]
 
 
 @given(spaces)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmatlas.errors import UsageError
-from vmatlas.model import Protection, Region
+from vmatlas.model import Kind, Protection, Region
 from vmatlas.model.pages import USUAL, PageRun, PageRuns, PageState, RunColumns
 
-from .strategies import ORIGIN
+from .strategies import ORIGIN, space_of
 
 PAGE = 4096
 FIRST = 0x7F0000000000
@@ -140,6 +140,60 @@ def test_what_are_no_runs_is_refused() -> None:
     for wrong in (None, 5, [5], [ORIGIN]):
         with pytest.raises(UsageError):
             PageRuns.of(wrong, ORIGIN, TOLD)  # type: ignore[arg-type]
+
+
+ranges = st.lists(st.tuples(st.integers(0, PAGES), st.integers(1, 4)), max_size=6)
+
+
+def regions_of(bounds: list[tuple[int, int]]) -> list[Region]:
+    """In order, each after a gap and of some pages."""
+    made, at = [], 0
+    for number, (gap, size) in enumerate(bounds):
+        start = at + gap % 3
+        at = start + size
+        made.append(
+            Region(
+                FIRST + start * PAGE,
+                FIRST + at * PAGE,
+                Protection(3),
+                offset=number * 16 * PAGE,
+                path=f"/f{number}",
+                inode=number,
+                kind=Kind.FILE,
+            )
+        )
+    return made
+
+
+@given(ranges, told_pages)
+def test_guards_become_entries_and_everything_else_stays_as_it_was(
+    bounds: list[tuple[int, int]], pages: list[PageState]
+) -> None:
+    space = space_of(regions_of(bounds))
+    runs = runs_of(pages)
+    guards = {at for at, state in listed(runs).items() if state is PageState.GUARD}
+    seen = space.with_guards(runs)
+    assert seen.origin.guards and seen.columns.first_disorder() is None
+    assert seen.total == space.total
+    for before in space:
+        for at in range(before.start, before.end, PAGE):
+            found = seen.find(at)
+            assert found is not None
+            assert found.kind is (Kind.GUARD if at in guards else before.kind)
+            moved = found.start - before.start
+            assert found == before._replace(
+                start=found.start, end=found.end, kind=found.kind, offset=(before.offset or 0) + moved
+            )
+    if not any(before.covers(at) for before in space for at in guards):
+        assert seen == space
+
+
+def test_only_what_tells_guards_makes_entries_of_them() -> None:
+    space = space_of(regions_of([(0, 2)]))
+    with pytest.raises(UsageError, match="tell no guards"):
+        space.with_guards(PageRuns.of([], ORIGIN, PageState.PRESENT))
+    with pytest.raises(UsageError, match="whole regions"):
+        space_of([region._replace(resident=4096) for region in space]).with_guards(runs_of([]))
 
 
 def test_states_have_words() -> None:

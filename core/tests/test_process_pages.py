@@ -148,6 +148,25 @@ def test_an_error_says_who_was_asked(machine: Machine) -> None:
     assert (caught.value.backend, caught.value.target) == ("fake-pages", "board")
 
 
+def test_guards_are_entries_of_a_map_that_asks_for_them_and_pass_its_filter(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pages(self: FakePages, capture: Capture) -> PageRuns:
+        return PageRuns.of([PageRun(2 * PAGE, 3 * PAGE, G, G)], capture.origin, G)
+
+    monkeypatch.setattr(FakePages, "pages", pages)
+    with opened(machine) as process:
+        seen = [(each.start // PAGE, each.end // PAGE) for each in process.snapshot(guards=True)]
+        assert seen == [(1, 2), (2, 3), (3, 5), (8, 9)]
+        assert [each.start // PAGE for each in process.snapshot(guards=True, kind="guard")] == [2]
+        assert len(process.snapshot()) == 3
+        with pytest.raises(UsageError, match="goes without the memory in use"):
+            process.snapshot(guards=True, residency=True)
+        machine[2][:] = []
+        with pytest.raises(Unsupported, match="cannot be told here which pages are guard"):
+            process.snapshot(guards=True)
+
+
 def test_no_backend_is_asked_about_pages(machine: Machine) -> None:
     with pytest.raises(UsageError, match="no backend is asked about pages"):
         choose(cast(Target, machine[0]), Query(pages=P))

@@ -97,6 +97,7 @@ def snapshot(
     where: Filter | str | None = None,
     strict: bool = False,
     threads: bool = False,
+    guards: bool = False,
     **criteria: Unpack[Criteria],
 ) -> AddressSpace:
     """The memory map of a process: all its regions, or those that pass a filter, by address.
@@ -108,9 +109,10 @@ def snapshot(
     `pid` is a number, None for this process, or anything with `.pid`; `target` where it lives (`vmatlas.connect`).
     `backend` names one backend (`vmatlas doctor` lists them), `thread` asks through one thread. `residency` asks for
     the memory in use as well, `build_ids` for the ELF build id of each file: both are dearer. `threads` asks for the
-    threads and their stack pointers too (`space.origin.threads`), which `name_regions` uses. `where` is a filter in
-    words ("x,file,size>1M") or a `Filter`; `criteria` are keywords: readable, writable, executable, shared,
-    file_backed, deleted, kind, path, name, larger_than, smaller_than.
+    threads and their stack pointers too (`space.origin.threads`), which `name_regions` uses. `guards` makes the guards
+    that no map shows (Linux: MADV_GUARD_INSTALL) entries of their own, of the kind GUARD; not with `residency`. `where`
+    is a filter in words ("x,file,size>1M") or a `Filter`; `criteria` are keywords: readable, writable, executable,
+    shared, file_backed, deleted, kind, path, name, larger_than, smaller_than.
 
     Sizes and addresses are bytes, ranges [start, end); what a system does not tell is None. A map that may lack
     something says so in `incomplete`; with `strict=True` it raises IncompleteResult.
@@ -119,7 +121,13 @@ def snapshot(
     """
     with open(pid, target=target, backend=backend, thread=thread) as process:
         return process.snapshot(
-            residency=residency, build_ids=build_ids, where=where, strict=strict, threads=threads, **criteria
+            residency=residency,
+            build_ids=build_ids,
+            where=where,
+            strict=strict,
+            threads=threads,
+            guards=guards,
+            **criteria,
         )
 
 

@@ -195,15 +195,17 @@ class Process:
         where: Filter | str | None = None,
         strict: bool = False,
         threads: bool = False,
+        guards: bool = False,
         **criteria: Unpack[Criteria],
     ) -> AddressSpace:
         """The whole map, or the regions that pass a filter.
 
         `residency` asks for the memory in use (dearer: the kernel walks the page tables), `build_ids` for the ELF
         build id of each file (dearer: it reads the files), `threads` for what the method of that name gives
-        (`Origin.threads`). `where` is a `Filter` or its text, `criteria` are the keywords of `Filter.of`; a filter on
-        what is told with the memory in use asks for it by itself. With `strict`, a result that may lack something
-        raises IncompleteResult.
+        (`Origin.threads`). `guards` asks for the guards that no map shows, as entries of their own
+        (`AddressSpace.with_guards`): not with `residency`, and Unsupported where nothing tells them. `where` is a
+        `Filter` or its text, `criteria` are the keywords of `Filter.of`; a filter on what is told with the memory in
+        use asks for it by itself. With `strict`, a result that may lack something raises IncompleteResult.
 
         Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, UsageError, IncompleteResult.
         """
@@ -212,8 +214,17 @@ class Process:
         if where is not None or criteria or residency or build_ids:
             wanted = Filter.of(where, **criteria)
             residency = residency or self.needs_residency(wanted)
-            query = Query(residency=residency, build_ids=build_ids, where=wanted)
+            if guards and residency:
+                raise UsageError(
+                    "guards=True goes without the memory in use, which is told of whole regions",
+                    hint="ask for the one, then for the other",
+                )
+            query = Query(residency=residency, build_ids=build_ids, where=ANY if guards else wanted)
         space = self._reader.space(self.choice(query), query)
+        if guards:
+            from vmatlas.model.pages import PageState
+
+            space = space.with_guards(self.pages_in(space, of=PageState.GUARD))
         if wanted != ANY:
             space = space.where(wanted)
         if threads:

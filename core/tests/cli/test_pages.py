@@ -143,3 +143,19 @@ def test_states_that_nothing_tells_together_are_exit_5_with_the_reason(run, chil
     result = run("pages", child.pid, "--state", "exclusive,huge")
     assert result.exit_code == Exit.UNSUPPORTED
     assert "cannot be told here which pages are huge or exclusive" in result.stderr
+
+
+@tells_pages
+def test_a_map_shows_guards_where_they_are_told(run, child):
+    result = run("maps", child.pid, "--guards", "--json")
+    if result.exit_code == Exit.UNSUPPORTED:
+        assert "which pages are guard" in result.stderr
+        return
+    plain = run("maps", child.pid, "--json")
+    bounds = [[(each["start"], each["end"]) for each in json.loads(made.stdout)["regions"]] for made in (result, plain)]
+    assert bounds[0] == bounds[1]  # it has none
+
+
+def test_guards_go_without_the_memory_in_use(run, child):
+    result = run("maps", child.pid, "--guards", "--residency")
+    assert (result.exit_code, "without the memory in use" in result.stderr) == (Exit.USAGE, True)

@@ -79,6 +79,24 @@ def test_a_guard_is_told_as_one_and_not_as_swap(memory: tuple[mmap.mmap, int], s
     assert layout_of(told_by(source, PageState.GUARD, at, at + 16 * PAGE), at) == []
 
 
+def test_guards_are_entries_of_the_map_where_they_are_asked_for(memory: tuple[mmap.mmap, int]) -> None:
+    _, at = memory
+    if not madvise(at + 4 * PAGE, 2 * PAGE, GUARD_INSTALL):
+        pytest.skip("this kernel makes no guards (MADV_GUARD_INSTALL: Linux 6.13)")
+    try:
+        space = vmatlas.snapshot(guards=True)
+    except Unsupported as error:
+        pytest.skip(str(error))
+    around = space.neighbours(at + 4 * PAGE)
+    assert around.at is not None and around.before is not None and around.after is not None
+    assert (around.at.start, around.at.end, around.at.kind) == (at + 4 * PAGE, at + 6 * PAGE, vmatlas.Kind.GUARD)
+    assert (around.before.end, around.after.start) == (around.at.start, around.at.end)
+    assert around.before.kind is around.after.kind is vmatlas.Kind.ANONYMOUS
+    fault = vmatlas.operations.classify_fault(at + 4 * PAGE + 7, space)  # as of a process that has ended
+    assert fault.cause is vmatlas.operations.FaultCause.GUARD
+    assert not any(each.kind is vmatlas.Kind.GUARD for each in [vmatlas.find(None, at + 4 * PAGE)] if each)
+
+
 def test_pages_that_were_read_alone_are_the_page_of_zeros(memory: tuple[mmap.mmap, int]) -> None:
     made, at = memory
     assert made[3 * PAGE] == 0

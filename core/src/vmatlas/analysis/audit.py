@@ -17,6 +17,9 @@ FileLookup = Callable[[Region], FileNow]
 LookAgain = Callable[[], AddressSpace | None]
 """The same map with the system's flags; None where it is not told with them."""
 
+GuardAt = Callable[[int], bool | None]
+"""Whether a guard that the map does not show lies at an address; None where that is not told."""
+
 _IN_PLACE_OF_A_FILE = {"file": "another file", "symbolic link": "a symbolic link"}
 """What may have taken its place, after an upgrade say; a folder has not."""
 
@@ -52,7 +55,12 @@ class Finding:
         return f"<Finding {self.suspicion.value}: {self.explanation}; {self.region!r}>"
 
 
-def audit(space: AddressSpace, lookup: FileLookup | None = None, look_again: LookAgain | None = None) -> list[Finding]:
+def audit(
+    space: AddressSpace,
+    lookup: FileLookup | None = None,
+    look_again: LookAgain | None = None,
+    guard_at: GuardAt | None = None,
+) -> list[Finding]:
     """The findings, by address.
 
     `lookup` tells a replaced file from one that is merely deleted; without it both are called deleted. Objects that
@@ -60,10 +68,11 @@ def audit(space: AddressSpace, lookup: FileLookup | None = None, look_again: Loo
     stacks that the system knows as such are looked at: on Linux the first thread's, and others where the C library
     names them. A stack of which a part was locked is several regions, and on Linux only the system's flags tell the
     lower ones from other memory: `look_again` is asked for them where they decide, at most once; without it such
-    memory is no finding.
+    memory is no finding. A guard that the map does not show (Linux: MADV_GUARD_INSTALL) at the edge of the two is one:
+    `guard_at` is asked where it decides; a map that shows them (`AddressSpace.with_guards`) tells it as well.
     """
     check_space(space)
-    for name, each in (("lookup", lookup), ("look_again", look_again)):
+    for name, each in (("lookup", lookup), ("look_again", look_again), ("guard_at", guard_at)):
         if each is not None:
             arguments.function(each, name)
     findings: list[Finding] = []
@@ -73,15 +82,32 @@ def audit(space: AddressSpace, lookup: FileLookup | None = None, look_again: Loo
         findings += _of_protection(region)
         findings += _of_file(region, lookup)
         if region.kind is Kind.STACK and below is not None and below.end == region.start:
-            if below.kind is not Kind.STACK and below.protection & Protection.WRITE and not is_stack(below):
-                explanation = f"{below.label or 'nameless memory'} ({below.permissions}) ends where the stack begins"
-                findings.append(Finding(Suspicion.UNGUARDED_STACK, region, explanation))
+            is_other = below.kind not in (Kind.STACK, Kind.GUARD) and not is_stack(below)
+            if is_other and below.protection & Protection.WRITE:
+                is_guarded = _is_guarded(region, space, guard_at)
+                if not is_guarded:
+                    explanation = (
+                        f"{below.label or 'nameless memory'} ({below.permissions}) ends where the stack begins"
+                    )
+                    if is_guarded is None and below.flags is not None and below.flags.may_hold_guards:
+                        explanation += "; it may hold guards that the map does not show, which is not told here"
+                    findings.append(Finding(Suspicion.UNGUARDED_STACK, region, explanation))
         below = region
     return findings
 
 
+def _is_guarded(stack: Region, space: AddressSpace, guard_at: GuardAt | None) -> bool | None:
+    """Whether a guard that the map does not show lies below a stack, or at its low end; None: it is not told."""
+    if space.origin.guards:
+        return False  # it would be what lies below
+    if guard_at is None:
+        return None
+    told = [guard_at(stack.start - 1), guard_at(stack.start)]
+    return True if True in told else None if None in told else False
+
+
 def _of_protection(region: Region) -> list[Finding]:
-    if not region.protection & Protection.EXECUTE:
+    if not region.protection & Protection.EXECUTE or region.kind is Kind.GUARD:
         return []
     if region.kind is Kind.STACK:
         return [Finding(Suspicion.EXECUTABLE_STACK, region, f"the stack is {region.permissions}")]

@@ -113,7 +113,7 @@ def _show(found: Sequence[tuple[ProcessInfo, list[Finding]]], survey: Unread, *,
 def _audit(space: AddressSpace, asked: Process) -> list[Finding]:
     from vmatlas.analysis import audit
 
-    return audit(space, asked.file_lookup(), partial(_with_flags, asked))
+    return audit(space, asked.file_lookup(), partial(_with_flags, asked), asked.guard_at)
 
 
 def _with_flags(asked: Process) -> AddressSpace | None:

@@ -181,12 +181,14 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
 @view_options
 @residency_option
 @build_ids_option
+@click.option("--guards", is_flag=True, help="Guards that no map shows as entries of their own; not with --residency.")
 @click.option("--thread", metavar="TID", type=int, help="Ask through this thread of the process.")
 @asking_options
 def command(
     processes: tuple[Asked | Chooses, ...],
     residency: bool,
     build_ids: bool,
+    guards: bool,
     thread: int | None,
     patience: float | None,
     backend: str | None,
@@ -203,6 +205,7 @@ def command(
       vmatlas maps 1234 --at 7f0012345678
       vmatlas maps 1234 --gaps --bytes
       vmatlas maps 1234 --names
+      vmatlas maps 1234 --guards --where guard
       vmatlas maps children:1234 --sort size
       vmatlas maps 1234 --json | jq '.regions[].path'
 
@@ -222,15 +225,15 @@ def command(
     if process is None:
         if thread is not None:
             raise UsageError("--thread goes with one process, by its number")
-        return _of_several(processes, view, residency, build_ids, patience, backend, target)
+        return _of_several(processes, view, residency, build_ids, guards, patience, backend, target)
     with opened(process, target, backend, patience, thread=thread) as asked:
-        how = _how(view, residency, build_ids, asked.process)
+        how = _how(view, residency, build_ids, guards, asked.process)
         space = asked.snapshot(**how)
     ask = f"vmatlas find {space.pid}" if target == "local" else None
     return show_map(space, view, build_ids=build_ids, ask=ask)
 
 
-def _how(view: View, residency: bool, build_ids: bool, process: Process) -> dict[str, Any]:
+def _how(view: View, residency: bool, build_ids: bool, guards: bool, process: Process) -> dict[str, Any]:
     """What is asked of a process for a view: the whole map where that needs it whole; else the kernel may filter."""
     whole = view.entries or view.gaps or view.names or bool(view.at)
     where = view.where
@@ -240,6 +243,7 @@ def _how(view: View, residency: bool, build_ids: bool, process: Process) -> dict
         "build_ids": build_ids,
         "where": None if whole else where,
         "threads": view.names,
+        "guards": guards,
     }
 
 
@@ -248,6 +252,7 @@ def _of_several(
     view: View,
     residency: bool,
     build_ids: bool,
+    guards: bool,
     patience: float | None,
     backend: str | None,
     target: str,
@@ -259,7 +264,7 @@ def _of_several(
     from vmatlas.cli.whom import chosen
 
     def ask(asked: Process) -> tuple[None, AddressSpace]:
-        return None, named(asked.snapshot(**_how(view, residency, build_ids, asked)), asked)
+        return None, named(asked.snapshot(**_how(view, residency, build_ids, guards, asked)), asked)
 
     with chosen(words, target, patience) as (place, selected):
         survey = Survey(place, backend, patience, ask, selected)

@@ -7,7 +7,7 @@ import operator
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
 
 from vmatlas.arguments import numbers, shown
 from vmatlas.errors import UsageError, VmatlasError
@@ -15,9 +15,12 @@ from vmatlas.model.columns import Columns
 from vmatlas.model.export import Exports
 from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_filter, check_region
 from vmatlas.model.memory import MemoryTotal
-from vmatlas.model.region import Region
+from vmatlas.model.region import UNKNOWN, Kind, Region
 from vmatlas.model.system import Consistency, SystemInfo, Thread
 from vmatlas.values import dataclass, replace
+
+if TYPE_CHECKING:
+    from vmatlas.model.pages import PageRuns
 
 
 class Gap(NamedTuple):
@@ -71,6 +74,8 @@ class Origin:
     """Its number in its own pid namespace, where that is another and was asked."""
     threads: tuple[Thread, ...] | None = None
     """Its threads just after the map was read, where they were asked for and the system tells them; else None."""
+    guards: bool = False
+    """Whether the guards that no map shows are entries of their own: see `AddressSpace.with_guards`."""
 
 
 class AddressSpace(Exports, Sequence[Region]):
@@ -290,6 +295,59 @@ class AddressSpace(Exports, Sequence[Region]):
         if told is not None and (wrong := [each for each in told if not isinstance(each, Thread)]):
             raise UsageError(f"{shown(wrong[0])} is no thread", hint="vmatlas.Thread is one")
         return AddressSpace(self.columns, replace(self.origin, threads=told), entries=self._entries)
+
+    def with_guards(self, pages: PageRuns) -> AddressSpace:
+        """The same, with the guards that no map shows as entries of their own: of the kind GUARD, with all else as the
+        region has it in which they lie, its rights too. What is left of that region stands before and behind them.
+
+        `pages` are of this process, and tell GUARD. Raises UsageError for others, and for a map with the memory in use,
+        which is told of whole regions.
+        """
+        from vmatlas.model.pages import PageRuns, PageState
+
+        if not isinstance(pages, PageRuns) or not pages.told & PageState.GUARD:
+            raise UsageError(f"{shown(pages)} tell no guards", hint="Process.pages(of=PageState.GUARD) gives them")
+        columns = self.columns
+        if columns.resident is not None or columns.private_resident is not None:
+            raise UsageError(
+                "the memory in use is told of whole regions, not of what guards divide them into",
+                hint="ask for the guards without residency",
+            )
+        origin = replace(self.origin, guards=True)
+        rows: list[int] = []
+        parts: list[tuple[int, int, bool]] = []
+        last = 0
+        for guard in pages.where(PageState.GUARD):
+            row = max(bisect_right(columns.start, guard.start) - 1, 0)
+            while row < len(columns) and columns.start[row] < guard.end:
+                if columns.end[row] > guard.start:
+                    at = columns.start[row]
+                    if rows and rows[-1] == row:  # cut already: its last part is cut once more
+                        at = parts.pop()[0]
+                        rows.pop()
+                    else:
+                        rows += range(last, row)
+                        parts += [(columns.start[each], columns.end[each], False) for each in range(last, row)]
+                    last = row + 1
+                    end = columns.end[row]
+                    low, high = max(at, guard.start), min(end, guard.end)
+                    cut = [(at, low, False), (low, high, True), (high, end, False)]
+                    cut = [part for part in cut if part[0] < part[1]]
+                    parts += cut
+                    rows += [row] * len(cut)
+                row += 1
+        if not rows:
+            return AddressSpace(columns, origin, entries=self._entries)
+        rows += range(last, len(columns))
+        parts += [(columns.start[each], columns.end[each], False) for each in range(last, len(columns))]
+        made = columns.take(rows)
+        for place, (start, end, is_guard) in enumerate(parts):
+            if made.offset[place] != UNKNOWN:
+                made.offset[place] += start - made.start[place]
+            made.start[place], made.end[place] = start, end
+            if is_guard:
+                made.kind[place] = Kind.GUARD
+        return AddressSpace(made, origin)
 
     def _take(self, rows: Sequence[int]) -> AddressSpace:
         return AddressSpace(self.columns.take(rows), self.origin)
