@@ -67,7 +67,9 @@ def test_a_letter_for_several_pages_tells_when_they_differ_and_never_hides_a_gua
 
 def test_totals_of_each_region_are_told_and_their_sum():
     space = space_of([region(0, 8), region(16, 32)])
-    lines = list(plain_lines(pages_table(space, RUNS, exact=False)))
+    table = pages_table(space, RUNS, exact=False)
+    assert table.legend == (("kind.anonymous", "anonymous"),)
+    lines = list(plain_lines(table))
     assert lines[0].split() == ["RANGE", "PERM", "SIZE", "PRESENT", "SWAPPED", "ZERO", "HUGE", "GUARD", "NAME"]
     assert [line.split()[2:8] for line in lines[1:3]] == [
         ["32K", "16K", "4K", "4K", "4K", "4K"],

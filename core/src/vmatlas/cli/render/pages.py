@@ -64,7 +64,12 @@ def pages_table(space: AddressSpace, runs: PageRuns, *, exact: bool) -> Table:
         sums = (_amount(size, exact=exact) for size in _sums(runs, runs.told))
         rows.append(Row(("total", "", size_text(space.total, exact=exact), *sums, ""), "heading"))
     return Table(
-        columns, rows, title=headline(space), legend=legend(space), empty="no region passes", feet=1 if rows else 0
+        columns,
+        rows,
+        title=headline(space),
+        legend=legend(region.kind for region in space),
+        empty="no region passes",
+        feet=1 if rows else 0,
     )
 
 
