@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.systems.linux import cgroups, container_names
 from vmatlas.systems.linux.cgroup_memory import of_v1, of_v2
 from vmatlas.systems.linux.cgroups import containers_of, main_place, memory_place, parts_of, places_of, unit_of
@@ -72,7 +74,7 @@ def test_a_container_is_known_by_the_path_of_its_cgroup(path):
 
 @pytest.mark.parametrize("path", NO_CONTAINER)
 def test_who_watches_a_container_is_in_none_nor_is_any_other(path):
-    assert containers_of(parts_of(path)) == []
+    assert containers_of(parts_of(path)) == ()
 
 
 def test_a_container_in_a_container_is_in_both():
@@ -81,6 +83,27 @@ def test_a_container_in_a_container_is_in_both():
     )
     assert [each.id for each in containers_of(parts_of(inner))] == [OTHER, ID]
     assert [each.id for each in containers_of(parts_of("/lxc.payload.a/lxc.payload.b"))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["ecs", "docker", "lxc", "pod1", "docker/ecs", "a", f"docker/{ID}", "ecs/lxc"])
+def test_a_path_of_whatever_folders_costs_what_its_length_is(name):
+    """Whoever may make cgroups of his own chooses 4,000 bytes: once that took 10 seconds of a processor."""
+    begun = time.process_time()
+    for number in range(20):  # different ones: none is remembered
+        containers_of(parts_of(f"/{number}/" + f"{name}/" * (4000 // (len(name) + 1))))
+    assert time.process_time() - begun < PATIENCE / 4
+
+
+def test_a_container_is_found_above_whatever_its_own_processes_make_below_it():
+    deep = f"/docker/{OTHER}" + "/ecs" * cgroups.DEEPEST + f"/docker-{ID}.scope"
+    assert [each.id for each in containers_of(parts_of(deep))] == [OTHER]
+
+
+def test_what_a_container_stands_in_says_nothing_of_those_inside():
+    named = "eb2c3a0c7d4d4f0a8d1c9d8a5d2f1b6e-1234567890"
+    assert [each.maker for each in containers_of(parts_of(f"/docker/{OTHER}/x/{ID}"))] == ["docker", ""]
+    assert [each.maker for each in containers_of(parts_of(f"/ecs/{OTHER}/{named}"))] == [""]
+    assert [each.maker for each in containers_of(parts_of(f"/ecs/x/y/{named}"))] == ["ecs"]
 
 
 @pytest.mark.parametrize(

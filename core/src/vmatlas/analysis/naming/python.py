@@ -16,7 +16,7 @@ from vmatlas.analysis.naming.guess import Certainty
 from vmatlas.analysis.naming.layout import KIB, MIB, Layout, size_of
 from vmatlas.analysis.naming.rule import Found, Rule
 
-_PYTHON = r"(?:lib)?python3\.(\d+)(?:\.so(?:\.\d+)*)?"
+_PYTHON = r"(?:lib)?python3\.(\d{1,4})(?:\.so(?:\.\d+)*)?"
 
 
 def arenas(layout: Layout) -> Iterator[Found]:

@@ -7,6 +7,7 @@ cgroup namespace, and with `/..` in front for what lies outside of it (cgroup_na
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -131,34 +132,54 @@ def unit_in(places: Sequence[Place]) -> str | None:
 
 # ---- containers ----
 
-_ID = r"[0-9a-f]{64}"
-_SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (maker, re.compile(shape, re.DOTALL))
-    for maker, shape in (
-        # docker, by systemd: /system.slice/docker-ID.scope; with --cgroup-parent below another slice
-        ("docker", rf"docker-(?P<id>{_ID})\.scope"),
-        # podman, by systemd: /machine.slice/libpod-ID.scope; /libpod_parent/libpod-ID. (libpod-conmon-ID watches it.)
-        ("podman", rf"libpod-(?P<id>{_ID})(?:\.scope)?"),
-        # containerd for Kubernetes: /kubepods.slice/.../kubepods-...-podUID.slice/cri-containerd-ID.scope
-        ("containerd", rf"cri-containerd-(?P<id>{_ID})\.scope"),
-        ("containerd", rf"nerdctl-(?P<id>{_ID})\.scope"),
-        # CRI-O: .../crio-ID.scope; crio-ID where cgroups are made without systemd. (crio-conmon-ID watches it.)
-        ("cri-o", rf"crio-(?P<id>{_ID})(?:\.scope)?"),
-        # without systemd: /docker/ID, /kubepods/burstable/podUID/ID, /default/ID, /ecs/TASK/ID, /ID
-        ("docker", rf"(?:.*/)?docker/(?:.+/)?(?P<id>{_ID})"),
-        ("kubernetes", rf"(?:.*/)?pod[0-9a-f_-]+/(?P<id>{_ID})"),
-        ("", rf"(?P<id>{_ID})"),
-        ("ecs", r"(?:.*/)?ecs/(?:.*/)?(?P<id>[0-9a-f]{32}-[0-9]{5,20})"),
-        # LXC, LXD, Incus: since 4.0, 3.1, and before; Proxmox /lxc/101. (lxc.monitor.NAME watches it.)
-        ("lxc", r"lxc\.payload\.(?P<name>.+)"),
-        ("lxc", r"(?:.*/)?lxc(?:\.payload)?/(?P<name>[^/]+)"),
-        # systemd-nspawn, and what else systemd-machined knows but virtual machines: see machinectl(1)
-        ("nspawn", r"systemd-nspawn@(?P<name>.+)\.service"),
-        ("machined", r"machine-(?!qemu\\x2d|libvirt\\x2d)(?P<name>.+)\.scope"),
-    )
+_ID = r"(?P<id>[0-9a-f]{64})"
+
+
+class _Shape(NamedTuple):
+    """A folder that a container manager makes: how it is called, and below what it stands.
+
+    Folders are judged one by one, for whoever may make cgroups of his own names the whole way as he likes, in 4,000
+    bytes: a regular expression over all of it tries one part of the way against another, and takes seconds.
+    """
+
+    maker: str
+    name: re.Pattern[str]
+    directly_below: re.Pattern[str] | None = None
+    below: str | None = None
+    """Somewhere."""
+
+
+def _shape(maker: str, name: str, directly_below: str | None = None, below: str | None = None) -> _Shape:
+    above = None if directly_below is None else re.compile(directly_below)
+    return _Shape(maker, re.compile(name, re.DOTALL), above, below)
+
+
+_SHAPES = (
+    # docker, by systemd: /system.slice/docker-ID.scope; with --cgroup-parent below another slice
+    _shape("docker", rf"docker-{_ID}\.scope"),
+    # podman, by systemd: /machine.slice/libpod-ID.scope; /libpod_parent/libpod-ID. (libpod-conmon-ID watches it.)
+    _shape("podman", rf"libpod-{_ID}(?:\.scope)?"),
+    # containerd for Kubernetes: /kubepods.slice/.../kubepods-...-podUID.slice/cri-containerd-ID.scope
+    _shape("containerd", rf"cri-containerd-{_ID}\.scope"),
+    _shape("containerd", rf"nerdctl-{_ID}\.scope"),
+    # CRI-O: .../crio-ID.scope; crio-ID where cgroups are made without systemd. (crio-conmon-ID watches it.)
+    _shape("cri-o", rf"crio-{_ID}(?:\.scope)?"),
+    # without systemd: /docker/ID, /kubepods/burstable/podUID/ID, /default/ID, /ecs/TASK/ID, /ID
+    _shape("docker", _ID, below="docker"),
+    _shape("kubernetes", _ID, directly_below=r"pod[0-9a-f_-]+"),
+    _shape("", _ID),
+    _shape("ecs", r"(?P<id>[0-9a-f]{32}-[0-9]{5,20})", below="ecs"),
+    # LXC, LXD, Incus: since 4.0, 3.1, and before; Proxmox /lxc/101. (lxc.monitor.NAME watches it.)
+    _shape("lxc", r"lxc\.payload\.(?P<name>.+)"),
+    _shape("lxc", r"(?P<name>.+)", directly_below=r"lxc(?:\.payload)?"),
+    # systemd-nspawn, and what else systemd-machined knows but virtual machines: see machinectl(1)
+    _shape("nspawn", r"systemd-nspawn@(?P<name>.+)\.service"),
+    _shape("machined", r"machine-(?!qemu\\x2d|libvirt\\x2d)(?P<name>.+)\.scope"),
 )
-"""The folders that container managers make, each with who makes it. A shape without a slash is of one folder, one with
-slashes of the whole way to it. Where two fit the first is right."""
+"""Where two fit the first is right."""
+
+DEEPEST = 128
+"""Folders of a way that are looked at: ten times as many as lead into a container in a container."""
 
 
 class Container(NamedTuple):
@@ -179,18 +200,41 @@ class Container(NamedTuple):
         return self.id if self.is_named else self.id[:12]
 
 
-def containers_of(path: tuple[str, ...]) -> list[Container]:
-    """The containers that a cgroup is in, the outermost first: containers can stand in containers."""
+def containers_of(path: tuple[str, ...]) -> tuple[Container, ...]:
+    """The containers that a cgroup is in, the outermost first: containers can stand in containers.
+
+    In time that grows with the path. What stands below the first `DEEPEST` folders is not looked at.
+    """
+    return _containers_of(path[:DEEPEST])
+
+
+@functools.lru_cache(maxsize=1024)  # the processes of one cgroup have one path
+def _containers_of(path: tuple[str, ...]) -> tuple[Container, ...]:
     found: list[Container] = []
+    above: set[str] = set()
+    parent = ""
     for depth, part in enumerate(path, 1):
-        way = "/".join(path[found[-1].depth if found else 0 : depth])
-        for maker, shape in _SHAPES:
-            match = shape.fullmatch(way) if "/" in shape.pattern else shape.fullmatch(part)
-            if match is not None:
-                named = match.groupdict().get("name")
-                found.append(Container(maker, match["id"] if named is None else unescaped(named), depth, bool(named)))
-                break
-    return found
+        container = _container(part, parent, above, depth)
+        if container is None:
+            above.add(part)
+            parent = part
+        else:  # what stands above a container tells nothing of those in it
+            found.append(container)
+            above.clear()
+            parent = ""
+    return tuple(found)
+
+
+def _container(part: str, parent: str, above: set[str], depth: int) -> Container | None:
+    for shape in _SHAPES:
+        if (shape.below is not None and shape.below not in above) or (
+            shape.directly_below is not None and shape.directly_below.fullmatch(parent) is None
+        ):
+            continue
+        if (match := shape.name.fullmatch(part)) is not None:
+            named = match.groupdict().get("name")
+            return Container(shape.maker, match["id"] if named is None else unescaped(named), depth, bool(named))
+    return None
 
 
 FEWEST_DIGITS = 6

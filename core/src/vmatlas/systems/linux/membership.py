@@ -101,11 +101,16 @@ def cgroup_names(containers: Sequence[Container]) -> dict[str, tuple[str, ...]]:
 def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder: Callable[[str], str]) -> Members:
     """See `vmatlas.backend.FindsMembers`. `own_folder`: the cgroup of a folder below where cgroups are mounted."""
     placed = [(each, places) for each in processes if (places := _places_of(each.pid))]
-    match = _match(what, wanted, [places for _, places in placed], own_folder)
+    judge = _match(what, wanted, [places for _, places in placed], own_folder)
+
+    @functools.cache  # many are in one cgroup, and whoever may make cgroups makes them 1,000 folders deep
+    def match(path: str) -> int | None:
+        return judge(cgroups.parts_of(path))
+
     found: list[ProcessInfo] = []
     counted: dict[str, None] = {}
     for process, places in placed:
-        if any(match(place.parts) is not None for place in places):
+        if any(match(place.path) is not None for place in places):
             found.append(process)
             if (folder := _folder_of_memory(places, match)) is not None:
                 counted[folder] = None
@@ -146,14 +151,15 @@ def _ids_of(wanted: str, seen: Sequence[Sequence[Place]]) -> frozenset[str]:
 
 
 def _containers(seen: Sequence[Sequence[Place]]) -> list[Container]:
-    found = {each.id: each for places in seen for place in places for each in cgroups.containers_of(place.parts)}
+    paths = {place.path for places in seen for place in places}
+    found = {each.id: each for path in paths for each in cgroups.containers_of(cgroups.parts_of(path))}
     return [found[number] for number in sorted(found)]
 
 
-def _folder_of_memory(places: Sequence[Place], match: Match) -> str | None:
+def _folder_of_memory(places: Sequence[Place], match: Callable[[str], int | None]) -> str | None:
     """Where its memory is charged, up to the folder that matches; None: charged somewhere else."""
     place = cgroups.memory_place(places)
-    depth = None if place is None else match(place.parts)
+    depth = None if place is None else match(place.path)
     return None if place is None or depth is None else cgroups.path_of(place.parts[:depth])
 
 
