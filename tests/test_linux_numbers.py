@@ -341,6 +341,27 @@ def test_survey_that_could_not_see_everyone_says_so(hidepid: str) -> None:
     assert audited in ("exit 7", "exit 1")  # or be found suspicious: a test's, run by the same user
 
 
+CHOOSE = """
+import os, sys, vmatlas
+for word in sys.argv[1:]:
+    try:
+        print("found", vmatlas.select(word).incomplete)
+    except vmatlas.NoSuchProcess as error:
+        print("nobody", error.incomplete, "--", error)
+"""
+
+
+@pytest.mark.parametrize("hidepid", MODES)
+@pytest.mark.usefixtures("of_root")
+def test_words_that_find_nobody_may_mean_who_is_hidden(hidepid: str) -> None:
+    words = "name:no-such-name", "user:0", "cgroup:/no/such", "unit:no-such", "container:no-such"
+    for line in (lines := as_nobody(hidepid, CHOOSE, *words)):
+        assert line.startswith("nobody ") and not line.startswith("nobody None"), line
+        assert MODES[hidepid] in line or f"hidepid={hidepid}" in line
+        assert "as far as can be seen" in line
+    assert len(lines) == len(words)
+
+
 @pytest.mark.parametrize("hidepid", MODES)
 def test_root_sees_everyone_whatever_the_mount(of_root: int, hidepid: str) -> None:
     ask = "import sys, vmatlas\nfound = vmatlas.processes()\npids = [each.pid for each in found]\n"

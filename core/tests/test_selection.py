@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 import vmatlas
-from vmatlas import NoSuchProcess, ProcessInfo, Selection, Unsupported, UsageError
+from vmatlas import AccessDenied, NoSuchProcess, ProcessInfo, Selection, Unsupported, UsageError
+from vmatlas.cli.exits import Exit, exit_of
 from vmatlas.selection.words import KEYS, Word, is_word, parse
 
 from .fakes import FakeProcess, FakeTarget
@@ -138,6 +139,54 @@ def test_a_word_that_chooses_nobody_is_told_beside_what_others_choose():
     assert selected.unmatched[0][1].hint == "'name:*post*' chooses 2"
     with pytest.raises(NoSuchProcess, match="no process is called post"):
         chosen("name:post", 77)
+
+
+@dataclass
+class Hiding(Machine):
+    """One that does not list everybody."""
+
+    gap: str | None = None
+
+    def unlisted(self) -> str | None:
+        return self.gap
+
+    def open(self, pid: int | None, thread: int | None = None) -> FakeProcess:
+        if pid == 77:
+            raise AccessDenied(f"process {pid} is hidden", pid=pid)
+        return super().open(pid, thread)
+
+
+HIDING = {
+    "not every process is shown": Hiding(listed=machine(user=33).listed, gap="not every process is shown"),
+    "1 process is listed by number alone (process 77 is hidden)": Hiding(
+        listed=[*machine(user=33).listed, ProcessInfo(77, None, "", None, kernel=None)]
+    ),
+}
+
+
+@pytest.mark.parametrize("gap", HIDING)
+@pytest.mark.parametrize(
+    "words", [("name:bash",), (78, "name:bash"), ("user:34",), ("name:agent",), ("name:x", "!name:x")]
+)
+def test_nobody_is_sure_only_where_everybody_is_shown(gap, words):
+    with pytest.raises(NoSuchProcess, match="as far as can be seen") as raised:
+        vmatlas.select(*words, target=HIDING[gap])
+    assert raised.value.incomplete == gap and gap in str(raised.value)
+    assert exit_of(raised.value) is Exit.INCOMPLETE, "3 would be taken for: it is not running"
+
+
+@pytest.mark.parametrize("gap", HIDING)
+def test_somebody_found_does_not_hide_that_others_may_be_meant(gap):
+    assert vmatlas.select("name:postgres", target=HIDING[gap]).incomplete == gap
+    assert vmatlas.select("children:20", target=HIDING[gap]).incomplete == gap
+
+
+@pytest.mark.parametrize("words", [(78,), ("children:78",), (20, "!20")])
+def test_a_number_is_nobodys_for_sure_whoever_is_hidden(words):
+    with pytest.raises(NoSuchProcess) as raised:
+        vmatlas.select(*words, target=HIDING["not every process is shown"])
+    assert raised.value.incomplete is None
+    assert exit_of(raised.value) is Exit.NO_SUCH_PROCESS
 
 
 def test_users_are_told_by_number_where_they_are_told():

@@ -78,7 +78,23 @@ class UsageError(VmatlasError, ValueError):
 
 
 class NoSuchProcess(VmatlasError):
-    """There is no such process: it never was, it has ended, or it is a zombie whose memory is gone."""
+    """There is no such process: it never was, it has ended, or it is a zombie whose memory is gone.
+
+    `incomplete`: None, or why this is not sure: who was looked for may be among those that the system does not show.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        incomplete: str | None = None,
+        pid: int | None = None,
+        target: str | None = None,
+        backend: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, pid=pid, target=target, backend=backend, hint=hint)
+        self.incomplete = incomplete
 
 
 class AccessDenied(VmatlasError):

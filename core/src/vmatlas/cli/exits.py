@@ -54,6 +54,8 @@ def exit_of(error: BaseException) -> Exit:
         return Exit.UNSUPPORTED
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
         return Exit.UNSUPPORTED  # a library that the system's loader refuses: for want of memory, or of descriptors
+    if isinstance(error, errors.NoSuchProcess) and error.incomplete is not None:
+        return Exit.INCOMPLETE  # it may be one of those that are not shown: a script must not take it for ended
     for kind, code in (
         (errors.UsageError, Exit.USAGE),
         (errors.NoSuchProcess, Exit.NO_SUCH_PROCESS),

@@ -14,7 +14,7 @@ from vmatlas.api import HasPid, pid_of, place_of
 from vmatlas.backend import FindsMembers, HasName, KnowsUnlisted, ListsBriefly, Roll, Target, TellsStart, bare
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import ProcessInfo
-from vmatlas.selection.words import SELF, Selection, Word
+from vmatlas.selection.words import ALL, SELF, Selection, Word
 from vmatlas.systems.posix import read_plain
 from vmatlas.target.local import LOCAL
 
@@ -94,7 +94,8 @@ def select(*words: str | int | HasPid, target: Target | None = None) -> Selected
     so it is in no tree of its former one. Numbers and names of other systems are as those list them; cgroups, units and
     containers are told on Linux, of this machine.
 
-    Raises NoSuchProcess where nobody is chosen, Unsupported for what the target does not tell, UsageError, TargetLost.
+    Raises NoSuchProcess where nobody is chosen (its `incomplete` says why that is not sure, where it is not: `hidepid`
+    of Linux hides processes, or their names), Unsupported for what the target does not tell, UsageError, TargetLost.
     """
     texts = [word if isinstance(word, str) else SELF if word is None else str(pid_of(word)) for word in words]
     selection, place = Selection.of(*texts), place_of(target)
@@ -108,14 +109,17 @@ def select(*words: str | int | HasPid, target: Target | None = None) -> Selected
         except NoSuchProcess as error:
             unmatched.append((str(word), error.located(target=place.name)))
     cgroups = list(lookup.cgroups)
-    if not found:
-        raise unmatched[0][1]
+    if not found:  # where one word is not sure of it, all together are not
+        errors = [error for _, error in unmatched]
+        raise next((each for each in errors if isinstance(each, NoSuchProcess) and each.incomplete), errors[0])
     for word in selection.left_out:
         with contextlib.suppress(NoSuchProcess):
             for process in lookup.find(word):
                 found.pop(process.pid, None)
     if not found:
-        raise NoSuchProcess(f"nobody is left of what '{selection}' chooses", target=place.name)
+        nobody = NoSuchProcess(f"nobody is left of what '{selection}' chooses", target=place.name)
+        by_list = any(word.is_pattern or word.key == ALL for word in selection.chosen)
+        raise lookup.unsure(nobody) if by_list else nobody
     return Selected(
         selection,
         found.values(),
@@ -131,9 +135,16 @@ class _Lookup:
 
     def __init__(self, place: Target) -> None:
         self._place = place
-        self.incomplete: str | None = None
+        self._unlisted: str | None = None
         self.cgroups: list[str] = []
         self.notes: list[str] = []
+        self._nameless: list[int] = []
+        self._asks_names = False
+
+    @property
+    def incomplete(self) -> str | None:
+        """Why who was looked for may not have been found; None: everybody was shown."""
+        return "; ".join(filter(None, (self._unlisted, self._gap_of_names if self._asks_names else None))) or None
 
     @property
     def _system(self) -> object:
@@ -150,18 +161,50 @@ class _Lookup:
         place = self._place
         unlisted = place.unlisted() if isinstance(place, KnowsUnlisted) else None
         gaps = unlisted, listed.gap if isinstance(listed, Roll) else None
-        self.incomplete = "; ".join(gap for gap in gaps if gap) or self.incomplete
+        self._unlisted = "; ".join(gap for gap in gaps if gap) or self._unlisted
+        self._nameless = [each.pid for each in found if each.kernel is None and not each.name]
         return found
 
     def find(self, word: Word) -> list[ProcessInfo]:
         """Whom it chooses. Raises NoSuchProcess for nobody, Unsupported, UsageError."""
-        found = self._FINDERS[word.key](self, word.value)
         if not word.is_pattern:
-            return found
-        others = [each for each in found if not self._is_asker(each) or self._is_root(word, each)]
-        if not others:
-            raise NoSuchProcess(f"'{word}' chooses this command alone, which is left out", hint="to choose it: self")
+            return self._FINDERS[word.key](self, word.value)
+        self._asks_names = self._asks_names or not word.excluded
+        try:
+            found = self._FINDERS[word.key](self, word.value)
+            others = [each for each in found if not self._is_asker(each) or self._is_root(word, each)]
+            if not others:
+                alone = f"'{word}' chooses this command alone, which is left out"
+                raise NoSuchProcess(alone, hint="to choose it: self")
+        except NoSuchProcess as error:
+            raise error if word.key == "children" else self.unsure(error) from None  # the root of a tree is a number
         return others
+
+    def unsure(self, nobody: NoSuchProcess) -> NoSuchProcess:
+        """The error for nobody, where some are not shown, or nothing of them is: who is looked for may be of those."""
+        if (gap := self.incomplete) is None:
+            return nobody
+        return NoSuchProcess(
+            f"{nobody.message}, as far as can be seen: {gap}",
+            incomplete=gap,
+            target=nobody.target,
+            hint="whoever has more rights sees more (try sudo); vmatlas doctor tells what hides processes",
+        )
+
+    @property
+    def _gap_of_names(self) -> str | None:
+        """What is to be told of processes that are listed by their number alone: no word says what they are like."""
+        if not self._nameless:
+            return None
+        try:
+            self._place.open(self._nameless[0]).close()
+        except VmatlasError as error:
+            reason = f" ({error.message})"
+        else:
+            reason = ""
+        number = len(self._nameless)
+        told = "1 process is" if number == 1 else f"{number:,} processes are"
+        return f"{told} listed by number alone{reason}"
 
     @staticmethod
     def _is_root(word: Word, process: ProcessInfo) -> bool:
