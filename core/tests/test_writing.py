@@ -164,6 +164,24 @@ def test_folders_are_made_as_far_as_they_are_wanting(tmp_path):
         make_folder(str(tmp_path / "file"))
 
 
+@ROOT_ALONE
+@pytest.mark.parametrize("writer", [begin_series, go_on_with_series])
+def test_nothing_is_written_into_a_file_of_somebody_else_s(tmp_path, writer):
+    """A whole file is another file, of the same name: a series is written in place."""
+    begin_series(tmp_path / "theirs")
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    before = (tmp_path / "theirs").read_bytes()
+    with pytest.raises(PermissionError, match="somebody else's"):
+        writer(tmp_path / "theirs")
+    assert (tmp_path / "theirs").read_bytes() == before
+
+
+def test_the_longest_name_can_be_written_and_nothing_stays_beside_it(tmp_path):
+    for _ in range(2):
+        write(tmp_path / ("x" * 255))
+    assert [len(each.name) for each in tmp_path.iterdir()] == [255]
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_is_no_regular_file_is_left_alone(tmp_path, writer):
     for make, name in ((os.mkfifo, "pipe"), (os.mkdir, "folder")):

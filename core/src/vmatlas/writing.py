@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 
@@ -113,11 +114,18 @@ def make_folder(path: str) -> None:
 
 
 def open_regular(path: str, flags: int) -> int:
-    """Open a regular file of this name, or make it (`flags`: as of open(2)). Raises OSError; FileExistsError where
-    something stands that is no regular file."""
+    """Open a regular file of this name to write into it, or make it (`flags`: as of open(2)).
+
+    Raises OSError; FileExistsError where something stands that is no regular file, PermissionError where it is neither
+    ours nor root's: whose it is could read what is written, and change it.
+    """
     with _in_folder(path) as (folder, name):
         _check_regular(folder, name)
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        if os.fstat(descriptor).st_uid not in (os.geteuid(), 0):
+            os.close(descriptor)
+            raise PermissionError(errno.EACCES, "a file of somebody else's, who could read and change what is written")
+        return descriptor
 
 
 def write_whole(path: str, content: bytes, *, replace: bool = True, mode: int | None = None) -> None:
@@ -133,7 +141,7 @@ def write_whole(path: str, content: bytes, *, replace: bool = True, mode: int | 
 
 
 def _write(folder: int, name: str, content: bytes, replace: bool, mode: int | None) -> None:
-    temporary = f"{name}.{os.getpid()}.part"
+    temporary = f".vmatlas-{secrets.token_hex(8)}.part"  # which nobody can have laid, nor have left
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o666 if mode is None else mode, dir_fd=folder)
     try:  # what is not made here is not unlinked here

@@ -149,6 +149,8 @@ def path_of(wanted: str, process: ProcessInfo) -> str:
     """The file of one of several processes. Raises UsageError for what would be the same for all."""
     if "{pid}" in wanted:
         name = "".join(each if each.isalnum() or each in "._-" else "_" for each in process.name)[:_LONGEST_NAME]
+        if not name.strip("."):  # a folder's own name, or that of the one above it
+            name = "_" * max(len(name), 1)
         return wanted.replace("{pid}", str(process.pid)).replace("{name}", name)
     if not (wanted.endswith("/") or os.path.isdir(wanted)):
         hint = "-o FOLDER/, or -o 'worker-{pid}.vmatlas'"
