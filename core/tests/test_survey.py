@@ -251,3 +251,52 @@ def test_totals_for_which_no_memory_is_left_at_once_are_asked_one_by_one(
 
     monkeypatch.setattr("vmatlas_linux_procfs.backend.LinuxProcfs.totals_of", asked)
     assert [each.process.pid for each in vmatlas.memories() if each.memory is not None] == ours
+
+
+class Chain(FakeTarget):
+    """A process that ends before it is asked, again and again, and goes on in a child; and one that stays."""
+
+    def __init__(self, lists: int, error: VmatlasError | None = None) -> None:
+        super().__init__()
+        self.lists, self.error, self.listed = lists, error, 0
+
+    def processes(self) -> Iterator[ProcessInfo]:
+        self.listed += 1
+        if self.error is not None and self.listed > 1:
+            raise self.error
+        return iter([ProcessInfo(5, None, "stays", 1), ProcessInfo(9 + self.listed, None, "chain", self.listed)])
+
+    def open(self, pid: int | None, thread: int | None = None) -> FakeProcess:
+        if pid not in (None, 5, 9 + self.lists):
+            raise vmatlas.NoSuchProcess("it has ended")
+        return FakeProcess(self, pid or 1)
+
+
+def test_whom_words_choose_does_not_slip_through_by_going_on_in_a_child() -> None:
+    place = Chain(3)
+    chosen = vmatlas.select("name:*", target=place)
+    asked = survey(lambda process: process.pid, target=place, among=chosen)
+    assert [each.answer for each in asked] == [5, None, None, 12]
+    assert (place.listed, asked.incomplete) == (3, None)
+
+
+def test_whom_words_choose_and_who_is_always_faster_is_told_as_missing() -> None:
+    place = Chain(1000)
+    asked = survey(lambda process: process.pid, target=place, among=vmatlas.select("name:chain", "5", target=place))
+    assert {each.answer for each in asked} == {5, None}
+    assert place.listed == 8 and "came and went" in str(asked.incomplete)
+
+
+def test_a_process_that_was_named_and_has_ended_is_not_looked_for_in_others() -> None:
+    place = Chain(1000)
+    for among in (vmatlas.select("10", target=place), [ProcessInfo(10, None, "chain", 1)]):
+        asked = survey(lambda process: process.pid, target=place, among=among)
+        assert [type(each.error) for each in asked] == [vmatlas.NoSuchProcess]
+        assert (place.listed, asked.incomplete) == (1, None)
+
+
+def test_who_else_is_chosen_and_cannot_be_told_is_said() -> None:
+    place = Chain(1000, vmatlas.Unsupported("no list any more"))
+    asked = survey(lambda process: process.pid, target=place, among=vmatlas.select("name:chain", target=place))
+    assert [each.answer for each in asked] == [None]
+    assert "no list any more" in str(asked.incomplete)

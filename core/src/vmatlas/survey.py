@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import ENOMEM
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vmatlas import api, arguments, registry
 from vmatlas.backend import Listing, ListsNumbers, Patient, Roll, Target, TellsWaits
@@ -21,10 +21,13 @@ from vmatlas.errors import NoSuchProcess, OperationFailed, TargetLost, Unanswere
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
 from vmatlas.patience import LOOK, Crew, Errand
 from vmatlas.process import Process
-from vmatlas.rounds import Rounds, rounds_of
+from vmatlas.rounds import MOST, MOST_REMOTE, Rounds, rounds_of
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
 from vmatlas.values import dataclass
+
+if TYPE_CHECKING:
+    from vmatlas.selection.resolving import Selected
 
 _Answer = TypeVar("_Answer")
 _Item = TypeVar("_Item")
@@ -73,7 +76,8 @@ def survey(
     """Asks each process that is not the kernel's own; `ask` runs in other threads.
 
     `among`: not all, but these (`vmatlas.select` gives some), each of which is asked as the one that it was then: where
-    another process has its number now, it has ended.
+    another process has its number now, it has ended. Where one has, and words chose it, those that they choose now are
+    asked as well.
 
     What it gives is iterated over: in order of pid, and then those that came meanwhile, where others had ended before
     they were asked. Its `incomplete` says why processes may be missing: the system does not list them for the caller
@@ -93,7 +97,8 @@ def survey(
         registry.backend(backend)
     place = api.place_of(target)
     if among is not None:
-        return Listing(_survey(ask, _Chosen(place, processes_given(among)), backend, threads, patience), None)
+        chosen = Chosen(place, among, patience)
+        return Listing(_survey(ask, chosen, backend, threads, patience), None, lambda: chosen.gap)
     everyone = _Everyone(place)
     return Listing(_survey(ask, everyone, backend, threads, patience), place, lambda: everyone.gap)
 
@@ -109,19 +114,57 @@ def processes_given(among: Iterable[object]) -> list[ProcessInfo]:
     return found
 
 
-class _Chosen:
-    """Processes that were chosen before, in one round: whoever has ended is not asked for in another list."""
+class Chosen:
+    """Processes that were chosen before; where one has ended meanwhile and words chose it (`vmatlas.select`), whom they
+    choose now: it may go on in a child. In rounds, as everybody is asked: see `vmatlas.rounds`."""
 
-    def __init__(self, place: Target, chosen: list[ProcessInfo]) -> None:
+    def __init__(self, place: Target, among: Iterable[object], patience: float) -> None:
+        """Raises UsageError for what are no processes."""
+        from vmatlas.selection.resolving import Selected
+
         self.place = place
-        self._chosen = [process for process in chosen if not process.kernel]
-        self.count = len(self._chosen)
+        self.count = 0
+        self._found = processes_given(among)
+        self._patience = patience
+        self._words = among if isinstance(among, Selected) and among.may_choose_others else None
+        lists = MOST if place is LOCAL else MOST_REMOTE
+        self._rounds = Rounds(self._listed, most=1 if self._words is None else lists)
+        self._untold: str | None = None
+
+    def _listed(self) -> dict[int, int | None]:
+        if self._rounds.asked and self._words is not None:
+            found, self._untold = self._chosen_now(self._words)
+            self._found = self._found if found is None else found
+        return {each.pid: each.start_time for each in self._found}
+
+    def _chosen_now(self, words: Selected) -> tuple[list[ProcessInfo] | None, str | None]:
+        def look(words: Selected) -> tuple[list[ProcessInfo] | None, str | None]:
+            try:
+                return words.chosen_now(self.place), None
+            except VmatlasError as error:
+                return None, f"who else '{words.selection}' chooses is not known: {error}"
+
+        def given_up(*_: object) -> tuple[None, str]:
+            return None, f"who else '{words.selection}' chooses was not told in {self._patience:g} s"
+
+        return next(iter(ask_each(look, [words], 1, self._patience, given_up)))[1]
 
     def __iter__(self) -> Iterator[list[ProcessInfo]]:
-        yield self._chosen
+        for new in self._rounds:
+            wanted = set(new)
+            found = [each for each in self._found if each.pid in wanted and not each.kernel]
+            self.count += len(found)
+            yield found
 
     def ended(self) -> None:
-        """It is told as such."""
+        """One could not be asked: it had ended."""
+        self._rounds.ended()
+
+    @property
+    def gap(self) -> str | None:
+        """See `Roll`."""
+        came_and_went = None if self._words is None else self._rounds.gap
+        return "; ".join(filter(None, (self._untold, came_and_went))) or None
 
 
 class _Everyone:
@@ -163,7 +206,7 @@ class _Everyone:
 
 def _survey(
     ask: Callable[[Process], _Answer],
-    everyone: _Everyone | _Chosen,
+    everyone: _Everyone | Chosen,
     backend: str | None,
     threads: int | None,
     patience: float,

@@ -33,13 +33,13 @@ from vmatlas.rounds import Rounds, rounds_of
 from vmatlas.survey import (
     MOST_THREADS,
     PATIENCE,
+    Chosen,
     Surveyed,
     ask_each,
     ask_one,
     check_identity,
     check_patience,
     check_threads,
-    processes_given,
     survey,
 )
 from vmatlas.target.local import LOCAL
@@ -97,19 +97,19 @@ def memories(
     if backend is not None:
         registry.backend(backend)
     place = place_of(target)
-    chosen = None if among is None else processes_given(among)
+    chosen = None if among is None else Chosen(place, among, patience)
     if (many := _asks_many(place, backend)) is not None and isinstance(LOCAL.system, ListsNumbers):
         ask = functools.partial(many.totals_of, described=described or chosen is not None, counted=regions)
         able = threads or allowed(MOST_THREADS)
         if chosen is not None:
-            return Listing(_of_chosen(ask, chosen, able, regions, patience), None)
+            return Listing(_of_chosen(ask, chosen, able, regions, patience), None, lambda: chosen.gap)
         rounds = rounds_of(LOCAL.system)
         found = _of_many(ask, LOCAL.system, rounds, able, regions, patience)
         return Listing(found, place, lambda: rounds.gap)
     one = functools.partial(_ask, regions)
-    asked = survey(one, target=place, backend=backend, threads=threads, patience=patience, among=chosen)
+    asked = survey(one, target=place, backend=backend, threads=threads, patience=patience, among=among)
     if chosen is not None:
-        return Listing(_of_each(asked, with_ended=True), None)
+        return Listing(_of_each(asked, with_ended=True), None, lambda: asked.gap)
     return Listing(_of_each(asked), place, lambda: asked.gap)
 
 
@@ -184,22 +184,29 @@ def _in_chunks(
 
 
 def _of_chosen(
-    ask: Callable[[_Chunk], list[Totals]], among: list[ProcessInfo], threads: int, regions: bool, patience: float
+    ask: Callable[[_Chunk], list[Totals]], among: Chosen, threads: int, regions: bool, patience: float
 ) -> Iterator[ProcessMemory]:
     """Those that were chosen before they are asked: whoever has a number of theirs now, the answer is of them."""
-    chosen = {each.pid: each for each in among if not each.kernel}
-    for pid, told in _in_chunks(ask, list(chosen), threads, patience):
-        known, error = chosen[pid], told.error
-        try:
-            check_identity(known, None if told.process is None else told.process.start_time)
-        except NoSuchProcess as gone:
-            error = gone
-        if error is not None:
-            yield ProcessMemory(known, None, error.located(target=LOCAL.name))
-        elif told.memory is not None and told.process is not None:
-            yield ProcessMemory(known, told.memory, None, told.regions)
-        else:
-            yield _alone(known, regions, patience)
+    for found in among:
+        chosen = {each.pid: each for each in found}
+        for pid, told in _in_chunks(ask, list(chosen), threads, patience):
+            answer = _of_one(chosen[pid], told, regions, patience)
+            if isinstance(answer.error, NoSuchProcess):
+                among.ended()
+            yield answer
+
+
+def _of_one(known: ProcessInfo, told: Totals, regions: bool, patience: float) -> ProcessMemory:
+    error = told.error
+    try:
+        check_identity(known, None if told.process is None else told.process.start_time)
+    except NoSuchProcess as gone:
+        error = gone
+    if error is not None:
+        return ProcessMemory(known, None, error.located(target=LOCAL.name))
+    if told.memory is not None and told.process is not None:
+        return ProcessMemory(known, told.memory, None, told.regions)
+    return _alone(known, regions, patience)
 
 
 def _alone(info: ProcessInfo, regions: bool, patience: float) -> ProcessMemory:

@@ -216,6 +216,8 @@ def test_a_name_in_the_name_of_a_file_leads_nowhere_else():
 
     odd = vmatlas.ProcessInfo(7, 1, "../../etc/x\n", 1)
     assert path_of("/tmp/{name}-{pid}", odd) == "/tmp/.._.._etc_x_-7"
+    for name, kept in (("..", "__"), (".", "_"), ("", "_"), ("a..", "a..")):
+        assert path_of("/tmp/{name}/{pid}", vmatlas.ProcessInfo(7, 1, name, 1)) == f"/tmp/{kept}/7"
 
 
 def test_several_are_watched_and_each_line_says_whose_it_is(start, child):

@@ -178,7 +178,7 @@ def _of_several(
         paths = _paths(path, selected, may_be_there=force)
         survey = Survey(place, backend, patience, ask, selected)
         for info, capture in survey:
-            _save(capture, paths[info.pid], force)
+            _save(capture, paths.get(info.pid) or path_of(path, info), force)
     return survey.tell()
 
 

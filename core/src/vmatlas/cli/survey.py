@@ -179,8 +179,7 @@ class Survey(Unread, Generic[_Answer]):
                     self._is_incomplete |= incomplete is not None
                     self.read += 1
                     yield each.process, answer
-            if self.among is None:
-                self.unlisted = found.incomplete
+            self.unlisted = "; ".join(filter(None, (self.unlisted, found.incomplete))) or None
 
 
 def judging(
@@ -230,8 +229,7 @@ class TotalsSurvey(Unread):
                 else:
                     self.read += 1
                     yield each
-            if self.among is None:
-                self.unlisted = found.incomplete
+            self.unlisted = "; ".join(filter(None, (self.unlisted, found.incomplete))) or None
 
 
 def _whose(reason: str, processes: list[ProcessInfo]) -> str:

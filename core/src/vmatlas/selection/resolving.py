@@ -56,6 +56,18 @@ class Selected(Sequence[ProcessInfo]):
         """None, or why the system may not have listed every process."""
         self._processes = tuple(sorted(processes, key=lambda each: each.pid))
 
+    @property
+    def may_choose_others(self) -> bool:
+        """Whether its words say what processes are like, so that they may choose others later."""
+        return any(word.is_pattern or word.key == "all" for word in self.selection.chosen)
+
+    def chosen_now(self, place: Target) -> list[ProcessInfo]:
+        """Whom the same words choose now; nobody, too. Raises what `select` raises else."""
+        try:
+            return list(_select(self.selection, place))
+        except NoSuchProcess:
+            return []
+
     def __repr__(self) -> str:
         return f"<Selected by '{self.selection}': {len(self)}>"
 
@@ -98,7 +110,10 @@ def select(*words: str | int | HasPid, target: Target | None = None) -> Selected
     of Linux hides processes, or their names), Unsupported for what the target does not tell, UsageError, TargetLost.
     """
     texts = [word if isinstance(word, str) else SELF if word is None else str(pid_of(word)) for word in words]
-    selection, place = Selection.of(*texts), place_of(target)
+    return _select(Selection.of(*texts), place_of(target))
+
+
+def _select(selection: Selection, place: Target) -> Selected:
     lookup = _Lookup(place)
     found: dict[int, ProcessInfo] = {}
     unmatched: list[tuple[str, VmatlasError]] = []
