@@ -264,7 +264,7 @@ class Chain(FakeTarget):
         self.listed += 1
         if self.error is not None and self.listed > 1:
             raise self.error
-        return iter([ProcessInfo(5, None, "stays", 1), ProcessInfo(9 + self.listed, None, "chain", self.listed)])
+        return iter([ProcessInfo(5, None, "stays", 1), ProcessInfo(9 + self.listed, None, "chain", 1)])
 
     def open(self, pid: int | None, thread: int | None = None) -> FakeProcess:
         if pid not in (None, 5, 9 + self.lists):
