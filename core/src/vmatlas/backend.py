@@ -99,6 +99,9 @@ class Availability:
         return self.available
 
 
+NO_LIMIT = 2**64 - 1
+"""What has no limit (RLIM_INFINITY)."""
+
 YES = Availability(True)
 
 
@@ -161,6 +164,10 @@ class LocalProcess:
 
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show (Linux: MADV_GUARD_INSTALL); None: not told."""
+        return None
+
+    def stack_limit(self) -> int | None:
+        """Bytes that a stack which grows by itself may have; `NO_LIMIT` where there is none. None: not told."""
         return None
 
     def threads_told(self) -> bytes | None:
@@ -485,6 +492,15 @@ class TellsGuards(Protocol):
 
     def guard_at(self, address: int) -> bool | None:
         """Whether it is; None where that is not told."""
+        ...
+
+
+@runtime_checkable
+class TellsStackLimit(Protocol):
+    """A target's process of which it can be asked how large its stack may become; not every target can do that."""
+
+    def stack_limit(self) -> int | None:
+        """See `LocalProcess.stack_limit`."""
         ...
 
 

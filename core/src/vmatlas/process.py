@@ -30,6 +30,7 @@ from vmatlas.backend import (
     Target,
     TargetProcess,
     TellsGuards,
+    TellsStackLimit,
     TellsThreads,
     TellsTotals,
 )
@@ -599,6 +600,13 @@ class Process:
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show (Linux: MADV_GUARD_INSTALL); None: not told."""
         return self._process.guard_at(_address(address)) if isinstance(self._process, TellsGuards) else None
+
+    def stack_limit(self) -> int | None:
+        """Bytes that a stack which grows by itself may have now (Linux: "Max stack size" of /proc/PID/limits).
+
+        2**64 - 1 where there is no limit; None where that is not told (other systems).
+        """
+        return self._process.stack_limit() if isinstance(self._process, TellsStackLimit) else None
 
     def file_lookup(self) -> Callable[[Region], FileNow] | None:
         """What `audit` asks of the file system: what stands now at the path of a mapped file.

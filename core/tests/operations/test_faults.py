@@ -10,7 +10,8 @@ from hypothesis import given
 
 import vmatlas
 from vmatlas import Kind, Protection, Region
-from vmatlas.model import AddressSpace, SystemFlags
+from vmatlas.backend import NO_LIMIT
+from vmatlas.model import AddressSpace, Details, SystemFlags
 from vmatlas.model import Origin as From
 from vmatlas.operations import FaultCause, classify_fault
 from vmatlas.operations.faults import classify
@@ -42,16 +43,26 @@ SPACE = space_of(CODE, DATA, GUARD, THREAD, STACK)
         (0x450000, None, FaultCause.HOLE, "nothing is mapped at 0x450000"),
         (0x510008, None, FaultCause.GUARD, "just below nameless memory .0x511000-0x520000.: most likely that stack"),
         (STACK.start - 1, None, FaultCause.STACK_OVERFLOW, "1 byte below the stack"),
-        (STACK.start - 0x100000, None, FaultCause.STACK_OVERFLOW, "the stack has overflowed"),
+        (STACK.start - 0x100000, None, FaultCause.STACK_OVERFLOW, "a possible overflow"),
         (THREAD.end + 1, None, FaultCause.HOLE, "2 bytes above the last byte of nameless memory"),
         (STACK.end, None, FaultCause.HOLE, "above the last byte of .stack."),
         (CODE.start, None, FaultCause.PROTECTION, "/bin/worker .*which is r-xp: it cannot be written"),
         (CODE.start, WRITE, FaultCause.PROTECTION, "it cannot be written"),
         (CODE.start, READ, FaultCause.NOT_BY_THE_MAP, "allows it"),
         (DATA.start, EXECUTE, FaultCause.PROTECTION, "it cannot be executed"),
-        (DATA.start, None, FaultCause.PROTECTION, "cannot be executed; if it was read or written, the map has changed"),
-        (DATA.start, WRITE, FaultCause.NOT_BY_THE_MAP, "allows it: the map has changed since$"),
-        (CODE.start, EXECUTE, FaultCause.NOT_BY_THE_MAP, "the map has changed since, or the file behind it is shorter"),
+        (DATA.start, None, FaultCause.PROTECTION, "cannot be executed; if it was read or written, a prot"),
+        (
+            DATA.start,
+            WRITE,
+            FaultCause.NOT_BY_THE_MAP,
+            "allows it: a protection .*, or the map may have changed since$",
+        ),
+        (
+            CODE.start,
+            EXECUTE,
+            FaultCause.NOT_BY_THE_MAP,
+            "the map may have changed since, or the file behind it may be",
+        ),
         (2**64 - 1, None, FaultCause.HOLE, "nothing is mapped"),
     ],
 )
@@ -91,7 +102,7 @@ def test_an_access_beyond_the_last_page_of_a_file_is_told_from_one_in_it(size, a
     if cause is FaultCause.BEYOND_FILE:
         assert f"beyond the end of the file behind it, which has {size:,} bytes: to touch it is SIGBUS" in fault.text
     elif access is READ:
-        assert ("the file behind it is shorter" in fault.text) is (size is None)
+        assert ("the file behind it may be shorter" in fault.text) is (size is None)
 
 
 class Guarding(SystemFlags):
@@ -123,7 +134,7 @@ def test_guard_page_is_a_possibility_where_only_the_flags_tell():
     space = space_of(DATA._replace(flags=Guarding.GUARDS))
     fault = classify_fault(DATA.start, space, access=WRITE)
     assert fault.cause is FaultCause.NOT_BY_THE_MAP
-    assert "it is a guard page (MADV_GUARD_INSTALL; the region has some, or had), or the map has changed" in fault.text
+    assert "it may be a guard page (MADV_GUARD_INSTALL; the region has some, or had), or the map may" in fault.text
     assert "guard" not in classify(DATA.start, space, WRITE, lambda address: False).text
 
 
@@ -150,16 +161,166 @@ def test_hole_far_below_a_stack_is_no_overflow_however_large_it_is():
     assert classify_fault(STACK.start - 256 * 4096 - 1, alone).cause is FaultCause.HOLE
 
 
+class Flags(SystemFlags):
+    """Some of Linux's."""
+
+    GROWS = 1
+    um = 2
+    uw = 4
+    mt = 8
+    ss = 16
+    ht = 32
+
+    @property
+    def grows_down(self) -> bool:
+        return bool(self & Flags.GROWS)
+
+
+GROWS = STACK._replace(flags=Flags.GROWS)
+LIMIT = 8 << 20
+
+
 def test_region_that_the_system_flags_as_a_stack_can_grow():
-    class Flags(SystemFlags):
-        GROWS = 1
+    grows = space_of(DATA, DATA._replace(start=0x700000, end=0x710000, flags=Flags.GROWS))
+    fault = classify_fault(0x700000 - 8, grows)
+    assert (fault.cause, fault.certain) == (FaultCause.STACK_OVERFLOW, False)
+    assert "8 bytes below a stack without a name (0x700000-0x710000): a possible overflow" in fault.text
 
-        @property
-        def grows_down(self) -> bool:
-            return bool(self & Flags.GROWS)
 
-    grows = space_of(DATA, DATA._replace(start=0x600000, end=0x610000, flags=Flags.GROWS))
-    assert classify_fault(0x600000 - 8, grows).cause is FaultCause.STACK_OVERFLOW
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        (GROWS.start - 8, FaultCause.STACK_GROWTH),
+        (GROWS.end - LIMIT, FaultCause.STACK_GROWTH),
+        (GROWS.end - LIMIT - 1, FaultCause.STACK_OVERFLOW),
+        (GROWS.end - (9 << 20), FaultCause.STACK_OVERFLOW),
+        (GROWS.end - (15 << 20), FaultCause.STACK_OVERFLOW),
+        (GROWS.end - (64 << 20), FaultCause.HOLE),
+    ],
+)
+def test_stack_grows_within_its_limit_and_overflows_beyond(address, cause):
+    fault = classify(address, space_of(CODE, GROWS), WRITE, stack_limit=lambda: LIMIT)
+    assert (fault.cause, fault.certain) == (cause, True), fault.text
+    assert fault.stack == (None if cause is FaultCause.HOLE else GROWS)
+    assert ("the stack has overflowed" in fault.text) is (cause is FaultCause.STACK_OVERFLOW)
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "cause"),
+    [
+        (DATA._replace(), FaultCause.STACK_OVERFLOW),
+        (DATA._replace(protection=NONE, kind=Kind.GUARD), FaultCause.STACK_GROWTH),
+        (DATA._replace(flags=Flags.GROWS), FaultCause.STACK_GROWTH),
+    ],
+)
+def test_stack_keeps_256_pages_from_what_is_below_unless_that_grows_or_is_a_guard(neighbour, cause):
+    end = GROWS.start - 256 * 4096
+    space = space_of(neighbour._replace(start=end - 0x1000, end=end), GROWS)
+    fault = classify(GROWS.start - 8, space, WRITE, stack_limit=lambda: LIMIT)
+    assert (fault.cause, fault.certain) == (cause, True), fault.text
+    away = space_of(neighbour._replace(start=end - 0x2000, end=end - 0x1000), GROWS)
+    assert classify(GROWS.start - 8, away, WRITE, stack_limit=lambda: LIMIT).cause is FaultCause.STACK_GROWTH
+
+
+def test_stack_grows_toward_what_is_nearer_than_the_stack_too():
+    below = DATA._replace(start=GROWS.start - 0x400000, end=GROWS.start - 0x3FF000)
+    fault = classify(GROWS.start - 0x280000, space_of(below, GROWS), WRITE, stack_limit=lambda: LIMIT)
+    assert fault.cause is FaultCause.STACK_GROWTH
+
+
+def test_stack_that_grows_gives_its_rights_and_no_more():
+    space = space_of(CODE, GROWS)
+    fault = classify(GROWS.start - 8, space, EXECUTE, stack_limit=lambda: LIMIT)
+    assert fault.cause is FaultCause.PROTECTION and "it cannot be executed" in fault.text
+
+
+def test_stack_without_a_limit_may_grow_and_is_not_said_to_from_far():
+    space = space_of(CODE, GROWS._replace(start=0x7FFF00000000, end=0x7FFF00020000))
+    near = classify(0x7FFF00000000 - 0x1000000, space, WRITE, stack_limit=lambda: NO_LIMIT)
+    assert (near.cause, near.certain) == (FaultCause.STACK_GROWTH, True) and "no limit" in near.text
+    far = classify(0x7000_0000_0000, space, WRITE, stack_limit=lambda: NO_LIMIT)
+    assert (far.cause, far.certain) == (FaultCause.HOLE, False) and "may answer by growing" in far.text
+
+
+def test_stack_that_its_flags_say_does_not_grow_has_no_growth():
+    space = space_of(CODE, STACK._replace(flags=Flags(0)))
+    assert classify(STACK.start - 8, space, WRITE, stack_limit=lambda: LIMIT).cause is FaultCause.HOLE
+
+
+def test_other_systems_are_not_asked_for_a_limit():
+    space = AddressSpace.of([CODE, STACK], From(replace(SYSTEM, system="freebsd"), 1, "freebsd-sysctl", 0.0))
+    fault = classify(STACK.start - 8, space, WRITE, stack_limit=lambda: LIMIT)
+    assert (fault.cause, fault.certain) == (FaultCause.STACK_OVERFLOW, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "access", "said", "unsaid"),
+    [
+        ({"details": Details({"ProtectionKey": 1})}, READ, "its protection key 1 may forbid it .SEGV_PKUERR", "userf"),
+        ({"details": Details({"ProtectionKey": 0})}, READ, "allows it: the map may have changed since$", "key"),
+        (
+            {"flags": Flags.um, "resident": 0},
+            READ,
+            "a userfaultfd watches the region, and an access to a page that is not there .none of the region is. waits",
+            "key",
+        ),
+        (
+            {"flags": Flags.um, "resident": 4096},
+            READ,
+            "and an access to a page that is not there waits for it, or is SIGBUS, or the map",
+            "key",
+        ),
+        ({"flags": Flags.um, "resident": DATA.size}, READ, "the map may have changed", "userfaultfd"),
+        ({"flags": Flags.uw, "resident": DATA.size}, WRITE, "an access that writes to a page it protects", "key"),
+        ({"flags": Flags.uw, "resident": DATA.size}, READ, "the map may have changed", "userfaultfd"),
+        ({"flags": Flags.mt}, READ, "SEGV_MTESERR", "userfaultfd"),
+        ({"flags": Flags.ss}, WRITE, "shadow stack", "userfaultfd"),
+        ({"flags": Flags.ht}, WRITE, "no huge page left for it .SIGBUS", "userfaultfd"),
+        (
+            {"flags": None},
+            WRITE,
+            "a protection key or a userfaultfd may be why .a map with residency tells",
+            "has changed",
+        ),
+    ],
+)
+def test_what_forbids_beside_the_rights_is_named_where_the_map_tells_of_it(changes, access, said, unsaid):
+    space = space_of(DATA._replace(**{"flags": Flags(0), **changes}))
+    fault = classify_fault(DATA.start, space, access=access)
+    assert fault.cause is FaultCause.NOT_BY_THE_MAP
+    assert re.search(said, fault.text) and unsaid not in fault.text, fault.text
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (0x800000000000, "no canonical address of x86-64 with four levels"),
+        (0x8000000000000000, "no canonical address of x86-64: nothing can be mapped there, and .*si_addr 0"),
+        (2**64 - 2**47, "the kernel's half of the addresses"),
+        (2**64 - 1, "the kernel's half of the addresses"),
+    ],
+)
+def test_addresses_that_no_process_can_have_on_x86_64_are_said_to_be_such(address, said):
+    vsyscall = Region(2**64 - 0xA00000, 2**64 - 0x9FF000, EXECUTE, shared=False, name="[vsyscall]", kind=Kind.VSYSCALL)
+    for space in (SPACE, space_of(*SPACE, vsyscall)):
+        fault = classify_fault(address, space)
+        assert (fault.cause, fault.distance) == (FaultCause.HOLE, None)
+        assert re.search(said, fault.text) and "bytes" not in fault.text, fault.text
+    assert "below [vsyscall]" not in classify_fault(STACK.end, space_of(*SPACE, vsyscall)).text
+
+
+def test_above_47_bits_is_canonical_where_memory_is_and_on_other_processors():
+    high = space_of(DATA._replace(start=2**48, end=2**48 + 0x1000))
+    assert "canonical" not in classify_fault(2**48 + 0x2000, high).text
+    arm = AddressSpace.of([DATA], From(replace(SYSTEM, machine="aarch64"), 1, "linux-procfs", 0.0))
+    assert "canonical" not in classify_fault(2**48, arm).text
+
+
+def test_what_has_no_name_has_a_sentence():
+    fault = classify_fault(GUARD.start + 8, space_of(GUARD))
+    assert "lies in a guard without a name (0x510000-0x511000)" in fault.text
+    assert "last byte of a guard without a name (" in classify_fault(GUARD.end + 8, space_of(GUARD)).text
+    assert "lies in the guard /x (" in classify_fault(GUARD.start, space_of(GUARD._replace(path="/x"))).text
 
 
 def test_empty_space_is_a_hole():

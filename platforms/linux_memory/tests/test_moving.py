@@ -12,7 +12,7 @@ import pytest
 
 import vmatlas
 from vmatlas import Protection, operations
-from vmatlas.operations import Mapping, PartlyMoved
+from vmatlas.operations import FaultCause, Mapping, PartlyMoved
 from vmatlas.operations.moving import moves_many
 from vmatlas_linux_memory import OPERATIONS
 
@@ -180,6 +180,12 @@ def _stopped(three: list[Mapping]) -> PartlyMoved:
     assert bytes(three[0].buffer[:5]) == b"part0"
     assert bytes(three[2].buffer[:5]) == b"part2"
     return stop.value
+
+
+def test_userfaultfd_is_named_as_what_may_answer_a_fault(watched: Mapping) -> None:
+    fault = operations.classify_fault(watched.start, access=Protection.READ)
+    assert fault.cause is FaultCause.NOT_BY_THE_MAP
+    assert "a userfaultfd watches the region" in fault.text
 
 
 def test_partial_move_at_a_userfaultfd_is_told_exactly(three: list[Mapping], watched: Mapping) -> None:

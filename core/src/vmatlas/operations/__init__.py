@@ -160,12 +160,13 @@ def classify_fault(
     access: Protection | None = None,
     target: Target | None = None,
 ) -> Fault:
-    """Why an access to an address faults: in a guard, just below a stack, in a hole, or against the region's rights.
+    """Why an access to an address faults: in a guard, below a stack, in a hole, or against the region's rights.
 
     `process` is a pid, a `vmatlas.Process`, None for this process, or an AddressSpace: of a crashed process the one
     that its capture gives (`vmatlas.replay`). `access` is what was tried: READ, WRITE or EXECUTE, where it is known.
     Guard pages that the map does not show (Linux: MADV_GUARD_INSTALL), and where the file behind a mapping ends, are
-    asked for, of a process of this machine.
+    asked for, of a process of this machine; how far its stack may grow (Linux), of any process. Of an AddressSpace that
+    is not known, and what depends on it is told as possible (`Fault.certain`).
     The result has the neighbours, and the whole of it in a sentence (`text`). Raises what `vmatlas.snapshot` raises.
     """
     if isinstance(process, AddressSpace):
@@ -176,7 +177,7 @@ def classify_fault(
             space = asked.snapshot(residency=True)  # with the system's flags: which regions can grow
         except Unsupported:
             space = asked.snapshot()
-        return faults.classify(address, space, access, asked.guard_at, asked.file_size)
+        return faults.classify(address, space, access, asked.guard_at, asked.file_size, asked.stack_limit)
 
 
 # ---- mapping ----

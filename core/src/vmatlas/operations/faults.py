@@ -5,14 +5,20 @@ A guard page that the map does not show is told by whoever is given as `guard_at
 The rule for stacks is gnulib's (sigsegv, stackvma): a stack grows into the hole below it, so a fault there that lies
 nearer to the stack than to what is below it is taken for an overflow. Only as near, though, as Linux keeps everything
 else away from a stack: a hole can be half the address space.
+
+On Linux a touch within a stack's limit is no fault at all: the kernel makes the stack larger, down to that page
+(mm/mmap.c, `expand_downwards`, `acct_stack_growth`), whatever the stack pointer is (x86: since 4.20). So the limit
+decides; it is told by whoever is given as `stack_limit`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 from vmatlas.arguments import shown
+from vmatlas.backend import NO_LIMIT
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Kind, Protection, Region
 from vmatlas.operations.checks import check_address
@@ -24,11 +30,28 @@ _NEAR_ZERO = 0x10000
 STACK_GAP = 256
 """Pages that Linux keeps free below a stack that can grow (stack_guard_gap, mm/mmap.c)."""
 
+_SURELY = 2**30
+"""Bytes that a stack can be expected to get, however large its limit: more may be more than there is memory."""
+
+_PARTS = {
+    "um": "to a page that is not there",
+    "ui": "to a page that is not in its page table",
+    "uw": "that writes to a page it protects",
+    "ur": "to a page it protects",
+}
+"""What a userfaultfd is told of, by the flag of its region (UFFDIO_REGISTER_MODE of linux/userfaultfd.h)."""
+
+_X86_64 = ("x86_64", "amd64")
+
 _VERBS = {Protection.READ: "read", Protection.WRITE: "written", Protection.EXECUTE: "executed"}
 
 
 GuardAt: TypeAlias = Callable[[int], bool | None]
 """Whether a guard page that the map does not show lies at an address; None where that is not told."""
+
+
+StackLimit: TypeAlias = Callable[[], int | None]
+"""Bytes that a stack which grows may have, `NO_LIMIT` where there is none; None where that is not told."""
 
 
 SizeOf: TypeAlias = Callable[[Region], int | None]
@@ -46,10 +69,11 @@ def classify(
     access: Protection | None = None,
     guard_at: GuardAt = lambda address: None,
     size_of: SizeOf = lambda region: None,
+    stack_limit: StackLimit = lambda: None,
 ) -> Fault:
     """What lies at the address and why an access to it faults.
 
-    `guard_at` and `size_of` ask the process of the map, where they can.
+    `guard_at`, `size_of` and `stack_limit` ask the process of the map, where they can.
     """
     number = check_address(address, page=1, bits=64)
     if access is not None and not (isinstance(access, Protection) and access in _VERBS):
@@ -57,13 +81,17 @@ def classify(
     before, at, after = space.neighbours(number)
     if at is not None:
         return _in_region(number, at, before, after, access, guard_at, _Beyond(space, size_of))
+    if (fault := _not_canonical(number, before, after, space)) is not None:
+        return fault
     below = None if before is None else number - before.end + 1
     above = None if after is None else after.start - number
     distance = min((each for each in (below, above) if each is not None), default=None)
-    near_stack = above is not None and above <= STACK_GAP * space.system.page_size and (below is None or above <= below)
-    if after is not None and near_stack and can_grow(after):
-        text = f"{number:#x} lies {_bytes(above)} below the stack {_named(after)}: the stack has overflowed"
-        return Fault(number, FaultCause.STACK_OVERFLOW, at, before, after, stack=after, distance=distance, text=text)
+    hole = Fault(number, FaultCause.HOLE, at, before, after, distance=distance)
+    if after is not None and above is not None:
+        is_nearer = below is None or above <= below
+        stack = _below_stack(hole, after, above, is_nearer, space, access, stack_limit)
+        if stack is not None:
+            return stack
     text = f"nothing is mapped at {number:#x}"
     if number < _NEAR_ZERO:
         text += ": a null pointer" + (f" and an offset of {number}" if number else "")
@@ -71,10 +99,99 @@ def classify(
         near = []
         if before is not None:
             near.append(f"{_bytes(below)} above the last byte of {_named(before)}")
-        if after is not None:
+        if after is not None and not _is_kernels(after.start, space):
             near.append(f"{_bytes(above)} below {_named(after)}")
         text += f": it lies {' and '.join(near)}" if near else ": the process has no memory"
-    return Fault(number, FaultCause.HOLE, at, before, after, distance=distance, text=text)
+    return replace(hole, text=text)
+
+
+def _below_stack(
+    hole: Fault,
+    after: Region,
+    above: int,
+    is_nearer: bool,
+    space: AddressSpace,
+    access: Protection | None,
+    stack_limit: StackLimit,
+) -> Fault | None:
+    """What an address in the hole below a region is, when that region is a stack that can grow, and near enough."""
+    address, page = hole.address, space.system.page_size
+    gap = STACK_GAP * page
+    where = f"{address:#x} lies {_bytes(above)} below {_stack_named(after)}"
+    found = replace(hole, cause=FaultCause.STACK_OVERFLOW, stack=after)
+    if space.system.system != "linux":
+        if above > gap or not is_nearer or not can_grow(after):
+            return None
+        return replace(found, text=f"{where}: the stack has overflowed")
+    # Where flags are told, they decide: the kernel called a thread's stack [stack:TID] once, which does not grow.
+    if not (can_grow(after) if after.flags is None else after.flags.grows_down) or address < _NEAR_ZERO:
+        return None
+    first = address // page * page
+    forbids = None if hole.before is None else _keeps_away(hole.before, first, gap)
+    limit = stack_limit()
+    size = after.end - first
+    if limit is not None and size > limit:
+        if not is_nearer or above > max(
+            gap, min(2 * limit, _SURELY)
+        ):  # far from a stack that small, in a hole that large
+            return None
+        text = f"{where}, which has a limit of {limit:,} bytes and would have {size:,}: the stack has overflowed"
+        return replace(found, text=text)
+    if forbids is not None:
+        if above > gap or not is_nearer:
+            return None
+        text = f"{where}, which may not grow to within {gap:,} bytes of {_named(forbids)}: the stack has overflowed"
+        return replace(found, text=text)
+    if limit is None:
+        if above > gap or not is_nearer:
+            return None
+        text = f"{where}: a possible overflow, if the stack may not grow so far; its limit is not known here"
+        return replace(found, certain=False, text=text)
+    if access is not None and access in _denied(after, space):
+        text = f"{where}, which grows to there and is {after.permissions}: it cannot be {_VERBS[access]}"
+        return replace(found, cause=FaultCause.PROTECTION, text=text)
+    of = "no limit" if limit == NO_LIMIT else f"a limit of {limit:,} bytes"
+    where = f"{where}, which has {of} and would have {size:,} bytes"
+    if size > _SURELY:
+        text = f"{where}: the kernel may answer by growing the stack, where there is the memory for it"
+        return replace(found, cause=FaultCause.HOLE, certain=False, text=text)
+    text = f"{where}: the kernel answers by growing the stack, unless a limit of memory forbids it"
+    return replace(found, cause=FaultCause.STACK_GROWTH, text=text)
+
+
+def _keeps_away(before: Region, first: int, gap: int) -> Region | None:
+    """The region below, when a stack that grows to a page would come too near to it.
+
+    One that grows itself, or that has no rights, keeps nothing away (`expand_downwards`).
+    """
+    free = can_grow(before) if before.flags is None else before.flags.grows_down
+    return before if not free and before.protection != Protection.NONE and first - before.end < gap else None
+
+
+def _is_kernels(address: int, space: AddressSpace) -> bool:
+    """Whether an address of x86-64 lies in the upper half, where a process has [vsyscall] and nothing else."""
+    return space.system.machine in _X86_64 and address >= 2**63
+
+
+def _not_canonical(number: int, before: Region | None, after: Region | None, space: AddressSpace) -> Fault | None:
+    """An address of x86-64 that is none: the bits above the topmost that is translated must all be like it."""
+    if space.system.machine not in _X86_64 or number < 2**47:
+        return None
+    fault = Fault(number, FaultCause.HOLE, None, before, after)
+    if number >= 2**64 - 2**47:
+        text = f"nothing is mapped at {number:#x}: it lies in the kernel's half of the addresses"
+        return replace(fault, text=text)
+    five = any(each is not None and 2**47 < each.end <= 2**63 for each in (before, after))
+    if 2**56 <= number < 2**64 - 2**56:
+        what = "no canonical address of x86-64"
+    elif five:  # a process that has memory above 2**47 is on a processor with five levels
+        return None
+    else:
+        what = "no canonical address of x86-64 with four levels of page tables"
+    text = f"{number:#x} is {what}: nothing can be mapped there"
+    if space.system.system == "linux":
+        text += ", and the signal tells no address (SI_KERNEL, si_addr 0)"
+    return replace(fault, text=text)
 
 
 def _in_region(
@@ -88,7 +205,7 @@ def _in_region(
 ) -> Fault:
     if at.kind is Kind.GUARD or at.protection == Protection.NONE:
         stack = after if after is not None and after.start == at.end and _is_stack(after) else None
-        text = f"{address:#x} lies in the guard {_named(at)}"
+        text = f"{address:#x} lies in {'the guard ' if at.label else ''}{_named(at)}"
         if stack is not None:
             text += f", just below {_named(stack)}: most likely that stack has overflowed"
         elif before is not None and before.end == at.start and address - at.start < at.size // 2:
@@ -96,7 +213,7 @@ def _in_region(
         elif after is not None and after.start == at.end:
             text += f", {_bytes(after.start - address)} before the beginning of {_named(after)}"
         return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
-    denied = beyond.denied(at)
+    denied = _denied(at, beyond.space)
     is_guard = None if access in denied else guard_at(address)
     if is_guard:
         return _in_guard_page(address, at, before, after, guard_at)
@@ -106,7 +223,7 @@ def _in_region(
             f"{address:#x} lies in {_named(at)}, beyond the end of the file behind it, which has {is_beyond[1]:,} bytes"
         )
         return Fault(address, FaultCause.BEYOND_FILE, at, before, after, text=f"{text}: to touch it is SIGBUS")
-    otherwise = _otherwise(at, is_guard, may_be_short=is_beyond is None)
+    otherwise = _otherwise(at, is_guard, access, beyond.space, may_be_short=is_beyond is None)
     if access is None and denied:
         words = " nor ".join(_VERBS[right] for right in denied)
         text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {words}"
@@ -133,23 +250,24 @@ def _in_guard_page(address: int, at: Region, before: Region | None, after: Regio
     return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
 
 
+def _denied(at: Region, space: AddressSpace) -> list[Protection]:
+    """The accesses that the rights of a region forbid.
+
+    Linux lets read what may be written, on every processor (the tables `protection_map` of arch/*/mm): PROT_WRITE
+    alone is shown as -w-, and is read all the same.
+    """
+    given = at.protection
+    if space.system.system == "linux" and given & Protection.WRITE:
+        given |= Protection.READ
+    return [right for right in _VERBS if not given & right]
+
+
 class _Beyond:
     """What the system of a map, and the files behind it, make of an access."""
 
     def __init__(self, space: AddressSpace, size_of: SizeOf) -> None:
-        self._system = space.system
+        self.space = space
         self._size_of = size_of
-
-    def denied(self, at: Region) -> list[Protection]:
-        """The accesses that the rights of a region forbid.
-
-        Linux lets read what may be written, on every processor (the tables `protection_map` of arch/*/mm): PROT_WRITE
-        alone is shown as -w-, and is read all the same.
-        """
-        given = at.protection
-        if self._system.system == "linux" and given & Protection.WRITE:
-            given |= Protection.READ
-        return [right for right in _VERBS if not given & right]
 
     def tell(self, at: Region, address: int) -> tuple[bool, int] | None:
         """Whether an address lies in a page that the file behind it does not reach, and the file's size; None: not
@@ -157,19 +275,55 @@ class _Beyond:
         size = None if at.offset is None else self._size_of(at)
         if size is None or at.offset is None:
             return None
-        page = at.page_size or self._system.page_size
+        page = at.page_size or self.space.system.page_size
         return address - at.start + at.offset >= -(-size // page) * page, size
 
 
-def _otherwise(at: Region, is_guard: bool | None, *, may_be_short: bool) -> str:
-    """What else it can be than the rights of a region, as far as that is not known to be otherwise."""
+def _otherwise(
+    at: Region, is_guard: bool | None, access: Protection | None, space: AddressSpace, *, may_be_short: bool
+) -> str:
+    """What else it can be than the rights of a region, as far as that is not known to be otherwise.
+
+    What the map tells of comes first; that it has changed since nobody knows.
+    """
     causes = []
     if is_guard is None and at.flags is not None and at.flags.may_hold_guards:
-        causes.append("it is a guard page (MADV_GUARD_INSTALL; the region has some, or had)")
-    causes.append("the map has changed since")
+        causes.append("it may be a guard page (MADV_GUARD_INSTALL; the region has some, or had)")
+    if space.system.system == "linux":
+        causes += _beside_rights(at, access)
+    causes.append("the map may have changed since")
     if may_be_short and (at.path is not None or at.inode is not None):
-        causes.append("the file behind it is shorter than the mapping")
+        causes.append("the file behind it may be shorter than the mapping")
     return ", or ".join(causes)
+
+
+def _beside_rights(at: Region, access: Protection | None) -> list[str]:
+    """What forbids or diverts an access that the rights allow, as smaps tells of a region on Linux."""
+    causes = []
+    key = at.details.get("ProtectionKey")
+    if isinstance(key, int) and key > 0:
+        causes.append(f"its protection key {key} may forbid it (SEGV_PKUERR; each thread has its own rights to a key)")
+    if at.flags is None:
+        return [*causes, "a protection key or a userfaultfd may be why (a map with residency tells)"]
+    flags = at.flags.labels()
+    whole = at.resident is not None and at.resident >= at.size
+    watched = [flag for flag in _PARTS if flag in flags]
+    if "um" in watched and whole:  # no page of it is missing
+        watched.remove("um")
+    if access is not None and access is not Protection.WRITE and "uw" in watched:
+        watched.remove("uw")
+    if watched:
+        what = " or ".join(_PARTS[flag] for flag in watched)
+        if watched == ["um"] and at.resident == 0 and not at.details.get("Swap"):
+            what += " (none of the region is)"
+        causes.append(f"a userfaultfd watches the region, and an access {what} waits for it, or is SIGBUS")
+    if "mt" in flags:
+        causes.append("the tag of the pointer may not be that of the memory (memory tagging, SEGV_MTESERR)")
+    if "ss" in flags and access is not Protection.READ:
+        causes.append("it is a shadow stack, which only the processor writes (SEGV_CPERR, or SEGV_ACCERR)")
+    if "ht" in flags:
+        causes.append("there may be no huge page left for it (SIGBUS)")
+    return causes
 
 
 def _is_stack(region: Region) -> bool:
@@ -182,5 +336,11 @@ def _bytes(number: int | None) -> str:
 
 
 def _named(region: Region) -> str:
-    what = region.label or ("nameless memory" if region.kind is not Kind.GUARD else "without a name")
-    return f"{what} ({region.start:#x}-{region.end:#x})"
+    nameless = "a guard without a name" if region.kind is Kind.GUARD else "nameless memory"
+    return f"{region.label or nameless} ({region.start:#x}-{region.end:#x})"
+
+
+def _stack_named(region: Region) -> str:
+    return (
+        f"the stack {_named(region)}" if region.label else f"a stack without a name ({region.start:#x}-{region.end:#x})"
+    )

@@ -231,16 +231,20 @@ class FaultCause(enum.Enum):
     GUARD = "guard"
     """It lies in memory without any rights: a guard page (within a mapping, too), or a range only reserved."""
     STACK_OVERFLOW = "stack-overflow"
-    """It lies in the hole just below a stack that can grow."""
+    """It lies in the hole below a stack that can grow, and not so far: beyond its limit, or too near to the region
+    below. Where the limit is not known (Linux: of a capture), this is only possible (`Fault.certain`)."""
+    STACK_GROWTH = "stack-growth"
+    """It lies in the hole below a stack, within what that may have: the kernel answers by growing it (Linux)."""
     HOLE = "hole"
     """Nothing is mapped there."""
     PROTECTION = "protection"
-    """The region there forbids that access."""
+    """The region there, or the stack that grows to there, forbids that access."""
     BEYOND_FILE = "beyond-file"
     """The region there allows that access, and the file behind it ends in a page before (SIGBUS)."""
     NOT_BY_THE_MAP = "not-by-the-map"
-    """The region there allows that access: the map has changed since, or the file behind it is shorter (SIGBUS), where
-    that is not told, or the memory itself failed."""
+    """The region there allows that access. The text names what the map tells that may be why (a protection key, a
+    userfaultfd); else the map may have changed since, the file behind it be shorter (SIGBUS), where that is not told,
+    or the memory itself have failed."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -258,7 +262,9 @@ class Fault:
     stack: Region | None = None
     """The stack that a guard, or the hole, belongs to, where there is one."""
     distance: int | None = None
-    """Bytes from the address to the nearest region, for an address in a hole."""
+    """Bytes from the address to the nearest region, for an address in a hole; None for one where nothing can be."""
+    certain: bool = True
+    """False where the cause is only possible: what decides, as the limit of a stack, is not told."""
     text: str = ""
     """The whole of it in a sentence."""
 

@@ -365,6 +365,15 @@ class AgentTargetProcess:
 
         return next(iter(silent(self, [region.device]).values()), None)
 
+    def stack_limit(self) -> int | None:
+        """See `TellsStackLimit`: of Linux alone, by the files of /proc."""
+        if self.system.system != "linux":
+            return None
+        from vmatlas.systems.linux.remote import stack_limit
+
+        with self.question():
+            return stack_limit(self)
+
     def threads_told(self) -> bytes | None:
         """See `TellsThreads`: of Linux alone, by the files of /proc."""
         if self.system.system != "linux":

@@ -182,6 +182,11 @@ class LocalTargetProcess:
         with self._process.lock:
             return self._process.guard_at(address)
 
+    def stack_limit(self) -> int | None:
+        """See `TellsStackLimit`."""
+        with self._process.lock:
+            return self._process.stack_limit()
+
     def threads_told(self) -> bytes | None:
         """See `TellsThreads`."""
         with self._process.lock:

@@ -34,6 +34,7 @@ from vmatlas.systems.linux.proc import (
     read_own,
     rights_told,
     shows_another,
+    stack_limit_of,
     told_by,
 )
 from vmatlas.systems.linux.stat import Stat, parse_stat, process_of
@@ -212,6 +213,10 @@ class LinuxProcess(LocalProcess):
             return None
         finally:
             os.close(descriptor)
+
+    def stack_limit(self) -> int | None:
+        """From /proc/PID/limits."""
+        return stack_limit_of(self._read_small("limits"))
 
     def name_now(self) -> str | None:
         """From /proc/PID/comm."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vmatlas.backend import YES, Availability
+from vmatlas.backend import NO_LIMIT, YES, Availability
 from vmatlas.errors import AccessDenied, Unsupported
 
 PROC = "/proc"
@@ -55,6 +55,18 @@ def lines_of(told: bytes) -> list[bytes]:
 def keys_of(status: bytes) -> dict[bytes, bytes]:
     """The lines "Key: value" of /proc/PID/status."""
     return {key: value.strip(b" \t") for key, _, value in (line.partition(b":") for line in lines_of(status))}
+
+
+def stack_limit_of(limits: bytes) -> int | None:
+    """Bytes that a growing stack may have, from "Max stack size" of /proc/PID/limits: the soft limit, RLIMIT_STACK.
+
+    2**64 - 1 where it is unlimited; None where the text does not tell.
+    """
+    for line in lines_of(limits):
+        words = line.removeprefix(b"Max stack size").split(None, 1)
+        if words and line.startswith(b"Max stack size"):
+            return NO_LIMIT if words[0] == b"unlimited" else int(words[0]) if words[0].isdigit() else None
+    return None
 
 
 # ---- whose numbers ----

@@ -19,7 +19,7 @@ from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.links import Name, OpenName, Settled
 from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers
 from vmatlas.systems.linux.naming import is_made_up, is_of_memory
-from vmatlas.systems.linux.proc import shows_another
+from vmatlas.systems.linux.proc import shows_another, stack_limit_of
 from vmatlas.systems.linux.stat import Stat, parse_stat
 from vmatlas.systems.linux.threads import MOST_REMOTE_THREADS, stream_of
 from vmatlas.systems.linux.vanishing import STAT, ask_until_told
@@ -193,6 +193,14 @@ def file_head(process: RemoteProcess, region: Region, size: int) -> bytes | None
         with process.apart() as other:  # the process may have mapped another file there meanwhile, that waits for ever
             return other.read_file(where, size)
     except (AgentRefused, Unanswered, ValueError):
+        return None
+
+
+def stack_limit(process: RemoteProcess) -> int | None:
+    """See `proc.stack_limit_of`. None where the file cannot be read. Raises TargetLost."""
+    try:
+        return stack_limit_of(process.read_file(b"/proc/%d/limits" % process.pid, _MOST_OF_A_SMALL_FILE))
+    except AgentRefused:
         return None
 
 
