@@ -74,13 +74,22 @@ def _load(group: str, name: str) -> Any:
         raise
     except Exception as error:  # a plugin may fail in any way; its reason is kept and shown
         return Broken(name, entry.distribution, f"{type(error).__name__}: {error}")
-    if group == BACKENDS and not isinstance(loaded, Backend):
+    if group == BACKENDS and not _is_backend(loaded):
         return Broken(name, entry.distribution, f"{entry.value} is no vmatlas.backend.Backend")
     if group == PAGES and not isinstance(loaded, PageSource):
         return Broken(name, entry.distribution, f"{entry.value} is no vmatlas.backend.PageSource")
     if group in (BACKENDS, PAGES) and loaded.name != name:
         return Broken(name, entry.distribution, f"it is registered as '{name}' and calls itself '{loaded.name}'")
     return loaded
+
+
+_MEMBERS = [name for name in (*Backend.__annotations__, *vars(Backend)) if not name.startswith("_")]
+
+
+def _is_backend(loaded: object) -> bool:
+    """As isinstance, which would ask each for the value of all it has (Python 3.11: the flags of every system)."""
+    kind = type(loaded)
+    return all(hasattr(kind, name) or hasattr(loaded, name) for name in _MEMBERS)
 
 
 def backends() -> list[Backend | Broken]:
