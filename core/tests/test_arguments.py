@@ -184,7 +184,7 @@ CASES: dict[str, Case] = {
             **COMMON,
         },
     ),
-    "capture": (vmatlas.capture, {}, {"pid": "pid", "threads": "flag", **COMMON, **FLAGS}),
+    "capture": (vmatlas.capture, {}, {"pid": "pid", "threads": "flag", "guards": "flag", **COMMON, **FLAGS}),
     "record_series": (
         read(vmatlas.record_series),
         {"pid": None, "path": "/no-such-folder/x"},
@@ -278,7 +278,7 @@ CASES: dict[str, Case] = {
     "Process.find_many": (of_process("find_many"), {}, {"addresses": "addresses"}),
     "Process.neighbours": (of_process("neighbours"), {}, {"address": "address"}),
     "Process.iterate": (of_process("iterate"), {}, {"where": "filter", **CRITERIA}),
-    "Process.capture": (of_process("capture"), {}, {"threads": "flag", **FLAGS}),
+    "Process.capture": (of_process("capture"), {}, {"threads": "flag", "guards": "flag", **FLAGS}),
     "Process.watch": (
         of_process("watch"),
         {},

@@ -36,7 +36,7 @@ class FakePages:
     distribution: str = "vmatlas-fake"
     source: str = "fake.pages"
     consistency: Consistency = Consistency.PER_REGION
-    stream: str = "fake-pages"
+    stream: str = "pages-fake"
     asked: list[Query] = field(default_factory=list)
     refuses: bool = False
 
@@ -160,11 +160,30 @@ def test_guards_are_entries_of_a_map_that_asks_for_them_and_pass_its_filter(
         assert seen == [(1, 2), (2, 3), (3, 5), (8, 9)]
         assert [each.start // PAGE for each in process.snapshot(guards=True, kind="guard")] == [2]
         assert len(process.snapshot()) == 3
-        with pytest.raises(UsageError, match="goes without the memory in use"):
+        with pytest.raises(UsageError, match="guards go without the memory in use"):
             process.snapshot(guards=True, residency=True)
         machine[2][:] = []
         with pytest.raises(Unsupported, match="cannot be told here which pages are guard"):
             process.snapshot(guards=True)
+
+
+def test_a_capture_has_the_guards_beside_the_map(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pages(self: FakePages, capture: Capture) -> PageRuns:
+        return PageRuns.of([PageRun(2 * PAGE, 3 * PAGE, G, G)], capture.origin, G)
+
+    monkeypatch.setattr(FakePages, "pages", pages)
+    monkeypatch.setattr(registry, "backend", lambda name, distribution=None: machine[1])
+    with opened(machine) as process:
+        saved = process.capture(guards=True)
+        assert set(saved.streams) == {"regions", "pages-fake"}
+        space = vmatlas.replay(saved)
+        assert space == process.snapshot(guards=True) and space.origin.guards
+        assert "pages-fake" not in process.capture().streams
+        with pytest.raises(UsageError, match="guards go without"):
+            process.capture(guards=True, residency=True)
+    machine[2][:] = []
+    with pytest.raises(Unsupported, match="nothing installed reads 'pages-fake'"):
+        vmatlas.replay(saved)
 
 
 def test_no_backend_is_asked_about_pages(machine: Machine) -> None:

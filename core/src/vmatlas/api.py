@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
 
 from vmatlas import arguments, registry
-from vmatlas.backend import THREADS, Listing, Roll, Target, TellsTotals
+from vmatlas.backend import PAGES, THREADS, Listing, Roll, Target, TellsTotals
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
@@ -236,6 +236,7 @@ def capture(
     residency: bool = False,
     build_ids: bool = False,
     threads: bool = False,
+    guards: bool = False,
 ) -> Capture:
     """The map of a process as the kernel's own bytes, to be saved (`Capture.save`) and read elsewhere (`replay`).
 
@@ -243,13 +244,14 @@ def capture(
         space = vmatlas.replay("worker.vmatlas")
 
     `residency`, `build_ids` and `threads` ask for the memory in use, for build ids, and for the threads with their
-    stack pointers as well: what was not asked for cannot be shown later. `pid`, `target` and `backend` are as in
+    stack pointers as well, `guards` for the guards that no map shows (not with `residency`): what was not asked for
+    cannot be shown later. `pid`, `target` and `backend` are as in
     `snapshot`.
 
     Raises NoSuchProcess, AccessDenied, Unsupported, TornRead, TargetLost, UsageError.
     """
     with open(pid, target=target, backend=backend) as process:
-        return process.capture(residency=residency, build_ids=build_ids, threads=threads)
+        return process.capture(residency=residency, build_ids=build_ids, threads=threads, guards=guards)
 
 
 def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
@@ -266,9 +268,18 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
         space = backend.decode(saved)
         if (told := saved.streams.get(THREADS)) is not None:
             space = space.with_threads(threads_of(told, saved.system.system, saved.pid))
-        return space
+        return _with_guards(space, saved)
     except VmatlasError as error:
         raise error.located(pid=saved.pid, backend=saved.backend) from None
+
+
+def _with_guards(space: AddressSpace, saved: Capture) -> AddressSpace:
+    """With the guards that a capture tells of beside its map, where it does."""
+    for name in saved.streams:
+        if name.startswith(PAGES):
+            runs = registry.page_source_of(name, saved.system.system).pages(saved)
+            space = space.with_guards(runs)
+    return space
 
 
 def memory(pid: Pid = None, *, target: Target | None = None, backend: str | None = None) -> MemoryUse:

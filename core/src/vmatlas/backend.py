@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 
+PAGES = "pages-"
+"""How the name of a stream of a capture begins that has what a `PageSource` gave."""
+
 THREADS = "threads"
 """The stream of a capture that has what the system told of the process's threads, where they were asked for."""
 
@@ -255,7 +258,7 @@ class PageSource(Source, Protocol):
     """
 
     stream: str
-    """"pages-scan": the stream's name in a capture."""
+    """"pages-scan": the stream's name in a capture; it begins with `PAGES`."""
     states: PageState
     """What it can tell; a kernel may tell less, which the stream says."""
     cost: int

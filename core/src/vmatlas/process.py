@@ -216,10 +216,7 @@ class Process:
             wanted = Filter.of(where, **criteria)
             residency = residency or self.needs_residency(wanted)
             if guards and residency:
-                raise UsageError(
-                    "guards=True goes without the memory in use, which is told of whole regions",
-                    hint="ask for the one, then for the other",
-                )
+                raise _not_both()
             query = Query(residency=residency, build_ids=build_ids, where=ANY if guards else wanted)
         space = self._reader.space(self.choice(query), query)
         if guards:
@@ -433,21 +430,18 @@ class Process:
             check_state(of)
         asked = (0, _TOP) if between is None else check_range(between)
         source = choose_for_pages(self._target, of or USUAL, all_of_it=of is not None)
-        found = self._pages_in(source, of or USUAL, _whole_pages(space, *asked)).within(*asked)
-        if not found.told:
-            raise Unsupported(
-                f"this kernel does not tell which pages are {' or '.join((of or USUAL).words)}",
-                pid=self.pid,
-                target=self._target.name,
-                backend=source.name,
-            )
-        return found
+        return self._ask_pages(source, of or USUAL, _whole_pages(space, *asked))[1].within(*asked)
 
-    def _pages_in(self, source: PageSource, of: PageState, ranges: tuple[tuple[int, int], ...]) -> PageRuns:
+    def _ask_pages(
+        self, source: PageSource, of: PageState, ranges: tuple[tuple[int, int], ...]
+    ) -> tuple[Capture, PageRuns]:
         with self._reader.question():
             try:
                 capture = self._process.acquire(source, Query(pages=of, ranges=ranges))
-                return source.pages(capture).telling(of)
+                found = source.pages(capture).telling(of)
+                if not found.told:
+                    raise Unsupported(f"this kernel does not tell which pages are {' or '.join(of.words)}")
+                return capture, found
             except VmatlasError as error:
                 raise error.located(pid=self.pid, target=self._target.name, backend=source.name) from None
 
@@ -464,18 +458,33 @@ class Process:
         return self._process.threads_told() if isinstance(self._process, TellsThreads) else None
 
     @arguments.flags_checked
-    def capture(self, *, residency: bool = False, build_ids: bool = False, threads: bool = False) -> Capture:
+    def capture(
+        self, *, residency: bool = False, build_ids: bool = False, threads: bool = False, guards: bool = False
+    ) -> Capture:
         """The kernel's bytes for the whole map, found to be whole and consistent; with `residency`, those of the totals
-        as well, where the system tells them (`replay_memory`); with `threads`, what it tells of those.
+        as well, where the system tells them (`replay_memory`); with `threads`, what it tells of those; with `guards`,
+        what it tells of guards that no map shows: `replay` then has them as `snapshot(guards=True)` has.
 
         Raises what `snapshot` raises."""
+        if guards and residency:
+            raise _not_both()
         query = Query(residency=residency, build_ids=build_ids)
-        found = self._reader.read(self.choice(query), query)[0]
+        found, space = self._reader.read(self.choice(query), query)
+        if guards:
+            found = self._with_guards(found, space)
         if residency:
             found = self._with_totals(found)
         if threads and (told := self._threads_told()) is not None:
             found = replace(found, streams={**found.streams, THREADS: told})
         return replace(found, name=self.name, number_inside=self.number_inside)
+
+    def _with_guards(self, found: Capture, space: AddressSpace) -> Capture:
+        """What tells the guards beside the map, asked for just after it."""
+        from vmatlas.model.pages import PageState
+
+        source = choose_for_pages(self._target, PageState.GUARD, all_of_it=True)
+        told = self._ask_pages(source, PageState.GUARD, _whole_pages(space, 0, _TOP))[0]
+        return replace(found, streams={**found.streams, source.stream: told.stream(source.stream)})
 
     def _with_totals(self, found: Capture) -> Capture:
         """The totals beside the map, asked for just after it. They are left out of what has ended meanwhile."""
@@ -614,6 +623,13 @@ class Process:
         For as long as the handle is open. None where the target's file system cannot be asked.
         """
         return self._process.file_now if isinstance(self._process, SeesFiles) else None
+
+
+def _not_both() -> UsageError:
+    return UsageError(
+        "guards go without the memory in use, which is told of whole regions",
+        hint="ask for the one, then for the other",
+    )
 
 
 def _whole_pages(space: AddressSpace, start: int, end: int) -> tuple[tuple[int, int], ...]:

@@ -102,6 +102,17 @@ def page_sources() -> list[PageSource | Broken]:
     return [_known(PAGES, name) for name in entries(PAGES)]
 
 
+def page_source_of(stream: str, system: str) -> PageSource:
+    """What gave a stream of a capture that was made on a machine of that system. Raises Unsupported."""
+    for source in page_sources():
+        if not isinstance(source, Broken) and (source.stream, source.system) == (stream, system):
+            return source
+    raise Unsupported(
+        f"nothing installed reads '{stream}', which the capture has beside its map",
+        hint=f'pip install "vmatlas[{system}]"' if system in entries(SYSTEMS) else None,
+    )
+
+
 def broken(group: str) -> list[Broken]:
     """The entries of a group that cannot be loaded, by name. Raises VmatlasError when two register one name."""
     loaded = (_known(group, name) for name in entries(group))

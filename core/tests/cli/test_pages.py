@@ -161,3 +161,19 @@ def test_a_map_shows_guards_where_they_are_told(run, child):
 def test_guards_go_without_the_memory_in_use(run, child):
     result = run("maps", child.pid, "--guards", "--residency")
     assert (result.exit_code, "without the memory in use" in result.stderr) == (Exit.USAGE, True)
+
+
+@tells_pages
+def test_guards_are_kept_in_a_capture(run, child, tmp_path):
+    file = tmp_path / "guarded.vmatlas"
+    result = run("record", child.pid, "--guards", "-o", file)
+    if result.exit_code == Exit.UNSUPPORTED:
+        assert "which pages are guard" in result.stderr
+        return
+    assert result.exit_code == Exit.OK
+    assert run("replay", file).exit_code == Exit.OK
+
+
+def test_a_series_has_no_guards(run, child, tmp_path):
+    result = run("record", child.pid, "--guards", "--every", "1", "-o", tmp_path / "x.vmatlas")
+    assert (result.exit_code, "--guards goes without --every" in result.stderr) == (Exit.USAGE, True)

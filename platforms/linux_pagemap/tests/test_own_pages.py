@@ -94,6 +94,9 @@ def test_guards_are_entries_of_the_map_where_they_are_asked_for(memory: tuple[mm
     assert around.before.kind is around.after.kind is vmatlas.Kind.ANONYMOUS
     fault = vmatlas.operations.classify_fault(at + 4 * PAGE + 7, space)  # as of a process that has ended
     assert fault.cause is vmatlas.operations.FaultCause.GUARD
+    saved = vmatlas.replay(vmatlas.capture(guards=True))
+    assert saved.origin.guards and saved.find(at + 4 * PAGE) == around.at
+    assert vmatlas.operations.classify_fault(at + 4 * PAGE + 7, saved).cause is fault.cause
     assert not any(each.kind is vmatlas.Kind.GUARD for each in [vmatlas.find(None, at + 4 * PAGE)] if each)
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 )
 @build_ids_option
 @click.option("--threads", is_flag=True, help="Also the threads and their stack pointers: for replay --names.")
+@click.option("--guards", is_flag=True, help="Also the guards that no map shows; not with --residency nor --every.")
 @click.option("--every", metavar="TIME", type=DurationType(), help="A series: again and again, e.g. 10s, 5m, 1.5.")
 @click.option("--for", "seconds", metavar="TIME", type=DurationType(), help="End a series after this time, e.g. 1h.")
 @click.option("--append", is_flag=True, help="Go on with a series that is there, of the same process.")
@@ -59,6 +60,7 @@ def command(
     residency: bool | None,
     build_ids: bool,
     threads: bool,
+    guards: bool,
     every: float | None,
     seconds: float | None,
     append: bool,
@@ -91,6 +93,8 @@ def command(
         raise UsageError("-o names no file")
     if every is None and (seconds is not None or append):
         raise UsageError(f"{'--append' if append else '--for'} goes with --every", hint="--every 10s records a series")
+    if every is not None and guards:
+        raise UsageError("--guards goes without --every: a series has maps alone", hint="vmatlas record PID --guards")
     if append and force:
         raise UsageError("--append and --force exclude each other")
     process = only_one(processes)
@@ -100,7 +104,7 @@ def command(
                 *(processes, path, residency, build_ids, threads, every, seconds, append, force),
                 *(patience, backend, target),
             )
-        how = {"residency": bool(residency), "build_ids": build_ids, "threads": threads}
+        how = {"residency": bool(residency), "build_ids": build_ids, "threads": threads, "guards": guards}
         return _of_several(processes, path, how, force, patience, backend, target)
     if every is not None:
         return _series(
@@ -116,8 +120,8 @@ def command(
     if not to_stdout and not force and os.path.lexists(path):
         raise _taken(path)
     with opened(process, target, backend, patience) as asked:
-        in_use = bool(residency)
-        capture = asked.ask(lambda: asked.process.capture(residency=in_use, build_ids=build_ids, threads=threads))
+        how = {"residency": bool(residency), "build_ids": build_ids, "threads": threads, "guards": guards}
+        capture = asked.ask(lambda: asked.process.capture(**how))
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")
     if to_stdout:
