@@ -82,6 +82,46 @@ def test_each_shape_has_its_verdict(shape):
     assert judged([10.0 * each for each in range(len(values))], values).verdict is verdict
 
 
+def wandering(draw: random.Random) -> list[float]:
+    return list(itertools.accumulate((draw.gauss(0, MIB) for _ in range(239)), initial=2000 * MIB))
+
+
+def teeth(draw: random.Random, period: int, leak: float) -> list[float]:
+    """A collector that comes sooner or later, and leaves more or less; `leak`: in the end, as a part of a tooth."""
+    values: list[float] = []
+    while len(values) < 240:
+        length, left = round(period * draw.uniform(0.8, 1.2)), draw.gauss(0, 0.02)
+        values += [left + step / length + leak * (len(values) + step) / 240 for step in range(length)]
+    return [200 * MIB * (1 + value) for value in values[:240]]
+
+
+@pytest.mark.parametrize(("make", "least", "most"), [
+    pytest.param(wandering, 0, 0.09, id="what wanders at random"),  # 5.7 % of 300; 21 % while its changes did not count
+    pytest.param(lambda draw: teeth(draw, 25, 0), 0, 0.05, id="great teeth"),  # 2.3 %
+    pytest.param(lambda draw: teeth(draw, 17, 0), 0, 0.05, id="teeth"),  # 1 %
+    # 94 %; 69 % while each stretch was looked at, whether or not it had the foot of a tooth
+    pytest.param(lambda draw: teeth(draw, 25, 0.3), 0.88, 1, id="a slow leak beneath great teeth"),
+    pytest.param(lambda draw: teeth(draw, 12, 0.3), 0.95, 1, id="a slow leak beneath teeth"),
+    pytest.param(lambda draw: teeth(draw, 17, 0.1), 0.45, 1, id="a leak of a tenth of a tooth"),  # 58 %
+    pytest.param(lambda draw: [value + 0.5 * MIB * step for step, value in enumerate(wandering(draw))], 0.95, 1,
+                 id="what wanders and grows"),
+])  # fmt: skip
+def test_how_often_it_is_told_that_something_grows(make, least, most):
+    draw = random.Random(11)
+    rows = [make(draw) for _ in range(120)]
+    verdicts = [judged([10.0 * each for each in range(len(row))], row).verdict for row in rows]
+    assert least <= verdicts.count(Verdict.GROWS) / len(rows) <= most
+
+
+@given(st.lists(st.integers(0, 2**12), min_size=2, max_size=120), st.integers(0, 16), st.integers(0, 2**40))
+def test_what_a_thing_grows_on_and_in_which_unit_makes_no_difference(numbers, power, floor):
+    times = [float(each) for each in range(len(numbers))]
+    large = [(1 << 20) * each for each in numbers]  # more than noise
+    other = [(each << power) + floor for each in large]
+    if max(numbers) > min(numbers):
+        assert judged(times, other).verdict is judged(times, large).verdict
+
+
 def test_a_slope_is_what_stays_not_what_swings():
     found = judged([float(each) for each in range(120)], sawtooth(10, leak=0.5))
     assert found.slope.middle == pytest.approx(0.5 * MIB)

@@ -3,7 +3,8 @@
 The slope is the median of the slopes between all pairs (Theil 1950, Sen 1968), its bounds are Sen's from the variance
 of Kendall's S, and how likely the order is by chance is told by the test of Mann (1945) and Kendall (1975), corrected
 for ties. Nothing is assumed of how the numbers are spread; that they do not depend on one another is, so they are
-thinned to the least of each stretch of time before (docs/leak-hunt.md).
+thinned to the least of each stretch of time before, or to what was left after each great fall. What wanders depends on
+itself all the same: it is told from what grows by its changes, which lean to no side (docs/leak-hunt.md, with rates).
 """
 
 from __future__ import annotations
@@ -26,6 +27,16 @@ LEAST_MOMENTS = 8
 
 NOISE = 16 << 10
 """Bytes: what is less is no growth."""
+
+_LEANS = 2.1
+"""Student's quantile for `CONFIDENCE` on both sides, of 19 changes between 20 stretches."""
+
+_LAGS = 2
+"""So many changes before it a change is taken to depend on."""
+
+_RETURNS = -0.25
+"""The correlation of neighbouring changes of what comes back to its line: -0.5, if nothing but noise lies on it; that
+of what wanders is 0."""
 
 _Z = 1.959963984540054
 """The quantile of the normal distribution for `CONFIDENCE` on both sides."""
@@ -104,7 +115,7 @@ def judged(times: Sequence[float], values: Sequence[float]) -> Judgement:
     """Of numbers at times that do not go back: bytes, seconds."""
     if not values or max(values) == min(values):
         return Judgement(Verdict.STEADY, Slope(0.0, 0.0, 0.0), 1.0)
-    when, least = _least_of_stretches(times, values)
+    when, least = _low_points(times, values)
     slope = sen(when, least)
     chance = mann_kendall(least)
     if len(values) < LEAST_MOMENTS:
@@ -123,7 +134,8 @@ def _verdict(took: float, values: Sequence[float], least: Sequence[float], slope
     quarters = _kept_in_quarters(least)
     kept = sum(quarters)
     fair = [part * 12 >= kept > 0 for part in quarters]  # a third of an equal share
-    if is_trend and slope.low > 0 and kept >= NOISE and sum(fair) >= 3 and fair[-1]:
+    is_kept = kept >= NOISE and sum(fair) >= 3 and fair[-1]
+    if is_trend and slope.low > 0 and is_kept and not _wanders(least):
         return Verdict.GROWS
     if is_trend and slope.high < 0:
         return Verdict.SHRINKS
@@ -132,6 +144,51 @@ def _verdict(took: float, values: Sequence[float], least: Sequence[float], slope
     if 2 * went >= came:
         return Verdict.SWINGS
     return Verdict.UNCLEAR if fair[-1] else Verdict.ROSE
+
+
+def _wanders(values: Sequence[float]) -> bool:
+    """Whether the changes from one to the next lean to no side by more than chance has them do, nor come back.
+
+    The sum of the changes against its own spread, from their long-run variance (Newey and West 1987).
+    """
+    changes = [later - earlier for earlier, later in itertools.pairwise(values)]
+    count, mean = len(changes), sum(changes) / len(changes)
+    apart = [change - mean for change in changes]
+
+    def together(lag: int) -> float:
+        return sum(earlier * later for earlier, later in zip(apart, apart[lag:], strict=False)) / count
+
+    variance = together(0)
+    if variance <= 0 or together(1) < _RETURNS * variance:
+        return False
+    long_run = variance + 2 * sum((1 - lag / (_LAGS + 1)) * together(lag) for lag in range(1, _LAGS + 1))
+    return sum(changes) <= _LEANS * math.sqrt(count * max(long_run, variance / count))
+
+
+def _low_points(times: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """What is left after what was given back, and when: the least of each stretch; of great teeth, of which a stretch
+    may have none, what was left after each fall."""
+    after = _falls(values)
+    if LEAST_MOMENTS <= len(after) < 2 * STRETCHES:
+        times, values = [times[place] for place in after], [values[place] for place in after]
+    return _least_of_stretches(times, values)
+
+
+def _falls(values: Sequence[float]) -> list[int]:
+    """Where each fall by half of the whole range ends, once a quarter of it has come back."""
+    half = (max(values) - min(values)) / 2
+    ends: list[int] = []
+    falling, place = False, 0
+    for number, value in enumerate(values):
+        turn = values[place]
+        if (value < turn) if falling else (value > turn):
+            place = number
+        elif falling and value - turn >= half / 2:
+            ends.append(place)
+            falling, place = False, number
+        elif not falling and turn - value >= half > 0:
+            falling, place = True, number
+    return ends
 
 
 def _least_of_stretches(times: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
