@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vmatlas import arguments
 from vmatlas.errors import MalformedData, UsageError
-from vmatlas.model import Consistency, Filter, Origin, Query, SystemInfo
+from vmatlas.model import ANY, Consistency, Filter, Origin, Query, SystemInfo
 from vmatlas.values import dataclass
 
 if TYPE_CHECKING:
@@ -270,7 +270,8 @@ class Capture:
         try:
             time = datetime.fromisoformat(read.text("time"))
             consistency = Consistency(read.text("consistency"))
-            where = Filter.parse(_short(query.optional_text("where") or ""))
+            filtered = _short(query.optional_text("where") or "")
+            where = Filter.parse(filtered) if filtered else ANY
         except ValueError as error:
             raise MalformedData(_MANIFEST, 0, f"a time, a consistency and a filter ({error})") from None
         # At the ends of the calendar it has no name in another zone.

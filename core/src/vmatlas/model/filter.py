@@ -21,6 +21,9 @@ All conditions must hold. As text, conditions are separated by commas:
     !CONDITION            the opposite of shared, file, deleted, a kind, a flag, a text, or a set of rights (none of
                           them given)
 
+There is no "or" but for kinds and flags: ask once for each. An empty filter is refused, and so is what is likely a slip
+(`stakc`, `heaps`, `x|w`, `path=*libc*|*libm*`), with what is likely meant; a | in a path is written [|].
+
 A word that has a meaning above has that one: `x` is a right, `heap` a kind, `file` is what is backed by one. As a text
 it is written text=heap. What is told only with residency (resident, private, flags, keys) is asked for by itself.
 
@@ -54,6 +57,8 @@ _LIKE_RANGE = r"(?ia)(?:0x)?[0-9a-f]{4,16}-(?:0x)?[0-9a-f]{4,16}"
 _LETTERS = {"r": Protection.READ, "w": Protection.WRITE, "x": Protection.EXECUTE}
 _ALL = Protection.READ | Protection.WRITE | Protection.EXECUTE
 _LABELS = {kind.label: kind for kind in Kind} | {"anon": Kind.ANONYMOUS, "shm": Kind.SHARED_MEMORY}
+_NEVER_SEVERAL = _LABELS.keys() - {"file", "device", "other"}
+"""Kinds of which nobody finds the plural in a path; /sys/devices is mapped, and files lie in folders of that name."""
 _WORDS = ("file", "deleted", "shared", "private")
 _KEYS = ("kind", "path", "name", "at", "in", "flag", "text")
 _FIELDS = {
@@ -251,10 +256,13 @@ class Filter:
 
     @classmethod
     def parse(cls, text: str) -> Filter:
-        """From text, as the module describes it. Raises UsageError that names the condition."""
+        """From text, as the module describes it. Raises UsageError that names the condition, and for an empty text:
+        what a program or a shell's variable left empty must not turn into every region."""
         result = ANY
         if not isinstance(text, str):
             raise UsageError(f"{shown(text)} is no text of a filter", hint="give one such as 'x,file'")
+        if not text.replace(",", " ").strip():
+            raise UsageError(f"the filter {shown(text)} is empty", hint="without a filter every region passes")
         for condition in re.split(r"(?<!\\),", text):
             if condition.strip():
                 result = result & _parse_condition(condition.strip().replace("\\,", ","))
@@ -288,15 +296,22 @@ class Filter:
             known = ", ".join(dict.fromkeys(told))  # Linux has a key "Size", too
             hint = f"numbers: {known}" if own or "resident" in told else ASK_RESIDENCY
             raise UsageError(f"no region of this map tells '{key}'", hint=hint)
-        for word in sorted(word for group in self.flags | self.other_flags for word in group.split("|")):
+        written = {
+            word: as_written
+            for group in self.flags | self.other_flags
+            for word, as_written in zip(
+                group.split("|"), (group.written if isinstance(group, _Flags) else group).split("|"), strict=True
+            )
+        }
+        for word in sorted(written):
             one = next((each for each in flags if each is not None), None)
             if one is None:
-                raise UsageError(f"this map tells no flags, so none is '{word}'", hint=ASK_RESIDENCY)
+                raise UsageError(f"this map tells no flags, so none is '{written[word]}'", hint=ASK_RESIDENCY)
             if not one.knows(word):
                 # Few of tens of thousands are different objects.
                 distinct = {id(each): each for each in flags if each is not None}.values()
                 if not any(word in each.words() for each in distinct):
-                    raise UsageError(f"unknown flag '{word}'", hint="flags: " + ", ".join(one.known()))
+                    raise UsageError(f"unknown flag '{written[word]}'", hint="flags: " + ", ".join(one.known()))
 
     def __and__(self, other: Filter) -> Filter:
         """Both.
@@ -493,6 +508,8 @@ def _rights(protection: Protection) -> str:
 
 def _pattern_text(glob: str) -> str:
     """A pattern as the value of a condition: `parse` strips spaces and splits at commas without a backslash."""
+    if any(_are_alternatives(key, glob) for key in ("path", "name")):
+        glob = glob.replace("|", "[|]")
     text = glob.replace(",", "\\,")
     if text[-1:].isspace() or text.endswith("\\"):
         text = f"{text[:-1]}[{text[-1]}]"
@@ -553,12 +570,20 @@ def _without(matches: Callable[[str], object]) -> Callable[[Region], bool]:
     return lambda region: not matches(region.path or region.name or "")
 
 
+class _Flags(str):
+    """Words for flags, and how they were written: a refusal quotes that."""
+
+    written: str
+
+
 def _flag(word: str) -> str:
     """As `SystemFlags.words` has them; several with | between them stay so. Raises UsageError."""
-    words = [each.strip().lower().replace("-", "_") for each in word.split("|")]
-    if not all(words):
+    written = [each.strip() for each in word.split("|")]
+    if not all(written):
         raise UsageError(f"'{word}' names no flag", hint="write flag=NAME, or flag=NAME|NAME for either")
-    return "|".join(words)
+    words = _Flags("|".join(each.lower().replace("-", "_") for each in written))
+    words.written = "|".join(written)
+    return words
 
 
 def _with_flag(words: str, *, wanted: bool) -> Callable[[Region], bool]:
@@ -638,7 +663,7 @@ def _parse_condition(text: str) -> Filter:
         _refuse_likely_mistake(word, lowered)
         return _parse_negatable("text", word, negated)
     if negated:
-        raise UsageError(f"the filter condition '{text}' cannot be negated")
+        raise UsageError(f"the filter condition '{text}' cannot be negated", hint=_instead_of_negating(word, lowered))
     if re.fullmatch(_EXACT, lowered):
         given = Protection.NONE
         for letter in lowered[:3]:
@@ -647,6 +672,8 @@ def _parse_condition(text: str) -> Filter:
     if equals:
         if key in ("path", "name") and not value:
             raise UsageError(f"the filter condition '{key}=' names no pattern", hint=f"write for example {key}=*lib*")
+        if key in ("path", "name"):
+            _refuse_alternatives(key, value)
         match key:
             case "path":
                 return Filter(paths=frozenset([value]))
@@ -693,14 +720,68 @@ def _refuse_likely_mistake(word: str, lowered: str) -> None:
         instead = f"write {lowered}=..."
     elif lowered in ("size", "resident", *_FIELDS, *_ALIASES):
         instead = f"write {lowered}>..., {lowered}=..., and so on"
-    elif any(part.strip() in _LABELS for part in lowered.split("|")):
+    elif all(part.strip() in _LABELS for part in lowered.split("|")):
         instead = f"one of several kinds is kind={word}"
+    elif "|" in word.strip("|") or ("|" in word and _is_word(lowered.strip("| "))):
+        instead = "there is no 'or' of conditions but for kinds and flags (kind=heap|stack): ask once for each"
+    elif len(parts := re.split(r"[\s&;+]+", lowered)) > 1 and all(map(_is_word, parts)):
+        instead = f"conditions that must all hold are separated by commas: {','.join(parts)}"
+    elif lowered.endswith("s") and lowered[:-1] in _NEVER_SEVERAL:
+        instead = f"did you mean '{lowered[:-1]}'?"
     elif (near := _near(lowered)) is not None:
         instead = f"did you mean '{near}'?"
     if instead is not None:
+        plain = " ".join(word.split())  # in one line
         raise UsageError(
-            f"unknown filter condition '{word}'", hint=f"{instead} (text={word} finds names and paths that contain it)"
+            f"unknown filter condition '{plain}'",
+            hint=f"{instead} (text={plain} finds names and paths that contain it)",
         )
+
+
+def _is_word(word: str) -> bool:
+    """Whether it has a meaning of its own, by which it is no text."""
+    return word in _LABELS or word in _WORDS or bool(re.fullmatch(f"{_RIGHTS}|{_EXACT}", word))
+
+
+def _refuse_alternatives(key: str, pattern: str) -> None:
+    """A pattern that is meant as several, for which there is no sign. Raises UsageError."""
+    if _are_alternatives(key, pattern):
+        raise UsageError(
+            f"'|' is no 'or' in the pattern '{pattern}'",
+            hint=f"ask once for each: {key}={pattern.split('|')[0].strip()} ([|] is the character itself)",
+        )
+
+
+def _are_alternatives(key: str, pattern: str) -> bool:
+    """Whether each part between | looks like a pattern of its own: a path is whole, or begins with any text."""
+    parts = [part.strip() for part in pattern.split("|")]
+    if len(parts) < 2 or not all(part.strip("*?") for part in parts):
+        return False
+    if all(part.startswith(("*", "?", "/")) for part in parts):
+        return True
+    if key == "name":
+        return all((part.startswith("[") and part.endswith("]")) or part.lower() in _LABELS for part in parts)
+    return not re.search(r"[*?\[/:]", pattern)  # no path
+
+
+def _instead_of_negating(word: str, lowered: str) -> str:
+    """What to write for the opposite of a condition that has none."""
+    if not word:
+        return "write !CONDITION, such as !shared or !libc"
+    if re.fullmatch(_EXACT, lowered):
+        return "rights that must not be given are written !w, the others w; the sharing shared or private"
+    key, _, value = (part.strip() for part in word.partition("="))
+    if key.lower() in ("path", "name"):
+        text = value.strip("*") or "TEXT"
+        return f"what names and paths must not contain is written !text={text}"
+    if (comparison := re.fullmatch(_COMPARISON, word)) is not None and key.lower() not in ("at", "in"):
+        opposite = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}.get(comparison[2])
+        if opposite is not None:
+            return f"its opposite is {comparison[1]}{opposite}{comparison[3]}"
+        return f"{comparison[1]}<... and {comparison[1]}>... are what it is not"
+    if key.lower() in ("at", "in"):
+        return "ask for the ranges around it: in=START-END"
+    return "what can be negated: shared, private, file, deleted, a kind, a flag, a text, rights such as !w"
 
 
 def _near(word: str) -> str | None:
