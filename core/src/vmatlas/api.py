@@ -13,7 +13,7 @@ from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
 from vmatlas.process import Process, threads_of
-from vmatlas.series.loading import load
+from vmatlas.remains import load
 from vmatlas.target.local import LOCAL
 
 if TYPE_CHECKING:

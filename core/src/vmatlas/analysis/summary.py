@@ -33,6 +33,8 @@ class Use(enum.Enum):
     """Without any right: guard pages, reserved address space."""
     PHYSICAL = "physical"
     """Physical memory or a device's, mapped as such: none of it is the process's own."""
+    UNTOLD = "untold"
+    """Its rights are not told: a core file that names the memory and did not keep it."""
 
 
 def use_of(region: Region) -> Use:
@@ -41,6 +43,8 @@ def use_of(region: Region) -> Use:
         return Use.STACK
     if region.kind is Kind.PHYSICAL:
         return Use.PHYSICAL
+    if region.protection & Protection.UNTOLD:
+        return Use.UNTOLD
     if region.protection & Protection.WRITE:
         return Use.DATA
     if region.protection & Protection.EXECUTE:

@@ -18,11 +18,11 @@ from vmatlas.cli.options import (
     chooses,
     json_option,
     only_one,
-    process_argument,
     shape_options,
     warn_if_incomplete,
     where_option,
 )
+from vmatlas.cli.recorded import AnySourceType
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _AddressOrProcess(AddressType):
 
 
 @click.command("find", short_help="Which region covers an address, and where in its file it lies.")
-@process_argument
+@click.argument("process", metavar="PROCESS|FILE", type=AnySourceType())
 @click.argument("addresses", metavar="[PROCESS...] ADDRESS...", type=_AddressOrProcess(), nargs=-1, required=True)
 @click.option("--or-next", is_flag=True, help="Where nothing lies at an address: the next region above.")
 @where_option
@@ -52,7 +52,7 @@ class _AddressOrProcess(AddressType):
 @bytes_option
 @asking_options
 def command(
-    process: Asked | Chooses,
+    process: Asked | Chooses | str,
     addresses: tuple[int | Asked | Chooses, ...],
     or_next: bool,
     wheres: tuple[Filter, ...],
@@ -72,11 +72,13 @@ def command(
       vmatlas find 1234 7ffc00000000 --neighbours
       vmatlas find 1234 0 --or-next --where x,file
       vmatlas find children:1234 7f0012345678
+      vmatlas find core.1234 7f0012345678
 
     Addresses are hexadecimal. ELF-ADDRESS is the address in the addresses of the ELF file, of a program or a library:
     what addr2line and objdump take. FILE-OFFSET is how far from the beginning of the file it stands. Both are - where
     there is no such file, or it cannot be read. Words choose several processes ('vmatlas --help' has them): the first,
-    and what stands behind it and can be no address (pid:1235). Exit 1 when an address lies in no region.
+    and what stands behind it and can be no address (pid:1235). Of a FILE (a capture, a core file: see 'vmatlas maps')
+    no ELF-ADDRESS is told: the mapped files are not looked at. Exit 1 when an address lies in no region.
     """
     from vmatlas.cli.asking import opened
     from vmatlas.cli.render import find, output
@@ -86,9 +88,14 @@ def command(
     if neighbours and (or_next or where != ANY):
         raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
     numbers = tuple(each for each in addresses if isinstance(each, int))
-    words = [process, *(each for each in addresses if not isinstance(each, int))]
+    more = [each for each in addresses if not isinstance(each, int)]
     if not numbers:
         raise UsageError("Missing argument 'ADDRESS...'", hint="vmatlas find --help")
+    if isinstance(process, str):
+        if more:
+            raise UsageError(f"'{process}' is a file: it goes alone", hint="one file, or processes")
+        return _of_file(process, numbers, or_next, where, neighbours, as_json, exact, backend, target)
+    words = [process, *more]
     one, addresses = only_one(words), numbers
     if one is None:
         return _of_several(words, numbers, or_next, where, neighbours, as_json, exact, patience, backend, target)
@@ -111,6 +118,40 @@ def command(
         output.show(find.found_table(addresses, found, in_elf, exact=exact))
     for line in unread:
         say(line)
+    return _exit(addresses, found, or_next)
+
+
+def _of_file(
+    path: str,
+    addresses: tuple[int, ...],
+    or_next: bool,
+    where: Filter,
+    neighbours: bool,
+    as_json: bool,
+    exact: bool,
+    backend: str | None,
+    target: str,
+) -> int:
+    from vmatlas.cli.recorded import replay
+    from vmatlas.cli.render import find, output
+
+    space = replay(path, residency=False, backend=backend, target=target)
+    if neighbours:
+        around = [space.neighbours(address) for address in addresses]
+        told, found = find.neighbours_json(addresses, around), [each.at for each in around]
+        table = find.neighbours_table(space, addresses, around, exact=exact)
+    else:
+        among = space.where(where)
+        found = [among.find(address, or_next=or_next) for address in addresses]
+        unknown = [None] * len(found)
+        told, table = (
+            find.found_json(addresses, found, unknown),
+            find.found_table(addresses, found, unknown, exact=exact),
+        )
+    if as_json:
+        output.show_json(told)
+    else:
+        output.show(table)
     return _exit(addresses, found, or_next)
 
 

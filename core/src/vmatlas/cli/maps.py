@@ -17,7 +17,6 @@ from vmatlas.cli.options import (
     build_ids_option,
     format_options,
     only_one,
-    processes_argument,
     refuse_both,
     residency_option,
     shape_options,
@@ -26,6 +25,7 @@ from vmatlas.cli.options import (
     warn_if_incomplete,
     where_option,
 )
+from vmatlas.cli.recorded import AnySourceType, only_file, processes_of
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
 
 
 @click.command("maps", short_help="The memory map of a process.")
-@processes_argument
+@click.argument("sources", metavar="PROCESS...|FILE", type=AnySourceType(), nargs=-1, required=True)
 @view_options
 @residency_option
 @build_ids_option
@@ -185,7 +185,7 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
 @click.option("--thread", metavar="TID", type=int, help="Ask through this thread of the process.")
 @asking_options
 def command(
-    processes: tuple[Asked | Chooses, ...],
+    sources: tuple[Asked | Chooses | str, ...],
     residency: bool,
     build_ids: bool,
     guards: bool,
@@ -195,7 +195,7 @@ def command(
     target: str,
     **shown: Any,
 ) -> int:
-    """Show the memory map of a process, or of several: its regions, by address.
+    """Show the memory map of a process, or of several: its regions, by address. Also of a file that one left.
 
     \b
     Examples:
@@ -208,11 +208,16 @@ def command(
       vmatlas maps 1234 --guards --where guard
       vmatlas maps children:1234 --sort size
       vmatlas maps 1234 --json | jq '.regions[].path'
+      vmatlas maps core.1234
 
     PERM is protection and sharing as in /proc/PID/maps; SIZE counts in powers of 1024, and is exact with --bytes. A
     terminal that is narrow is shown fewer columns; what is piped is complete. Of several processes (or words that
     choose them: 'vmatlas --help'), each line says whose it is; --sort is over all of them. Exit 7 when one of them
     could not be read.
+
+    FILE is a capture ('vmatlas record'), or a core file of Linux: the kernel's, gdb's (gcore) or qemu-user's, also
+    compressed (gzip, xz, zstd, lz4); - reads standard input. What a core does not tell is "?" or nothing: what is
+    shared, devices, the heap; a warning says so once. See docs/postmortem.md.
 
     GUESS (--names) is what memory without a name seems to be: the stack of a thread, an arena of malloc, the heap of a
     JVM. It is never a fact, and stands beside what the kernel tells: ? before a guess for which several signs speak, ??
@@ -221,6 +226,9 @@ def command(
     from vmatlas.cli.asking import opened
 
     view = View(**shown)
+    if (file := only_file(sources)) is not None:
+        return _of_file(file, view, residency, build_ids, guards, thread, backend, target)
+    processes = processes_of(sources)
     process = only_one(processes)
     if process is None:
         if thread is not None:
@@ -231,6 +239,30 @@ def command(
         space = asked.snapshot(**how)
     ask = f"vmatlas find {space.pid}" if target == "local" else None
     return show_map(space, view, build_ids=build_ids, ask=ask)
+
+
+def _of_file(
+    path: str,
+    view: View,
+    residency: bool,
+    build_ids: bool,
+    guards: bool,
+    thread: int | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    from vmatlas import api
+    from vmatlas.cli.recorded import check_build_ids, check_residency, load, refuse_asking
+
+    refuse_asking(backend, target)
+    if thread is not None or guards:
+        raise UsageError(f"--{'guards' if guards else 'thread'} goes with a process", hint="a file cannot be asked")
+    space = api.replay(load(path))
+    if residency or view.needs_residency:
+        check_residency(space, path)
+    if build_ids:
+        check_build_ids(space, path)
+    return show_map(space, view, build_ids=space.columns.build_id is not None)
 
 
 def _how(view: View, residency: bool, build_ids: bool, guards: bool, process: Process) -> dict[str, Any]:

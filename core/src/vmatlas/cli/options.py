@@ -70,16 +70,10 @@ def _instead(word: str, ctx: click.Context | None) -> str:
         return f"{ctx.command_path} --help"
     if word != "-" and not os.path.isfile(word):
         return f"give a number or 'self'; by its name: name:{word}" if word.isprintable() and word else _HOW
-    command = _OF_CAPTURES.get(ctx.info_name or "" if ctx is not None else "")
-    if command is not None:
-        return f"of a capture: vmatlas {command.format(word)}"
-    return f"a capture is read by: vmatlas replay {word} (and summary, audit, diff)"
+    return f"a capture is read by: vmatlas maps {word} (and find, summary, audit, diff, replay)"
 
 
 _HOW = "give a number, 'self', or a word that chooses some; 'vmatlas --help' has them"
-
-_OF_CAPTURES = {"maps": "replay {}", "find": "replay {} --at ADDRESS"}
-"""What asks a capture the same, by the command that asks a process."""
 
 
 def chooses(word: str) -> Asked | Chooses | None:

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,6 +41,38 @@ class SourceType(ParameterType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The processes of this machine, and files: these first, since bash's script forgets what came before them."""
         return [CompletionItem(incomplete, type="file"), *ProcessType().shell_complete(ctx, param, incomplete)]
+
+
+class AnySourceType(SourceType):
+    """The same where processes are meant first: a word that is no file that is there is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Asked | Chooses | str:
+        """Raises UsageError."""
+        if isinstance(value, str) and _is_there(value) and not (asked_of(value) or chooses(value)):
+            return value
+        return ProcessType().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The processes of this machine; files where none is called so."""
+        return ProcessType().shell_complete(ctx, param, incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+def _is_there(word: str) -> bool:
+    """Whether a word is a file, or a moment of one."""
+    return word == STDIN or os.path.lexists(word) or os.path.lexists(word.rpartition("@")[0] or word)
+
+
+def only_file(words: Sequence[Asked | Chooses | str]) -> str | None:
+    """The file, where one is named; None where all are processes. Raises UsageError for a file beside others."""
+    files = [word for word in words if isinstance(word, str)]
+    if files and len(words) > 1:
+        raise UsageError(f"'{files[0]}' is a file: it goes alone", hint="one file, or processes")
+    return files[0] if files else None
+
+
+def processes_of(words: Sequence[Asked | Chooses | str]) -> tuple[Asked | Chooses, ...]:
+    """The processes among words."""
+    return tuple(word for word in words if not isinstance(word, str))
 
 
 def load(path: str, *, or_process: bool = True) -> Capture:
@@ -84,13 +117,17 @@ def opened(file: str) -> Iterator[Capture | Series]:
     if file == STDIN:
         stream, name = _standard_input(), "standard input"
         if stream.getbuffer()[: len(SERIES)] != SERIES:
-            yield Capture.read(stream, name)
+            from vmatlas import remains
+
+            yield remains.read_bytes(stream.getvalue(), name, time.time()) or Capture.read(stream, name)
             return
         from vmatlas.series.reader import Series
 
         series = Series.read(stream, name)
     elif not is_series(file):
-        yield Capture.load(file)
+        from vmatlas import remains
+
+        yield remains.load(file)
         return
     else:
         from vmatlas.series.reader import Series
@@ -140,3 +177,9 @@ def check_residency(space: AddressSpace, path: str) -> None:
     """Raises UsageError when the capture does not tell the memory in use."""
     if len(space) and space.columns.resident is None:
         raise UsageError(f"{path} does not tell the memory in use", hint=KEEPS_RESIDENCY)
+
+
+def check_build_ids(space: AddressSpace, path: str) -> None:
+    """Raises UsageError when the file does not tell build ids."""
+    if len(space) and space.columns.build_id is None:
+        raise UsageError(f"{path} does not tell build ids", hint="vmatlas record --build-ids keeps them")

@@ -9,7 +9,7 @@ import click
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.maps import View, show_map, view_options
 from vmatlas.cli.options import build_ids_option, residency_option
-from vmatlas.cli.recorded import KEEPS_RESIDENCY, check_residency, load, opened, split
+from vmatlas.cli.recorded import KEEPS_RESIDENCY, check_build_ids, check_residency, load, opened, split
 from vmatlas.errors import UsageError
 
 
@@ -48,8 +48,8 @@ def command(path: str, residency: bool, build_ids: bool, moments: bool, **shown:
     space = api.replay(load(path, or_process=False))
     if residency or needs_residency:
         check_residency(space, path)
-    if build_ids and len(space) and space.columns.build_id is None:
-        raise UsageError(f"{path} does not tell build ids", hint="vmatlas record --build-ids keeps them")
+    if build_ids:
+        check_build_ids(space, path)
     try:
         return show_map(space, view, build_ids=space.columns.build_id is not None)
     except UsageError as error:

@@ -17,7 +17,7 @@ from vmatlas import compiled
 from vmatlas.model.region import (
     KINDS,
     NO_DETAILS,
-    PROTECTIONS,
+    PROTECTIONS_OR_UNTOLD,
     UNKNOWN,
     Details,
     Device,
@@ -34,7 +34,7 @@ NATIVE = compiled.load(MODULE)
 """The compiled twin (native/model.c); None where Python makes the regions."""
 
 _AT_A_TIME = 256
-_PARTS = Region, Device, PROTECTIONS, tuple(KINDS.values()), None, NO_DETAILS
+_PARTS = Region, Device, PROTECTIONS_OR_UNTOLD, tuple(KINDS.values()), None, NO_DETAILS
 """What the compiled twin makes regions of."""
 
 SHARED = {0: False, 1: True, UNKNOWN_BYTE: None}
@@ -111,7 +111,7 @@ class Columns:
         return Region(
             self.start[row],
             self.end[row],
-            PROTECTIONS[self.protection[row]],
+            PROTECTIONS_OR_UNTOLD[self.protection[row]],
             SHARED[self.shared[row]],
             None if offset == UNKNOWN else offset,
             None if device == UNKNOWN else unpack_device(device),
@@ -121,7 +121,7 @@ class Columns:
             deleted,
             KINDS[self.kind[row]],
             None if self.flags is None else self.flags[row],
-            None if maximum == UNKNOWN_BYTE else PROTECTIONS[maximum],
+            None if maximum == UNKNOWN_BYTE else PROTECTIONS_OR_UNTOLD[maximum],
             _known(self.resident, row),
             _known(self.private_resident, row),
             _known(self.page_size, row),

@@ -3,7 +3,7 @@
 The columns of an address space, the same in the first three:
 
     start, end, size      unsigned 64-bit, bytes; [start, end)
-    protection            text, "r-x"
+    protection            text, "r-x"; "???" where it is not told
     max_protection        text or null
     shared                boolean or null
     offset, inode         unsigned 64-bit or null
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vmatlas.errors import Unsupported
 from vmatlas.model.columns import SHARED, UNKNOWN_BYTE, Columns, unpack_device
 from vmatlas.model.memory import FIELDS, MemoryUse
-from vmatlas.model.region import KINDS, PROTECTIONS, UNKNOWN, Kind, Region, SystemFlags
+from vmatlas.model.region import KINDS, PROTECTIONS_OR_UNTOLD, UNKNOWN, Kind, Region, SystemFlags
 
 if TYPE_CHECKING:
     import numpy
@@ -107,7 +107,7 @@ def columns_to_values(columns: Columns) -> dict[str, Sequence[Any]]:
 
 
 def _letters(code: int) -> str | None:
-    return None if code == UNKNOWN_BYTE else PROTECTIONS[code].letters
+    return None if code == UNKNOWN_BYTE else PROTECTIONS_OR_UNTOLD[code].letters
 
 
 def _each_once(tell: Callable[[int], _Told], codes: array[int]) -> list[_Told]:
@@ -165,7 +165,7 @@ class Exports:
 
         unknown = pa.scalar(UNKNOWN, pa.uint64())
         unknown_code: Any = pa.scalar(UNKNOWN_BYTE, pa.uint8())
-        rights = texts([protection.letters for protection in PROTECTIONS])
+        rights = texts([protection.letters for protection in PROTECTIONS_OR_UNTOLD])
         label = codes(columns.label)
         devices = sorted(set(columns.device))
         device_texts = texts([None if packed == UNKNOWN else str(unpack_device(packed)) for packed in devices])

@@ -350,7 +350,8 @@ class Filter:
         """A function that tells whether a region passes; it is as quick as the filter is simple."""
         tests: list[Callable[[Region], bool]] = []
         if self.given or self.withheld:
-            mask, value = int(self.given | self.withheld), int(self.given)
+            # What is not told is neither given nor withheld: such a region passes no condition on rights.
+            mask, value = int(self.given | self.withheld | Protection.UNTOLD), int(self.given)
             tests.append(lambda region: region.protection & mask == value)
         if self.shared is not None:
             tests.append(lambda region: region.shared is self.shared)

@@ -21,19 +21,25 @@ class Protection(enum.IntFlag):
     READ = 1
     WRITE = 2
     EXECUTE = 4
+    UNTOLD = 8
+    """Nobody tells: a core file can name memory whose rights it did not keep. It stands alone, and is not NONE."""
 
     @property
     def letters(self) -> str:
-        """As in `/proc/PID/maps`: three letters, "r-x"."""
-        return _LETTERS[int(self) & 7]  # an enum's own & takes ten times as long
+        """As in `/proc/PID/maps`: three letters, "r-x"; "???" where it is not told."""
+        return _LETTERS[int(self) & 15]  # an enum's own & takes ten times as long
 
 
 _LETTERS = tuple(
-    ("r" if bits & 1 else "-") + ("w" if bits & 2 else "-") + ("x" if bits & 4 else "-") for bits in range(8)
+    ("r" if bits & 1 else "-") + ("w" if bits & 2 else "-") + ("x" if bits & 4 else "-") if bits < 8 else "???"
+    for bits in range(16)
 )
 
 PROTECTIONS = tuple(Protection(bits) for bits in range(8))
-"""Every protection by its number, so that making a region makes no enum value."""
+"""Every protection that a system tells, by its number, so that making a region makes no enum value."""
+
+PROTECTIONS_OR_UNTOLD = (*PROTECTIONS, Protection.UNTOLD)
+"""The same, and that of a region whose rights are not told."""
 
 
 class Kind(enum.IntEnum):
@@ -194,7 +200,7 @@ class Region(NamedTuple):
     end: int
     """The address after the last."""
     protection: Protection
-    """What may be done with the memory now."""
+    """What may be done with the memory now; `Protection.UNTOLD` where nobody tells (in files that a process left)."""
     shared: bool | None = None
     """True: writes are seen by whoever maps the same object. False: they are this process's own (copy on write)."""
     offset: int | None = None

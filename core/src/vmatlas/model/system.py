@@ -46,6 +46,8 @@ class Consistency(enum.Enum):
     """Regions of one chunk (Linux: a page of text) belong together; the map may have changed between chunks."""
     SINGLE_CALL = "single_call"
     """One call gave everything."""
+    FROZEN = "frozen"
+    """Nothing of the process ran while it was written down: a core file, a minidump."""
 
 
 @dataclass(frozen=True, slots=True)

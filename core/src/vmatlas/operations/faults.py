@@ -234,7 +234,10 @@ def _in_region(
         assert access is not None
         text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {_VERBS[access]}"
         return Fault(address, FaultCause.PROTECTION, at, before, after, text=text)
-    text = f"{address:#x} lies in {_named(at)}, which is {at.permissions} and allows it: {otherwise}"
+    allows = (
+        "whose rights are not told" if at.protection & Protection.UNTOLD else f"which is {at.permissions} and allows it"
+    )
+    text = f"{address:#x} lies in {_named(at)}, {allows}: {otherwise}"
     return Fault(address, FaultCause.NOT_BY_THE_MAP, at, before, after, text=text)
 
 
@@ -257,6 +260,8 @@ def _denied(at: Region, space: AddressSpace) -> list[Protection]:
     alone is shown as -w-, and is read all the same.
     """
     given = at.protection
+    if given & Protection.UNTOLD:
+        return []
     if space.system.system == "linux" and given & Protection.WRITE:
         given |= Protection.READ
     return [right for right in _VERBS if not given & right]

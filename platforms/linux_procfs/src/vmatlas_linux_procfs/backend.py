@@ -9,8 +9,13 @@ from collections.abc import Sequence
 
 from vmatlas.backend import Availability, Feature, Finder, LocalProcess, Reading, Totals
 from vmatlas.capture import Capture
+from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Columns, Consistency, MemoryUse, Query, Question
+from vmatlas.model.crash import Crash
 from vmatlas.systems.linux.proc import probe_proc
+
+SEGMENTS = "elf-segments"
+"""The stream of a capture that was made of a core file: `vmatlas.files.elf_core.SEGMENTS`."""
 
 _RANKS = {
     Question.WHOLE_MAP: 10,  # one read gives fifty regions; the ioctl takes a call for each
@@ -81,10 +86,22 @@ class LinuxProcfs:
         return None
 
     def decode(self, capture: Capture) -> AddressSpace:
-        """See `vmatlas_linux_procfs.decode`."""
+        """See `vmatlas_linux_procfs.decode`; of a core file, `vmatlas_linux_procfs.cores`."""
+        if SEGMENTS in capture.streams:
+            from vmatlas_linux_procfs.cores import decode_core
+
+            return decode_core(capture)
         from vmatlas_linux_procfs.decode import decode
 
         return decode(capture)
+
+    def crash(self, capture: Capture) -> Crash:
+        """See `vmatlas_linux_procfs.cores`. Raises Unsupported for a capture that was made of no core file."""
+        if SEGMENTS not in capture.streams:
+            raise Unsupported("only a core file tells how its process ended", pid=capture.pid, backend=self.name)
+        from vmatlas_linux_procfs.cores import decode_crash
+
+        return decode_crash(capture)
 
     def totals(self, capture: Capture) -> MemoryUse:
         """See `vmatlas_linux_procfs.rollup.totals_of_streams`."""

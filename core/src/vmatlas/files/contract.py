@@ -1,0 +1,23 @@
+"""What a plugin registers under `vmatlas.files`: the meaning of a container, for processes of its system.
+
+An entry is called CONTAINER.SYSTEM: "elf-core.linux", "text.linux". So the one that is needed alone is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from vmatlas.capture import Capture
+from vmatlas.files.elf_core import Core
+
+ENTRIES = "vmatlas.files"
+ELF_CORE = "elf-core"
+
+
+@runtime_checkable
+class ReadsCores(Protocol):
+    """Makes captures of core files; what they decode to, the plugin's backend tells."""
+
+    def capture_of_core(self, core: Core, *, name: str, time: float) -> Capture:
+        """`name` is what errors call the file, `time` when it was written. Raises MalformedData, Unsupported."""
+        ...

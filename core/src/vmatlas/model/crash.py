@@ -1,0 +1,40 @@
+"""What a file tells of a process's end, besides its map. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class CrashedThread(NamedTuple):
+    """A thread as it stood when the file was written."""
+
+    number: int | None
+    """Its id in the process's own pid namespace."""
+    program_counter: int | None
+    """The address of the instruction that it was about to execute; None where that is not told."""
+    stack_pointer: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """Why and where a process ended, as far as a file tells. What it does not tell is None."""
+
+    signal: int | None
+    """The number of the signal, as its system and processor count them; None where it did not stop by one."""
+    signal_name: str | None
+    """"SIGSEGV"."""
+    code: int | None
+    """The signal's `si_code`: what sent it."""
+    fault_address: int | None
+    """The address at which an access faulted."""
+    fault_span: int
+    """The address is known to so many bytes: 1, or a page where the processor tells no more (s390x)."""
+    no_address: str
+    """Why there is no fault address, in words; empty where there is one."""
+    threads: tuple[CrashedThread, ...]
+    """The one that crashed first."""
+    program: str | None
+    """The system's short name of the program."""
+    arguments: str | None
+    """The beginning of its command line, as the system kept it."""

@@ -1,0 +1,109 @@
+"""What a process left, opened: a capture, a series of them, a core file, compressed or not. What it is, its first bytes
+tell.
+
+A file that only this machine's plugins can read gives an error that says which system it is of.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from vmatlas import arguments
+from vmatlas.capture import Capture
+from vmatlas.errors import Unsupported, VmatlasError
+from vmatlas.series.loading import load as load_capture
+
+if TYPE_CHECKING:
+    from vmatlas.files.contract import ReadsCores
+    from vmatlas.files.source import Source
+
+_ELF = b"\x7fELF"
+_HEAD = 16
+
+
+def load(path: str | os.PathLike[str]) -> Capture:
+    """What a file holds, as a capture; of a series the last moment.
+
+    Raises OSError, MalformedData, UsageError (a newer format), Unsupported (nothing that is installed reads it).
+    """
+    path = arguments.path(path, "capture")
+    return load_capture(path) if not is_foreign(path) else read(path).capture
+
+
+def is_foreign(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one that others than vmatlas wrote, and that `read` reads. Raises OSError."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return _is_foreign(file.read(_HEAD))
+
+
+def _is_foreign(head: bytes) -> bool:
+    from vmatlas.files.packed import packing_of
+
+    return head.startswith(_ELF) or packing_of(head) is not None
+
+
+class Remains(NamedTuple):
+    """A capture of a file that others wrote, and what reading it took."""
+
+    capture: Capture
+    bytes_read: int
+    size: int
+
+
+def read(path: str | os.PathLike[str]) -> Remains:
+    """Of a file that others wrote, and of it no more than tells the map. Raises as `load` does."""
+    from vmatlas.files.source import FileSource
+
+    with FileSource(path) as source:
+        capture = _capture_of(source, source.time)
+        if source.has_changed():
+            import dataclasses
+
+            told = "; ".join(filter(None, (capture.incomplete, "somebody wrote to the file while it was read")))
+            capture = dataclasses.replace(capture, incomplete=told)
+        return Remains(capture, source.bytes_read, source.size)
+
+
+def read_bytes(content: bytes, name: str, time: float) -> Capture | None:
+    """The same of bytes that are at hand; None for what is no such file. Raises as `load` does, but for OSError."""
+    from vmatlas.files.source import BytesSource
+
+    return _capture_of(BytesSource(content, name), time) if _is_foreign(content[:_HEAD]) else None
+
+
+def _capture_of(source: Source, time: float) -> Capture:
+    from vmatlas.files.elf_core import read_core
+    from vmatlas.files.packed import PackedSource, packing_of
+
+    packing = packing_of(source.read(0, _HEAD))
+    packed = None
+    if packing is not None:
+        source = packed = PackedSource(source, packing)
+    core = read_core(source)
+    if packed is not None and packed.cut_short is not None:
+        core = core._replace(incomplete="; ".join(filter(None, (core.incomplete, packed.cut_short))))
+    try:
+        capture = _reader(core.system).capture_of_core(core, name=source.name, time=time)
+    except VmatlasError as error:
+        error.message = f"{source.name}: {error.message}"
+        raise
+    return capture
+
+
+def _reader(system: str) -> ReadsCores:
+    """What reads core files of a system. Raises Unsupported."""
+    from vmatlas import registry
+    from vmatlas.files.contract import ELF_CORE, ENTRIES
+
+    name = f"{ELF_CORE}.{system}"
+    if name not in registry.entries(ENTRIES):
+        known = ", ".join(each.rpartition(".")[2] for each in registry.entries(ENTRIES) if each.startswith(ELF_CORE))
+        raise Unsupported(
+            f"it is the core file of a process of {system}, which nothing that is installed reads",
+            hint=f"core files of these systems are read: {known or 'none'}",
+        )
+    found: ReadsCores = registry.plugin(ENTRIES, name)
+    return found

@@ -1,0 +1,281 @@
+"""Core files of Linux processes: a capture of one, and the address space that it decodes to.
+
+A kernel's core has a program header for each region, with its range and rights, whatever of it was dumped. The names of
+files come from the note NT_FILE, the [stack] and the [vdso] from the auxiliary vector, both provable. What no core has
+is told as None: what is shared, devices and inodes, the heap, names of anonymous memory.
+gdb's `gcore` leaves regions out, and writes more rights than there were; qemu-user joins regions, and names none.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import compress
+from operator import add, gt
+
+from vmatlas.capture import Capture
+from vmatlas.errors import MalformedData
+from vmatlas.files.elf_core import HEADER, NOTES, SEGMENTS, Core, Header, Segments, parse_header
+from vmatlas.model import UNKNOWN, AddressSpace, Consistency, Kind, Label, Protection, Query, SystemInfo, Thread
+from vmatlas.model.columns import NO_LABEL, UNKNOWN_BYTE
+from vmatlas.model.crash import Crash
+from vmatlas.model.facts import Meaning, Packer, columns_of
+from vmatlas.systems.linux.naming import tell
+from vmatlas_linux_procfs.core_notes import (
+    AT_EXECFN,
+    AT_PAGESZ,
+    AT_RANDOM,
+    AT_SYSINFO_EHDR,
+    X86_64,
+    Mapped,
+    Told,
+    crash_of,
+    told_by,
+)
+
+_RIGHTS = bytes(bool(flags & 4) | (flags & 2) | 4 * (flags & 1) for flags in range(8)) + bytes(248)
+"""From PF_X 1, PF_W 2, PF_R 4 to the numbers of `Protection`."""
+_VSYSCALL = 0xFFFFFFFFFF600000
+_USUAL_PAGE = 4096
+_MANY_RIGHTS = 16
+_NEVER = "a core file tells neither what is shared, nor devices and inodes, nor which memory is the heap"
+
+
+class LinuxCores:
+    """See `vmatlas.files.contract.ReadsCores`."""
+
+    def capture_of_core(self, core: Core, *, name: str, time: float) -> Capture:
+        """Raises MalformedData."""
+        header = parse_header(core.header, name)
+        told = told_by(header, core.notes)
+        page, assumed = _page_size(told, core)
+        gaps = [*_gaps(told), *assumed, *([core.incomplete] if core.incomplete else [])]
+        return Capture(
+            streams={HEADER: core.header, SEGMENTS: core.segments, NOTES: core.notes},
+            system=SystemInfo(
+                system="linux",
+                release="",
+                version="",
+                machine=told.machine,
+                byte_order=header.byte_order,
+                pointer_width=header.bits,
+                page_size=page,
+            ),
+            pid=told.pid or 0,
+            backend="linux-procfs",
+            distribution="vmatlas-linux-procfs",
+            query=Query(),
+            time=time,
+            pointer_width=header.bits,
+            consistency=Consistency.FROZEN,
+            incomplete="; ".join(gaps),
+            name=told.program,
+        )
+
+
+CORES = LinuxCores()
+
+
+def _gaps(told: Told) -> list[str]:
+    """What the map lacks for who wrote it."""
+    if told.by_qemu:
+        gaps = ["qemu-user wrote it, which joins neighbours and names no file"]
+    elif told.by_gdb:
+        gaps = [
+            "gdb wrote it (gcore), which leaves regions out and shows --- as r--, --x as r-x, -w- as rw-",
+            *([] if told.header.bits == 64 else ["offsets of files are cut to 32 bits"]),
+        ]
+    else:
+        gaps = [_NEVER]
+    if told.mapped is None and not told.by_qemu:
+        gaps.append("it has no names of files: NT_FILE is missing, as in cores of many regions")
+    if told.pid is None:
+        gaps.append("the process's number is not told (0 stands for it)")
+    return gaps
+
+
+def _page_size(told: Told, core: Core) -> tuple[int, list[str]]:
+    """The page size, and what is to be said of it."""
+    if (size := told.auxv.get(AT_PAGESZ, 0)) and not size & (size - 1):
+        return size, []
+    alignments = set(Segments(told.header, core.segments).alignment)
+    likely = [size for size in alignments if size >= _USUAL_PAGE and not size & (size - 1) and size <= 1 << 20]
+    return min(likely, default=_USUAL_PAGE), ["the page size is not told, and taken from how regions are aligned"]
+
+
+def decode_core(capture: Capture) -> AddressSpace:
+    """Raises MalformedData."""
+    header = parse_header(capture.stream(HEADER))
+    raw = capture.stream(SEGMENTS)
+    told = told_by(header, capture.stream(NOTES))
+    starts, ends, rights = _regions(header, raw)
+    names, offsets = _named(told.mapped, starts)
+    if told.mapped is not None:
+        starts, ends, rights, names, offsets = _with_unsaved(told.mapped, starts, ends, rights, names, offsets)
+    facts, labels = _facts(told, starts, ends, rights, names)
+    columns = columns_of(starts, ends, offsets, facts, labels)
+    threads = [
+        Thread(each.number, None, each.stack_pointer or None, "" if each.stack_pointer else "untold")
+        for each in told.threads
+        if each.number is not None
+    ]
+    origin = replace(capture.origin, threads=tuple(sorted(threads)))
+    return AddressSpace(columns, origin)
+
+
+def decode_crash(capture: Capture) -> Crash:
+    """Raises MalformedData."""
+    return crash_of(told_by(parse_header(capture.stream(HEADER)), capture.stream(NOTES)))
+
+
+def _regions(header: Header, raw: bytes) -> tuple[array[int], array[int], bytes]:
+    """Starts, ends and rights of all that has a size, by address. Raises MalformedData with the program header."""
+    firsts, sizes, flags, rows = Segments(header, raw).loads()
+    listed = firsts.tolist()
+    if listed != sorted(listed):  # kernel.core_sort_vma
+        order = sorted(range(len(listed)), key=listed.__getitem__)
+        firsts, sizes, rows = (array("Q", map(column.__getitem__, order)) for column in (firsts, sizes, rows))
+        flags, listed = bytes(map(flags.__getitem__, order)), firsts.tolist()
+    ends = list(map(add, listed, sizes))
+    if any(map(gt, ends, listed[1:])):
+        index = next(index for index, both in enumerate(zip(ends, listed[1:], strict=False)) if both[0] > both[1])
+        expected = f"a region that begins where another ends, or above: those at {firsts[index]:#x} overlap"
+        raise MalformedData(SEGMENTS, rows[index + 1] * header.entry, expected)
+    if ends and ends[-1] >= UNKNOWN:
+        raise MalformedData(SEGMENTS, rows[-1] * header.entry, "a region that ends below 2^64")
+    return firsts, array("Q", ends), flags.translate(_RIGHTS)
+
+
+def _named(mapped: Mapped | None, starts: array[int]) -> tuple[list[int], array[int]]:
+    """For each region the row of its name in NT_FILE, or -1; and its offset in the file."""
+    if mapped is None:
+        return [-1] * len(starts), array("Q", [UNKNOWN]) * len(starts)
+    rows = dict(zip(mapped.starts, range(len(mapped.starts)), strict=True))
+    names = [rows.get(start, -1) for start in starts]
+    offsets = array("Q", [UNKNOWN if row < 0 else mapped.offsets[row] for row in names])
+    if len(rows) and names.count(-1):
+        for at in compress(range(len(starts)), [row < 0 for row in names]):  # within one that is split
+            row = bisect_right(mapped.starts, starts[at]) - 1
+            if row >= 0 and starts[at] < mapped.ends[row]:
+                names[at] = row
+                offsets[at] = min(mapped.offsets[row] + starts[at] - mapped.starts[row], UNKNOWN - 1)
+    return names, offsets
+
+
+def _with_unsaved(
+    mapped: Mapped, starts: array[int], ends: array[int], rights: bytes, names: list[int], offsets: array[int]
+) -> tuple[array[int], array[int], bytes, list[int], array[int]]:
+    """With what NT_FILE names and no program header tells of: of gdb's, which saves no unmodified file. No rights."""
+    used = set(names)
+    more = []
+    last = 0
+    for row in range(len(mapped.starts)):
+        start, end = mapped.starts[row], mapped.ends[row]
+        if row in used or not last <= start < end:
+            continue
+        after = bisect_left(starts, end)
+        if after == 0 or ends[after - 1] <= start:
+            more.append(row)
+            last = end
+    if not more:
+        return starts, ends, rights, names, offsets
+    untold = int(Protection.UNTOLD)
+    rows = sorted(
+        [
+            *zip(starts, ends, rights, names, offsets, strict=True),
+            *((mapped.starts[row], mapped.ends[row], untold, row, mapped.offsets[row]) for row in more),
+        ]
+    )
+    return (
+        array("Q", [row[0] for row in rows]),
+        array("Q", [row[1] for row in rows]),
+        bytes(row[2] for row in rows),
+        [row[3] for row in rows],
+        array("Q", [row[4] for row in rows]),
+    )
+
+
+def _facts(
+    told: Told, starts: Sequence[int], ends: Sequence[int], rights: bytes, names: Sequence[int]
+) -> tuple[bytes, list[Label]]:
+    """What each region is, packed; the kind is worked out once for each different name and protection."""
+    packer = Packer()
+    meanings = _Meanings(packer, told.mapped)
+    # The name's number and the rights in one, so that nothing is made for each region but its number.
+    named = map(_MANY_RIGHTS.__mul__, map(meanings.numbers.__getitem__, names))
+    keys = map(add, named, rights) if told.mapped is not None else iter(rights)
+    pieces = list(map(meanings.__getitem__, keys))
+    for row, (label, kind) in _special(told, starts, ends, rights, names).items():
+        pieces[row] = packer.pack(_meaning(label, rights[row], kind))
+    return b"".join(pieces), packer.labels
+
+
+class _Meanings(dict[int, bytes]):
+    """What each different (name, rights) means, packed, worked out when first met."""
+
+    def __init__(self, packer: Packer, mapped: Mapped | None) -> None:
+        super().__init__()
+        self._packer = packer
+        self._has_names = mapped is not None
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(mapped.names if mapped else ()), 1)}
+        self._names = [b"", *numbers]
+        self.numbers = [*(numbers[name] for name in (mapped.names if mapped else ())), 0]
+        """By the row in NT_FILE; of row -1, the last, 0: no name."""
+
+    def __missing__(self, key: int) -> bytes:
+        number, rights = divmod(key, _MANY_RIGHTS)
+        if number:
+            meaning = _meaning(*_file(self._names[number], rights))
+        else:
+            kind = Kind.ANONYMOUS if rights else Kind.GUARD
+            meaning = _meaning(NO_LABEL, rights, kind if self._has_names else Kind.OTHER)
+        packed = self[key] = self._packer.pack(meaning)
+        return packed
+
+
+def _meaning(label: Label, protection: int, kind: Kind) -> Meaning:
+    hidden = 0 if label.path is not None or (label.name or "[")[0] != "[" else UNKNOWN
+    return Meaning(UNKNOWN, UNKNOWN, hidden, label, protection, UNKNOWN_BYTE, kind)
+
+
+def _file(name: bytes, protection: int) -> tuple[Label, int, Kind]:
+    """Of a name in NT_FILE. Whether it is shared is not told, so some kinds are not either."""
+    both = [
+        tell(name, protection=protection & 7, shared=shared, major=0, has_file=True, linked=None)
+        for shared in (False, True)
+    ]
+    (label, kind), (other, other_kind) = both
+    if kind is other_kind:
+        return label, protection, kind
+    if name.startswith(b"/dev/shm/"):
+        return label, protection, Kind.FILE
+    # "/x (deleted)" is a file of the root folder, or an object that never had a name; "/anon_hugepage" is either kind.
+    return (label if label.deleted is None else other), protection, Kind.OTHER
+
+
+def _special(
+    told: Told, starts: Sequence[int], ends: Sequence[int], rights: bytes, names: Sequence[int]
+) -> dict[int, tuple[Label, Kind]]:
+    """The regions that have no file and that the auxiliary vector proves to be something."""
+
+    def row_of(address: int | None) -> int | None:
+        row = -1 if address is None else bisect_right(starts, address) - 1
+        return row if address is not None and row >= 0 and address < ends[row] and names[row] < 0 else None
+
+    found: dict[int, tuple[Label, Kind]] = {}
+    stack = row_of(told.auxv.get(AT_RANDOM))
+    if stack is not None and stack == row_of(told.auxv.get(AT_EXECFN)):
+        found[stack] = Label(name="[stack]"), Kind.STACK
+    vdso = row_of(told.auxv.get(AT_SYSINFO_EHDR))
+    if vdso is not None and starts[vdso] == told.auxv[AT_SYSINFO_EHDR]:
+        found[vdso] = Label(name="[vdso]"), Kind.VDSO
+        # The kernel's data for it lies directly below. That is no proof of what it is, but that it is no plain memory.
+        below = vdso - 1
+        while below >= 0 and names[below] < 0 and ends[below] == starts[below + 1] and rights[below] == Protection.READ:
+            found[below] = NO_LABEL, Kind.OTHER
+            below -= 1
+    if told.header.machine == X86_64 and (row := row_of(_VSYSCALL)) is not None and starts[row] == _VSYSCALL:
+        found[row] = Label(name="[vsyscall]"), Kind.VSYSCALL
+    return found
