@@ -2,7 +2,7 @@
 far as is needed, and no further than `FURTHEST`: the headers and notes of a core lie at its beginning, 60 GB of memory
 behind them. So a file that was made to fill memory does not.
 
-gzip and xz are Python's own. zstd is since 3.14; before, and for lz4, packages do it (the extra `files`).
+gzip and xz are Python's own. zstd is since 3.14; before, and for lz4, the packages zstandard and lz4 do it, where they are installed.
 """
 
 from __future__ import annotations
@@ -194,9 +194,10 @@ def _decompressors(packing: str) -> Callable[[], _Decompressor]:
         return lambda: lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
     made = _zstd() if packing == "zstd" else _lz4()
     if made is None:
+        package = {"zstd": "zstandard", "lz4": "lz4"}[packing]
         raise Unsupported(
             f"the file is compressed by {packing}, which nothing that is installed unpacks",
-            hint=f'pip install "vmatlas[files]", or unpack it first: {_UNPACKS[packing]}',
+            hint=f"pip install {package}, or unpack it first: {_UNPACKS[packing]}",
         )
     return made
 
