@@ -2,7 +2,8 @@
 far as is needed, and no further than `FURTHEST`: the headers and notes of a core lie at its beginning, 60 GB of memory
 behind them. So a file that was made to fill memory does not.
 
-gzip and xz are Python's own. zstd is since 3.14; before, and for lz4, the packages zstandard and lz4 do it, where they are installed.
+gzip and xz are Python's own. zstd is since 3.14; before, and for lz4, the packages zstandard and lz4 do it, where they
+are installed.
 """
 
 from __future__ import annotations
