@@ -68,6 +68,7 @@ BAD: dict[str, list[Any]] = {
     "threads": [ODD, "x", 0, -1, 1.5, True, [], -HUGE],
     "fields": [ODD, None, 5, "flags", b"flags", ["no-field"], HUGE],
     "source": [ODD, None, 5, [], HUGE, "a\0b", "\ud800"],
+    "pid or file": [ODD, -1, 1.5, True, 2**31, [], HUGE, "a\0b", "\ud800"],
     "file": [ODD, None, 5, "x", HUGE],
     "state": [ODD, None, 5, "guard", [], PageState.NONE, True, HUGE],
     "state or none": [ODD, 5, "guard", [], PageState.NONE, True, HUGE],
@@ -416,6 +417,7 @@ OPERATIONS: dict[str, Case] = {
         {"address": 0},
         {"address": "address", "process": "pid", "access": "access", "target": "target"},
     ),
+    "explain": (operations.explain, {}, {"source": "pid or file", "target": "target"}),
     "Mapping.protect": (
         of_mapping("protect"),
         {"protection": R},

@@ -36,6 +36,7 @@ from vmatlas.values import dataclass
 
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory
+    from vmatlas.model.crash import Crash
     from vmatlas.model.pages import PageRuns, PageState
 
 _Item = TypeVar("_Item")
@@ -320,6 +321,15 @@ class HasBlindSpots(Protocol):
     @property
     def blind_spots(self) -> Sequence[tuple[int, int]]:
         """Where: ranges of addresses, [start, end)."""
+        ...
+
+
+@runtime_checkable
+class TellsCrash(Protocol):
+    """A backend whose captures may come from what a process left at its end."""
+
+    def crash(self, capture: Capture) -> Crash:
+        """Why and where it ended; pure. Raises MalformedData, Unsupported for a capture of a process that lived."""
         ...
 
 

@@ -42,6 +42,7 @@ ASKED = {
         ("PID", "self", "--after", "0"),
     ],
     "audit": [("PID", "self"), ("PID",), ("FILE",), ("--all",)],
+    "explain": [("PID",), ("FILE",)],
     "advise": [("PID", "self", "--cold", "--dry-run"), ("PID", "--cold"), ("self", "--cold", "--dry-run")],
     "processes": [()],
     "doctor": [()],

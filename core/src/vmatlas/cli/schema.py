@@ -12,7 +12,7 @@ from vmatlas.cli.exits import Exit
 
 COMMANDS = (
     *("maps", "replay", "find", "pages", "summary", "diff", "watch"),
-    *("growth", "audit", "advise", "processes", "doctor"),
+    *("growth", "audit", "explain", "advise", "processes", "doctor"),
 )
 """Those that have `--json`."""
 

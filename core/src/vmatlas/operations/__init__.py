@@ -22,11 +22,13 @@ from collections.abc import Iterable
 from vmatlas import api
 from vmatlas.arguments import flags_checked, shown
 from vmatlas.backend import Target
+from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import AddressSpace, Filter, Protection, Region
 from vmatlas.operations import advising, faults, files, moving, shapes
 from vmatlas.operations.checks import check_ranges
 from vmatlas.operations.contract import Ability, Promise
+from vmatlas.operations.explaining import Explanation, Place, ThreadStack
 from vmatlas.operations.mapping import Mapping
 from vmatlas.operations.memory import Memory
 from vmatlas.operations.systems import operations_here
@@ -48,6 +50,7 @@ __all__ = [
     "Advice",
     "Advised",
     "BufferInUse",
+    "Explanation",
     "Fault",
     "FaultCause",
     "Mapping",
@@ -55,10 +58,13 @@ __all__ = [
     "Moved",
     "PartlyMoved",
     "Piece",
+    "Place",
     "Promise",
+    "ThreadStack",
     "abilities",
     "advise",
     "classify_fault",
+    "explain",
     "flush",
     "guarded_buffer",
     "lock",
@@ -178,6 +184,38 @@ def classify_fault(
         except Unsupported:
             space = asked.snapshot()
         return faults.classify(address, space, access, asked.guard_at, asked.file_size, asked.stack_limit)
+
+
+def explain(
+    source: Process | api.Pid | Capture | str | os.PathLike[str] = None, *, target: Target | None = None
+) -> Explanation:
+    """Why a process ended and where it stood, from the core file that it left: signal, fault, instruction, stacks.
+
+        print(operations.explain("core.1234"))
+
+    `source` is a file, a `Capture` of one, or a process that lives: a pid, a `vmatlas.Process`, None for this one. Of
+    that, and of a capture that was made while the process lived, there is no signal and no instruction, but the threads
+    and their stacks (of a capture where they were recorded). What is not told is None; the whole of it is a paragraph
+    in `text`. Raises what `vmatlas.replay` and `vmatlas.snapshot` raise.
+    """
+    from vmatlas import registry, remains
+    from vmatlas.backend import TellsCrash
+    from vmatlas.operations import explaining
+
+    if isinstance(source, (str, os.PathLike)):
+        source = remains.load(source)
+    if isinstance(source, Capture):
+        space = api.replay(source)
+        backend = registry.backend(source.backend, distribution=source.distribution)
+        try:
+            crash = backend.crash(source) if isinstance(backend, TellsCrash) else None
+        except Unsupported:  # it lived
+            crash = None
+        return explaining.explain_crash(crash or explaining.of_live_threads(space, source.name), space)
+    with contextlib.ExitStack() as closing:
+        asked = source if isinstance(source, Process) else closing.enter_context(api.open(source, target=target))
+        space = asked.snapshot(threads=True)
+        return explaining.explain_crash(explaining.of_live_threads(space, asked.name), space, asked.guard_at)
 
 
 # ---- mapping ----

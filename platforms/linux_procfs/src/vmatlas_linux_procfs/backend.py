@@ -6,13 +6,16 @@ Cheap to import, since every backend is looked at for the choice: acquire and de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vmatlas.backend import Availability, Feature, Finder, LocalProcess, Reading, Totals
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Columns, Consistency, MemoryUse, Query, Question
-from vmatlas.model.crash import Crash
 from vmatlas.systems.linux.proc import probe_proc
+
+if TYPE_CHECKING:
+    from vmatlas.model.crash import Crash
 
 SEGMENTS = "elf-segments"
 """The stream of a capture that was made of a core file: `vmatlas.files.elf_core.SEGMENTS`."""

@@ -31,6 +31,11 @@ def show(*tables: Table) -> None:
         sys.stdout.write("\n".join(plain_lines(table)) + "\n")
 
 
+def show_words(lines: Iterable[str]) -> None:
+    """A paragraph on standard output, in lines that are safe to print, and an empty line behind it."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines) + "\n")
+
+
 def show_json(value: object) -> None:
     """A value as JSON: ASCII, indented by two; everything is kept, foreign bytes of paths as surrogate escapes.
 

@@ -1,0 +1,194 @@
+"""Why and where a process ended or stands: signal, fault, instruction, each thread's stack; in a value and a paragraph.
+Pure: all is told by a map and by what a file says of the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vmatlas.model import AddressSpace, Kind, Protection, Region
+from vmatlas.model.crash import Crash, CrashedThread
+from vmatlas.operations import faults
+from vmatlas.operations.values import Fault, FaultCause
+
+_OF_MEMORY = ("SIGSEGV", "SIGBUS")
+"""The signals whose address is one that was accessed; of others it is the instruction's."""
+
+_NEARLY_FULL = 0.9
+
+
+class Place(NamedTuple):
+    """An address, and what lies there."""
+
+    address: int
+    region: Region | None
+    """None where nothing is mapped."""
+    file_offset: int | None
+    """How far from the beginning of its file it stands, where that is told."""
+
+
+class ThreadStack(NamedTuple):
+    """A thread, and how full its stack is."""
+
+    number: int | None
+    """Its id, in the process's own pid namespace where a file tells it."""
+    instruction: Place | None
+    """Where it stood; None where that is not told."""
+    stack_pointer: int | None
+    stack: Region | None
+    """The region that its stack pointer lies in; None where it lies in none."""
+    used: int | None
+    """Bytes from the stack pointer to the end of that region: in use, if the stack alone lies there."""
+
+    @property
+    def full(self) -> float | None:
+        """The used part of the region as it is, from 0 to 1. A stack that can grow may have more room than it has."""
+        return None if self.used is None or self.stack is None else self.used / self.stack.size
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Explanation:
+    """Why and where a process ended, or stands."""
+
+    crash: Crash
+    """What was told of the end; of a live process only its threads."""
+    space: AddressSpace
+    fault: Fault | None
+    """The access that failed, with the regions around it; None where there was none, or its address is not told."""
+    instruction: Place | None
+    """Where the thread stood that the signal went to."""
+    threads: tuple[ThreadStack, ...]
+    """The one that the signal went to first."""
+    text: str
+    """All of it in a paragraph."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Explanation of pid {self.space.pid}: {self.crash.signal_name or 'no signal'}>"
+
+
+def explain_crash(crash: Crash, space: AddressSpace, guard_at: faults.GuardAt = lambda address: None) -> Explanation:
+    """`guard_at` asks the process of the map, where there is one."""
+    instruction = _instruction(space, crash.threads[0].program_counter) if crash.threads else None
+    fault = _fault(crash, space, instruction, guard_at)
+    threads = tuple(_thread(each, space) for each in crash.threads)
+    text = " ".join(_sentences(crash, space, fault, instruction, threads))
+    return Explanation(crash, space, fault, instruction, threads, text)
+
+
+def of_live_threads(space: AddressSpace, program: str | None) -> Crash:
+    """What a process that lives tells: its threads, and no signal."""
+    told = space.origin.threads or ()
+    return Crash(
+        signal=None,
+        signal_name=None,
+        code=None,
+        fault_address=None,
+        fault_span=1,
+        no_address="the process lives",
+        threads=tuple(CrashedThread(each.number, None, each.stack_pointer) for each in told),
+        program=program,
+        arguments=None,
+    )
+
+
+def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults.GuardAt) -> Fault | None:
+    if crash.fault_address is None or crash.signal_name not in _OF_MEMORY:
+        return None
+    # A jump to where nothing can be executed: the address is that of the instruction itself.
+    is_jump = at is not None and at.address == crash.fault_address
+    return faults.classify(crash.fault_address, space, Protection.EXECUTE if is_jump else None, guard_at)
+
+
+def _instruction(space: AddressSpace, address: int | None) -> Place | None:
+    if address is None:
+        return None
+    region = space.find(address)
+    is_told = region is not None and region.offset is not None
+    offset = region.offset + address - region.start if region is not None and region.offset is not None else None
+    return Place(address, region, offset if is_told else None)
+
+
+def _thread(thread: CrashedThread, space: AddressSpace) -> ThreadStack:
+    pointer = thread.stack_pointer or None
+    stack = None if pointer is None else space.find(pointer)
+    if stack is not None and stack.kind is Kind.GUARD:
+        stack = None
+    used = None if stack is None or pointer is None else stack.end - pointer
+    return ThreadStack(thread.number, _instruction(space, thread.program_counter), pointer, stack, used)
+
+
+def _sentences(
+    crash: Crash, space: AddressSpace, fault: Fault | None, at: Place | None, threads: tuple[ThreadStack, ...]
+) -> list[str]:
+    called = crash.arguments or crash.program
+    who = f"Process {space.pid}" + (f" ({called})" if called else "")
+    if crash.signal is None:
+        told = [f"{who} was not stopped by a signal, as far as that is told."]
+    else:
+        number = threads[0].number if threads else None
+        thread = "" if number is None or len(threads) < 2 else f" in thread {number}"
+        told = [f"{who} was stopped by {crash.signal_name or f'signal {crash.signal}'}{thread}."]
+        told += _of_the_address(crash, fault)
+    if at is not None:
+        told.append(f"The instruction at {at.address:#x} {_lies(at)}.")
+    told += _of_stacks(crash, threads, fault)
+    return told
+
+
+def _of_the_address(crash: Crash, fault: Fault | None) -> list[str]:
+    if fault is not None:
+        words = "The processor tells the page alone, in which the address lies: " if crash.fault_span > 1 else ""
+        text = fault.text if words else fault.text[0].upper() + fault.text[1:]
+        return [f"{words}{text}."]
+    if crash.signal_name == "SIGABRT":
+        return ["That is what abort() sends: the program ended itself."]
+    if crash.fault_address is None:
+        return [f"No address is told: {crash.no_address}."]
+    return []  # it is the instruction's, which is told anyway
+
+
+def _lies(at: Place) -> str:
+    if at.region is None:
+        return "lies in no region: the program jumped to where nothing is mapped"
+    nameless = "memory whose name is not told" if at.region.kind is Kind.OTHER else "nameless memory"
+    where = at.region.label or f"{nameless} ({at.region.permissions})"
+    return f"lies in {where}" + (f", {at.file_offset:#x} bytes into the file" if at.file_offset is not None else "")
+
+
+def _of_stacks(crash: Crash, threads: tuple[ThreadStack, ...], fault: Fault | None) -> list[str]:
+    if not threads:
+        return ["No thread is told."]
+    first = threads[0]
+    told = []
+    if crash.signal is not None:
+        if first.stack is not None and first.used is not None:
+            told.append(f"Of its stack ({_range(first.stack)}, {first.stack.size:,} bytes) {first.used:,} are in use.")
+        elif first.stack_pointer is not None:
+            told.append(f"Its stack pointer, {first.stack_pointer:#x}, lies in no memory that can be a stack.")
+    others = threads[1:] if crash.signal is not None else threads
+    known = [each for each in others if each.full is not None]
+    if others:
+        words = "other thread" if crash.signal is not None else "thread"
+        line = f"There {'is' if len(others) == 1 else 'are'} {len(others):,} {words}{'' if len(others) == 1 else 's'}"
+        fullest = max(known, key=lambda each: each.full or 0, default=None)
+        if fullest is not None and fullest.stack is not None and fullest.used is not None:
+            line += f"; the fullest stack has {fullest.used:,} of {fullest.stack.size:,} bytes in use"
+        told.append(f"{line}.")
+    is_overflow = fault is not None and fault.cause in (FaultCause.GUARD, FaultCause.STACK_OVERFLOW)
+    if is_overflow and fault is not None and fault.stack is not None and _is_low(first, fault.stack):
+        told.append("The stack pointer stands at the low end of that stack as well: it has overflowed.")
+    return told
+
+
+def _is_low(thread: ThreadStack, stack: Region) -> bool:
+    """Whether the stack pointer shows that a stack is full: it lies below it, or in its last tenth."""
+    pointer = thread.stack_pointer
+    return pointer is not None and stack.start - stack.size <= pointer < stack.end - _NEARLY_FULL * stack.size
+
+
+def _range(region: Region) -> str:
+    return f"{region.start:#x}-{region.end:#x}"
