@@ -65,7 +65,12 @@ def test_core_on_standard_input_is_read(
 
 @pytest.mark.parametrize(
     ("words", "hint"),
-    [(("--residency",), "tell the memory in use"), (("--build-ids",), "build ids"), (("--backend", "x"), "a process")],
+    [
+        (("--residency",), "tell the memory in use"),
+        (("--build-ids",), "build ids"),
+        (("--backend", "x"), "a process"),
+        (("--guards",), "with a process"),
+    ],
 )
 def test_what_a_core_cannot_be_asked_is_refused(
     words: tuple[str, ...], hint: str, core: str, capsys: pytest.CaptureFixture[str]
