@@ -86,7 +86,7 @@ def test_protection_letters_name_each_right(protection):
 
 
 @pytest.mark.parametrize("twin", ["compiled", "python"])
-@pytest.mark.parametrize(("column", "number"), [("label", 7), ("protection", 9), ("kind", 200), ("max_protection", 8)])
+@pytest.mark.parametrize(("column", "number"), [("label", 7), ("protection", 9), ("kind", 200), ("max_protection", 9)])
 def test_a_number_that_stands_for_nothing_is_an_error_and_no_region(monkeypatch, twin, column, number):
     if twin == "python":
         monkeypatch.setattr(columns_module, "NATIVE", None)

@@ -15,6 +15,9 @@ from vmatlas.operations.values import Fault, FaultCause
 _OF_MEMORY = ("SIGSEGV", "SIGBUS")
 """The signals whose address is one that was accessed; of others it is the instruction's."""
 
+_UNALIGNED = 1
+"""BUS_ADRALN, on every system (POSIX's first code of SIGBUS)."""
+
 _NEARLY_FULL = 0.9
 
 
@@ -99,8 +102,10 @@ def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults
     if crash.fault_address is None or crash.signal_name not in _OF_MEMORY:
         return None
     # A jump to where nothing can be executed: the address is that of the instruction itself.
-    is_jump = at is not None and at.address == crash.fault_address
-    return faults.classify(crash.fault_address, space, Protection.EXECUTE if is_jump else None, guard_at)
+    access = Protection.EXECUTE if at is not None and at.address == crash.fault_address else None
+    if crash.signal_name == "SIGBUS" and access is None:
+        access = Protection.READ  # rights are not what it is sent for
+    return faults.classify(crash.fault_address, space, access, guard_at)
 
 
 def _instruction(space: AddressSpace, address: int | None) -> Place | None:
@@ -143,7 +148,10 @@ def _of_the_address(crash: Crash, fault: Fault | None) -> list[str]:
     if fault is not None:
         words = "The processor tells the page alone, in which the address lies: " if crash.fault_span > 1 else ""
         text = fault.text if words else fault.text[0].upper() + fault.text[1:]
-        return [f"{words}{text}."]
+        told = [f"{words}{text}."]
+        if (crash.signal_name, crash.code) == ("SIGBUS", _UNALIGNED):
+            told.append("The signal's code says that the address is not aligned as the instruction needs it.")
+        return told
     if crash.signal_name == "SIGABRT":
         return ["That is what abort() sends: the program ended itself."]
     if crash.fault_address is None:
