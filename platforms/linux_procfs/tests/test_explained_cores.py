@@ -58,7 +58,11 @@ DEATHS = {
     "unmapped memory": (("SIGSEGV", 1, 0x600000), FaultCause.HOLE, "nothing is mapped at 0x600000"),
     "read-only memory": (("SIGSEGV", 2, CODE + 8), FaultCause.PROTECTION, "it cannot be written"),
     "a guard": (("SIGSEGV", 2, GUARD + 0x10), FaultCause.GUARD, "lies in a guard"),
-    "beyond the end of a file": (("SIGBUS", 2, DATA + 8), FaultCause.NOT_BY_THE_MAP, "the file behind it is shorter"),
+    "beyond the end of a file": (
+        ("SIGBUS", 2, DATA + 8),
+        FaultCause.NOT_BY_THE_MAP,
+        "the file behind it may be shorter",
+    ),
     "an address that is not aligned": (("SIGBUS", 1, DATA + 3), FaultCause.NOT_BY_THE_MAP, "is not aligned"),
 }
 
