@@ -4,12 +4,14 @@ own making, and held to what ps, pgrep, psutil and the kernel's files tell of th
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +22,7 @@ import pytest
 import vmatlas
 from vmatlas import NoSuchProcess, UsageError
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.systems.linux.proc import process_of_thread
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are processes of Linux")
 
@@ -489,3 +492,53 @@ def test_through_an_agent_names_users_and_trees_are_told_as_here(named, binary):
         for word in (f"user:{os.environ.get('USER', 'root')}", "unit:x.service", "pidfile:/run/x.pid"):
             with pytest.raises((UsageError, vmatlas.Unsupported)):
                 vmatlas.select(word, target=place)
+
+
+THREAD = """
+import sys, threading
+thread = threading.Thread(target=sys.stdin.read, daemon=True)
+thread.start()
+print(thread.native_id, flush=True)
+thread.join()
+"""
+
+
+def test_the_number_of_a_thread_is_no_processs(tmp_path: Path) -> None:
+    with running(sys.executable, "-c", THREAD) as process:
+        assert process.stdout is not None
+        thread = int(process.stdout.readline())
+        (pidfile := tmp_path / "pid").write_text(f"{thread}\n")
+        told = f"{thread} is a thread of process {process.pid}, and no process"
+        asked = thread, f"pid:{thread}", f"children:{thread}", f"pidfile:{pidfile}"
+        for ask in (lambda: vmatlas.open(thread), *(lambda word=word: vmatlas.select(word) for word in asked)):
+            with pytest.raises(NoSuchProcess, match=told) as raised:
+                ask()
+            assert f"vmatlas maps {process.pid} --thread {thread}" in (raised.value.hint or "")
+        both = vmatlas.select(process.pid, thread)
+        assert [each.pid for each in both] == [process.pid]
+        assert [word for word, _ in both.unmatched] == [str(thread)]
+        assert vmatlas.snapshot(process.pid, thread=thread) == vmatlas.snapshot(process.pid)
+
+
+def test_nor_is_that_of_a_thread_of_ones_own() -> None:
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait, args=(PATIENCE,))
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        with pytest.raises(NoSuchProcess, match=f"is a thread of process {os.getpid()}"):
+            vmatlas.snapshot(thread.native_id)
+        assert len(vmatlas.snapshot(os.getpid(), thread=thread.native_id)) > 3
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_kernel_without_pidfd_open_tells_threads_by_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int) -> int:
+        raise OSError(errno.ENOSYS, "none")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    test_nor_is_that_of_a_thread_of_ones_own()
+    assert process_of_thread(os.getpid()) is None
+    assert process_of_thread(2**31 - 1) is None

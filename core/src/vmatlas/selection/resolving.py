@@ -349,8 +349,8 @@ class _Lookup:
         number, written = _read_pidfile(path)
         try:
             process = self._of_number(number)
-        except NoSuchProcess:
-            raise NoSuchProcess(f"{path} is stale: there is no process {number}", pid=number) from None
+        except NoSuchProcess as error:
+            raise NoSuchProcess(f"{path} is stale: {error.message}", pid=number, hint=error.hint) from None
         if process.state == "Z" and not process.lives_on:
             raise NoSuchProcess(f"{path} is stale: process {number} ({process.name}) is a zombie", pid=number)
         system, start = self._system, process.start_time

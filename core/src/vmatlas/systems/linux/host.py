@@ -27,9 +27,11 @@ from vmatlas.systems.linux.proc import (
     head_of,
     hidden,
     is_covered,
+    is_of_thread,
     not_listed,
     numbers_of,
     own_emulator,
+    process_of_thread,
     read_file,
     read_own,
     rights_told,
@@ -54,18 +56,6 @@ _OF_EVERYBODY = ("stat", "../../stat")
 
 class LinuxProcess(LocalProcess):
     """A process held by a descriptor of its folder in /proc, which never comes to mean another process."""
-
-    _known_by = 0
-    _known_as_self = False
-
-    @property
-    def is_self(self) -> bool:
-        """Whether it is the process that asks, by its own id or by that of one of its threads."""
-        own = os.getpid()
-        if self._known_by != own:  # looked up once, and again in a child that was forked
-            self._known_as_self = self.pid == own or os.path.exists(f"{PROC}/self/task/{self.pid}")
-            self._known_by = own
-        return self._known_as_self
 
     @functools.cached_property
     def emulator(self) -> str | None:
@@ -450,12 +440,16 @@ class LinuxSystem:
         return Roll(_in_rounds(rounds, self.among), lambda: rounds.gap)
 
     def brief(self, pids: Sequence[int] | None = None) -> Iterator[ProcessInfo]:
-        """See `vmatlas.backend.ListsBriefly`: by one file of each, /proc/PID/stat. Raises what `processes` raises."""
+        """See `vmatlas.backend.ListsBriefly`: by one file of each, /proc/PID/stat; of threads nothing.
+
+        Raises what `processes` raises.
+        """
         if pids is None:
             rounds = rounds_of(self)
             return Roll(_in_rounds(rounds, self._briefly), lambda: rounds.gap)
         check_numbers()
-        return (info for _, info in self._briefly(pids) if info is not None)
+        found = (info for _, info in self._briefly(pids) if info is not None)
+        return (info for info in found if process_of_thread(info.pid) is None)
 
     def among(self, pids: Iterable[int]) -> Iterator[tuple[int, ProcessInfo | None]]:
         """See `vmatlas.backend.ListsNumbers`."""
@@ -498,7 +492,7 @@ class LinuxSystem:
         return not_listed(read)
 
     def open(self, pid: int, thread: int | None) -> LinuxProcess:
-        """Raises NoSuchProcess, AccessDenied, Unsupported. A thread's id is taken for its process, as by /proc."""
+        """Raises NoSuchProcess (of a thread's number, too, which /proc opens), AccessDenied, Unsupported."""
         try:
             check_numbers()
         except Unsupported as error:
@@ -517,6 +511,9 @@ class LinuxSystem:
                 if (denied := hidden(pid)) is not None:
                     raise denied from None
             raise
+        if (whole := process_of_thread(pid)) is not None:
+            process.close()
+            raise is_of_thread(pid, whole)
         return process
 
     def threads_of(self, stream: bytes, pid: int) -> tuple[Thread, ...]:
