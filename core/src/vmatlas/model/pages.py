@@ -142,10 +142,11 @@ class RunColumns:
 
     def joined(self) -> RunColumns:
         """The same, with runs that touch and are in the same state as one."""
-        starts, states = self.start, self.state
-        touching = map(operator.eq, islice(starts, 1, None), self.end)
-        alike = map(operator.eq, islice(states, 1, None), states)
-        joins = bytes(map(operator.and_, touching, alike))
+        starts, states = self.start.tolist(), self.state
+        touching = list(map(operator.eq, islice(starts, 1, None), self.end.tolist()))
+        if True not in touching:
+            return self
+        joins = bytes(map(operator.and_, touching, map(operator.eq, islice(states, 1, None), states)))
         if 1 not in joins:
             return self
         first = [True, *(not each for each in joins)]
@@ -158,7 +159,7 @@ class RunColumns:
 
     def telling(self, told: PageState) -> RunColumns:
         """The same, of which no more is told than these states: runs in none of them are left out."""
-        kept = {state: state & told.value for state in set(self.state)}
+        kept = {state: state & told.value for state in set(self.state.tolist())}
         if all(kept.values()):
             if all(state == left for state, left in kept.items()):
                 return self.joined()
@@ -169,9 +170,12 @@ class RunColumns:
 
     def first_disorder(self) -> int | None:
         """The first row that is empty or backward, or begins before the row before it ends; None when all is right."""
-        backward = next(compress(count(), map(operator.ge, self.start, self.end)), None)
-        overlap = next(compress(count(1), map(operator.gt, self.end, islice(self.start, 1, None))), None)
-        return min((each for each in (backward, overlap) if each is not None), default=None)
+        starts, ends = self.start.tolist(), self.end.tolist()
+        if all(map(operator.lt, starts, ends)) and not any(map(operator.gt, ends, islice(starts, 1, None))):
+            return None
+        backward = next(compress(count(), map(operator.ge, starts, ends)), len(self))
+        overlap = next(compress(count(1), map(operator.gt, ends, islice(starts, 1, None))), len(self))
+        return min(backward, overlap)
 
 
 class PageRuns(PageExports, Sequence[PageRun]):

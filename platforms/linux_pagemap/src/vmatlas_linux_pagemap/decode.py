@@ -105,8 +105,11 @@ def _columns(
     starts: array[int], ends: array[int], facts: array[int], meaning: Callable[[int], PageState]
 ) -> RunColumns:
     """What each distinct fact means is worked out once."""
-    states = {fact: meaning(fact).value for fact in set(facts)}
-    return RunColumns(starts, ends, array("I", map(states.__getitem__, facts)))
+    listed = facts.tolist()
+    states = {fact: meaning(fact).value for fact in set(listed)}
+    if len(states) == 1:
+        return RunColumns(starts, ends, array("I", states.values()) * len(facts))
+    return RunColumns(starts, ends, array("I", list(map(states.__getitem__, listed))))
 
 
 def _runs(columns: RunColumns, capture: Capture, told: PageState, stream: str) -> PageRuns:
