@@ -361,13 +361,24 @@ def _amiss(file: BinaryIO, error: Exception) -> str:
         return "it is empty"
     if begin == SERIES:
         return "it is a series of captures, which vmatlas.Series.open reads (and vmatlas.replay, its last)"
-    return f"it is cut off or damaged ({error})" if begin.startswith(b"PK") else "it is a file of another kind"
+    if not begin.startswith(b"PK"):
+        return "it is a file of another kind"
+    import zipfile
+    import zlib
+
+    # Their words are of magic numbers and headers; ours, and that it is encrypted, say what is amiss.
+    own = "" if isinstance(error, zipfile.BadZipFile | zlib.error | EOFError) else f" ({error})"
+    return f"{_DAMAGED}{own}"
+
+
+_DAMAGED = "it is cut off or damaged"
 
 
 def _no_capture(shown: str, why: str, expected: str) -> MalformedData:
     """The error of a whole file, in the words of one who named the wrong file; a position in it would say nothing."""
     error = MalformedData(shown, 0, expected)
-    error.message = f"{shown} is no capture of vmatlas: {why}"
+    what = "no whole capture" if why.startswith(_DAMAGED) else "no capture"
+    error.message = f"{shown} is {what} of vmatlas: {why}"
     return error
 
 

@@ -9,7 +9,7 @@ from vmatlas.backend import Availability, Backend, Feature, PageSource, Target
 from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import Query, Question
 from vmatlas.registry import Broken
-from vmatlas.values import dataclass
+from vmatlas.values import dataclass, replace
 
 if TYPE_CHECKING:
     from vmatlas.model.pages import PageState
@@ -69,6 +69,12 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
         and (rank := each.backend.rank(query)) is not None
     )
     if not ranked:
+        if query.residency and query.build_ids and _answers_each(candidates, query):
+            raise Unsupported(
+                "no backend tells both the memory in use and build ids here",
+                target=target.name,
+                hint="ask twice, once for each: residency=True (--residency), build_ids=True (--build-ids)",
+            )
         raise Unsupported(
             f"no backend answers the question '{_words(query)}' here: " + _reasons(candidates, query, target),
             target=target.name,
@@ -122,6 +128,20 @@ def _needs(query: Query) -> Feature:
     return needs | Feature.BUILD_ID if query.build_ids else needs
 
 
+def _answers_each(candidates: list[Considered], query: Query) -> bool:
+    """Whether what no backend tells at once is told by one for each."""
+    return all(
+        any(
+            each.backend is not None
+            and each.availability
+            and each.backend.rank(one) is not None
+            and _needs(one) in each.backend.features
+            for each in candidates
+        )
+        for one in (replace(query, build_ids=False), replace(query, residency=False))
+    )
+
+
 def _words(query: Query) -> str:
     both = query.residency and query.build_ids
     return f"{Question.RESIDENCY.value} and {Question.BUILD_IDS.value}" if both else query.question.value
@@ -153,4 +173,6 @@ def _reason(each: Considered, query: Query) -> str:
 def _reasons(candidates: list[Considered], query: Query, target: Target) -> str:
     if not candidates:
         return f"no backend is installed (this is {target.system_info.system})"
-    return "; ".join(f"{each.name}: {_reason(each, query)}" for each in candidates)
+    # What asks other systems is no reason, unless nothing else is installed.
+    own = [each for each in candidates if each.backend is None or each.backend.system == target.system_info.system]
+    return "; ".join(f"{each.name}: {_reason(each, query)}" for each in own or candidates)

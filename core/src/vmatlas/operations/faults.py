@@ -14,7 +14,6 @@ decides; it is told by whoever is given as `stack_limit`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeAlias
 
 from vmatlas.arguments import shown
@@ -23,6 +22,7 @@ from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Kind, Protection, Region
 from vmatlas.operations.checks import check_address
 from vmatlas.operations.values import Fault, FaultCause
+from vmatlas.values import replace
 
 _NEAR_ZERO = 0x10000
 """Below it nothing is mapped on any of the systems (Linux: vm.mmap_min_addr): a null pointer and an offset."""
