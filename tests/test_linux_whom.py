@@ -116,7 +116,11 @@ def test_a_name_that_is_longer_than_the_kernel_keeps_is_told_from_its_like(named
 def test_a_script_is_found_by_its_name_which_its_program_has_not(named):
     long = f"{UNIQUE}-script-of-a-long-name.sh"
     script = named(long, script=True)
-    assert pids(f"name:{long}") == [script]
+    chosen = vmatlas.select(f"name:{long}")
+    assert [each.pid for each in chosen] == [script]
+    (note,) = chosen.notes  # nobody tells whether it is the one that was meant
+    assert long[:15] in note and note.endswith(f"which may be another's: {script}")
+    assert vmatlas.select(f"name:{long[:15]}").notes == ()
     assert script in pids(f"name:{os.path.basename(os.readlink('/bin/sh')) or 'sh'}")
 
 

@@ -21,6 +21,8 @@ from vmatlas.target.local import LOCAL
 LONGEST_NAME = 15
 """Bytes that Linux keeps of a name (TASK_COMM_LEN)."""
 
+_MOST_TOLD = 8
+"""So many numbers are named in a note."""
 _MOST_OF_PIDFILE = 4096
 _SLACK = 2.0
 """Seconds by which a file's time may be before that of the process that wrote it: clocks are told to the second."""
@@ -51,7 +53,7 @@ class Selected(Sequence[ProcessInfo]):
         self.unmatched = tuple(unmatched)
         """Words that chose nobody while others did, each with the error that tells why."""
         self.notes = tuple(notes)
-        """What is doubtful: a pidfile that may be stale."""
+        """What is doubtful: a pidfile that may be stale, a name of which the system keeps the beginning alone."""
         self.incomplete = incomplete
         """None, or why the system may not have listed every process."""
         self._processes = tuple(sorted(processes, key=lambda each: each.pid))
@@ -277,7 +279,14 @@ class _Lookup:
     def _name(self, wanted: str) -> list[ProcessInfo]:
         system = self._system
         program = system.program_name if isinstance(system, FindsMembers) else None
-        found = [each for each in self._listed if _is_called(each, wanted, program)]
+        fits = [(each, _is_called(each, wanted, program)) for each in self._listed]
+        found = [each for each, fit in fits if fit is not False]
+        if cut := [each for each, fit in fits if fit is None]:
+            told = ", ".join(str(each.pid) for each in cut[:_MOST_TOLD]) + ", ..." * (len(cut) > _MOST_TOLD)
+            self.notes.append(
+                f"by 'name:{wanted}' chosen for the {LONGEST_NAME} bytes that the system keeps of a name "
+                f"({cut[0].name}), which may be another's: {told}"
+            )
         if not found:
             inside = sum(wanted in each.name for each in self._listed)
             hint = f"'name:*{wanted}*' chooses {inside}" if inside else "vmatlas processes lists the names"
@@ -379,8 +388,12 @@ class _Lookup:
     }
 
 
-def _is_called(process: ProcessInfo, wanted: str, program: Callable[[ProcessInfo], str | None] | None) -> bool:
-    """By its name, or the name of its program's file, which is longer and does not change."""
+def _is_called(process: ProcessInfo, wanted: str, program: Callable[[ProcessInfo], str | None] | None) -> bool | None:
+    """By its name, or the name of its program's file, which is longer and does not change.
+
+    None: it may be, for all that was kept of its name is the beginning of what is asked for. A script is called as its
+    file, and its program is what runs it: so that does not tell more.
+    """
     if _fits(process.name, wanted):
         return True
     if program is None or process.kernel:
@@ -388,10 +401,9 @@ def _is_called(process: ProcessInfo, wanted: str, program: Callable[[ProcessInfo
     own = program(process)
     if own is not None and _fits(own, wanted):
         return True
-    # A script is called as its file, and its program is what runs it: no more is told of its name than was kept.
     kept, asked = os.fsencode(process.name), os.fsencode(wanted)
     is_cut = len(kept) == LONGEST_NAME < len(asked) and asked.startswith(kept)
-    return is_cut and (own is None or not own.startswith(process.name))
+    return None if is_cut and (own is None or not own.startswith(process.name)) else False
 
 
 def _fits(name: str, wanted: str) -> bool:
