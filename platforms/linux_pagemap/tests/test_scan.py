@@ -11,7 +11,7 @@ import pytest
 
 from vmatlas.backend import Reading
 from vmatlas.capture import Capture
-from vmatlas.errors import OperationFailed, Unsupported
+from vmatlas.errors import OperationFailed, TornRead, Unsupported
 from vmatlas.model import Query
 from vmatlas.model.pages import USUAL, PageRuns, PageState
 from vmatlas.target.local import LOCAL
@@ -148,6 +148,18 @@ def test_what_lies_above_the_process_s_own_memory_is_left_out(play: Callable[[Ke
     play(Kernel({1: PRESENT}))
     above = 0xFFFFFFFFFF600000
     assert pages_of(asked(ranges=((PAGE, 2 * PAGE), (above, above + PAGE)))) == [1]
+
+
+@pytest.mark.parametrize("ranges", [(), ((PAGE, 2 * PAGE),)])
+def test_a_process_without_memory_is_never_scanned(
+    ranges: tuple[tuple[int, int], ...], play: Callable[[Kernel], Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = play(Kernel({1: PRESENT}))
+    monkeypatch.setattr(acquire, "tells_soft_dirty", lambda: False)
+    monkeypatch.setattr(acquire.os, "pread", lambda *_: b"")  # what pagemap of such a process gives where it opens
+    with pytest.raises(TornRead):  # it is alive: so it is asked again, as after exec, and then given up
+        asked(ranges=ranges)
+    assert kernel.calls == 0
 
 
 def test_another_refusal_is_told(play: Callable[[Kernel], Kernel], monkeypatch: pytest.MonkeyPatch) -> None:

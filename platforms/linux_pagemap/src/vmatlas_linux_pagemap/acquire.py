@@ -92,12 +92,22 @@ def _own(process: LocalProcess) -> LinuxProcess:
 
 
 def _opened(process: LinuxProcess) -> int | None:
-    """The descriptor of pagemap; None where the process has no memory (any more): unlike that of its map, this file
-    cannot be opened then (ESRCH)."""
+    """The descriptor of pagemap; None where the process has no memory (any more).
+
+    Of a process that has none (the kernel's own, a zombie) newer kernels do not open the file (ESRCH). Older ones do,
+    read nothing from it, and fall over a null pointer when PAGEMAP_SCAN is asked of it (`proc_mem_open` of
+    fs/proc/base.c gave NULL, and `do_pagemap_scan` did not look): so it is never asked there.
+    """
     try:
-        return process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
+        descriptor = process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
     except NoSuchProcess:
         return None
+    try:
+        return descriptor if os.pread(descriptor, ENTRY, 0) else None
+    except OSError as error:
+        if error.errno == ESRCH:
+            return None
+        raise process_error(error, process.pid) from None
 
 
 def _scan(process: LinuxProcess, query: Query, masks: Masks) -> Reading | None:
