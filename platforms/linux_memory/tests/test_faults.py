@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ def stacks() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
+            assert select.select([process.stdout], [], [], PATIENCE)[0]
             assert process.stdout.readline() == "ready\n"
             yield process
         finally:
@@ -78,20 +80,17 @@ def test_growth_of_a_stack_and_its_overflow_are_told_as_the_kernel_decides(stack
         second - 3 * PAGE,
         second - 4 * PAGE,
     ]
-    assert stacks.stdin is not None and stacks.stdout is not None
     with vmatlas.open(stacks.pid) as asked:
         assert asked.stack_limit() == LIMIT
-        for address in addresses:
-            fault = operations.classify_fault(address, asked, access=Protection.WRITE)
-            stacks.stdin.write(f"{address}\n")
-            stacks.stdin.flush()
-            kernel = {"grew\n": FaultCause.STACK_GROWTH, "died\n": FaultCause.STACK_OVERFLOW}[stacks.stdout.readline()]
-            assert (fault.cause, fault.certain) == (kernel, True), fault.text
+        told = [operations.classify_fault(address, asked, access=Protection.WRITE) for address in addresses]
         gap = operations.classify_fault(second - 5 * PAGE, asked)
         assert "which may not grow to within" in gap.text
         saved = asked.snapshot(residency=True)
     fault = operations.classify_fault(START - 8, saved)
     assert (fault.cause, fault.certain) == (FaultCause.STACK_OVERFLOW, False)
+    answers = stacks.communicate("".join(f"{address}\n" for address in addresses), timeout=PATIENCE)[0].split()
+    kernel = [{"grew": FaultCause.STACK_GROWTH, "died": FaultCause.STACK_OVERFLOW}[answer] for answer in answers]
+    assert [(fault.cause, fault.certain) for fault in told] == [(cause, True) for cause in kernel], told
 
 
 def test_memory_under_a_protection_key_is_said_to_have_one() -> None:
