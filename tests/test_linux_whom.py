@@ -521,7 +521,7 @@ def test_the_number_of_a_thread_is_no_processs(tmp_path: Path) -> None:
         both = vmatlas.select(process.pid, thread)
         assert [each.pid for each in both] == [process.pid]
         assert [word for word, _ in both.unmatched] == [str(thread)]
-        assert vmatlas.snapshot(process.pid, thread=thread) == vmatlas.snapshot(process.pid)
+        assert vmatlas.snapshot(process.pid, thread=thread).origin.thread == thread
 
 
 def test_nor_is_that_of_a_thread_of_ones_own() -> None:
