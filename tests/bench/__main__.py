@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11, help="measurements of each, interleaved (default: 11)")
     parser.add_argument("--quick", action="store_true", help="3 rounds, small maps, no machine booted")
     parser.add_argument("--no-remote", action="store_true", help="boot no machine")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name contains it")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -62,10 +63,11 @@ def main() -> None:
             stack.enter_context(Worker(compiled=False)),
         )
         about["rust"] = bench.rust.missing or f"crate {bench.rust.version} of Debian"
-        chosen = list(cases(bench, sizes, stack, remote=not (options.quick or options.no_remote)))
+        found = cases(bench, sizes, stack, remote=not (options.quick or options.no_remote))
+        chosen = [case for case in found if options.only in case.name]
         rows += measure(chosen, rounds, bench.pids)
-        held = held_by(bench, sizes)
-        about |= memory(held)
+        held = [] if options.only else held_by(bench, sizes)
+        about |= memory(held) if held else {}
     about["load after"] = machine()["load"]
     about |= growth(rows)
     report(console, rows, about)

@@ -31,6 +31,7 @@ SMAPS_REGIONS = 1000
 MANY_PROCESSES = 300
 """That sleep, beside those that are there."""
 OWN_REGIONS = 30_000
+PRINTED_REGIONS = 60_000
 
 Measure = Callable[[], float]
 """Does the job once; nanoseconds. Raises Missing."""
@@ -107,8 +108,13 @@ def cases(bench: Bench, sizes: tuple[int, ...], stack: ExitStack, *, remote: boo
         yield _own_map(own, regions)
         yield _own_residency(own, regions)
     yield _machine(bench)
+    yield _start()
+    for regions in (size for size in (SMAPS_REGIONS, PRINTED_REGIONS) if size <= sizes[-1]):
+        yield _printed(stack.enter_context(child(regions)), regions)
     stack.enter_context(sleepers(MANY_PROCESSES))
     yield _totals(bench)
+    yield _everyones_maps(bench)
+    yield _over_everybody(bench)
     if remote:
         yield _remote(stack)
 
@@ -273,7 +279,6 @@ def _totals(bench: Bench) -> Case:
     def ours(worker: Worker, **details: object) -> Measure:
         return lambda: worker.do("totals", worked=True, repeat=3, **details)
 
-    everyone = [sys.executable, "-m", "vmatlas", "summary", "--all"]
     subjects = [
         Subject(
             "C: open and read(2) smaps_rollup of each",
@@ -284,9 +289,67 @@ def _totals(bench: Bench) -> Case:
         Subject("vmatlas.memories, by number alone", ours(bench.compiled, described=False)),
         Subject("vmatlas.memories, Python alone", ours(bench.python, described=True)),
         Subject("the psutil program, its start included", _program([sys.executable, "-c", _PSUTIL])),
-        Subject("vmatlas summary --all, its start included", _program(everyone)),
+        Subject("vmatlas summary --all, its start included", _vmatlas("summary", "--all")),
     ]
     return Case(f"totals of the whole machine, {count} processes, processor time", "process", count, subjects)
+
+
+def _everyones_maps(bench: Bench) -> Case:
+    """In processor time, as the totals."""
+    count = sum(1 for process in vmatlas.processes() if not process.kernel)
+    ours = {"worked": True, "repeat": 3, "threads": 1}
+    subjects = [
+        Subject("C: open and read(2) maps of each", lambda: bench.floors.run("machine-worked", "maps", repeat=3)),
+        Subject("psutil: memory_maps of each", lambda: bench.python.do("psutil_machine", worked=True), 3),
+        Subject("vmatlas.snapshots", lambda: bench.compiled.do("machine", **ours)),
+        Subject("vmatlas.snapshots, Python alone", lambda: bench.python.do("machine", **ours)),
+    ]
+    return Case(f"maps of the whole machine, {count} processes, processor time", "process", count, subjects)
+
+
+def _over_everybody(bench: Bench) -> Case:
+    """Commands that ask every process, from start to end: against what the kernel and Python's start take anyhow."""
+    start = _program([sys.executable, "-c", "pass"])
+
+    def least(*files: str) -> Measure:
+        return lambda: sum((bench.floors.run("machine-worked", file, repeat=3) for file in files), start())
+
+    subjects = [
+        Subject("C: maps of each; and python -c pass", least("maps")),
+        Subject("vmatlas audit --all", _vmatlas("audit", "--all")),
+        Subject("C: smaps_rollup and maps of each; and python -c pass", least("smaps_rollup", "maps")),
+        Subject("vmatlas summary --all", _vmatlas("summary", "--all")),
+    ]
+    return Case("commands over the whole machine, processor time", "command", 1, subjects)
+
+
+def _start() -> Case:
+    """What a command takes that has next to nothing to do."""
+    subjects = [
+        Subject(f"python -c '{program}'", _program([sys.executable, "-c", program]))
+        for program in ("pass", "import typing", "import click", "import os, vmatlas; vmatlas.snapshot(os.getpid())")
+    ]
+    subjects.append(Subject("vmatlas maps self", _vmatlas("maps", "self")))
+    return Case("from start to end, processor time", "command", 1, subjects)
+
+
+def _printed(pid: int, regions: int) -> Case:
+    pmap = shutil.which("pmap")
+
+    def no_pmap() -> float:
+        raise Missing("no pmap in PATH")
+
+    subjects = [
+        Subject("pmap -x", no_pmap if pmap is None else _program([pmap, "-x", str(pid)])),
+        Subject("vmatlas maps", _vmatlas("maps", str(pid))),
+        Subject("vmatlas maps --json", _vmatlas("maps", str(pid), "--json")),
+        Subject("vmatlas maps --csv", _vmatlas("maps", str(pid), "--csv")),
+    ]
+    return Case(f"{regions:,} regions shown, from start to end, processor time", "region", regions, subjects)
+
+
+def _vmatlas(*words: str) -> Measure:
+    return _program([sys.executable, "-m", "vmatlas", *words])
 
 
 _PSUTIL = """
