@@ -1,5 +1,5 @@
-"""What a process left, opened: a capture, a series of them, a core file, compressed or not. What it is, its first bytes
-tell.
+"""What a process left, opened: a capture, a series of them, a core file, the text of its map; compressed or not. What
+it is, its first bytes tell.
 
 A file that only this machine's plugins can read gives an error that says which system it is of.
 """
@@ -7,11 +7,12 @@ A file that only this machine's plugins can read gives an error that says which 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmatlas import arguments
-from vmatlas.capture import Capture
-from vmatlas.errors import Unsupported, VmatlasError
+from vmatlas.capture import LARGEST, SERIES, Capture
+from vmatlas.errors import MalformedData, Unsupported, VmatlasError
 from vmatlas.series.loading import load as load_capture
 
 if TYPE_CHECKING:
@@ -19,30 +20,34 @@ if TYPE_CHECKING:
     from vmatlas.files.source import Source
 
 _ELF = b"\x7fELF"
-_HEAD = 16
+_HEAD = 64
+_TEXT = re.compile(rb"\s*[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] ")
+"""How a text of Linux begins."""
 
 
-def load(path: str | os.PathLike[str]) -> Capture:
-    """What a file holds, as a capture; of a series the last moment.
+def load(path: str | os.PathLike[str], *, lenient: bool = False) -> Capture:
+    """What a file holds, as a capture; of a series the last moment. `lenient`: of a text, odd lines are passed over.
 
     Raises OSError, MalformedData, UsageError (a newer format), Unsupported (nothing that is installed reads it).
     """
     path = arguments.path(path, "capture")
-    return load_capture(path) if not is_foreign(path) else read(path).capture
+    return load_capture(path) if not is_foreign(path, lenient=lenient) else read(path, lenient=lenient).capture
 
 
-def is_foreign(path: str | os.PathLike[str]) -> bool:
+def is_foreign(path: str | os.PathLike[str], *, lenient: bool = False) -> bool:
     """Whether a file is one that others than vmatlas wrote, and that `read` reads. Raises OSError."""
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
-        return _is_foreign(file.read(_HEAD))
+        return _is_foreign(file.read(_HEAD), lenient)
 
 
-def _is_foreign(head: bytes) -> bool:
+def _is_foreign(head: bytes, lenient: bool) -> bool:
     from vmatlas.files.packed import packing_of
 
-    return head.startswith(_ELF) or packing_of(head) is not None
+    if head.startswith(_ELF) or packing_of(head) is not None or _TEXT.match(head):
+        return True
+    return lenient and not head.startswith((b"PK", SERIES))
 
 
 class Remains(NamedTuple):
@@ -53,12 +58,16 @@ class Remains(NamedTuple):
     size: int
 
 
-def read(path: str | os.PathLike[str]) -> Remains:
+def read(path: str | os.PathLike[str], *, lenient: bool = False) -> Remains:
     """Of a file that others wrote, and of it no more than tells the map. Raises as `load` does."""
-    from vmatlas.files.source import FileSource
+    from vmatlas.files.source import BytesSource, FileSource
 
     with FileSource(path) as source:
-        capture = _capture_of(source, source.time)
+        if not source.size:  # a file of /proc, whose size is told by its end alone
+            with open(path, "rb") as file:
+                content = file.read(LARGEST)
+            return Remains(_capture_of(BytesSource(content, source.name), source.time, lenient), len(content), 0)
+        capture = _capture_of(source, source.time, lenient)
         if source.has_changed():
             import dataclasses
 
@@ -67,14 +76,15 @@ def read(path: str | os.PathLike[str]) -> Remains:
         return Remains(capture, source.bytes_read, source.size)
 
 
-def read_bytes(content: bytes, name: str, time: float) -> Capture | None:
+def read_bytes(content: bytes, name: str, time: float, *, lenient: bool = False) -> Capture | None:
     """The same of bytes that are at hand; None for what is no such file. Raises as `load` does, but for OSError."""
     from vmatlas.files.source import BytesSource
 
-    return _capture_of(BytesSource(content, name), time) if _is_foreign(content[:_HEAD]) else None
+    is_ours = not _is_foreign(content[:_HEAD], lenient)
+    return None if is_ours else _capture_of(BytesSource(content, name), time, lenient)
 
 
-def _capture_of(source: Source, time: float) -> Capture:
+def _capture_of(source: Source, time: float, lenient: bool) -> Capture:
     from vmatlas.files.elf_core import read_core
     from vmatlas.files.packed import PackedSource, packing_of
 
@@ -82,6 +92,9 @@ def _capture_of(source: Source, time: float) -> Capture:
     packed = None
     if packing is not None:
         source = packed = PackedSource(source, packing)
+    head = source.read(0, _HEAD)
+    if not head.startswith(_ELF) and (lenient or _TEXT.match(head)):
+        return _capture_of_text(source, time, lenient)
     core = read_core(source)
     if packed is not None and packed.cut_short is not None:
         core = core._replace(incomplete="; ".join(filter(None, (core.incomplete, packed.cut_short))))
@@ -91,6 +104,21 @@ def _capture_of(source: Source, time: float) -> Capture:
         error.message = f"{source.name}: {error.message}"
         raise
     return capture
+
+
+def _capture_of_text(source: Source, time: float, lenient: bool) -> Capture:
+    """Of a text that is read whole. Such a one is Linux's: no other system has it."""
+    from vmatlas import registry
+    from vmatlas.files.contract import ENTRIES, TEXT, ReadsTexts
+
+    text = source.read(0, LARGEST)
+    if len(text) == LARGEST:
+        raise MalformedData(source.name, LARGEST, f"a text of less than {LARGEST:,} bytes")
+    name = f"{TEXT}.linux"
+    if name not in registry.entries(ENTRIES):
+        raise Unsupported("this is the text of a map of Linux, which nothing that is installed reads")
+    found: ReadsTexts = registry.plugin(ENTRIES, name)
+    return found.capture_of_text(text, name=source.name, time=time, lenient=lenient)
 
 
 def _reader(system: str) -> ReadsCores:

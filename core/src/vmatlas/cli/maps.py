@@ -183,6 +183,7 @@ def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: s
 @build_ids_option
 @click.option("--guards", is_flag=True, help="Guards that no map shows as entries of their own; not with --residency.")
 @click.option("--thread", metavar="TID", type=int, help="Ask through this thread of the process.")
+@click.option("--lenient", is_flag=True, help="Of a text: pass over lines that are none of a map, and count them.")
 @asking_options
 def command(
     sources: tuple[Asked | Chooses | str, ...],
@@ -190,6 +191,7 @@ def command(
     build_ids: bool,
     guards: bool,
     thread: int | None,
+    lenient: bool,
     patience: float | None,
     backend: str | None,
     target: str,
@@ -216,8 +218,8 @@ def command(
     could not be read.
 
     FILE is a capture ('vmatlas record'), or a core file of Linux: the kernel's, gdb's (gcore) or qemu-user's, also
-    compressed (gzip, xz, zstd, lz4); - reads standard input. What a core does not tell is "?" or nothing: what is
-    shared, devices, the heap; a warning says so once. See docs/postmortem.md.
+    compressed (gzip, xz, zstd, lz4), or the text of a /proc/PID/maps or smaps; - reads standard input. What a core does
+    not tell is "?" or nothing: what is shared, devices, the heap; a warning says so once. See docs/postmortem.md.
 
     GUESS (--names) is what memory without a name seems to be: the stack of a thread, an arena of malloc, the heap of a
     JVM. It is never a fact, and stands beside what the kernel tells: ? before a guess for which several signs speak, ??
@@ -227,7 +229,9 @@ def command(
 
     view = View(**shown)
     if (file := only_file(sources)) is not None:
-        return _of_file(file, view, residency, build_ids, guards, thread, backend, target)
+        return _of_file(file, view, residency, build_ids, guards, thread, lenient, backend, target)
+    if lenient:
+        raise UsageError("--lenient goes with the text of a map", hint="vmatlas maps - --lenient < TEXT")
     processes = processes_of(sources)
     process = only_one(processes)
     if process is None:
@@ -248,6 +252,7 @@ def _of_file(
     build_ids: bool,
     guards: bool,
     thread: int | None,
+    lenient: bool,
     backend: str | None,
     target: str,
 ) -> int:
@@ -257,7 +262,7 @@ def _of_file(
     refuse_asking(backend, target)
     if thread is not None or guards:
         raise UsageError(f"--{'guards' if guards else 'thread'} goes with a process", hint="a file cannot be asked")
-    space = api.replay(load(path))
+    space = api.replay(load(path, lenient=lenient))
     if residency or view.needs_residency:
         check_residency(space, path)
     if build_ids:

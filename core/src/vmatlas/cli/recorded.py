@@ -75,7 +75,7 @@ def processes_of(words: Sequence[Asked | Chooses | str]) -> tuple[Asked | Choose
     return tuple(word for word in words if not isinstance(word, str))
 
 
-def load(path: str, *, or_process: bool = True) -> Capture:
+def load(path: str, *, or_process: bool = True, lenient: bool = False) -> Capture:
     """The capture in a file, or on standard input (-); of a series the moment that @ names, else its last.
 
     Raises OSError, MalformedData, UsageError, and what `split` raises.
@@ -83,7 +83,7 @@ def load(path: str, *, or_process: bool = True) -> Capture:
     from vmatlas.capture import Capture
 
     file, when = split(path, or_process=or_process)
-    with opened(file) as found:
+    with opened(file, lenient=lenient) as found:
         if isinstance(found, Capture):
             if when is not None:
                 hint = "a series has moments: vmatlas record --every"
@@ -109,7 +109,7 @@ def split(path: str, *, or_process: bool = True) -> tuple[str, str | None]:
 
 
 @contextlib.contextmanager
-def opened(file: str) -> Iterator[Capture | Series]:
+def opened(file: str, *, lenient: bool = False) -> Iterator[Capture | Series]:
     """What a file holds, or standard input (-); warns of a series that is cut. Raises what opening either raises."""
     from vmatlas.capture import SERIES, Capture
     from vmatlas.series.loading import is_series
@@ -119,7 +119,9 @@ def opened(file: str) -> Iterator[Capture | Series]:
         if stream.getbuffer()[: len(SERIES)] != SERIES:
             from vmatlas import remains
 
-            yield remains.read_bytes(stream.getvalue(), name, time.time()) or Capture.read(stream, name)
+            yield remains.read_bytes(stream.getvalue(), name, time.time(), lenient=lenient) or Capture.read(
+                stream, name
+            )
             return
         from vmatlas.series.reader import Series
 
@@ -127,7 +129,7 @@ def opened(file: str) -> Iterator[Capture | Series]:
     elif not is_series(file):
         from vmatlas import remains
 
-        yield remains.load(file)
+        yield remains.load(file, lenient=lenient)
         return
     else:
         from vmatlas.series.reader import Series

@@ -12,6 +12,7 @@ from vmatlas.files.elf_core import Core
 
 ENTRIES = "vmatlas.files"
 ELF_CORE = "elf-core"
+TEXT = "text"
 
 
 @runtime_checkable
@@ -20,4 +21,13 @@ class ReadsCores(Protocol):
 
     def capture_of_core(self, core: Core, *, name: str, time: float) -> Capture:
         """`name` is what errors call the file, `time` when it was written. Raises MalformedData, Unsupported."""
+        ...
+
+
+@runtime_checkable
+class ReadsTexts(Protocol):
+    """Makes captures of a map that was saved or pasted as text."""
+
+    def capture_of_text(self, text: bytes, *, name: str, time: float, lenient: bool) -> Capture:
+        """`lenient`: lines that are none of a map are passed over, and counted. Raises MalformedData."""
         ...

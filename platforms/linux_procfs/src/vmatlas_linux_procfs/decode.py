@@ -56,7 +56,7 @@ _WINDOWS_LINE = re.compile(
     re.MULTILINE,
 )
 """A line that ends in CR and cannot but have been given it: of a region without a name, or in brackets, or of a key."""
-_DETAIL = re.compile(rb"^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$", re.MULTILINE)
+DETAIL = re.compile(rb"^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$", re.MULTILINE)
 NO_FLAGS = VmFlags(0)
 _SHAPE = "START-END rwxp OFFSET MAJOR:MINOR INODE NAME"
 _RIGHTS = {
@@ -379,7 +379,7 @@ def _take_apart(text: bytes) -> tuple[_Texts, _Values] | None:
     That is what kernels write; then one regular expression takes a region apart, at five times the speed.
     """
     second = LINE.search(text, 1)
-    first = _DETAIL.finditer(text, 0, len(text) if second is None else second.start())
+    first = DETAIL.finditer(text, 0, len(text) if second is None else second.start())
     keys = [each[1] for each in islice(first, MOST_KEYS + 1)]
     if len(set(keys)) != len(keys) or not 0 < len(keys) <= MOST_KEYS:
         return None
@@ -394,20 +394,20 @@ def _take_apart(text: bytes) -> tuple[_Texts, _Values] | None:
 def _take_apart_unlike(text: bytes) -> tuple[_Texts, _Values]:
     """The same for regions of different keys. Raises MalformedData."""
     heads = list(LINE.finditer(text))
-    details = sum(1 for _ in _DETAIL.finditer(text))
-    if _DETAIL.match(text):
+    details = sum(1 for _ in DETAIL.finditer(text))
+    if DETAIL.match(text):
         raise MalformedData(SMAPS, 0, _SHAPE, found=text[:40])
     if not heads or not text.endswith(b"\n") or len(heads) + details != text.count(b"\n"):
         raise _bad_line(
             text,
             SMAPS,
-            lambda line: bool(LINE.fullmatch(line) or _DETAIL.fullmatch(line)),
+            lambda line: bool(LINE.fullmatch(line) or DETAIL.fullmatch(line)),
             f"{_SHAPE}, then lines 'Key: value'",
         )
     values: dict[bytes, list[bytes | None]] = {}
     for row, (head, following) in enumerate(zip_longest(heads, heads[1:])):
         stop = len(text) if following is None else following.start()
-        for match in _DETAIL.finditer(text, head.end(), stop):
+        for match in DETAIL.finditer(text, head.end(), stop):
             values.setdefault(match[1], [None] * len(heads))[row] = match[2]
             if len(values) > MOST_KEYS:
                 raise MalformedData(SMAPS, match.start(), f"at most {MOST_KEYS} different keys")

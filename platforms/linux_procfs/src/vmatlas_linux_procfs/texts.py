@@ -1,0 +1,60 @@
+"""The text of /proc/PID/maps or smaps that somebody saved or pasted: a capture of it. Pure."""
+
+from __future__ import annotations
+
+from vmatlas.capture import Capture
+from vmatlas.errors import MalformedData
+from vmatlas.model import Query, SystemInfo
+from vmatlas_linux_procfs.decode import DETAIL, LINE, MAPS, SMAPS
+
+_USUAL_PAGE = 4096
+_NEVER = "a text tells neither whose map it is, nor when it was, nor the page size (taken for 4,096)"
+
+
+class LinuxTexts:
+    """See `vmatlas.files.contract.ReadsTexts`."""
+
+    def capture_of_text(self, text: bytes, *, name: str, time: float, lenient: bool) -> Capture:
+        """Raises MalformedData when nothing is left of it."""
+        gaps = [_NEVER]
+        if lenient:
+            text, passed, first = _without_odd_lines(text)
+            if not text:
+                raise MalformedData(name, 0, "a line of /proc/PID/maps or smaps somewhere in the text")
+            if passed:
+                lines = f"{passed:,} odd line{' was' if passed == 1 else 's were'} passed over"
+                gaps.append(f"{lines} (the first: line {first:,})")
+        if not text.endswith(b"\n"):  # the end of what was marked with a mouse
+            text += b"\n"
+        return Capture(
+            streams={SMAPS if DETAIL.search(text) else MAPS: text},
+            system=SystemInfo("linux", "", "", "", "little", 64, _USUAL_PAGE),
+            pid=0,
+            backend="linux-procfs",
+            distribution="vmatlas-linux-procfs",
+            query=Query(residency=DETAIL.search(text) is not None),
+            time=time,
+            incomplete="; ".join(gaps),
+        )
+
+
+TEXTS = LinuxTexts()
+
+
+def _without_odd_lines(text: bytes) -> tuple[bytes, int, int]:
+    """The lines of regions, in order, and those of keys behind them; how many others there were, and the first's
+    number. Empty lines are none, nor is what stands before or behind a line: blanks, a carriage return."""
+    kept: list[bytes] = []
+    passed, first, end, takes_keys = 0, 0, 0, False
+    for number, raw in enumerate(text.split(b"\n"), 1):
+        line = raw.lstrip(b" \t").removesuffix(b"\r")
+        found = LINE.fullmatch(line)
+        if found is not None and end <= int(found[1], 16) < int(found[2], 16):
+            end, takes_keys = int(found[2], 16), True
+            kept.append(line)
+        elif found is None and takes_keys and DETAIL.fullmatch(line):
+            kept.append(line)
+        elif line.strip():
+            passed, first = passed + 1, first or number
+            takes_keys = takes_keys and found is None  # keys behind a line that was passed over are its
+    return b"".join(line + b"\n" for line in kept), passed, first

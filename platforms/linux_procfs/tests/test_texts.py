@@ -1,0 +1,88 @@
+"""Texts of a map that somebody pasted: read as the kernel's own, and with --lenient whatever stands between."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+import vmatlas
+from vmatlas import MalformedData, remains
+from vmatlas.cli.exits import Exit
+from vmatlas.cli.program import program
+
+MAPS = Path("/proc/self/maps")
+TEXT = b"""00400000-00401000 r-xp 00000000 08:01 77                         /bin/x
+7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
+"""
+SMAPS = b"""00400000-00401000 r-xp 00000000 08:01 77                         /bin/x
+Size:                  4 kB
+Rss:                   4 kB
+Private_Clean:         0 kB
+Private_Dirty:         4 kB
+"""
+PASTED = b"""$ cat /proc/12/maps\r
+  00400000-00401000 r-xp 00000000 08:01 77                         /bin/x\r
+
+7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]\r
+00400000-00401000 r-xp 00000000 08:01 77                         /bin/x\r
+$"""
+
+
+def test_text_of_a_map_is_read_whichever_way_it_comes(tmp_path: Path) -> None:
+    path = tmp_path / "maps.txt"
+    for content in (TEXT, TEXT[:-1], gzip.compress(TEXT)):
+        path.write_bytes(content)
+        code, stack = vmatlas.replay(path)
+        assert (code.path, code.inode, code.permissions, stack.name) == ("/bin/x", 77, "r-xp", "[stack]")
+    assert "neither whose map it is" in (vmatlas.replay(path).incomplete or "")
+
+
+def test_text_of_smaps_tells_the_memory_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "smaps.txt"
+    path.write_bytes(SMAPS)
+    (region,) = vmatlas.replay(path)
+    assert (region.resident, region.private_resident) == (4096, 4096)
+
+
+def test_odd_lines_are_refused_with_the_byte_or_passed_over_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "pasted.txt"
+    path.write_bytes(TEXT + b"-- end --\n")
+    with pytest.raises(MalformedData) as refused:
+        vmatlas.replay(path)
+    assert refused.value.offset == len(TEXT)
+    path.write_bytes(PASTED)
+    space = vmatlas.replay(remains.load(path, lenient=True))
+    assert [each.label for each in space] == ["/bin/x", "[stack]"]
+    assert "3 odd lines were passed over (the first: line 1)" in (space.incomplete or "")
+
+
+def test_keys_behind_a_line_that_was_passed_over_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "smaps.txt"
+    path.write_bytes(SMAPS + SMAPS)
+    space = vmatlas.replay(remains.load(path, lenient=True))
+    assert len(space) == 1
+    assert "5 odd lines" in (space.incomplete or "")
+
+
+def test_text_without_a_line_of_a_map_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    path.write_bytes(b"nothing of the kind\n")
+    with pytest.raises(MalformedData, match="no capture of vmatlas"):
+        vmatlas.replay(path)
+    with pytest.raises(MalformedData, match="somewhere in the text"):
+        remains.load(path, lenient=True)
+
+
+def test_command_takes_a_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pasted.txt"
+    path.write_bytes(PASTED)
+    assert program.run(["maps", str(path)]) == Exit.MALFORMED_DATA
+    capsys.readouterr()
+    assert program.run(["maps", str(path), "--lenient"]) == Exit.OK
+    printed = capsys.readouterr()
+    assert "r-xp" in printed.out
+    assert "3 odd lines" in printed.err
+    assert program.run(["maps", "self", "--lenient"]) == Exit.USAGE
+    assert program.run(["summary", str(MAPS)]) == Exit.OK
