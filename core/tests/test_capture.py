@@ -292,6 +292,19 @@ def test_a_manifest_that_is_none_is_malformed(file, manifest):
         Capture.load(file)
 
 
+@pytest.mark.parametrize("value", [10**30, 0, -64, 63, 2**40])
+@pytest.mark.parametrize("path", ["system pointer_width", "system page_size", "pointer_width"])
+def test_a_width_or_page_that_no_machine_has_is_malformed(file, path, value):
+    """Decoders shift by it: 10^11 took 12 GiB."""
+    SAVED.save(file)
+    manifest = manifest_of(file)
+    *outer, name = path.split()
+    (manifest[outer[0]] if outer else manifest)[name] = value
+    write(file, json.dumps(manifest).encode())
+    with pytest.raises(MalformedData, match=name):
+        Capture.load(file)
+
+
 PATHS = [
     (key,) if not inner else (key, inner)
     for key, inners in {

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vmatlas import arguments
@@ -50,6 +50,8 @@ _MOST_MEMBERS = 1000
 _LARGEST_MANIFEST = 2**20
 _LONGEST_FILTER = 4096
 _MANIFEST = "manifest.json"
+_WIDTHS = (16, 32, 64)
+_PAGE_SIZES = frozenset(1 << bits for bits in range(9, 31))
 _STREAMS = "streams/"
 _PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
 """What a distribution may be called: it is shown to users, so nothing else may stand in the manifest."""
@@ -286,8 +288,8 @@ class Capture:
                 version=system.text("version"),
                 machine=system.text("machine"),
                 byte_order="little" if byte_order == "little" else "big",
-                pointer_width=system.number("pointer_width"),
-                page_size=system.number("page_size"),
+                pointer_width=system.one_of("pointer_width", _WIDTHS),
+                page_size=system.one_of("page_size", _PAGE_SIZES),
             ),
             pid=read.number("pid"),
             backend=read.plugin_name("backend"),
@@ -304,7 +306,7 @@ class Capture:
             time=time.timestamp(),
             start_time=read.optional_number("start_time"),
             thread=read.optional_number("thread"),
-            pointer_width=read.optional_number("pointer_width"),
+            pointer_width=read.one_of("pointer_width", _WIDTHS) if read.has("pointer_width") else None,
             target=read.text("target"),
             consistency=consistency,
             incomplete=read.optional_text("incomplete"),
@@ -428,8 +430,16 @@ class _Fields:
     def optional_number(self, name: str) -> int | None:
         return None if self._fields.get(name) is None else self.number(name)
 
+    def one_of(self, name: str, known: Container[int]) -> int:
+        """A number that decoders shift by, or divide by."""
+        found = self.number(name)
+        if found not in known:
+            raise MalformedData(_MANIFEST, 0, f"'{name}' to be one that there is", found=str(found)[:40].encode())
+        return found
+
     def has(self, name: str) -> bool:
-        return name in self._fields
+        """Whether it is there, and not null."""
+        return self._fields.get(name) is not None
 
     def flag(self, name: str) -> bool:
         return bool(self._typed(name, bool, "true or false"))

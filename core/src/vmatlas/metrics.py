@@ -75,7 +75,8 @@ class MemoryCollector:
         began = time.monotonic()
         among = select(*self._words, target=self._place) if self._words else None
         listing = memories(self._place, backend=self._backend, regions=True, patience=self._patience, among=among)
-        found = list(listing)
+        # Of a number that was used again meanwhile the last life: two may have the same labels.
+        found = list({each.process.pid: each for each in listing}.values())
         told = [each for each in found if each.memory is not None]
         if self._by is None:
             yield from self._of_processes(sorted(told, key=_weight, reverse=True))

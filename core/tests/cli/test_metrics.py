@@ -98,6 +98,12 @@ def test_no_name_makes_a_series_twice(monkeypatch):
     assert pss == {"(others)": 99 + 95, "\\udcff": 98 + 97, "b": 96}
 
 
+def test_a_number_that_was_used_again_meanwhile_is_one_series(monkeypatch):
+    told = collected(monkeypatch, [made(7, 10), made(7, 30), made(8, 5)])
+    pss = {dict(labels)["pid"]: value for (_, labels), value in told.items() if ("kind", "pss") in labels}
+    assert (pss["7"], pss["8"], told["vmatlas_read_processes", frozenset()]) == (30, 5, 2)
+
+
 def test_a_name_that_is_no_utf8_or_breaks_a_line_is_a_label_all_the_same(monkeypatch):
     told = collected(monkeypatch, [made(1, 10, name='a\n"\\\udcff')])
     (label,) = {dict(labels)["name"] for name, labels in told if name.endswith("memory_bytes")}
