@@ -221,3 +221,14 @@ def test_a_selection_is_a_sequence_that_shows_itself_shortly():
 def test_what_has_a_number_is_chosen_by_it():
     assert [each.pid for each in vmatlas.select(os.getpid())] == [os.getpid()]
     assert chosen(FakeProcess(machine(), 20)) == [20]
+
+
+@pytest.mark.parametrize("words", [("all",), ("!name:x",), ("all", "name:x")])
+def test_a_target_that_lists_nobody_is_told_as_one(words):
+    class Empty(FakeTarget):
+        def processes(self):
+            return iter(())
+
+    with pytest.raises(NoSuchProcess, match="no process is") as told:
+        vmatlas.select(*words, target=Empty())
+    assert told.value.incomplete

@@ -127,6 +127,9 @@ class Unread:
             unread = sum(map(len, self.unread.values()))
             known = f"{count(self.read, 'process', 'processes')} read, {unread:,} not: {self._words()}"
             say(known, hint=self._hint)
+        if self.among is None and not self.read and not self.unread:
+            say("no process is listed that has memory")
+            self._is_incomplete = True
         if self.unlisted is not None:
             say(self.unlisted)
             self._is_incomplete = True

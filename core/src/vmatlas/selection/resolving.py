@@ -252,6 +252,8 @@ class _Lookup:
     # ---- one for each key ----
 
     def _all(self, _: str) -> list[ProcessInfo]:
+        if not self._listed:  # whoever asks is one
+            raise NoSuchProcess("no process is listed", incomplete="a list without any lacks some")
         return self._listed
 
     def _self(self, _: str) -> list[ProcessInfo]:
