@@ -429,7 +429,7 @@ def test_audit_of_all_counts_those_that_cannot_be_read(run, child, monkeypatch):
 
     monkeypatch.setattr(LocalTargetProcess, "read", lambda self, backend, query, most: None)  # no short way
     monkeypatch.setattr(LocalTargetProcess, "acquire", refuse)
-    monkeypatch.setattr("vmatlas.analysis.audit", lambda space, lookup, look_again: [])
+    monkeypatch.setattr("vmatlas.analysis.audit", lambda space, *_: [])
     result = run("audit", "--all")
     assert result.exit_code == 7, "nothing was found, and somebody could not be looked at"
     assert re.search(r"vmatlas: (1 process|[\d,]+ processes) read, [\d,]+ not: ", result.stderr)

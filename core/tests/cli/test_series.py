@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -226,6 +227,17 @@ def moments_of(file: Path) -> int:
         return 0
 
 
+def timed(monkeypatch, module: str, pause) -> None:
+    """Lets time pass for what is done again and again there, in its pauses alone, in which something happens."""
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        pause()
+
+    monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+
+
 def until(file: Path, count: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while moments_of(file) < count:
@@ -264,22 +276,22 @@ def test_of_several_each_has_a_file_and_everybody_a_moment_in_each_round(run, gr
     other = Growing()
     rounds = [0]
 
-    def pause(_: float) -> None:
+    def pause() -> None:
         rounds[0] += 1
         growing.grow()
         if rounds[0] == 3:
             other.end()
 
-    monkeypatch.setattr("vmatlas.cli.looking.time.sleep", pause)
+    timed(monkeypatch, "vmatlas.cli.looking", pause)
     folder = tmp_path / "new"
     try:
-        words = "record", f"pid:{growing.pid}", f"pid:{other.pid}", "--every", "0", "--for", "0.3", "-o", f"{folder}/"
+        words = "record", f"pid:{growing.pid}", f"pid:{other.pid}", "--every", "10s", "--for", "60s", "-o", f"{folder}/"
         done = run(*words)
         assert done.exit_code == Exit.OK, done.stderr
         assert f"process {other.pid} (python" in done.stderr and "has ended" in done.stderr
         files = [folder / f"{each.pid}.vmatlas" for each in (growing, other)]
         assert sorted(folder.iterdir()) == sorted(files)
-        assert moments_of(files[0]) > moments_of(files[1]) == 3
+        assert (moments_of(files[0]), moments_of(files[1])) == (7, 3)
         assert [line.split(": ")[0] for line in done.stdout.splitlines()] == [str(file) for file in files]
         with Series.open(files[0]) as ours, Series.open(files[1]) as theirs:
             assert [each.elapsed for each in theirs.moments] == [each.elapsed for each in ours.moments[:3]]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from types import SimpleNamespace
 
 import pytest
 
 import vmatlas
 from vmatlas.cli.exits import Exit
 
-from .test_series import SIZE, Growing
+from .test_series import SIZE, Growing, timed
 
 MOMENTS = 12
 
@@ -65,23 +64,8 @@ def growing():
     made.process.communicate()
 
 
-def timed(monkeypatch, pause) -> None:
-    """Lets time pass for the watching in its pauses alone, in which something happens."""
-    clock(monkeypatch, "vmatlas.cli.growth", pause)
-
-
-def clock(monkeypatch, module: str, pause) -> None:
-    clock = [0.0]
-
-    def sleep(seconds: float) -> None:
-        clock[0] += seconds
-        pause()
-
-    monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
-
-
 def test_a_process_is_watched_now(run, growing, monkeypatch):
-    timed(monkeypatch, growing.grow)
+    timed(monkeypatch, "vmatlas.cli.growth", growing.grow)
     done = run("growth", growing.pid, "--every", "10s", "--for", "2m", "--json")
     assert done.exit_code == Exit.FOUND, done.stderr
     told = json.loads(done.stdout)
@@ -94,7 +78,7 @@ def test_a_process_is_watched_now(run, growing, monkeypatch):
 def test_several_processes_are_watched_and_each_line_says_whose_it_is(run, rows_of, growing, monkeypatch):
     sleeping = Growing()
     try:
-        clock(monkeypatch, "vmatlas.cli.looking", growing.grow)
+        timed(monkeypatch, "vmatlas.cli.looking", growing.grow)
         words = "growth", f"pid:{sleeping.pid}", f"children:{growing.pid}", "--for", "8"
         done = run(*words, "--json")
         told = json.loads(done.stdout)
@@ -112,7 +96,7 @@ def test_several_processes_are_watched_and_each_line_says_whose_it_is(run, rows_
 def test_one_that_ends_is_told_and_of_one_that_had_a_single_look_nothing_grows(run, growing, monkeypatch):
     brief = Growing()
     try:
-        clock(monkeypatch, "vmatlas.cli.looking", brief.end)
+        timed(monkeypatch, "vmatlas.cli.looking", brief.end)
         done = run("growth", f"pid:{growing.pid}", f"pid:{brief.pid}", "--for", "3", "--json")
     finally:
         brief.end()
@@ -126,7 +110,8 @@ def test_one_that_ends_is_told_and_of_one_that_had_a_single_look_nothing_grows(r
 
 def test_several_series_have_their_lines_in_one_table_what_grows_first(run, rows_of, leak, growing, tmp_path):
     still = tmp_path / "still.vmatlas"
-    assert run("record", growing.pid, "--every", "0", "--for", "0.1", "-o", still).exit_code == Exit.OK
+    made = run("record", growing.pid, "--every", "0", "--for", "0.1", "-o", still)
+    assert made.exit_code == Exit.OK, made.stderr
     done = run("growth", still, leak)
     assert done.exit_code == Exit.FOUND
     first, *_ = rows_of(done.stdout)
@@ -165,7 +150,7 @@ def test_what_was_seen_is_shown_when_the_process_ends_and_at_ctrl_c(run, growing
             if how == "interrupt":
                 raise KeyboardInterrupt
 
-    timed(monkeypatch, pause)
+    timed(monkeypatch, "vmatlas.cli.growth", pause)
     done = run("growth", growing.pid, "--json")
     assert words in done.stderr and json.loads(done.stdout)["moments"] == 9
 

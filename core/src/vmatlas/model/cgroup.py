@@ -17,7 +17,8 @@ class CgroupMemory(NamedTuple):
     """In the hierarchy that has the memory controller, as the one who asks sees it."""
     current: int | None = None
     """All of it (v2: memory.current, which the root has not; v1: memory.usage_in_bytes). Not the sum of
-    what follows: 7.3 told 54 pages more of a cgroup of one process (why is not known here)."""
+    what follows: each processor may have charged up to 64 pages ahead (mm/memcontrol.c, MEMCG_CHARGE_BATCH; 6.12 and
+    7.3 told 45 pages more of a cgroup of one process)."""
     anonymous: int | None = None
     """In memory of no file (v2: anon; v1: total_rss)."""
     file: int | None = None
