@@ -88,7 +88,19 @@ def test_terminating_ends_what_was_started_for_a_target(start, tmp_path):
     asking.terminate()
     out, said = asking.communicate(timeout=PATIENCE)
     assert (asking.returncode, out, said) == (143, b"", b"")
-    assert not os.path.exists(f"/proc/{started}")
+    until = time.monotonic() + PATIENCE
+    while is_running(started) and time.monotonic() < until:  # it is killed, and may be on its way out
+        time.sleep(0.05)
+    assert not is_running(started)
+
+
+def is_running(pid: int) -> bool:
+    """A zombie, which some parent has still to look at, is none."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_terminal_without_utf8_gets_escapes(start, child):
