@@ -6,7 +6,7 @@ Each decoder is given streams that were made to cost, in a child that may not ha
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import io
 import json
 import os
@@ -24,8 +24,8 @@ import pytest
 
 import vmatlas
 from tests.costly import BASE, HERE, MULTIPLE, SIZE, STREAMS, base_of
-from vmatlas import Capture, registry
-from vmatlas.capture import ALWAYS_READ, DENSEST, LARGEST, MOST_REGIONS, check_count
+from vmatlas import Capture, extents, registry
+from vmatlas.capture import ALWAYS_READ, DENSEST, LARGEST, LARGEST_MANIFEST, MANIFEST, MOST_REGIONS, check_count
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import MalformedData, UsageError
 from vmatlas.series import delta, frames, moments
@@ -212,8 +212,29 @@ def streams_of(number: int, how: bytes) -> bytes:
     return delta.number(number) + b"".join(how + delta.number(4) + b"%04d" % name + b"\0" for name in range(number))
 
 
+def brought_by(manifest: bytes = b"", size: int = 0) -> tuple[bytes, bytes]:
+    """A moment told by the one before, that brings fields of a manifest, and a stream of its own."""
+    content = delta.number(len(packed := zlib.compress(manifest))) + packed if manifest else b"\0"
+    told = zlib.compress(bytes(size))
+    stream = b"\x02" + delta.number(4) + b"maps" + delta.number(size) + delta.number(len(told)) + told
+    return frames.CHANGED, moments._TIMES.pack(2.0, 2.0) + content + delta.number(1) + stream
+
+
+def crowded(number: int) -> list[bytes]:
+    """Manifests of which Python makes much: fields that there are not, what is no value of a field, many of them."""
+    most = LARGEST_MANIFEST - 99
+    return [
+        b'{"k%d":[%s0]}' % (number, b"{}," * (most // 3)),
+        b'{"pid":[%s0]}' % (b"[]," * (most // 3)),
+        b'{"query":{%s"x":0}}' % b"".join(b'"%x":0,' % each for each in range(most // 9)),
+        b'{"%s":"%s"}' % (["name", "target", "time"][number % 3].encode(), "\U0001f5fa".encode() * (most // 4)),
+    ]
+
+
+@functools.cache
 def costly_series() -> dict[str, bytes]:
-    """By what is done to cost: moments by the thousand, steps of a delta, streams, bytes that are all the same."""
+    """By what is done to cost, with every kind of frame: moments by the thousand, steps of a delta, streams, bytes that
+    are all the same, fields of manifests, who recorded."""
     base = moments.State.of(replace(base_of("linux-procfs"), streams={"maps": random.Random(7).randbytes(SIZE // 8)}))
     whole, times = moments.whole(base, 1.0), moments._TIMES.pack(2.0, 2.0)
     size = SIZE // 8
@@ -222,7 +243,14 @@ def costly_series() -> dict[str, bytes]:
     told = deflate.compress(steps) + deflate.flush()
     changed = b"".join(map(delta.number, (0, 1, 1, 0, size, len(steps), len(told)))) + told
     empty = moments.whole(base._replace(streams=()), 1.0)[1][:-1]
+    sessions = [(frames.SESSION, b'{"boot":null,"a":[' + b"{}," * 20_000 + b"0]}")] * 8
     return {
+        "sessions": series_of([*sessions, whole]),
+        "streams brought": series_of([whole, *[brought_by(size=ALWAYS_READ // 4)] * 5]),
+        **{
+            f"manifests of kind {kind}": series_of([whole, *[brought_by(crowded(n)[kind]) for n in range(12)]])
+            for kind in range(4)
+        },
         "many moments": series_of([whole, *[moments.same(base, float(n)) for n in range(3_000)]]),
         "many steps": series_of([whole, *[(b"D", times + changed)] * 2]),
         "many streams": series_of([(b"W", empty + streams_of(1000, b"\x03"))]),
@@ -231,16 +259,143 @@ def costly_series() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("shape", ["many moments", "many steps", "many streams", "too many streams", "one byte"])
+REFUSED = ["too many streams", "streams brought", *[f"manifests of kind {kind}" for kind in range(4)]]
+
+
+@pytest.mark.parametrize("shape", ["many moments", "many steps", "many streams", "one byte", "sessions", *REFUSED])
 def test_a_series_costs_no_more_than_a_small_multiple_of_its_size(shape: str) -> None:
     content = costly_series()[shape]
+    most = ALWAYS_READ * 2 if shape == "streams brought" else 0  # what any capture may have
+    error = None
     tracemalloc.start()
     try:
-        with contextlib.suppress(MalformedData):
+        try:
             series = Series.read(io.BytesIO(content))
             assert len(series.moments) == len(series)
             series.state(len(series) - 1)
+        except MalformedData as caught:
+            error = caught
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < BASE + MULTIPLE * len(content), f"{peak / len(content):.1f} times"
+    assert peak < BASE + MULTIPLE * len(content) + most, f"{peak / len(content):.1f} times"
+    assert (error is not None and error.offset > 0) == (shape in REFUSED), error
+
+
+def test_what_moments_bring_is_counted_whatever_brings_it() -> None:
+    """Each alone is within its bound, and all of them together are not."""
+    base = moments.State.of(replace(base_of("linux-procfs"), streams={"maps": b""}))
+    name = b'{"name":"%s"}' % (b"x" * (LARGEST_MANIFEST - 99))
+    for one, bound in ((brought_by(size=ALWAYS_READ // 4), 4), (brought_by(name), moments.MOST_FIELDS // len(name))):
+        series = Series.read(io.BytesIO(series_of([moments.whole(base, 1.0), *[one] * (bound + 1)])))
+        assert series.state(bound).time == 2.0
+        with pytest.raises(MalformedData, match="a moment that stands by itself, after so many") as caught:
+            series.state(bound + 1)
+        assert caught.value.offset == series._offsets[bound + 1]
+
+
+# ---- holes: a file is worth what it occupies ----
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Path:
+    """A file of which no byte is written; a file system that does not tell holes is no place for these tests."""
+    path = tmp_path / "sparse.vmatlas"
+    with open(path, "wb") as file:
+        file.truncate(1 << 30)
+    with open(path, "rb") as file:
+        if extents.occupied(file, 1 << 30, 1 << 30):
+            pytest.skip("this file system does not tell what of a file is a hole")
+    return path
+
+
+def base_frame() -> tuple[bytes, bytes]:
+    return moments.whole(moments.State.of(base_of("linux-procfs")), 1.0)
+
+
+def test_a_hole_behind_the_last_moment_is_not_read(sparse: Path) -> None:
+    sparse.write_bytes(series_of([base_frame()]))
+    os.truncate(sparse, 1 << 42)
+    with Series.open(sparse) as series:
+        assert len(series) == 1 and series.incomplete is not None
+
+
+def test_zeros_without_an_end_are_no_moment_that_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "LARGEST_FILE", 1 << 16)
+    content = series_of([base_frame()])
+    assert len(Series.read(io.BytesIO(content + bytes(1 << 16)))) == 1
+    with pytest.raises(MalformedData, match="the head of a frame"):
+        Series.read(io.BytesIO(content + bytes((1 << 16) + 1)))
+
+
+@pytest.mark.parametrize("kind", [frames.WHOLE, frames.SAME, frames.CHANGED, frames.SESSION])
+def test_frames_of_holes_are_read_for_what_the_file_occupies(sparse: Path, kind: bytes) -> None:
+    size = ALWAYS_READ
+    with open(sparse, "wb") as file:
+        file.write(series_of([base_frame()]))
+        for _ in range(3):
+            file.write(frames.packed(kind, bytes(size))[:-size])
+            file.seek(size, os.SEEK_CUR)
+        file.truncate()
+    with pytest.raises(MalformedData, match=r"the file occupies|who recorded") as caught:
+        Series.open(sparse)
+    assert caught.value.offset > 0
+
+
+def test_a_capture_unpacks_to_what_it_occupies(tmp_path: Path, sparse: Path) -> None:
+    path = zipped(tmp_path / "zeros.vmatlas", {"maps": bytes(2 * ALWAYS_READ)}, zipfile.ZIP_STORED)
+    assert vmatlas.Capture.load(path)
+    with open(path, "rb") as file, open(sparse, "wb") as copy:
+        while piece := file.read(1 << 16):
+            if piece.strip(b"\0"):
+                copy.write(piece)
+            else:
+                copy.seek(len(piece), os.SEEK_CUR)
+    assert sparse.read_bytes() == path.read_bytes()
+    with pytest.raises(MalformedData, match="unpacks to at most 16,777,216 bytes"):
+        vmatlas.Capture.load(sparse)
+
+
+def test_a_list_of_members_without_an_end_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "members.vmatlas"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(100):
+            archive.writestr(f"{number:060000}", b"")
+    with pytest.raises(MalformedData, match="a list of members of at most 1,048,576 bytes"):
+        vmatlas.Capture.load(path)
+
+
+@pytest.mark.parametrize("bits", [0, 63, 128, 2 * 10**10, 10**30])
+def test_the_width_of_a_pointer_is_one_that_there_is(tmp_path: Path, bits: int) -> None:
+    capture = base_of("qnx-mapinfo")
+    for given in (
+        replace(capture, pointer_width=bits),
+        replace(capture, system=replace(capture.system, pointer_width=bits)),
+    ):
+        given.save(tmp_path / "wide.vmatlas")
+        with pytest.raises(MalformedData, match="'pointer_width'"):
+            vmatlas.replay(tmp_path / "wide.vmatlas")
+
+
+@pytest.mark.parametrize("value", ["[" * 960 + "]" * 960, "9" * 30, "[1]", '{"a": 1}'])
+def test_what_is_no_number_of_a_manifest_is_refused_in_a_line(tmp_path: Path, value: str) -> None:
+    path = zipped(tmp_path / "pid.vmatlas", {"maps": b""})
+    with zipfile.ZipFile(path) as archive:
+        manifest = archive.read("manifest.json").decode()
+    pid = json.loads(manifest)["pid"]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("manifest.json", manifest.replace(f'"pid": {pid}', f'"pid": {value}'))
+        archive.writestr("streams/maps", b"")
+    with pytest.raises(MalformedData) as caught:
+        vmatlas.replay(path)
+    assert ("'pid'" in str(caught.value) or "JSON" in str(caught.value)) and "\n" not in str(caught.value)
+
+
+def test_the_manifest_that_is_written_has_the_fields_that_are_read_and_no_more_than_is_read(tmp_path: Path) -> None:
+    capture = base_of("linux-procfs")
+    manifest = replace(capture, query=replace(capture.query, totals=True)).manifest()
+    assert set(manifest) == set(MANIFEST)
+    for name in ("system", "query"):
+        assert set(manifest[name]) == set(MANIFEST[name] or ())
+    with pytest.raises(UsageError, match="of 131,072"):
+        replace(capture, incomplete="x" * LARGEST_MANIFEST).save(tmp_path / "words.vmatlas")

@@ -12,10 +12,11 @@ import os
 import re
 import stat
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from vmatlas import arguments
-from vmatlas.errors import MalformedData, UsageError
+from vmatlas.errors import MalformedData, UsageError, legible
+from vmatlas.extents import occupied
 from vmatlas.model import ANY, Consistency, Filter, Origin, Query, SystemInfo
 from vmatlas.values import dataclass
 
@@ -46,9 +47,15 @@ LARGEST_FILE = LARGEST + 2**22
 SERIES = b"vmatlas series "
 """How a file begins that holds many (`vmatlas.series`), of whatever format."""
 
+LARGEST_MANIFEST = 2**17
+"""Bytes of the JSON. A program that recorded wrote some 1,000; as objects in memory each can take 24."""
+
 _MOST_MEMBERS = 1000
-_LARGEST_MANIFEST = 2**20
+_LARGEST_DIRECTORY = 2**20
+"""Bytes of a zip's own list of its members: each entry becomes an object, before anybody can count them."""
 _LONGEST_FILTER = 4096
+_BITS = 64
+"""Of a number: no system has larger ones."""
 _MANIFEST = "manifest.json"
 _WIDTHS = (16, 32, 64)
 _PAGE_SIZES = frozenset(1 << bits for bits in range(9, 31))
@@ -154,7 +161,7 @@ class Capture:
                 f"the capture has {total:,} bytes, and a file of one may have {LARGEST:,}",
                 hint="capture it without residency, or decode it here",
             )
-        manifest = json.dumps(self.manifest(), indent=2) + "\n"
+        manifest = manifest_packed(self.manifest(), indent=2) + b"\n"
         packed = BytesIO()
         for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
             packed = BytesIO()
@@ -162,7 +169,7 @@ class Capture:
                 archive.writestr(_MANIFEST, manifest)
                 for name, content in self.streams.items():
                     archive.writestr(_STREAMS + name, content)
-            if total + len(manifest) <= _most(packed.tell()):
+            if total + len(manifest) <= most(packed.tell()):
                 break  # else it is denser than a reader takes from anybody: as it is, then
         return packed.getvalue()
 
@@ -176,7 +183,8 @@ class Capture:
             raise UsageError(f"the capture's time, {self.time!r} seconds since 1970, is in no calendar") from None
         import dataclasses  # few commands save
 
-        query = dataclasses.asdict(self.query)
+        asked = dataclasses.asdict(self.query)
+        query = {name: asked[name] for name in MANIFEST["query"] or ()}
         try:
             query["where"] = _short(str(self.query.where)) or None
         except ValueError as error:
@@ -215,7 +223,8 @@ class Capture:
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder `open` tells by itself
             raise OSError(errno.EINVAL, "a pipe or a device, and no file that could be a capture", os.fspath(path))
         with open(path, "rb") as file:
-            return cls._unpacked(_unpack(file, shown, os.fstat(file.fileno()).st_size), shown)
+            size = os.fstat(file.fileno()).st_size
+            return cls._unpacked(_unpack(file, shown, occupied(file, size, LARGEST // DENSEST)), shown)
 
     @classmethod
     def read(cls, file: BinaryIO, name: str = "the stream") -> Capture:
@@ -240,9 +249,9 @@ class Capture:
         if _MANIFEST not in members:
             raise _no_capture(shown, f"it is a zip file without a member {_MANIFEST}", "a member of that name")
         try:
-            manifest = json.loads(members[_MANIFEST])
-        except (ValueError, RecursionError) as error:
-            raise MalformedData(_MANIFEST, 0, f"JSON ({error})") from None
+            manifest = manifest_of(members[_MANIFEST])
+        except ValueError as error:
+            raise MalformedData(_MANIFEST, 0, str(error)) from None
         streams = {
             name.removeprefix(_STREAMS): content for name, content in members.items() if name.startswith(_STREAMS)
         }
@@ -321,24 +330,84 @@ def check_count(stream: str, count: int, *, what: str = "regions", pid: int | No
         raise MalformedData(stream, 0, f"at most {MOST_REGIONS:,} {what}, not {count:,}", pid=pid)
 
 
-def _most(on_disk: int) -> int:
-    """Bytes that a file of so many may unpack to."""
+def most(on_disk: int) -> int:
+    """Bytes that a file which occupies so many may unpack to: one capture, or a moment of a series."""
     return min(LARGEST, max(ALWAYS_READ, DENSEST * on_disk))
+
+
+MANIFEST: Mapping[str, tuple[str, ...] | None] = {
+    **dict.fromkeys(("format", "pid", "name", "number_inside", "start_time", "thread", "pointer_width", "target"), ()),
+    **dict.fromkeys(("backend", "distribution", "time", "consistency", "incomplete"), ()),
+    "system": ("system", "release", "version", "machine", "byte_order", "pointer_width", "page_size"),
+    "query": ("address", "or_next", "limit", "residency", "totals", "build_ids", "where"),
+    "streams": None,
+}
+"""The fields of a manifest, and of those that are objects what is in them (None: whatever streams there are)."""
+
+
+def manifest_of(text: bytes) -> dict[str, Any]:
+    """The fields of a manifest, of its JSON; others, as later versions may have, are passed over.
+
+    So what is kept of it is small, whatever was in it. Raises ValueError: what was expected.
+    """
+    if len(text) > LARGEST_MANIFEST:
+        raise ValueError(f"a manifest of at most {LARGEST_MANIFEST:,} bytes")
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"JSON ({error})") from None
+    if not isinstance(told, dict):
+        raise ValueError("an object with a number 'format'")
+    return {name: _plain(name, told[name], inner) for name, inner in MANIFEST.items() if name in told}
+
+
+def _plain(name: str, value: Any, inner: tuple[str, ...] | None) -> Any:
+    if isinstance(value, dict) and inner != ():
+        return {each: _plain(each, value[each], ()) for each in (value if inner is None else inner) if each in value}
+    if isinstance(value, (dict, list)):
+        raise ValueError(f"text, a number, true, false or null in '{legible(name)}'")
+    return value
+
+
+def manifest_packed(fields: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """The JSON of a manifest. Raises UsageError for more than is read."""
+    told = json.dumps(fields, indent=indent, separators=None if indent else (",", ":")).encode()
+    if len(told) >= LARGEST_MANIFEST:
+        hint = "what is incomplete, or the target, takes too many words"
+        raise UsageError(f"what is said of the capture has {len(told):,} bytes of {LARGEST_MANIFEST:,}", hint=hint)
+    return told
+
+
+class _Opening:
+    """A file while `zipfile` opens it: the list of members is read at once, and an object made of each entry."""
+
+    def __init__(self, file: BinaryIO, shown: str) -> None:
+        self._file, self._shown = file, shown
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+        self.is_open = False
+
+    def read(self, size: int = -1) -> bytes:
+        if not self.is_open and size > _LARGEST_DIRECTORY:
+            expected = f"a list of members of at most {_LARGEST_DIRECTORY:,} bytes"
+            raise MalformedData(self._shown, self._file.tell(), expected)
+        return self._file.read(size)  # what is read to the end is the end: at most 64 KiB
 
 
 def _unpack(file: BinaryIO, shown: str, size: int) -> dict[str, bytes]:
     """Every member of a zip. Raises MalformedData for whatever keeps it from being unpacked whole.
 
-    What it may cost is known before anything is unpacked, from the size of the file, which does not lie: `size`.
+    What it may cost is known before anything is unpacked, from what the file occupies, which does not lie: `size`.
     """
     import zipfile
 
-    most = _most(size)
+    largest = most(size)
+    opening = _Opening(file, shown)
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(cast(BinaryIO, opening)) as archive:
+            opening.is_open = True
             members = archive.infolist()
-            if sum(member.file_size for member in members) > most:
-                raise MalformedData(shown, 0, f"a capture that unpacks to at most {most:,} bytes, as small as it is")
+            if sum(member.file_size for member in members) > largest:
+                raise MalformedData(shown, 0, f"a capture that unpacks to at most {largest:,} bytes, as small as it is")
             if len(members) > _MOST_MEMBERS:
                 raise MalformedData(shown, 0, f"at most {_MOST_MEMBERS:,} members, not {len(members):,}")
             for member in members:
@@ -346,8 +415,9 @@ def _unpack(file: BinaryIO, shown: str, size: int) -> dict[str, bytes]:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise MalformedData(shown, member.header_offset, "members that are deflated, or stored as they are")
             sizes = {member.filename: member.file_size for member in members}
-            if len(sizes) < len(members) or sizes.get(_MANIFEST, 0) > _LARGEST_MANIFEST:
-                raise MalformedData(shown, 0, f"members of different names, {_MANIFEST} of at most 1 MiB")
+            if len(sizes) < len(members) or sizes.get(_MANIFEST, 0) > LARGEST_MANIFEST:
+                expected = f"members of different names, {_MANIFEST} of at most {LARGEST_MANIFEST:,} bytes"
+                raise MalformedData(shown, 0, expected)
             return {member.filename: _read(archive, member) for member in members}
     except MalformedData:
         raise
@@ -408,7 +478,8 @@ class _Fields:
 
     def _typed(self, name: str, kind: type, what: str) -> Any:
         value = self._fields.get(name)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        is_other = isinstance(value, int) and (isinstance(value, bool) or value.bit_length() > _BITS)
+        if not isinstance(value, kind) or (kind is int and is_other):
             raise MalformedData(_MANIFEST, 0, f"{what} in '{name}', found {value!r}")
         return value
 

@@ -12,8 +12,9 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from vmatlas.capture import LARGEST_FILE, SERIES
+from vmatlas.capture import ALWAYS_READ, DENSEST, LARGEST_FILE, SERIES
 from vmatlas.errors import MalformedData, UsageError
+from vmatlas.extents import data_of
 
 FORMAT = 2
 """The number of the format of series; that of single captures is `vmatlas.capture.FORMAT`."""
@@ -28,13 +29,17 @@ _HEAD = struct.Struct("<cI")
 _CHECKS = struct.Struct("<I")
 _SIZE = _HEAD.size + 2 * _CHECKS.size
 _PIECE = 1 << 20
+MOST_BEGIN = 1 << 16
 
 
 class Frame(NamedTuple):
     """One frame, and where in the file it stands."""
 
     kind: bytes
-    content: bytes
+    begin: bytes
+    """The first bytes of what it holds, at most `MOST_BEGIN`."""
+    length: int
+    """Bytes of what it holds."""
     offset: int
     end: int
 
@@ -69,12 +74,15 @@ def check_begin(file: BinaryIO, shown: str) -> None:
     raise error
 
 
-def frames(file: BinaryIO, shown: str, size: int) -> Iterator[Frame | Cut]:
+def frames(file: BinaryIO, shown: str, size: int, on_disk: int) -> Iterator[Frame | Cut]:
     """All of a file of so many bytes, one after another; a `Cut` at the end where the last one is not whole.
 
-    Raises MalformedData for a frame that is damaged and has others behind it: nothing that was cut looks so.
+    Of a file with holes frames are read for `DENSEST` times the bytes that it occupies (`on_disk`), but 16 MiB in any
+    case. Raises MalformedData for that, and for a frame that is damaged and has others behind it: nothing that was cut
+    looks so.
     """
     offset = len(MAGIC)
+    worth = max(ALWAYS_READ, DENSEST * on_disk)
     while offset < size:
         file.seek(offset)
         head = file.read(_SIZE)
@@ -95,13 +103,15 @@ def frames(file: BinaryIO, shown: str, size: int) -> Iterator[Frame | Cut]:
         if end > size:
             yield Cut(offset, size - offset)
             return
-        content = file.read(length)
-        if len(content) != length or zlib.crc32(content) != check:
+        if end > worth:
+            raise MalformedData(shown, offset, f"frames within {worth:,} bytes: the file occupies {on_disk:,}")
+        begin = file.read(min(length, MOST_BEGIN))
+        if not _has_check(file, begin, length, check):
             if end < size and not _is_zero(file, end, size):
                 raise MalformedData(shown, offset + _SIZE, "what a frame holds, as its check says it was")
             yield Cut(offset, size - offset)
             return
-        yield Frame(kind, content, offset, end)
+        yield Frame(kind, begin, length, offset, end)
         offset = end
 
 
@@ -115,13 +125,25 @@ def content_of(file: BinaryIO, shown: str, offset: int, end: int) -> bytes:
     return content
 
 
+def _has_check(file: BinaryIO, begin: bytes, length: int, check: int) -> bool:
+    """Whether that is the check of so many bytes, of which the first were read."""
+    found, left = zlib.crc32(begin), length - len(begin)
+    while left and (piece := file.read(min(_PIECE, left))):
+        found, left = zlib.crc32(piece, found), left - len(piece)
+    return not left and found == check
+
+
 def _is_zero(file: BinaryIO, offset: int, size: int) -> bool:
-    file.seek(offset)
-    while offset < size:
-        piece = file.read(min(_PIECE, size - offset))
-        if not piece or piece.strip(b"\0"):
-            return not piece
-        offset += len(piece)
+    """Whether nothing but zeros stands there, to the end, and no more are written than one frame may have."""
+    left = LARGEST_FILE
+    for start, stop in data_of(file, offset, size):
+        file.seek(start)
+        while start < stop:
+            piece = file.read(min(_PIECE, stop - start))
+            left -= len(piece)
+            if not piece or piece.strip(b"\0") or left < 0:
+                return not piece
+            start += len(piece)
     return True
 
 

@@ -9,13 +9,12 @@ that did, as JSON deflated by zlib, empty for none; and each stream: `_SAME`, `_
 from __future__ import annotations
 
 import dataclasses
-import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from vmatlas.capture import ALWAYS_READ, DENSEST, LARGEST, Capture
+from vmatlas.capture import LARGEST, LARGEST_MANIFEST, Capture, manifest_of, manifest_packed
 from vmatlas.errors import MalformedData, UsageError
 from vmatlas.series import delta
 from vmatlas.series.frames import CHANGED, SAME, WHOLE
@@ -26,10 +25,12 @@ MOST_REBUILT = 2**30
 MOST_STEPS = 2**23
 """Bytes of deltas, before they are deflated, since the last whole one: how much work it is to come to a moment."""
 
+MOST_FIELDS = 2**20
+"""Bytes of what changed in manifests, as JSON, since the last whole one."""
+
 _TIMES = struct.Struct("<dd")
 _SAME, _DELTA, _DEFLATED, _STORED = range(4)
 _MOST_STREAMS = 1000
-_LARGEST_MANIFEST = 2**20
 _DICTIONARY = 1 << 14
 """Bytes of the earlier stream that zlib may refer to in a delta."""
 
@@ -52,22 +53,34 @@ class Moment(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What it takes to come to a moment from the last that stands by itself."""
+    """What it takes to come to a moment from the last that stands by itself: all that frames make a reader do.
+
+    That one itself costs what a single capture does. What grows with the bytes of the file alone (how many frames there
+    are, how many streams are named) is not counted.
+    """
 
     rebuilt: int = 0
-    """Bytes of streams that were made."""
+    """Bytes of streams that were made of the moment before."""
     steps: int = 0
     """Bytes of deltas."""
+    brought: int = 0
+    """Bytes of streams that stand there themselves, deflated or as they are."""
+    fields: int = 0
+    """Bytes of fields of manifests."""
 
     def __add__(self, other: object) -> Work:
         """Both."""
         assert isinstance(other, Work)
-        return Work(self.rebuilt + other.rebuilt, self.steps + other.steps)
+        return Work(*(here + there for here, there in zip(self, other, strict=True)))
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether a reader does so much."""
-        return self.rebuilt <= MOST_REBUILT and self.steps <= MOST_STEPS
+    def is_bounded(self, largest: int) -> bool:
+        """Whether a reader does so much, of a file whose moments may have so many bytes."""
+        return (
+            self.rebuilt <= MOST_REBUILT
+            and self.steps <= MOST_STEPS
+            and self.brought <= largest
+            and self.fields <= MOST_FIELDS
+        )
 
 
 class State(NamedTuple):
@@ -103,11 +116,6 @@ class State(NamedTuple):
         return dataclasses.replace(Capture.of_manifest(told, dict(self.streams)), time=self.time)
 
 
-def most(file_size: int) -> int:
-    """Bytes that the streams of one moment may have, in a file of so many: as of a single capture."""
-    return min(LARGEST, max(ALWAYS_READ, DENSEST * file_size))
-
-
 def is_alike(before: State, after: State) -> bool:
     """Whether nothing but the time differs."""
     return before.streams == after.streams and before.manifest == after.manifest
@@ -125,7 +133,7 @@ def whole(after: State, clock: float, *, stored: bool = False) -> tuple[bytes, b
             f"the moment has {after.size:,} bytes, and a file takes {LARGEST:,} of one", hint="record without residency"
         )
     told = bytearray(_TIMES.pack(after.time, clock))
-    told += _text(_json(after.manifest))
+    told += _text(zlib.compress(manifest_packed(after.manifest)))
     told += delta.number(len(after.streams))
     for name, content in after.streams:
         told += bytes([_STORED if stored else _DEFLATED]) + _text(name.encode()) + delta.number(len(content))
@@ -136,15 +144,17 @@ def whole(after: State, clock: float, *, stored: bool = False) -> tuple[bytes, b
 def changed(before: State, after: State, clock: float) -> tuple[bytes, bytes, Work]:
     """The same for what differs from the moment before, and how much work it will be to read it."""
     new = {key: value for key, value in after.manifest.items() if before.manifest.get(key, _ABSENT) != value}
+    fields = manifest_packed(new) if new else b""
     told = bytearray(_TIMES.pack(after.time, clock))
-    told += _text(_json(new) if new else b"") + delta.number(len(after.streams))
+    told += _text(zlib.compress(fields) if new else b"") + delta.number(len(after.streams))
     index = {name: number for number, (name, _) in enumerate(before.streams)}
-    work = Work()
+    work = Work(fields=len(fields))
     for name, content in after.streams:
         number = index.get(name)
         if number is None:
             told += bytes([_DEFLATED]) + _text(name.encode()) + delta.number(len(content))
             told += _text(zlib.compress(content))
+            work += Work(brought=len(content))
             continue
         old = before.streams[number][1]
         if old == content:
@@ -185,21 +195,27 @@ def decode(
         before, done = State({}, (), wall), Work()
     elif before is None:
         raise MalformedData(shown, offset, "a moment that stands by itself before one that is told by it")
-    read = _Reader(content, _TIMES.size, shown, offset, done)
+    read = _Reader(content, _TIMES.size, shown, offset, largest, done)
     if kind == SAME:
         read.end()
         return before._replace(time=wall), done
-    made = State({**before.manifest, **read.manifest()}, tuple(read.streams(before, largest)), wall)
-    return made, read.done
+    made = State({**before.manifest, **read.manifest()}, tuple(read.streams(before)), wall)
+    return made, Work() if kind == WHOLE else read.done
 
 
 class _Reader:
     """Takes the content of a frame apart."""
 
-    def __init__(self, content: bytes, at: int, shown: str, offset: int, done: Work) -> None:
+    def __init__(self, content: bytes, at: int, shown: str, offset: int, largest: int, done: Work) -> None:
         self._content, self._at = content, at
-        self.done = done
+        self._largest, self.done = largest, done
         self._shown, self._offset = shown, offset
+
+    def _do(self, work: Work) -> None:
+        """Count it, before it is done. Raises MalformedData where it is too much."""
+        self.done += work
+        if not self.done.is_bounded(self._largest):
+            raise self._wrong("a moment that stands by itself, after so many that are told by the one before")
 
     def _wrong(self, expected: str) -> MalformedData:
         return MalformedData(self._shown, self._offset, f"in the moment there: {expected}")
@@ -240,23 +256,26 @@ class _Reader:
             return {}
         inflate = zlib.decompressobj()
         try:
-            told = inflate.decompress(text, _LARGEST_MANIFEST)
-            manifest = json.loads(told)
-        except (zlib.error, ValueError, RecursionError) as error:
+            told = inflate.decompress(text, LARGEST_MANIFEST)
+        except zlib.error as error:
             raise self._wrong(f"a manifest ({error})") from None
-        if not inflate.eof or not isinstance(manifest, dict):
-            raise self._wrong("a manifest, an object of at most 1 MiB")
-        return manifest
+        if not inflate.eof:
+            raise self._wrong(f"a manifest of at most {LARGEST_MANIFEST:,} bytes")
+        self._do(Work(fields=len(told)))
+        try:
+            return manifest_of(told)
+        except ValueError as error:
+            raise self._wrong(f"a manifest: {error}") from None
 
-    def streams(self, before: State, largest: int) -> Iterator[tuple[str, bytes]]:
-        count, left, names = self.number(), largest, set()
+    def streams(self, before: State) -> Iterator[tuple[str, bytes]]:
+        count, left, names = self.number(), self._largest, set()
         if count > _MOST_STREAMS:
             raise self._wrong(f"at most {_MOST_STREAMS} streams")
         for _ in range(count):
             name, content = self._stream(before, left)
             left -= len(content)
             if left < 0 or name in names:
-                raise self._wrong(f"streams of different names, of {largest:,} bytes together at the most")
+                raise self._wrong(f"streams of different names, of {self._largest:,} bytes together at the most")
             names.add(name)
             yield name, content
         self.end()
@@ -278,22 +297,17 @@ class _Reader:
         size = self.number()
         if size > left or how not in (_DEFLATED, _STORED):
             raise self._wrong(f"a stream of at most {left:,} bytes, deflated or as it is")
+        self._do(Work(brought=size))
         return name, self.bytes_of(size) if how == _STORED else self.inflated(size)
 
     def _by_delta(self, old: bytes, left: int) -> bytes:
         size, steps = self.number(), self.number()
         if size > left:
             raise self._wrong(f"a stream of at most {left:,} bytes")
-        self.done += Work(size, steps)
-        if not self.done.is_bounded:
-            raise self._wrong("a moment that stands by itself, after so many that are told by the one before")
+        self._do(Work(size, steps))
         told = self.inflated(steps, old[:_DICTIONARY])
         return delta.decode(old, told, size, stream=self._shown, offset=self._offset)
 
 
 def _text(content: bytes) -> bytes:
     return delta.number(len(content)) + content
-
-
-def _json(fields: _Manifest) -> bytes:
-    return zlib.compress(json.dumps(fields, separators=(",", ":")).encode())

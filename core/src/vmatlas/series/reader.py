@@ -9,17 +9,16 @@ from array import array
 from collections.abc import Iterator, Sequence
 from errno import EINVAL
 from types import TracebackType
-from typing import Any, BinaryIO, overload
+from typing import BinaryIO, overload
 
 from vmatlas import arguments
-from vmatlas.capture import LARGEST_FILE, Capture
+from vmatlas.capture import DENSEST, LARGEST, LARGEST_FILE, Capture, most
 from vmatlas.errors import MalformedData
+from vmatlas.extents import occupied
 from vmatlas.series import moments
-from vmatlas.series.frames import MAGIC, SAME, SESSION, WHOLE, Cut, check_begin, content_of, frames
+from vmatlas.series.frames import MAGIC, MOST_BEGIN, SAME, SESSION, WHOLE, Cut, Frame, check_begin, content_of, frames
 from vmatlas.series.moments import Moment, State, Work
 from vmatlas.series.when import Times, nearest
-
-_MOST_SESSION = 1 << 16
 
 
 class Series(Sequence[Capture]):
@@ -36,16 +35,18 @@ class Series(Sequence[Capture]):
 
     def __init__(self, file: BinaryIO, shown: str, size: int) -> None:
         """Use `open` or `read`."""
-        self._file, self._shown, self._size = file, shown, size
+        self._file, self._shown = file, shown
         self._offsets, self._ends = array("Q"), array("Q")
         self._kinds = bytearray()
         self._times, self._elapsed = array("d"), array("d")
-        self._sessions: list[dict[str, Any]] = []
+        self._boot: str | None = None
         self._cut: Cut | None = None
         self._end = len(MAGIC)
         self._held: tuple[int, State, Work] | None = None
         check_begin(file, shown)
-        self._look_through()
+        on_disk = occupied(file, size, max(LARGEST, size) // DENSEST + 1)
+        self._largest = most(on_disk)
+        self._look_through(size, on_disk)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Series:
@@ -79,17 +80,17 @@ class Series(Sequence[Capture]):
             raise MalformedData(name, LARGEST_FILE, expected)
         return cls(BytesIO(content), name, len(content))
 
-    def _look_through(self) -> None:
+    def _look_through(self, size: int, on_disk: int) -> None:
         clock = 0.0
-        for frame in frames(self._file, self._shown, self._size):
+        for frame in frames(self._file, self._shown, size, on_disk):
             if isinstance(frame, Cut):
                 self._cut = frame
                 break
             self._end = frame.end
             if frame.kind == SESSION:
-                self._sessions.append(self._session(frame.content, frame.offset))
+                self._boot = self._boot_of(frame)
                 continue
-            wall, now = moments.times(frame.content, self._shown, frame.offset)
+            wall, now = moments.times(frame.begin, self._shown, frame.offset)
             if not self._kinds and frame.kind != WHOLE:
                 raise MalformedData(self._shown, frame.offset, "a moment that stands by itself, as the first")
             passed = 0.0
@@ -106,14 +107,16 @@ class Series(Sequence[Capture]):
         if not self._kinds:
             raise MalformedData(self._shown, self._end, "a moment: there is none yet, or what there was is cut off")
 
-    def _session(self, content: bytes, offset: int) -> dict[str, Any]:
+    def _boot_of(self, frame: Frame) -> str | None:
+        """Other fields, as later versions may have, are passed over."""
         try:
-            told = json.loads(content) if len(content) <= _MOST_SESSION else None
+            told = json.loads(frame.begin) if frame.length <= MOST_BEGIN else None
         except (ValueError, RecursionError):
             told = None
-        if not isinstance(told, dict) or not isinstance(told.get("boot"), str | None):
-            raise MalformedData(self._shown, offset, "who recorded: an object with text or null in 'boot'")
-        return told
+        boot = told.get("boot") if isinstance(told, dict) else 0
+        if boot is not None and not isinstance(boot, str):
+            raise MalformedData(self._shown, frame.offset, "who recorded: an object with text or null in 'boot'")
+        return boot
 
     @property
     def name(self) -> str:
@@ -135,8 +138,7 @@ class Series(Sequence[Capture]):
     @property
     def boot(self) -> str | None:
         """Which start of the system the last moments are of, where the recorder was told."""
-        boot = self._sessions[-1].get("boot") if self._sessions else None
-        return boot if isinstance(boot, str) else None
+        return self._boot
 
     @property
     def moments(self) -> list[Moment]:
@@ -201,11 +203,10 @@ class Series(Sequence[Capture]):
         state, done = None, Work()
         if self._held is not None and after <= self._held[0] <= index:
             after, state, done = self._held[0] + 1, self._held[1], self._held[2]
-        largest = moments.most(self._size)
         for number in range(after, index + 1):
             kind, offset = bytes(self._kinds[number : number + 1]), self._offsets[number]
             state, done = moments.decode(
-                kind, self._content(number), state, shown=self._shown, offset=offset, largest=largest, done=done
+                kind, self._content(number), state, shown=self._shown, offset=offset, largest=self._largest, done=done
             )
         assert state is not None
         self._held = index, state, done

@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 
 from vmatlas import arguments
-from vmatlas.capture import Capture
+from vmatlas.capture import Capture, most
 from vmatlas.errors import UsageError
 from vmatlas.series import moments
 from vmatlas.series.frames import MAGIC, SESSION, append, packed
@@ -57,10 +57,10 @@ class SeriesWriter:
             begin = os.pread(self._descriptor, len(MAGIC), 0)
             if begin.startswith(b"PK"):
                 raise UsageError(f"{path} is a single capture", hint="a series goes into a file of its own")
-            with Series.open(path) as before:
+            size = os.fstat(self._descriptor).st_size
+            with Series(open(os.dup(self._descriptor), "rb"), os.path.basename(self._path), size) as before:
                 self._before, self._done = before.last()
                 self._boot_before = before.boot
-                size = os.fstat(self._descriptor).st_size
                 self._at, self.cut_away = before.end, size - before.end
                 self.recorded = len(before)
         except BaseException:
@@ -150,15 +150,16 @@ class SeriesWriter:
             frame, done = packed(kind, content), self._done + work
             # So a file is at most twice as large as its deltas, and no moment is far from one that stands alone.
             is_worth_it = not self._whole_took or self._told_since + len(frame) <= self._whole_took
-            if is_worth_it and done.is_bounded and self._fits(state, frame):
+            if is_worth_it and done.is_bounded(self._largest(frame)) and state.size <= self._largest(frame):
                 return frame, False, done
         frame = packed(*moments.whole(state, clock))
-        if not self._fits(state, frame):  # denser than a reader takes from anybody
+        if state.size > self._largest(frame):  # denser than a reader takes from anybody
             frame = packed(*moments.whole(state, clock, stored=True))
         return frame, True, Work()
 
-    def _fits(self, state: State, frame: bytes) -> bool:
-        return state.size <= moments.most(self._at + len(frame))
+    def _largest(self, frame: bytes) -> int:
+        """How many bytes a reader takes of a moment, when this is in the file."""
+        return most(self._at + len(frame))
 
     def close(self) -> None:
         """Let others write. Safe to call twice."""

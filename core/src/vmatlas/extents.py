@@ -1,0 +1,55 @@
+"""What of a file is data, and what a hole that nobody wrote: what comes from others is worth what it occupies."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
+_SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
+
+
+def data_of(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """The pieces of a file that are no holes, between two places, each by where it begins and ends.
+
+    By SEEK_DATA and SEEK_HOLE of lseek(2), not by the blocks that stat(2) counts: of what was just written, or is
+    compressed, a file system may count none yet, or few. All is one piece where holes are not told. Where the file
+    stands is left as it is. Raises OSError.
+    """
+    try:
+        descriptor = file.fileno()
+    except io.UnsupportedOperation:
+        descriptor = -1
+    while begin < end:
+        piece = None if descriptor < 0 else _next(descriptor, begin, end)
+        start, stop = (begin, end) if piece is None else piece
+        if start < stop:
+            yield start, stop
+        begin = stop
+
+
+def _next(descriptor: int, begin: int, end: int) -> tuple[int, int] | None:
+    """The next piece, empty at the end where none is; None where the system does not tell."""
+    if _SEEK_DATA is None or _SEEK_HOLE is None:
+        return None
+    before = os.lseek(descriptor, 0, os.SEEK_CUR)  # a buffer above it counts on that
+    try:
+        start = min(os.lseek(descriptor, begin, _SEEK_DATA), end)
+        return start, end if start == end else min(os.lseek(descriptor, start, _SEEK_HOLE), end)
+    except OSError as error:
+        return (end, end) if error.errno == errno.ENXIO else None
+    finally:
+        os.lseek(descriptor, before, os.SEEK_SET)
+
+
+def occupied(file: BinaryIO, size: int, enough: int) -> int:
+    """How many bytes of a file of that size are no holes; it is counted no further than `enough`. Raises OSError."""
+    found = 0
+    for start, stop in data_of(file, 0, size):
+        found += stop - start
+        if found >= enough:
+            break
+    return min(found, max(enough, 0))
