@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vmatlas import errors
 from vmatlas.cli.asking import named, opened
@@ -15,7 +15,7 @@ from vmatlas.cli.options import Asked, Chooses, only_one, tell_if_kernels, warn_
 from vmatlas.cli.render.text import count, one_line
 
 if TYPE_CHECKING:
-    from vmatlas.backend import Target
+    from vmatlas.backend import Listing, Target
     from vmatlas.model import AddressSpace, ProcessInfo
     from vmatlas.process import Process
     from vmatlas.selection.resolving import Selected
@@ -127,13 +127,17 @@ class Unread:
             unread = sum(map(len, self.unread.values()))
             known = f"{count(self.read, 'process', 'processes')} read, {unread:,} not: {self._words()}"
             say(known, hint=self._hint)
-        if self.among is None and not self.read and not self.unread:
-            say("no process is listed that has memory")
-            self._is_incomplete = True
         if self.unlisted is not None:
             say(self.unlisted)
             self._is_incomplete = True
         return Exit.INCOMPLETE if self._is_incomplete else Exit.OK
+
+    def _note_missing(self, asked: Listing[Any]) -> None:
+        """What may be missing among those that were asked, once all were."""
+        gaps = [self.unlisted, asked.incomplete]
+        if self.among is None and not self.read and not self.unread:  # whoever asks is one
+            gaps.append("no process is listed that has memory")
+        self.unlisted = "; ".join(filter(None, gaps)) or None
 
     def _words(self) -> str:
         """Who was not read, and why, in one line; empty when everybody was."""
@@ -182,7 +186,7 @@ class Survey(Unread, Generic[_Answer]):
                     self._is_incomplete |= incomplete is not None
                     self.read += 1
                     yield each.process, answer
-            self.unlisted = "; ".join(filter(None, (self.unlisted, found.incomplete))) or None
+            self._note_missing(found)
 
 
 def judging(
@@ -232,7 +236,7 @@ class TotalsSurvey(Unread):
                 else:
                     self.read += 1
                     yield each
-            self.unlisted = "; ".join(filter(None, (self.unlisted, found.incomplete))) or None
+            self._note_missing(found)
 
 
 def _whose(reason: str, processes: list[ProcessInfo]) -> str:
