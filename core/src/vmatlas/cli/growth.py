@@ -101,15 +101,14 @@ def command(
         raise UsageError(
             f"series and processes do not go together: '{files[0]}'", hint=f"by a program's name: name:{files[0]}"
         )
-    several: tuple[Sequence[tuple[str | None, Trends]], Unread] | None = None
+    show = {"everything": everything, "exact": exact, "as_json": as_json, "as_csv": as_csv}
     if files:
         if every is not None or seconds is not None:
             raise UsageError("--every and --for go with a process", hint="--from and --to choose moments of a series")
         refuse_asking(backend, target)
         if len(files) > 1:
-            several = _of_several_series(files, measure, begin, end)
-        else:
-            found = _of_series(files[0], measure, begin, end)
+            return _show_several(_of_several_series(files, measure, begin, end), by, **show)
+        found = _of_series(files[0], measure, begin, end)
     else:
         if begin is not None or end is not None:
             raise UsageError("--from and --to go with a series", hint="--every and --for are for a process")
@@ -117,11 +116,9 @@ def command(
         process = only_one(words)
         if process is None:
             several = _live_of_several(words, measure, often, wanted, patience, backend, target)
-        else:
-            found = _live(process, measure, often, wanted, patience, backend, target)
-    if several is not None:
-        return _show_several(*several, by, everything=everything, exact=exact, as_json=as_json, as_csv=as_csv)
-    return _show(found, by, everything=everything, exact=exact, as_json=as_json, as_csv=as_csv)
+            return _show_several(several, by, **show)
+        found = _live(process, measure, often, wanted, patience, backend, target)
+    return _show(found, by, **show)
 
 
 def _of_series(path: str, measure: str, begin: str | None, end: str | None) -> Trends:
@@ -245,8 +242,7 @@ def _live_of_several(
 
 
 def _show_several(
-    found: Sequence[tuple[str | None, Trends]],
-    unread: Unread,
+    several: tuple[Sequence[tuple[str | None, Trends]], Unread],
     by: str | None,
     *,
     everything: bool,
@@ -256,6 +252,7 @@ def _show_several(
 ) -> int:
     from vmatlas.cli.render import growth, output
 
+    found, unread = several
     if as_json:
         output.show_json(growth.several_json(found, by, unread))
     elif as_csv:

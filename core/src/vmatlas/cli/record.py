@@ -98,13 +98,13 @@ def command(
     if append and force:
         raise UsageError("--append and --force exclude each other")
     process = only_one(processes)
+    how = {"residency": bool(residency), "build_ids": build_ids, "threads": threads, "guards": guards}
     if process is None:
         if every is not None:
             return _series_of_several(
                 *(processes, path, residency, build_ids, threads, every, seconds, append, force),
                 *(patience, backend, target),
             )
-        how = {"residency": bool(residency), "build_ids": build_ids, "threads": threads, "guards": guards}
         return _of_several(processes, path, how, force, patience, backend, target)
     if every is not None:
         return _series(
@@ -120,7 +120,6 @@ def command(
     if not to_stdout and not force and os.path.lexists(path):
         raise _taken(path)
     with opened(process, target, backend, patience) as asked:
-        how = {"residency": bool(residency), "build_ids": build_ids, "threads": threads, "guards": guards}
         capture = asked.ask(lambda: asked.process.capture(**how))
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")

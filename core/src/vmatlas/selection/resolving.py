@@ -14,7 +14,7 @@ from vmatlas.api import HasPid, pid_of, place_of
 from vmatlas.backend import FindsMembers, HasName, KnowsUnlisted, ListsBriefly, Roll, Target, TellsStart, bare
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import ProcessInfo
-from vmatlas.selection.words import ALL, SELF, Selection, Word
+from vmatlas.selection.words import SELF, Selection, Word
 from vmatlas.systems.posix import read_plain
 from vmatlas.target.local import LOCAL
 
@@ -60,8 +60,8 @@ class Selected(Sequence[ProcessInfo]):
 
     @property
     def may_choose_others(self) -> bool:
-        """Whether its words say what processes are like, so that they may choose others later."""
-        return any(word.is_pattern or word.key == "all" for word in self.selection.chosen)
+        """Whether its words may choose others later."""
+        return self.selection.may_choose_others
 
     def chosen_now(self, place: Target) -> list[ProcessInfo]:
         """Whom the same words choose now; nobody, too. Raises what `select` raises else."""
@@ -135,8 +135,7 @@ def _select(selection: Selection, place: Target) -> Selected:
                 found.pop(process.pid, None)
     if not found:
         nobody = NoSuchProcess(f"nobody is left of what '{selection}' chooses", target=place.name)
-        by_list = any(word.is_pattern or word.key == ALL for word in selection.chosen)
-        raise lookup.unsure(nobody) if by_list else nobody
+        raise lookup.unsure(nobody) if selection.may_choose_others else nobody
     return Selected(
         selection,
         found.values(),

@@ -43,6 +43,11 @@ class Word(NamedTuple):
         """Whether it says what processes are like, and not which: then the one who asks is not meant."""
         return self.key not in (SELF, ALL, "pid", "pidfile")
 
+    @property
+    def may_choose_others(self) -> bool:
+        """Whether whom it chooses goes by who there is, and so may be somebody else later."""
+        return self.is_pattern or self.key == ALL
+
     def __str__(self) -> str:
         text = self.key if self.key in (SELF, ALL) else self.value if self.key == "pid" else f"{self.key}:{self.value}"
         return f"!{text}" if self.excluded else text
@@ -120,6 +125,11 @@ class Selection:
     def left_out(self) -> tuple[Word, ...]:
         """The words that leave processes out."""
         return tuple(word for word in self.words if word.excluded)
+
+    @property
+    def may_choose_others(self) -> bool:
+        """Whether one of the words may choose somebody else later."""
+        return any(word.may_choose_others for word in self.chosen)
 
     def __str__(self) -> str:
         return " ".join(map(str, self.words))

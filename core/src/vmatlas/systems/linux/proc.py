@@ -57,16 +57,19 @@ def keys_of(status: bytes) -> dict[bytes, bytes]:
     return {key: value.strip(b" \t") for key, _, value in (line.partition(b":") for line in lines_of(status))}
 
 
+_STACK_LIMIT = b"Max stack size"
+
+
 def stack_limit_of(limits: bytes) -> int | None:
     """Bytes that a growing stack may have, from "Max stack size" of /proc/PID/limits: the soft limit, RLIMIT_STACK.
 
     2**64 - 1 where it is unlimited; None where the text does not tell.
     """
-    for line in lines_of(limits):
-        words = line.removeprefix(b"Max stack size").split(None, 1)
-        if words and line.startswith(b"Max stack size"):
-            return NO_LIMIT if words[0] == b"unlimited" else int(words[0]) if words[0].isdigit() else None
-    return None
+    told = next((line for line in lines_of(limits) if line.startswith(_STACK_LIMIT)), b"")
+    soft = told.removeprefix(_STACK_LIMIT).split(None, 1)[:1]
+    if soft == [b"unlimited"]:
+        return NO_LIMIT
+    return int(soft[0]) if soft and soft[0].isdigit() else None
 
 
 # ---- whose numbers ----
