@@ -106,6 +106,7 @@ def reader(request: pytest.FixtureRequest) -> Target:
 def worker(agent_target: AgentTarget) -> Iterator[AgentProcess]:
     """A child of the agent that obeys, with an address space of its own; ended afterwards."""
     child = agent_target.agent.spawn()
+    child.sleep(0)  # who was forked copies pages until it waits for its first order: its memory would change under us
     yield child
     child.end()
     child.reap()
