@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vmatlas import arguments
 from vmatlas.capture import LARGEST, SERIES, Capture
@@ -17,9 +17,11 @@ from vmatlas.series.loading import load as load_capture
 
 if TYPE_CHECKING:
     from vmatlas.files.contract import ReadsCores
+    from vmatlas.files.packed import PackedSource
     from vmatlas.files.source import Source
 
 _ELF = b"\x7fELF"
+_MINIDUMP = b"MDMP"
 _HEAD = 64
 _TEXT = re.compile(rb"\s*[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] ")
 """How a text of Linux begins."""
@@ -45,7 +47,7 @@ def is_foreign(path: str | os.PathLike[str], *, lenient: bool = False) -> bool:
 def _is_foreign(head: bytes, lenient: bool) -> bool:
     from vmatlas.files.packed import packing_of
 
-    if head.startswith(_ELF) or packing_of(head) is not None or _TEXT.match(head):
+    if head.startswith((_ELF, _MINIDUMP)) or packing_of(head) is not None or _TEXT.match(head):
         return True
     return lenient and not head.startswith((b"PK", SERIES))
 
@@ -85,6 +87,7 @@ def read_bytes(content: bytes, name: str, time: float, *, lenient: bool = False)
 
 
 def _capture_of(source: Source, time: float, lenient: bool) -> Capture:
+    from vmatlas.files.contract import ELF_CORE
     from vmatlas.files.elf_core import read_core
     from vmatlas.files.packed import PackedSource, packing_of
 
@@ -93,13 +96,16 @@ def _capture_of(source: Source, time: float, lenient: bool) -> Capture:
     if packing is not None:
         source = packed = PackedSource(source, packing)
     head = source.read(0, _HEAD)
+    if head.startswith(_MINIDUMP):
+        return _capture_of_minidump(source, packed, time)
     if not head.startswith(_ELF) and (lenient or _TEXT.match(head)):
         return _capture_of_text(source, time, lenient)
     core = read_core(source)
     if packed is not None and packed.cut_short is not None:
         core = core._replace(incomplete="; ".join(filter(None, (core.incomplete, packed.cut_short))))
     try:
-        capture = _reader(core.system).capture_of_core(core, name=source.name, time=time)
+        reads: ReadsCores = _reader(ELF_CORE, core.system, "core file")
+        capture = reads.capture_of_core(core, name=source.name, time=time)
     except VmatlasError as error:
         error.message = f"{source.name}: {error.message}"
         raise
@@ -121,17 +127,31 @@ def _capture_of_text(source: Source, time: float, lenient: bool) -> Capture:
     return found.capture_of_text(text, name=source.name, time=time, lenient=lenient)
 
 
-def _reader(system: str) -> ReadsCores:
-    """What reads core files of a system. Raises Unsupported."""
-    from vmatlas import registry
-    from vmatlas.files.contract import ELF_CORE, ENTRIES
+def _capture_of_minidump(source: Source, packed: PackedSource | None, time: float) -> Capture:
+    """Of a compressed one everything is unpacked first: its streams lie in any order."""
+    from vmatlas.files.contract import MINIDUMP, ReadsMinidumps
+    from vmatlas.files.minidump import read_minidump
+    from vmatlas.files.source import BytesSource
 
-    name = f"{ELF_CORE}.{system}"
+    if packed is not None:
+        source = BytesSource(packed.read(0, LARGEST), packed.name)
+    dump = read_minidump(source)
+    if packed is not None and packed.cut_short is not None:
+        dump.gaps.append(packed.cut_short)
+    reads: ReadsMinidumps = _reader(MINIDUMP, dump.system, "minidump")
+    return reads.capture_of_minidump(dump, name=source.name, time=time)
+
+
+def _reader(container: str, system: str, what: str) -> Any:
+    """What reads files of a kind, of a system's processes. Raises Unsupported."""
+    from vmatlas import registry
+    from vmatlas.files.contract import ENTRIES
+
+    name = f"{container}.{system}"
     if name not in registry.entries(ENTRIES):
-        known = ", ".join(each.rpartition(".")[2] for each in registry.entries(ENTRIES) if each.startswith(ELF_CORE))
+        systems = [each.rpartition(".")[2] for each in registry.entries(ENTRIES) if each.startswith(f"{container}.")]
         raise Unsupported(
-            f"it is the core file of a process of {system}, which nothing that is installed reads",
-            hint=f"core files of these systems are read: {known or 'none'}",
+            f"it is the {what} of a process of {system}, which nothing that is installed reads",
+            hint=f"{what}s of these systems are read: {', '.join(systems) or 'none'}",
         )
-    found: ReadsCores = registry.plugin(ENTRIES, name)
-    return found
+    return registry.plugin(ENTRIES, name)

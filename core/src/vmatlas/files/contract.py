@@ -9,9 +9,11 @@ from typing import Protocol, runtime_checkable
 
 from vmatlas.capture import Capture
 from vmatlas.files.elf_core import Core
+from vmatlas.files.minidump import Minidump
 
 ENTRIES = "vmatlas.files"
 ELF_CORE = "elf-core"
+MINIDUMP = "minidump"
 TEXT = "text"
 
 
@@ -20,6 +22,15 @@ class ReadsCores(Protocol):
     """Makes captures of core files; what they decode to, the plugin's backend tells."""
 
     def capture_of_core(self, core: Core, *, name: str, time: float) -> Capture:
+        """`name` is what errors call the file, `time` when it was written. Raises MalformedData, Unsupported."""
+        ...
+
+
+@runtime_checkable
+class ReadsMinidumps(Protocol):
+    """Makes captures of minidumps; what they decode to, the plugin's backend tells."""
+
+    def capture_of_minidump(self, dump: Minidump, *, name: str, time: float) -> Capture:
         """`name` is what errors call the file, `time` when it was written. Raises MalformedData, Unsupported."""
         ...
 

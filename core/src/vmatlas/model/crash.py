@@ -17,6 +17,22 @@ class CrashedThread(NamedTuple):
     stack_pointer: int | None
 
 
+class Module(NamedTuple):
+    """A program or library that a file lists, where it tells no map: one range from its first segment to its last."""
+
+    start: int
+    size: int
+    """Bytes."""
+    name: str
+    """As the file calls it: a path, or the library's own name for itself."""
+    build_id: bytes | None
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.start + self.size
+
+
 @dataclass(frozen=True, slots=True)
 class Crash:
     """Why and where a process ended, as far as a file tells. What it does not tell is None."""
@@ -39,3 +55,7 @@ class Crash:
     """The system's short name of the program."""
     arguments: str | None
     """The beginning of its command line, as the system kept it."""
+    modules: tuple[Module, ...] = ()
+    """Programs and libraries, where a file lists them."""
+    no_map: str = ""
+    """Why the file tells no map, in words; empty where it does."""

@@ -24,7 +24,7 @@ from vmatlas.arguments import flags_checked, shown
 from vmatlas.backend import Target
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError
-from vmatlas.model import AddressSpace, Filter, Protection, Region
+from vmatlas.model import AddressSpace, Columns, Filter, Protection, Region
 from vmatlas.operations import advising, faults, files, moving, shapes
 from vmatlas.operations.checks import check_ranges
 from vmatlas.operations.contract import Ability, Promise
@@ -205,12 +205,14 @@ def explain(
     if isinstance(source, (str, os.PathLike)):
         source = remains.load(source)
     if isinstance(source, Capture):
-        space = api.replay(source)
         backend = registry.backend(source.backend, distribution=source.distribution)
         try:
             crash = backend.crash(source) if isinstance(backend, TellsCrash) else None
         except Unsupported:  # it lived
             crash = None
+        if crash is not None and crash.no_map:
+            return explaining.explain_crash(crash, AddressSpace(Columns(), source.origin))
+        space = api.replay(source)
         return explaining.explain_crash(crash or explaining.of_live_threads(space, source.name), space)
     with contextlib.ExitStack() as closing:
         asked = source if isinstance(source, Process) else closing.enter_context(api.open(source, target=target))

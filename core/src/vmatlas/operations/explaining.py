@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vmatlas.model import AddressSpace, Kind, Protection, Region
-from vmatlas.model.crash import Crash, CrashedThread
+from vmatlas.model.crash import Crash, CrashedThread, Module
 from vmatlas.operations import faults
 from vmatlas.operations.values import Fault, FaultCause
 
@@ -29,6 +29,8 @@ class Place(NamedTuple):
     """None where nothing is mapped."""
     file_offset: int | None
     """How far from the beginning of its file it stands, where that is told."""
+    module: Module | None = None
+    """The program or library that it lies in, where the file tells no map but lists those."""
 
 
 class ThreadStack(NamedTuple):
@@ -57,6 +59,7 @@ class Explanation:
     crash: Crash
     """What was told of the end; of a live process only its threads."""
     space: AddressSpace
+    """The map; empty where the file tells none (`crash.no_map`)."""
     fault: Fault | None
     """The access that failed, with the regions around it; None where there was none, or its address is not told."""
     instruction: Place | None
@@ -75,9 +78,9 @@ class Explanation:
 
 def explain_crash(crash: Crash, space: AddressSpace, guard_at: faults.GuardAt = lambda address: None) -> Explanation:
     """`guard_at` asks the process of the map, where there is one."""
-    instruction = _instruction(space, crash.threads[0].program_counter) if crash.threads else None
-    fault = _fault(crash, space, instruction, guard_at)
-    threads = tuple(_thread(each, space) for each in crash.threads)
+    instruction = _instruction(crash, space, crash.threads[0].program_counter) if crash.threads else None
+    fault = None if crash.no_map else _fault(crash, space, instruction, guard_at)
+    threads = tuple(_thread(crash, each, space) for each in crash.threads)
     text = " ".join(_sentences(crash, space, fault, instruction, threads))
     return Explanation(crash, space, fault, instruction, threads, text)
 
@@ -108,22 +111,24 @@ def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults
     return faults.classify(crash.fault_address, space, access, guard_at)
 
 
-def _instruction(space: AddressSpace, address: int | None) -> Place | None:
+def _instruction(crash: Crash, space: AddressSpace, address: int | None) -> Place | None:
     if address is None:
         return None
+    if crash.no_map:
+        return Place(address, None, None, next((m for m in crash.modules if m.start <= address < m.end), None))
     region = space.find(address)
     is_told = region is not None and region.offset is not None
     offset = region.offset + address - region.start if region is not None and region.offset is not None else None
     return Place(address, region, offset if is_told else None)
 
 
-def _thread(thread: CrashedThread, space: AddressSpace) -> ThreadStack:
+def _thread(crash: Crash, thread: CrashedThread, space: AddressSpace) -> ThreadStack:
     pointer = thread.stack_pointer or None
     stack = None if pointer is None else space.find(pointer)
     if stack is not None and stack.kind is Kind.GUARD:
         stack = None
     used = None if stack is None or pointer is None else stack.end - pointer
-    return ThreadStack(thread.number, _instruction(space, thread.program_counter), pointer, stack, used)
+    return ThreadStack(thread.number, _instruction(crash, space, thread.program_counter), pointer, stack, used)
 
 
 def _sentences(
@@ -139,7 +144,9 @@ def _sentences(
         told = [f"{who} was stopped by {crash.signal_name or f'signal {crash.signal}'}{thread}."]
         told += _of_the_address(crash, fault)
     if at is not None:
-        told.append(f"The instruction at {at.address:#x} {_lies(at)}.")
+        told.append(f"The instruction at {at.address:#x} {_lies(crash, at)}.")
+    if crash.no_map:
+        told.append(f"What lies anywhere else is not told: {crash.no_map}.")
     told += _of_stacks(crash, threads, fault)
     return told
 
@@ -154,12 +161,20 @@ def _of_the_address(crash: Crash, fault: Fault | None) -> list[str]:
         return told
     if crash.signal_name == "SIGABRT":
         return ["That is what abort() sends: the program ended itself."]
+    if crash.no_map and crash.fault_address is not None and crash.signal_name in _OF_MEMORY:
+        return [f"The access that failed was at {crash.fault_address:#x}."]
     if crash.fault_address is None:
         return [f"No address is told: {crash.no_address}."]
     return []  # it is the instruction's, which is told anyway
 
 
-def _lies(at: Place) -> str:
+def _lies(crash: Crash, at: Place) -> str:
+    if at.module is not None:
+        return (
+            f"lies in {at.module.name or 'a module without a name'}, {at.address - at.module.start:#x} from its start"
+        )
+    if crash.no_map:
+        return "lies in no module that is listed"
     if at.region is None:
         return "lies in no region: the program jumped to where nothing is mapped"
     nameless = "memory whose name is not told" if at.region.kind is Kind.OTHER else "nameless memory"
@@ -175,7 +190,7 @@ def _of_stacks(crash: Crash, threads: tuple[ThreadStack, ...], fault: Fault | No
     if crash.signal is not None:
         if first.stack is not None and first.used is not None:
             told.append(f"Of its stack ({_range(first.stack)}, {first.stack.size:,} bytes) {first.used:,} are in use.")
-        elif first.stack_pointer is not None:
+        elif first.stack_pointer is not None and not crash.no_map:
             told.append(f"Its stack pointer, {first.stack_pointer:#x}, lies in no memory that can be a stack.")
     others = threads[1:] if crash.signal is not None else threads
     known = [each for each in others if each.full is not None]

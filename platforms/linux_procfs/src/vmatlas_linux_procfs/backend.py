@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SEGMENTS = "elf-segments"
 """The stream of a capture that was made of a core file: `vmatlas.files.elf_core.SEGMENTS`."""
+MINIDUMP = "minidump"
+"""The same of a minidump: `vmatlas.files.minidump.STREAM`."""
 
 _RANKS = {
     Question.WHOLE_MAP: 10,  # one read gives fifty regions; the ioctl takes a call for each
@@ -89,19 +91,29 @@ class LinuxProcfs:
         return None
 
     def decode(self, capture: Capture) -> AddressSpace:
-        """See `vmatlas_linux_procfs.decode`; of a core file, `vmatlas_linux_procfs.cores`."""
+        """See `vmatlas_linux_procfs.decode`; of files that processes left, `cores` and `minidumps`."""
         if SEGMENTS in capture.streams:
             from vmatlas_linux_procfs.cores import decode_core
 
             return decode_core(capture)
+        if MINIDUMP in capture.streams:
+            from vmatlas_linux_procfs.minidumps import decode_minidump
+
+            return decode_minidump(capture)
         from vmatlas_linux_procfs.decode import decode
 
         return decode(capture)
 
     def crash(self, capture: Capture) -> Crash:
-        """See `vmatlas_linux_procfs.cores`. Raises Unsupported for a capture that was made of no core file."""
+        """See `cores` and `minidumps`. Raises Unsupported for a capture that was made of neither."""
+        if MINIDUMP in capture.streams:
+            from vmatlas_linux_procfs.minidumps import decode_minidumps_crash
+
+            return decode_minidumps_crash(capture)
         if SEGMENTS not in capture.streams:
-            raise Unsupported("only a core file tells how its process ended", pid=capture.pid, backend=self.name)
+            raise Unsupported(
+                "only a core file or a minidump tells how its process ended", pid=capture.pid, backend=self.name
+            )
         from vmatlas_linux_procfs.cores import decode_crash
 
         return decode_crash(capture)

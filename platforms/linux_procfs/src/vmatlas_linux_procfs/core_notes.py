@@ -81,12 +81,12 @@ _IN_ORDER = (
     "SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF "
     "SIGWINCH SIGIO SIGPWR SIGSYS"
 )
-_SIGNALS = dict(enumerate(_IN_ORDER.split(), 1))
+SIGNALS = dict(enumerate(_IN_ORDER.split(), 1))
 """include/uapi/asm-generic/signal.h."""
-_OWN_SIGNALS = {4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 8: "SIGFPE", 9: "SIGKILL", 10: "SIGBUS", 11: "SIGSEGV"}
-"""Of processors that count others their own way."""
+SIGNALS_OF_MIPS = {4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 8: "SIGFPE", 9: "SIGKILL", 10: "SIGBUS", 11: "SIGSEGV"}
+"""Of processors that count others their own way: MIPS, and those of `_COUNT_THEIR_OWN`."""
 _COUNT_THEIR_OWN = (MIPS, _SPARC, _SPARC32PLUS, _SPARC64, _PARISC, _ALPHA)
-_WITH_ADDRESS = ("SIGILL", "SIGTRAP", "SIGBUS", "SIGFPE", "SIGSEGV")
+WITH_ADDRESS = ("SIGILL", "SIGTRAP", "SIGBUS", "SIGFPE", "SIGSEGV")
 _SI_KERNEL = 128
 _LEAST_OF_PRPSINFO = 124
 """Bytes. All end alike, whatever the width of what stands before: four numbers of processes, 16 bytes of the program's
@@ -178,12 +178,12 @@ def crash_of(told: Told) -> Crash:
     """Signal and fault address, threads, command."""
     mark = "<" if told.header.byte_order == "little" else ">"
     number, code, address, span, why = told.signal, None, None, 1, "the file does not tell it"
-    names = _OWN_SIGNALS if told.header.machine in _COUNT_THEIR_OWN else _SIGNALS
+    names = SIGNALS_OF_MIPS if told.header.machine in _COUNT_THEIR_OWN else SIGNALS
     if told.siginfo is not None and len(told.siginfo) >= 24:
         first, second, third = struct.unpack_from(mark + "iii", told.siginfo)
         number, code = first or number, second if told.header.machine == MIPS else third
         name = names.get(number or 0)
-        if name not in _WITH_ADDRESS:
+        if name not in WITH_ADDRESS:
             why = f"{name or 'the signal'} is sent for none"
         elif code is None or code <= 0:
             why = "the signal was sent by a process, not by an access"

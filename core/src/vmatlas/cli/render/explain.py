@@ -44,8 +44,14 @@ def _cells(thread: ThreadStack, *, exact: bool) -> tuple[str, ...]:
         NOTHING if stack is None else size_text(stack.size, exact=exact),
         NOTHING if thread.used is None else size_text(thread.used, exact=exact),
         NOTHING if full is None else f"{full:.0%}",
-        NOTHING if at is None or at.region is None else label_of(at.region),
+        _name_of(at),
     )
+
+
+def _name_of(at: Place | None) -> str:
+    if at is None or (at.region is None and at.module is None):
+        return NOTHING
+    return label_of(at.region) if at.region is not None else one_line(at.module.name if at.module else "")
 
 
 def explanation_json(found: Explanation) -> dict[str, Any]:
@@ -77,6 +83,16 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
             }
             for each in found.threads
         ],
+        "modules": [
+            {
+                "start": each.start,
+                "size": each.size,
+                "name": each.name,
+                "build_id": None if each.build_id is None else each.build_id.hex(),
+            }
+            for each in crash.modules
+        ],
+        "no_map": crash.no_map or None,
         "text": found.text,
         "incomplete": space.incomplete,
     }
@@ -86,4 +102,5 @@ def _place(place: Place | None) -> dict[str, Any] | None:
     if place is None:
         return None
     region = None if place.region is None else region_to_dict(place.region)
-    return {"address": place.address, "file_offset": place.file_offset, "region": region}
+    module = None if place.module is None else place.module.name
+    return {"address": place.address, "file_offset": place.file_offset, "region": region, "module": module}
