@@ -17,7 +17,7 @@ setup(
         Extension(
             "vmatlas.model._native",
             sources=[f"{NATIVE}/model.c"],
-            depends=[f"{NATIVE}/{name}.h" for name in ("binding", "columns", "python")],
+            depends=[f"{NATIVE}/{name}.h" for name in ("arrays", "binding", "columns", "python")],
             extra_compile_args=["-std=c99", "-O2"],
             py_limited_api=True,
             optional=True,  # no compiler: the build goes on without it

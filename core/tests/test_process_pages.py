@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from typing import cast
@@ -30,6 +31,7 @@ class FakePages:
     name: str = "fake-pages"
     states: PageState = USUAL
     cost: int = 10
+    passes_holes: bool = False
     told: PageState = USUAL
     system: str = "linux"
     availability: Availability = YES
@@ -84,6 +86,25 @@ def test_what_the_regions_cover_is_asked_about_and_no_hole(machine: Machine) -> 
         assert bounds(process.pages()) == [(1, 5), (8, 9)]
         assert machine[2][0].asked[0].ranges == ((PAGE, 5 * PAGE), (8 * PAGE, 9 * PAGE))
         assert machine[2][0].asked[0].pages == USUAL
+
+
+def test_a_source_that_passes_holes_is_asked_about_a_range_and_no_map_is_read(machine: Machine) -> None:
+    target, backend, sources = machine
+    sources[0].passes_holes = True
+    with opened(machine) as process:
+        process.pages()
+        process.pages(between=(2 * PAGE + 1, 4 * PAGE + 1))
+        process.pages(between=(4 * PAGE, 4 * PAGE))
+        asked = [query.ranges for query in sources[0].asked]
+        assert asked == [((0, 2**64 - PAGE),), ((2 * PAGE, 5 * PAGE),), ()]
+        assert backend.queries == []
+        process.pages(writable=True)
+        assert sources[0].asked[3].ranges == ((PAGE, 3 * PAGE), (8 * PAGE, 9 * PAGE))
+    # To a kernel of 32 bits a range that is wider than its addresses is another one.
+    target.system_info = dataclasses.replace(target.system_info, pointer_width=32)
+    with opened(machine) as process:
+        process.pages()
+    assert sources[0].asked[4].ranges == ((PAGE, 5 * PAGE), (8 * PAGE, 9 * PAGE))
 
 
 def test_regions_that_pass_a_filter_are_asked_about_alone(machine: Machine) -> None:
@@ -162,9 +183,9 @@ def test_guards_are_entries_of_a_map_that_asks_for_them_and_pass_its_filter(
         assert len(process.snapshot()) == 3
         with pytest.raises(UsageError, match="guards go without the memory in use"):
             process.snapshot(guards=True, residency=True)
-        machine[2][:] = []
-        with pytest.raises(Unsupported, match="cannot be told here which pages are guard"):
-            process.snapshot(guards=True)
+    machine[2][:] = []
+    with opened(machine) as process, pytest.raises(Unsupported, match="cannot be told here which pages are guard"):
+        process.snapshot(guards=True)
 
 
 def test_a_capture_has_the_guards_beside_the_map(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ from vmatlas.values import dataclass
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory
     from vmatlas.model.crash import Crash
-    from vmatlas.model.pages import PageRuns, PageState
+    from vmatlas.model.pages import PageRuns, PageState, RunColumns
 
 _Item = TypeVar("_Item")
 
@@ -264,6 +264,8 @@ class PageSource(Source, Protocol):
     """What it can tell; a kernel may tell less, which the stream says."""
     cost: int
     """Of two that tell the same, the one of less is asked."""
+    passes_holes: bool
+    """Ranges may hold what is not mapped: that gives nothing, and costs next to nothing. So no map is read first."""
 
     def pages(self, capture: Capture) -> PageRuns:
         """Bytes to runs of pages: all that the stream tells; pure, on any host.
@@ -387,6 +389,15 @@ class DirectBackend(Backend, HasTwin, Protocol):
         ...
 
 
+@runtime_checkable
+class DirectPageSource(PageSource, HasTwin, Protocol):
+    """A page source that takes a short way on this machine: both halves in one, by code that is compiled."""
+
+    def read(self, process: LocalProcess, query: Query) -> tuple[RunColumns, PageState] | None:
+        """The runs, and which of the states asked for are told; None: the long way. Raises VmatlasError."""
+        ...
+
+
 class System(Protocol):
     """What a machine of one operating system tells besides maps. Registered under `vmatlas.systems`."""
 
@@ -478,6 +489,15 @@ class DirectProcess(Protocol):
 
     def finder(self, backend: DirectBackend) -> Finder | None:
         """See `DirectBackend.finder`."""
+        ...
+
+
+@runtime_checkable
+class DirectPages(Protocol):
+    """A target's process whose pages can be asked about by the short way of a page source."""
+
+    def read_pages(self, source: DirectPageSource, query: Query) -> PageRuns | None:
+        """See `DirectPageSource.read`."""
         ...
 
 

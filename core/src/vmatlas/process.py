@@ -23,7 +23,6 @@ from vmatlas.backend import (
     Finder,
     HasBlindSpots,
     HasName,
-    PageSource,
     ReadsFiles,
     ReadsThreads,
     SeesFiles,
@@ -35,7 +34,7 @@ from vmatlas.backend import (
     TellsTotals,
 )
 from vmatlas.capture import Capture
-from vmatlas.choice import Choice, choose, choose_for_pages
+from vmatlas.choice import Choice, choose
 from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     ANY,
@@ -54,7 +53,7 @@ from vmatlas.model import (
 )
 from vmatlas.model.filter import check_filter, check_region
 from vmatlas.model.space import check_space
-from vmatlas.reading import MapReader
+from vmatlas.reading import MapReader, PageReader
 from vmatlas.values import replace
 
 if TYPE_CHECKING:
@@ -116,6 +115,7 @@ class Process:
         self._backend = backend
         self._choices: dict[tuple[Question, bool, Filter], Choice] = {}
         self._reader = MapReader(target, process)
+        self._pages = PageReader(target, process)
         self._finder: Finder | None = None
         self._is_closed = False
         self._elves: dict[object, Elf | None] = {}
@@ -352,15 +352,19 @@ class Process:
         if Feature.WALK not in choice.backend.features:
             yield from self.snapshot(where=wanted)
             return
-        address, step = 0, _FIRST_STEP
+        yield from self._walk(choice, replace(whole, address=0, or_next=True, limit=_FIRST_STEP))
+
+    def _walk(self, choice: Choice, query: Query) -> Iterator[Region]:
+        """The regions from the query's address on, by a backend that can walk, piece by piece."""
         question = self._reader.question()
-        while address < _TOP:
+        while query.address is not None and query.address < _TOP:
             with question:  # all steps are one question; what is done with the regions between them is none of it
-                space = self._reader.space(choice, replace(whole, address=address, or_next=True, limit=step))
-            yield from space.part(wanted)
-            if len(space) < step:
+                space = self._reader.space(choice, query)
+            yield from space.part(query.where)
+            if len(space) < query.limit:
                 return
-            address, step = self._above(space, address, choice), min(step * 4, _LARGEST_STEP)
+            above = self._above(space, query.address, choice)
+            query = replace(query, address=above, limit=min(query.limit * 4, _LARGEST_STEP))
 
     def memory(self) -> MemoryUse:
         """The memory in use of the whole process: no map is made where the system tells it so (Linux: smaps_rollup).
@@ -412,12 +416,40 @@ class Process:
         by it alone): the plugin vmatlas-linux-pagemap. Raises what `snapshot` raises; Unsupported also where nothing
         tells the states that were asked for.
         """
-        from vmatlas.model.pages import check_range, check_state
+        from vmatlas.model.pages import USUAL, check_range, check_state
 
         if of is not None:
             check_state(of)
-        asked = None if between is None else check_range(between)
-        return self.pages_in(self.snapshot(where=Filter.of(where, **criteria)), between=asked, of=of)
+        start, end = (0, _TOP) if between is None else check_range(between)
+        wanted = Filter.of(where, **criteria) if where is not None or criteria else ANY
+        source, system = self._pages.source(of or USUAL, all_of_it=of is not None), self._target.system_info
+        if wanted == ANY and source.passes_holes and system.pointer_width == 64:
+            # To a kernel of 32 bits a range that is wider than its addresses is another one.
+            page = system.page_size
+            first, last = start // page * page, min(-(-end // page) * page, _TOP - page)
+            ranges: tuple[tuple[int, int], ...] = ((first, last),) if first < last else ()
+        elif between is None:
+            space = self.snapshot(where=wanted)
+            ranges = _whole_pages(space.columns.start, space.columns.end, system.page_size)
+        else:
+            regions = list(self._regions_in(start, end, wanted))
+            edges = [each.start for each in regions], [each.end for each in regions]
+            ranges = _whole_pages(*edges, system.page_size, start, end)
+        return self._pages.runs(source, of or USUAL, ranges).within(start, end)
+
+    def _regions_in(self, start: int, end: int, wanted: Filter) -> Iterator[Region]:
+        """The regions that pass and reach into a range: where somebody can walk, no more of the map is read."""
+        query = Query(
+            address=start, or_next=True, limit=_FIRST_STEP, residency=self.needs_residency(wanted), where=wanted
+        )
+        choice = self.choice(query)
+        if Feature.WALK not in choice.backend.features:
+            yield from self.snapshot(where=wanted)
+            return
+        for region in self._walk(choice, query):
+            if region.start >= end:
+                return
+            yield region
 
     def pages_in(
         self, space: AddressSpace, *, between: tuple[int, int] | None = None, of: PageState | None = None
@@ -428,22 +460,10 @@ class Process:
         check_space(space)
         if of is not None:
             check_state(of)
-        asked = (0, _TOP) if between is None else check_range(between)
-        source = choose_for_pages(self._target, of or USUAL, all_of_it=of is not None)
-        return self._ask_pages(source, of or USUAL, _whole_pages(space, *asked))[1].within(*asked)
-
-    def _ask_pages(
-        self, source: PageSource, of: PageState, ranges: tuple[tuple[int, int], ...]
-    ) -> tuple[Capture, PageRuns]:
-        with self._reader.question():
-            try:
-                capture = self._process.acquire(source, Query(pages=of, ranges=ranges))
-                found = source.pages(capture).telling(of)
-                if not found.told:
-                    raise Unsupported(f"this kernel does not tell which pages are {' or '.join(of.words)}")
-                return capture, found
-            except VmatlasError as error:
-                raise error.located(pid=self.pid, target=self._target.name, backend=source.name) from None
+        start, end = (0, _TOP) if between is None else check_range(between)
+        source = self._pages.source(of or USUAL, all_of_it=of is not None)
+        ranges = _whole_pages(space.columns.start, space.columns.end, space.system.page_size, start, end)
+        return self._pages.runs(source, of or USUAL, ranges).within(start, end)
 
     def threads(self) -> tuple[Thread, ...] | None:
         """Its threads, each with its name and where its stack pointer stands, as far as that may be asked.
@@ -482,8 +502,9 @@ class Process:
         """What tells the guards beside the map, asked for just after it."""
         from vmatlas.model.pages import PageState
 
-        source = choose_for_pages(self._target, PageState.GUARD, all_of_it=True)
-        told = self._ask_pages(source, PageState.GUARD, _whole_pages(space, 0, _TOP))[0]
+        source = self._pages.source(PageState.GUARD, all_of_it=True)
+        ranges = _whole_pages(space.columns.start, space.columns.end, space.system.page_size)
+        told = self._pages.read(source, PageState.GUARD, ranges)[0]
         return replace(found, streams={**found.streams, source.stream: told.stream(source.stream)})
 
     def _with_totals(self, found: Capture) -> Capture:
@@ -632,12 +653,14 @@ def _not_both() -> UsageError:
     )
 
 
-def _whole_pages(space: AddressSpace, start: int, end: int) -> tuple[tuple[int, int], ...]:
+def _whole_pages(
+    starts: Iterable[int], ends: Iterable[int], page: int, start: int = 0, end: int = _TOP
+) -> tuple[tuple[int, int], ...]:
     """The parts of a range of addresses that regions cover, in whole pages; those that touch are one."""
-    page = space.system.page_size
     found: list[tuple[int, int]] = []
-    for low, high in zip(space.columns.start, space.columns.end, strict=True):
-        first, last = max(low, start // page * page), min(high, -(-end // page) * page)
+    lowest, highest = start // page * page, -(-end // page) * page
+    for low, high in zip(starts, ends, strict=True):
+        first, last = max(low, lowest), min(high, highest)
         if first >= last:
             continue
         if found and found[-1][1] == first:

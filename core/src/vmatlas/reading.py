@@ -1,4 +1,4 @@
-"""How the map of one process is read.
+"""How the map of one process is read, and what lies inside its regions.
 
 Acquire and decode, again when the map changed under the reading (out of order, and different each time); or a backend's
 short way, where it has one and the process lives here: then no capture is made. The short way answers or is silent:
@@ -8,12 +8,28 @@ what goes wrong, the long way says.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
-from vmatlas.backend import Bounded, DirectBackend, DirectProcess, Finder, Target, TargetProcess
+from vmatlas.backend import (
+    Bounded,
+    DirectBackend,
+    DirectPages,
+    DirectPageSource,
+    DirectProcess,
+    Finder,
+    PageSource,
+    Target,
+    TargetProcess,
+)
 from vmatlas.capture import Capture
-from vmatlas.choice import Choice
-from vmatlas.errors import Disordered, TornRead, UsageError, VmatlasError
+from vmatlas.choice import Choice, choose_for_pages
+from vmatlas.errors import Disordered, TornRead, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Query
+
+if TYPE_CHECKING:
+    from vmatlas.model.pages import PageRuns, PageState
+
+Ranges = tuple[tuple[int, int], ...]
 
 ATTEMPTS = 50
 """How often a map that changes under the reading is read again before TornRead says so."""
@@ -115,8 +131,58 @@ class MapReader:
         return self._short_ways[backend.name]
 
 
-def _reads_as_it_decodes(backend: DirectBackend) -> bool:
+class PageReader:
+    """Asks about the pages of one process."""
+
+    def __init__(self, target: Target, process: TargetProcess) -> None:
+        self._target = target
+        self._process = process
+        self._direct = process if isinstance(process, DirectPages) else None
+        self._chosen: dict[tuple[PageState, bool], PageSource] = {}
+        self._short_ways: dict[str, DirectPageSource | None] = {}
+
+    def source(self, of: PageState, *, all_of_it: bool) -> PageSource:
+        """What is asked for these states: see `choose_for_pages`. Raises Unsupported."""
+        found = self._chosen.get((of, all_of_it))
+        if found is None:
+            found = self._chosen[of, all_of_it] = choose_for_pages(self._target, of, all_of_it=all_of_it)
+        return found
+
+    def runs(self, source: PageSource, of: PageState, ranges: Ranges) -> PageRuns:
+        """By the short way where there is one, else by acquire and decode. Raises what those raise, and Unsupported."""
+        direct = self._short_way(source)
+        if direct is not None and self._direct is not None:
+            try:
+                found = self._direct.read_pages(direct, Query(pages=of, ranges=ranges))
+            except UsageError:
+                raise  # of a handle that is closed
+            except VmatlasError:
+                found = None  # the long way says it
+            if found is not None:
+                return found
+        return self.read(source, of, ranges)[1]
+
+    def read(self, source: PageSource, of: PageState, ranges: Ranges) -> tuple[Capture, PageRuns]:
+        """Acquire and decode. Raises what those raise, and Unsupported where none of the states is told."""
+        with self._process.question() if isinstance(self._process, Bounded) else nullcontext():
+            try:
+                capture = self._process.acquire(source, Query(pages=of, ranges=ranges))
+                found = source.pages(capture).telling(of)
+                if not found.told:
+                    raise Unsupported(f"this kernel does not tell which pages are {' or '.join(of.words)}")
+                return capture, found
+            except VmatlasError as error:
+                raise error.located(pid=self._process.pid, target=self._target.name, backend=source.name) from None
+
+    def _short_way(self, source: PageSource) -> DirectPageSource | None:
+        if source.name not in self._short_ways:
+            direct = source if isinstance(source, DirectPageSource) else None
+            self._short_ways[source.name] = direct if direct and _reads_as_it_decodes(direct) else None
+        return self._short_ways[source.name]
+
+
+def _reads_as_it_decodes(backend: DirectBackend | DirectPageSource) -> bool:
     """Whether its short way is of the class that its long way is of: one derived from that may decode otherwise."""
-    ways = {"acquire", "decode", "read"}
+    ways = {"acquire", "decode", "pages", "read"}
     maker = next((kind for kind in type(backend).__mro__ if ways & vars(kind).keys()), None)
     return maker is None or "read" in vars(maker)

@@ -9,10 +9,11 @@ from array import array
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmatlas.capture import Capture
+from vmatlas.conformance.thorough import examples
 from vmatlas.errors import MalformedData
 from vmatlas.model import Query, SystemInfo
 from vmatlas.model.pages import USUAL, PageRuns, PageState
@@ -67,6 +68,7 @@ def listed(runs: PageRuns) -> dict[int, PageState]:
 
 
 @given(answers(), systems, st.integers(0, 12))
+@settings(max_examples=examples(100), deadline=None)
 def test_answers_of_several_calls_are_read_back(
     found: list[tuple[int, int, int]], system: SystemInfo, cut: int
 ) -> None:
@@ -101,6 +103,7 @@ def test_what_categories_mean(categories: int, state: PageState) -> None:
 
 
 @given(st.sets(st.sampled_from([*~PageState.EXCLUSIVE]), min_size=1))
+@settings(max_examples=examples(100), deadline=None)
 def test_what_is_asked_for_is_told_where_the_kernel_knows_all(states: set[PageState]) -> None:
     of = PageState.NONE
     for each in states:
@@ -120,6 +123,7 @@ def test_a_kernel_that_knows_no_guards_tells_none() -> None:
 
 
 @given(st.lists(st.sampled_from([0x8000, 0xA000, 0x8100, 0x4000, 0x4400, 0x0080, 0x8180]), min_size=1), systems)
+@settings(max_examples=examples(100), deadline=None)
 def test_entries_are_read_back(entries: list[int], system: SystemInfo) -> None:
     first = 0x7F00_0000_0000
     runs = PAGEMAP.pages(captured(ENTRIES, pieces((first, entries), system=system), system))
@@ -172,6 +176,7 @@ def test_foreign_bytes_are_refused_with_what_was_expected(stream: str, data: byt
 
 
 @given(st.binary(max_size=400), st.sampled_from([SCAN, PAGEMAP]), systems)
+@settings(max_examples=examples(100), deadline=None)
 def test_arbitrary_bytes_are_runs_or_refused(data: bytes, source: type, system: SystemInfo) -> None:
     try:
         runs = source.pages(captured(source.stream, data, system))  # type: ignore[attr-defined]
@@ -181,6 +186,7 @@ def test_arbitrary_bytes_are_runs_or_refused(data: bytes, source: type, system: 
 
 
 @given(answers(), st.integers(0, 400), st.binary(min_size=1, max_size=8))
+@settings(max_examples=examples(100), deadline=None)
 def test_damaged_answers_are_runs_or_refused(found: list[tuple[int, int, int]], at: int, damage: bytes) -> None:
     data = scanned(found)
     data = data[:at] + damage + data[at + len(damage) :]

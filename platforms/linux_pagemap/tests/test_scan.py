@@ -18,6 +18,7 @@ from vmatlas.target.local import LOCAL
 from vmatlas_linux_pagemap import acquire
 from vmatlas_linux_pagemap.backend import SCAN
 from vmatlas_linux_pagemap.layout import GUARD, PAGEMAP_SCAN, PRESENT, SWAPPED
+from vmatlas_linux_pagemap.question import below_the_top
 
 PAGE = 4096
 PIECE = 512
@@ -43,6 +44,8 @@ class Kernel:
             raise OSError(errno.EINVAL, "Invalid argument")
         if end > self.top * PAGE:
             raise OSError(errno.EFAULT, "Bad address")
+        if room and not vec:
+            raise OSError(errno.EINVAL, "Invalid argument")
         if self.gone:
             return 0
         wanted = sorted(page for page, has in self.pages.items() if has & anyof and start <= page * PAGE < end)
@@ -148,6 +151,18 @@ def test_what_lies_above_the_process_s_own_memory_is_left_out(play: Callable[[Ke
     play(Kernel({1: PRESENT}))
     above = 0xFFFFFFFFFF600000
     assert pages_of(asked(ranges=((PAGE, 2 * PAGE), (above, above + PAGE)))) == [1]
+
+
+@pytest.mark.parametrize("top", [2, 3, 1000, 2**35])
+def test_a_range_that_reaches_above_it_is_asked_about_up_to_there(top: int, play: Callable[[Kernel], Kernel]) -> None:
+    play(Kernel({1: PRESENT, top - 1: PRESENT, top: PRESENT}, top=top))
+    assert pages_of(asked(ranges=((PAGE, 2**64 - PAGE),))) == sorted({1, top - 1})
+
+
+@pytest.mark.parametrize(("machine", "top"), [("x86_64", 1 << 56), ("aarch64", 1 << 56), ("s390x", 2**64 - PAGE)])
+def test_it_is_never_asked_about_addresses_of_which_a_kernel_takes_a_part_alone(machine: str, top: int) -> None:
+    assert below_the_top(((PAGE, 2**64 - PAGE),), machine, PAGE) == [(PAGE, top)]
+    assert below_the_top(((PAGE, 2 * PAGE), (top, 2**64 - 1)), machine, PAGE) == [(PAGE, 2 * PAGE)]
 
 
 @pytest.mark.parametrize("ranges", [(), ((PAGE, 2 * PAGE),)])

@@ -7,11 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from vmatlas import registry
 from vmatlas.backend import (
     Availability,
     DirectBackend,
+    DirectPageSource,
     Finder,
     KnowsNotListed,
     ListsBriefly,
@@ -22,6 +24,9 @@ from vmatlas.backend import (
 )
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, FileNow, Origin, ProcessInfo, Query, Region, SystemInfo
+
+if TYPE_CHECKING:
+    from vmatlas.model.pages import PageRuns
 
 _SYSTEMS = {"linux": "linux", "freebsd": "freebsd", "qnx": "qnx", "netbsd": "netbsd", "darwin": "darwin"}
 
@@ -126,21 +131,32 @@ class LocalTargetProcess:
         """See `DirectBackend.read`."""
         with self._process.lock:
             columns = backend.read(self._process, query, most)
-        if columns is None:
+        return None if columns is None else AddressSpace(columns, self._origin(backend))
+
+    def read_pages(self, source: DirectPageSource, query: Query) -> PageRuns | None:
+        """See `DirectPageSource.read`."""
+        from vmatlas.model.pages import PageRuns
+
+        with self._process.lock:
+            found = source.read(self._process, query)
+        if found is None:
             return None
+        columns, told = found
+        return PageRuns(columns, self._origin(source), told, incomplete=self._process.doubt)
+
+    def _origin(self, source: Source) -> Origin:
         process = self._process
-        origin = Origin(
+        return Origin(
             self._target.system_info,
             process.pid,
-            backend.name,
+            source.name,
             time.time(),
             process.start_time,
             process.thread,
             self._target.name,
-            backend.consistency,
+            source.consistency,
             process.doubt,
         )
-        return AddressSpace(columns, origin)
 
     def reads_like(self, backend: DirectBackend, capture: Capture) -> bool | None:
         """See `DirectBackend.reads_like`."""

@@ -1,4 +1,8 @@
-"""Asks this machine's kernel about pages, and keeps what it says. It never looks into the answers."""
+"""Asks this machine's kernel about pages, and keeps what it says. It never looks into the answers.
+
+The short ways (`read_scan`, `read_entries`) have the compiled twin ask, and make runs of the answers as they come:
+native/scan.c and entries.c, which an agent has as well.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ from vmatlas.backend import LocalProcess, Reading
 from vmatlas.capture import LARGEST
 from vmatlas.errors import NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import Query
-from vmatlas.model.pages import PageState
+from vmatlas.model.pages import PageState, RunColumns
 from vmatlas.systems.linux import LinuxProcess
 from vmatlas.systems.linux.host import process_error
 from vmatlas.systems.linux.proc import told_by
 from vmatlas.systems.linux.vanishing import read_until_told
-from vmatlas_linux_pagemap.decode import ENTRIES, SCANNED
+from vmatlas_linux_pagemap.decode import ENTRIES, NATIVE, SCANNED
 from vmatlas_linux_pagemap.layout import (
     ENTRY,
     ENTRY_SOFT_DIRTY,
@@ -36,7 +40,15 @@ from vmatlas_linux_pagemap.layout import (
     pair,
     scan_record,
 )
-from vmatlas_linux_pagemap.question import Masks, masks_of
+from vmatlas_linux_pagemap.question import (
+    Masks,
+    below_the_top,
+    masks_of,
+    states_of_categories,
+    states_of_entries,
+    told_by_bits,
+    told_by_masks,
+)
 
 ROOM = 1024
 """Answers that one call may give (24 KiB). More is no quicker, and half of it 1.03 times as slow (Linux 6.18)."""
@@ -118,7 +130,7 @@ def _scan(process: LinuxProcess, query: Query, masks: Masks) -> Reading | None:
     answers = memoryview(room).cast("B")
     kept: list[bytes] = []
     size = 0
-    for start, end in query.ranges or (_NOWHERE,):
+    for start, end in _ranges(query) if query.ranges else (_NOWHERE,):
         while start < end:
             argument = bytearray(SCAN_SIZE)
             if masks.anyof:
@@ -128,8 +140,9 @@ def _scan(process: LinuxProcess, query: Query, masks: Masks) -> Reading | None:
                     if error.errno == EINVAL and masks.told & ~FIRST_KNOWN:
                         masks = masks.without(GUARD)
                         continue
-                    if error.errno == EFAULT:  # above all that the process itself can have: the kernel's own pages
-                        break
+                    if error.errno == EFAULT and (highest := _highest_end(descriptor, start, end, masks)) < end:
+                        end = highest
+                        continue
                     if error.errno == ESRCH:
                         return None
                     raise _failed(error, process) from None
@@ -152,6 +165,33 @@ def _scan(process: LinuxProcess, query: Query, masks: Masks) -> Reading | None:
     return Reading({SCANNED: b"".join(kept)})
 
 
+def _ranges(query: Query) -> list[tuple[int, int]]:
+    return below_the_top(query.ranges, os.uname().machine, mmap.PAGESIZE)
+
+
+def _highest_end(descriptor: int, start: int, end: int, masks: Masks) -> int:
+    """The highest end that a range from `start` on may have; `start` where it may have none.
+
+    The kernel looks at the range before it looks at the room for answers, and room of no address is EINVAL: so it walks
+    nothing to tell.
+    """
+    page = mmap.PAGESIZE
+    low, high = 0, (end - start) // page
+    while high - low > 1:
+        middle = (low + high) // 2
+        argument = bytearray(SCAN_SIZE)
+        _SCAN.pack_into(
+            argument, 0, SCAN_SIZE, 0, start, start + middle * page, 0, 0, 1, 0, 0, 0, masks.anyof, masks.told
+        )
+        try:
+            fcntl.ioctl(descriptor, PAGEMAP_SCAN, argument)
+            is_too_high = False
+        except OSError as error:
+            is_too_high = error.errno == EFAULT
+        low, high = (low, middle) if is_too_high else (middle, high)
+    return start + low * page
+
+
 def _ask(descriptor: int, argument: bytearray, room: array[int], start: int, end: int, masks: Masks) -> int:
     """The number of answers in `room`. Raises OSError."""
     _SCAN.pack_into(
@@ -164,6 +204,31 @@ def _ask(descriptor: int, argument: bytearray, room: array[int], start: int, end
         except OSError as error:
             if error.errno != EINTR:
                 raise
+
+
+def read_scan(process: LocalProcess, query: Query) -> tuple[RunColumns, PageState] | None:
+    """The runs, and what is told, in one go; None: to be asked by `acquire_scan`, which tells what is wrong."""
+    if NATIVE is None or query.pages is None or not isinstance(process, LinuxProcess):
+        return None
+    masks, told, states = _short_question(query.pages)
+    if not told or (process.is_self and process.emulator is not None):
+        return None
+    bounds = array("Q", [bound for each in _ranges(query) for bound in each])
+    descriptor = process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
+    found = NATIVE.scan(descriptor, bounds, mmap.PAGESIZE, masks.anyof, masks.told, states)
+    return None if found is None else (RunColumns(*found), told)
+
+
+@functools.cache
+def _short_question(of: PageState) -> tuple[Masks, PageState, bytes]:
+    """What this kernel is asked for these states, what it then tells of them, and what its answers mean."""
+    masks = masks_of(of)
+    if masks.told & SOFT_DIRTY and not tells_soft_dirty():
+        masks = masks.without(SOFT_DIRTY)
+    if masks.told & GUARD and not _knows_guards():
+        masks = masks.without(GUARD)
+    told = told_by_masks(masks) & of
+    return masks, told, states_of_categories(told)
 
 
 def _failed(error: OSError, process: LinuxProcess) -> VmatlasError:
@@ -198,7 +263,7 @@ def _read(process: LinuxProcess, query: Query) -> Reading | None:
     kept = [_PAIR.pack(page, known_bits())]
     size = 0
     try:
-        for start, end in query.ranges:
+        for start, end in _ranges(query):
             while start < end:
                 told = os.pread(descriptor, min(AT_ONCE, (end - start) // page) * ENTRY, start // page * ENTRY)
                 if not told:
@@ -216,6 +281,19 @@ def _read(process: LinuxProcess, query: Query) -> Reading | None:
             return None
         raise process_error(error, process.pid) from None
     return Reading({ENTRIES: b"".join(kept)})
+
+
+def read_entries(process: LocalProcess, query: Query) -> tuple[RunColumns, PageState] | None:
+    """As `read_scan`, by reading pagemap."""
+    if NATIVE is None or query.pages is None or not isinstance(process, LinuxProcess):
+        return None
+    told = told_by_bits(known_bits()) & query.pages
+    if not told or (process.is_self and process.emulator is not None):
+        return None
+    bounds = array("Q", [bound for each in _ranges(query) for bound in each])
+    descriptor = process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
+    found = NATIVE.entries(descriptor, bounds, mmap.PAGESIZE, states_of_entries(told))
+    return None if found is None else (RunColumns(*found), told)
 
 
 def _pieces(told: bytes, address: int, page: int) -> Iterator[bytes]:

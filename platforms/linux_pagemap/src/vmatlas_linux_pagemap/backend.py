@@ -8,7 +8,7 @@ from __future__ import annotations
 from vmatlas.backend import YES, Availability, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.model import Consistency, Query
-from vmatlas.model.pages import PageRuns, PageState
+from vmatlas.model.pages import PageRuns, PageState, RunColumns
 from vmatlas.systems.linux.proc import probe_proc
 
 
@@ -23,6 +23,8 @@ class PagemapScan:
     stream = "pages-scan"
     states = ~PageState.EXCLUSIVE
     cost = 10
+    passes_holes = True
+    compiled = "vmatlas_linux_pagemap._native"
 
     def probe(self) -> Availability:
         """Whether /proc is that of this process, and the kernel knows the ioctl: a question of size 0, which it must
@@ -39,6 +41,12 @@ class PagemapScan:
         from vmatlas_linux_pagemap.acquire import acquire_scan
 
         return acquire_scan(process, query)
+
+    def read(self, process: LocalProcess, query: Query) -> tuple[RunColumns, PageState] | None:
+        """See `vmatlas_linux_pagemap.acquire`."""
+        from vmatlas_linux_pagemap.acquire import read_scan
+
+        return read_scan(process, query)
 
     def pages(self, capture: Capture) -> PageRuns:
         """See `vmatlas_linux_pagemap.decode`."""
@@ -66,6 +74,8 @@ class Pagemap:
         | PageState.EXCLUSIVE
     )
     cost = 20
+    passes_holes = False
+    compiled = "vmatlas_linux_pagemap._native"
 
     def probe(self) -> Availability:
         """Whether /proc is that of this process, and has the file."""
@@ -86,6 +96,12 @@ class Pagemap:
         from vmatlas_linux_pagemap.acquire import acquire_entries
 
         return acquire_entries(process, query)
+
+    def read(self, process: LocalProcess, query: Query) -> tuple[RunColumns, PageState] | None:
+        """See `vmatlas_linux_pagemap.acquire`."""
+        from vmatlas_linux_pagemap.acquire import read_entries
+
+        return read_entries(process, query)
 
     def pages(self, capture: Capture) -> PageRuns:
         """See `vmatlas_linux_pagemap.decode`."""

@@ -1,4 +1,7 @@
-"""From the kernel's bytes to runs of pages. Pure: it never touches the system."""
+"""From the kernel's bytes to runs of pages. Pure: it never touches the system.
+
+native/decode.c does the same where it was built, and gives up on whatever is malformed: that is told here alone.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Literal
 
+from vmatlas import compiled
 from vmatlas.capture import Capture
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.model.pages import PageRuns, PageState, RunColumns
@@ -20,7 +24,18 @@ from vmatlas_linux_pagemap.layout import (
     pair,
     scan_record,
 )
-from vmatlas_linux_pagemap.question import Masks, state_of_categories, state_of_entry, told_by_bits, told_by_masks
+from vmatlas_linux_pagemap.question import (
+    Masks,
+    state_of_categories,
+    state_of_entry,
+    states_of_categories,
+    states_of_entries,
+    told_by_bits,
+    told_by_masks,
+)
+
+NATIVE = compiled.load("vmatlas_linux_pagemap._native")
+"""The compiled twin; None where this module serves alone."""
 
 SCANNED = "pages-scan"
 """The stream: each `struct pm_scan_arg` as the kernel left it, with the number of answers in the place of the pointer
@@ -40,6 +55,11 @@ def decode_scan(capture: Capture) -> PageRuns:
     """The stream `SCANNED`. Raises MalformedData."""
     data, order = capture.stream(SCANNED), capture.system.byte_order
     record = scan_record(order)
+    if NATIVE is not None and order == sys.byteorder and len(data) >= SCAN_SIZE:
+        told = told_by_masks(Masks(*record.unpack_from(data)[10:]))
+        found = NATIVE.decode_scan(data, states_of_categories(told))
+        if found is not None:
+            return PageRuns(RunColumns(*found), capture.origin, told, incomplete=capture.incomplete)
     masks: Masks | None = None
     answers: list[memoryview] = []
     view, at = memoryview(data), 0
@@ -79,6 +99,10 @@ def decode_entries(capture: Capture) -> PageRuns:
         expected = "the size of a page, and bits that are known"
         raise MalformedData(ENTRIES, 0, expected, found=data[:HEAD_SIZE], pid=capture.pid)
     told = told_by_bits(bits)
+    if NATIVE is not None and order == sys.byteorder:
+        found = NATIVE.decode_entries(data, states_of_entries(told))
+        if found is not None:
+            return PageRuns(RunColumns(*found), capture.origin, told, incomplete=capture.incomplete)
     starts, ends, entries = array("Q"), array("Q"), array("Q")
     at = HEAD_SIZE
     while at < len(data):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from array import array
 from typing import NamedTuple
 
 from vmatlas.model.pages import PageState
@@ -26,6 +28,16 @@ class Masks(NamedTuple):
     def without(self, category: int) -> Masks:
         """The same, of a kernel that does not know a category, or that says nothing true by it."""
         return Masks(self.anyof & ~category, self.told & ~category)
+
+
+def below_the_top(ranges: tuple[tuple[int, int], ...], machine: str, page: int) -> list[tuple[int, int]]:
+    """Ranges without what no process of such a machine can have.
+
+    Some kernels take the upper bits of an address for no part of it (arm64): there a higher range would be another one.
+    What lies below and above all that a process has, the kernel says itself (EFAULT).
+    """
+    top = 2**64 - page if machine.startswith("s390") else 1 << 56
+    return [(start, min(end, top)) for start, end in ranges if start < top]
 
 
 def masks_of(of: PageState) -> Masks:
@@ -97,3 +109,19 @@ def state_of_entry(entry: int, told: PageState) -> PageState:
     if found & PageState.PRESENT and not found & PageState.FILE:
         found |= PageState.ANONYMOUS
     return found & told
+
+
+_UPPER_NINE = 7
+"""The compiled twin looks at the upper nine of the upper 16 bits of an entry: all that tell something."""
+
+
+@functools.cache
+def states_of_categories(told: PageState) -> bytes:
+    """What the categories of a page mean, as the compiled twin takes it: of each value of nine bits."""
+    return array("I", [state_of_categories(bits, told).value for bits in range(512)]).tobytes()
+
+
+@functools.cache
+def states_of_entries(told: PageState) -> bytes:
+    """The same of the upper nine bits of an entry."""
+    return array("I", [state_of_entry(bits << _UPPER_NINE, told).value for bits in range(512)]).tobytes()
