@@ -147,6 +147,26 @@ TALKERS = [
 ]
 
 
+def a_byte_in_each_frame(asked: Frame) -> Coming:
+    for sequence in range(10**9):
+        yield 0.01, data(asked, sequence)
+
+
+@pytest.mark.parametrize("talk", [empty_pieces, a_byte_in_each_frame])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_frames_that_bring_next_to_nothing_earn_no_time(
+    clock: Clock, talk: Callable[[Frame], Coming], in_pieces: bool
+) -> None:
+    limits = Limits(silence=1, again=0.25)
+    conversation = Conversation(Board(clock, talk), "board", limits)
+    if in_pieces:
+        conversation.can_resend = True
+        conversation._in_pieces.add(0)
+    with pytest.raises(Unanswered):
+        conversation.ask(Operation.ACQUIRE)
+    assert limits.talk <= clock.now - 1000 < 2 * limits.talk
+
+
 @pytest.mark.parametrize("operation", [Operation.HELLO, Operation.PROCESSES, Operation.READ_FILE, Operation.UNLINK])
 @pytest.mark.parametrize("talk", TALKERS, ids=lambda talk: talk.__name__)
 def test_a_board_that_never_ends_is_left_in_time(
@@ -318,6 +338,25 @@ def test_work_that_is_said_to_take_long_has_that_time_too(clock: Clock) -> None:
     conversation.ask(Operation.SLEEP, patience=300)
     with pytest.raises(TargetLost, match="did not answer for"):
         conversation.ask(Operation.SLEEP, patience=100)
+
+
+def test_work_has_its_time_once_in_a_question_however_many_requests_say_so(clock: Clock) -> None:
+    def soon(asked: Frame) -> Coming:
+        yield 1.0, end(asked, 0)
+
+    conversation = Conversation(Board(clock, soon), "board", LIMITS)
+    with pytest.raises(Unanswered), conversation.question():
+        for _ in range(1000):
+            conversation.ask(Operation.SLEEP, patience=5)
+    assert LIMITS.talk + 5 <= clock.now - 1000 < 1.5 * LIMITS.talk
+
+
+def test_no_work_is_said_to_take_longer_than_the_longest(clock: Clock) -> None:
+    limits = Limits(silence=1)
+    conversation = Conversation(Board(clock, answers_to_somebody_else), "board", limits)
+    with pytest.raises(Unanswered):
+        conversation.ask(Operation.SLEEP, patience=10 * limits.longest)
+    assert limits.longest <= clock.now - 1000 < limits.longest + 10
 
 
 def test_a_child_that_only_talks_is_given_up_and_so_is_a_board_whose_children_all_do(clock: Clock) -> None:

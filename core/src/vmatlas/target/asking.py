@@ -109,7 +109,8 @@ class Limits:
     A question is what the user asked, however many requests it takes. It is given up
     - when no frame came for `silence` seconds (TargetLost);
     - after `talk` seconds in which the board talked and brought no answer, where each `slowest` bytes of an answer, and
-      of requests, are one second more; after `longest` seconds at the very most (Unanswered);
+      of requests, are one second more, and work that is known to be long has its time, once; after `longest` seconds at
+      the very most (Unanswered);
     - when an answer has more bytes than one of its kind may have, `most` at the most (MalformedData), or when all
       answers together have four times `most` (Unanswered).
 
@@ -157,11 +158,13 @@ class Question:
         self.seconds = 0.0
         """How long answers were waited for."""
         self.patience = 0.0
-        """How much of that the work itself was said to take."""
+        """The longest time that work of it was said to take without a sign of life: given once, however many requests
+        say so."""
         self.kept = 0
         """Bytes of answers, each frame counted with what it costs here."""
         self.useful = 0
-        """Bytes of requests, and of frames that brought an answer further."""
+        """Bytes of requests, and of what brought an answer further: of a frame at most twice what it holds, so that
+        frames which hold nothing earn nothing."""
         self._current = current
         self._depth = 0
         self._outer: Question | None = None
@@ -313,8 +316,9 @@ class Conversation:
         """One request and its whole answer.
 
         `process` is the pid of a child of the agent that shall do the work, or 0. `patience`: how many seconds the
-        work itself may take without a sign of life. `limit`: after so many seconds without one the question is given
-        up, and the target is not lost. `most`: bytes that the answer may have, where the caller knows that.
+        work itself may take without a sign of life; a question has the longest of its requests' once. `limit`: after so
+        many seconds without one the question is given up, and the target is not lost. `most`: bytes that the answer may
+        have, where the caller knows that.
 
         Raises Unanswered, AgentRefused, TargetLost, MalformedData, Unsupported (another protocol).
         """
@@ -322,7 +326,7 @@ class Conversation:
             if self._lost is not None:
                 raise TargetLost(self._lost, last_words=self._words, target=self.name)
             self._question = getattr(self._current, "question", None) or Question(self._current)
-            self._question.patience += patience
+            self._question.patience = max(self._question.patience, patience)
             self._question.useful += HEADER_SIZE + len(payload) + TRAILER_SIZE
             self._asked_at, self._received = time.monotonic(), 0
             self._patience, self._limit = patience, limit
@@ -388,7 +392,7 @@ class Conversation:
         taken = question.seconds + now - self._asked_at
         usual = limits.talk if self._limit is None else min(limits.talk, _TALK * self._limit)
         coming = question.useful + self._decoder.coming_of(self._asked.request)
-        if taken <= question.patience + min(usual + coming / limits.slowest, limits.longest):
+        if taken <= min(question.patience + usual + coming / limits.slowest, limits.longest):
             return
         self._given_up += 1
         what = self._asked_for()
@@ -408,7 +412,7 @@ class Conversation:
         """Count a frame that brought the answer further. Raises MalformedData, Unanswered when that is too much."""
         question = self._question
         size = len(frame.payload)
-        question.useful += HEADER_SIZE + size + TRAILER_SIZE if size else 0
+        question.useful += min(HEADER_SIZE + size + TRAILER_SIZE, 2 * frame.content)
         question.kept += size + _A_FRAME
         self._kept += size + _A_FRAME
         self._answered += size

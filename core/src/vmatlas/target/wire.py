@@ -100,6 +100,13 @@ class Frame:
     payload: bytes = b""
     version: int = VERSION
 
+    @property
+    def content(self) -> int:
+        """Bytes that it brings: of a DATA frame those behind its part's number and its stream's name."""
+        if self.kind != Kind.DATA:
+            return len(self.payload)
+        return max(len(self.payload) - 2 - self.payload[1], 0) if len(self.payload) > 1 else 0
+
 
 class Flaw(enum.Enum):
     """What was wrong with bytes that began like a frame."""
