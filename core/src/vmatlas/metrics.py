@@ -21,7 +21,7 @@ from vmatlas.errors import AccessDenied, NoSuchProcess, TornRead, Unanswered, Us
 from vmatlas.model import MemoryTotal, MemoryUse
 from vmatlas.survey import PATIENCE
 from vmatlas.target.local import LOCAL
-from vmatlas.totals import GROUPS, Group, ProcessMemory, group_memories, memories, most_regions, weight
+from vmatlas.totals import GROUPS, Group, ProcessMemory, each_once, group_memories, memories, most_regions, weight
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily, Metric
@@ -75,8 +75,7 @@ class MemoryCollector:
         began = time.monotonic()
         among = select(*self._words, target=self._place) if self._words else None
         listing = memories(self._place, backend=self._backend, regions=True, patience=self._patience, among=among)
-        # Of a number that was used again meanwhile the last life: two may have the same labels.
-        found = list({each.process.pid: each for each in listing}.values())
+        found = each_once(listing)  # two of one number may have the same labels, too
         told = [each for each in found if each.memory is not None]
         if self._by is None:
             yield from self._of_processes(sorted(told, key=_weight, reverse=True))

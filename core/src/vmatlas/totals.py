@@ -89,7 +89,8 @@ def memories(
     start time and state of each process; without, with its number alone, which is quicker by a tenth to a fifth. Users
     are told by `vmatlas.processes`. `threads`, `patience`, `among`, `incomplete` of what this gives, what is raised: as
     of `survey`. Processes that are gone before they could be asked are left out (of `among` they have that error),
-    those that may not be read are there with the error.
+    those that may not be read are there with the error. Of a number that was used again meanwhile there are two
+    processes, or more: whoever adds up takes `each_once` of them, as `group_memories` does.
     """
     check_threads(threads)
     check_patience(patience)
@@ -111,6 +112,14 @@ def memories(
     if chosen is not None:
         return Listing(_of_each(asked, with_ended=True), None, lambda: asked.gap)
     return Listing(_of_each(asked), place, lambda: asked.gap)
+
+
+def each_once(found: Iterable[ProcessMemory]) -> list[ProcessMemory]:
+    """Of each number the process that had it last: a sum of these has nobody's memory twice.
+
+    The one before it (another start time) had ended, and what it used was free for the next. Raises UsageError.
+    """
+    return list({each.process.pid: each for each in _memories_given(found)}.values())
 
 
 def _of_each(
@@ -236,8 +245,9 @@ def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | Non
     """Those of which the memory in use is known, put together by one of `GROUPS`: "name", "user", "program", and on
     Linux "cgroup", "unit" (of systemd: the innermost), "container" (the innermost; its name and number, or its number).
 
-    The largest first, by `proportional` (by `resident` where that is not told). Raises UsageError for another word, and
-    Unsupported where the target does not tell it.
+    The largest first, by `proportional` (by `resident` where that is not told). Of a number that was used again the
+    last process is counted (`each_once`). Raises UsageError for another word, and Unsupported where the target does not
+    tell it.
     """
     if not isinstance(by, str) or by not in GROUPS:
         raise UsageError(
@@ -246,7 +256,7 @@ def group_memories(found: Iterable[ProcessMemory], by: str, target: Target | Non
     place = place_of(target)
     key = _key(by, place)
     groups: dict[str | None, list[ProcessMemory]] = {}
-    for each in _memories_given(found):
+    for each in each_once(found):
         if each.memory is not None:
             groups.setdefault(key(each.process), []).append(each)
     counters = _counters({name: members for name, members in groups.items() if name is not None}, by, place)

@@ -80,7 +80,7 @@ def test_a_word_that_chooses_nobody_while_others_do_is_told_and_is_exit_7(run, r
 def test_sums_of_those_that_were_chosen_are_as_of_all(run, rows_of, child):
     rows = rows_of(run("summary", child.pid, "self", "--bytes").stdout)
     whole = rows[-1]
-    assert (whole["PID"], whole["NAME"]) == ("2", "total")
+    assert (whole["PID"], whole["NAME"]) == ("2", "* total")
     assert int(whole["PSS"]) == sum(int(row["PSS"]) for row in rows[:-1])
     by = rows_of(run("summary", child.pid, "self", "--by", "program").stdout)
     assert sum(int(row["PROCESSES"]) for row in by[:-1]) == 2

@@ -9,11 +9,75 @@ import json
 import pytest
 
 import vmatlas
+from vmatlas import AccessDenied, MemoryUse, NoSuchProcess, ProcessInfo, ProcessMemory
+from vmatlas.analysis import summarize
+from vmatlas.backend import Listing
+from vmatlas.cli.render.shape import Shape
+from vmatlas.cli.render.summary import processes_table
+from vmatlas.cli.render.table import plain_lines
+from vmatlas.cli.render.totals import groups_table, totals_table
+from vmatlas.cli.survey import Unread
 from vmatlas.model.memory import FIELDS
+from vmatlas.totals import each_once
 
 
 def totals_of(rows):
-    return next(row for row in rows if row["NAME"] == "total")
+    return next(row for row in rows if row["NAME"] == "* total")
+
+
+def made(pid, pss, *, started=5, error=None, name="x"):
+    memory = None if error else MemoryUse(resident=2 * pss, proportional=pss)
+    return ProcessMemory(ProcessInfo(pid=pid, parent=1, name=name, start_time=started), memory, error, 3)
+
+
+AGAIN = [
+    made(7, 1000),
+    made(8, 50),
+    made(9, 4000),
+    made(7, 30, started=60),
+    made(9, 0, started=70, error=AccessDenied("no")),
+]
+"""Two numbers were used again while everybody was asked; one of the new ones may not be read."""
+
+
+def test_of_a_number_that_is_used_again_meanwhile_the_last_process_is_in_the_sums(run, rows_of, monkeypatch):
+    monkeypatch.setattr("vmatlas.totals.memories", lambda *_, **__: Listing(iter(AGAIN), None))
+    done = run("summary", "--all", "--bytes")
+    rows = rows_of(done.stdout)
+    assert [(row["PID"], row["PSS"]) for row in rows[:2]] == [("8", "50"), ("7", "30")]
+    assert (totals_of(rows)["PID"], totals_of(rows)["PSS"]) == ("2", "80")
+    assert done.exit_code == 7 and "2 processes read, 1 not" in done.stderr
+    told = json.loads(run("summary", "--all", "--json", "--by", "name").stdout)
+    assert told["total"]["memory"]["proportional"] == 80 and [each["pid"] for each in told["processes"]] == [8, 7]
+    assert [group["pids"] for group in told["groups"]] == [[7, 8]]
+
+
+def test_who_adds_up_by_the_api_has_each_process_once():
+    (group,) = vmatlas.group_memories(AGAIN, "name")
+    assert sorted(group.pids) == [7, 8] and group.total.use.proportional == 80
+    ended = made(8, 0, started=99, error=NoSuchProcess("gone"))
+    assert [each.error is None for each in each_once([*AGAIN, ended])] == [True, False, False]
+
+
+@pytest.mark.parametrize("name", ["total", "* total", "2", "-", "* not read: no"])
+def test_no_process_is_called_as_the_total_or_as_what_it_lacks(name):
+    """Also where the column of names stands alone."""
+    found = [made(7, 10, name=name), made(8, 20)]
+    unread = Unread()
+    unread.miss(found[1].process, AccessDenied("no"))
+    summaries = [(each.process, summarize(vmatlas.snapshot().where("stack"))) for each in found]
+    tables = [
+        (totals_table(found, unread, None, exact=True), ["* total", "* not read: no right to read"]),
+        (
+            groups_table(found, unread, "name", vmatlas.group_memories(found, "name"), exact=True),
+            ["* total", "* not read: no right to read"],
+        ),
+        (processes_table(summaries, unread, exact=True), ["* not read: no right to read"]),
+    ]
+    for table, feet in tables:
+        (alone,) = Shape(columns=("name",)).tables([table])
+        _, *lines = plain_lines(alone)
+        assert lines[-len(feet) :] == feet and not [line for line in lines[: -len(feet)] if line.startswith("* ")]
 
 
 def test_the_largest_are_first_and_the_last_line_is_all_of_them(run, rows_of, child):
@@ -44,7 +108,7 @@ def test_json_has_each_process_and_who_could_not_be_read(run, child):
 @pytest.mark.parametrize("by", ["name", "user", "cgroup", "program"])
 def test_a_line_for_each_group_and_one_for_all(run, rows_of, child, by):
     rows = rows_of(run("summary", "--all", "--by", by, "--bytes").stdout)
-    whole = next(row for row in rows if row[by.upper()] == "total")
+    whole = next(row for row in rows if row[by.upper()] == "* total")
     groups = rows[: rows.index(whole)]
     assert sum(int(row["PROCESSES"]) for row in groups) == int(whole["PROCESSES"])
     assert sum(int(row["PSS"]) for row in groups if row["PSS"] != "-") == int(whole["PSS"])

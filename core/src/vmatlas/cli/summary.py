@@ -125,7 +125,8 @@ def _with_guesses(space: AddressSpace) -> Summary:
 def _of_all(survey: Survey[Summary], exact: bool, as_json: bool, as_csv: bool) -> int:
     from vmatlas.cli.render import output, summary
 
-    found = list(survey)
+    found = list({process.pid: (process, totals) for process, totals in survey}.values())  # see `totals.each_once`
+    survey.read = len(found)
     if as_json:
         output.show_json(summary.processes_json(found, survey))
     elif as_csv:
@@ -139,7 +140,7 @@ def _totals(survey: TotalsSurvey, place: Target, by: str | None, exact: bool, as
     from vmatlas.cli.render import output, totals
     from vmatlas.totals import cgroup_memories, group_memories, most_regions
 
-    found = list(survey)
+    found = survey.found()
     groups = None if by is None else group_memories(found, by, place)
     counters = [] if survey.among is None else cgroup_memories(survey.among)
     limit = most_regions(place)

@@ -213,7 +213,7 @@ def telling(survey: Unread, show: Callable[[], None]) -> Iterator[None]:
 
 
 class TotalsSurvey(Unread):
-    """The same of the memory in use of each process, by the system's own totals."""
+    """The memory in use of each process, by the system's own totals; afterwards it knows who could not be read."""
 
     def __init__(
         self, target: Target, backend: str | None, patience: float | None, among: Selected | None = None
@@ -221,22 +221,27 @@ class TotalsSurvey(Unread):
         super().__init__(among)
         self._target, self._backend, self._patience = target, backend, patience
 
-    def __iter__(self) -> Iterator[ProcessMemory]:
-        """Those that could be read."""
+    def found(self) -> list[ProcessMemory]:
+        """Those that could be read, each once: sums are made of them."""
         from vmatlas.survey import PATIENCE
-        from vmatlas.totals import memories
+        from vmatlas.totals import each_once, memories
 
         patience = PATIENCE if self._patience is None else self._patience
         with _progress() as show:
             found = memories(self._target, backend=self._backend, regions=True, patience=patience, among=self.among)
+            answers = []
             for number, each in enumerate(found, 1):
                 show(each.process, number, None)
-                if each.error is not None:
-                    self.miss(each.process, each.error)
-                else:
-                    self.read += 1
-                    yield each
-            self._note_missing(found)
+                answers.append(each)
+        told = []
+        for each in each_once(answers):
+            if each.error is None:
+                told.append(each)
+            else:
+                self.miss(each.process, each.error)
+        self.read += len(told)
+        self._note_missing(found)
+        return told
 
 
 def _whose(reason: str, processes: list[ProcessInfo]) -> str:

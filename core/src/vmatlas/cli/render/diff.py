@@ -8,7 +8,7 @@ from vmatlas.analysis import Change, ChangeKind, Difference, Total, growth_by
 from vmatlas.cli.render.maps import alarms, origin_json, where_and_when, who
 from vmatlas.cli.render.memory import MEMORY_CSV, memory_csv, memory_json
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape, growth_text, label_of, range_text, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, foot, growth_text, label_of, range_text, size_text
 from vmatlas.model import AddressSpace, MemoryUse, Protection, Region
 from vmatlas.model.export import region_to_dict
 from vmatlas.series.when import shown_time
@@ -91,7 +91,7 @@ def _growth_table(difference: Difference, by: str, moment: tuple[str, ...], *, e
     rows = [row(escape(each.key) or NOTHING, each.after, each.size, each.memory) for each in found]
     space = difference.after
     whole = Total(len(space), space.total, space.memory)
-    rows.append(row("total", whole, space.total - difference.before.total, difference.memory, "heading"))
+    rows.append(row(foot("total"), whole, space.total - difference.before.total, difference.memory, "heading"))
     columns = [
         *[_TIME] * len(moment),
         Column("SIZE", right=True),

@@ -9,7 +9,7 @@ from vmatlas.analysis.slopes import Verdict
 from vmatlas.analysis.trend import Trend, Trends, order
 from vmatlas.cli.render.maps import origin_json, where_and_when, who
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape, growth_text, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, foot, growth_text, size_text
 from vmatlas.cli.render.together import Whose, together, together_csv, together_json
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _row(each: Trend, *, exact: bool, style: str = "") -> Row:
         each.by,
         where,
         NOTHING if each.guess is None else escape(each.guess),
-        escape(each.key) or NOTHING,
+        foot(each.key) if each.by == "all" else escape(each.key) or NOTHING,
     )
     return Row(cells, style, {0: _STYLES.get(each.verdict, "")} if not style else None)
 

@@ -9,7 +9,7 @@ from vmatlas.analysis import FileTotal, Summary, Total, Use
 from vmatlas.cli.render.maps import headline, origin_json
 from vmatlas.cli.render.memory import MEMORY_CSV, memory_csv, memory_json
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape, human, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, foot, human, size_text
 from vmatlas.cli.render.together import lacks, together_json, unread_of
 from vmatlas.model import AddressSpace, ProcessInfo
 
@@ -74,7 +74,7 @@ def names_table(space: AddressSpace, summary: Summary, *, exact: bool) -> Table:
     total = Total.of(regions, private_adds_up=space.origin.private_adds_up)
     found = sorted(summary.names.items(), key=lambda item: -(item[1].resident or 0))  # those alike: the larger first
     rows = [Row((*_measures(each, whole, exact=exact), escape(name) or NOTHING)) for name, each in found]
-    rows.append(Row((*_measures(total, whole, exact=exact), "total of what has no file"), "heading"))
+    rows.append(Row((*_measures(total, whole, exact=exact), foot("total of what has no file")), "heading"))
     return Table((*_measure_columns(whole), Column("NAME", crops=True)), rows, title=headline(space), feet=1)
 
 
@@ -134,7 +134,7 @@ def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread
     empty, last = [NOTHING] * (len(columns) - 2), len(columns) - 1
     silent = [(str(who.pid), f"{who.name}: no answer in {error.seconds:.3g} s") for who, error in unread.unanswered]
     feet = [Row((who, *empty, escape(told)), "", {0: "heading", last: "bad"}) for who, told in silent]
-    feet += [Row((number, *empty, escape(why)), "", {last: "bad"}) for number, why in lacks(unread)]
+    feet += [Row((number, *empty, foot(why)), "", {last: "bad"}) for number, why in lacks(unread)]
     mapped = human(sum(summary.total.size for _, summary in found))
     notes = (f"{count(len(found), 'process', 'processes')}, {mapped} mapped",)
     return Table(tuple(columns), [*rows, *feet], notes=notes, feet=len(feet))

@@ -7,6 +7,9 @@ from vmatlas.model import Region
 NOTHING = "-"
 """A cell without a value, so that each line has as many words as the table has columns."""
 
+FOOT = "* "
+"""Begins what stands below the rows in a column of names: a name that begins so is escaped."""
+
 _UNITS = "KMGTPE"
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
 
@@ -56,11 +59,19 @@ def escape(text: str) -> str:
     r"""Text that cannot break a line or a terminal, and from which the original can be told.
 
     Newline, tab and carriage return become \n, \t and \r; another control character \xNN; a byte that is not UTF-8
-    \xNN; another character that does not print (a changed direction of writing, say) \uNNNN; a backslash \\.
+    \xNN; another character that does not print (a changed direction of writing, say) \uNNNN; a backslash \\. The
+    asterisk of what begins as the line of a total does (`FOOT`) is \x2a.
     """
+    if text.startswith(FOOT):
+        return f"\\x2a{escape(text[1:])}"
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(map(_escaped, text))
+
+
+def foot(text: str) -> str:
+    """What the line of a total is called, or of what it lacks: no name looks like it."""
+    return FOOT + escape(text)
 
 
 def _escaped(character: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmatlas.cli.render.memory import MEMORY_CSV, memory_csv, memory_json, total_memory_json
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, foot, size_text
 from vmatlas.cli.render.together import lacks, unread_json, unread_of
 from vmatlas.model import MemoryTotal, MemoryUse
 from vmatlas.model.cgroup import CgroupMemory
@@ -188,7 +188,7 @@ def _whole(found: Sequence[ProcessMemory], *, exact: bool) -> Row:
     fields = ("proportional", "private", "resident", "swapped")
     marked = [f">={cell}" if name in total.untold else cell for name, cell in zip(fields, cells, strict=True)]
     regions = _number(sum_of([each.regions for each in found]))
-    return Row((str(len(found)), *marked, regions, "total"), "heading")
+    return Row((str(len(found)), *marked, regions, foot("total")), "heading")
 
 
 def _unanswered(survey: Unread, between: int) -> list[Row]:
@@ -216,7 +216,7 @@ def _fill(found: Sequence[ProcessMemory], limit: int) -> str:
 
 def _rows_of_missing(survey: Unread) -> list[Row]:
     """What the total lacks: how many processes, and why."""
-    return [Row((who, *[NOTHING] * 5, escape(why)), "", {6: "bad"}) for who, why in lacks(survey)]
+    return [Row((who, *[NOTHING] * 5, foot(why)), "", {6: "bad"}) for who, why in lacks(survey)]
 
 
 def totals_json(
