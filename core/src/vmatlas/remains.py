@@ -7,7 +7,7 @@ A file that only this machine's plugins can read gives an error that says which 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vmatlas import arguments
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from vmatlas.files.contract import ReadsCores
     from vmatlas.files.packed import PackedSource
     from vmatlas.files.source import Source
+    from vmatlas.files.texts import Form
 
 _ELF = b"\x7fELF"
 _MINIDUMP = b"MDMP"
 _HEAD = 64
-_TEXT = re.compile(rb"\s*[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] ")
-"""How a text of Linux begins."""
 
 
 def load(path: str | os.PathLike[str], *, lenient: bool = False) -> Capture:
@@ -41,15 +40,20 @@ def is_foreign(path: str | os.PathLike[str], *, lenient: bool = False) -> bool:
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
-        return _is_foreign(file.read(_HEAD), lenient)
+        return _is_foreign(file.read, lenient)
 
 
-def _is_foreign(head: bytes, lenient: bool) -> bool:
+def _is_foreign(read: Callable[[int], bytes], lenient: bool) -> bool:
+    """`read` gives the next bytes, as a file's does."""
     from vmatlas.files.packed import packing_of
+    from vmatlas.files.texts import HEAD, form_of
 
-    if head.startswith((_ELF, _MINIDUMP)) or packing_of(head) is not None or _TEXT.match(head):
+    head = read(_HEAD)
+    if head.startswith((_ELF, _MINIDUMP)) or packing_of(head) is not None:
         return True
-    return lenient and not head.startswith((b"PK", SERIES))
+    if head.startswith((b"PK", SERIES)):
+        return False
+    return lenient or form_of(head + read(HEAD)) is not None
 
 
 class Remains(NamedTuple):
@@ -80,9 +84,11 @@ def read(path: str | os.PathLike[str], *, lenient: bool = False) -> Remains:
 
 def read_bytes(content: bytes, name: str, time: float, *, lenient: bool = False) -> Capture | None:
     """The same of bytes that are at hand; None for what is no such file. Raises as `load` does, but for OSError."""
+    from io import BytesIO
+
     from vmatlas.files.source import BytesSource
 
-    is_ours = not _is_foreign(content[:_HEAD], lenient)
+    is_ours = not _is_foreign(BytesIO(content).read, lenient)
     return None if is_ours else _capture_of(BytesSource(content, name), time, lenient)
 
 
@@ -90,6 +96,7 @@ def _capture_of(source: Source, time: float, lenient: bool) -> Capture:
     from vmatlas.files.contract import ELF_CORE
     from vmatlas.files.elf_core import read_core
     from vmatlas.files.packed import PackedSource, packing_of
+    from vmatlas.files.texts import HEAD, LINUX_MAPS, form_of
 
     packing = packing_of(source.read(0, _HEAD))
     packed = None
@@ -98,8 +105,10 @@ def _capture_of(source: Source, time: float, lenient: bool) -> Capture:
     head = source.read(0, _HEAD)
     if head.startswith(_MINIDUMP):
         return _capture_of_minidump(source, packed, time)
-    if not head.startswith(_ELF) and (lenient or _TEXT.match(head)):
-        return _capture_of_text(source, time, lenient)
+    if not head.startswith(_ELF) and (
+        (form := form_of(source.read(0, HEAD))) is not None or (lenient and b"\0" not in head)
+    ):
+        return _capture_of_text(source, form or LINUX_MAPS, time, lenient)
     core = read_core(source)
     if packed is not None and packed.cut_short is not None:
         core = core._replace(incomplete="; ".join(filter(None, (core.incomplete, packed.cut_short))))
@@ -112,19 +121,15 @@ def _capture_of(source: Source, time: float, lenient: bool) -> Capture:
     return capture
 
 
-def _capture_of_text(source: Source, time: float, lenient: bool) -> Capture:
-    """Of a text that is read whole. Such a one is Linux's: no other system has it."""
-    from vmatlas import registry
-    from vmatlas.files.contract import ENTRIES, TEXT, ReadsTexts
+def _capture_of_text(source: Source, form: Form, time: float, lenient: bool) -> Capture:
+    """Of a text that is read whole."""
+    from vmatlas.files.contract import TEXT, ReadsTexts
 
     text = source.read(0, LARGEST)
     if len(text) == LARGEST:
         raise MalformedData(source.name, LARGEST, f"a text of less than {LARGEST:,} bytes")
-    name = f"{TEXT}.linux"
-    if name not in registry.entries(ENTRIES):
-        raise Unsupported("this is the text of a map of Linux, which nothing that is installed reads")
-    found: ReadsTexts = registry.plugin(ENTRIES, name)
-    return found.capture_of_text(text, name=source.name, time=time, lenient=lenient)
+    reads: ReadsTexts = _reader(TEXT, form.system, f"text ({form.called})")
+    return reads.capture_of_text(text, form=form.name, name=source.name, time=time, lenient=lenient)
 
 
 def _capture_of_minidump(source: Source, packed: PackedSource | None, time: float) -> Capture:
@@ -152,6 +157,6 @@ def _reader(container: str, system: str, what: str) -> Any:
         systems = [each.rpartition(".")[2] for each in registry.entries(ENTRIES) if each.startswith(f"{container}.")]
         raise Unsupported(
             f"it is the {what} of a process of {system}, which nothing that is installed reads",
-            hint=f"{what}s of these systems are read: {', '.join(systems) or 'none'}",
+            hint=f"such files of these systems are read: {', '.join(systems) or 'none'}",
         )
     return registry.plugin(ENTRIES, name)

@@ -29,8 +29,9 @@ def command(
     backend: str | None,
     target: str,
 ) -> int:
-    """Explain why a process ended, from the core file that it left: the signal, the access that failed and what lies
-    around its address, the instruction's place in its file, and how full each thread's stack is.
+    """Explain why a process ended, from the core file, the minidump or the report that it left: the signal, the access
+    that failed and what lies around its address, the instruction's place in its file, and how full each thread's stack
+    is.
 
     \b
     Examples:

@@ -217,9 +217,10 @@ def command(
     choose them: 'vmatlas --help'), each line says whose it is; --sort is over all of them. Exit 7 when one of them
     could not be read.
 
-    FILE is a capture ('vmatlas record'), or a core file of Linux: the kernel's, gdb's (gcore) or qemu-user's, also
-    compressed (gzip, xz, zstd, lz4), or the text of a /proc/PID/maps or smaps; - reads standard input. What a core does
-    not tell is "?" or nothing: what is shared, devices, the heap; a warning says so once. See docs/postmortem.md.
+    FILE is a capture ('vmatlas record'), a core file of Linux (the kernel's, gdb's, qemu-user's), a minidump, the text
+    of a /proc/PID/maps or smaps, or a report that has one (pmap -X, hs_err, an entry of the journal, a tombstone); also
+    compressed (gzip, xz, zstd, lz4). - reads standard input. What a file does not tell is "?" or nothing: what is
+    shared, devices, the heap; a warning says so once. See docs/postmortem.md.
 
     GUESS (--names) is what memory without a name seems to be: the stack of a thread, an arena of malloc, the heap of a
     JVM. It is never a fact, and stands beside what the kernel tells: ? before a guess for which several signs speak, ??

@@ -37,8 +37,11 @@ class ReadsMinidumps(Protocol):
 
 @runtime_checkable
 class ReadsTexts(Protocol):
-    """Makes captures of a map that was saved or pasted as text."""
+    """Makes captures of texts: a map that was saved or pasted, the report of a crash."""
 
-    def capture_of_text(self, text: bytes, *, name: str, time: float, lenient: bool) -> Capture:
-        """`lenient`: lines that are none of a map are passed over, and counted. Raises MalformedData."""
+    def capture_of_text(self, text: bytes, *, form: str, name: str, time: float, lenient: bool) -> Capture:
+        """`form` is one of `vmatlas.files.texts`; `lenient`: lines that are none of a map are passed over, and counted.
+
+        Raises MalformedData; Unsupported for a text that tells no map.
+        """
         ...

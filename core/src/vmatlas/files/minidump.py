@@ -94,7 +94,10 @@ class Minidump:
         directory = self._bytes(at, count * _ENTRY.size)
         if len(directory) < count * _ENTRY.size:
             raise MalformedData(source.name, at, f"a directory of {count:,} streams, and the file ends")
-        told = [Stream(*fields, at + row * _ENTRY.size) for row, fields in enumerate(_ENTRY.iter_unpack(directory))]
+        told = [
+            Stream(kind, size, offset, at + row * _ENTRY.size)
+            for row, (kind, size, offset) in enumerate(_ENTRY.iter_unpack(directory))
+        ]
         self.streams = [each for each in told if each.type and each.size]
         self._refuse_overlap()
 

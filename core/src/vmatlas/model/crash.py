@@ -59,3 +59,5 @@ class Crash:
     """Programs and libraries, where a file lists them."""
     no_map: str = ""
     """Why the file tells no map, in words; empty where it does."""
+    said: str | None = None
+    """What a report itself says of the end, where that was no signal: a sanitizer's finding, a panic of Go."""

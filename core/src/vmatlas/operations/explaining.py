@@ -143,6 +143,8 @@ def _sentences(
         thread = "" if number is None or len(threads) < 2 else f" in thread {number}"
         told = [f"{who} was stopped by {crash.signal_name or f'signal {crash.signal}'}{thread}."]
         told += _of_the_address(crash, fault)
+    if crash.said is not None:
+        told.append(f"The report says: {crash.said}.")
     if at is not None:
         told.append(f"The instruction at {at.address:#x} {_lies(crash, at)}.")
     if crash.no_map:
@@ -174,7 +176,7 @@ def _lies(crash: Crash, at: Place) -> str:
             f"lies in {at.module.name or 'a module without a name'}, {at.address - at.module.start:#x} from its start"
         )
     if crash.no_map:
-        return "lies in no module that is listed"
+        return "lies in no module that is listed" if crash.modules else "lies where no module is told"
     if at.region is None:
         return "lies in no region: the program jumped to where nothing is mapped"
     nameless = "memory whose name is not told" if at.region.kind is Kind.OTHER else "nameless memory"

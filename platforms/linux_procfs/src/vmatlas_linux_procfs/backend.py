@@ -21,6 +21,8 @@ SEGMENTS = "elf-segments"
 """The stream of a capture that was made of a core file: `vmatlas.files.elf_core.SEGMENTS`."""
 MINIDUMP = "minidump"
 """The same of a minidump: `vmatlas.files.minidump.STREAM`."""
+REPORT = "report-"
+"""How the stream is called of a text that others made: `vmatlas_linux_procfs.reports.REPORT`."""
 
 _RANKS = {
     Question.WHOLE_MAP: 10,  # one read gives fifty regions; the ioctl takes a call for each
@@ -91,7 +93,7 @@ class LinuxProcfs:
         return None
 
     def decode(self, capture: Capture) -> AddressSpace:
-        """See `vmatlas_linux_procfs.decode`; of files that processes left, `cores` and `minidumps`."""
+        """See `vmatlas_linux_procfs.decode`; of files that processes left, `cores`, `minidumps` and `reports`."""
         if SEGMENTS in capture.streams:
             from vmatlas_linux_procfs.cores import decode_core
 
@@ -100,19 +102,27 @@ class LinuxProcfs:
             from vmatlas_linux_procfs.minidumps import decode_minidump
 
             return decode_minidump(capture)
+        if any(name.startswith(REPORT) for name in capture.streams):
+            from vmatlas_linux_procfs.reports import decode_of_report
+
+            return decode_of_report(capture)
         from vmatlas_linux_procfs.decode import decode
 
         return decode(capture)
 
     def crash(self, capture: Capture) -> Crash:
-        """See `cores` and `minidumps`. Raises Unsupported for a capture that was made of neither."""
+        """See `cores`, `minidumps`, `reports`. Raises Unsupported for a capture that was made of none of these."""
         if MINIDUMP in capture.streams:
             from vmatlas_linux_procfs.minidumps import decode_minidumps_crash
 
             return decode_minidumps_crash(capture)
+        if any(name.startswith(REPORT) for name in capture.streams):
+            from vmatlas_linux_procfs.reports import crash_of_report
+
+            return crash_of_report(capture)
         if SEGMENTS not in capture.streams:
             raise Unsupported(
-                "only a core file or a minidump tells how its process ended", pid=capture.pid, backend=self.name
+                "only what a process left at its end tells how its process ended", pid=capture.pid, backend=self.name
             )
         from vmatlas_linux_procfs.cores import decode_crash
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vmatlas.capture import Capture
 from vmatlas.errors import MalformedData
+from vmatlas.files.texts import MAPS as FORM_OF_MAPS
 from vmatlas.model import Query, SystemInfo
 from vmatlas_linux_procfs.decode import DETAIL, LINE, MAPS, SMAPS
 
@@ -14,16 +15,18 @@ _NEVER = "a text tells neither whose map it is, nor when it was, nor the page si
 class LinuxTexts:
     """See `vmatlas.files.contract.ReadsTexts`."""
 
-    def capture_of_text(self, text: bytes, *, name: str, time: float, lenient: bool) -> Capture:
-        """Raises MalformedData when nothing is left of it."""
+    def capture_of_text(self, text: bytes, *, form: str, name: str, time: float, lenient: bool) -> Capture:
+        """Raises MalformedData when nothing is left of it, Unsupported."""
+        if form != FORM_OF_MAPS:
+            from vmatlas_linux_procfs.reports import capture_of_report
+
+            return capture_of_report(text, form=form, name=name, time=time, lenient=lenient)
         gaps = [_NEVER]
         if lenient:
-            text, passed, first = _without_odd_lines(text)
+            text, passed, first = without_odd_lines(text)
             if not text:
                 raise MalformedData(name, 0, "a line of /proc/PID/maps or smaps somewhere in the text")
-            if passed:
-                lines = f"{passed:,} odd line{' was' if passed == 1 else 's were'} passed over"
-                gaps.append(f"{lines} (the first: line {first:,})")
+            gaps += passed_over(passed, first)
         if not text.endswith(b"\n"):  # the end of what was marked with a mouse
             text += b"\n"
         return Capture(
@@ -41,7 +44,14 @@ class LinuxTexts:
 TEXTS = LinuxTexts()
 
 
-def _without_odd_lines(text: bytes) -> tuple[bytes, int, int]:
+def passed_over(count: int, first: int) -> list[str]:
+    """What is to be said of lines that were: how many, and the number of the first."""
+    if not count:
+        return []
+    return [f"{count:,} odd line{' was' if count == 1 else 's were'} passed over (the first: line {first:,})"]
+
+
+def without_odd_lines(text: bytes) -> tuple[bytes, int, int]:
     """The lines of regions, in order, and those of keys behind them; how many others there were, and the first's
     number. Empty lines are none, nor is what stands before or behind a line: blanks, a carriage return."""
     kept: list[bytes] = []

@@ -92,6 +92,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
             }
             for each in crash.modules
         ],
+        "said": crash.said,
         "no_map": crash.no_map or None,
         "text": found.text,
         "incomplete": space.incomplete,

@@ -1,0 +1,62 @@
+"""Texts that tell a map, or how a process ended: which one it is, and of which system. What it says is a plugin's.
+
+A text is known by a line near its beginning. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+HEAD = 1 << 18
+"""So many bytes of a text are looked at."""
+
+MAPS = "maps"
+"""The text of Linux' /proc/PID/maps or smaps, as it is."""
+
+
+class Form(NamedTuple):
+    """A text of one writer."""
+
+    name: str
+    system: str
+    called: str
+    """What errors call it."""
+
+
+LINUX_MAPS = Form(MAPS, "linux", "the text of a map of Linux")
+
+_LINE_OF_MAPS = re.compile(rb"\s*[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] ")
+_EXPORT = b"__CURSOR="
+_FORMS = (
+    (rb"\A\s*[\[{](?s:.)*?\"(?:COREDUMP_[A-Z_]+|MESSAGE_ID)\"\s*:",
+     Form("journal", "linux", "an entry of systemd's journal")),
+    (rb"\A" + _EXPORT, Form("journal", "linux", "an entry of systemd's journal")),
+    (rb"^\s*Address +Perm +Offset +Device +Inode +Size .*\bMapping *$", Form("pmap", "linux", "what pmap -X prints")),
+    (rb"^ *PID +START +END +PRT +RES +PRES +REF +SHD +FLAGS? +TP +PATH *$",
+     Form("procstat", "freebsd", "what procstat -v prints")),
+    (rb"^vaddr,size,flags,prot,", Form("pmap", "qnx", "the text of /proc/PID/pmap of QNX")),
+    (rb"^ *pid tid name +prio STATE +code +data +stack", Form("pidin", "qnx", "what pidin mem prints")),
+    (rb"^# A fatal error has been detected by the Java Runtime Environment", Form("hs-err", "linux", "a JVM's hs_err")),
+    (rb"^==\d+==(?:ERROR: [A-Za-z]+Sanitizer|Process memory map follows|Shadow memory range interleaves)",
+     Form("sanitizer", "linux", "a sanitizer's report")),
+    (rb"^(?:.*: )?(?:\*\*\* ){15}\*\*\*$|^pid: \d+, tid: \d+, name: ",
+     Form("tombstone", "linux", "a tombstone of Android")),
+    (rb"^(?:panic: |fatal error: |SIG[A-Z]+: |\[signal SIG)", Form("go", "linux", "a crash of Go")),
+)  # fmt: skip
+_KNOWN = tuple((re.compile(pattern, re.MULTILINE), form) for pattern, form in _FORMS)
+_MORE = {"go": re.compile(rb"^goroutine \d+", re.MULTILINE)}
+"""What else such a text has: the first line alone could be anybody's."""
+
+
+def form_of(head: bytes) -> Form | None:
+    """By the first bytes of a file (`HEAD` are enough); None for what is no such text."""
+    if b"\0" in head[:4096] and not head.startswith(_EXPORT):  # which has lengths in eight bytes
+        return None
+    if _LINE_OF_MAPS.match(head):
+        return LINUX_MAPS
+    plain = head[:HEAD].replace(b"\r\n", b"\n")
+    for pattern, form in _KNOWN:
+        if pattern.search(plain) and ((more := _MORE.get(form.name)) is None or more.search(plain)):
+            return form
+    return None
