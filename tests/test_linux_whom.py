@@ -507,7 +507,7 @@ thread.join()
 """
 
 
-def test_the_number_of_a_thread_is_no_processs(tmp_path: Path) -> None:
+def test_the_number_of_a_thread_is_no_process(tmp_path: Path) -> None:
     with running(sys.executable, "-c", THREAD) as process:
         assert process.stdout is not None
         thread = int(process.stdout.readline())
@@ -522,6 +522,26 @@ def test_the_number_of_a_thread_is_no_processs(tmp_path: Path) -> None:
         assert [each.pid for each in both] == [process.pid]
         assert [word for word, _ in both.unmatched] == [str(thread)]
         assert vmatlas.snapshot(process.pid, thread=thread).origin.thread == thread
+
+
+def test_nor_is_it_through_an_agent(binary: Path) -> None:
+    with running(sys.executable, "-c", THREAD) as process, vmatlas.connect(f"agent:{binary}") as place:
+        assert process.stdout is not None
+        thread = int(process.stdout.readline())
+        told = f"{thread} is a thread of process {process.pid}, and no process"
+        asked = (str(thread), f"pid:{thread}", f"children:{thread}")
+        by_words = [lambda word=word: vmatlas.select(word, target=place) for word in asked]
+        for ask in (
+            lambda: vmatlas.open(thread, target=place),
+            lambda: vmatlas.memory(thread, target=place),
+            *by_words,
+        ):
+            with pytest.raises(NoSuchProcess, match=told) as raised:
+                ask()
+            assert f"vmatlas maps {process.pid} --thread {thread}" in (raised.value.hint or "")
+        by_thread = vmatlas.snapshot(process.pid, thread=thread, target=place)
+        assert by_thread.origin.thread == thread and len(by_thread) > 3
+        assert thread not in [each.pid for each in place.processes()]
 
 
 def test_nor_is_that_of_a_thread_of_ones_own() -> None:

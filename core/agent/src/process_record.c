@@ -4,7 +4,7 @@
 
 #include "frame.h"
 
-enum { KERNEL = 1, ZOMBIE = 2, HIDDEN = 4, SILENT = 8, LIVES_ON = 16, GONE = 32 };
+enum { KERNEL = 1, ZOMBIE = 2, HIDDEN = 4, SILENT = 8, LIVES_ON = 16, GONE = 32, THREAD = 64 };
 
 static int put_record(struct source_sink *sink, const struct process_record *process, int flags)
 {
@@ -32,14 +32,17 @@ int put_process_record(struct source_sink *sink, const struct process_record *pr
     return put_record(sink, process, flags);
 }
 
-static int put_number(struct source_sink *sink, uint32_t pid, int flags)
+static int put_number(struct source_sink *sink, uint32_t pid, uint32_t parent, int flags)
 {
     struct process_record process;
     memset(&process, 0, sizeof process);
     process.pid = pid;
+    process.parent = parent;
     return put_record(sink, &process, flags);
 }
 
-int put_hidden_process(struct source_sink *sink, uint32_t pid) { return put_number(sink, pid, HIDDEN); }
+int put_hidden_process(struct source_sink *sink, uint32_t pid) { return put_number(sink, pid, 0, HIDDEN); }
 
-int put_gone_process(struct source_sink *sink, uint32_t pid) { return put_number(sink, pid, GONE); }
+int put_gone_process(struct source_sink *sink, uint32_t pid) { return put_number(sink, pid, 0, GONE); }
+
+int put_thread(struct source_sink *sink, uint32_t number, uint32_t process) { return put_number(sink, number, process, THREAD); }

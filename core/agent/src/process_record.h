@@ -22,5 +22,6 @@ struct process_record {
 int put_process_record(struct source_sink *sink, const struct process_record *process);
 int put_hidden_process(struct source_sink *sink, uint32_t pid); /* it is there, and may not be looked at */
 int put_gone_process(struct source_sink *sink, uint32_t pid);   /* it was listed, and had ended when it was looked at */
+int put_thread(struct source_sink *sink, uint32_t number, uint32_t process); /* no process: the number is that of a thread of one */
 
 #endif

@@ -14,12 +14,11 @@
 
 /* ---- what /proc is here ---- */
 
-/* How many numbers the line NSpid of an open /proc/PID/status has (since Linux 4.1), and the last of them; 0 where it has no such
- * line, or cannot be read. The line of groups before it may be long. */
-static inline int linux_read_numbers(int status, uint32_t *last)
+/* How many numbers the line that begins with `key` (NSpid: since Linux 4.1) of an open /proc/PID/status has, and the last of them;
+ * 0 where it has no such line, or cannot be read. The line of groups before it may be long. */
+static inline int linux_read_numbers(int status, const char *key, uint32_t *last)
 {
     enum { AT_KEY, ELSEWHERE, AT_NUMBERS };
-    static const char key[] = "NSpid:";
     char bytes[1024];
     size_t matched = 0;
     int state = AT_KEY, count = 0, in_number = 0;
@@ -46,7 +45,7 @@ static inline int linux_read_numbers(int status, uint32_t *last)
                 matched = 0;
             } else if (state == AT_KEY) {
                 state = bytes[i] == key[matched] ? AT_KEY : ELSEWHERE;
-                if (state == AT_KEY && ++matched == sizeof key - 1)
+                if (state == AT_KEY && key[++matched] == '\0')
                     state = AT_NUMBERS;
             }
         }
@@ -78,7 +77,7 @@ static inline int linux_numbers_differ(void)
     status = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
     if (status < 0)
         return 0;
-    numbers = linux_read_numbers(status, &last);
+    numbers = linux_read_numbers(status, "NSpid:", &last);
     (void)close(status);
     if (numbers > 1)
         return EXDEV;

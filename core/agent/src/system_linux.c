@@ -57,20 +57,34 @@ static int is_hidden(uint32_t pid, struct stat_line *line, int error)
     return error == EPERM || error == EACCES || (error == ENOENT && exists(pid));
 }
 
-/* The last number of NSpid: in the namespace that the process itself is in. 0 where that is this /proc's own, or not told. */
-static uint32_t number_inside(uint32_t pid)
+/* How many numbers a line of its `status` has, and the last of them; 0 where that is not told. */
+static int numbers_of(uint32_t pid, const char *key, uint32_t *last)
 {
     char path[64] = "/proc/";
-    uint32_t last = 0;
     int status, numbers;
     add_number(path, sizeof path, pid);
     add_text(path, sizeof path, "/status");
     status = open(path, O_RDONLY | O_CLOEXEC);
     if (status < 0)
         return 0;
-    numbers = linux_read_numbers(status, &last);
+    numbers = linux_read_numbers(status, key, last);
     (void)close(status);
-    return numbers > 1 ? last : 0;
+    return numbers;
+}
+
+/* The last number of NSpid: in the namespace that the process itself is in. 0 where that is this /proc's own, or not told. */
+static uint32_t number_inside(uint32_t pid)
+{
+    uint32_t last = 0;
+    return numbers_of(pid, "NSpid:", &last) > 1 ? last : 0;
+}
+
+/* The process of which a number is a thread's: /proc lists none of these, and opens the folder of each as if it were a process's. 0
+ * where it is a process's own, or not told. */
+static uint32_t process_of_thread(uint32_t number)
+{
+    uint32_t process = 0;
+    return !is_listing && numbers_of(number, "Tgid:", &process) == 1 && process != number ? process : 0;
 }
 
 int system_process(struct source_sink *sink, uint32_t pid)
@@ -80,6 +94,7 @@ int system_process(struct source_sink *sink, uint32_t pid)
     struct process_record process;
     char path[64] = "/proc/";
     struct stat owner;
+    uint32_t whole;
     int error = linux_check_numbers(sink), kernel;
     if (error != 0 || linux_is_asking(pid))
         return error;
@@ -92,6 +107,9 @@ int system_process(struct source_sink *sink, uint32_t pid)
         return put_hidden_process(sink, pid);
     if (error == 0 && !process.is_silent && strtoul(line.text, NULL, 10) != pid)
         return put_hidden_process(sink, pid); /* another's folder is mounted over its own */
+    whole = error == 0 ? process_of_thread(pid) : 0;
+    if (whole != 0)
+        return put_thread(sink, pid, whole);
     add_number(path, sizeof path, pid);
     if (error == EPROTO)
         return error;

@@ -146,7 +146,8 @@ class AgentTarget:
             return None
 
     def open(self, pid: int | None, thread: int | None = None) -> AgentTargetProcess:
-        """A process there; None is the one that answers. Raises NoSuchProcess, Unsupported (a process numbered 0)."""
+        """A process there; None is the one that answers. Raises NoSuchProcess (of a thread's number, too), Unsupported
+        (a process numbered 0)."""
         number = self._asker.pid if pid is None else pid
         if number == 0 and any(each.pid == 0 for each in self._listed()):
             raise Unsupported(
@@ -165,6 +166,10 @@ class AgentTarget:
                 target=self.name,
                 hint="run the agent as root, or as the user whose process it is",
             )
+        if found[0].thread:  # which Linux alone tells
+            from vmatlas.systems.linux.proc import is_of_thread
+
+            raise is_of_thread(number, found[0].parent).located(target=self.name)
         name = found[0].name.decode("utf-8", "surrogateescape")
         inside = found[0].number_inside
         return AgentTargetProcess(self, self._asker, number, found[0].start_time, thread, name, inside)

@@ -420,6 +420,8 @@ class ListedProcess:
     """Its first thread has ended, and others of it live on."""
     gone: bool = False
     """It was listed, and had ended when it was looked at: all but the pid is empty or 0."""
+    thread: bool = False
+    """The number that was asked for is that of a thread of the process `parent`: all else is empty or 0."""
 
 
 def read_processes(stream: bytes) -> list[ListedProcess]:
@@ -445,6 +447,7 @@ def read_processes(stream: bytes) -> list[ListedProcess]:
                 inside or None,
                 bool(flags & 16),
                 bool(flags & 32),
+                bool(flags & 64),
             )
         )
     return found
