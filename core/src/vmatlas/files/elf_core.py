@@ -16,12 +16,16 @@ import sys
 from array import array
 from collections.abc import Iterator
 from itertools import compress
-from operator import add
+from operator import add, gt
 from typing import NamedTuple
 
-from vmatlas.capture import LARGEST, MOST_REGIONS
+from vmatlas.capture import LARGEST, MOST_REGIONS, Capture
 from vmatlas.errors import MalformedData, Unsupported
 from vmatlas.files.source import Source
+from vmatlas.model import AddressSpace, Kind, Protection
+from vmatlas.model.columns import NO_LABEL, UNKNOWN_BYTE
+from vmatlas.model.facts import Meaning, Packer, columns_of
+from vmatlas.model.region import UNKNOWN as _UNKNOWN
 from vmatlas.model.system import ByteOrder
 
 HEADER = "elf-header"
@@ -47,8 +51,10 @@ _ORDERS: dict[int, ByteOrder] = {1: "little", 2: "big"}
 _MARKS = {"little": "<", "big": ">"}
 _FEW = 16
 _LOW_BITS = bytes(each & 7 for each in range(256))
-_REGISTERS = frozenset(((b"LINUX", None), (b"CORE", 2), (b"FreeBSD", 2), (b"FreeBSD", 0x202)))
-"""Notes that hold floating point and vector registers: several KiB for each thread, and nothing of the map."""
+_REGISTERS = frozenset(
+    ((b"LINUX", None), (b"CORE", 2), (b"FreeBSD", 2), (b"FreeBSD", 0x202), (b"FreeBSD", 9), (b"OpenBSD", 0x15))
+)
+"""Notes that hold floating point and vector registers, several KiB for each thread, or open files (FreeBSD 9)."""
 
 
 class Header(NamedTuple):
@@ -203,6 +209,53 @@ def parse_header(content: bytes, stream: str = HEADER) -> Header:
         place = 54 if bits == 64 else 42
         raise MalformedData(stream, place, f"program headers of {header.entry} bytes, not {entry}")
     return header
+
+
+_RIGHTS = bytes(bool(flags & 4) | (flags & 2) | 4 * (flags & 1) for flags in range(8)) + bytes(248)
+"""From PF_X 1, PF_W 2, PF_R 4 to the numbers of `Protection`."""
+
+
+def regions_in(header: Header, raw: bytes) -> tuple[array[int], array[int], bytes]:
+    """Starts, ends and rights (numbers of `Protection`) of all memory that has a size, by address, of the stream
+    `SEGMENTS`. Raises MalformedData with the program header."""
+    firsts, sizes, flags, rows = Segments(header, raw).loads()
+    listed = firsts.tolist()
+    if listed != sorted(listed):  # Linux' kernel.core_sort_vma
+        order = sorted(range(len(listed)), key=listed.__getitem__)
+        firsts, sizes, rows = (array("Q", map(column.__getitem__, order)) for column in (firsts, sizes, rows))
+        flags, listed = bytes(map(flags.__getitem__, order)), firsts.tolist()
+    ends = list(map(add, listed, sizes))
+    if any(map(gt, ends, listed[1:])):
+        index = next(index for index, both in enumerate(zip(ends, listed[1:], strict=False)) if both[0] > both[1])
+        expected = f"a region that begins where another ends, or above: those at {firsts[index]:#x} overlap"
+        raise MalformedData(SEGMENTS, rows[index + 1] * header.entry, expected)
+    if ends and ends[-1] >= _UNKNOWN:
+        raise MalformedData(SEGMENTS, rows[-1] * header.entry, "a region that ends below 2^64")
+    return firsts, array("Q", ends), flags.translate(_RIGHTS)
+
+
+def nameless_space(capture: Capture, *, rights: bool = True, joined: bool = False) -> AddressSpace:
+    """The address space of a core that has ranges and rights alone. `rights`: not where the system writes others than
+    there are; `joined`: neighbours with the same rights are one, where it cuts what is one. Raises MalformedData."""
+    header = parse_header(capture.stream(HEADER))
+    starts, ends, told = regions_in(header, capture.stream(SEGMENTS))
+    if not rights:
+        told = bytes([Protection.UNTOLD]) * len(told)
+    if joined:
+        kept = [
+            row for row in range(len(starts)) if not row or (ends[row - 1], told[row - 1]) != (starts[row], told[row])
+        ]
+        lasts = [*(row - 1 for row in kept[1:]), len(starts) - 1][: len(kept)]
+        starts, ends = array("Q", [starts[row] for row in kept]), array("Q", [ends[row] for row in lasts])
+        told = bytes(told[row] for row in kept)
+    packer = Packer()
+    pieces = {
+        each: packer.pack(Meaning(_UNKNOWN, _UNKNOWN, _UNKNOWN, NO_LABEL, each, UNKNOWN_BYTE, Kind.OTHER))
+        for each in set(told)
+    }
+    offsets = array("Q", [_UNKNOWN]) * len(starts)
+    columns = columns_of(starts, ends, offsets, b"".join(map(pieces.__getitem__, told)), packer.labels)
+    return AddressSpace(columns, capture.origin)
 
 
 def notes_in(content: bytes, byte_order: ByteOrder) -> Iterator[Note]:

@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 from vmatlas.values import dataclass
 
+SIGNALS_OF_BSD = {
+    1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGEMT", 8: "SIGFPE",
+    9: "SIGKILL", 10: "SIGBUS", 11: "SIGSEGV", 12: "SIGSYS", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
+}  # fmt: skip
+"""As FreeBSD, NetBSD, OpenBSD and QNX count them: those that end a process."""
+
 
 class CrashedThread(NamedTuple):
     """A thread as it stood when the file was written."""

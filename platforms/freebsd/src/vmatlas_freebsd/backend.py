@@ -6,9 +6,20 @@ imported when first used.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vmatlas.backend import Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
+from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Consistency, Query
+
+if TYPE_CHECKING:
+    from vmatlas.model.crash import Crash
+
+SEGMENTS = "elf-segments"
+"""The stream of a capture that was made of a core file: `vmatlas.files.elf_core.SEGMENTS`."""
+PROCSTAT = "procstat"
+"""The same of what procstat printed: `vmatlas_freebsd.procstat.PROCSTAT`."""
 
 _SYSCTL_RANK = 10
 _PROCFS_RANK = 90
@@ -52,10 +63,26 @@ class FreeBSDSysctl:
         return acquire_vmmap(process)
 
     def decode(self, capture: Capture) -> AddressSpace:
-        """See `vmatlas_freebsd.decode.vmmap`."""
+        """See `vmatlas_freebsd.decode.vmmap`; of what processes left, `cores` and `procstat`."""
+        if SEGMENTS in capture.streams:
+            from vmatlas_freebsd.cores import decode_core
+
+            return decode_core(capture)
+        if PROCSTAT in capture.streams:
+            from vmatlas_freebsd.procstat import decode_procstat
+
+            return decode_procstat(capture)
         from vmatlas_freebsd.decode import decode_vmmap
 
         return decode_vmmap(capture)
+
+    def crash(self, capture: Capture) -> Crash:
+        """See `vmatlas_freebsd.cores`. Raises Unsupported for a capture that was made of no core file."""
+        if SEGMENTS not in capture.streams:
+            raise Unsupported("only a core file tells how its process ended", pid=capture.pid, backend=self.name)
+        from vmatlas_freebsd.cores import decode_crash
+
+        return decode_crash(capture)
 
 
 class FreeBSDProcfs:

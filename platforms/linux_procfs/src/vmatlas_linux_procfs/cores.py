@@ -13,11 +13,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
-from operator import add, gt
+from operator import add
 
 from vmatlas.capture import Capture
-from vmatlas.errors import MalformedData
-from vmatlas.files.elf_core import HEADER, NOTES, SEGMENTS, Core, Header, Segments, parse_header
+from vmatlas.files.elf_core import HEADER, NOTES, SEGMENTS, Core, Segments, parse_header, regions_in
 from vmatlas.model import UNKNOWN, AddressSpace, Consistency, Kind, Label, Protection, Query, SystemInfo, Thread
 from vmatlas.model.columns import NO_LABEL, UNKNOWN_BYTE
 from vmatlas.model.crash import Crash
@@ -35,8 +34,6 @@ from vmatlas_linux_procfs.core_notes import (
     told_by,
 )
 
-_RIGHTS = bytes(bool(flags & 4) | (flags & 2) | 4 * (flags & 1) for flags in range(8)) + bytes(248)
-"""From PF_X 1, PF_W 2, PF_R 4 to the numbers of `Protection`."""
 _VSYSCALL = 0xFFFFFFFFFF600000
 _USUAL_PAGE = 4096
 _MANY_RIGHTS = 16
@@ -110,7 +107,7 @@ def decode_core(capture: Capture) -> AddressSpace:
     header = parse_header(capture.stream(HEADER))
     raw = capture.stream(SEGMENTS)
     told = told_by(header, capture.stream(NOTES))
-    starts, ends, rights = _regions(header, raw)
+    starts, ends, rights = regions_in(header, raw)
     names, offsets = _named(told.mapped, starts)
     if told.mapped is not None:
         starts, ends, rights, names, offsets = _with_unsaved(told.mapped, starts, ends, rights, names, offsets)
@@ -128,24 +125,6 @@ def decode_core(capture: Capture) -> AddressSpace:
 def decode_crash(capture: Capture) -> Crash:
     """Raises MalformedData."""
     return crash_of(told_by(parse_header(capture.stream(HEADER)), capture.stream(NOTES)))
-
-
-def _regions(header: Header, raw: bytes) -> tuple[array[int], array[int], bytes]:
-    """Starts, ends and rights of all that has a size, by address. Raises MalformedData with the program header."""
-    firsts, sizes, flags, rows = Segments(header, raw).loads()
-    listed = firsts.tolist()
-    if listed != sorted(listed):  # kernel.core_sort_vma
-        order = sorted(range(len(listed)), key=listed.__getitem__)
-        firsts, sizes, rows = (array("Q", map(column.__getitem__, order)) for column in (firsts, sizes, rows))
-        flags, listed = bytes(map(flags.__getitem__, order)), firsts.tolist()
-    ends = list(map(add, listed, sizes))
-    if any(map(gt, ends, listed[1:])):
-        index = next(index for index, both in enumerate(zip(ends, listed[1:], strict=False)) if both[0] > both[1])
-        expected = f"a region that begins where another ends, or above: those at {firsts[index]:#x} overlap"
-        raise MalformedData(SEGMENTS, rows[index + 1] * header.entry, expected)
-    if ends and ends[-1] >= UNKNOWN:
-        raise MalformedData(SEGMENTS, rows[-1] * header.entry, "a region that ends below 2^64")
-    return firsts, array("Q", ends), flags.translate(_RIGHTS)
 
 
 def _named(mapped: Mapped | None, starts: array[int]) -> tuple[list[int], array[int]]:

@@ -5,9 +5,18 @@ Cheap to import, since every backend is looked at for the choice: the other room
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vmatlas.backend import Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
+from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Consistency, Query
+
+if TYPE_CHECKING:
+    from vmatlas.model.crash import Crash
+
+SEGMENTS = "elf-segments"
+"""The stream of a capture that was made of a core file: `vmatlas.files.elf_core.SEGMENTS`."""
 
 
 class NetBSDMap:
@@ -45,10 +54,22 @@ class NetBSDMap:
         return acquire(process)
 
     def decode(self, capture: Capture) -> AddressSpace:
-        """See `vmatlas_netbsd.decode`."""
+        """See `vmatlas_netbsd.decode`; of a core file, `vmatlas_netbsd.cores`."""
+        if SEGMENTS in capture.streams:
+            from vmatlas_netbsd.cores import decode_core
+
+            return decode_core(capture)
         from vmatlas_netbsd.decode import decode
 
         return decode(capture)
+
+    def crash(self, capture: Capture) -> Crash:
+        """See `vmatlas_netbsd.cores`. Raises Unsupported for a capture that was made of no core file."""
+        if SEGMENTS not in capture.streams:
+            raise Unsupported("only a core file tells how its process ended", pid=capture.pid, backend=self.name)
+        from vmatlas_netbsd.cores import decode_crash
+
+        return decode_crash(capture)
 
 
 BACKEND = NetBSDMap()

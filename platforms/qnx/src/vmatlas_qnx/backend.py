@@ -5,10 +5,20 @@ Cheap to import, since every backend is looked at for the choice: acquire and de
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vmatlas.backend import Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
+from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Consistency, Query, Question
 
+if TYPE_CHECKING:
+    from vmatlas.model.crash import Crash
+
+SEGMENTS = "elf-segments"
+"""The stream of a capture that was made of a core file: `vmatlas.files.elf_core.SEGMENTS`."""
+PMAP = "pmap"
+"""The same of the text of /proc/PID/pmap: `vmatlas_qnx.pmap.PMAP`."""
 _MAPINFO, _PAGEDATA = "mapinfo", "pagedata"
 
 
@@ -48,10 +58,26 @@ class QnxBackend:
         return acquire(process, self.stream)
 
     def decode(self, capture: Capture) -> AddressSpace:
-        """See `vmatlas_qnx.decode`."""
+        """See `vmatlas_qnx.decode`; of what processes left, `cores` and `pmap`."""
+        if SEGMENTS in capture.streams:
+            from vmatlas_qnx.cores import decode_core
+
+            return decode_core(capture)
+        if PMAP in capture.streams:
+            from vmatlas_qnx.pmap import decode_pmap
+
+            return decode_pmap(capture)
         from vmatlas_qnx.decode import decode
 
         return decode(capture)
+
+    def crash(self, capture: Capture) -> Crash:
+        """See `vmatlas_qnx.cores`. Raises Unsupported for a capture that was made of no core file."""
+        if SEGMENTS not in capture.streams:
+            raise Unsupported("only a core file tells how its process ended", pid=capture.pid, backend=self.name)
+        from vmatlas_qnx.cores import decode_crash
+
+        return decode_crash(capture)
 
 
 _TOLD = Feature.FLAGS | Feature.OFFSET | Feature.ANY_FILE_NAME | Feature.ANONYMOUS_SHARING
