@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
+from errno import EACCES, ENAMETOOLONG, ESRCH
 from pathlib import Path
 
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas.systems.linux import cgroups, container_names
+from vmatlas.errors import NoSuchProcess
+from vmatlas.model import ProcessInfo
+from vmatlas.selection.resolving import select
+from vmatlas.systems.linux import cgroups, container_names, membership
 from vmatlas.systems.linux.cgroup_memory import of_v1, of_v2
 from vmatlas.systems.linux.cgroups import containers_of, main_place, memory_place, parts_of, places_of, unit_of
 
@@ -293,3 +297,79 @@ def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(tmp_path, monkeypatc
     os.mkfifo(tmp_path / ID / "config.v2.json")
     (tmp_path / OTHER / "config.v2.json").mkdir(parents=True)
     assert container_names.names_of([ID, OTHER]) == {}
+
+
+DEEP = "/" + "d" * (cgroups.MOST_TOLD - 1)
+"""As the kernel tells of a way that goes on."""
+
+
+@pytest.fixture
+def placed(monkeypatch: pytest.MonkeyPatch) -> dict[int, str | int]:
+    """What is told of processes by their numbers: where they are, or an errno."""
+    told: dict[int, str | int] = {}
+
+    def places(pid: int) -> list[cgroups.Place]:
+        path = told[pid]
+        if isinstance(path, int):
+            raise OSError(path, os.strerror(path))
+        return places_of(os.fsencode(f"3:cpu:/\n0::{path}\n"))
+
+    monkeypatch.setattr(membership, "_places_of", places)
+    return told
+
+
+def of(told: dict[int, str | int]) -> list[ProcessInfo]:
+    return [ProcessInfo(pid=pid, parent=1, name=f"x{pid}", start_time=5) for pid in told]
+
+
+@pytest.mark.parametrize(("what", "wanted"), [("cgroup", "/a"), ("unit", "a.service"), ("container", "a")])
+def test_whose_cgroup_is_not_told_is_not_lost_in_silence(placed: dict[int, str | int], what: str, wanted: str) -> None:
+    inside = {"cgroup": "/a/b", "unit": "/x/a.service", "container": "/lxc/a"}[what]
+    placed |= {1: inside, 2: ENAMETOOLONG, 3: EACCES, 4: ESRCH, 5: "/"}
+    found = membership.members(of(placed), what, wanted, lambda path: path)
+    assert [each.pid for each in found.processes] == [1]
+    assert found.gap is not None and "2 x2" in found.gap and "3 x3" in found.gap
+    assert "x4" not in found.gap and "x5" not in found.gap
+    del placed[1]
+    with pytest.raises(NoSuchProcess) as nobody:
+        membership.members(of(placed), what, wanted, lambda path: path)
+    assert nobody.value.incomplete == found.gap
+    assert list(membership.cgroups_of(of({2: 0, 4: 0}), what)) == []
+
+
+def test_a_path_that_is_cut_is_of_what_it_shows_and_perhaps_of_more(placed: dict[int, str | int]) -> None:
+    placed |= {1: f"/a.service{DEEP[:-10]}", 2: "/b.service"}
+    for what, wanted in (("cgroup", "/a.service"), ("unit", "a")):
+        found = membership.members(of(placed), what, wanted, lambda path: path)
+        assert ([each.pid for each in found.processes], found.gap) == ([1], None)
+    found = membership.members(of(placed), "cgroup", "/b.service", lambda path: path)
+    assert ([each.pid for each in found.processes], found.gap) == ([2], None)
+    found = membership.members(of(placed), "unit", "b", lambda path: path)
+    assert [each.pid for each in found.processes] == [2] and found.gap is not None and "1 x1" in found.gap
+    with pytest.raises(NoSuchProcess) as nobody:
+        membership.members(of(placed), "cgroup", f"/a.service{DEEP}", lambda path: path)
+    assert nobody.value.incomplete is not None and f"{cgroups.MOST_TOLD:,} bytes" in nobody.value.incomplete
+
+
+def test_what_a_cut_path_belongs_to_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deep:
+        def read_file(self, name: str) -> bytes:
+            return f"2:cpu:/x\n0::/a.service{DEEP[:-10]}\n".encode()
+
+    for told in (membership.cgroup_of, membership.unit_of, membership.container_of):
+        assert told(Deep()) is None  # type: ignore[arg-type]
+
+
+def test_a_selection_says_whom_it_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = os.getpid()
+    real = membership._places_of
+
+    def places(pid: int) -> list[cgroups.Place]:
+        return places_of(os.fsencode(f"0::{DEEP}\n")) if pid == child else real(pid)
+
+    monkeypatch.setattr(membership, "_places_of", places)
+    with pytest.raises(NoSuchProcess, match=r"as far as can be seen: .*not told") as nobody:
+        select("unit:there is no such unit.service")
+    assert nobody.value.incomplete is not None and str(child) in nobody.value.incomplete
+    chosen = select(child, "unit:there is no such unit.service")
+    assert chosen.incomplete is not None and str(child) in chosen.incomplete

@@ -628,6 +628,8 @@ class Members(NamedTuple):
     processes: list[ProcessInfo]
     cgroups: tuple[str, ...] = ()
     """See `TellsCgroups.cgroup_memories`. None: its memory is counted with that of others."""
+    gap: str | None = None
+    """Why others may belong to it as well; None where that is known of each."""
 
 
 @runtime_checkable
@@ -637,8 +639,8 @@ class FindsMembers(Protocol):
     def members(self, processes: Sequence[ProcessInfo], what: str, wanted: str) -> Members:
         """Of these processes. `what`: "cgroup", "unit" or "container".
 
-        Raises NoSuchProcess where there is none, with what may have been meant, and UsageError for what has no meaning,
-        or more than one.
+        Raises NoSuchProcess where there is none, with what may have been meant, and the gap as `incomplete`; UsageError
+        for what has no meaning, or more than one.
         """
         ...
 

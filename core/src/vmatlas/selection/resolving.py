@@ -156,11 +156,13 @@ class _Lookup:
         self.notes: list[str] = []
         self._nameless: list[int] = []
         self._asks_names = False
+        self._unplaced: dict[str, None] = {}
 
     @property
     def incomplete(self) -> str | None:
         """Why who was looked for may not have been found; None: everybody was shown."""
-        return "; ".join(filter(None, (self._unlisted, self._gap_of_names if self._asks_names else None))) or None
+        named = self._gap_of_names if self._asks_names else None
+        return "; ".join(filter(None, (self._unlisted, named, *self._unplaced))) or None
 
     @property
     def _system(self) -> object:
@@ -200,11 +202,14 @@ class _Lookup:
         """The error for nobody, where some are not shown, or nothing of them is: who is looked for may be of those."""
         if (gap := self.incomplete) is None:
             return nobody
+        is_hidden = gap != "; ".join(self._unplaced)
         return NoSuchProcess(
             f"{nobody.message}, as far as can be seen: {gap}",
             incomplete=gap,
             target=nobody.target,
-            hint="whoever has more rights sees more (try sudo); vmatlas doctor tells what hides processes",
+            hint="whoever has more rights sees more (try sudo); vmatlas doctor tells what hides processes"
+            if is_hidden
+            else None,
         )
 
     @property
@@ -338,7 +343,12 @@ class _Lookup:
         system = self._system
         if not isinstance(system, FindsMembers):
             raise self._untold(what)
-        members = system.members(self._listed, what, wanted)
+        try:
+            members = system.members(self._listed, what, wanted)
+        except NoSuchProcess as nobody:
+            self._unplaced |= {nobody.incomplete: None} if nobody.incomplete else {}
+            raise
+        self._unplaced |= {members.gap: None} if members.gap else {}
         found = list(self._still(members.processes))
         if not found:
             raise NoSuchProcess(f"all processes of {what}:{wanted} have ended meanwhile")

@@ -8,6 +8,7 @@ cgroup namespace, and with `/..` in front for what lies outside of it (cgroup_na
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -15,6 +16,11 @@ from typing import NamedTuple, TypeAlias
 
 _DELETED = " (deleted)"
 """Behind the path of a cgroup that was removed under a zombie, or (v1) under the one who reads."""
+
+
+MOST_TOLD = 4095
+"""Bytes of a path that the kernel tells (PATH_MAX without its NUL): a longer one it cuts there (6.18), or it tells
+nothing of the process (ENAMETOOLONG)."""
 
 
 class Place(NamedTuple):
@@ -28,6 +34,11 @@ class Place(NamedTuple):
     def parts(self) -> tuple[str, ...]:
         """The names of the folders on the way."""
         return parts_of(self.path)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the way goes on behind what is told."""
+        return len(self.path) * 4 > MOST_TOLD and len(os.fsencode(self.path)) >= MOST_TOLD
 
 
 def parts_of(path: str) -> tuple[str, ...]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from errno import ENAMETOOLONG, ENOENT, ESRCH
 
 from vmatlas.backend import Members
-from vmatlas.errors import NoSuchProcess, UsageError
+from vmatlas.errors import NoSuchProcess, UsageError, legible
 from vmatlas.model import ProcessInfo
 from vmatlas.systems.linux import cgroups
 from vmatlas.systems.linux.cgroups import Container, Match, Place
 from vmatlas.systems.linux.host import LinuxProcess
-from vmatlas.systems.linux.proc import PROC, keys_of, read_file
+from vmatlas.systems.linux.proc import PROC, keys_of
 
 _MOST_SHOWN = 8
 """So many of what there is are named to who asked for what there is not."""
+
+_ENDED = (ENOENT, ESRCH)
+_TOO_LONG = f"a path has more than the {cgroups.MOST_TOLD:,} bytes that the kernel tells"
 
 
 def user_of(process: LinuxProcess) -> str | None:
@@ -85,7 +89,12 @@ MEMBERSHIPS: dict[str, Callable[[LinuxProcess], str | None]] = {
 
 
 def _places(process: LinuxProcess) -> list[Place]:
-    return cgroups.places_of(process.read_file("cgroup"))
+    return _whole(cgroups.places_of(process.read_file("cgroup")))
+
+
+def _whole(places: list[Place]) -> list[Place]:
+    """None where the kernel cut one: what it belongs to stands in the rest."""
+    return [] if any(place.is_cut for place in places) else places
 
 
 # ---- who belongs to it ----
@@ -100,8 +109,18 @@ def cgroup_names(containers: Sequence[Container]) -> dict[str, tuple[str, ...]]:
 
 def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder: Callable[[str], str]) -> Members:
     """See `vmatlas.backend.FindsMembers`. `own_folder`: the cgroup of a folder below where cgroups are mounted."""
-    placed = [(each, places) for each in processes if (places := _places_of(each.pid))]
-    judge = _match(what, wanted, [places for _, places in placed], own_folder)
+    placed: list[tuple[ProcessInfo, list[Place]]] = []
+    untold: dict[str, list[ProcessInfo]] = {}
+    for each in processes:
+        try:
+            placed.append((each, _places_of(each.pid)))
+        except OSError as error:
+            if error.errno not in _ENDED and each.name:  # of one that is listed by number alone that is said already
+                why = _TOO_LONG if error.errno == ENAMETOOLONG else str(error.strerror).lower()
+                untold.setdefault(why, []).append(each)
+    path = _folder_called(wanted, own_folder) if what == "cgroup" else ""
+    seen = [places for _, places in placed]
+    judge = cgroups.folder(path) if path else _match(what, wanted, seen)
 
     @functools.cache  # many are in one cgroup, and whoever may make cgroups makes them 1,000 folders deep
     def match(path: str) -> int | None:
@@ -114,23 +133,38 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
             found.append(process)
             if (folder := _folder_of_memory(places, match)) is not None:
                 counted[folder] = None
+        elif any(place.is_cut and (not path or path.startswith(place.path)) for place in places):
+            untold.setdefault(_TOO_LONG, []).append(process)
+    gap = "; ".join(_not_told(why, who) for why, who in untold.items()) or None
     if not found:
-        raise _nobody(what, wanted, [places for _, places in placed])
-    return Members(found, tuple(counted))
+        nobody = _nobody(what, wanted, seen)
+        nobody.incomplete = gap
+        raise nobody
+    return Members(found, tuple(counted), gap)
+
+
+def _not_told(why: str, who: Sequence[ProcessInfo]) -> str:
+    named = ", ".join(f"{each.pid} {legible(each.name)}" for each in who[:_MOST_SHOWN])
+    number = "the cgroup of 1 process is" if len(who) == 1 else f"the cgroups of {len(who):,} processes are"
+    return f"{number} not told ({named}{', ...' if len(who) > _MOST_SHOWN else ''}): {why}"
 
 
 def _places_of(pid: int) -> list[Place]:
-    """By the number alone: who has it now is asked about those that are chosen."""
-    return cgroups.places_of(read_file(f"{PROC}/{pid}/cgroup") or b"")
+    """By the number alone: who has it now is asked about those that are chosen. Raises OSError."""
+    with open(f"{PROC}/{pid}/cgroup", "rb", buffering=0) as file:
+        return cgroups.places_of(file.read())
 
 
-def _match(what: str, wanted: str, seen: Sequence[Sequence[Place]], own_folder: Callable[[str], str]) -> Match:
+def _folder_called(wanted: str, own_folder: Callable[[str], str]) -> str:
     """Raises UsageError."""
-    if what == "cgroup":
-        path = own_folder(wanted)
-        if not path.startswith("/"):
-            raise UsageError(f"a cgroup is named from the root: cgroup:/{path}", hint="/proc/PID/cgroup tells it")
-        return cgroups.folder(path)
+    path = own_folder(wanted)
+    if not path.startswith("/"):
+        raise UsageError(f"a cgroup is named from the root: cgroup:/{path}", hint="/proc/PID/cgroup tells it")
+    return path
+
+
+def _match(what: str, wanted: str, seen: Sequence[Sequence[Place]]) -> Match:
+    """Raises UsageError."""
     return cgroups.unit(wanted) if what == "unit" else cgroups.container(_ids_of(wanted, seen))
 
 
@@ -190,5 +224,9 @@ def _there(what: str, found: Sequence[str]) -> str:
 def cgroups_of(processes: Sequence[ProcessInfo], what: str) -> Iterator[str]:
     """See `vmatlas.backend.TellsCgroups`."""
     for process in processes:
-        if (path := cgroups.counted_in(_places_of(process.pid), what)) is not None:
+        try:
+            path = cgroups.counted_in(_whole(_places_of(process.pid)), what)
+        except OSError:  # it has ended, or its group is "not told"
+            continue
+        if path is not None:
             yield path
