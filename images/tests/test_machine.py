@@ -128,7 +128,10 @@ def test_the_machines_of_this_repository_are_well_described() -> None:
     names = [machine.name for machine in machines()]
     assert names == sorted(names, key=natural)
     assert {"linux-6.1", "linux-6.12", "linux-6.17", "linux-newest", "linux-6.12-process32"} <= set(names)
-    assert find("linux-6.1").expect.refusing == {"linux-ioctl": "6.11"}
+    expect = find("linux-6.1").expect
+    assert expect.refusing == {"linux-ioctl": "6.11"}
+    assert expect.all_refusing == {"linux-ioctl": "6.11", "linux-pagemap-scan": "6.7"}
+    assert set(expect.all_answering) == {*expect.answering, "linux-pagemap"}
 
 
 def test_names_with_numbers_of_any_length_have_an_order() -> None:

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 ssize_t fuzz_read(int fd, void *bytes, size_t size);
+ssize_t fuzz_pread(int fd, void *bytes, size_t size);
 ssize_t fuzz_write(int fd, const void *bytes, size_t size);
 int fuzz_poll(struct pollfd *waits, nfds_t count, int limit_ms);
 int fuzz_clock_gettime(clockid_t clock, struct timespec *now);
@@ -42,6 +43,7 @@ long fuzz_system_call(long number, ...);
 
 #ifndef VMATLAS_FUZZ_KERNEL
 #define read(fd, bytes, size) fuzz_read((fd), (bytes), (size))
+#define pread(fd, bytes, size, offset) ((void)(offset), fuzz_pread((fd), (bytes), (size)))
 #define write(fd, bytes, size) fuzz_write((fd), (bytes), (size))
 #define poll(waits, count, limit) fuzz_poll((waits), (count), (limit))
 #define clock_gettime(clock, now) fuzz_clock_gettime((clock), (now))

@@ -48,7 +48,9 @@ static uint32_t some_process(struct input *input)
 /* Fields such as requests have; what does not fit is left out. Returns their size. */
 static size_t put_fields(struct input *input, uint8_t *bytes)
 {
-    static const char *const sources[] = {"linux.maps", "linux.smaps", "linux.smaps_rollup", "linux.procmap_query"};
+    static const char *const sources[] = {"linux.maps", "linux.smaps", "linux.smaps_rollup", "linux.procmap_query",
+                                          "linux.pagemap_scan", "linux.pagemap"};
+    enum { SOURCES = sizeof sources / sizeof sources[0] };
     size_t used = 0;
     for (uint32_t count = take_byte(input) % 16; count > 0 && used < FRAME_PAYLOAD - 8192; count--) {
         uint32_t code = take_byte(input), size;
@@ -85,9 +87,9 @@ static size_t put_fields(struct input *input, uint8_t *bytes)
             used += 1 + size;
             break;
         default:
-            size = (uint32_t)strlen(sources[code / 8 % 3]);
+            size = (uint32_t)strlen(sources[code / 8 % SOURCES]);
             bytes[used] = (uint8_t)size;
-            memcpy(bytes + used + 1, sources[code / 8 % 3], size);
+            memcpy(bytes + used + 1, sources[code / 8 % SOURCES], size);
             used += 1 + size;
         }
     }

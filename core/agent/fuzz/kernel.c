@@ -150,6 +150,23 @@ ssize_t fuzz_read(int fd, void *bytes, size_t size)
     return (ssize_t)given;
 }
 
+/* The entries of pagemap: mostly alike for a while. */
+ssize_t fuzz_pread(int fd, void *bytes, size_t size)
+{
+    static const uint64_t entries[] = {0, 0x81800000000000ff, 0x4000000000000005, 0x44000000000009f0, 0xa100000000000007};
+    size_t given = piece(size) / 8 * 8;
+    uint64_t entry = 0;
+    (void)fd;
+    if (fails())
+        return -1;
+    for (size_t at = 0; at < given; at += 8) {
+        if (at % 64 == 0)
+            entry = entries[next_byte() % 5];
+        memcpy((uint8_t *)bytes + at, &entry, sizeof entry);
+    }
+    return exhausted() || next_byte() == 255 ? 0 : (ssize_t)given;
+}
+
 ssize_t fuzz_write(int fd, const void *bytes, size_t size)
 {
     size_t taken = piece(size);
@@ -317,6 +334,31 @@ static void answer_query(uint8_t *record)
     memcpy(record + BUILD_ID_SIZE, &size, sizeof size);
 }
 
+/* PAGEMAP_SCAN: mostly answers in order within the range, sometimes anything. Gives how many, as the kernel says it. */
+static long answer_scan(uint8_t *record)
+{
+    enum { START = 16, WALK_END = 32, VEC = 40, VEC_LEN = 48 };
+    uint64_t at, vec, room, count, byte = next_byte();
+    memcpy(&at, record + START, sizeof at);
+    memcpy(&vec, record + VEC, sizeof vec);
+    memcpy(&room, record + VEC_LEN, sizeof room);
+    if (vec == 0) {
+        errno = byte % 2 == 0 ? EFAULT : EINVAL;
+        return -1;
+    }
+    count = byte < 100 ? room : byte % (room + 1);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t answer[3] = {at, at + 0x1000, byte};
+        at += byte % 2 == 0 ? 0x1000 : 0x2000;
+        memcpy((uint8_t *)(uintptr_t)vec + i * sizeof answer, answer, sizeof answer);
+    }
+    if (byte > 240)
+        take_bytes(&script, record + WALK_END, sizeof at);
+    else
+        memcpy(record + WALK_END, &at, sizeof at);
+    return byte == 240 ? (long)room + 1 : (long)count;
+}
+
 long fuzz_system_call(long number, ...)
 {
     va_list arguments;
@@ -332,6 +374,8 @@ long fuzz_system_call(long number, ...)
         request = va_arg(arguments, unsigned long);
         record = va_arg(arguments, void *);
         va_end(arguments);
+        if (_IOC_TYPE(request) == 'f' && _IOC_NR(request) == 16)
+            return answer_scan(record);
         if (_IOC_TYPE(request) == 'f')
             answer_query(record);
         return 0;

@@ -629,7 +629,15 @@ class Process:
 
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show (Linux: MADV_GUARD_INSTALL); None: not told."""
-        return self._process.guard_at(_address(address)) if isinstance(self._process, TellsGuards) else None
+        place = _address(address)
+        if isinstance(self._process, TellsGuards):
+            return self._process.guard_at(place)
+        from vmatlas.model.pages import PageState
+
+        try:
+            return self.pages(between=(place, place + 1), of=PageState.GUARD).find(place) is not None
+        except Unsupported:
+            return None
 
     def stack_limit(self) -> int | None:
         """Bytes that a stack which grows by itself may have now (Linux: "Max stack size" of /proc/PID/limits).

@@ -38,6 +38,27 @@ def test_doctor_tells_the_kernel_the_rights_and_the_choices(run):
     assert told["troubles"] == []
 
 
+def test_doctor_tells_who_asks_about_pages(run):
+    told = json.loads(run("doctor", "--json").stdout)
+    sources = {each["name"]: each for each in told["page_sources"]}
+    if not sources:
+        pytest.skip("nothing is installed that asks about pages")
+    assert "exclusive" in sources["linux-pagemap"]["states"]
+    chosen = next(each for each in told["choices"] if each["question"] == "pages")
+    assert chosen["backend"] in [name for name, each in sources.items() if each["available"]] or not chosen["backend"]
+    assert {"linux-pagemap", "linux-pagemap-scan"} <= {each["job"] for each in told["twins"]}
+    words = run("doctor").stdout
+    assert "pages: present, swapped, file" in words or not sources["linux-pagemap"]["available"]
+
+
+def test_a_broken_source_of_pages_is_shown_with_its_reason(run, plugins):
+    plugins[registry.PAGES] = [installed.Entry("torn", "no_such_module:PAGES", "vmatlas-torn")]
+    told = json.loads(run("doctor", "--json").stdout)
+    torn = next(each for each in told["page_sources"] if each["name"] == "torn")
+    assert (torn["available"], torn["states"]) == (False, [])
+    assert "No module named 'no_such_module'" in torn["reason"]
+
+
 def test_doctor_in_words(run):
     result = run("doctor")
     assert result.exit_code == 0

@@ -245,6 +245,7 @@ class Expect(Part):
     byte_order: Literal["little", "big"] | None = None
     page_size: Annotated[int, Field(ge=4096)] | None = None  # bytes
     backends: dict[Text, Literal["answers"] | Refuses] = {}
+    pages: dict[Text, Literal["answers"] | Refuses] = {}  # the sources of pages
 
     @property
     def answering(self) -> tuple[str, ...]:
@@ -255,6 +256,16 @@ class Expect(Part):
     def refusing(self) -> dict[str, str]:
         """Backend to the text that its reason must hold."""
         return {name: how.refuses for name, how in self.backends.items() if isinstance(how, Refuses)}
+
+    @property
+    def all_answering(self) -> tuple[str, ...]:
+        """The backends, and the sources of pages, that must answer."""
+        return self.answering + tuple(name for name, how in self.pages.items() if how == "answers")
+
+    @property
+    def all_refusing(self) -> dict[str, str]:
+        """Those that must refuse, as `refusing`."""
+        return self.refusing | {name: how.refuses for name, how in self.pages.items() if isinstance(how, Refuses)}
 
 
 class Machine(Part):
@@ -468,7 +479,7 @@ def _sentence(path: Path, node: yaml.Node, value: object, detail: ErrorDetails, 
         message = f"a text is needed, this is {detail['input']!r} (quote what only looks like a number or a yes/no)"
     elif kind == "string_pattern_mismatch":
         message = f"{detail['input']!r} does not fit the pattern {detail.get('ctx', {}).get('pattern')}"
-    elif "backends" in location and kind in ("literal_error", "model_type"):
+    elif {"backends", "pages"} & set(location) and kind in ("literal_error", "model_type"):
         message = "allowed: answers, or {refuses: TEXT THAT ITS REASON HOLDS}"
     elif kind == "tuple_type":
         message = "a list is needed, such as [a, b]"

@@ -179,9 +179,10 @@ class Report:
 
 
 def with_expectations(machine: Machine, outcome: Outcome) -> Outcome:
-    """The outcome, with a test for each backend that the description says must answer or must refuse, and why."""
-    cases = [_must_answer(name, outcome) for name in machine.expect.answering]
-    cases += [_must_refuse(name, reason, outcome) for name, reason in machine.expect.refusing.items()]
+    """The outcome, with a test for each that the description says must answer or must refuse, and why: backends, and
+    sources of pages."""
+    cases = [_must_answer(name, outcome) for name in machine.expect.all_answering]
+    cases += [_must_refuse(name, reason, outcome) for name, reason in machine.expect.all_refusing.items()]
     return replace(outcome, cases=(*outcome.cases, *cases))
 
 

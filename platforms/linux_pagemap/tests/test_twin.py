@@ -220,14 +220,23 @@ def test_a_long_reading_is_ended_by_a_signal() -> None:
         pytest.skip(answers.reason)
     query = Query(pages=PageState.PRESENT, ranges=((PAGE, 2**47 - 2 * PAGE),))
     process = LOCAL.open(None)
-    timer = threading.Timer(0.05, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    timer = threading.Timer(0.05, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR2))
+
+    class Enough(Exception):
+        pass
+
+    def handle(*_: object) -> None:
+        raise Enough
+
+    before = signal.signal(signal.SIGUSR2, handle)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Enough):
             timer.start()
             process.read_pages(PAGEMAP, query)
             time.sleep(PATIENCE)
     finally:
         timer.join()
+        signal.signal(signal.SIGUSR2, before)
         process.close()
 
 

@@ -60,7 +60,7 @@ MUSL_FILES = {
     "termios": "cfsetospeed tcgetattr tcsetattr",
     "thread": "__lock __set_thread_area __syscall_cp default_attr pthread_setcancelstate pthread_testcancel",
     "time": "clock_gettime",
-    "unistd": "ftruncate isatty lseek read readlink readlinkat setsid write",
+    "unistd": "ftruncate isatty lseek pread read readlink readlinkat setsid write",
 }
 """What the agent needs of musl, by folder: files that ziglang has; where a processor has one of its own, that one."""
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmatlas import choice, compiled, registry
-from vmatlas.backend import HasTwin
+from vmatlas.backend import Availability, HasTwin
 from vmatlas.errors import VmatlasError
 from vmatlas.model import Filter, Protection, Query, SystemInfo, columns
+from vmatlas.model.pages import USUAL
+from vmatlas.registry import Broken
 
 if TYPE_CHECKING:
     from vmatlas.backend import Feature, Target
@@ -40,6 +42,18 @@ class BackendReport:
     available: bool
     reason: str
     features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageSourceReport:
+    """How one installed source of pages stands."""
+
+    name: str
+    distribution: str
+    available: bool
+    reason: str
+    states: tuple[str, ...]
+    """What it can tell of a page; a kernel may tell less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,7 @@ class Checkup:
     system: SystemInfo | None
     rights: tuple[tuple[str, str], ...]
     backends: tuple[BackendReport, ...]
+    page_sources: tuple[PageSourceReport, ...]
     choices: tuple[ChoiceReport, ...]
     twins: tuple[TwinReport, ...]
     operations: str
@@ -114,7 +129,8 @@ def check_up(target: Target) -> Checkup:
         system=system,
         rights=rights,
         backends=_backends(target, system),
-        choices=tuple(_choose(target, name, query) for name, query in QUESTIONS.items()) if system else (),
+        page_sources=_page_sources(target, system),
+        choices=(*(_choose(target, *each) for each in QUESTIONS.items()), _choose_for_pages(target)) if system else (),
         twins=_twins(),
         operations=_operations(system),
         troubles=tuple(troubles),
@@ -159,13 +175,32 @@ def _backends(target: Target, system: SystemInfo | None) -> tuple[BackendReport,
     )
 
 
+def _page_sources(target: Target, system: SystemInfo | None) -> tuple[PageSourceReport, ...]:
+    if system is None:
+        return ()
+    try:
+        sources = registry.page_sources()
+    except VmatlasError:
+        return ()  # told among the troubles of the plugins
+    found: list[PageSourceReport] = []
+    for each in sources:
+        states: tuple[str, ...] = ()
+        if isinstance(each, Broken):
+            answers = Availability(False, f"cannot be loaded: {each.reason}")
+        else:
+            answers, states = target.offers(each), tuple(each.states.words)
+        found.append(PageSourceReport(each.name, each.distribution, bool(answers), answers.reason, states))
+    return tuple(found)
+
+
 def _twins() -> tuple[TwinReport, ...]:
-    """What core has, then each backend that has one."""
+    """What core has, then each backend and each source of pages that has one."""
     from vmatlas.operations import buffers
 
     jobs = [("regions from columns", columns.MODULE), ("buffers of mappings", buffers.MODULE)]
-    with contextlib.suppress(VmatlasError):  # told among the troubles of the plugins
-        jobs += [(each.name, each.compiled) for each in registry.backends() if isinstance(each, HasTwin)]
+    for plugins in (registry.backends, registry.page_sources):
+        with contextlib.suppress(VmatlasError):  # told among the troubles of the plugins
+            jobs += [(each.name, each.compiled) for each in plugins() if isinstance(each, HasTwin)]
     twins = [(job, compiled.twin(module)) for job, module in jobs]
     return tuple(TwinReport(job, twin.serves, twin.reason) for job, twin in twins)
 
@@ -180,6 +215,15 @@ def _choose(target: Target, name: str, query: Query) -> ChoiceReport:
     except VmatlasError as error:
         return ChoiceReport(name, None, error.message)
     return ChoiceReport(name, chosen.backend.name, chosen.reason)
+
+
+def _choose_for_pages(target: Target) -> ChoiceReport:
+    try:
+        chosen = choice.choose_for_pages(target, USUAL, all_of_it=False)
+    except VmatlasError as error:
+        return ChoiceReport("pages", None, error.message)
+    told = ", ".join((chosen.states & USUAL).words)
+    return ChoiceReport("pages", chosen.name, f"of what costs little it tells most, at the least cost: {told}")
 
 
 def _broken_plugins() -> list[Trouble]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from vmatlas import registry
-from vmatlas.backend import Backend, Target
+from vmatlas.backend import Backend, PageSource, Target
 from vmatlas.conformance.ground import READ, Ground
 from vmatlas.registry import Broken
 from vmatlas.target.agent import AgentProcess, AgentTarget, Limits, required
@@ -72,21 +72,38 @@ def _backends(config: pytest.Config) -> list[Backend]:
     return [each for each in registry.backends() if not isinstance(each, Broken) and each.system == system]
 
 
+def _page_sources(config: pytest.Config) -> list[PageSource]:
+    """What is installed and asks about the pages of the target's system."""
+    system = _reader(config).system_info.system
+    return [each for each in registry.page_sources() if not isinstance(each, Broken) and each.system == system]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `backend` runs for each that is available; one that takes `any_backend` for each there is."""
+    """A test that takes `backend` runs for each that is available; one that takes `any_backend` for each there is.
+
+    So do `page_source` and `any_page_source`.
+    """
     if "backend" in metafunc.fixturenames:
         reader = _reader(metafunc.config)
         available = [each.name for each in _backends(metafunc.config) if reader.offers(each)]
         metafunc.parametrize("backend", available)
     if "any_backend" in metafunc.fixturenames:
         metafunc.parametrize("any_backend", [each.name for each in _backends(metafunc.config)])
+    for name in {"page_source", "any_page_source"} & set(metafunc.fixturenames):
+        reader, sources = _reader(metafunc.config), _page_sources(metafunc.config)
+        found = [pytest.param(each.name) for each in sources if name == "any_page_source" or reader.offers(each)]
+        why = f"refused as declared: nothing installed asks about the pages of {reader.system_info.system}"
+        if sources:
+            reasons = "; ".join(f"{each.name}: {reader.offers(each).reason}" for each in sources)
+            why = f"nothing tells pages here: {reasons}"
+        metafunc.parametrize(name, found or [pytest.param("none", marks=pytest.mark.skip(why))])
 
 
 @pytest.fixture(autouse=True)
 def _name_the_backend(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
     """Reports tell which backend a test was about."""
-    for name in ("backend", "any_backend"):
-        if name in request.fixturenames:
+    for name in ("backend", "any_backend", "page_source", "any_page_source"):
+        if name in request.fixturenames and request.getfixturevalue(name) != "none":
             record_property("backend", request.getfixturevalue(name))
 
 

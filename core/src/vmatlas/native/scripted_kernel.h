@@ -6,8 +6,8 @@
  *     script_begin(argc, argv);
  *     return script_ask(vmatlas_plan9_sources);
  *
- * The script is the words of the command line, each NAME=NUMBER or NAME=NUMBER,NUMBER,... Here are known: `pid`, `tid` and `want`,
- * the question; `source`, which one of the table; `puts`, how many the sink takes before one fails; `size` and `growth`, for
+ * The script is the words of the command line, each NAME=NUMBER or NAME=NUMBER,NUMBER,... Here are known: `pid`, `tid`, `want`,
+ * `flags`, `address` and `end`, the question; `source`, which one of the table; `puts`, how many the sink takes before one fails; `size` and `growth`, for
  * script_fill(). All others are the driver's own; one that nothing asks for, though the source went its whole way, is a mistake.
  * So is memory that a source maps and keeps. What a driver prints, a line at a time, is the test's to read.
  */
@@ -154,6 +154,9 @@ static inline int script_ask(const struct source *table)
     question.pid = (uint32_t)script_number("pid", 0);
     question.tid = (uint32_t)script_number("tid", 0);
     question.want = (uint32_t)script_number("want", 0);
+    question.flags = (uint64_t)script_number("flags", 0);
+    question.address = (uint64_t)script_number("address", 0);
+    question.end = (uint64_t)script_number("end", 0);
     sink.put = script_put;
     error = table[script_number("source", 0)].acquire(&question, &sink);
     if (script.mapped != 0)

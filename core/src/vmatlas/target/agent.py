@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from vmatlas import registry
@@ -284,9 +284,12 @@ class AgentTargetProcess:
         address: int = 0,
         limit: int = 0,
         build_ids: bool = False,
+        ranges: Sequence[tuple[int, int]] | None = None,
     ) -> Mapping[str, bytes]:
         """See `RemoteProcess`."""
         chosen = self._thread if thread is None else thread
+        if ranges is not None:
+            return self._asker.query_ranges(source, ranges, self._pid, tid=chosen or 0, flags=flags)
         return self._asker.acquire(
             source, self._pid, tid=chosen or 0, flags=flags, address=address, limit=limit, build_ids=build_ids
         )

@@ -6,7 +6,7 @@ to ask of them and what the answers mean. No I/O here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +54,12 @@ class RemoteProcess(Protocol):
         address: int = 0,
         limit: int = 0,
         build_ids: bool = False,
+        ranges: Sequence[tuple[int, int]] | None = None,
     ) -> Mapping[str, bytes]:
         """The kernel's bytes, as the agent's source gives them.
 
+        `ranges`, at most 2,000, is for sources that are asked about ranges of addresses, [start, end): they heed
+        `flags` besides.
         Raises AgentRefused (its `streams` are what came before the error), TargetLost.
         """
         ...

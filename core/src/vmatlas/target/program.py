@@ -369,6 +369,14 @@ class AgentProcess:
         most = len(addresses) * _A_REGION + _BESIDE
         return self.ask(Operation.QUERY, head + pack(f"{len(addresses)}Q", *addresses), most=most).streams
 
+    def query_ranges(
+        self, source: str, ranges: Sequence[tuple[int, int]], pid: int = 0, *, tid: int = 0, flags: int = 0
+    ) -> Mapping[str, bytes]:
+        """Ranges of addresses, [start, end), at most 2,000: the streams of a source about them. Raises AgentRefused."""
+        bounds = [bound for each in ranges for bound in each]
+        head = text8(source.encode()) + pack("IIQII", pid, tid, flags, 0, len(bounds))
+        return self.ask(Operation.QUERY, head + pack(f"{len(bounds)}Q", *bounds)).streams
+
     # ---- its memory ----
 
     def map(

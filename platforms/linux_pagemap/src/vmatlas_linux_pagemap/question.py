@@ -33,10 +33,10 @@ class Masks(NamedTuple):
 def below_the_top(ranges: tuple[tuple[int, int], ...], machine: str, page: int) -> list[tuple[int, int]]:
     """Ranges without what no process of such a machine can have.
 
-    Some kernels take the upper bits of an address for no part of it (arm64): there a higher range would be another one.
-    What lies below and above all that a process has, the kernel says itself (EFAULT).
+    arm64 extends bit 55 of an address upward, whatever stands there: a range that ends at 2**56 ends at 0 to it. What
+    lies below, and above all that a process has, the kernel says itself (EFAULT).
     """
-    top = 2**64 - page if machine.startswith("s390") else 1 << 56
+    top = 2**64 - page if machine.startswith("s390") else 2**56 - page
     return [(start, min(end, top)) for start, end in ranges if start < top]
 
 

@@ -49,6 +49,18 @@ def _backends(checkup: Checkup) -> Table:
         )
         for each in checkup.backends
     ]
+    rows += [
+        Row(
+            (
+                one_line(each.name),
+                "yes" if each.available else "no",
+                one_line(each.reason or "pages: " + ", ".join(each.states)),
+            ),
+            "",
+            {0: "heading", 1: "good" if each.available else "bad"},
+        )
+        for each in checkup.page_sources
+    ]
     columns = (Column("BACKEND"), Column("AVAILABLE"), Column("WHY NOT, OR WHAT IT TELLS", wraps=True))
     return Table(columns, rows, empty="no backend is installed, or the system is not known")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from stat import S_ISREG
 
@@ -48,6 +48,7 @@ def read_streams(
     address: int = 0,
     limit: int = 0,
     build_ids: bool = False,
+    ranges: Sequence[tuple[int, int]] | None = None,
 ) -> Mapping[str, bytes]:
     """The streams of a source; a kernel thread gives an empty one.
 
@@ -63,9 +64,12 @@ def read_streams(
         nonlocal told
         gone = False
         try:
-            told = process.streams(
-                source, thread=thread, flags=flags, address=address, limit=limit, build_ids=build_ids
-            )
+            if ranges is not None:
+                told = process.streams(source, thread=thread, flags=flags, ranges=ranges)
+            else:
+                told = process.streams(
+                    source, thread=thread, flags=flags, address=address, limit=limit, build_ids=build_ids
+                )
         except AgentRefused as refused:
             if refused.errno_name != "ESRCH" or STAT not in refused.streams:
                 raise remote_error(refused, process.pid) from None
