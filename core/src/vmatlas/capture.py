@@ -6,17 +6,15 @@ reader refuses a newer one by name. docs/captures.md describes it.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import stat
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from vmatlas import arguments
 from vmatlas.errors import MalformedData, UsageError, legible
-from vmatlas.extents import occupied
+from vmatlas.extents import occupied, open_plain
 from vmatlas.model import ANY, Consistency, Filter, Origin, Query, SystemInfo
 from vmatlas.values import dataclass
 
@@ -219,12 +217,14 @@ class Capture:
         when it is no whole capture, and UsageError when it was written in a newer format.
         """
         shown = os.path.basename(arguments.path(path, "capture"))
-        kind = os.stat(path).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder `open` tells by itself
-            raise OSError(errno.EINVAL, "a pipe or a device, and no file that could be a capture", os.fspath(path))
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return cls._unpacked(_unpack(file, shown, occupied(file, size, LARGEST // DENSEST)), shown)
+        with open_plain(path, "a capture") as file:
+            return cls.of_file(file, shown)
+
+    @classmethod
+    def of_file(cls, file: BinaryIO, shown: str) -> Capture:
+        """The same of a regular file that was opened (`vmatlas.extents.open_plain`), which errors call `shown`."""
+        size = os.fstat(file.fileno()).st_size
+        return cls._unpacked(_unpack(file, shown, occupied(file, size, LARGEST // DENSEST)), shown)
 
     @classmethod
     def read(cls, file: BinaryIO, name: str = "the stream") -> Capture:

@@ -1,15 +1,41 @@
-"""What of a file is data, and what a hole that nobody wrote: what comes from others is worth what it occupies."""
+"""A file that comes from others: opened once and for all, and what of it is data, what a hole that nobody wrote. It is
+worth what it occupies."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
 _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
 _SEEK_HOLE: int | None = getattr(os, "SEEK_HOLE", None)
+
+
+def open_plain(path: str | os.PathLike[str], could_be: str) -> BinaryIO:
+    """A regular file, to read from. What it is, is told of what was opened: nothing takes its place between.
+
+    Raises OSError: also for a folder, and for a pipe or a device, whose end might never come. `could_be`: what it would
+    have been, for that error.
+    """
+    _check_plain(os.stat(path).st_mode, path, could_be)  # some devices do something when they are opened
+    # A pipe that nobody writes to would keep `open` waiting.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _check_plain(os.fstat(descriptor).st_mode, path, could_be)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_plain(mode: int, path: str | os.PathLike[str], could_be: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"a pipe or a device, and no file that could be {could_be}", os.fspath(path))
 
 
 def data_of(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int]]:

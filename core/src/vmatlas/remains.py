@@ -6,20 +6,23 @@ A file that only this machine's plugins can read gives an error that says which 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from vmatlas import arguments
 from vmatlas.capture import LARGEST, SERIES, Capture
 from vmatlas.errors import MalformedData, Unsupported, VmatlasError
-from vmatlas.series.loading import load as load_capture
+from vmatlas.extents import open_plain
+from vmatlas.series.loading import kept_in
 
 if TYPE_CHECKING:
     from vmatlas.files.contract import ReadsCores
     from vmatlas.files.packed import PackedSource
     from vmatlas.files.source import Source
     from vmatlas.files.texts import Form
+    from vmatlas.series.reader import Series
 
 _ELF = b"\x7fELF"
 _MINIDUMP = b"MDMP"
@@ -31,16 +34,22 @@ def load(path: str | os.PathLike[str], *, lenient: bool = False) -> Capture:
 
     Raises OSError, MalformedData, UsageError (a newer format), Unsupported (nothing that is installed reads it).
     """
-    path = arguments.path(path, "capture")
-    return load_capture(path) if not is_foreign(path, lenient=lenient) else read(path, lenient=lenient).capture
+    with opened(path, lenient=lenient) as found:
+        return found if isinstance(found, Capture) else found[-1]
 
 
-def is_foreign(path: str | os.PathLike[str], *, lenient: bool = False) -> bool:
-    """Whether a file is one that others than vmatlas wrote, and that `read` reads. Raises OSError."""
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return _is_foreign(file.read, lenient)
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], *, lenient: bool = False) -> Iterator[Capture | Series]:
+    """What a file holds: a series as such, which is closed in the end. Raises as `load` does.
+
+    It is opened once: what it is, is told of what is read.
+    """
+    shown = os.path.basename(arguments.path(path, "capture"))
+    with open_plain(path, "a capture") as file:
+        if _is_foreign(file.read, lenient):
+            yield _read(file, shown, lenient).capture
+        else:
+            yield kept_in(file, shown)
 
 
 def _is_foreign(read: Callable[[int], bytes], lenient: bool) -> bool:
@@ -66,20 +75,25 @@ class Remains(NamedTuple):
 
 def read(path: str | os.PathLike[str], *, lenient: bool = False) -> Remains:
     """Of a file that others wrote, and of it no more than tells the map. Raises as `load` does."""
+    with open_plain(path, "read") as file:
+        return _read(file, os.path.basename(os.fspath(path)), lenient)
+
+
+def _read(file: BinaryIO, shown: str, lenient: bool) -> Remains:
     from vmatlas.files.source import BytesSource, FileSource
 
-    with FileSource(path) as source:
-        if not source.size:  # a file of /proc, whose size is told by its end alone
-            with open(path, "rb") as file:
-                content = file.read(LARGEST)
-            return Remains(_capture_of(BytesSource(content, source.name), source.time, lenient), len(content), 0)
-        capture = _capture_of(source, source.time, lenient)
-        if source.has_changed():
-            import dataclasses
+    source = FileSource(file, shown)
+    if not source.size:  # a file of /proc, whose size is told by its end alone
+        file.seek(0)
+        content = file.read(LARGEST)
+        return Remains(_capture_of(BytesSource(content, shown), source.time, lenient), len(content), 0)
+    capture = _capture_of(source, source.time, lenient)
+    if source.has_changed():
+        import dataclasses
 
-            told = "; ".join(filter(None, (capture.incomplete, "somebody wrote to the file while it was read")))
-            capture = dataclasses.replace(capture, incomplete=told)
-        return Remains(capture, source.bytes_read, source.size)
+        told = "; ".join(filter(None, (capture.incomplete, "somebody wrote to the file while it was read")))
+        capture = dataclasses.replace(capture, incomplete=told)
+    return Remains(capture, source.bytes_read, source.size)
 
 
 def read_bytes(content: bytes, name: str, time: float, *, lenient: bool = False) -> Capture | None:

@@ -103,7 +103,11 @@ def _check_regular(folder: int, name: str) -> None:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(found.st_mode):
+    _check_mode(found.st_mode)
+
+
+def _check_mode(mode: int) -> None:
+    if not stat.S_ISREG(mode):
         raise FileExistsError(errno.EEXIST, "something that is no regular file stands there")
 
 
@@ -121,10 +125,20 @@ def open_regular(path: str, flags: int) -> int:
     """
     with _in_folder(path) as (folder, name):
         _check_regular(folder, name)
-        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)
-        if os.fstat(descriptor).st_uid not in (os.geteuid(), 0):
+        # What came there since: a pipe would keep `open` waiting.
+        descriptor = os.open(
+            name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666, dir_fd=folder
+        )
+        try:
+            found = os.fstat(descriptor)
+            _check_mode(found.st_mode)
+            if found.st_uid not in (os.geteuid(), 0):
+                raise PermissionError(
+                    errno.EACCES, "a file of somebody else's, who could read and change what is written"
+                )
+        except BaseException:
             os.close(descriptor)
-            raise PermissionError(errno.EACCES, "a file of somebody else's, who could read and change what is written")
+            raise
         return descriptor
 
 

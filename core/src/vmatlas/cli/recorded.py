@@ -111,34 +111,29 @@ def split(path: str, *, or_process: bool = True) -> tuple[str, str | None]:
 @contextlib.contextmanager
 def opened(file: str, *, lenient: bool = False) -> Iterator[Capture | Series]:
     """What a file holds, or standard input (-); warns of a series that is cut. Raises what opening either raises."""
+    from vmatlas import remains
+    from vmatlas.capture import Capture
+
+    with _read_in(lenient) if file == STDIN else remains.opened(file, lenient=lenient) as found:
+        if not isinstance(found, Capture) and found.incomplete is not None:
+            say(f"warning: {found.name}: {found.incomplete}")
+        yield found
+
+
+@contextlib.contextmanager
+def _read_in(lenient: bool) -> Iterator[Capture | Series]:
+    from vmatlas import remains
     from vmatlas.capture import SERIES, Capture
-    from vmatlas.series.loading import is_series
 
-    if file == STDIN:
-        stream, name = _standard_input(), "standard input"
-        if stream.getbuffer()[: len(SERIES)] != SERIES:
-            from vmatlas import remains
-
-            yield remains.read_bytes(stream.getvalue(), name, time.time(), lenient=lenient) or Capture.read(
-                stream, name
-            )
-            return
+    stream, name = _standard_input(), "standard input"
+    if stream.getbuffer()[: len(SERIES)] == SERIES:
         from vmatlas.series.reader import Series
 
-        series = Series.read(stream, name)
-    elif not is_series(file):
-        from vmatlas import remains
-
-        yield remains.load(file, lenient=lenient)
+        with Series.read(stream, name) as series:
+            yield series
         return
-    else:
-        from vmatlas.series.reader import Series
-
-        series = Series.open(file)
-    with series:
-        if series.incomplete is not None:
-            say(f"warning: {series.name}: {series.incomplete}")
-        yield series
+    found = remains.read_bytes(stream.getvalue(), name, time.time(), lenient=lenient)
+    yield Capture.read(stream, name) if found is None else found
 
 
 def _standard_input() -> BytesIO:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-from types import TracebackType
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 
 class Source(Protocol):
@@ -33,23 +30,14 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A regular file. Close it."""
+    """A regular file that was opened (`vmatlas.extents.open_plain`), and stays open as long as this is used."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises OSError: also for a folder, and for a pipe or a device, whose end might never come."""
-        self.name = os.path.basename(os.fspath(path)) or os.fspath(path)
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        """`name`: what errors call it."""
+        self.name = name
         self.bytes_read = 0
-        # A pipe that nobody writes to would keep `open` waiting.
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            found = os.fstat(self._descriptor)
-            if stat.S_ISDIR(found.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-            if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.EINVAL, "a pipe or a device, and no file that could be read", os.fspath(path))
-        except OSError:
-            os.close(self._descriptor)
-            raise
+        self._descriptor = file.fileno()
+        found = os.fstat(self._descriptor)
         self.size: int = found.st_size
         self.time = round(found.st_mtime, 6)
         """When it was last changed: seconds since 1970-01-01 UTC, to the microsecond, as captures keep it."""
@@ -72,18 +60,6 @@ class FileSource:
         """Whether somebody wrote to it since it was opened."""
         now = os.fstat(self._descriptor)
         return (now.st_size, now.st_mtime_ns) != (self.size, self._written)
-
-    def close(self) -> None:
-        """Safe to call twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> FileSource:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
 
 class BytesSource:

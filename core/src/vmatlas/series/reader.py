@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from array import array
 from collections.abc import Iterator, Sequence
-from errno import EINVAL
 from types import TracebackType
 from typing import BinaryIO, overload
 
 from vmatlas import arguments
 from vmatlas.capture import DENSEST, LARGEST, LARGEST_FILE, Capture, most
 from vmatlas.errors import MalformedData
-from vmatlas.extents import occupied
+from vmatlas.extents import occupied, open_plain
 from vmatlas.series import moments
 from vmatlas.series.frames import MAGIC, MOST_BEGIN, SAME, SESSION, WHOLE, Cut, Frame, check_begin, content_of, frames
 from vmatlas.series.moments import Moment, State, Work
@@ -56,15 +54,17 @@ class Series(Sequence[Capture]):
         (but at its end) or holds no moment, and UsageError when it was written in a newer format.
         """
         shown = os.path.basename(arguments.path(path, "series"))
-        kind = os.stat(path).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise OSError(EINVAL, "a pipe or a device, and no file that could be a series", os.fspath(path))
-        file = open(path, "rb")  # noqa: SIM115  (closed with the series)
+        file = open_plain(path, "a series")
         try:
-            return cls(file, shown, os.fstat(file.fileno()).st_size)
+            return cls.of_file(file, shown)
         except BaseException:
             file.close()
             raise
+
+    @classmethod
+    def of_file(cls, file: BinaryIO, shown: str) -> Series:
+        """The same of a regular file that was opened, and is closed with the series; errors call it `shown`."""
+        return cls(file, shown, os.fstat(file.fileno()).st_size)
 
     @classmethod
     def read(cls, file: BinaryIO, name: str = "the stream") -> Series:
