@@ -20,6 +20,15 @@ def over(options: str, number: int = 65, below: int = 46) -> bytes:
     return f"{number} {below} 0:40 / /proc rw,relatime - proc proc {options}\n".encode()
 
 
+def test_what_may_stand_against_who_has_the_right_is_told_as_what_may_be() -> None:
+    for modules, told in (
+        (None, "perhaps a security module"),
+        (b"lockdown,capability,landlock,yama,apparmor", "perhaps landlock or apparmor stands against it"),
+        (b"capability,yama\n", "perhaps a sandbox stands against it: no security module"),
+    ):
+        assert told in proc.may_stand_against_it(modules)
+
+
 @pytest.mark.parametrize(("options", "mode", "group"), [
     ("rw", Hidepid.OFF, 0), ("rw,hidepid=0", Hidepid.OFF, 0), ("rw,hidepid=off", Hidepid.OFF, 0),
     ("rw,hidepid=1", Hidepid.NO_ACCESS, 0), ("rw,hidepid=noaccess", Hidepid.NO_ACCESS, 0),

@@ -191,12 +191,26 @@ def test_what_is_no_regular_file_is_left_alone(tmp_path, writer):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["folder", "pipe"]
 
 
+@pytest.mark.parametrize("umask", [0, 0o022, 0o177])
+def test_a_new_file_is_for_its_owner_alone_and_one_that_is_replaced_for_whom_it_was(tmp_path, request, umask):
+    """A map tells where everything of a process lies."""
+    before = os.umask(umask)
+    request.addfinalizer(lambda: os.umask(before))
+    for number, make in enumerate((write, begin_series)):
+        make(file := tmp_path / f"{number}")
+        assert file.stat().st_mode & 0o777 == 0o600 & ~umask
+    write(file := tmp_path / "kept")
+    file.chmod(0o644)
+    write(file)
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
 @ROOT_ALONE
 def test_nobody_inherits_rights_by_a_file_that_is_replaced(tmp_path, request):
     file = tmp_path / "theirs"
     before = os.umask(0o022)
     request.addfinalizer(lambda: os.umask(before))
-    for theirs, ours in ((0o6777, 0o644), (0o600, 0o600), (0o666, 0o644)):
+    for theirs, ours in ((0o6777, 0o600), (0o400, 0o400), (0o666, 0o600)):
         file.write_bytes(b"")
         os.chown(file, 65534, 65534)
         file.chmod(theirs)

@@ -129,7 +129,8 @@ class Capture:
     def save(self, path: str | os.PathLike[str], *, replace: bool = True) -> None:
         """Write it as a file, under a temporary name first, so that what stood there is replaced whole or not at all.
 
-        Who may read and write it stays as it was; of somebody else's file, nobody gets more than of a new one. A link
+        A new file is for its owner alone (0600). Who may read and write one that is replaced stays as it was; of
+        somebody else's file, nobody gets more than of a new one. A link
         stays, and what it leads to is replaced, unless it is somebody else's, neither ours nor root's (PermissionError,
         in more folders than by the kernel's fs.protected_symlinks). Without `replace` nothing is replaced, whenever it
         came there. Raises OSError; FileExistsError for that, and where something stands that is no regular file (a

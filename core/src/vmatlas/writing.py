@@ -18,6 +18,10 @@ from collections.abc import Iterator
 _MOST_LINKS = 40
 """As many as the kernel follows: path_resolution(7)."""
 
+_PRIVATE = 0o600
+"""Of a new file, whatever the umask is: the kernel shows a map to who may look at the process and to nobody else, since
+addresses are what an attack lacks. A core file is made so, too."""
+
 _HOLD = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -127,7 +131,7 @@ def open_regular(path: str, flags: int) -> int:
         _check_regular(folder, name)
         # What came there since: a pipe would keep `open` waiting.
         descriptor = os.open(
-            name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666, dir_fd=folder
+            name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, _PRIVATE, dir_fd=folder
         )
         try:
             found = os.fstat(descriptor)
@@ -157,7 +161,7 @@ def write_whole(path: str, content: bytes, *, replace: bool = True, mode: int | 
 def _write(folder: int, name: str, content: bytes, replace: bool, mode: int | None) -> None:
     temporary = f".vmatlas-{secrets.token_hex(8)}.part"  # which nobody can have laid, nor have left
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666 if mode is None else mode, dir_fd=folder)
+    descriptor = os.open(temporary, flags, _PRIVATE if mode is None else mode, dir_fd=folder)
     try:  # what is not made here is not unlinked here
         with open(descriptor, "wb") as file:
             if mode is not None:

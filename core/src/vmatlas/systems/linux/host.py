@@ -28,6 +28,7 @@ from vmatlas.systems.linux.proc import (
     hidden,
     is_covered,
     is_of_thread,
+    may_stand_against_it,
     not_listed,
     numbers_of,
     own_emulator,
@@ -297,7 +298,7 @@ def _what_it_takes() -> str:
             "the process belongs to another user namespace (the host's, or another container's), where the "
             "CAP_SYS_PTRACE of this one does not count: ask from there"
         )
-    return "CAP_SYS_PTRACE is held, so a security module stands against it (AppArmor, SELinux): its log says which rule"
+    return may_stand_against_it(read_file("/sys/kernel/security/lsm"))
 
 
 _MOST_OF_A_FILE = 1 << 24

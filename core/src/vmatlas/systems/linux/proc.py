@@ -404,6 +404,22 @@ def rights_told(mountinfo: bytes, status: bytes, yama: bytes | None) -> list[tup
     return told if (who := who_is_covered(mountinfo)) is None else [*told, ("/proc, of processes", who)]
 
 
+_JUDGING = ("apparmor", "landlock", "selinux", "smack", "tomoyo")
+"""Security modules that judge who may look at whom (the hook ptrace_access_check); yama does where one attaches."""
+
+
+def may_stand_against_it(modules: bytes | None) -> str:
+    """What may be, where CAP_SYS_PTRACE is held and a map may not be read. `modules`: /sys/kernel/security/lsm, None
+    where it cannot be read."""
+    held = "CAP_SYS_PTRACE is held: perhaps "
+    if modules is None:
+        return f"{held}a security module stands against it (AppArmor, SELinux), whose log says which rule, or a sandbox"
+    judging = [name for name in modules.decode("ascii", "replace").strip().split(",") if name in _JUDGING]
+    if not judging:
+        return f"{held}a sandbox stands against it: no security module is on that judges it"
+    return f"{held}{' or '.join(judging)} stands against it, whose log says which rule, or a sandbox"
+
+
 def _hidepid_told(mountinfo: bytes) -> str:
     if not mountinfo:
         return UNKNOWN
