@@ -90,6 +90,8 @@ if TYPE_CHECKING:
     from vmatlas.series.moments import Moment
     from vmatlas.series.reader import Series
     from vmatlas.survey import Surveyed, snapshots, survey
+    from vmatlas.symbolizing import symbolize_many
+    from vmatlas.symbols.table import Symbol
     from vmatlas.target.agent import Limits
     from vmatlas.target.connect import connect
     from vmatlas.totals import Group, ProcessMemory, cgroup_memories, group_memories, memories
@@ -147,6 +149,7 @@ __all__ = [
     "Summary",
     "Surveyed",
     "Suspicion",
+    "Symbol",
     "SystemFlags",
     "SystemInfo",
     "Target",
@@ -186,6 +189,7 @@ __all__ = [
     "snapshots",
     "summarize",
     "survey",
+    "symbolize_many",
     "trends",
     "trends_of",
     "watch",
@@ -221,6 +225,8 @@ _HOMES = {
     "vmatlas.selection.resolving": "Selected select",
     "vmatlas.selection.words": "Selection",
     "vmatlas.survey": "Surveyed snapshots survey",
+    "vmatlas.symbolizing": "symbolize_many",
+    "vmatlas.symbols.table": "Symbol",
     "vmatlas.target.agent": "Limits",
     "vmatlas.target.connect": "connect",
     "vmatlas.totals": "Group ProcessMemory cgroup_memories group_memories memories",

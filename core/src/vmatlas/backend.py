@@ -158,6 +158,14 @@ class LocalProcess:
         """Why the file system of the file that a region shows is not asked to read it; None where it is asked."""
         return None
 
+    def open_mapped(self, region: Region) -> int | None:
+        """See `OpensFiles`."""
+        return None
+
+    def jit_map(self) -> bytes | None:
+        """See `OpensFiles`."""
+        return None
+
     def name_now(self) -> str | None:
         """What the system calls it now, in short; None where it is gone, or that is not told."""
         return None
@@ -587,6 +595,20 @@ class ReadsFiles(Protocol):
 
     def why_unread(self, region: Region) -> str | None:
         """Why the file system of that file is not asked to read it, in words; None where it is asked."""
+        ...
+
+
+@runtime_checkable
+class OpensFiles(Protocol):
+    """A target's process whose mapped files can be opened here; processes of this machine alone."""
+
+    def open_mapped(self, region: Region) -> int | None:
+        """A descriptor to read the very file that a region shows, which the caller closes; None where it cannot be
+        had: no rights, no regular file, or a file system that may not answer."""
+        ...
+
+    def jit_map(self) -> bytes | None:
+        """What a JIT of the process wrote for perf; None where there is nothing that is its own."""
         ...
 
 

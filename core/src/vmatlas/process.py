@@ -23,6 +23,7 @@ from vmatlas.backend import (
     Finder,
     HasBlindSpots,
     HasName,
+    OpensFiles,
     ReadsFiles,
     ReadsThreads,
     SeesFiles,
@@ -43,7 +44,6 @@ from vmatlas.model import (
     FileNow,
     Filter,
     IncompleteResult,
-    Kind,
     MemoryUse,
     Neighbours,
     Query,
@@ -69,9 +69,6 @@ REGIONS_A_QUESTION = 1
 
 WHOLE_MAP = Query()
 TOTALS = Query(totals=True)
-
-_OF_FILES = (Kind.FILE, Kind.SHARED_MEMORY)
-"""What programs are run from: a memfd, too."""
 
 
 _FIRST_STEP, _LARGEST_STEP = 16, 4096
@@ -579,7 +576,7 @@ class Process:
         taken for it).
         Raises what `snapshot` raises.
         """
-        from vmatlas.symbols.elf import place_in_bss, place_in_elf
+        from vmatlas.symbols.places import elf_place
 
         number = _address(address)
         if region is not None:
@@ -588,21 +585,17 @@ class Process:
         if at is None or not at.covers(number):
             return None
         page = self._target.system_info.page_size
-        if at.path is not None and at.kind in _OF_FILES:
-            elf = self._elf(at)
-            return None if elf is None else place_in_elf(elf, at, number, page=page, lookup=self.find)
-        if at.path is not None or at.kind not in (Kind.ANONYMOUS, Kind.HEAP) or at.start == 0:
-            return None
-        below = self.find(at.start - 1)
-        if below is None or below.path is None or below.kind not in _OF_FILES or (elf := self._elf(below)) is None:
-            return None
-        last = place_in_elf(elf, below, below.end - 1, page=page, lookup=self.find)
-        return None if last is None else place_in_bss(elf, below.end - 1 - last, number)
+        found = elf_place(number, at, elf_of=self._elf, lookup=self.find, page=page)
+        return None if found is None else found[0]
+
+    def opens_files(self) -> OpensFiles | None:
+        """What opens the files that this process has mapped; None where its target or its system does not."""
+        return self._process if isinstance(self._process, OpensFiles) else None
 
     def file_size(self, region: Region) -> int | None:
         """Bytes in the very file that a region shows, as it is now; None where it cannot be read, or is not told."""
         check_region(region)
-        if region.path is None or region.kind not in _OF_FILES or not isinstance(self._process, ReadsFiles):
+        if not self._reads(region) or not isinstance(self._process, ReadsFiles):
             return None
         return self._process.file_size(region)
 
@@ -612,10 +605,17 @@ class Process:
         None where it is asked, and where that is not told (a capture, a system without mount tables).
         """
         check_region(region)
-        if region.path is None or region.kind not in _OF_FILES or not isinstance(self._process, ReadsFiles):
+        if not self._reads(region) or not isinstance(self._process, ReadsFiles):
             return None
         told = self._process.why_unread(region)
         return None if told is None else f"its file system is not asked, which may not answer ({told})"
+
+    @staticmethod
+    def _reads(region: Region) -> bool:
+        """Whether a region can show a file that is read."""
+        from vmatlas.symbols.places import OF_FILES
+
+        return region.path is not None and region.kind in OF_FILES
 
     def _elf(self, region: Region) -> Elf | None:
         """The program headers of the file that a region shows; read once for each file."""

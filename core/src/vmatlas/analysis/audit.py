@@ -146,6 +146,8 @@ def _of_file(region: Region, lookup: FileLookup | None) -> list[Finding]:
     now = lookup(region) if lookup is not None else FileNow(None)
     if region.deleted is None:
         why = f"its name was not asked: {now.unasked}" if now.unasked else "its name leads elsewhere now, or nowhere"
+        if lookup is None:  # a core file, a saved map: no file system is at hand
+            why = "its name ends in ' (deleted)', which a kernel adds to that of an unlinked file, or which is its own"
         return [Finding(Suspicion.DELETED_FILE, region, f"nobody can tell whether the file has been unlinked; {why}")]
     if now.inode is None or now.inode == region.inode:
         unasked = f"; what stands there now was not asked: {now.unasked}" if now.unasked else ""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vmatlas.cli.render.table import Table
     from vmatlas.model import Filter, Region
     from vmatlas.process import Process
+    from vmatlas.symbolizing import Symbolizer
+    from vmatlas.symbols.table import Symbol
 
 
 class _AddressOrProcess(AddressType):
@@ -47,6 +49,9 @@ class _AddressOrProcess(AddressType):
 @click.option("--or-next", is_flag=True, help="Where nothing lies at an address: the next region above.")
 @where_option
 @click.option("--neighbours", is_flag=True, help="Also the regions before and after; and how far away they are.")
+@click.option(
+    "--symbol", "symbol", is_flag=True, help="Also the function or object that lies there, by its file's symbols."
+)
 @json_option
 @shape_options
 @bytes_option
@@ -57,6 +62,7 @@ def command(
     or_next: bool,
     wheres: tuple[Filter, ...],
     neighbours: bool,
+    symbol: bool,
     as_json: bool,
     exact: bool,
     patience: float | None,
@@ -72,13 +78,15 @@ def command(
       vmatlas find 1234 7ffc00000000 --neighbours
       vmatlas find 1234 0 --or-next --where x,file
       vmatlas find children:1234 7f0012345678
-      vmatlas find core.1234 7f0012345678
+      vmatlas find core.1234 7f0012345678 --symbol
 
     Addresses are hexadecimal. ELF-ADDRESS is the address in the addresses of the ELF file, of a program or a library:
     what addr2line and objdump take. FILE-OFFSET is how far from the beginning of the file it stands. Both are - where
-    there is no such file, or it cannot be read. Words choose several processes ('vmatlas --help' has them): the first,
-    and what stands behind it and can be no address (pid:1235). Of a FILE (a capture, a core file: see 'vmatlas maps')
-    no ELF-ADDRESS is told: the mapped files are not looked at. Exit 1 when an address lies in no region.
+    there is no such file, or it cannot be read. SYMBOL is the function and how far into it the address lies: from the
+    file itself, its debug file (/usr/lib/debug/.build-id), or what a JIT wrote for perf; of C++ and Rust mangled. Words
+    choose several processes ('vmatlas --help' has them): the first, and what stands behind it and can be no address
+    (pid:1235). Of a FILE (a capture, a core file: see 'vmatlas maps') a mapped file is read only if the one at its path
+    here has the same build id, or device and inode. Exit 1 when an address lies in no region.
     """
     from vmatlas.cli.asking import opened
     from vmatlas.cli.render import find, output
@@ -87,6 +95,11 @@ def command(
     where = all_of(wheres)
     if neighbours and (or_next or where != ANY):
         raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
+    if neighbours and symbol:
+        raise UsageError("--symbol goes without --neighbours")
+    if symbol and target != "local":
+        hint = "give the ELF-ADDRESS to addr2line, with a copy of the file"
+        raise UsageError("--symbol reads mapped files, of this machine's processes alone", hint=hint)
     numbers = tuple(each for each in addresses if isinstance(each, int))
     more = [each for each in addresses if not isinstance(each, int)]
     if not numbers:
@@ -94,11 +107,13 @@ def command(
     if isinstance(process, str):
         if more:
             raise UsageError(f"'{process}' is a file: it goes alone", hint="one file, or processes")
-        return _of_file(process, numbers, or_next, where, neighbours, as_json, exact, backend, target)
+        return _of_file(process, numbers, or_next, where, neighbours, symbol, as_json, exact, backend, target)
     words = [process, *more]
     one, addresses = only_one(words), numbers
     if one is None:
-        return _of_several(words, numbers, or_next, where, neighbours, as_json, exact, patience, backend, target)
+        return _of_several(
+            words, numbers, or_next, where, neighbours, symbol, as_json, exact, patience, backend, target
+        )
     with opened(one, target, backend, patience) as asked:
         if neighbours:
             space = asked.snapshot()
@@ -110,12 +125,12 @@ def command(
                 output.show(find.neighbours_table(space, addresses, around, exact=exact))
             return _exit(addresses, [each.at for each in around], or_next)
         found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
-        in_elf = asked.ask(lambda: _in_elf(asked.process, addresses, found))
+        in_elf, symbols = asked.ask(lambda: _in_elf(asked.process, addresses, found, symbol))
         unread = asked.ask(lambda: _unread(asked.process, found, in_elf))
     if as_json:
-        output.show_json(find.found_json(addresses, found, in_elf))
+        output.show_json(find.found_json(addresses, found, in_elf, symbols))
     else:
-        output.show(find.found_table(addresses, found, in_elf, exact=exact))
+        output.show(find.found_table(addresses, found, in_elf, symbols, exact=exact))
     for line in unread:
         say(line)
     return _exit(addresses, found, or_next)
@@ -127,6 +142,7 @@ def _of_file(
     or_next: bool,
     where: Filter,
     neighbours: bool,
+    symbol: bool,
     as_json: bool,
     exact: bool,
     backend: str | None,
@@ -134,8 +150,10 @@ def _of_file(
 ) -> int:
     from vmatlas.cli.recorded import replay
     from vmatlas.cli.render import find, output
+    from vmatlas.symbolizing import Symbolizer
 
     space = replay(path, residency=False, backend=backend, target=target)
+    unread: list[str] = []
     if neighbours:
         around = [space.neighbours(address) for address in addresses]
         told, found = find.neighbours_json(addresses, around), [each.at for each in around]
@@ -143,16 +161,31 @@ def _of_file(
     else:
         among = space.where(where)
         found = [among.find(address, or_next=or_next) for address in addresses]
-        unknown = [None] * len(found)
-        told, table = (
-            find.found_json(addresses, found, unknown),
-            find.found_table(addresses, found, unknown, exact=exact),
-        )
+        with Symbolizer(space) as symbolizer:
+            places = symbolizer.look_up_in(addresses, found)
+            if symbol:
+                unread = _unknown(found, [each.elf_address for each in places], symbolizer)
+        in_elf = [each.elf_address for each in places]
+        symbols = [each.symbol for each in places] if symbol else None
+        told = find.found_json(addresses, found, in_elf, symbols)
+        table = find.found_table(addresses, found, in_elf, symbols, exact=exact)
     if as_json:
         output.show_json(told)
     else:
         output.show(table)
+    for line in unread:
+        say(line)
     return _exit(addresses, found, or_next)
+
+
+def _unknown(found: Sequence[Region | None], in_elf: Sequence[int | None], symbolizer: Symbolizer) -> list[str]:
+    """A line for each file of a saved map that is not read here."""
+    lines = {
+        f"no symbols of {region.path}: {why}": None
+        for region, own in zip(found, in_elf, strict=True)
+        if region is not None and own is None and (why := symbolizer.why_not(region)) is not None
+    }
+    return list(lines)
 
 
 class _Found(NamedTuple):
@@ -170,6 +203,7 @@ def _of_several(
     or_next: bool,
     where: Filter,
     neighbours: bool,
+    symbol: bool,
     as_json: bool,
     exact: bool,
     patience: float | None,
@@ -190,9 +224,9 @@ def _of_several(
             told = find.neighbours_json(addresses, around)
             return space.incomplete, _Found(table, told, [each.at for each in around], [])
         at = _find(asked, addresses, or_next, where)
-        in_elf = _in_elf(asked, addresses, at)
-        table = find.found_table(addresses, at, in_elf, exact=exact)
-        told = find.found_json(addresses, at, in_elf)
+        in_elf, symbols = _in_elf(asked, addresses, at, symbol)
+        table = find.found_table(addresses, at, in_elf, symbols, exact=exact)
+        told = find.found_json(addresses, at, in_elf, symbols)
         return None, _Found(table, told, at, _unread(asked, at, in_elf))
 
     with chosen(words, target, patience) as (place, selected):
@@ -218,11 +252,20 @@ def _find(asked: Process, addresses: tuple[int, ...], or_next: bool, where: Filt
     return [asked.find(address, or_next=or_next, where=where) for address in addresses]
 
 
-def _in_elf(asked: Process, addresses: tuple[int, ...], found: list[Region | None]) -> list[int | None]:
-    return [
+def _in_elf(
+    asked: Process, addresses: tuple[int, ...], found: list[Region | None], symbol: bool
+) -> tuple[list[int | None], list[Symbol | None] | None]:
+    """The ELF addresses, and the symbols where they are asked for."""
+    in_elf = [
         None if region is None else asked.elf_address(address, region)
         for address, region in zip(addresses, found, strict=True)
     ]
+    if not symbol:
+        return in_elf, None
+    from vmatlas.symbolizing import Symbolizer
+
+    with Symbolizer(asked) as symbolizer:
+        return in_elf, [each.symbol for each in symbolizer.look_up_in(addresses, found)]
 
 
 def _unread(asked: Process, found: list[Region | None], in_elf: list[int | None]) -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import compress
 from operator import add, gt
 from typing import NamedTuple
@@ -47,6 +47,7 @@ _NUMBER_ELSEWHERE = 0xFFFF
 _NOTE_HEADER = 12
 _LONGEST_NAME = 256
 _WINDOW = 1 << 16
+_NEAR = 1 << 25
 _ORDERS: dict[int, ByteOrder] = {1: "little", 2: "big"}
 _MARKS = {"little": "<", "big": ">"}
 _FEW = 16
@@ -188,6 +189,8 @@ class Core(NamedTuple):
     """The word of the system whose process it was: "linux"."""
     incomplete: str | None
     """None, or what the file should have and has not."""
+    memory: Callable[[int, int], bytes] = lambda address, size: b""
+    """The first bytes of the memory at an address where a region begins, as far as the file holds them."""
 
 
 def parse_header(content: bytes, stream: str = HEADER) -> Header:
@@ -306,8 +309,35 @@ def read_core(source: Source) -> Core:
     if (told := _cut(source, segments)) is not None:
         gaps.append(told)
     return Core(
-        content[: header.size], raw, b"".join(walk.kept), _system(walk, header, source), "; ".join(gaps) or None
+        content[: header.size],
+        raw,
+        b"".join(walk.kept),
+        _system(walk, header, source),
+        "; ".join(gaps) or None,
+        _memory(source, segments),
     )
+
+
+def _memory(source: Source, segments: Segments) -> Callable[[int, int], bytes]:
+    """Of what is compressed no more than lies near the beginning: else it would be unpacked for a few bytes."""
+    starts = segments.start
+    rows: dict[int, int] = {}
+
+    def read(address: int, size: int) -> bytes:
+        if not rows:
+            rows.update(zip(starts, range(len(starts)), strict=True))
+        row = rows.get(address)
+        if row is None:
+            return b""
+        offset, held = segments.offset[row], segments.file_size[row]
+        if source.size is None and offset > _NEAR:
+            return b""
+        try:
+            return source.read(offset, min(size, held))
+        except MalformedData:  # a compressed one does not go back
+            return b""
+
+    return read
 
 
 def _count_of(header: Header, source: Source) -> int:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from vmatlas import api
 from vmatlas.arguments import flags_checked, shown
@@ -44,6 +45,10 @@ from vmatlas.operations.values import (
 )
 from vmatlas.process import Process
 from vmatlas.target.program import READ_WRITE
+
+if TYPE_CHECKING:
+    from vmatlas.symbolizing import Symbolizer
+    from vmatlas.symbols.table import Symbol
 
 __all__ = [
     "Ability",
@@ -196,11 +201,13 @@ def explain(
     `source` is a file, a `Capture` of one, or a process that lives: a pid, a `vmatlas.Process`, None for this one. Of
     that, and of a capture that was made while the process lived, there is no signal and no instruction, but the threads
     and their stacks (of a capture where they were recorded). What is not told is None; the whole of it is a paragraph
-    in `text`. Raises what `vmatlas.replay` and `vmatlas.snapshot` raise.
+    in `text`. A function's name is told where the mapped file is at hand and the same: see `vmatlas.symbolize_many`.
+    Raises what `vmatlas.replay` and `vmatlas.snapshot` raise.
     """
     from vmatlas import registry, remains
     from vmatlas.backend import TellsCrash
     from vmatlas.operations import explaining
+    from vmatlas.symbolizing import Symbolizer
 
     if isinstance(source, (str, os.PathLike)):
         source = remains.load(source)
@@ -213,11 +220,17 @@ def explain(
         if crash is not None and crash.no_map:
             return explaining.explain_crash(crash, AddressSpace(Columns(), source.origin))
         space = api.replay(source)
-        return explaining.explain_crash(crash or explaining.of_live_threads(space, source.name), space)
+        with Symbolizer(space) as symbolizer:
+            crash = crash or explaining.of_live_threads(space, source.name)
+            return explaining.explain_crash(crash, space, names=_names(symbolizer))
     with contextlib.ExitStack() as closing:
         asked = source if isinstance(source, Process) else closing.enter_context(api.open(source, target=target))
         space = asked.snapshot(threads=True)
         return explaining.explain_crash(explaining.of_live_threads(space, asked.name), space, asked.guard_at)
+
+
+def _names(symbolizer: Symbolizer) -> Callable[[Sequence[int]], list[tuple[int | None, Symbol | None]]]:
+    return lambda addresses: [(each.elf_address, each.symbol) for each in symbolizer.look_up(addresses)]
 
 
 # ---- mapping ----

@@ -4,6 +4,7 @@ Pure: all is told by a map and by what a file says of the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from vmatlas.model import AddressSpace, Kind, Protection, Region
 from vmatlas.model.crash import Crash, CrashedThread, Module
 from vmatlas.operations import faults
 from vmatlas.operations.values import Fault, FaultCause
+from vmatlas.symbols.table import Symbol
 
 _OF_MEMORY = ("SIGSEGV", "SIGBUS")
 """The signals whose address is one that was accessed; of others it is the instruction's."""
@@ -31,6 +33,10 @@ class Place(NamedTuple):
     """How far from the beginning of its file it stands, where that is told."""
     module: Module | None = None
     """The program or library that it lies in, where the file tells no map but lists those."""
+    elf_address: int | None = None
+    """The address in the addresses of its ELF file, where that file is at hand."""
+    symbol: Symbol | None = None
+    """The function that it lies in, by the symbols at hand."""
 
 
 class ThreadStack(NamedTuple):
@@ -76,11 +82,23 @@ class Explanation:
         return f"<Explanation of pid {self.space.pid}: {self.crash.signal_name or 'no signal'}>"
 
 
-def explain_crash(crash: Crash, space: AddressSpace, guard_at: faults.GuardAt = lambda address: None) -> Explanation:
+Names = Callable[[Sequence[int]], Sequence[tuple[int | None, Symbol | None]]]
+"""Tells for addresses the address in the ELF file, and the symbol."""
+
+
+def explain_crash(
+    crash: Crash,
+    space: AddressSpace,
+    guard_at: faults.GuardAt = lambda address: None,
+    names: Names = lambda addresses: [(None, None)] * len(addresses),
+) -> Explanation:
     """`guard_at` asks the process of the map, where there is one."""
-    instruction = _instruction(crash, space, crash.threads[0].program_counter) if crash.threads else None
+    counters = [each.program_counter for each in crash.threads]
+    asked = [counter for counter in dict.fromkeys(counters) if counter is not None]
+    named = dict(zip(asked, names(asked), strict=True))
+    threads = tuple(_thread(crash, each, space, named) for each in crash.threads)
+    instruction = threads[0].instruction if threads else None
     fault = None if crash.no_map else _fault(crash, space, instruction, guard_at)
-    threads = tuple(_thread(crash, each, space) for each in crash.threads)
     text = " ".join(_sentences(crash, space, fault, instruction, threads))
     return Explanation(crash, space, fault, instruction, threads, text)
 
@@ -111,7 +129,9 @@ def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults
     return faults.classify(crash.fault_address, space, access, guard_at)
 
 
-def _instruction(crash: Crash, space: AddressSpace, address: int | None) -> Place | None:
+def _instruction(
+    crash: Crash, space: AddressSpace, address: int | None, named: Mapping[int, tuple[int | None, Symbol | None]]
+) -> Place | None:
     if address is None:
         return None
     if crash.no_map:
@@ -119,16 +139,21 @@ def _instruction(crash: Crash, space: AddressSpace, address: int | None) -> Plac
     region = space.find(address)
     is_told = region is not None and region.offset is not None
     offset = region.offset + address - region.start if region is not None and region.offset is not None else None
-    return Place(address, region, offset if is_told else None)
+    return Place(address, region, offset if is_told else None, None, *named.get(address, (None, None)))
 
 
-def _thread(crash: Crash, thread: CrashedThread, space: AddressSpace) -> ThreadStack:
+def _thread(
+    crash: Crash,
+    thread: CrashedThread,
+    space: AddressSpace,
+    named: Mapping[int, tuple[int | None, Symbol | None]],
+) -> ThreadStack:
     pointer = thread.stack_pointer or None
     stack = None if pointer is None else space.find(pointer)
     if stack is not None and stack.kind is Kind.GUARD:
         stack = None
     used = None if stack is None or pointer is None else stack.end - pointer
-    return ThreadStack(thread.number, _instruction(crash, space, thread.program_counter), pointer, stack, used)
+    return ThreadStack(thread.number, _instruction(crash, space, thread.program_counter, named), pointer, stack, used)
 
 
 def _sentences(
@@ -181,7 +206,8 @@ def _lies(crash: Crash, at: Place) -> str:
         return "lies in no region: the program jumped to where nothing is mapped"
     nameless = "memory whose name is not told" if at.region.kind is Kind.OTHER else "nameless memory"
     where = at.region.label or f"{nameless} ({at.region.permissions})"
-    return f"lies in {where}" + (f", {at.file_offset:#x} bytes into the file" if at.file_offset is not None else "")
+    into = f", {at.file_offset:#x} bytes into the file" if at.file_offset is not None else ""
+    return f"lies in {where}{into}" + (f", in {at.symbol}" if at.symbol is not None else "")
 
 
 def _of_stacks(crash: Crash, threads: tuple[ThreadStack, ...], fault: Fault | None) -> list[str]:

@@ -1,4 +1,5 @@
-"""What stands at an address, by the file that is mapped there: ELF addresses. Pure: bytes of a file to values."""
+"""What stands at an address, by the file that is mapped there: ELF addresses (`elf`, `places`), symbols (`table`,
+`jit`). Pure: bytes of a file to values."""
 
 from vmatlas.symbols.elf import Elf, Segment, parse_elf, place_in_elf
 

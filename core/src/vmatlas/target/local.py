@@ -193,6 +193,14 @@ class LocalTargetProcess:
         """See `ReadsFiles`."""
         return self._process.why_unread(region)
 
+    def open_mapped(self, region: Region) -> int | None:
+        """See `OpensFiles`."""
+        return self._process.open_mapped(region)
+
+    def jit_map(self) -> bytes | None:
+        """See `OpensFiles`."""
+        return self._process.jit_map()
+
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show; None where that is not told."""
         with self._process.lock:

@@ -8,19 +8,22 @@ gdb's `gcore` leaves regions out, and writes more rights than there were; qemu-u
 
 from __future__ import annotations
 
+import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
 from operator import add
 
 from vmatlas.capture import Capture
+from vmatlas.errors import MalformedData
 from vmatlas.files.elf_core import HEADER, NOTES, SEGMENTS, Core, Segments, parse_header, regions_in
 from vmatlas.model import UNKNOWN, AddressSpace, Consistency, Kind, Label, Protection, Query, SystemInfo, Thread
 from vmatlas.model.columns import NO_LABEL, UNKNOWN_BYTE
 from vmatlas.model.crash import Crash
 from vmatlas.model.facts import Meaning, Packer, columns_of
+from vmatlas.symbols.table import build_id_of_head
 from vmatlas.systems.linux.naming import tell
 from vmatlas_linux_procfs.core_notes import (
     AT_EXECFN,
@@ -36,6 +39,10 @@ from vmatlas_linux_procfs.core_notes import (
 
 _VSYSCALL = 0xFFFFFFFFFF600000
 _USUAL_PAGE = 4096
+BUILD_IDS = "build-ids"
+"""The stream with the build ids of mapped files, read from the first page of each."""
+_FIRST_PAGE = 4096
+_MOST_FILES = 4096
 _MANY_RIGHTS = 16
 _NEVER = "a core file tells neither what is shared, nor devices and inodes, nor which memory is the heap"
 
@@ -50,7 +57,7 @@ class LinuxCores:
         page, assumed = _page_size(told, core)
         gaps = [*_gaps(told), *assumed, *([core.incomplete] if core.incomplete else [])]
         return Capture(
-            streams={HEADER: core.header, SEGMENTS: core.segments, NOTES: core.notes},
+            streams={HEADER: core.header, SEGMENTS: core.segments, NOTES: core.notes} | _build_ids(told.mapped, core),
             system=SystemInfo(
                 system="linux",
                 release="",
@@ -102,6 +109,34 @@ def _page_size(told: Told, core: Core) -> tuple[int, list[str]]:
     return min(likely, default=_USUAL_PAGE), ["the page size is not told, and taken from how regions are aligned"]
 
 
+def _build_ids(mapped: Mapped | None, core: Core) -> dict[str, bytes]:
+    """The stream of build ids: of each file whose first page is mapped, and in the core, where it begins and its id."""
+    found: list[bytes] = []
+    seen: set[bytes] = set()
+    rows = zip(mapped.starts, mapped.offsets, mapped.names, strict=False) if mapped is not None else ()
+    for start, offset, name in rows:
+        if offset or name in seen or len(seen) >= _MOST_FILES:
+            continue
+        seen.add(name)
+        build_id = build_id_of_head(core.memory(start, _FIRST_PAGE))
+        if build_id is not None:
+            found.append(struct.pack("<QB", start, len(build_id)) + build_id)
+    return {BUILD_IDS: b"".join(found)} if found else {}
+
+
+def _read_build_ids(content: bytes) -> dict[int, bytes]:
+    """Raises MalformedData."""
+    found: dict[int, bytes] = {}
+    place = 0
+    while place < len(content):
+        size = content[place + 8] if place + 9 <= len(content) else len(content)
+        if place + 9 + size > len(content):
+            raise MalformedData(BUILD_IDS, place, "a whole build id", found=content[place : place + 9])
+        found[int.from_bytes(content[place : place + 8], "little")] = content[place + 9 : place + 9 + size]
+        place += 9 + size
+    return found
+
+
 def decode_core(capture: Capture) -> AddressSpace:
     """Raises MalformedData."""
     header = parse_header(capture.stream(HEADER))
@@ -113,6 +148,8 @@ def decode_core(capture: Capture) -> AddressSpace:
         starts, ends, rights, names, offsets = _with_unsaved(told.mapped, starts, ends, rights, names, offsets)
     facts, labels = _facts(told, starts, ends, rights, names)
     columns = columns_of(starts, ends, offsets, facts, labels)
+    if told.mapped is not None and (ids := _read_build_ids(capture.streams.get(BUILD_IDS, b""))):
+        columns.build_id = _ids_of_regions(told.mapped, ids, names)
     threads = [
         Thread(each.number, None, each.stack_pointer or None, "" if each.stack_pointer else "untold")
         for each in told.threads
@@ -120,6 +157,17 @@ def decode_core(capture: Capture) -> AddressSpace:
     ]
     origin = replace(capture.origin, threads=tuple(sorted(threads)))
     return AddressSpace(columns, origin)
+
+
+def _ids_of_regions(mapped: Mapped, ids: Mapping[int, bytes], names: Sequence[int]) -> list[bytes | None]:
+    """For each region the build id of its file: that of the first page of it mapped last, going upward."""
+    by_row: list[bytes | None] = []
+    last: dict[bytes, bytes | None] = {}
+    for start, offset, name in zip(mapped.starts, mapped.offsets, mapped.names, strict=False):
+        if not offset:
+            last[name] = ids.get(start, last.get(name))
+        by_row.append(last.get(name))
+    return [by_row[row] if row >= 0 else None for row in names]
 
 
 def decode_crash(capture: Capture) -> Crash:

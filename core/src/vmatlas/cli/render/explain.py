@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from vmatlas.cli.render.find import symbol_json
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, hexadecimal, label_of, one_line, range_text, size_text
 from vmatlas.model.export import region_to_dict
@@ -49,6 +50,11 @@ def _cells(thread: ThreadStack, *, exact: bool) -> tuple[str, ...]:
 
 
 def _name_of(at: Place | None) -> str:
+    where = _where(at)
+    return where if at is None or at.symbol is None else one_line(f"{at.symbol} of {where}")
+
+
+def _where(at: Place | None) -> str:
     if at is None or (at.region is None and at.module is None):
         return NOTHING
     return label_of(at.region) if at.region is not None else one_line(at.module.name if at.module else "")
@@ -104,4 +110,5 @@ def _place(place: Place | None) -> dict[str, Any] | None:
         return None
     region = None if place.region is None else region_to_dict(place.region)
     module = None if place.module is None else place.module.name
-    return {"address": place.address, "file_offset": place.file_offset, "region": region, "module": module}
+    return {"address": place.address, "file_offset": place.file_offset, "region": region, "module": module,
+            "elf_address": place.elf_address, "symbol": symbol_json(place.symbol)}  # fmt: skip

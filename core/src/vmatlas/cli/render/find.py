@@ -7,9 +7,10 @@ from typing import Any
 
 from vmatlas.cli.render.maps import alarms, headline, legend, style_of
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, hexadecimal, human, label_of, range_text, size_text
+from vmatlas.cli.render.text import NOTHING, hexadecimal, human, label_of, one_line, range_text, size_text
 from vmatlas.model import AddressSpace, Neighbours, Region
 from vmatlas.model.export import region_to_dict
+from vmatlas.symbols.table import Symbol
 
 _COLUMNS = (
     Column("ADDRESS", right=True),
@@ -22,6 +23,8 @@ _COLUMNS = (
     Column("NAME", crops=True),
 )
 
+_SYMBOL = Column("SYMBOL", crops=True)
+
 
 def file_offset(region: Region, address: int) -> int | None:
     """The place in the file that an address of the region shows."""
@@ -31,40 +34,58 @@ def file_offset(region: Region, address: int) -> int | None:
 
 
 def found_table(
-    addresses: Sequence[int], found: Sequence[Region | None], in_elf: Sequence[int | None], *, exact: bool
+    addresses: Sequence[int],
+    found: Sequence[Region | None],
+    in_elf: Sequence[int | None],
+    symbols: Sequence[Symbol | None] | None = None,
+    *,
+    exact: bool,
 ) -> Table:
-    """A line for each address, in the order asked; `in_elf` are the addresses in the ELF files, where there are any."""
+    """A line for each address, in the order asked; `in_elf` are the addresses in the ELF files, where there are any,
+    and `symbols` what lies there, if that was asked."""
+    columns = _COLUMNS if symbols is None else (*_COLUMNS[:5], _SYMBOL, *_COLUMNS[5:])
     rows: list[Row] = []
-    for address, region, own in zip(addresses, found, in_elf, strict=True):
+    for address, region, own, symbol in zip(addresses, found, in_elf, symbols or [None] * len(found), strict=True):
         if region is None:
-            rows.append(Row((f"{address:x}", *[NOTHING] * (len(_COLUMNS) - 1)), "bad"))
+            rows.append(Row((f"{address:x}", *[NOTHING] * (len(columns) - 1)), "bad"))
             continue
+        told = () if symbols is None else (NOTHING if symbol is None else one_line(str(symbol)),)
         cells = (
             f"{address:x}",
             range_text(region.start, region.end),
             region.permissions,
             size_text(region.size, exact=exact),
             hexadecimal(own),
+            *told,
             hexadecimal(file_offset(region, address)),
             region.kind.label,
             label_of(region),
         )
-        rows.append(Row(cells, style_of(region), {0: "heading"} | alarms(region, 2, 7)))
-    return Table(_COLUMNS, rows, legend=legend(region.kind for region in found if region is not None))
+        rows.append(Row(cells, style_of(region), {0: "heading"} | alarms(region, 2, len(columns) - 1)))
+    return Table(columns, rows, legend=legend(region.kind for region in found if region is not None))
+
+
+def symbol_json(symbol: Symbol | None) -> dict[str, Any] | None:
+    """Its name, how far into it, and where the name stands."""
+    return None if symbol is None else {"name": symbol.name, "offset": symbol.offset, "source": symbol.source}
 
 
 def found_json(
-    addresses: Sequence[int], found: Sequence[Region | None], in_elf: Sequence[int | None]
+    addresses: Sequence[int],
+    found: Sequence[Region | None],
+    in_elf: Sequence[int | None],
+    symbols: Sequence[Symbol | None] | None = None,
 ) -> list[dict[str, Any]]:
     """For each address its region, or null."""
     return [
         {
             "address": address,
             "elf_address": own,
+            "symbol": symbol_json(symbol),
             "file_offset": None if region is None else file_offset(region, address),
             "region": None if region is None else region_to_dict(region),
         }
-        for address, region, own in zip(addresses, found, in_elf, strict=True)
+        for address, region, own, symbol in zip(addresses, found, in_elf, symbols or [None] * len(found), strict=True)
     ]
 
 

@@ -300,6 +300,15 @@ class ProcessFiles:
                     return self._reading(seen.handle, seen.file)
         return None
 
+    def own_file(self, path: bytes) -> int | None:
+        """A descriptor to read the regular file of that path, as the process sees it; None where there is none to be
+        had, or its file system may not answer. No link is followed at its end."""
+        for root in self.roots:
+            with _refused(Unasked), self._looked_up(root, path) as seen:
+                if (descriptor := self._reading(seen.handle, seen.file)) is not None:
+                    return descriptor
+        return None
+
     @contextlib.contextmanager
     def _led_to(self, link: bytes) -> Iterator[int]:
         """A handle on what a link in the folder of the process leads to. Raises OSError."""

@@ -158,6 +158,32 @@ class LinuxProcess(LocalProcess):
         with ProcessFiles(self) as files:
             return files.now_at(region.path_bytes, region.device)
 
+    def open_mapped(self, region: Region) -> int | None:
+        """See `files.open_mapped`."""
+        from vmatlas.systems.linux.files import open_mapped
+
+        return open_mapped(self, region)
+
+    def jit_map(self) -> bytes | None:
+        """/tmp/perf-PID.map, by its number as it sees itself; no link, and none but its own user's or root's."""
+        from vmatlas.symbols.jit import LARGEST
+        from vmatlas.systems.linux.files import ProcessFiles
+
+        number = self.number_inside() or self.pid
+        with ProcessFiles(self) as files:
+            descriptor = files.own_file(b"/tmp/perf-%d.map" % number)
+        if descriptor is None:
+            return None
+        try:
+            found = os.fstat(descriptor)
+            if found.st_uid not in (os.fstat(self.directory).st_uid, 0) or found.st_size > LARGEST:
+                return None
+            return head_of(descriptor, LARGEST)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `files.open_mapped`. None where the file is not to be had, or cannot be read."""
         from vmatlas.systems.linux.files import open_mapped

@@ -1,0 +1,272 @@
+"""Names for addresses: the function or object that lies there, from the files that a process has mapped, their debug
+files, and what a JIT wrote for perf.
+
+Of a process of this machine the very files that it has mapped are read. Of a capture, a core file or a minidump those
+that lie at the same path here, if they are the same: by the build id, or by device and inode. No other file is opened,
+and none of another machine. Lines of source code are not told: `addr2line` has them, with the ELF address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from vmatlas import arguments
+from vmatlas.backend import OpensFiles
+from vmatlas.errors import UsageError
+from vmatlas.model import AddressSpace, Region
+from vmatlas.process import Process
+from vmatlas.symbols.elf import HEAD, Elf, parse_elf
+from vmatlas.symbols.jit import parse_jit_map
+from vmatlas.symbols.places import Places
+from vmatlas.symbols.table import Sections, Symbol, SymbolTable, has_symbols, symbols_of
+
+DEBUG_FOLDERS = ("/usr/lib/debug", "/usr/local/lib/debug")
+"""Below them, `.build-id/ab/cdef....debug` is the debug file of the build id abcdef...."""
+
+_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+class Place(NamedTuple):
+    """An address that was looked up."""
+
+    region: Region | None
+    elf_address: int | None
+    symbol: Symbol | None
+
+
+class _File:
+    """A mapped file that was read once: its program headers, its build id and its symbols."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Closes the descriptor when its symbols were read, or nobody needs them any more."""
+        self._descriptor = descriptor
+        self.elf: Elf | None = None
+        self.build_id: bytes | None = None
+        with contextlib.suppress(OSError):
+            self.elf = parse_elf(os.pread(descriptor, HEAD, 0))
+            self.build_id = Sections(self._read).build_id if self.elf is not None else None
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if offset >= 1 << 63:
+            return b""
+        return os.pread(self._descriptor, size, offset) if size else b""
+
+    @functools.cached_property
+    def symbols(self) -> tuple[SymbolTable, str] | None:
+        """The best table that is at hand, and where it stands."""
+        if self.elf is None:
+            return None
+        try:
+            if self.build_id is not None and not has_symbols(Sections(self._read)):
+                debug = _debug_symbols(self.build_id)
+                if debug is not None:
+                    return debug, "debug file"
+            own = symbols_of(self._read)
+        except OSError:
+            return None
+        return None if own is None else (own, own.source)
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _debug_symbols(build_id: bytes) -> SymbolTable | None:
+    """Of a debug file in the usual folders, which root alone writes to."""
+    name = build_id.hex()
+    for folder in DEBUG_FOLDERS:
+        descriptor = _opened(os.path.join(folder, ".build-id", name[:2], f"{name[2:]}.debug"))
+        if descriptor is None:
+            continue
+        file = _File(descriptor)
+        try:
+            found = symbols_of(file._read) if file.build_id == build_id else None
+        except OSError:
+            found = None
+        finally:
+            file.close()
+        if found is not None and found.source == ".symtab":
+            return found
+    return None
+
+
+def _opened(path: str) -> int | None:
+    """A regular file to read; None where there is none that may be read. A pipe or a device is not opened."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        descriptor = os.open(path, _READING)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # another was laid there meanwhile
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+class Symbolizer:
+    """Looks addresses of one process, or of one map, up; each file is read once. Close it, or use it in a `with`."""
+
+    def __init__(self, source: Process | AddressSpace) -> None:
+        """Of a process of another machine, and of one whose system does not let its files be read, no name is told."""
+        self._files: dict[object, _File | None] = {}
+        self._why: dict[str, str] = {}
+        if isinstance(source, AddressSpace):
+            self._page = source.system.page_size
+            self._find_many: Callable[[Sequence[int]], list[Region | None]] = source.find_many
+            lookup: Callable[[int], Region | None] = source.find
+            self._open: Callable[[Region], int | None] = self._open_here
+            self._jit_text: Callable[[], bytes | None] = lambda: None
+        elif isinstance(source, Process):
+            self._page = source.target.system_info.page_size
+            self._find_many, lookup = source.find_many, source.find
+            opens = source.opens_files()
+            self._open = opens.open_mapped if opens is not None else lambda region: None
+            self._jit_text = opens.jit_map if opens is not None else lambda: None
+        else:
+            raise UsageError(f"{arguments.shown(source)} is neither a process nor a map")
+        self._places = Places(elf_of=self._elf_of, lookup=lookup, page=self._page)
+
+    def symbols(self, addresses: Iterable[int]) -> list[Symbol | None]:
+        """The symbol of each, in their order. Raises what `find_many` raises."""
+        asked = list(addresses)
+        return self._both(asked, self._find_many(asked))[1]
+
+    def look_up(self, addresses: Iterable[int]) -> list[Place]:
+        """The region, the ELF address and the symbol of each, in their order. Raises what `find_many` raises."""
+        asked = list(addresses)
+        return self.look_up_in(asked, self._find_many(asked))
+
+    def look_up_in(self, addresses: Sequence[int], regions: Sequence[Region | None]) -> list[Place]:
+        """The same where the regions are known."""
+        return list(map(Place, regions, *self._both(addresses, regions)))
+
+    def _both(
+        self, addresses: Sequence[int], regions: Sequence[Region | None]
+    ) -> tuple[list[int | None], list[Symbol | None]]:
+        """The ELF address and the symbol of each."""
+        own: list[int | None] = [None] * len(addresses)
+        symbols: list[Symbol | None] = [None] * len(addresses)
+        by_region: dict[Region, list[int]] = {}
+        last: Region | None = None
+        start = end = 0
+        rows: list[int] = []
+        for row, (address, at) in enumerate(zip(addresses, regions, strict=True)):
+            if at is not last and at is not None:
+                last, start, end = at, at.start, at.end
+                rows = by_region.setdefault(at, [])
+            if at is not None and start <= address < end:
+                rows.append(row)
+        for at, rows in by_region.items():
+            shift = self._places.shift(at)
+            if shift is not None:
+                self._name(at, rows, [addresses[row] + shift for row in rows], own, symbols)
+                continue
+            for row in rows:
+                place = self._places.of(addresses[row], at)
+                if place is not None:
+                    self._name(place[1], [row], [place[0]], own, symbols)
+                elif (table := self._jit) is not None:  # also in a memfd, as .NET has it
+                    found = table.find(addresses[row])
+                    symbols[row] = None if found is None else found._replace(elf_address=None)
+        return own, symbols
+
+    def _name(
+        self, of: Region, rows: list[int], places: list[int], own: list[int | None], symbols: list[Symbol | None]
+    ) -> None:
+        """Fills in what is told of addresses of a file; `of` is a region of it."""
+        file = self._files.get(_key(of))
+        told = None if file is None else file.symbols
+        found = [None] * len(rows) if told is None else told[0].find_many(places, file=of.path, source=told[1])
+        if len(rows) == len(own):  # all of one file
+            own[:], symbols[:] = places, found
+            return
+        for row, place, symbol in zip(rows, places, found, strict=True):
+            own[row], symbols[row] = place, symbol
+
+    def why_not(self, region: Region) -> str | None:
+        """Why nothing is told of the file that a region shows, in words; None where it was read, or has no path."""
+        return None if region.path is None else self._why.get(region.path)
+
+    def close(self) -> None:
+        """Let go of the files. Safe to call twice."""
+        for file in self._files.values():
+            if file is not None:
+                file.close()
+        self._files.clear()
+
+    def __enter__(self) -> Symbolizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @functools.cached_property
+    def _jit(self) -> SymbolTable | None:
+        text = self._jit_text()
+        return None if text is None else parse_jit_map(text)
+
+    def _elf_of(self, region: Region) -> Elf | None:
+        key = _key(region)
+        if key not in self._files:
+            descriptor = self._open(region)
+            self._files[key] = None if descriptor is None else _File(descriptor)
+        file = self._files[key]
+        return None if file is None else file.elf
+
+    def _open_here(self, region: Region) -> int | None:
+        """The file at a region's path on this machine, if it is the one that was mapped."""
+        if region.path is None:
+            return None
+        if region.build_id is None and (region.device is None or not region.inode):
+            self._why[region.path] = "neither its build id nor device and inode are told: no file is taken for it"
+            return None
+        descriptor = _opened(os.fsdecode(region.path_bytes or b""))
+        if descriptor is None:
+            self._why[region.path] = "no file that can be read lies at that path here"
+            return None
+        if self._is_it(descriptor, region):
+            return descriptor
+        os.close(descriptor)
+        self._why[region.path] = "another file lies at that path here"
+        return None
+
+    def _is_it(self, descriptor: int, region: Region) -> bool:
+        if region.build_id is not None:
+            with contextlib.suppress(OSError):
+                return Sections(lambda offset, size: os.pread(descriptor, size, offset)).build_id == region.build_id
+            return False
+        told = os.fstat(descriptor)
+        return (os.major(told.st_dev), os.minor(told.st_dev), told.st_ino) == (*(region.device or ()), region.inode)
+
+
+def _key(region: Region) -> object:
+    return region.device, region.inode, region.path, region.build_id
+
+
+def symbolize_many(source: Process | AddressSpace | int | None, addresses: Iterable[int]) -> list[Symbol | None]:
+    """The function or object at each address, in their order; None where none is known.
+
+        symbolize_many(1234, [0x7f0012345678])
+
+    `source` is a pid, a `vmatlas.Process`, None for this process, or an AddressSpace: of a core file the one that
+    `vmatlas.replay` gives, for files that lie here with the same build id (or device and inode). Raises what
+    `Process.find_many` raises.
+    """
+    from vmatlas import api
+
+    with contextlib.ExitStack() as closing:
+        if not isinstance(source, (Process, AddressSpace)):
+            source = closing.enter_context(api.open(source))
+        symbolizer = closing.enter_context(Symbolizer(source))
+        return symbolizer.symbols(addresses)
+
+
+__all__ = ["DEBUG_FOLDERS", "OpensFiles", "Place", "Symbol", "Symbolizer", "symbolize_many"]

@@ -1,0 +1,332 @@
+"""The symbols of an ELF file: which function or object lies at an address. Pure but for the bytes that are asked for.
+
+The layout is that of the System V ABI, chapters "Sections" and "Symbol Table"; the small table in `.gnu_debugdata` (an
+ELF file of its own, compressed by xz) is that of "MiniDebugInfo" of Fedora. A file is a stranger's: nothing is taken
+for more than it holds, and all sizes have limits.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate, repeat
+from operator import add
+from typing import NamedTuple
+
+Read = Callable[[int, int], bytes]
+"""So many bytes of a file from a place on; fewer where it ends."""
+
+MOST_SYMBOLS = 4_000_000
+"""A browser's debug file has a million."""
+_MOST_SECTIONS = 65_536
+_LARGEST = 1 << 29
+"""Bytes of a table, or of its names."""
+_MOST_UNPACKED = 1 << 26
+_MOST_NOTES = 1 << 16
+_LONGEST_ID = 64
+
+_MAGIC = b"\x7fELF"
+_ORDERS = {1: "<", 2: ">"}
+_HEADERS = {1: "HHIIIIIHHHHHH", 2: "HHIQQQIHHHHHH"}
+_SECTIONS = {1: "IIIIIIIIII", 2: "IIQQQQIIQQ"}
+_SYMTAB, _NOTE, _DYNSYM = 2, 7, 11
+_NOTYPE, _OBJECT, _FUNCTION, _IFUNC = 0, 1, 2, 10
+_TOLD = frozenset((_NOTYPE, _OBJECT, _FUNCTION, _IFUNC))
+_RANKS = [
+    0 if info & 15 not in _TOLD else 1 + 4 * (1, 3, 2, 0)[min(info >> 4, 3)] + (info & 15 != _NOTYPE)
+    for info in range(256)
+]
+"""Of st_info, 0 for what is no name: a global one before a weak and a local one, a function before a label."""
+_ARM, _AARCH64, _RISCV = 40, 183, 243
+_MAPPED_BY_LETTER = frozenset((_ARM, _AARCH64, _RISCV))
+"""Their tables have marks ($x, $d) of what is code and what data, which are no names."""
+_GNU_BUILD_ID = 3
+_LOOKED_BACK = 32
+"""So many symbols before an address are looked at: one may lie within another."""
+
+
+class Section(NamedTuple):
+    """A section header. Bytes."""
+
+    name: str
+    type: int
+    address: int
+    offset: int
+    size: int
+    link: int
+
+
+class Symbol(NamedTuple):
+    """What lies at an address."""
+
+    name: str
+    """As the file has it: of C++ and Rust mangled, which c++filt makes legible."""
+    offset: int
+    """Bytes from its beginning."""
+    elf_address: int | None = None
+    """The address in the addresses of its ELF file; None of what a JIT made."""
+    file: str | None = None
+    """The path of the file that is mapped there; None of what a JIT made."""
+    source: str = ""
+    """Where the name stands: ".symtab", ".dynsym", ".gnu_debugdata", "debug file", "perf map"."""
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.offset:#x}"
+
+
+class Sections:
+    """The sections of an ELF file; none where it is no ELF file, or tells none."""
+
+    def __init__(self, read: Read) -> None:
+        """Raises what `read` raises."""
+        self._read = read
+        self.all: list[Section] = []
+        self.machine = 0
+        head = read(0, 64)
+        self.bits = 0 if len(head) < 52 or head[:4] != _MAGIC or head[4] not in _HEADERS else 32 * head[4]
+        order = _ORDERS.get(head[5]) if self.bits else None
+        if order is None:
+            self.bits = 0
+            return
+        self.mark = order
+        try:
+            self._read_all(head)
+        except (struct.error, OverflowError):  # beyond what is there
+            self.all = []
+
+    def _read_all(self, head: bytes) -> None:
+        size = self.bits // 32
+        _, self.machine, _, _, _, at, _, _, _, _, entry, count, names_at = struct.unpack_from(
+            self.mark + _HEADERS[size], head, 16
+        )
+        layout = struct.Struct(self.mark + _SECTIONS[size])
+        if not at or entry < layout.size:
+            return
+        first = layout.unpack_from(self._read(at, layout.size))
+        count = count or first[5]  # of 65,280 and more section 0 tells how many, and which has the names
+        names_at = first[6] if names_at == 0xFFFF else names_at
+        if count > _MOST_SECTIONS:
+            return
+        raw = self._read(at, count * entry)
+        rows = [layout.unpack_from(raw, row * entry) for row in range(min(count, len(raw) // entry))]
+        names = self._read(rows[names_at][4], min(rows[names_at][5], 1 << 20)) if names_at < len(rows) else b""
+        for name, kind, _, address, offset, length, link, *_ in rows:
+            end = names.find(b"\0", name)
+            self.all.append(
+                Section(names[name : max(end, name)].decode("latin-1"), kind, address, offset, length, link)
+            )
+
+    def named(self, name: str) -> Section | None:
+        """The first of that name."""
+        return next((each for each in self.all if each.name == name), None)
+
+    def content(self, section: Section, most: int = _LARGEST) -> bytes:
+        """At most so many bytes of it. Raises what reading raises."""
+        return self._read(section.offset, section.size) if section.size <= most else b""
+
+    @property
+    def build_id(self) -> bytes | None:
+        """Of a note NT_GNU_BUILD_ID; None where there is none."""
+        for each in self.all:
+            if each.type == _NOTE and (found := build_id_in(self.content(each, _MOST_NOTES), self.mark)) is not None:
+                return found
+        return None
+
+
+def build_id_in(notes: bytes, mark: str) -> bytes | None:
+    """The build id among notes; None where there is none, or they are damaged. `mark`: "<" for little-endian."""
+    place = 0
+    while place + 12 <= len(notes):
+        name, size, kind = struct.unpack_from(mark + "III", notes, place)
+        at = place + 12 + name + -name % 4
+        if kind == _GNU_BUILD_ID and notes[place + 12 : place + 12 + name] == b"GNU\0":
+            return notes[at : at + size] if 0 < size <= _LONGEST_ID and at + size <= len(notes) else None
+        place = at + size + -size % 4
+    return None
+
+
+def build_id_of_head(head: bytes) -> bytes | None:
+    """The build id in the first bytes of an ELF file, by its program headers, as they are in memory."""
+    if len(head) < 64 or head[:4] != _MAGIC or head[4] not in _HEADERS or head[5] not in _ORDERS:
+        return None
+    size, mark = head[4], _ORDERS[head[5]]
+    layout = struct.Struct(mark + ("IIIIIIII" if size == 1 else "IIQQQQQQ"))
+    _, _, _, _, at, _, _, _, entry, count, *_ = struct.unpack_from(mark + _HEADERS[size], head, 16)
+    for row in range(count if entry >= layout.size else 0):
+        place = at + row * entry
+        if place + layout.size > len(head):
+            return None
+        fields = layout.unpack_from(head, place)
+        offset, length = (fields[1], fields[4]) if size == 1 else (fields[2], fields[5])
+        if fields[0] == 4 and offset < len(head) and length <= _MOST_NOTES:  # PT_NOTE
+            found = build_id_in(head[offset : offset + length], mark)
+            if found is not None:
+                return found
+    return None
+
+
+class SymbolTable:
+    """Symbols by address, of the best table that a file has. Names are made when they are asked for."""
+
+    def __init__(self, starts: list[int], ends: list[int], names: list[int], text: bytes, source: str) -> None:
+        """`starts` are sorted, and of equal ones the last is told; `names` say where in `text` a name begins."""
+        self._starts, self._ends, self._names, self._text = starts, ends, names, text
+        self._reach = list(accumulate(ends, max))
+        """For each the highest end of it and of all before it: beyond that nothing needs to be looked at."""
+        self._told = _Told(self)
+        self.source = source
+        """Where they stand: ".symtab", ".dynsym", ".gnu_debugdata"."""
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def find(self, address: int) -> Symbol | None:
+        """What lies at an address of the file's own; None where no symbol covers it."""
+        return self.find_many((address,))[0]
+
+    def find_many(self, addresses: Sequence[int], *, file: str | None = None, source: str = "") -> list[Symbol | None]:
+        """The same of many, in their order. `file` and `source` go into each."""
+        source, told, make = source or self.source, self._told, tuple.__new__
+        return [
+            make(Symbol, (it[2], address - it[0], address, file, source))
+            if address < (it := told[row])[1]
+            else self._further(address, row, file, source)
+            for address, row in zip(addresses, map(bisect_right, repeat(self._starts), addresses), strict=True)
+        ]
+
+    def _further(self, address: int, row: int, file: str | None, source: str) -> Symbol | None:
+        """What began further below; `row` is that of the first symbol above the address."""
+        if row and address < self._reach[row - 1]:
+            for each in range(row - 1, max(-1, row - 1 - _LOOKED_BACK), -1):
+                start, end, name = self._told[each + 1]
+                if address < end:
+                    return Symbol(name, address - start, address, file, source)
+        return None
+
+    def rows(self) -> dict[int, tuple[int, bytes]]:
+        """By address the end and the name of what is told there."""
+        told = (self._told[row + 1] for row in range(len(self._starts)))
+        return {start: (end, name.encode("utf-8", "surrogateescape")) for start, end, name in told}
+
+
+class _Told(dict[int, tuple[int, int, str]]):
+    """Start, end and name of what is told of the symbols up to a row, worked out when first asked for."""
+
+    def __init__(self, table: SymbolTable) -> None:
+        super().__init__({0: (0, 0, "")})
+        self._table = table
+
+    def __missing__(self, row: int) -> tuple[int, int, str]:
+        table = self._table
+        at = table._names[row - 1]
+        name = table._text[at : table._text.find(b"\0", at)].decode("utf-8", "surrogateescape")
+        told = self[row] = table._starts[row - 1], table._ends[row - 1], name
+        return told
+
+
+def has_symbols(sections: Sections) -> bool:
+    """Whether it has a whole table of symbols, and not those alone that others may use."""
+    return any(each.type == _SYMTAB and each.size for each in sections.all)
+
+
+def symbols_of(read: Read) -> SymbolTable | None:
+    """The best table of a file: .symtab, else .gnu_debugdata, else .dynsym; None where it has none. Raises what `read`
+    raises."""
+    sections = Sections(read)
+    whole = _table(sections, _SYMTAB, ".symtab")
+    if whole is not None:
+        return whole
+    exported = _table(sections, _DYNSYM, ".dynsym")
+    packed = sections.named(".gnu_debugdata")
+    inner = None if packed is None else _unpacked(sections.content(packed, _MOST_UNPACKED))
+    small = None if not inner else _table(Sections(reader_of(inner)), _SYMTAB, ".gnu_debugdata")
+    if small is None or exported is None:
+        return small or exported
+    return _merged(small, exported)  # it has what .dynsym has not, and no more
+
+
+def reader_of(content: bytes) -> Read:
+    """Of bytes that are at hand."""
+    return lambda offset, size: content[offset : offset + size]
+
+
+def _unpacked(content: bytes) -> bytes:
+    import lzma
+
+    try:
+        return lzma.LZMADecompressor(memlimit=1 << 27).decompress(content, _MOST_UNPACKED)
+    except (lzma.LZMAError, EOFError):
+        return b""
+
+
+def _table(sections: Sections, kind: int, source: str) -> SymbolTable | None:
+    found = next((each for each in sections.all if each.type == kind and each.size), None)
+    if found is None or found.link >= len(sections.all):
+        return None
+    size = 24 if sections.bits == 64 else 16
+    if found.size // size > MOST_SYMBOLS:
+        return None
+    raw = sections.content(found)
+    text = sections.content(sections.all[found.link])
+    # A file in an object's form (a debug file) keeps the sizes of sections that it has no bytes of.
+    bounds = [(each.address, each.address + each.size) for each in sections.all]
+    count = len(raw) // size
+    raw = raw[: count * size]
+    halves, words = array("I", raw), array("Q" if size == 24 else "I", raw)
+    shorts = array("H", raw)
+    if sections.mark != ("<" if sys.byteorder == "little" else ">"):
+        for column in (halves, words, shorts):
+            column.byteswap()
+    if size == 24:
+        kinds, where, names = raw[4::24], shorts[3::12], halves[0::6]
+        values, sizes = words[1::3], words[2::3]
+    else:
+        kinds, where, names = raw[12::16], shorts[7::8], halves[0::4]
+        values, sizes = words[1::4], words[2::4]
+    if sections.machine == _ARM:  # of a function the lowest bit says that it is Thumb
+        values = array("I", [at & ~1 if info & 15 == _FUNCTION else at for at, info in zip(values, kinds, strict=True)])
+    end, ranks = len(text), _RANKS
+    # 0xFF00 and above are no sections: absolute and common symbols. Of several at one address the last is told.
+    rows = sorted(
+        [
+            (value, (size > 0) * 32 + ranks[info] + 2 * (text[name] != 0x5F), -name, size)
+            for info, value, name, section, size in zip(kinds, values, names, where, sizes, strict=True)
+            if ranks[info] and value and 0 < name < end and 0 < section < 0xFF00
+        ]
+    )
+    if sections.machine in _MAPPED_BY_LETTER:
+        rows = [row for row in rows if text[-row[2]] != 0x24]  # "$"
+    if not rows:
+        return None
+    starts = [row[0] for row in rows]
+    lengths = [row[3] for row in rows]
+    ends = list(map(add, starts, lengths))
+    _end_labels(starts, ends, lengths, bounds)
+    return SymbolTable(starts, ends, [-row[2] for row in rows], text, source)
+
+
+def _end_labels(starts: list[int], ends: list[int], lengths: list[int], bounds: list[tuple[int, int]]) -> None:
+    """A label, which has no size, goes on to the next symbol, and not beyond its section."""
+    if 0 not in lengths:
+        return
+    firsts, lasts = zip(*sorted(bounds), strict=True)
+    for row, length in enumerate(lengths):
+        if not length:
+            place = bisect_right(firsts, starts[row]) - 1
+            end = lasts[place] if place >= 0 else starts[row]
+            above = bisect_right(starts, starts[row])
+            ends[row] = max(starts[row], min(end, starts[above] if above < len(starts) else end))
+
+
+def _merged(one: SymbolTable, other: SymbolTable) -> SymbolTable:
+    """Both in one; where both have an address, the first tells its name."""
+    rows = {**other.rows(), **one.rows()}
+    order = sorted(rows)
+    text, names = bytearray(), []
+    for each in order:
+        names.append(len(text))
+        text += rows[each][1] + b"\0"
+    return SymbolTable(order, [rows[each][0] for each in order], names, bytes(text), one.source)

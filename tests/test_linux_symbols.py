@@ -1,0 +1,326 @@
+"""Names for addresses, held to what nm says of programs that are compiled here, whatever is left of their symbols."""
+
+from __future__ import annotations
+
+import ctypes
+import lzma
+import mmap
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vmatlas
+from vmatlas import Protection, operations, symbolizing
+from vmatlas.cli.program import program as command_line
+from vmatlas.conformance.made_core import made_core, note
+from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import examples
+from vmatlas.symbolizing import Symbolizer, symbolize_many
+from vmatlas.symbols.jit import parse_jit_map
+from vmatlas.symbols.table import Sections, SymbolTable, build_id_of_head, reader_of, symbols_of
+
+SOURCE = """
+#include <stdio.h>
+int table[4] = {1, 2, 3, 4};
+__attribute__((noinline)) static int inner(int x) { return x * 3 + table[x & 3]; }
+__attribute__((noinline)) int work(int x) { return inner(x) + 1; }
+int main(void) { printf("%p\\n", (void *)work); fflush(stdout); getchar(); return work(1); }
+"""
+CC = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+TOOLS = all(map(shutil.which, ("nm", "objcopy", "strip")))
+pytestmark = pytest.mark.skipif(CC is None or not TOOLS, reason="no C compiler, or no binutils, is installed here")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("symbols")
+    (folder / "program.c").write_text(SOURCE)
+    command = [str(CC), "-O1", "-g", "-fPIE", "-pie", "-Wl,--build-id=sha1", "-rdynamic"]
+    subprocess.run([*command, "-o", folder / "program", folder / "program.c"], check=True, timeout=PATIENCE)
+    return folder / "program"
+
+
+def tool(*words: object) -> str:
+    return subprocess.run(list(map(str, words)), check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
+
+
+def told_by_nm(path: Path) -> dict[str, tuple[int, int]]:
+    """Address and size of each function and object."""
+    lines = re.findall(r"^([0-9a-f]+) ([0-9a-f]+) [tTdDbBrRwW] (\S+)$", tool("nm", "-S", path), re.MULTILINE)
+    return {name: (int(address, 16), int(size, 16)) for address, size, name in lines}
+
+
+def table_of(path: Path) -> SymbolTable:
+    found = symbols_of(reader_of(path.read_bytes()))
+    assert found is not None
+    return found
+
+
+def test_every_symbol_of_nm_is_found_at_each_of_its_bytes(program: Path) -> None:
+    table, known = table_of(program), told_by_nm(program)
+    assert table.source == ".symtab"
+    assert {"work", "inner", "main", "table"} <= set(known)
+    by_address: dict[int, set[str]] = {}
+    for name, (address, _) in known.items():
+        by_address.setdefault(address, set()).add(name)
+    for address, size in known.values():
+        for offset in {0, size // 2, size - 1}:
+            found = table.find(address + offset)
+            assert found is not None
+            assert (found.offset, found.name in by_address[address]) == (offset, True)
+    address, size = known["work"]
+    beyond = table.find(address + size)
+    assert beyond is None or beyond.name != "work"
+    assert table.find(0) is None
+    assert table.find(2**64 - 1) is None
+
+
+def test_stripped_program_tells_what_others_may_use(program: Path, tmp_path: Path) -> None:
+    stripped = tmp_path / "stripped"
+    tool("strip", "-o", stripped, program)
+    table, known = table_of(stripped), told_by_nm(program)
+    assert table.source == ".dynsym"
+    assert str(table.find(known["work"][0] + 1)) == "work+0x1"
+    inner = table.find(known["inner"][0])
+    assert inner is None or inner.name != "inner"
+
+
+def test_small_table_that_is_packed_in_a_file_is_read(program: Path, tmp_path: Path) -> None:
+    small, packed = tmp_path / "small", tmp_path / "packed"
+    tool("objcopy", "--only-keep-debug", "-R", ".debug*", program, small)
+    (tmp_path / "small.xz").write_bytes(lzma.compress(small.read_bytes()))
+    tool("strip", "-o", packed, program)
+    tool("objcopy", "--add-section", f".gnu_debugdata={tmp_path / 'small.xz'}", packed)
+    table, known = table_of(packed), told_by_nm(program)
+    assert table.source == ".gnu_debugdata"
+    for name in ("work", "inner", "main"):
+        assert str(table.find(known[name][0])) == f"{name}+0x0"
+
+
+class Waiting:
+    """A program that waits to be asked about."""
+
+    def __init__(self, path: Path) -> None:
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        self.pid, self.work = self.process.pid, int(self.process.stdout.readline(), 16)
+
+    def __enter__(self) -> Waiting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_function_of_a_process_is_named_from_its_file_and_of_a_stripped_one_from_its_debug_file(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = told_by_nm(program)
+    inner = known["inner"][0] - known["work"][0]
+    with Waiting(program) as run:
+        first, second, third = symbolize_many(run.pid, [run.work + 2, run.work + inner, 0x10])
+        assert (str(first), str(second), third) == ("work+0x2", "inner+0x0", None)
+        assert first is not None
+        assert (first.elf_address, first.source) == (known["work"][0] + 2, ".symtab")
+        assert Path(first.file or "").name == "program"
+    stripped = tmp_path / "stripped"
+    tool("strip", "-o", stripped, program)
+    build_id = Sections(reader_of(program.read_bytes())).build_id
+    assert build_id is not None
+    assert build_id_of_head(stripped.read_bytes()[:4096]) == build_id
+    folder = tmp_path / "debug" / ".build-id" / build_id.hex()[:2]
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(symbolizing, "DEBUG_FOLDERS", (str(tmp_path / "debug"),))
+    with Waiting(stripped) as run:
+        assert "inner" not in str(symbolize_many(run.pid, [run.work + inner])[0])
+        debug = folder / f"{build_id.hex()[2:]}.debug"
+        tool("objcopy", "--only-keep-debug", program, debug)
+        (found,) = symbolize_many(run.pid, [run.work + inner])
+        assert (str(found), found and found.source) == ("inner+0x0", "debug file")
+        other = program.read_bytes().replace(build_id, bytes(len(build_id)))
+        debug.write_bytes(other)  # somebody else's, under that name
+        assert "inner" not in str(symbolize_many(run.pid, [run.work + inner])[0])
+
+
+def test_unlinked_program_is_named_all_the_same(program: Path, tmp_path: Path) -> None:
+    path = tmp_path / "gone"
+    shutil.copy(program, path)
+    with Waiting(path) as run:
+        path.unlink()
+        assert str(symbolize_many(run.pid, [run.work])[0]) == "work+0x0"
+
+
+def test_many_addresses_are_named_as_each_alone(program: Path) -> None:
+    space = vmatlas.snapshot()
+    code = [each for each in space if each.kind is vmatlas.Kind.FILE and each.protection & Protection.EXECUTE]
+    numbers = random.Random(1)
+    addresses = [numbers.randrange(each.start, each.end) for each in code for _ in range(20)]
+    with Symbolizer(space) as symbolizer:
+        many = symbolizer.look_up(addresses)
+        assert many == [symbolizer.look_up([address])[0] for address in addresses]
+    with vmatlas.open() as process:
+        assert [each.elf_address for each in many] == [process.elf_address(address) for address in addresses]
+        with Symbolizer(process) as live:
+            assert live.symbols(addresses) == [each.symbol for each in many]
+
+
+def test_what_a_jit_wrote_for_perf_is_told() -> None:
+    memory = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    view = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(view)
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    try:
+        path.write_text(f"{address:x} 20 old\n0 zz\n{address:x} 40 LazyCompile:~f (x.js:1)\n{address + 64:x} 10 g\n")
+        addresses = [address + 1, address + 64, address + 100]
+        first, second, third = symbolize_many(None, addresses)
+        assert (str(first), str(second), third) == ("LazyCompile:~f (x.js:1)+0x1", "g+0x0", None)
+        assert first is not None
+        assert (first.source, first.file, first.elf_address) == ("perf map", None, None)
+        path.unlink()
+        path.symlink_to(__file__)  # nobody's but a link: not followed
+        assert symbolize_many(None, addresses) == [None] * 3
+    finally:
+        path.unlink(missing_ok=True)
+        del view
+        memory.close()
+
+
+def core_of(program: Path, *, with_page: bool = True) -> tuple[bytes, int]:
+    """A core file with the program's first page, and where `work` lies in it."""
+    base, head = 0x550000000000, program.read_bytes()
+    lines = re.findall(r"LOAD +(0x\w+) (0x\w+) 0x\w+ (0x\w+) (0x\w+) (...)", tool("readelf", "-lW", program))
+    loads, files = [], []
+    for *numbers, rights in lines:
+        offset, address, _, size = (int(each, 16) for each in numbers)
+        start, end = (address & -4096) + base, ((address + size + 4095) & -4096) + base
+        flags = 4 * ("R" in rights) + 2 * ("W" in rights) + ("E" in rights)
+        loads.append((start, end - start, flags))
+        files.append((start, end, offset // 4096))
+    words = [len(files), 4096, *(number for each in files for number in each)]
+    named = b"".join(number.to_bytes(8, "little") for number in words) + (os.fsencode(program) + b"\0") * len(files)
+    status = bytearray(336)
+    status[12] = status[0] = 11
+    work = told_by_nm(program)["work"][0] + base
+    status[112 + 128 : 112 + 136] = (work + 1).to_bytes(8, "little")
+    status[32] = 7
+    psinfo = bytearray(136)
+    psinfo[24] = 7
+    notes = b"".join(
+        note(b"CORE", kind, bytes(content)) for kind, content in ((1, status), (3, psinfo), (0x46494C45, named))
+    )
+    content = bytearray(made_core(loads, notes))
+    if with_page:
+        first = 64 + 56  # the first of memory, behind the notes' program header
+        content[first + 8 : first + 16] = len(content).to_bytes(8, "little")
+        content[first + 32 : first + 40] = (4096).to_bytes(8, "little")
+        content += head[:4096]
+    return bytes(content), work
+
+
+def test_function_in_a_core_is_named_where_the_same_file_lies_here(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "program"
+    shutil.copy(program, copy)
+    content, work = core_of(copy)
+    core = tmp_path / "core"
+    core.write_bytes(content)
+    space = vmatlas.replay(core)
+    build_id = Sections(reader_of(program.read_bytes())).build_id
+    assert {each.build_id for each in space} == {build_id}
+    (found,) = symbolize_many(space, [work + 2])
+    assert (str(found), found and found.elf_address) == ("work+0x2", told_by_nm(program)["work"][0] + 2)
+    told = operations.explain(core)
+    assert "in work+0x1" in told.text
+    assert told.instruction is not None
+    assert told.instruction.elf_address == told_by_nm(program)["work"][0] + 1
+    assert command_line.run(["find", str(core), f"{work:x}", "--symbol"]) == 0
+    assert "work+0x0" in capsys.readouterr().out
+    copy.write_bytes(copy.read_bytes().replace(build_id or b"?", bytes(20)))  # another file at that path
+    assert symbolize_many(space, [work]) == [None]
+    assert "work+0x1" not in operations.explain(core).text
+    assert command_line.run(["find", str(core), f"{work:x}", "--symbol"]) == 0
+    assert "another file lies at that path here" in capsys.readouterr().err
+
+
+def test_file_that_a_core_does_not_identify_is_not_opened(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, work = core_of(program, with_page=False)
+    (tmp_path / "core").write_bytes(content)
+    space = vmatlas.replay(tmp_path / "core")
+    opened: list[str] = []
+    monkeypatch.setattr(symbolizing, "_opened", opened.append)
+    with Symbolizer(space) as symbolizer:
+        (place,) = symbolizer.look_up([work])
+        assert place.region is not None
+        assert (place.symbol, place.elf_address, opened) == (None, None, [])
+        assert "neither its build id" in (symbolizer.why_not(place.region) or "")
+
+
+def test_pipe_at_the_path_of_a_core_is_not_opened(program: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "program"
+    shutil.copy(program, pipe)
+    content, work = core_of(pipe)
+    (tmp_path / "core").write_bytes(content)
+    pipe.unlink()
+    os.mkfifo(pipe)
+    assert symbolize_many(vmatlas.replay(tmp_path / "core"), [work]) == [None]  # and no waiting for a writer
+
+
+def test_names_in_a_process_are_told_by_the_command(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Waiting(program) as run:
+        assert command_line.run(["find", str(run.pid), f"{run.work + 1:x}", "--symbol", "--json"]) == 0
+        assert '"name": "work"' in capsys.readouterr().out
+    assert command_line.run(["find", "self", "1", "--symbol", "--neighbours"]) == 2
+    assert command_line.run(["find", "1", "1", "--symbol", "--target", "ssh:nowhere"]) == 2
+
+
+NUMBERS = st.one_of(st.integers(0, 64), st.sampled_from([2**31, 2**32 - 1]), st.integers(0, 2**32 - 1))
+OWN = Path(sys.executable).resolve()
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40_000), NUMBERS), max_size=8), st.integers(0, 40_000), st.data())
+def test_file_of_any_numbers_gives_symbols_or_none(
+    changes: list[tuple[int, int]], cut: int, data: st.DataObject
+) -> None:
+    content = bytearray(SAMPLE)
+    for place, number in changes:
+        at = place % (len(content) - 4)
+        content[at : at + 4] = number.to_bytes(4, "little")
+    for each in (bytes(content), bytes(content[:cut])):
+        with suppress(OSError):
+            table = symbols_of(reader_of(each))
+            if table is not None:
+                table.find_many([0, 1, 0x1000, 2**64 - 1, data.draw(st.integers(0, 2**64 - 1))])
+            assert Sections(reader_of(each)).build_id is None or len(Sections(reader_of(each)).build_id or b"") <= 64
+        build_id_of_head(each[:4096])
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(st.binary(max_size=200))
+def test_jit_map_of_any_bytes_is_read(content: bytes) -> None:
+    table = parse_jit_map(content)
+    if table is not None:
+        table.find_many([0, 1, 2**64 - 1])
+
+
+def _sample() -> bytes:
+    """Of a small ELF file, with what the tests change."""
+    import _ctypes
+
+    return Path(_ctypes.__file__).read_bytes() if hasattr(_ctypes, "__file__") else OWN.read_bytes()[:40_000]
+
+
+SAMPLE = _sample()
