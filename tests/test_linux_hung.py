@@ -14,7 +14,7 @@ import pytest
 import vmatlas
 from tests.conftest import MAY_ASK_WHAT_IS_MAPPED, Program, Start, offered
 from vmatlas import registry
-from vmatlas.analysis import Suspicion, audit
+from vmatlas.analysis import audit
 from vmatlas.conformance.patience import PATIENCE
 
 
@@ -97,9 +97,9 @@ def test_find_says_of_which_file_nothing_was_read(hung: tuple[Program, Path]) ->
 
 def test_unlinked_file_is_found_although_its_file_system_is_silent(hung: tuple[Program, Path]) -> None:
     program, folder = hung
-    code, output = run("audit", str(program.pid), "--json")
+    code, output = run("audit", str(program.pid), "--fail-on", "note", "--json")
     assert code == 1
-    found = {each["region"]["path"] if "region" in each else each["path"]: each for each in json.loads(output)}
+    found = {each["thing"]: each for each in json.loads(output)["findings"] if each["finding"] == "deleted-file"}
     assert any(path.removesuffix(" (deleted)") == str(folder / "a.so") for path in found)
     assert str(folder / "c.so") not in found
 
@@ -120,16 +120,16 @@ def test_name_that_could_not_be_settled_is_not_told_deleted_and_that_is_said(
         assert {path: region.deleted for path, region in regions.items()} == {
             f"{folder}/{name}": deleted for name, deleted in expected.items()
         }
-        explained = {each.region.path: each for each in audit(space, process.file_lookup())}
+        explained = {each.region.path: each for each in audit(space, process.evidence())}
         named_so = explained[f"{folder}/b (deleted)"]
-        assert named_so.suspicion is Suspicion.DELETED_FILE
+        assert named_so.id == "deleted-file"
         assert "was not asked: its file system (fuse) may not answer" in named_so.explanation
 
 
 def test_process_whose_root_it_is_holds_nobody_up(start: Start, tmp_path: Path) -> None:
     program = start("hung", tmp_path, "rooted")
     begun(program)
-    code, output = run("audit", str(program.pid))
+    code, output = run("audit", str(program.pid), "--fail-on", "note")
     assert (code, output.count("deleted-file")) == (1, 2), output
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,9 @@ setTimeout(() => {
 @contextmanager
 def running(*command: str) -> Iterator[subprocess.Popen[str]]:
     """A program whose output is read, for as long as a test waits for anything."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         limit = threading.Timer(PATIENCE, process.kill)
         limit.start()
         try:
@@ -98,3 +101,36 @@ def test_a_jvm_has_heap_and_classes_where_its_log_says() -> None:
     assert found[1] <= start + (64 << 20)
     assert bounds(space, "JVM class space")[1] == int(classes[1], 16)
     assert any(guess.group == "JVM code cache" for guess in vmatlas.name_regions(space).values())
+
+
+QUIET = ["-display", "none", "-serial", "none", "-S", "-monitor", "stdio"]
+PROGRAMS = {
+    "node": ("node", "-e", NODE),
+    "java": (
+        "java",
+        "-Xmx64m",
+        "-agentlib:jdwp=transport=dt_socket,server=y,suspend=y,address=127.0.0.1:0",
+        "-version",
+    ),
+    "redis-server": ("redis-server", "--port", "0", "--save", "", "--unixsocket", "SOCKET"),
+    "qemu-system-x86_64": ("qemu-system-x86_64", "-M", "pc", "-accel", "tcg", *QUIET),
+    "qemu-system-x86_64, code mapped twice": ("qemu-system-x86_64", "-M", "pc", "-accel", "tcg,split-wx=on", *QUIET),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_audit_that_knows_compilers_finds_nothing_in_real_programs(name: str, tmp_path: Path) -> None:
+    """All rules of the policy, with the files and pages that they ask for; what there is, is a note, with its cause."""
+    command = [str(tmp_path / "socket") if word == "SOCKET" else word for word in PROGRAMS[name]]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    with running(*command) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said, f"{command[0]} ended before it said anything"
+        with vmatlas.open(process.pid) as asked:
+            report = vmatlas.audit(asked.snapshot(), asked.evidence(), vmatlas.Policy.preset("jit-friendly"))
+    assert not [each for each in report if each.severity > vmatlas.Severity.NOTE and not each.thing]
+    assert {each.id for each in report if each.severity > vmatlas.Severity.NOTE} <= {"code-in-temporary-folder"}
+    assert bool(report.findings) is (command[0] != "redis-server")
+    assert all(each.runtime for each in report if each.rule.of_code)

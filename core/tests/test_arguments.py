@@ -59,7 +59,6 @@ BAD: dict[str, list[Any]] = {
     "group": [ODD, None, 5, "colour", [], HUGE],
     "query": [ODD, None, 5, {}, HUGE],
     "function": [ODD, None, 5, "x", HUGE],
-    "look": [ODD, 5, "x", HUGE],
     "interval": [ODD, None, "x", -1, True, float("nan"), float("inf"), [], 1j, HUGE],
     "looks": [ODD, None, 5, "x", [], [5], [None], [(0.0, 5)], HUGE],
     "guesses": [ODD, 5, "x", [], HUGE],
@@ -91,6 +90,9 @@ BAD: dict[str, list[Any]] = {
     "mapped file": [ODD, None, 1.5, -1, True, [], HUGE, "a\0b", "\ud800"],
     "name": [ODD, 5, b"/x", "x", "/", "/a/b", "/a\0b", "/\ud800", [], HUGE],
     "code": [ODD, None, 5, "x", [], b"", HUGE],
+    "evidence": [ODD, None, 5, "x", {}, len, HUGE],
+    "policy": [ODD, None, "strict", {}, [], HUGE],
+    "day": [ODD, 5, "2027-01-31", 1.5, HUGE],
 }
 """Values that an argument of a kind must not have."""
 
@@ -258,7 +260,7 @@ CASES: dict[str, Case] = {
     "audit": (
         vmatlas.audit,
         {"space": SPACE},
-        {"space": "space", "lookup": "look", "look_again": "look", "guard_at": "look"},
+        {"space": "space", "evidence": "evidence", "policy": "policy", "today": "day"},
     ),
     "trends": (vmatlas.trends, {"spaces": []}, {"spaces": "looks", "measure": "group"}),
     "trends_of": (

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 
-from vmatlas.analysis import Suspicion, audit
-from vmatlas.model import FileNow, Kind, Protection, Region, SystemFlags
+import vmatlas
+from vmatlas.analysis import Evidence, Policy, Severity, audit
+from vmatlas.analysis.audit import RULES, Across
+from vmatlas.model import Device, FileNow, FileRights, Kind, ProcessInfo, Protection, Region, SystemFlags
 from vmatlas.model.pages import PageRun, PageRuns, PageState
+from vmatlas.symbols.elf import Elf, Segment
 
 from .strategies import space_of, spaces
 
@@ -23,23 +29,24 @@ class Growing(SystemFlags):
     OTHER = 1
 
 
-def suspicions(*regions: Region, **options):
-    return [(finding.suspicion, finding.region.start) for finding in audit(space_of(regions), **options)]
+def suspicions(*regions: Region, **asked):
+    found = audit(space_of(regions), Evidence(**asked))
+    return sorted(((finding.id, finding.region.start) for finding in found), key=lambda pair: pair[1])
 
 
 def test_an_ordinary_process_gives_no_finding():
     heap = Region(0x5000, 0x6000, R | W, False, name="[heap]", kind=Kind.HEAP)
     shared = Region(0x3000, 0x4000, R | W, True, 0, None, 9, "/memfd:x", deleted=True, kind=Kind.SHARED_MEMORY)
-    assert suspicions(FILE, shared, heap, STACK, lookup=lambda region: FileNow(7)) == []
+    assert suspicions(FILE, shared, heap, STACK, file_now=lambda region: FileNow(7)) == []
 
 
 @pytest.mark.parametrize(
     ("kind", "suspicion"),
     [
-        (Kind.ANONYMOUS, Suspicion.WRITABLE_EXECUTABLE),
-        (Kind.FILE, Suspicion.WRITABLE_EXECUTABLE),
-        (Kind.STACK, Suspicion.EXECUTABLE_STACK),
-        (Kind.HEAP, Suspicion.EXECUTABLE_HEAP),
+        (Kind.ANONYMOUS, "writable-and-executable"),
+        (Kind.FILE, "writable-and-executable"),
+        (Kind.STACK, "executable-stack"),
+        (Kind.HEAP, "executable-heap"),
     ],
 )
 def test_memory_that_can_be_written_and_run_is_found_once(kind, suspicion):
@@ -47,52 +54,58 @@ def test_memory_that_can_be_written_and_run_is_found_once(kind, suspicion):
 
 
 def test_a_stack_or_heap_that_can_be_run_is_found_when_it_cannot_be_written():
-    assert suspicions(Region(0, 1, R | X, kind=Kind.STACK)) == [(Suspicion.EXECUTABLE_STACK, 0)]
-    assert suspicions(Region(0, 1, R | X, kind=Kind.HEAP)) == [(Suspicion.EXECUTABLE_HEAP, 0)]
+    assert suspicions(Region(0, 1, R | X, kind=Kind.STACK)) == [("executable-stack", 0)]
+    assert suspicions(Region(0, 1, R | X, kind=Kind.HEAP)) == [("executable-heap", 0)]
 
 
 def test_a_deleted_file_is_told_from_a_replaced_one_by_its_inode():
     gone = FILE._replace(deleted=True)
-    assert suspicions(gone) == [(Suspicion.DELETED_FILE, 0x1000)]
-    assert suspicions(gone, lookup=lambda region: FileNow(None)) == [(Suspicion.DELETED_FILE, 0x1000)]
-    assert suspicions(gone, lookup=lambda region: FileNow(8)) == [(Suspicion.REPLACED_FILE, 0x1000)]
+    assert suspicions(gone) == [("deleted-file", 0x1000)]
+    assert suspicions(gone, file_now=lambda region: FileNow(None)) == [("deleted-file", 0x1000)]
+    assert suspicions(gone, file_now=lambda region: FileNow(8)) == [("replaced-file", 0x1000)]
 
 
 def test_a_file_system_that_was_not_asked_is_told_beside_the_finding():
-    found = audit(space_of([FILE._replace(deleted=True)]), lambda region: FileNow(None, "fuse may not answer"))
-    assert [each.suspicion for each in found] == [Suspicion.DELETED_FILE]
+    found = audit(
+        space_of([FILE._replace(deleted=True)]), Evidence(file_now=lambda region: FileNow(None, "fuse may not answer"))
+    )
+    assert [each.id for each in found] == ["deleted-file"]
     assert found[0].explanation.endswith("was not asked: fuse may not answer")
 
 
 def test_a_file_of_which_nobody_can_tell_whether_it_was_unlinked_is_found():
     unknown = FILE._replace(path="/lib/x.so (deleted)", deleted=None)
     (found,) = audit(space_of([unknown]))
-    assert found.suspicion is Suspicion.DELETED_FILE
+    assert found.id == "deleted-file"
     assert "nobody can tell" in found.explanation
-    (found,) = audit(space_of([unknown]), lambda region: FileNow(None, "nfs may not answer"))
+    (found,) = audit(space_of([unknown]), Evidence(file_now=lambda region: FileNow(None, "nfs may not answer")))
     assert found.explanation.endswith("was not asked: nfs may not answer")
 
 
 def test_what_is_no_file_and_stands_in_the_place_of_one_is_told_as_what_it_is():
-    (found,) = audit(space_of([FILE._replace(deleted=True)]), lambda region: FileNow(8, what="folder"))
-    assert found.suspicion is Suspicion.DELETED_FILE
+    (found,) = audit(
+        space_of([FILE._replace(deleted=True)]), Evidence(file_now=lambda region: FileNow(8, what="folder"))
+    )
+    assert found.id == "deleted-file"
     assert found.explanation == "the file has been unlinked; a folder stands there now"
-    (found,) = audit(space_of([FILE._replace(deleted=True)]), lambda region: FileNow(8, what="symbolic link"))
-    assert found.suspicion is Suspicion.REPLACED_FILE
+    (found,) = audit(
+        space_of([FILE._replace(deleted=True)]), Evidence(file_now=lambda region: FileNow(8, what="symbolic link"))
+    )
+    assert found.id == "replaced-file"
     assert found.explanation.startswith("a symbolic link stands there now (inode 8")
 
 
 def test_a_file_that_never_had_a_name_is_not_called_unlinked():
-    nameless = FILE._replace(path="/tmp/#7", deleted=True)
-    assert suspicions(nameless) == [(Suspicion.NAMELESS_FILE, 0x1000)]
+    nameless = FILE._replace(path="/srv/#7", deleted=True)
+    assert suspicions(nameless) == [("nameless-file", 0x1000)]
     assert "O_TMPFILE" in audit(space_of([nameless]))[0].explanation
-    assert suspicions(nameless._replace(path="/tmp/#8")) == [(Suspicion.DELETED_FILE, 0x1000)]  # a name like that
+    assert suspicions(nameless._replace(path="/srv/#8")) == [("deleted-file", 0x1000)]  # a name like that
 
 
 def test_only_the_paths_of_deleted_files_are_looked_up():
     asked = []
     regions = [FILE, FILE._replace(start=0x3000, end=0x4000, path="/old", deleted=True)]
-    audit(space_of(regions), lambda region: asked.append(region.path) or FileNow(None))
+    audit(space_of(regions), Evidence(file_now=lambda region: asked.append(region.path) or FileNow(None)))
     assert asked == ["/old"]
 
 
@@ -107,7 +120,7 @@ def test_only_the_paths_of_deleted_files_are_looked_up():
     ],
 )
 def test_a_stack_needs_something_below_that_faults(below, found):
-    assert suspicions(below, STACK) == ([(Suspicion.UNGUARDED_STACK, 0x9000)] if found else [])
+    assert suspicions(below, STACK) == ([("stack-with-no-guard", 0x9000)] if found else [])
 
 
 PRIVATE = Region(0x8000, 0x9000, R | W, False, kind=Kind.ANONYMOUS)
@@ -122,10 +135,10 @@ def test_what_may_be_the_stack_s_own_lower_part_is_found_only_where_the_flags_te
 
     assert suspicions(PRIVATE, STACK) == []
     assert suspicions(PRIVATE, STACK, look_again=look_again(Kind.STACK)) == []
-    assert suspicions(PRIVATE, STACK, look_again=look_again(Kind.ANONYMOUS)) == [(Suspicion.UNGUARDED_STACK, 0x9000)]
-    assert suspicions(PRIVATE._replace(flags=Growing.OTHER), STACK) == [(Suspicion.UNGUARDED_STACK, 0x9000)]
+    assert suspicions(PRIVATE, STACK, look_again=look_again(Kind.ANONYMOUS)) == [("stack-with-no-guard", 0x9000)]
+    assert suspicions(PRIVATE._replace(flags=Growing.OTHER), STACK) == [("stack-with-no-guard", 0x9000)]
     assert suspicions(PRIVATE._replace(name="[anon:x]"), STACK, look_again=look_again(Kind.STACK)) == [
-        (Suspicion.UNGUARDED_STACK, 0x9000)
+        ("stack-with-no-guard", 0x9000)
     ]
     assert looks == [Kind.STACK, Kind.ANONYMOUS]
     assert suspicions(PRIVATE, STACK, look_again=lambda: None) == []
@@ -148,11 +161,11 @@ def guarded_space(*guards):
     ],
 )
 def test_a_guard_that_the_map_does_not_show_guards_a_stack(guards, found):
-    by_map = [each.suspicion for each in audit(guarded_space(*guards))]
-    assert by_map == [Suspicion.UNGUARDED_STACK] * found
+    by_map = [each.id for each in audit(guarded_space(*guards))]
+    assert by_map == ["stack-with-no-guard"] * found
     space = space_of([PRIVATE._replace(name="[anon:x]"), STACK])
-    by_asking = audit(space, guard_at=lambda at: any(start <= at < end for start, end in guards))
-    assert [each.suspicion for each in by_asking] == [Suspicion.UNGUARDED_STACK] * found
+    by_asking = audit(space, Evidence(guard_at=lambda at: any(start <= at < end for start, end in guards)))
+    assert [each.id for each in by_asking] == ["stack-with-no-guard"] * found
 
 
 def test_where_guards_are_not_told_their_possibility_is_named():
@@ -165,9 +178,9 @@ def test_where_guards_are_not_told_their_possibility_is_named():
 
     for guard_at in (None, lambda at: None):
         below = PRIVATE._replace(name="[anon:x]", flags=Guarding(1))
-        (finding,) = audit(space_of([below, STACK]), guard_at=guard_at)
+        (finding,) = audit(space_of([below, STACK]), Evidence(guard_at=guard_at))
         assert "may hold guards that the map does not show" in finding.explanation
-        (finding,) = audit(space_of([below._replace(flags=None), STACK]), guard_at=guard_at)
+        (finding,) = audit(space_of([below._replace(flags=None), STACK]), Evidence(guard_at=guard_at))
         assert "guards" not in finding.explanation
 
 
@@ -179,7 +192,171 @@ def test_a_guard_within_code_that_can_be_written_is_no_such_code():
 
 
 @given(spaces)
-def test_findings_come_by_address_and_speak_of_regions_of_the_space(space):
-    findings = audit(space)
-    assert [finding.region.start for finding in findings] == sorted(finding.region.start for finding in findings)
-    assert all(finding.region in space and finding.explanation for finding in findings)
+def test_findings_come_by_weight_and_address_and_speak_of_regions_of_the_space(space):
+    findings = audit(space).findings
+    keys = [(-finding.severity, finding.region.start) for finding in findings]
+    assert keys == sorted(keys)
+    assert all(finding.explanation and set(finding.regions) <= set(space) for finding in findings)
+
+
+def test_one_library_is_one_finding_whatever_its_segments():
+    segments = [
+        FILE._replace(start=at, end=at + 0x1000, protection=rights, deleted=True)
+        for at, rights in ((0x1000, R), (0x2000, R | X), (0x3000, R | W))
+    ]
+    (finding,) = audit(space_of(segments))
+    assert (finding.id, len(finding.regions), finding.size) == ("deleted-file", 3, 0x3000)
+    assert finding.severity is Severity.MEDIUM
+
+
+def test_a_data_file_that_is_gone_is_noted_and_code_weighs_more():
+    (data,) = audit(space_of([FILE._replace(protection=R | W, deleted=True)]))
+    (code,) = audit(space_of([FILE._replace(deleted=True)]))
+    assert (data.severity, code.severity) == (Severity.NOTE, Severity.MEDIUM)
+
+
+ANONYMOUS_CODE = Region(0x20000, 0x30000, R | X, False, kind=Kind.ANONYMOUS)
+MEMFD = Region(0x40000, 0x50000, R | X, True, 0, Device(0, 1), 5, "/memfd:x", deleted=True, kind=Kind.SHARED_MEMORY)
+
+
+@pytest.mark.parametrize(
+    ("region", "found"),
+    [
+        (ANONYMOUS_CODE, ["nameless-code"]),
+        (ANONYMOUS_CODE._replace(protection=R), []),
+        (ANONYMOUS_CODE._replace(protection=R | W | X), ["writable-and-executable"]),
+        (ANONYMOUS_CODE._replace(kind=Kind.VDSO, name="[vdso]"), []),
+        (ANONYMOUS_CODE._replace(name="[uprobes]", kind=Kind.OTHER), []),  # the kernel says whose code it is
+        (MEMFD, ["code-in-memory-file"]),
+        (MEMFD._replace(protection=R | W), []),
+        (MEMFD._replace(shared=False), ["code-in-memory-file"]),  # a program that was executed from it
+        (FILE._replace(path="/dev/shm/x"), ["code-in-memory-file"]),
+        (FILE._replace(path="/dev/shmoo/x"), []),
+        (FILE._replace(path="/tmp/x"), ["code-in-temporary-folder"]),
+        (FILE._replace(path="/tmpfiles/x"), []),
+        (FILE._replace(path="/tmp/x", protection=R | W), []),
+        (FILE._replace(path="/run/user/1000/x"), ["code-in-temporary-folder"]),
+    ],
+)
+def test_code_is_judged_by_what_stands_behind_it(region, found):
+    assert [each.id for each in audit(space_of([region]))] == found
+
+
+def test_one_object_that_is_written_here_and_executed_there_is_found_by_device_and_inode():
+    def both(**changes):
+        view = MEMFD._replace(start=0x60000, end=0x70000, protection=R | W, **changes)
+        return [each for each in audit(space_of([MEMFD, view])) if each.id == "dual-mapping"]
+
+    (found,) = both()
+    assert [region.start for region in found.regions] == [0x40000, 0x60000]
+    assert "0x60000" in found.explanation and "0x40000" in found.explanation
+    assert both(path="/memfd:other")  # the name is whoever's who made it
+    assert not both(inode=6)
+    assert not both(device=Device(0, 2))
+    assert not both(shared=False)  # a private copy is written
+    data = FILE._replace(start=0x60000, end=0x61000, protection=R | W, device=Device(8, 1), inode=7)
+    assert not audit(space_of([FILE._replace(device=Device(8, 1)), data]))  # any library's data
+
+
+def test_one_object_is_followed_into_other_processes():
+    writes = space_of([MEMFD._replace(protection=R | W)])
+    across = Across()
+    for pid, space in ((1, writes), (2, space_of([MEMFD])), (3, space_of([FILE]))):
+        across.add(ProcessInfo(pid, None, f"name{pid}", None), across.of(space))
+    ((process, finding),) = across.findings()
+    assert (process.pid, finding.id) == (2, "dual-mapping")
+    assert "process 1 (name1) can write at 0x40000" in finding.explanation
+
+
+@pytest.mark.parametrize(
+    ("rights", "found"),
+    [
+        (FileRights(0o100755, 0, 0o40755, 0), False),
+        (FileRights(0o100757, 0, 0o40755, 0), True),
+        (FileRights(0o100775, 0, 0o40755, 0), False),  # a group is not everybody
+        (FileRights(0o100755, 0, 0o40777, 0), True),
+        (FileRights(0o100755, 0, 0o41777, 0), False),  # sticky: only its owner takes a file away
+        (FileRights(0o100755, 0, None, None), False),
+    ],
+)
+def test_code_that_everybody_may_write_or_replace_is_found(rights, found):
+    report = audit(space_of([FILE]), Evidence(file_rights=lambda region: rights))
+    assert [each.id for each in report] == ["code-anybody-may-write"] * found
+    assert "code-anybody-may-write" not in [each.rule.id for each in report.untold]
+
+
+RELRO = Elf(64, False, (Segment(0, 0, 0x1000, 0x1000, R | X), Segment(0x1000, 0x2000, 0x800, 0x2000, R | W)), None)
+
+
+@pytest.mark.parametrize(
+    ("relro", "first", "second", "found"),
+    [
+        ((0x2000, 0x3000), R, R | W, False),
+        ((0x2000, 0x3000), R | W, R | W, True),
+        ((0x2000, 0x2800), R | W, R | W, False),  # less than a page: nothing of it can be protected
+        (None, R | W, R | W, False),
+        ((0x2000, 0x4000), R, R | W, True),
+    ],
+)
+def test_what_the_loader_was_to_protect_is_found_where_it_is_writable(relro, first, second, found):
+    code = FILE._replace(start=0x100000, end=0x101000, offset=0)
+    data = [
+        FILE._replace(start=0x102000, end=0x103000, offset=0x1000, protection=first),
+        Region(0x103000, 0x104000, second, False, kind=Kind.ANONYMOUS),
+    ]
+    report = audit(space_of([code, *data]), Evidence(elf=lambda region: RELRO._replace(relro=relro)))
+    assert [each.id for each in report] == ["relro-undone"] * found
+
+
+def test_a_program_at_a_fixed_place_is_found_by_the_strict_policy():
+    evidence = Evidence(elf=lambda region: RELRO._replace(is_fixed=True))
+    assert not audit(space_of([FILE]), evidence)
+    assert "fixed-program" in [each.id for each in audit(space_of([FILE]), evidence, Policy.preset("strict"))]
+
+
+def test_code_that_was_written_is_told_by_its_pages_or_else_by_the_memory_in_use():
+    code = FILE._replace(end=0x5000)
+    by_pages = audit(space_of([code]), Evidence(changed=lambda ranges: [(0x2000, 0x3000), (0x9000, 0xA000)]))
+    assert [(each.id, each.explanation) for each in by_pages] == [
+        ("changed-code", "4,096 bytes of it are a copy that was written, first at 0x2000")
+    ]
+    assert not audit(space_of([code]), Evidence(changed=lambda ranges: []))
+    untold = [each.rule.id for each in audit(space_of([code]), Evidence(changed=lambda ranges: None)).untold]
+    assert "changed-code" in untold
+
+
+def test_a_map_near_the_limit_of_regions_is_found():
+    many = [Region(at * 0x2000, at * 0x2000 + 0x1000, R, False, kind=Kind.ANONYMOUS) for at in range(10_000)]
+    assert [each.id for each in audit(space_of(many), Evidence(most_regions=lambda: 11_000))] == ["many-regions"]
+    assert not audit(space_of(many), Evidence(most_regions=lambda: 65_530))
+
+
+def test_files_that_no_package_brought_are_found_where_packages_are_asked():
+    policy = Policy.preset("default").only(["unknown-code"])
+    for known, found in ((True, 0), (False, 1), (None, 0)):
+        report = audit(space_of([FILE]), Evidence(known_files=lambda known=known: lambda path: known), policy)
+        assert (len(report), len(report.untold)) == (found, known is None)
+    assert audit(space_of([FILE]), Evidence(known_files=lambda: None), policy).untold
+
+
+def test_rights_that_are_not_told_are_no_pass():
+    report = audit(space_of([FILE._replace(protection=Protection.UNTOLD)]))
+    assert not report
+    assert {"writable-and-executable", "executable-stack", "nameless-code"} <= {each.rule.id for each in report.untold}
+
+
+def test_what_is_no_evidence_and_no_policy_is_refused():
+    for wrong in ({"evidence": lambda region: None}, {"policy": "strict"}):
+        with pytest.raises(vmatlas.UsageError):
+            audit(space_of([FILE]), **wrong)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.id for rule in RULES])
+def test_each_rule_says_what_it_is_and_stands_in_the_documents(rule):
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.id)
+    assert all(len(text) > 20 for text in (rule.meaning, rule.legitimate, rule.remedy))
+    text = Path(__file__).parents[2].joinpath("docs", "audit.md").read_text("utf-8")
+    row = next(line for line in text.splitlines() if line.startswith(f"| `{rule.id}` |"))
+    assert row.split(" | ")[1] == rule.severity.word
+    assert ("`--thorough`" in row) is rule.is_thorough
+    assert ("strict alone" in row) is not rule.is_usual

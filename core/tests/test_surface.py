@@ -119,7 +119,7 @@ def test_every_type_that_the_one_shot_functions_name_is_exported():
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["Target", "Suspicion", "ChangeKind", "Use", "Total", "Origin", "SystemFlags", "Pid"])
+@pytest.mark.parametrize("name", ["Target", "Severity", "ChangeKind", "Use", "Total", "Origin", "SystemFlags", "Pid"])
 def test_what_annotations_need_is_exported(name):
     assert name in vmatlas.__all__
     assert getattr(vmatlas, name) is not None

@@ -20,7 +20,7 @@ from types import ModuleType
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas import operations as operations
-    from vmatlas.analysis.audit import FileLookup, Finding, Suspicion, audit
+    from vmatlas.analysis.audit import AuditReport, Evidence, FileLookup, Finding, Policy, Severity, audit
     from vmatlas.analysis.diff import Change, ChangeKind, Difference, diff
     from vmatlas.analysis.growth import Growth, growth_by
     from vmatlas.analysis.naming import Certainty, Guess, name_regions
@@ -101,6 +101,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDenied",
     "AddressSpace",
+    "AuditReport",
     "Capture",
     "Certainty",
     "CgroupMemory",
@@ -112,6 +113,7 @@ __all__ = [
     "Device",
     "Difference",
     "Disordered",
+    "Evidence",
     "FileLookup",
     "FileNow",
     "FileTotal",
@@ -137,6 +139,7 @@ __all__ = [
     "PageRuns",
     "PageState",
     "Pid",
+    "Policy",
     "Process",
     "ProcessInfo",
     "ProcessMemory",
@@ -146,9 +149,9 @@ __all__ = [
     "Selected",
     "Selection",
     "Series",
+    "Severity",
     "Summary",
     "Surveyed",
-    "Suspicion",
     "Symbol",
     "SystemFlags",
     "SystemInfo",
@@ -197,8 +200,8 @@ __all__ = [
 
 _HOMES = {
     "vmatlas.analysis": (
-        "Change ChangeKind Difference FileLookup FileTotal Finding Growth Summary Suspicion Total Use audit "
-        "diff growth_by summarize"
+        "AuditReport Change ChangeKind Difference Evidence FileLookup FileTotal Finding Growth Policy Severity Summary "
+        "Total Use audit diff growth_by summarize"
     ),
     "vmatlas.analysis.naming": "Certainty Guess name_regions",
     "vmatlas.analysis.slopes": "Verdict",

@@ -24,6 +24,7 @@ from vmatlas.model import (
     Columns,
     Consistency,
     FileNow,
+    FileRights,
     MemoryUse,
     ProcessInfo,
     Query,
@@ -145,6 +146,14 @@ class LocalProcess:
     def file_now(self, region: Region) -> FileNow:
         """What stands now at the path of the file that is mapped at a region; see `FileNow`."""
         return FileNow(None)
+
+    def file_rights(self, region: Region) -> FileRights | None:
+        """Who may write that file, or put another in its place; None where that is not told."""
+        return None
+
+    def known_files(self) -> Callable[[str], bool | None] | None:
+        """See `SeesFiles.known_files`."""
+        return None
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
@@ -524,6 +533,15 @@ class SeesFiles(Protocol):
 
     def file_now(self, region: Region) -> FileNow:
         """What stands now at the path of the file that is mapped at a region."""
+        ...
+
+    def file_rights(self, region: Region) -> FileRights | None:
+        """Who may write the file that is mapped at a region, or put another in its place; None: it is not told."""
+        ...
+
+    def known_files(self) -> Callable[[str], bool | None] | None:
+        """Whether a package manager knows a path of the process's, None where that cannot be told; None instead of the
+        answer where there is none to ask."""
         ...
 
 

@@ -13,7 +13,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from types import NotImplementedType, TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from vmatlas import arguments, registry
 from vmatlas.backend import (
@@ -23,6 +23,7 @@ from vmatlas.backend import (
     Finder,
     HasBlindSpots,
     HasName,
+    LimitsRegions,
     OpensFiles,
     ReadsFiles,
     ReadsThreads,
@@ -30,13 +31,14 @@ from vmatlas.backend import (
     Target,
     TargetProcess,
     TellsGuards,
+    TellsMembership,
     TellsStackLimit,
     TellsThreads,
     TellsTotals,
 )
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
-from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported, UsageError, VmatlasError
+from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     ANY,
     AddressSpace,
@@ -54,10 +56,12 @@ from vmatlas.model import (
 from vmatlas.model.filter import check_filter, check_region
 from vmatlas.model.space import check_space
 from vmatlas.reading import MapReader, PageReader
+from vmatlas.target.local import LOCAL
 from vmatlas.values import replace
 
 if TYPE_CHECKING:
     from vmatlas.analysis import Difference
+    from vmatlas.analysis.audit import Evidence
     from vmatlas.model.pages import PageRuns, PageState
     from vmatlas.symbols import Elf
 
@@ -647,11 +651,59 @@ class Process:
         return self._process.stack_limit() if isinstance(self._process, TellsStackLimit) else None
 
     def file_lookup(self) -> Callable[[Region], FileNow] | None:
-        """What `audit` asks of the file system: what stands now at the path of a mapped file.
+        """What stands now at the path of a mapped file: what is asked of the file system.
 
         For as long as the handle is open. None where the target's file system cannot be asked.
         """
         return self._process.file_now if isinstance(self._process, SeesFiles) else None
+
+    def evidence(self) -> Evidence:
+        """What `audit` may ask beside the map, for as long as the handle is open; None in it is not told here."""
+        from vmatlas.analysis.audit.evidence import Evidence
+
+        kind = type(self._process)
+        sees = cast("SeesFiles", self._process) if _keeps(kind, SeesFiles) else None
+        system: object = LOCAL.system if self._target is LOCAL else None
+        of_system: type = type(system)
+        limits = cast("LimitsRegions", system) if _keeps(of_system, LimitsRegions) else None
+        members = cast("TellsMembership", system) if _keeps(of_system, TellsMembership) else None
+        return Evidence(
+            file_now=None if sees is None else sees.file_now,
+            look_again=self._with_flags,
+            guard_at=self.guard_at if _keeps(kind, TellsGuards) else None,
+            file_rights=None if sees is None else sees.file_rights,
+            elf=self._elf if _keeps(kind, ReadsFiles) else None,
+            changed=self._copied,
+            most_regions=None if limits is None else limits.most_regions,
+            known_files=None if sees is None else sees.known_files,
+            belongs_to=None if members is None else self._belonging(members),
+        )
+
+    def _with_flags(self) -> AddressSpace | None:
+        """The map with what tells the parts of a stack; None where the backend that was named does not tell it."""
+        with contextlib.suppress(Unsupported, UsageError):
+            return self.snapshot(residency=True)
+        return None
+
+    def _copied(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]] | None:
+        """Of ranges of mapped files the pages that are copies; None where pages are not told."""
+        from vmatlas.model.pages import PageState
+
+        of = PageState.ANONYMOUS | PageState.SWAPPED
+        try:
+            found = self._pages.runs(self._pages.source(of, all_of_it=True), of, tuple(ranges))
+        except (Unsupported, AccessDenied):
+            return None
+        return [(run.start, run.end) for run in found]
+
+    def _belonging(self, system: TellsMembership) -> Callable[[str], str | None]:
+        return functools.cache(lambda what: system.belongs_to(self.pid, self.start_time, what))
+
+
+@functools.cache
+def _keeps(kind: type, contract: type) -> bool:
+    """Whether values of a type keep a contract. To ask a protocol takes 0.1 ms each time: once for each of a survey."""
+    return issubclass(kind, contract)
 
 
 def _not_both() -> UsageError:

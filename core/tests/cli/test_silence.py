@@ -119,7 +119,7 @@ def test_an_audit_of_all_gives_it_a_line_too(mute: Child, run: Run, rows_of) -> 
     done = run("audit", "--all", "--patience", "0.5")
     assert done.exit_code in (Exit.INCOMPLETE, Exit.FOUND)
     row = next(line for line in done.stdout.splitlines() if line.split()[:1] == [str(mute.pid)])
-    assert row.split()[1] == "no-answer"
+    assert row.split()[2] == "no-answer"
     told = json.loads(run("audit", "--all", "--patience", "0.5", "--json").stdout)
     entry = next(each for each in told["processes"] if each["pid"] == mute.pid)
     assert "did not answer" in entry["error"] and entry["findings"] is None

@@ -1,126 +1,421 @@
-"""`vmatlas audit`: what is suspicious in one process, or in all."""
+"""`vmatlas audit`: what is suspicious in one process, in several, or in all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmatlas.cli.exits import Exit
+from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
     Chooses,
     asking_options,
     bytes_option,
+    csv_option,
     json_option,
     shape_options,
 )
 from vmatlas.cli.recorded import SourceType, replay
+from vmatlas.errors import NoSuchProcess, UsageError
 
 if TYPE_CHECKING:
-    from vmatlas.analysis import Finding
+    from vmatlas.analysis.audit import AuditReport, Baseline, Finding, Policy, Rule, Severity
+    from vmatlas.analysis.audit.rules.dual_mapping import Objects
     from vmatlas.backend import Target
+    from vmatlas.cli.render.audit import Audited
+    from vmatlas.cli.render.table import Table
+    from vmatlas.cli.render.together import Whose
     from vmatlas.cli.survey import Unread
     from vmatlas.model import AddressSpace, ProcessInfo
     from vmatlas.process import Process
     from vmatlas.selection.resolving import Selected
 
+_SEVERITIES = ("note", "low", "medium", "high")
 
-@click.command("audit", short_help="Writable code, executable stacks, deleted and replaced files.")
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """How an audit is made."""
+
+    policy: Policy
+    baseline: Baseline | None
+    fail_on: Severity
+    backend: str | None
+    target: str
+    patience: float | None
+
+    def audited(self, space: AddressSpace, report: AuditReport) -> Audited:
+        """Without what the baseline has."""
+        from vmatlas.cli.render.together import Whose
+
+        return self.new_of(Whose(space.pid, space.origin.name), report)
+
+    def new_of(self, whose: Whose, report: AuditReport) -> Audited:
+        """The same, of whoever it is."""
+        from dataclasses import replace
+
+        from vmatlas.cli.render.audit import Audited
+
+        if self.baseline is None:
+            return Audited(whose, report)
+        new = tuple(each for each in report.findings if not self.baseline.has(whose.name, each))
+        return Audited(whose, replace(report, findings=new), len(report.findings) - len(new))
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What was found, in whom, and who was not read."""
+
+    found: list[Audited] = field(default_factory=list)
+    unread: Unread | None = None
+    is_incomplete: bool = False
+    """Something of a map may be missing; that was said."""
+    named: bool = False
+    """The names of processes are told in the table."""
+    quick: Sequence[Rule] = ()
+
+    def code(self, ask: _Ask) -> Exit:
+        """The exit code, without what `Unread.tell` adds."""
+        if any(each.severity >= ask.fail_on for audited in self.found for each in audited.report):
+            return Exit.FOUND
+        required = ask.policy.required
+        silent = any(each.rule.id in required for audited in self.found for each in audited.report.untold)
+        return Exit.INCOMPLETE if self.is_incomplete or silent else Exit.OK
+
+
+@click.command("audit", short_help="What a security engineer looks for: writable code, injected code, old files.")
 @click.argument("sources", metavar="[PROCESS...|FILE]", type=SourceType(), nargs=-1)
 @click.option("--all", "everyone", is_flag=True, help="Every process that may be read.")
+@click.option(
+    "--policy",
+    "policy_name",
+    metavar="POLICY",
+    default="default",
+    help="default, strict, jit-friendly, or a YAML file. Default: default.",
+)
+@click.option(
+    "--fail-on",
+    metavar="SEVERITY",
+    type=click.Choice(_SEVERITIES),
+    default="low",
+    help="Exit 1 from this severity on: note, low, medium, high. Default: low.",
+)
+@click.option("--only", metavar="FINDINGS", default="", help="Look for these alone, which have to speak: 'a,b'.")
+@click.option("--ignore", metavar="FINDINGS", default="", help="Do not look for these: 'a,b'.")
+@click.option("--baseline", metavar="FILE", help="What an earlier --json wrote: only what is new is told.")
+@click.option("--thorough", is_flag=True, help="With --all too the rules that ask much of each process.")
+@click.option(
+    "--by", type=click.Choice(["process", "file"]), default="process", help="A line for each finding, or each file."
+)
 @json_option
+@csv_option
+@click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, for pipelines.")
+@click.option("--watch", is_flag=True, help="Look again and again; new findings as they appear.")
+@click.option("--interval", metavar="SECONDS", type=float, default=5.0, help="With --watch: this often. Default: 5.")
+@click.option("--for", "seconds", metavar="SECONDS", type=float, help="With --watch: end after this time.")
+@click.option("--rules", "list_rules", is_flag=True, help="List what is looked for, by the policy.")
+@click.option("--explain", metavar="FINDING", help="What a finding means, its honest causes, what to do.")
 @bytes_option
 @shape_options
 @asking_options
 def command(
     sources: tuple[Asked | Chooses | str, ...],
     everyone: bool,
+    policy_name: str,
+    fail_on: str,
+    only: str,
+    ignore: str,
+    baseline: str | None,
+    thorough: bool,
+    by: str,
     as_json: bool,
+    as_csv: bool,
+    as_sarif: bool,
+    watch: bool,
+    interval: float,
+    seconds: float | None,
+    list_rules: bool,
+    explain: str | None,
     exact: bool,
     patience: float | None,
     backend: str | None,
     target: str,
 ) -> int:
-    """Find memory that is writable and executable, executable stacks and heaps, files that are deleted or replaced,
-    and stacks with no guard below.
+    """Find what injected code looks like and what lets it be injected: memory that is writable and executable,
+    executable stacks, code without a file or out of memory, the same object mapped twice, code that was changed or that
+    others may change, files that are deleted or replaced, stacks with no guard. 'vmatlas audit --rules' lists it.
 
     \b
     Examples:
       vmatlas audit 1234
-      vmatlas audit --all
-      vmatlas audit --all --json
-      vmatlas audit worker.vmatlas
+      vmatlas audit --all --policy jit-friendly --fail-on medium
+      vmatlas audit --all --by file
+      vmatlas audit --all --sarif
+      vmatlas audit --explain dual-mapping
 
-    A number is a process, - a capture on standard input, anything else the file of one (./1234 for a file of such a
-    name); words choose several processes ('vmatlas --help' has them).
-    Exit 1 when something is found, 7 when nothing was but the map may lack something. Of several, and with --all, exit
-    7 when nothing was found but a process could not be read; the table, JSON and standard error say who and why, and
-    one that did not answer in time (--patience) has a line of its own. Whether a deleted file was replaced is looked up
-    for processes of this machine only.
+    A number is a process, - a capture on standard input, anything else the file of one, or a core (./1234 for a file of
+    such a name); words choose several processes ('vmatlas --help' has them).
+    Exit 1 when something is found that weighs as much as --fail-on says; 7 when nothing was, but the map may lack
+    something, a process could not be read, or a rule that has to speak (--only, the policy) could not: who, which and
+    why is told. A rule that cannot speak here says so, and is no pass.
     """
-    from vmatlas.analysis import audit as judge
+    from vmatlas.analysis.audit import Severity
+    from vmatlas.cli.policies import baseline_of, policy_of
     from vmatlas.cli.render import audit, output
-    from vmatlas.cli.survey import of_one, sources_of
+    from vmatlas.cli.survey import sources_of
     from vmatlas.cli.whom import several
 
+    policy = _narrowed(policy_of(policy_name), only, ignore)
+    if list_rules or explain is not None:
+        return _tell_rules(policy, explain)
+    _check_forms(as_json=as_json, as_csv=as_csv, as_sarif=as_sarif, by=by)
+    _check_watch(watch, interval, seconds, as_csv=as_csv, as_sarif=as_sarif)
+    _tell_expired(policy)
+    known = None if baseline is None else baseline_of(baseline)
+    ask = _Ask(policy, known, Severity.of(fail_on), backend, target, patience)
     source = sources_of(sources, everyone, "audit")
-    if not isinstance(source, (str, Asked)):
+
+    def look(show: Callable[[_Looked], None]) -> _Looked:
+        if isinstance(source, str):
+            return _of_file(source, ask)
+        if isinstance(source, Asked):
+            return _of_process(source, ask)
         with several(source, target, patience) as (place, selected):
-            return _of_several(place, selected, as_json, exact, patience, backend)
-    if isinstance(source, str):
-        space = replay(source, residency=False, backend=backend, target=target)
-        findings = judge(space)
+            return _of_several(place, selected, ask, thorough or selected is not None, show)
+
+    def show(looked: _Looked) -> None:
+        if as_json:
+            output.show_json(_json(looked))
+        elif as_csv:
+            output.show_csv(*audit.findings_csv(looked.found, looked.unread))
+        elif as_sarif:
+            from vmatlas import __version__
+            from vmatlas.cli.render.sarif import sarif
+
+            output.show_json(sarif(looked.found, looked.unread, policy, __version__))
+        elif by == "file":
+            output.show(audit.files_table(looked.found, looked.unread))
+        else:
+            output.show(_table(looked, exact=exact))
+
+    if watch:
+        if isinstance(source, str):
+            raise UsageError("--watch looks at processes: a file does not change")
+        return _watched(look, ask, interval, seconds, as_json=as_json, exact=exact)
+    looked = look(show)
+    show(looked)
+    told_nowhere_else = not (as_json or as_csv or as_sarif or _is_for_people())
+    if told_nowhere_else and (line := audit.untold_line(looked.found)) is not None:
+        say(f"warning: {line}")
+    code = looked.code(ask)
+    unread = Exit.OK if looked.unread is None else looked.unread.tell()
+    return code if code is not Exit.OK else unread
+
+
+def _table(looked: _Looked, *, exact: bool) -> Table:
+    from vmatlas.cli.render import audit
+
+    return audit.findings_table(looked.found, exact=exact, named=looked.named, unread=looked.unread, quick=looked.quick)
+
+
+def _json(looked: _Looked) -> dict[str, Any]:
+    from vmatlas.cli.render import audit
+
+    if looked.unread is None:
+        return audit.audited_json(looked.found[0])
+    return audit.several_json(looked.found, looked.unread, looked.quick)
+
+
+def _is_for_people() -> bool:
+    """Whether the notes below the table are shown."""
+    from vmatlas.cli.render.colour import chosen_colours
+
+    return sys.stdout.isatty() or bool(chosen_colours())
+
+
+def _narrowed(policy: Policy, only: str, ignore: str) -> Policy:
+    """By what `--only` and `--ignore` say."""
+    wanted = [word for word in map(str.strip, only.split(",")) if word]
+    left = [word for word in map(str.strip, ignore.split(",")) if word]
+    policy = policy.only(wanted) if wanted else policy
+    return policy.without(left) if left else policy
+
+
+def _check_forms(*, as_json: bool, as_csv: bool, as_sarif: bool, by: str) -> None:
+    if as_json + as_csv + as_sarif > 1:
+        raise UsageError("--json, --csv and --sarif exclude each other")
+    if by == "file" and (as_json or as_csv or as_sarif):
+        raise UsageError("--by file goes with the table", hint="--json has all: 'thing' is the file")
+
+
+def _check_watch(watch: bool, interval: float, seconds: float | None, *, as_csv: bool, as_sarif: bool) -> None:
+    if not watch:
+        if seconds is not None:
+            raise UsageError("--for goes with --watch")
+        return
+    if as_csv or as_sarif:
+        raise UsageError("--watch shows a table, or JSON: an object in a line for each time")
+    if not 0 < interval < float("inf"):
+        raise UsageError(f"--interval {interval:g} is no time", hint="a number of seconds above 0")
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise UsageError(f"--for {seconds:g} is no time", hint="a number of seconds from 0")
+
+
+def _tell_rules(policy: Policy, explain: str | None) -> int:
+    from vmatlas.analysis.audit import RULES
+    from vmatlas.analysis.audit.policy import BY_ID, check_id
+    from vmatlas.cli.render import audit, output
+
+    if explain is None:
+        output.show(audit.rules_table(RULES, policy.severities))
     else:
-        space, findings = of_one(source, target, backend, patience, _audit, residency=False)
-    if as_json:
-        output.show_json(audit.findings_json([(space.pid, finding) for finding in findings]))
-    else:
-        output.show(audit.finding_table([(space.pid, finding) for finding in findings], exact=exact))
-    if findings:
-        return Exit.FOUND
-    # No clean bill, where the map may lack something, which was said.
-    return Exit.OK if space.incomplete is None else Exit.INCOMPLETE
+        rule = BY_ID[check_id(explain)]
+        output.show_words(audit.rule_words(rule, policy.severities.get(rule.id)))
+    return Exit.OK
+
+
+def _tell_expired(policy: Policy) -> None:
+    import datetime
+
+    for each in policy.expired(datetime.date.today()):
+        say(f"{policy.name}: an allowance ended on {each.until}: {each.reason}")
+
+
+# ---- looking ----
+
+
+def _of_file(source: str, ask: _Ask) -> _Looked:
+    from vmatlas.analysis import audit as judge
+
+    space = replay(source, residency=False, backend=ask.backend, target=ask.target)
+    report = judge(space, policy=ask.policy)
+    return _Looked([ask.audited(space, report)], is_incomplete=space.incomplete is not None)
+
+
+def _of_process(source: Asked, ask: _Ask) -> _Looked:
+    from vmatlas.analysis import audit as judge
+    from vmatlas.cli.survey import of_one
+
+    def judged(space: AddressSpace, asked: Process) -> AuditReport:
+        return judge(space, asked.evidence(), ask.policy)
+
+    space, report = of_one(source, ask.target, ask.backend, ask.patience, judged, residency=False)
+    return _Looked([ask.audited(space, report)], is_incomplete=space.incomplete is not None)
 
 
 def _of_several(
-    place: Target, selected: Selected | None, as_json: bool, exact: bool, patience: float | None, backend: str | None
-) -> int:
+    place: Target, selected: Selected | None, ask: _Ask, thorough: bool, show: Callable[[_Looked], None]
+) -> _Looked:
+    from vmatlas.analysis import audit as judge
+    from vmatlas.analysis.audit import Across
+    from vmatlas.cli.render.together import Whose
     from vmatlas.cli.survey import Survey, judging, telling
 
-    found: list[tuple[ProcessInfo, list[Finding]]] = []
-    survey = Survey(place, backend, patience, judging(_audit, residency=False), selected)
-    with telling(survey, lambda: _show(found, survey, as_json=as_json, exact=exact)):
-        found += survey
-    _show(found, survey, as_json=as_json, exact=exact)
-    code = survey.tell()
-    return Exit.FOUND if any(findings for _, findings in found) else code
+    policy = ask.policy if thorough else ask.policy.quick()
+    across = Across(policy)
+
+    def judged(space: AddressSpace, asked: Process) -> tuple[AuditReport, Objects | None]:
+        return judge(space, asked.evidence(), policy), across.of(space)
+
+    looked = _Looked(named=selected is not None)
+    looked.quick = [rule for rule in ask.policy.rules if rule not in policy.rules]
+    looked.unread = survey = Survey(place, ask.backend, ask.patience, judging(judged, residency=False), selected)
+    with telling(survey, lambda: show(looked)):
+        for process, (report, objects) in survey:
+            across.add(process, objects)
+            looked.found.append(ask.new_of(Whose(process.pid, process.name), report))
+    for process, finding in across.findings():
+        at = next(number for number, each in enumerate(looked.found) if each.whose.pid == process.pid)
+        told = looked.found[at]
+        more = ask.new_of(told.whose, _settled(place, process, finding, policy))
+        looked.found[at] = told._replace(report=told.report.and_also(more.report), known=told.known + more.known)
+    return looked
 
 
-def _show(found: Sequence[tuple[ProcessInfo, list[Finding]]], survey: Unread, *, as_json: bool, exact: bool) -> None:
+def _settled(place: Target, process: ProcessInfo, finding: Finding, policy: Policy) -> AuditReport:
+    """What is found across processes, by the allowances."""
+    from vmatlas.analysis.audit import Evidence
+    from vmatlas.analysis.audit.judge import settled
+    from vmatlas.backend import TellsMembership
+    from vmatlas.target.local import LOCAL
+
+    system: object = LOCAL.system if place is LOCAL else None
+    if not isinstance(system, TellsMembership):
+        return settled([finding], Evidence(), policy)
+    who = system
+    belongs = lambda what: who.belongs_to(process.pid, process.start_time, what)  # noqa: E731
+    return settled([finding], Evidence(belongs_to=belongs), policy)
+
+
+# ---- looking again ----
+
+
+def _watched(
+    look: Callable[[Callable[[_Looked], None]], _Looked],
+    ask: _Ask,
+    interval: float,
+    seconds: float | None,
+    *,
+    as_json: bool,
+    exact: bool,
+) -> int:
+    """Until the process has ended, or the time is over, or Ctrl-C: findings that no look before had."""
+    end = float("inf") if seconds is None else time.monotonic() + seconds
+    seen: set[tuple[int, str, str | None, str]] = set()
+    code, looks = Exit.OK, 0
+    try:
+        while True:
+            due = time.monotonic() + interval
+            try:
+                looked = look(lambda _: None)
+            except NoSuchProcess:
+                if not looks:
+                    raise
+                say("the process has ended")
+                return code
+            looks += 1
+            looked.found = _new_of(looked.found, seen)
+            if looked.found:
+                _show_new(looked, as_json=as_json, exact=exact)
+                code = Exit.FOUND if looked.code(ask) is Exit.FOUND else code
+            time.sleep(max(min(due, end) - time.monotonic(), 0))
+            if time.monotonic() >= end:
+                return code
+    except KeyboardInterrupt:
+        return code
+
+
+def _new_of(found: Sequence[Audited], seen: set[tuple[int, str, str | None, str]]) -> list[Audited]:
+    """Those with a finding that was not seen, without the others; what is new is seen then."""
+    from dataclasses import replace
+
+    new = []
+    for each in found:
+        marked = {(each.whose.pid, one.id, one.thing, one.explanation): one for one in each.report.findings}
+        fresh = tuple(one for mark, one in marked.items() if mark not in seen)
+        seen.update(marked)
+        if fresh:
+            new.append(each._replace(report=replace(each.report, findings=fresh)))
+    return new
+
+
+def _show_new(looked: _Looked, *, as_json: bool, exact: bool) -> None:
+    import datetime
+    import json
+
     from vmatlas.cli.render import audit, output
 
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     if as_json:
-        output.show_json(audit.processes_json(found, survey))
-    elif survey.among is None:
-        output.show(audit.everybodys_table(found, survey, exact=exact))
+        told = [audit.finding_json(each.whose, one) for each in looked.found for one in each.report.findings]
+        sys.stdout.write(json.dumps({"time": now, "findings": told}) + "\n")
     else:
-        output.show(audit.processes_table(found, survey, exact=exact))
-
-
-def _audit(space: AddressSpace, asked: Process) -> list[Finding]:
-    from vmatlas.analysis import audit
-
-    return audit(space, asked.file_lookup(), partial(_with_flags, asked), asked.guard_at)
-
-
-def _with_flags(asked: Process) -> AddressSpace | None:
-    """The map again, with what tells the parts of a stack; None where the backend that was named does not tell it."""
-    from vmatlas.errors import Unsupported, UsageError
-
-    try:
-        return asked.snapshot(residency=True)
-    except (Unsupported, UsageError):
-        return None
+        sys.stdout.write(f"{now}\n")
+        output.show(audit.findings_table(looked.found, exact=exact, named=looked.named))
+        sys.stdout.write("\n")
+    sys.stdout.flush()

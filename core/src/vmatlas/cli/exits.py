@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TextIO
 
-OF_COMMAND_LINE = {"click": "cli", "rich": "cli", "prometheus_client": "metrics"}
+OF_COMMAND_LINE = {"click": "cli", "rich": "cli", "yaml": "cli", "prometheus_client": "metrics"}
 """What the command line takes of others', and the extra that brings it."""
 
 _LOADS = "it takes memory (ulimit -v) and descriptors (ulimit -n); else what is installed does not fit together"

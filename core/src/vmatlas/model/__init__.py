@@ -4,7 +4,7 @@ from vmatlas.model.columns import Columns, Label, pack_device
 from vmatlas.model.filter import ANY, Criteria, Filter
 from vmatlas.model.memory import MemoryTotal, MemoryUse
 from vmatlas.model.query import Query, Question
-from vmatlas.model.region import UNKNOWN, Details, Device, FileNow, Kind, Protection, Region, SystemFlags
+from vmatlas.model.region import UNKNOWN, Details, Device, FileNow, FileRights, Kind, Protection, Region, SystemFlags
 from vmatlas.model.space import AddressSpace, Gap, IncompleteResult, Neighbours, Origin
 from vmatlas.model.system import Consistency, ProcessInfo, SystemInfo, Thread
 
@@ -18,6 +18,7 @@ __all__ = [
     "Details",
     "Device",
     "FileNow",
+    "FileRights",
     "Filter",
     "Gap",
     "IncompleteResult",

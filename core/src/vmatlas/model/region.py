@@ -307,6 +307,18 @@ class Region(NamedTuple):
 _SHARING = {True: "s", False: "p", None: "?"}
 
 
+class FileRights(NamedTuple):
+    """Who may write a file, or put another in its place."""
+
+    mode: int
+    """Of the file: st_mode of stat(2)."""
+    user: int
+    """Its owner."""
+    folder_mode: int | None
+    """Of the folder that it lies in; None where that is not told, or it lies in none any more."""
+    folder_user: int | None
+
+
 class FileNow(NamedTuple):
     """What stands now at the path of a mapped file, on the file system that the mapped file is of."""
 

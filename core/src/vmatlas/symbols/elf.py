@@ -27,6 +27,7 @@ _PROGRAM_HEADERS = {1: "IIIIIIII", 2: "IIQQQQQQ"}
 _BITS = {1: 32, 2: 64}
 _EXECUTABLE, _SHARED = 2, 3
 _LOAD = 1
+_RELRO = 0x6474E552  # PT_GNU_RELRO
 _NUMBER_ELSEWHERE = 0xFFFF
 """PN_XNUM: the number of program headers stands in a section header."""
 _RIGHTS = {4: Protection.READ, 2: Protection.WRITE, 1: Protection.EXECUTE}
@@ -58,6 +59,22 @@ class Elf(NamedTuple):
     """A program that is loaded where its addresses say (ET_EXEC)."""
     segments: tuple[Segment, ...]
     """Those that have bytes in the file or in memory, in the order of the file."""
+    relro: tuple[int, int] | None = None
+    """[start, end) of what the loader is to make read-only once it is done (PT_GNU_RELRO), in the file's addresses."""
+
+    def bias_of(self, region: Region, page: int) -> int | None:
+        """What was added to the file's addresses where a region shows it; None where no segment of its rights is there.
+
+        `page` is the system's page size in bytes.
+        """
+        if region.offset is None:
+            return None
+        executable = region.protection & Protection.EXECUTE
+        for segment in self.segments:
+            low, high = segment.pages(page)
+            if segment.protection & Protection.EXECUTE == executable and low <= region.offset < high:
+                return region.start - region.offset + segment.offset - segment.address
+        return None
 
 
 def parse_elf(head: bytes) -> Elf | None:
@@ -74,12 +91,15 @@ def parse_elf(head: bytes) -> Elf | None:
         if kind not in (_EXECUTABLE, _SHARED) or entry < layout.size or count == _NUMBER_ELSEWHERE:
             return None
         found = []
+        relro = None
         for index in range(count):
             fields = layout.unpack_from(head, at + index * entry)
             if size == 2:
                 word, flags, offset, address, _, file_size, memory_size, _ = fields
             else:
                 word, offset, address, _, file_size, memory_size, flags, _ = fields
+            if word == _RELRO:
+                relro = address, address + memory_size
             if word == _LOAD and memory_size and file_size <= memory_size:
                 rights = Protection.NONE
                 for bit, right in _RIGHTS.items():
@@ -89,7 +109,7 @@ def parse_elf(head: bytes) -> Elf | None:
                     return None
     except (struct.error, OverflowError):  # beyond the bytes that are here; beyond any that a file can have
         return None
-    return Elf(_BITS[size], kind == _EXECUTABLE, tuple(found))
+    return Elf(_BITS[size], kind == _EXECUTABLE, tuple(found), relro)
 
 
 Lookup = Callable[[int], Region | None]

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vmatlas import registry
@@ -23,7 +23,7 @@ from vmatlas.backend import (
     TellsWaits,
 )
 from vmatlas.capture import Capture
-from vmatlas.model import AddressSpace, FileNow, Origin, ProcessInfo, Query, Region, SystemInfo
+from vmatlas.model import AddressSpace, FileNow, FileRights, Origin, ProcessInfo, Query, Region, SystemInfo
 
 if TYPE_CHECKING:
     from vmatlas.model.pages import PageRuns
@@ -172,6 +172,16 @@ class LocalTargetProcess:
         """See `SeesFiles`."""
         with self._process.lock:
             return self._process.file_now(region)
+
+    def file_rights(self, region: Region) -> FileRights | None:
+        """See `SeesFiles`."""
+        with self._process.lock:
+            return self._process.file_rights(region)
+
+    def known_files(self) -> Callable[[str], bool | None] | None:
+        """See `SeesFiles`."""
+        with self._process.lock:
+            return self._process.known_files()
 
     def name_now(self) -> str | None:
         """See `HasName`."""

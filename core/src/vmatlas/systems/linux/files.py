@@ -26,7 +26,7 @@ from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, 
 from typing import NamedTuple, Protocol
 
 from vmatlas.errors import OperationFailed, VmatlasError
-from vmatlas.model import FileNow, Region
+from vmatlas.model import FileNow, FileRights, Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers
 from vmatlas.systems.linux.naming import DELETED
@@ -110,6 +110,8 @@ class File(NamedTuple):
     device: Numbers
     mount: int | None = None
     """The number of the mount through which it was reached; None where that is not told."""
+    user: int = 0
+    """Its owner, in the user namespace of the one who asks."""
 
     @property
     def identity(self) -> tuple[Numbers, int]:
@@ -279,6 +281,33 @@ class ProcessFiles:
             except Unasked as error:
                 unasked = str(error)
         return FileNow(None, unasked)
+
+    def rights(self, region: Region) -> FileRights | None:
+        """Of the file that is mapped at a region, and of the folder that holds it; None where that is not told.
+
+        From what the kernel remembers. The folder is that of the path, where the mapped file still stands.
+        """
+        if region.device is None or region.inode is None or region.path_bytes is None:
+            return None
+        device = region.device.major, region.device.minor
+        name = region.path_bytes + (DELETED if region.deleted else b"")
+        file = self.mapped(region.start, region.end, name)
+        folder = None
+        if not region.deleted:
+            path, _, last = region.path_bytes.rpartition(b"/")
+            for root in self.roots:
+                with (
+                    _refused(Unasked),
+                    self._looked_up(root, path) as above,
+                    self._looked_up(root, path + b"/" + last) as seen,
+                ):
+                    is_it = seen.file.identity == file.identity if file else seen.is_of_map(device, region.inode)
+                    if is_it:
+                        file, folder = seen.file, above.file
+                        break
+        if file is None:
+            return None
+        return FileRights(file.mode, file.user, folder and folder.mode, folder and folder.user)
 
     def opened(self, region: Region) -> int | None:
         """See `open_mapped`."""
@@ -554,9 +583,9 @@ def _statx(folder: int, path: bytes, flags: int) -> File:
         raise OSError(ENOSYS, os.strerror(ENOSYS)) from None
     if asked(folder, path, flags, _BASIC | _MOUNT, told) != 0:
         raise _failure(path)
-    known, _, _, links, _, _, mode, _, inode = _STATX.unpack_from(told)
+    known, _, _, links, user, _, mode, _, inode = _STATX.unpack_from(told)
     mount = _STATX_MOUNT.unpack_from(told, _STATX_MOUNT_AT)[0] if known & _MOUNT else None
-    return File(mode, links, inode, _STATX_DEVICE.unpack_from(told, _STATX_DEVICE_AT), mount)
+    return File(mode, links, inode, _STATX_DEVICE.unpack_from(told, _STATX_DEVICE_AT), mount, user)
 
 
 def _failure(path: bytes) -> OSError:

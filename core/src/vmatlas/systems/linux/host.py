@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vmatlas.backend import LocalProcess, Members, Roll, bare
 from vmatlas.capture import LARGEST
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
-from vmatlas.model import FileNow, ProcessInfo, Region, SystemInfo, Thread
+from vmatlas.model import FileNow, FileRights, ProcessInfo, Region, SystemInfo, Thread
 from vmatlas.rounds import Rounds, rounds_of
 from vmatlas.systems.linux.listing import describe_silent, read_stats
 from vmatlas.systems.linux.proc import (
@@ -183,6 +183,23 @@ class LinuxProcess(LocalProcess):
             return None
         finally:
             os.close(descriptor)
+
+    def file_rights(self, region: Region) -> FileRights | None:
+        """See `files.ProcessFiles.rights`."""
+        from vmatlas.systems.linux.files import ProcessFiles
+
+        with ProcessFiles(self) as files:
+            return files.rights(region)
+
+    def known_files(self) -> Callable[[str], bool | None] | None:
+        """See `packages.known`; of a process with other mounts than ours nothing is told."""
+        from vmatlas.systems.linux import packages
+
+        try:
+            is_ours = os.stat("ns/mnt", dir_fd=self.directory).st_ino == os.stat(f"{PROC}/self/ns/mnt").st_ino
+        except OSError:
+            is_ours = False
+        return packages.known() if is_ours else lambda _: None
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `files.open_mapped`. None where the file is not to be had, or cannot be read."""

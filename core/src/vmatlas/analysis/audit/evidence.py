@@ -1,0 +1,42 @@
+"""What the rules may ask beside the map. Who holds the process answers; each answer may be None: it is not told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from vmatlas.model import AddressSpace, FileNow, FileRights, Region
+
+if TYPE_CHECKING:
+    from vmatlas.symbols import Elf
+
+FileLookup: TypeAlias = "Callable[[Region], FileNow]"
+"""What stands now at the path of the file that is mapped at a region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What may be asked about a process; None where that cannot be asked here (a capture, a core, an agent)."""
+
+    file_now: FileLookup | None = None
+    look_again: Callable[[], AddressSpace | None] | None = None
+    """The same map with the system's flags; None where it is not told with them."""
+    guard_at: Callable[[int], bool | None] | None = None
+    """Whether a guard that the map does not show lies at an address."""
+    file_rights: Callable[[Region], FileRights | None] | None = None
+    elf: Callable[[Region], Elf | None] | None = None
+    """The headers of the file that a region shows; None for what is no ELF file, or cannot be read."""
+    changed: Callable[[Sequence[tuple[int, int]]], list[tuple[int, int]] | None] | None = None
+    """Of these ranges [start, end) of mapped files the parts whose pages are no longer the file's: copied to be
+    written."""
+    most_regions: Callable[[], int | None] | None = None
+    """How many regions the system allows a process."""
+    known_files: Callable[[], Callable[[str], bool | None] | None] | None = None
+    """Whether a package manager of the process's system knows a path."""
+    belongs_to: Callable[[str], str | None] | None = None
+    """What the process belongs to: "program", "user", "unit"; for the allowances of a policy."""
+
+
+NONE = Evidence()
+"""The map alone."""

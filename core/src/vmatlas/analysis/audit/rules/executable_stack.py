@@ -1,0 +1,26 @@
+"""A stack that can be executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmatlas.analysis.audit.finding import Severity
+from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+
+
+def check(case: Case) -> Iterator[Hit | Silence]:
+    """Writable or not: it is hardly ever meant."""
+    for region in case.code:
+        if case.is_stack(region):
+            yield Hit((region,), f"the stack is {region.permissions}")
+
+
+RULE = Rule(
+    "executable-stack",
+    Severity.HIGH,
+    "The stack can be executed: an overflow of a buffer on it is enough to run code.",
+    "a program or library with nested functions (trampolines), or with assembly that lacks a .note.GNU-stack section",
+    "find the file with `readelf -lW FILE | grep GNU_STACK` (RWE) and build it with -z noexecstack",
+    check,
+    by_rights=True,
+)

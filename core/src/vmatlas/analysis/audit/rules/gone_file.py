@@ -1,0 +1,109 @@
+"""Files that are no longer what lies on the disk: deleted, never named, replaced. Three rules, one look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vmatlas.analysis.audit.finding import Severity
+from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.model import FileNow, Kind, Protection, Region
+
+_IN_PLACE_OF_A_FILE = {"file": "another file", "symbolic link": "a symbolic link"}
+"""What may have taken its place, after an upgrade say; a folder has not."""
+
+
+_AS_NAMED = "its name ends in ' (deleted)', which a kernel adds to that of an unlinked file, or which is its own"
+"""Where no file system is at hand: a core file, a saved map."""
+
+
+def _gone(case: Case) -> list[Region]:
+    """Regions of files that have been unlinked, or of which nobody can tell."""
+    columns = case.space.columns
+    labels = {number for number, each in enumerate(columns.labels) if each.deleted is not False and each.path}
+    if not labels:
+        return []
+    rows = [row for row, label in enumerate(columns.label) if label in labels]
+    return [region for region in map(columns.region, rows) if region.kind is Kind.FILE]
+
+
+def _judged(case: Case, region: Region) -> tuple[str, str]:
+    """Which rule it is, and the explanation."""
+    if region.path is not None and region.path.endswith(f"/#{region.inode}"):  # d_tmpfile() in fs/dcache.c
+        return NAMELESS.id, "the file never had a name (O_TMPFILE)"
+    now = case.evidence.file_now(region) if case.evidence.file_now is not None else FileNow(None)
+    if region.deleted is None:
+        elsewhere = "its name leads elsewhere now, or nowhere" if case.evidence.file_now else _AS_NAMED
+        why = f"its name was not asked: {now.unasked}" if now.unasked else elsewhere
+        return DELETED.id, f"nobody can tell whether the file has been unlinked; {why}"
+    if now.inode is None or now.inode == region.inode:
+        unasked = f"; what stands there now was not asked: {now.unasked}" if now.unasked else ""
+        return DELETED.id, f"the file has been unlinked{unasked}"
+    if now.what not in _IN_PLACE_OF_A_FILE:
+        return DELETED.id, f"the file has been unlinked; a {now.what} stands there now"
+    what = _IN_PLACE_OF_A_FILE[now.what]
+    return REPLACED.id, f"{what} stands there now (inode {now.inode}, mapped is {region.inode})"
+
+
+def _found(case: Case, rule: str) -> Iterator[Hit | Silence]:
+    files: dict[object, list[Region]] = {}
+    for region in _gone(case):
+        files.setdefault((region.path, region.device, region.inode, region.deleted), []).append(region)
+    for regions in files.values():
+        which, explanation = _asked(case, regions[0])
+        if which == rule:
+            is_code = any(region.protection & Protection.EXECUTE for region in regions)
+            yield Hit(tuple(regions), explanation, None if is_code else Severity.NOTE)
+
+
+def _asked(case: Case, region: Region) -> tuple[str, str]:
+    """Asked once for each file, by whichever rule comes first."""
+    key = region.path, region.device, region.inode, region.deleted
+    known = case.judged_files
+    if key not in known:
+        known[key] = _judged(case, region)
+    return known[key]
+
+
+def _deleted(case: Case) -> Iterator[Hit | Silence]:
+    yield from _found(case, DELETED.id)
+
+
+def _nameless(case: Case) -> Iterator[Hit | Silence]:
+    yield from _found(case, NAMELESS.id)
+
+
+def _replaced(case: Case) -> Iterator[Hit | Silence]:
+    yield from _found(case, REPLACED.id)
+    if case.evidence.file_now is None and _gone(case):
+        yield Silence("nobody can be asked what stands at the paths of deleted files now")
+
+
+DELETED = Rule(
+    "deleted-file",
+    Severity.MEDIUM,
+    "The process uses a file that has been unlinked: of code, it runs what nobody can look at on the disk any more. "
+    "A data file is only noted.",
+    "an upgrade that removed the file, while the process that had it goes on; data files that are unlinked on purpose",
+    "restart the process; `/proc/PID/map_files` still leads to the content",
+    _deleted,
+    asks="the map; what stands at the path now",
+)
+NAMELESS = replace(
+    DELETED,
+    id="nameless-file",
+    meaning="The process uses a file that never had a name in any folder (Linux: O_TMPFILE); of code, nobody can have "
+    "looked at it on the disk.",
+    legitimate="data of programs that keep temporary files so (a note); code hardly ever",
+    remedy="find out who made it; `/proc/PID/map_files` leads to the content",
+    check=_nameless,
+)
+REPLACED = replace(
+    DELETED,
+    id="replaced-file",
+    meaning="Another file, newer or older, or a symbolic link stands at the path of the mapped one: the process runs "
+    "the old one.",
+    legitimate="an upgrade of a library or program whose services were not restarted",
+    remedy="restart the process: `vmatlas audit --all --by file` lists, for each file, who has to be",
+    check=_replaced,
+)

@@ -1,0 +1,35 @@
+"""Code that is run from a memfd or from shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmatlas.analysis.audit.finding import Severity
+from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence, name_of
+from vmatlas.model import Kind, Protection
+
+FOLDERS = ("/dev/shm/", "/dev/shmem/")
+"""Where POSIX shared memory has its names: of Linux; of QNX."""
+
+
+def check(case: Case) -> Iterator[Hit | Silence]:
+    """Objects that live in memory alone, with a name in a folder for such or without; also where writing is allowed."""
+    for region in case.code:
+        in_folder = region.path is not None and region.path.startswith(FOLDERS)
+        if region.kind is Kind.SHARED_MEMORY or in_folder:
+            if region.shared and region.protection & Protection.WRITE and not in_folder:
+                continue  # said as writable and executable
+            yield Hit((region,), f"code is run from {name_of(region)}, which lies in memory alone")
+
+
+RULE = Rule(
+    "code-in-memory-file",
+    Severity.HIGH,
+    "Code of an object that no disk holds (memfd, POSIX or System V shared memory): the usual way to run a program "
+    "that leaves no file.",
+    "compilers that map their code twice (.NET's doublemapper, QEMU's tcg-jit, libffi), runc's copy of itself",
+    "the object's content is in /proc/PID/map_files or /proc/PID/exe while the process lives: keep it before it ends",
+    check,
+    by_rights=True,
+    of_code=True,
+)

@@ -1,0 +1,31 @@
+"""Code in a folder for temporary files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmatlas.analysis.audit.finding import Severity
+from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+
+FOLDERS = ("/tmp/", "/var/tmp/", "/usr/tmp/", "/run/user/", "/data/local/tmp/", "/private/tmp/")
+"""Where every user may leave files; of Android and others too."""
+
+
+def check(case: Case) -> Iterator[Hit | Silence]:
+    """By the path that the map tells, from the root of who read it."""
+    for regions in case.code_of_files:
+        path = regions[0].path or ""
+        if path.startswith(FOLDERS):
+            folder = next(each for each in FOLDERS if path.startswith(each))
+            yield Hit(tuple(regions), f"code is run from {folder.rstrip('/')}, where every user may leave files")
+
+
+RULE = Rule(
+    "code-in-temporary-folder",
+    Severity.MEDIUM,
+    "Code is run from a folder for temporary files, which is where droppers put theirs.",
+    "tests and builds; programs that unpack libraries of their own (JNI, PyInstaller, AppImage)",
+    "find out who put the file there; mount such folders with noexec",
+    check,
+    by_rights=True,
+)

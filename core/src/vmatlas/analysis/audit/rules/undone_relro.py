@@ -1,0 +1,48 @@
+"""Memory that the loader makes read-only, and that is writable again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmatlas.analysis.audit.finding import Severity
+from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.model import Protection
+
+
+def check(case: Case) -> Iterator[Hit | Silence]:
+    """By PT_GNU_RELRO of each file of code, which the loader protects from the page of its begin to that of its end."""
+    asked = case.evidence.elf
+    if asked is None:
+        if case.code_of_files:
+            yield Silence("the mapped files cannot be read here")
+        return
+    page = case.space.system.page_size
+    untold = 0
+    for regions in case.code_of_files:
+        elf = asked(regions[0])
+        if elf is None:
+            untold += 1
+            continue
+        if elf.relro is None or (bias := elf.bias_of(regions[0], page)) is None:
+            continue
+        start = (bias + elf.relro[0]) // page * page
+        end = (bias + elf.relro[1]) // page * page  # what of the last page is not of it stays writable
+        inside = (case.space.find(address) for address in range(start, end, page))
+        writable = dict.fromkeys(each for each in inside if each is not None and each.protection & Protection.WRITE)
+        if writable:
+            yield Hit(tuple(writable), f"{start:#x}-{end:#x} is to be read-only once the loader is done (RELRO)")
+    if untold:
+        yield Silence(f"{untold} of {len(case.code_of_files)} files of code cannot be read, or are no ELF files")
+
+
+RULE = Rule(
+    "relro-undone",
+    Severity.MEDIUM,
+    "Tables of addresses of functions that the loader made read-only can be written: overwriting one diverts calls.",
+    "a process that is just starting, whose loader is not done; programs that hook functions (some profilers)",
+    "look again; who calls mprotect on it is told by `strace -e mprotect`",
+    check,
+    systems=frozenset({"linux"}),
+    asks="the program headers of the files of code",
+    is_thorough=True,
+)

@@ -1,0 +1,42 @@
+"""Code of files that no package brought."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmatlas.analysis.audit.finding import Severity
+from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+
+
+def check(case: Case) -> Iterator[Hit | Silence]:
+    """By the package manager's own list of files, of the machine that the path is of."""
+    if not case.code_of_files:
+        return
+    list_of = case.evidence.known_files
+    knows = None if list_of is None else list_of()
+    if knows is None:
+        yield Silence("there is no package manager's list of files to ask (dpkg)")
+        return
+    untold = 0
+    for regions in case.code_of_files:
+        known = knows(regions[0].path or "")
+        if known is None:
+            untold += 1
+        elif not known:
+            yield Hit(tuple(regions), "no installed package has this file")
+    if untold:
+        yield Silence(f"{untold} files lie in another mount namespace, whose packages are not asked")
+
+
+RULE = Rule(
+    "unknown-code",
+    Severity.LOW,
+    "Code of a file that no installed package brought: nobody updates it, nobody vouches for it.",
+    "what was built or installed by hand, by pip, npm, cargo and the like",
+    "find out where it came from; allow the folders that are yours by a policy",
+    check,
+    systems=frozenset({"linux"}),
+    asks="the package manager's list of files",
+    is_thorough=True,
+    is_usual=False,
+)

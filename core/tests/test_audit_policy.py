@@ -1,0 +1,127 @@
+"""Policies: what is on, how much it weighs, what is allowed and until when; what is wrong is told with its place."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from vmatlas import UsageError
+from vmatlas.analysis import Evidence, Policy, Severity, audit
+from vmatlas.analysis.audit import RULES, Baseline
+from vmatlas.model import Kind, Protection, Region
+
+from .strategies import space_of
+
+WX = Region(0x1000, 0x2000, Protection(7), False, kind=Kind.ANONYMOUS)
+CODE = Region(0x4000, 0x5000, Protection(5), False, kind=Kind.ANONYMOUS)
+TODAY = datetime.date(2027, 1, 31)
+
+
+def found(told, *regions, belongs_to=None, today=TODAY):
+    return audit(space_of(regions or (WX, CODE)), Evidence(belongs_to=belongs_to), Policy.of(told), today=today)
+
+
+def test_a_policy_turns_rules_off_and_weighs_them_otherwise():
+    report = found({"rules": {"nameless-code": False, "writable-and-executable": "low"}})
+    assert [(each.id, each.severity) for each in report] == [("writable-and-executable", Severity.LOW)]
+    assert [each.id for each in found({"rules": {"nameless-code": {"severity": "high"}}})] == [
+        "writable-and-executable",
+        "nameless-code",
+    ]
+
+
+def test_a_policy_builds_on_another():
+    assert Policy.of({"extends": "jit-friendly"}).knows_runtimes
+    assert set(Policy.of({"extends": "strict"}).severities) == {rule.id for rule in RULES}
+    strict = Policy.of({"extends": "strict", "rules": {"unknown-code": False}})
+    assert "unknown-code" not in strict.severities and "unknown-code" not in strict.required
+    assert min(strict.severities.values()) is Severity.MEDIUM
+
+
+@pytest.mark.parametrize(
+    ("allowance", "is_allowed"),
+    [
+        ({"rules": "writable-and-executable"}, True),
+        ({"rules": ["nameless-code"]}, False),
+        ({"program": "/usr/bin/*"}, True),
+        ({"program": "/usr/bin/*", "user": "root"}, False),
+        ({"user": "web", "unit": "web.service"}, True),
+        ({"path": "/srv/*"}, False),  # nameless memory lies at no path
+        ({"rules": "writable-and-executable", "until": TODAY}, True),
+        ({"rules": "writable-and-executable", "until": TODAY - datetime.timedelta(1)}, False),
+    ],
+)
+def test_what_is_allowed_is_told_with_its_reason_and_only_that(allowance, is_allowed):
+    who = {"program": "/usr/bin/app", "user": "web", "unit": "web.service"}
+    report = found({"allow": [{**allowance, "reason": "known"}]}, WX, belongs_to=who.get)
+    assert [each.id for each in report] == ["writable-and-executable"] * (not is_allowed)
+    assert [each.allowance.reason for each in report.allowed] == ["known"] * is_allowed
+
+
+def test_an_allowance_about_who_it_is_holds_only_where_that_is_told():
+    told = {"allow": [{"program": "*", "reason": "known"}]}
+    assert not found(told, WX).allowed
+    assert not found(told, WX, belongs_to=lambda what: None).allowed
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ([], "is no mapping"),
+        (None, "is no mapping"),
+        ({"rulez": {}}, "'rulez' is not known"),
+        ({"extends": "lax"}, "'lax' is no policy"),
+        ({"extends": 3}, "is no text"),
+        ({"rules": {"nameless": True}}, "'nameless' is no rule"),
+        ({"rules": {"nameless-code": "grave"}}, "'grave' is no severity"),
+        ({"rules": {"nameless-code": 3}}, "is no text"),
+        ({"rules": {"nameless-code": {"weight": "low"}}}, "'weight' is not known"),
+        ({"rules": {"nameless-code": {"required": "yes"}}}, "neither true nor false"),
+        ({"rules": []}, None),
+        ({"rules": [1]}, "is no mapping"),
+        ({"runtimes": "some"}, "neither true nor false"),
+        ({"allow": {}}, None),
+        ({"allow": {"a": 1}}, "is no list"),
+        ({"allow": [{"rules": "nameless-code"}]}, "has no reason"),
+        ({"allow": [{"rules": "nameless-code", "reason": " "}]}, "has no reason"),
+        ({"allow": [{"reason": "any"}]}, "would allow everything"),
+        ({"allow": [{"rules": "all", "reason": "any"}]}, "'all' is no rule"),
+        ({"allow": [{"path": "/x", "reason": "any", "until": "soon"}]}, "'soon' is no date"),
+        ({"allow": [{"path": 7, "reason": "any"}]}, "is no text"),
+        ({"allow": ["/x"]}, "is no mapping"),
+    ],
+)
+def test_what_is_wrong_in_a_policy_is_told_in_a_line(told, message):
+    if message is None:
+        Policy.of(told)
+        return
+    with pytest.raises(UsageError) as error:
+        Policy.of(told, "policy.yaml")
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).startswith("policy.yaml") or "is no policy" in message
+
+
+def test_only_and_ignore_choose_rules_and_those_alone_have_to_speak():
+    policy = Policy.preset("default").only(["changed-code", "unknown-code"])
+    assert set(policy.severities) == policy.required == {"changed-code", "unknown-code"}
+    assert not policy.without(["changed-code", "unknown-code"]).severities
+    assert "unknown-code" in policy.quick().severities  # what was asked for is asked of everybody
+    assert not any(rule.is_thorough for rule in Policy.preset("default").quick().rules)
+    with pytest.raises(UsageError, match="is no rule"):
+        policy.only(["chnaged-code"])
+
+
+def test_a_baseline_knows_a_finding_again_by_rule_name_and_thing():
+    (finding,) = audit(space_of([WX]))
+    told = {"findings": [{"finding": "writable-and-executable", "process": "app", "thing": None}]}
+    for each in (told, {"processes": [told, {"findings": None}]}):
+        baseline = Baseline.of(each, "known.json")
+        assert baseline.has("app", finding)
+        assert not baseline.has("other", finding)
+
+
+@pytest.mark.parametrize("told", [None, [], {}, {"processes": 3}, {"findings": [1]}, {"findings": [{"finding": 1}]}])
+def test_what_is_no_audit_is_no_baseline(told):
+    with pytest.raises(UsageError, match="is no audit"):
+        Baseline.of(told, "known.json")
