@@ -77,6 +77,7 @@ BAD: dict[str, list[Any]] = {
     "stream": [ODD, None, 5, [], HUGE],
     "url": [ODD, None, 5, "nowhere", "ssh", HUGE],
     "limits": [ODD, 5, "x", [], HUGE],
+    "open process": [ODD, 5, "x", [], HUGE],
     "size": [ODD, None, "4K", 1.5, 0, -1, 2**63, True, [], HUGE],
     "size or none": [ODD, "4K", 1.5, 0, -1, 2**63, True, [], HUGE],
     "page": [ODD, None, "x", 1.5, -1, 2**64, True, [], 1, HUGE],
@@ -119,6 +120,25 @@ def read(listing: Callable[..., Iterator[object]]) -> Callable[..., object]:
 def entered(context: Callable[..., Any]) -> Callable[..., object]:
     """What is asked when the block is entered."""
     return lambda *arguments, **keywords: context(*arguments, **keywords).__enter__()
+
+
+def tracked(name: str) -> Callable[..., object]:
+    """What is asked of a process while it goes on: of this one, where none is given."""
+
+    def asked(process: object, force: object = False, **given: object) -> object:
+        with vmatlas.open() as own:
+            return getattr(operations, name)(own if process is None else process, force=force, **given)
+
+    return asked
+
+
+TRACKED = {
+    "process": "open process",
+    "seconds": "interval",
+    "where": "filter",
+    "force": "flag",
+    "wait": "function",
+}
 
 
 def of_process(name: str) -> Callable[..., object]:
@@ -420,6 +440,8 @@ OPERATIONS: dict[str, Case] = {
         {"address": "address", "process": "pid", "access": "access", "target": "target"},
     ),
     "explain": (operations.explain, {}, {"source": "pid or file", "target": "target"}),
+    "written": (tracked("written"), {"process": None, "seconds": 0}, TRACKED),
+    "working_set": (tracked("working_set"), {"process": None, "seconds": 0}, TRACKED),
     "Mapping.protect": (
         of_mapping("protect"),
         {"protection": R},

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import vmatlas
-from tests.bench.processes import LIMIT, Floors, Missing, Rust, Worker, child, sleepers
+from tests.bench.pages import THREADS
+from tests.bench.processes import LIMIT, Floors, Missing, Rust, Worker, child, paged, sleepers
 
 SIZES = (100, 1_000, 10_000, 60_000, 100_000)
 """Regions of the whole maps, as many as vm.max_map_count allows."""
@@ -107,6 +108,7 @@ def cases(bench: Bench, sizes: tuple[int, ...], stack: ExitStack, *, remote: boo
         own = Bench(bench.floors, bench.rust, compiled, python)
         yield _own_map(own, regions)
         yield _own_residency(own, regions)
+    yield from _pages(bench, stack, quick=sizes[-1] <= SMAPS_REGIONS)
     yield _machine(bench)
     yield _start()
     for regions in (size for size in (SMAPS_REGIONS, PRINTED_REGIONS) if size <= sizes[-1]):
@@ -252,6 +254,44 @@ def _of_itself(own: Bench, job: str, backends: tuple[str, ...], repeat: int) -> 
                 f"vmatlas {name}{how}",
                 lambda worker=worker, name=name: worker.do(job, pid=worker.pid, backend=name, repeat=repeat),  # type: ignore[misc]
             )
+
+
+def _pages(bench: Bench, stack: ExitStack, *, quick: bool) -> Iterator[Case]:
+    """What lies inside regions. The gibibytes are only made where there is time for them."""
+    page = os.sysconf("SC_PAGESIZE")
+    for how, what in (("touched", "1 GiB, every page touched"), ("striped", "1 GiB, every second page touched")):
+        if not quick:
+            pid, start, end = stack.enter_context(paged(how))
+            count = (end - start) // page
+            yield Case(f"pages of {what}", "page", count, list(_of_range(bench, pid, start, end, unpacked=True)))
+    pid, start, end = stack.enter_context(paged("reserved"))
+    subjects = list(_of_range(bench, pid, start, end, unpacked=False))
+    yield Case("pages of 1 TiB that is reserved, four of them touched", "question", 1, subjects)
+    pid, _, _ = stack.enter_context(paged("threads"))
+    subjects = [
+        Subject("vmatlas, residency", lambda: bench.compiled.do("residency", pid=pid, repeat=3)),
+        Subject("vmatlas, guards", lambda: bench.compiled.do("guards", pid=pid, repeat=3)),
+        Subject("vmatlas, guards, Python alone", lambda: bench.python.do("guards", pid=pid, repeat=3)),
+    ]
+    yield Case(f"pages: map with guards of {THREADS} threads", "map", 1, subjects)
+
+
+def _of_range(bench: Bench, pid: int, start: int, end: int, *, unpacked: bool) -> Iterator[Subject]:
+    """By the scan, then by the entries (8 bytes for each page of a range: of a reservation there are too many)."""
+    file, floors, repeat = f"/proc/{pid}/pagemap", bench.floors, 1 if unpacked else 20
+    asked: dict[str, object] = {"pid": pid, "start": start, "end": end, "repeat": repeat}
+    by_entries = asked | {"of": ["present", "exclusive"]}
+    edges = [start, end]
+    yield Subject("C: PAGEMAP_SCAN", lambda: floors.run("scan", file, addresses=edges, repeat=repeat))
+    yield Subject("vmatlas", lambda: bench.compiled.do("pages", **asked))
+    yield Subject("vmatlas, Python alone", lambda: bench.python.do("pages", **asked))
+    if unpacked:
+        yield Subject("C: read(2) of pagemap", lambda: floors.run("entries", file, addresses=edges))
+        yield Subject("vmatlas, exclusive as well", lambda: bench.compiled.do("pages", **by_entries))
+        yield Subject("vmatlas, exclusive as well, Python alone", lambda: bench.python.do("pages", **by_entries))
+        yield Subject("Python: unpack pagemap", lambda: bench.python.do("unpack_pagemap", **asked), 5)
+        by_page = "Python: unpack pagemap page by page"
+        yield Subject(by_page, lambda: bench.python.do("unpack_pagemap_by_page", **asked), 3)
 
 
 def _machine(bench: Bench) -> Case:

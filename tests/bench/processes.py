@@ -37,6 +37,22 @@ def child(regions: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def paged(how: str) -> Iterator[tuple[int, int, int]]:
+    """The pid of a process with known pages (see pages.py), and where they are. It ends as `child`."""
+    program = [sys.executable, "-I", "-S", str(HERE / "pages.py"), how]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline().split()
+            if len(said) != 2:
+                raise RuntimeError(f"the process with {how} pages did not come up (is there a GiB of memory?)")
+            yield process.pid, int(said[0]), int(said[1])
+        finally:
+            process.kill()
+            process.wait(LIMIT)
+
+
+@contextlib.contextmanager
 def sleepers(count: int) -> Iterator[None]:
     """So many small processes, which end with the context; and by themselves, should we be killed."""
     with contextlib.ExitStack() as stack:
@@ -72,7 +88,8 @@ class Floors:
             [self._program, what, file, str(repeat + 1)], input=given, capture_output=True, timeout=LIMIT
         )
         if done.returncode == 3:
-            raise Missing("this kernel has no PROCMAP_QUERY (older than Linux 6.11)")
+            call = "PAGEMAP_SCAN (older than Linux 6.7)" if what == "scan" else "PROCMAP_QUERY (older than Linux 6.11)"
+            raise Missing(f"this kernel has no {call}")
         if done.returncode:
             raise RuntimeError(f"floors {what} {file}: {done.stderr.decode().strip()}")
         return _mean(done.stdout)

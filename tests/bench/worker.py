@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import resource
+import struct
 import sys
 import time
 from array import array
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import vmatlas
-from tests.bench.child import make_regions
+from tests.bench.child import PAGE, make_regions
 
 Job = dict[str, Any]
 
@@ -80,6 +81,50 @@ def executable_files(job: Job) -> Callable[[], object]:
 def residency(job: Job) -> Callable[[], object]:
     process = handle(job)
     return lambda: process.snapshot(residency=True)
+
+
+def pages(job: Job) -> Callable[[], object]:
+    """What lies in a range; `of` are the states that are asked for."""
+    process, between = handle(job), (job["start"], job["end"])
+    of = vmatlas.PageState.of(job["of"]) if "of" in job else None
+    return lambda: process.pages(between=between, of=of)
+
+
+def guards(job: Job) -> Callable[[], object]:
+    process = handle(job)
+    return lambda: process.snapshot(guards=True)
+
+
+def unpack_pagemap(job: Job) -> Callable[[], object]:
+    """What people write themselves: the entries of a range in one reading, each unpacked."""
+
+    def ask() -> list[tuple[int, int, int]]:
+        found: list[tuple[int, int, int]] = []
+        with open(f"/proc/{job['pid']}/pagemap", "rb") as file:
+            file.seek(job["start"] // PAGE * 8)
+            data = file.read((job["end"] - job["start"]) // PAGE * 8)
+        for number, (entry,) in enumerate(struct.iter_unpack("Q", data)):
+            if entry >> 61:
+                found.append((job["start"] + number * PAGE, entry >> 63, entry >> 62 & 1))
+        return found
+
+    return ask
+
+
+def unpack_pagemap_by_page(job: Job) -> Callable[[], object]:
+    """The same, page by page: seek, read 8 bytes, unpack."""
+
+    def ask() -> list[tuple[int, int, int]]:
+        found: list[tuple[int, int, int]] = []
+        with open(f"/proc/{job['pid']}/pagemap", "rb", buffering=0) as file:
+            for address in range(job["start"], job["end"], PAGE):
+                file.seek(address // PAGE * 8)
+                (entry,) = struct.unpack("Q", file.read(8))
+                if entry >> 61:
+                    found.append((address, entry >> 63, entry >> 62 & 1))
+        return found
+
+    return ask
 
 
 def unchanged(job: Job) -> Callable[[], object]:
@@ -204,7 +249,8 @@ JOBS = {
     each.__name__: each
     for each in (
         whole_map, fill, one_shot, regions, points, one_shot_points, many, executable_files, residency, unchanged,
-        machine, totals, psutil_totals, split_lines, psutil_maps, psutil_search, psutil_files, psutil_machine,
+        pages, guards, unpack_pagemap, unpack_pagemap_by_page, machine, totals, psutil_totals, split_lines,
+        psutil_maps, psutil_search, psutil_files, psutil_machine,
     )
 }  # fmt: skip
 

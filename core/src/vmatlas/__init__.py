@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         Thread,
     )
     from vmatlas.model.cgroup import CgroupMemory
+    from vmatlas.model.numa import NumaUse
     from vmatlas.model.pages import PageRun, PageRuns, PageState
     from vmatlas.process import Process
     from vmatlas.recording import record_series, trends_of
@@ -133,6 +134,7 @@ __all__ = [
     "Moment",
     "Neighbours",
     "NoSuchProcess",
+    "NumaUse",
     "OperationFailed",
     "Origin",
     "PageRun",
@@ -220,6 +222,7 @@ _HOMES = {
         "MemoryUse Neighbours Origin ProcessInfo Protection Query Region SystemFlags SystemInfo Thread"
     ),
     "vmatlas.model.cgroup": "CgroupMemory",
+    "vmatlas.model.numa": "NumaUse",
     "vmatlas.model.pages": "PageRun PageRuns PageState",
     "vmatlas.process": "Process",
     "vmatlas.recording": "record_series trends_of",

@@ -18,7 +18,7 @@ from types import NotImplementedType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from vmatlas.capture import Capture
-from vmatlas.errors import UsageError, VmatlasError
+from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     AddressSpace,
     Columns,
@@ -38,6 +38,7 @@ from vmatlas.values import dataclass
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory
     from vmatlas.model.crash import Crash
+    from vmatlas.model.numa import NumaUse
     from vmatlas.model.pages import PageRuns, PageState, RunColumns
 
 _Item = TypeVar("_Item")
@@ -194,6 +195,14 @@ class LocalProcess:
     def threads_told(self) -> bytes | None:
         """What the system tells of its threads: the stream `THREADS` of a capture. None where it tells nothing."""
         return None
+
+    def numa_told(self) -> bytes | None:
+        """What the system tells of the memory nodes that its pages lie on; None where it tells nothing."""
+        return None
+
+    def clear_marks(self, which: str) -> None:
+        """See `ClearsMarks`."""
+        raise Unsupported("this system keeps no marks of pages that can be cleared", pid=self.pid)
 
     def descriptor(self, name: str, opened: Callable[[], int]) -> int:
         """The descriptor kept under a name; made by `opened` the first time, and closed with the process.
@@ -578,6 +587,33 @@ class ReadsThreads(Protocol):
 
     def threads_of(self, stream: bytes, pid: int) -> tuple[Thread, ...]:
         """The threads, in order of their numbers; pure, on any host. Raises MalformedData."""
+        ...
+
+
+@runtime_checkable
+class TellsNuma(Protocol):
+    """A target's process of which it can be asked on which memory nodes its pages lie."""
+
+    def numa_told(self) -> bytes | None:
+        """The system's own bytes; None where it has no such nodes. Raises NoSuchProcess, AccessDenied."""
+        ...
+
+
+@runtime_checkable
+class ReadsNuma(Protocol):
+    """A system that knows what those bytes mean."""
+
+    def numa_of(self, told: bytes, pid: int) -> tuple[NumaUse, ...]:
+        """By region, in order; pure, on any host. Raises MalformedData."""
+        ...
+
+
+@runtime_checkable
+class ClearsMarks(Protocol):
+    """A target's process whose marks of what was done to its pages can be cleared: for good."""
+
+    def clear_marks(self, which: str) -> None:
+        """`which`: "written" or "referenced". Raises NoSuchProcess, AccessDenied, Unsupported, OperationFailed."""
         ...
 
 

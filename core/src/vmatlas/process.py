@@ -19,6 +19,7 @@ from vmatlas import arguments, registry
 from vmatlas.backend import (
     THREADS,
     Backend,
+    ClearsMarks,
     Feature,
     Finder,
     HasBlindSpots,
@@ -26,12 +27,14 @@ from vmatlas.backend import (
     LimitsRegions,
     OpensFiles,
     ReadsFiles,
+    ReadsNuma,
     ReadsThreads,
     SeesFiles,
     Target,
     TargetProcess,
     TellsGuards,
     TellsMembership,
+    TellsNuma,
     TellsStackLimit,
     TellsThreads,
     TellsTotals,
@@ -62,6 +65,7 @@ from vmatlas.values import replace
 if TYPE_CHECKING:
     from vmatlas.analysis import Difference
     from vmatlas.analysis.audit import Evidence
+    from vmatlas.model.numa import NumaUse
     from vmatlas.model.pages import PageRuns, PageState
     from vmatlas.symbols import Elf
 
@@ -423,8 +427,9 @@ class Process:
             check_state(of)
         start, end = (0, _TOP) if between is None else check_range(between)
         wanted = Filter.of(where, **criteria) if where is not None or criteria else ANY
+        passes_all = wanted is ANY or wanted == ANY  # the former takes no comparison of thirty fields
         source, system = self._pages.source(of or USUAL, all_of_it=of is not None), self._target.system_info
-        if wanted == ANY and source.passes_holes and system.pointer_width == 64:
+        if passes_all and source.passes_holes and system.pointer_width == 64:
             # To a kernel of 32 bits a range that is wider than its addresses is another one.
             page = system.page_size
             first, last = start // page * page, min(-(-end // page) * page, _TOP - page)
@@ -474,6 +479,26 @@ class Process:
         """
         stream = self._threads_told()
         return None if stream is None else threads_of(stream, self._target.system_info.system, self.pid)
+
+    def numa(self) -> tuple[NumaUse, ...]:
+        """On which memory nodes its pages lie, by region, in order. Nothing is told of a process of the kernel's own.
+
+        On Linux by /proc/PID/numa_maps: the kernel walks all page tables. Raises what `snapshot` raises; Unsupported
+        where the system has no such nodes, or does not tell.
+        """
+        told = self._process.numa_told() if isinstance(self._process, TellsNuma) else None
+        known = registry.system(self._target.system_info.system)
+        if told is None or not isinstance(known, ReadsNuma):
+            raise Unsupported(
+                "it is not told here on which memory nodes pages lie (Linux: CONFIG_NUMA)",
+                pid=self.pid,
+                target=self._target.name,
+            )
+        return known.numa_of(told, self.pid)
+
+    def clears_marks(self) -> ClearsMarks | None:
+        """What clears the marks of its pages; None where nobody can. For `vmatlas.operations`."""
+        return self._process if isinstance(self._process, ClearsMarks) else None
 
     def _threads_told(self) -> bytes | None:
         return self._process.threads_told() if isinstance(self._process, TellsThreads) else None

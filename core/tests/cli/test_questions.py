@@ -511,6 +511,7 @@ ROWS = {
     "`advise`": ("advise", "self", "--cold", "--where", "stack"),
     "`doctor`": ("doctor",),
     "`processes`": ("processes",),
+    "`working-set`": ("working-set", "PID", "--during", "0", "--force"),
 }
 
 

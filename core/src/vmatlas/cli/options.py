@@ -278,6 +278,17 @@ where_option = click.option(
 )
 
 
+during_option = click.option(
+    "--during",
+    metavar="TIME",
+    type=DurationType(),
+    default=10.0,
+    show_default="10 seconds",
+    help="How long it is looked: 10, 1m.",
+)
+force_option = click.option("--force", is_flag=True, help="Clear the marks of the whole process, for good.")
+
+
 def reaching_options(command: _Command) -> _Command:
     """`--patience` and `--target`: of every command that asks somebody."""
     return patience_option(target_option(command))

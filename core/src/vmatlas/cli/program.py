@@ -25,6 +25,9 @@ COMMANDS = (
     "maps",
     "find",
     "pages",
+    "numa",
+    "written",
+    "working-set",
     "summary",
     "diff",
     "watch",
@@ -40,7 +43,7 @@ COMMANDS = (
     "schema",
     "completion",
 )
-"""In the order of the help. Each is the `command` of the module of its name."""
+"""In the order of the help. Each is the `command` of the module of its name (`_` for `-`)."""
 
 REPORT = "this is a defect of vmatlas: please report it with the output of the same command under VMATLAS_DEBUG=1"
 
@@ -113,6 +116,9 @@ MEANT = {
     "maps": "map pmap procmap vmmap procstat vm mem memory show print cat mappings regions segments layout smaps",
     "find": "search lookup look-up where whereis addr address at query locate resolve addr2line",
     "pages": "page pagemap residency touched guards hugepages rss incore mincore page-types",
+    "numa": "numa_maps numastat nodes node policy numactl",
+    "written": "dirty soft-dirty writes write-tracking modified",
+    "working-set": "wss workingset working_set referenced idle hot cold-pages accessed",
     "summary": "info stat stats status total totals usage du size sum summarize summarise overview",
     "diff": "compare cmp changes delta",
     "watch": "monitor follow tail trace live track",
@@ -161,7 +167,7 @@ class Program(click.Group):
         """The command, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"vmatlas.cli.{cmd_name}").command
+        command: click.Command = import_module(f"vmatlas.cli.{cmd_name.replace('-', '_')}").command
         if _COLOUR not in command.params:
             command.params.append(_COLOUR)
         return command

@@ -11,7 +11,7 @@ import click
 from vmatlas.cli.exits import Exit
 
 COMMANDS = (
-    *("maps", "replay", "find", "pages", "summary", "diff", "watch"),
+    *("maps", "replay", "find", "pages", "numa", "written", "working-set", "summary", "diff", "watch"),
     *("growth", "audit", "explain", "advise", "processes", "doctor"),
 )
 """Those that have `--json`."""

@@ -301,6 +301,8 @@ class PageRuns(PageExports, Sequence[PageRun]):
         """
         start, end = check_range((start, end))
         columns = self.columns
+        if not len(columns) or (start <= columns.start[0] and columns.end[-1] <= end):
+            return self
         first, last = bisect_right(columns.end, start), bisect_left(columns.start, end)
         part = RunColumns(columns.start[first:last], columns.end[first:last], columns.state[first:last])
         if len(part):

@@ -33,6 +33,7 @@ from vmatlas.operations.explaining import Explanation, Place, ThreadStack
 from vmatlas.operations.mapping import Mapping
 from vmatlas.operations.memory import Memory
 from vmatlas.operations.systems import operations_here
+from vmatlas.operations.tracking import WorkingSet, Written, working_set, written
 from vmatlas.operations.values import (
     Advice,
     Advised,
@@ -66,6 +67,8 @@ __all__ = [
     "Place",
     "Promise",
     "ThreadStack",
+    "WorkingSet",
+    "Written",
     "abilities",
     "advise",
     "classify_fault",
@@ -86,7 +89,9 @@ __all__ = [
     "unlink_shared",
     "unlock",
     "unlock_all",
+    "working_set",
     "write_then_execute",
+    "written",
 ]
 
 

@@ -391,6 +391,24 @@ class AgentTargetProcess:
         with self.question():
             return threads_told(self)
 
+    def numa_told(self) -> bytes | None:
+        """See `TellsNuma`: of Linux alone, by the files of /proc."""
+        if self.system.system != "linux":
+            return None
+        from vmatlas.systems.linux.remote import numa_told
+
+        with self.question():
+            return numa_told(self)
+
+    def clear_marks(self, which: str) -> None:
+        """See `ClearsMarks`: of Linux alone, by the files of /proc."""
+        if self.system.system != "linux":
+            raise Unsupported("this system keeps no marks of pages that can be cleared", pid=self._pid)
+        from vmatlas.systems.linux.remote import clear_marks
+
+        with self.question():
+            clear_marks(self, which, self._target.agent.write_file)
+
     def acquire(self, backend: Source, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""
         try:

@@ -226,6 +226,16 @@ class LocalTargetProcess:
         with self._process.lock:
             return self._process.threads_told()
 
+    def numa_told(self) -> bytes | None:
+        """See `TellsNuma`."""
+        with self._process.lock:
+            return self._process.numa_told()
+
+    def clear_marks(self, which: str) -> None:
+        """See `ClearsMarks`."""
+        with self._process.lock:
+            self._process.clear_marks(which)
+
     def close(self) -> None:
         """Close the descriptors kept for it, once no other thread is asking."""
         with self._process.lock:

@@ -40,13 +40,17 @@ from vmatlas.systems.linux.proc import (
     stack_limit_of,
     told_by,
 )
-from vmatlas.systems.linux.stat import Stat, parse_stat, process_of
+from vmatlas.systems.linux.stat import Stat, has_ended, parse_stat, process_of
 from vmatlas.systems.linux.waiting import waiting_for
 from vmatlas.systems.posix import describe_machine, describe_user
 from vmatlas.values import replace
 
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory
+    from vmatlas.model.numa import NumaUse
+
+CLEARS = {"referenced": b"1", "written": b"4"}
+"""What is written to /proc/PID/clear_refs (proc(5))."""
 
 _DIRECTORY = "directory"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -284,6 +288,32 @@ class LinuxProcess(LocalProcess):
         # The first thread is no other one, though it may be gone from the list: then its files tell so.
         return stream_of([self.pid, *others], lambda name: self._told_by(f"{task}/{name}"), most=MOST_THREADS)
 
+    def numa_told(self) -> bytes | None:
+        """/proc/PID/numa_maps; None where the kernel has none (CONFIG_NUMA). Nothing is told of the kernel's own.
+
+        Raises NoSuchProcess, AccessDenied.
+        """
+        try:
+            told = self.read_file("numa_maps")
+        except Unsupported:
+            return None
+        if not told and (state := parse_stat(self.read_file("stat"), pid=self.pid)).is_gone:
+            raise has_ended(state, self.pid)
+        return told
+
+    def clear_marks(self, which: str) -> None:
+        """By /proc/PID/clear_refs (CONFIG_PROC_PAGE_MONITOR): of the whole process."""
+        try:
+            descriptor = os.open("clear_refs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.directory)
+            try:
+                os.write(descriptor, CLEARS[which])
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno == ENOENT and self.is_there():
+                raise Unsupported("this kernel has no /proc/PID/clear_refs", pid=self.pid) from None
+            raise clearing_error(error, self.pid) from None
+
     def _told_by(self, name: str) -> bytes | str:
         """A small file of the process, or the name of the error."""
         try:
@@ -383,6 +413,20 @@ def process_error(error: OSError, pid: int) -> VmatlasError:
         errno_name=errorcode.get(error.errno or 0, ""),
         pid=pid,
     )
+
+
+def clearing_error(error: OSError, pid: int) -> VmatlasError:
+    """The error of a write to /proc/PID/clear_refs."""
+    told = process_error(error, pid)
+    if isinstance(told, AccessDenied):
+        return AccessDenied(
+            f"no right to clear the marks of process {pid}",
+            pid=pid,
+            hint="it takes the owner of the process, or root",
+        )
+    if isinstance(told, OperationFailed):
+        told.message = f"clearing the marks of process {pid} failed: {error.strerror}"
+    return told
 
 
 class LinuxSystem:
@@ -565,6 +609,12 @@ class LinuxSystem:
         from vmatlas.systems.linux.threads import parse_threads
 
         return parse_threads(stream, pid=pid)
+
+    def numa_of(self, told: bytes, pid: int) -> tuple[NumaUse, ...]:
+        """See `vmatlas.backend.ReadsNuma`."""
+        from vmatlas.systems.linux.numa import parse_numa
+
+        return parse_numa(told, pid=pid)
 
     def waiting_for(self, thread: int) -> str | None:
         """See `vmatlas.backend.TellsWaits`."""

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from stat import S_ISREG
 
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unanswered, Unsupported, VmatlasError
 from vmatlas.model import Region
 from vmatlas.systems.linux import mounts
-from vmatlas.systems.linux.host import process_error
+from vmatlas.systems.linux.host import CLEARS, MOST_TOLD, clearing_error, process_error
 from vmatlas.systems.linux.links import Name, OpenName, Settled
 from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers
 from vmatlas.systems.linux.naming import is_made_up, is_of_memory
 from vmatlas.systems.linux.proc import shows_another, stack_limit_of
-from vmatlas.systems.linux.stat import Stat, parse_stat
+from vmatlas.systems.linux.stat import Stat, has_ended, parse_stat
 from vmatlas.systems.linux.threads import MOST_REMOTE_THREADS, stream_of
 from vmatlas.systems.linux.vanishing import STAT, ask_until_told
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import RemoteProcess
-from vmatlas.target.wire import Looked
+from vmatlas.target.wire import Looked, Result
 
 _SMALLEST_HUGE_PAGE = 16384
 """Bytes, of any processor (PowerPC 8xx, MIPS); most have none below 65,536."""
@@ -224,6 +224,45 @@ def threads_told(process: RemoteProcess) -> bytes | None:
 
     numbers = [int(name) for name in names if name.isdigit() and len(name) <= 10 and 0 < int(name) < 2**32]
     return stream_of(numbers, read, most=MOST_REMOTE_THREADS)
+
+
+def numa_told(process: RemoteProcess) -> bytes | None:
+    """See `LinuxProcess.numa_told`: the same by an agent. Raises NoSuchProcess, AccessDenied, TargetLost."""
+    folder = b"/proc/%d/" % process.pid
+    try:
+        told = process.read_file(folder + b"numa_maps", MOST_TOLD)
+        stat = process.read_file(folder + b"stat", _MOST_OF_A_SMALL_FILE)
+    except AgentRefused as refused:
+        if refused.errno_name == "ENOENT" and _is_there(process):
+            return None
+        raise remote_error(refused, process.pid) from None
+    state = _identified(process, {STAT: stat})
+    if not told and state.is_gone:
+        raise has_ended(state, process.pid)
+    return told
+
+
+def _is_there(process: RemoteProcess) -> bool:
+    try:
+        return bool(process.read_file(b"/proc/%d/stat" % process.pid, _MOST_OF_A_SMALL_FILE))
+    except AgentRefused:
+        return False
+
+
+def clear_marks(process: RemoteProcess, which: str, write: Callable[..., Result]) -> None:
+    """See `ClearsMarks`: by an agent. `write` writes a file there.
+
+    Raises NoSuchProcess, AccessDenied, OperationFailed, TargetLost.
+    """
+    folder = b"/proc/%d/" % process.pid
+    try:
+        _identified(process, {STAT: process.read_file(folder + b"stat", _MOST_OF_A_SMALL_FILE)})
+    except AgentRefused as refused:
+        raise remote_error(refused, process.pid) from None
+    result = write(folder + b"clear_refs", CLEARS[which], create=False)
+    if not result.ok:
+        number = getattr(errno, result.errno_name, 0)
+        raise clearing_error(OSError(number, os.strerror(number)), process.pid)
 
 
 class _RemoteFiles:
