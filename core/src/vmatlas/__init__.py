@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from vmatlas.model.pages import PageRun, PageRuns, PageState
     from vmatlas.process import Process
     from vmatlas.recording import record_series, trends_of
+    from vmatlas.recovering import Recovered, recover
     from vmatlas.selection.resolving import Selected, select
     from vmatlas.selection.words import Selection
     from vmatlas.series.moments import Moment
@@ -147,6 +148,7 @@ __all__ = [
     "ProcessMemory",
     "Protection",
     "Query",
+    "Recovered",
     "Region",
     "Selected",
     "Selection",
@@ -187,6 +189,7 @@ __all__ = [
     "open",
     "processes",
     "record_series",
+    "recover",
     "replay",
     "replay_memory",
     "select",
@@ -225,6 +228,7 @@ _HOMES = {
     "vmatlas.model.numa": "NumaUse",
     "vmatlas.model.pages": "PageRun PageRuns PageState",
     "vmatlas.process": "Process",
+    "vmatlas.recovering": "Recovered recover",
     "vmatlas.recording": "record_series trends_of",
     "vmatlas.series.moments": "Moment",
     "vmatlas.series.reader": "Series",

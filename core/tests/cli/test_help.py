@@ -53,7 +53,7 @@ def test_example_of_the_help_works(run, child, tmp_path, monkeypatch, example):
     words = [word.replace(":1234", f":{child.pid}") for word in words]
     real = {"1234": str(child.pid), "7f0012345678": there, "0x7f0012345678": there, "0x55d0c0001000": there}
     real |= {"leak.vmatlas@10:00": "leak.vmatlas@last", "leak.vmatlas@11:00": "leak.vmatlas@last", "+10m": "#1"}
-    real |= {"core.1234": "worker.vmatlas"}  # any file that a process left
+    real |= {"core.1234": "worker.vmatlas", "7f0012345000": there}  # any file that a process left
     real |= {"1h": "0", "60s": "1", "1s": "0.3"}
     real |= {"/var/lib/node_exporter/vmatlas.prom": "vmatlas.prom", "9256": "0"}
     monkeypatch.setattr("wsgiref.simple_server.WSGIServer.serve_forever", lambda *_, **__: None)

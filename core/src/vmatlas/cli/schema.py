@@ -12,7 +12,7 @@ from vmatlas.cli.exits import Exit
 
 COMMANDS = (
     *("maps", "replay", "find", "pages", "numa", "written", "working-set", "summary", "diff", "watch"),
-    *("growth", "audit", "explain", "advise", "processes", "doctor"),
+    *("growth", "audit", "explain", "recover", "advise", "processes", "doctor"),
 )
 """Those that have `--json`."""
 
