@@ -245,7 +245,7 @@ def until(file: Path, count: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_what_was_recorded_stays_however_it_ends(start, run, growing, tmp_path, how):
     file = tmp_path / "x.vmatlas"
     recording = start("record", growing.pid, "--every", "0.02s", "-o", file)

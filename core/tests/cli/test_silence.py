@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from vmatlas.cli.program import COMMANDS, program
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.process import Process
 
-from .conftest import Child, Run
+from .conftest import PROGRAM, Child, Run
 
 
 @pytest.fixture
@@ -175,7 +176,10 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)])
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, Exit.HUNG_UP)],
+)
 @pytest.mark.parametrize("words", [("maps", "PID"), ("summary", "--all", "--uses", "--patience", "1000")])
 def test_a_signal_ends_a_command_that_waits_at_once(child: Child, words, end: int, code: int) -> None:
     command = [str(child.pid) if word == "PID" else word for word in words]
@@ -186,6 +190,44 @@ def test_a_signal_ends_a_command_that_waits_at_once(child: Child, words, end: in
         process.send_signal(end)
         assert process.wait(PATIENCE) == code
         assert time.monotonic() - began < PATIENCE, "it did not wait for its own patience"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_from_the_start_stays_so(child: Child, end: int) -> None:
+    """As nohup has it: who logs out leaves what was begun."""
+    ignoring = f"import signal; signal.signal({int(end)}, signal.SIG_IGN)\n{_MUTE}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring, "maps", str(child.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None and process.stdout.read(5) == b"asked"
+        process.send_signal(end)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == Exit.INTERRUPTED
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_was_started_for_a_target_ends_with_the_command(tmp_path, child: Child, end: int) -> None:
+    """Whatever it is: a shell that ignores the end of its input is ended as well."""
+    ours = f"echo $$ >{tmp_path}/pid; trap '' HUP INT PIPE; while :; do sleep 0.05; done"
+    (script := tmp_path / "script").write_text(ours)
+    command = [*PROGRAM, "maps", str(child.pid), "--target", f"agent:sh {script}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (told := (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else "").endswith("\n"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(end)
+        assert process.wait(PATIENCE) == 128 + end
+        assert b"Traceback" not in process.communicate()[1]
+        assert not os.path.exists(f"/proc/{int(told)}")
     finally:
         process.kill()
         process.communicate()

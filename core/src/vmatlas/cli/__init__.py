@@ -83,10 +83,13 @@ def _run() -> int:
 
 
 def _end_what_was_started() -> None:
-    """Let SIGTERM leave all contexts as Ctrl-C does: the program of a target (`agent:COMMAND`) is ended there."""
+    """Let SIGTERM and SIGHUP leave all contexts as Ctrl-C does: the program of a target (`agent:COMMAND`) is ended
+    there, and what was half written is removed. What whoever started us has ignored (nohup) stays so."""
     import signal
     import sys
 
     from vmatlas.cli.exits import Exit
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))
+    for number, code in ((signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, Exit.HUNG_UP)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_, code=code: sys.exit(code))

@@ -37,6 +37,8 @@ class Exit(enum.IntEnum):
     """The kernel refused for another reason, a file could not be read or written, or there is not enough memory."""
     BUG = 70
     """A defect of vmatlas (sysexits.h: EX_SOFTWARE)."""
+    HUNG_UP = 129
+    """By SIGHUP, as its terminal or its connection ends: 128 + 1. What was started is ended first."""
     INTERRUPTED = 130
     """By SIGINT: 128 + 2."""
     TERMINATED = 143

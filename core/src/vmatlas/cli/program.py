@@ -108,7 +108,8 @@ _HELP = """The memory map of any process, on every kernel.
                           a flag, a text
 
     Exit codes: 0 done, 1 found or different, 2 usage, 3 no such process, 4 access denied, 5 unsupported, 6 malformed
-    data, 7 torn or incomplete, 8 target lost, 9 other failure, 130 interrupted, 143 terminated.
+    data, 7 torn or incomplete, 8 target lost, 9 other failure, 129 hung up, 130 interrupted, 143
+    terminated.
     """
 
 
@@ -208,6 +209,12 @@ class Program(click.Group):
             return Exit.BROKEN_PIPE
         except (KeyboardInterrupt, click.Abort):
             return Exit.INTERRUPTED
+        except SystemExit:  # by a signal: the output may be gone with the terminal
+            try:
+                sys.stdout.flush()
+            except OSError:
+                drop(sys.stdout)
+            raise
         except click.UsageError as error:
             name = error.ctx.command_path if error.ctx is not None else NAME
             say(" ".join(error.format_message().split()), hint=f"{name} --help")

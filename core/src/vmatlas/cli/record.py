@@ -81,8 +81,8 @@ def command(
       vmatlas record children:1234 --every 10s --for 1h -o leak/
 
     A capture holds what the kernel said, byte for byte; it is decoded when it is read. A series ends with the process,
-    with Ctrl-C or SIGTERM, or as --for says, and each moment is on the disk before the next is asked for. A map that
-    did not change takes 29 bytes of it. --append begins a file where none is.
+    with Ctrl-C, SIGTERM or SIGHUP, or as --for says, and each moment is on the disk before the next is asked for. A map
+    that did not change takes 29 bytes of it. --append begins a file where none is.
 
     Of several processes (or words that choose them: 'vmatlas --help') each has a file: FOLDER/PID.vmatlas, or as -o
     says with {pid} and {name} ('monday-{name}-{pid}.vmatlas'). With --every, each of them (at most 256) has a moment in
@@ -199,12 +199,16 @@ def _paths(wanted: str, processes: Iterable[ProcessInfo], *, may_be_there: bool)
 
 
 @contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _signals_as_ctrl_c() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heeded:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in heeded:
+            signal.signal(number, before[number])
 
 
 def _series(
@@ -231,7 +235,7 @@ def _series(
     if not append and not force and os.path.lexists(path):
         raise _taken(path)
     number, begun = 0, time.monotonic()
-    with _sigterm_as_ctrl_c(), opened(process, target, backend, patience) as asked:
+    with _signals_as_ctrl_c(), opened(process, target, backend, patience) as asked:
         told = tells_memory(asked.process) if residency is None else residency
 
         def take() -> Capture:
@@ -282,7 +286,7 @@ def _series_of_several(
 
     writers: dict[int, SeriesWriter] = {}
     spans: dict[int, tuple[int, float, float]] = {}
-    with _sigterm_as_ctrl_c(), chosen(words, target, patience) as whom, contextlib.ExitStack() as files:
+    with _signals_as_ctrl_c(), chosen(words, target, patience) as whom, contextlib.ExitStack() as files:
         looks = Looks(ask, whom, backend, patience, every, seconds)
         paths = _paths(path, whom.selected, may_be_there=append or force)
         boot = boot_of(whom.place)
