@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 import vmatlas
 from vmatlas.analysis import Evidence, Policy, Severity, audit
 from vmatlas.analysis.audit import RULES, Across
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import Device, FileNow, FileRights, Kind, ProcessInfo, Protection, Region, SystemFlags
 from vmatlas.model.pages import PageRun, PageRuns, PageState
 from vmatlas.symbols.elf import Elf, Segment
@@ -360,3 +362,34 @@ def test_each_rule_says_what_it_is_and_stands_in_the_documents(rule):
     assert row.split(" | ")[1] == rule.severity.word
     assert ("`--thorough`" in row) is rule.is_thorough
     assert ("strict alone" in row) is not rule.is_usual
+
+
+HOSTILE = 20_000
+
+
+def _hostile(at: int) -> Region:
+    """One of many: code that touches code, as objects that are mapped twice, of ELF files that claim the whole space."""
+    start = 0x10000000 + at * 0x1000
+    if at % 4 == 0:
+        return Region(start, start + 0x1000, R | X, False, kind=Kind.ANONYMOUS)
+    if at % 4 == 1:
+        return Region(start, start + 0x1000, R | W | X, False, kind=Kind.ANONYMOUS)
+    device, path = Device(0, 1), f"/memfd:{at // 8}"
+    rights = R | X if at % 4 == 2 else R | W
+    return Region(start, start + 0x1000, rights, True, 0, device, 5, path, kind=Kind.SHARED_MEMORY)
+
+
+def test_a_map_that_is_made_to_be_dear_costs_no_more_than_its_length():
+    """Whoever is audited chooses its map: nothing may go through all of it for each of its regions."""
+    qemu = FILE._replace(path="/usr/bin/qemu-system-x86_64")
+    files = [
+        FILE._replace(start=0x80000000 + at * 0x2000, end=0x80001000 + at * 0x2000, path=f"/lib/{at}.so", inode=at + 9)
+        for at in range(HOSTILE // 4)
+    ]
+    space = space_of([qemu, *map(_hostile, range(HOSTILE)), *files])
+    greedy = Elf(64, False, (Segment(0, 0, 0x1000, 0x1000, R | X),), (0, 2**64))
+    evidence = Evidence(elf=lambda region: greedy, changed=lambda ranges: list(ranges))
+    began = time.monotonic()
+    report = audit(space, evidence, Policy.of({"extends": "strict", "runtimes": True}))
+    assert time.monotonic() - began < PATIENCE
+    assert {"dual-mapping", "writable-and-executable", "nameless-code", "changed-code"} <= {each.id for each in report}

@@ -18,7 +18,7 @@ class Across:
     def __init__(self, policy: Policy = DEFAULT) -> None:
         self._severity = policy.severities.get(dual_mapping.RULE.id)
         self._written: dict[Identity, tuple[ProcessInfo, Region]] = {}
-        self._executed: dict[Identity, list[tuple[ProcessInfo, Region]]] = {}
+        self._executed: dict[Identity, list[tuple[ProcessInfo, Objects, int]]] = {}
 
     def of(self, space: AddressSpace) -> Objects | None:
         """What it keeps of a map, for `add`."""
@@ -28,21 +28,20 @@ class Across:
         """One process more, with what `of` gave of its map."""
         if found is None:
             return
-        written, executed = found
-        for identity, regions in written.items():
-            self._written.setdefault(identity, (process, regions[0]))
-        for identity, regions in executed.items():
-            self._executed.setdefault(identity, []).append((process, regions[0]))
+        for identity, rows in found.written.items():
+            self._written.setdefault(identity, (process, found.region(rows[0])))
+        for identity, rows in found.executed.items():
+            self._executed.setdefault(identity, []).append((process, found, rows[0]))
 
     def findings(self) -> list[tuple[ProcessInfo, Finding]]:
         """Each process that executes what another one may write, with the finding."""
         found = []
         for identity, (writer, region) in self._written.items():
-            for process, code in self._executed.get(identity, ()):
+            for process, told, row in self._executed.get(identity, ()):
                 if process.pid == writer.pid or self._severity is None:
                     continue
                 explanation = (
                     f"process {writer.pid} ({writer.name}) can write at {region.start:#x} what is executed here"
                 )
-                found.append((process, Finding(dual_mapping.RULE, self._severity, (code,), explanation)))
+                found.append((process, Finding(dual_mapping.RULE, self._severity, (told.region(row),), explanation)))
         return found

@@ -10,7 +10,7 @@ from vmatlas.analysis.audit.evidence import NONE, Evidence
 from vmatlas.analysis.audit.finding import Allowed, AuditReport, Finding, Severity, Untold, order
 from vmatlas.analysis.audit.policy import DEFAULT, Policy
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
-from vmatlas.analysis.audit.runtimes import recognised
+from vmatlas.analysis.audit.runtimes import Recogniser
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace
 from vmatlas.model.space import check_space
@@ -41,6 +41,7 @@ def audit(
     if today is not None and type(today) is not datetime.date:
         raise UsageError(f"{arguments.shown(today)} is no date", hint="datetime.date(2027, 1, 31), or None: today")
     case = Case(space, evidence)
+    recogniser = Recogniser(space)
     findings: list[Finding] = []
     untold: list[Untold] = []
     for rule in policy.rules:
@@ -56,7 +57,8 @@ def audit(
         if rule.by_rights and case.without_rights:
             untold.append(Untold(rule, f"the rights of {case.without_rights:,} regions are not told"))
         severity = policy.severities[rule.id]
-        findings += (_finding(space, rule, severity, policy, hit) for hit in _together(hits))
+        asked = recogniser if rule.of_code and policy.knows_runtimes else None
+        findings += (_finding(rule, severity, hit, asked) for hit in _together(hits))
     return settled(findings, evidence, policy, untold, today)
 
 
@@ -95,10 +97,8 @@ def _together(hits: list[Hit]) -> Iterator[Hit]:
         yield Hit(regions, same[0].explanation, max(least) if len(least) == len(same) else None)
 
 
-def _finding(space: AddressSpace, rule: Rule, severity: Severity, policy: Policy, hit: Hit) -> Finding:
+def _finding(rule: Rule, severity: Severity, hit: Hit, recogniser: Recogniser | None) -> Finding:
     weight = severity if hit.severity is None else min(severity, hit.severity)
-    runtime = ""
-    if rule.of_code and policy.knows_runtimes:
-        runtime = recognised(space, hit.regions)
-        weight = Severity.NOTE if runtime else weight
+    runtime = "" if recogniser is None else recogniser.recognised(hit.regions)
+    weight = Severity.NOTE if runtime else weight
     return Finding(rule, weight, hit.regions, hit.explanation, runtime)

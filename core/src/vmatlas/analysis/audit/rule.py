@@ -6,6 +6,7 @@ trait and one without in the tests.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,20 +84,61 @@ class Case:
         return None if self.evidence.look_again is None else self.evidence.look_again()
 
     @cached_property
-    def code(self) -> Sequence[Region]:
-        """What may be executed."""
+    def code_rows(self) -> Sequence[int]:
+        """The rows of what may be executed. Most processes have some dozen, all of files: a region is made of a row
+        only where a rule has something to say of it."""
         columns = self.space.columns
         rows = [row for row, bits in enumerate(columns.protection) if bits & _EXECUTE and not bits & _UNTOLD]
-        return [region for region in map(columns.region, rows) if region.kind is not Kind.GUARD]
+        return [row for row in rows if columns.kind[row] != Kind.GUARD]
+
+    def code(self, *kinds: Kind) -> Iterator[Region]:
+        """What may be executed and is of one of these kinds; of any, where none is named."""
+        columns = self.space.columns
+        for row in self.code_rows:
+            if not kinds or columns.kind[row] in kinds:
+                yield columns.region(row)
 
     @cached_property
     def code_of_files(self) -> Sequence[Sequence[Region]]:
-        """The same of files that have a name, by file."""
+        """What may be executed of files that have a name, by file."""
         found: dict[object, list[Region]] = {}
-        for region in self.code:
-            if region.kind is Kind.FILE and region.path is not None:
+        for region in self.code(Kind.FILE):
+            if region.path is not None:
                 found.setdefault((region.path, region.device, region.inode), []).append(region)
         return list(found.values())
+
+    def code_below(self, folders: tuple[str, ...]) -> Iterator[Region]:
+        """What may be executed of files whose path begins so."""
+        columns = self.space.columns
+        fitting = {at for at, each in enumerate(columns.labels) if each.path and each.path.startswith(folders)}
+        if fitting:
+            for row in self.code_rows:
+                if columns.label[row] in fitting:
+                    yield columns.region(row)
+
+    @cached_property
+    def _rows_by_label(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for row, label in enumerate(self.space.columns.label):
+            found.setdefault(label, []).append(row)
+        return found
+
+    def named_as(self, region: Region) -> list[Region]:
+        """All regions of the file that this one of `code_of_files` shows, by address."""
+        columns = self.space.columns
+        row = bisect_left(columns.start, region.start)
+        found = map(columns.region, self._rows_by_label[columns.label[row]])
+        return [each for each in found if (each.device, each.inode) == (region.device, region.inode)]
+
+    @cached_property
+    def gone(self) -> Sequence[Region]:
+        """Regions of files that have been unlinked, or of which nobody can tell."""
+        columns = self.space.columns
+        labels = {number for number, each in enumerate(columns.labels) if each.deleted is not False and each.path}
+        if not labels:
+            return []
+        rows = [row for row, label in enumerate(columns.label) if label in labels]
+        return [columns.region(row) for row in rows if columns.kind[row] == Kind.FILE]
 
     @cached_property
     def _below_stacks(self) -> frozenset[int]:

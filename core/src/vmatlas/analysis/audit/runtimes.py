@@ -6,8 +6,9 @@ told here. Each has to have both signs: the library, and that this very memory l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from vmatlas.analysis.naming import Guess, name_regions
@@ -55,12 +56,7 @@ def _large(least: int, also: Looks | None = None) -> Looks:
         if not _is_private_code(region):
             return None
         row = layout.at(region.start)
-        start, end = region.start, region.end
-        while row is not None and (below := layout.below(row)) is not None and layout.is_nameless(below):
-            row, start = below, layout.regions[below].start
-        row = layout.at(region.start)
-        while row is not None and (above := layout.above(row)) is not None and layout.is_nameless(above):
-            row, end = above, layout.regions[above].end
+        start, end = (0, 0) if row is None else layout.run_bounds.get(row, (0, 0))
         return f"one buffer of {size_of(end - start)}" if end - start >= least else None
 
     return looks
@@ -98,23 +94,38 @@ RUNTIMES = (
 """Where several are mapped, the first that the memory looks like is told."""
 
 
-def recognised(space: AddressSpace, regions: tuple[Region, ...]) -> str:
-    """Which compiler made this memory, and by what it is told; empty where one of the regions is nobody's."""
-    layout = Layout(space)
-    guesses = name_regions(space)
-    present = [(each, name) for each in RUNTIMES if (name := layout.file(each.files)) is not None]
-    found: dict[str, None] = {}
-    for region in regions:
-        told = next(_signs(layout, region, present, guesses.get(region.start)), None)
-        if told is None:
-            return ""
-        found[told] = None
-    return "; ".join(found)
+class Recogniser:
+    """Tells them in one map."""
 
+    def __init__(self, space: AddressSpace) -> None:
+        self._space = space
 
-def _signs(layout: Layout, region: Region, present: list[tuple[Runtime, str]], guess: Guess | None) -> Iterator[str]:
-    if guess is not None and guess.group in _GUESSED:
-        yield f"{_GUESSED[guess.group]}: {', '.join(guess.evidence)}"
-    for runtime, name in present:
-        if (looks := runtime.looks(layout, region)) is not None:
-            yield f"{runtime.name}: {name} is mapped, {looks}"
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout(self._space)
+
+    @cached_property
+    def _guesses(self) -> Mapping[int, Guess]:
+        return name_regions(self._space)
+
+    @cached_property
+    def _present(self) -> Sequence[tuple[Runtime, str]]:
+        return [(each, name) for each in RUNTIMES if (name := self._layout.file(each.files)) is not None]
+
+    def recognised(self, regions: Iterable[Region]) -> str:
+        """Which compiler made this memory, and by what it is told; empty where one of the regions is nobody's."""
+        found: dict[str, None] = {}
+        for region in regions:
+            told = next(self._signs(region), None)
+            if told is None:
+                return ""
+            found[told] = None
+        return "; ".join(found)
+
+    def _signs(self, region: Region) -> Iterator[str]:
+        guess = self._guesses.get(region.start)
+        if guess is not None and guess.group in _GUESSED:
+            yield f"{_GUESSED[guess.group]}: {', '.join(guess.evidence)}"
+        for runtime, name in self._present:
+            if (looks := runtime.looks(self._layout, region)) is not None:
+                yield f"{runtime.name}: {name} is mapped, {looks}"

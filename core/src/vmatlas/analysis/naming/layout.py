@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 
@@ -127,6 +127,13 @@ class Layout:
             first = last = row
         if first is not None and last is not None:
             yield range(first, last + 1)
+
+    @cached_property
+    def run_bounds(self) -> Mapping[int, tuple[int, int]]:
+        """By row of a nameless region: [start, end) of all those together that it touches."""
+        return {
+            row: (self.regions[run.start].start, self.regions[run.stop - 1].end) for run in self.runs() for row in run
+        }
 
     def file(self, pattern: str) -> str | None:
         """The file name, without its folder, of a mapped file that fits a pattern wholly; None where there is none."""

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
-from vmatlas.model import Protection
+from vmatlas.model import Kind, Protection
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
     """Pages of private mappings that were copied, since somebody wrote there; by the pages, else by what the map itself
     tells of memory in use."""
-    regions = [each for regions in case.code_of_files for each in regions if not each.protection & Protection.WRITE]
+    regions = [region for region in case.code(Kind.FILE) if not region.protection & Protection.WRITE]
     if not regions:
         return
     asked = case.evidence.changed
     ranges = None if asked is None else asked([(each.start, each.end) for each in regions])
     if ranges is not None:
+        ends = [high for _, high in ranges]
         for region in regions:
-            inside = [(low, high) for low, high in ranges if low < region.end and region.start < high]
-            size = sum(min(high, region.end) - max(low, region.start) for low, high in inside)
+            size, first = 0, 0
+            for low, high in islice(ranges, bisect_right(ends, region.start), None):
+                if low >= region.end:
+                    break
+                first = first or max(low, region.start)
+                size += min(high, region.end) - max(low, region.start)
             if size:
-                yield Hit((region,), f"{size:,} bytes of it are a copy that was written, first at {inside[0][0]:#x}")
+                yield Hit((region,), f"{size:,} bytes of it are a copy that was written, first at {first:#x}")
         return
     if any(region.memory is None or region.memory.anonymous is None for region in regions):
         yield Silence("which pages were written is not told here (ask for the memory in use)")

@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence, name_of
-from vmatlas.model import AddressSpace, Device, Protection, Region
+from vmatlas.model import UNKNOWN, AddressSpace, Protection, Region
 
-Identity = tuple[Device, int]
+Identity = tuple[int, int]
+"""Device and inode, as columns hold them: no file has the same on one machine."""
 
 
-Objects = tuple[dict[Identity, list[Region]], dict[Identity, list[Region]]]
-"""What is mapped shared and may be written, and what may be executed, each by device and inode."""
+class Objects(NamedTuple):
+    """What of a map is mapped shared and may be written, and what may be executed: rows, by object."""
+
+    space: AddressSpace
+    written: Mapping[Identity, Sequence[int]]
+    executed: Mapping[Identity, Sequence[int]]
+
+    def region(self, row: int) -> Region:
+        """The region of a row."""
+        return self.space.columns.region(row)
 
 
 def objects(space: AddressSpace) -> Objects:
     """Those of a map."""
     columns = space.columns
-    written: dict[Identity, list[Region]] = {}
-    executed: dict[Identity, list[Region]] = {}
+    written: dict[Identity, list[int]] = {}
+    executed: dict[Identity, list[int]] = {}
     for row, bits in enumerate(columns.protection):
-        if not bits & 6 or bits & 8 or not columns.inode[row]:
+        if not bits & 6 or bits & 8 or columns.inode[row] in _NONE or columns.device[row] == UNKNOWN:
             continue
-        if bits & 4 or columns.shared[row] == 1:
-            region = columns.region(row)
-            if region.device is None or region.inode is None:
-                continue
-            if region.protection & Protection.EXECUTE:
-                executed.setdefault((region.device, region.inode), []).append(region)
-            if region.shared and region.protection & Protection.WRITE:
-                written.setdefault((region.device, region.inode), []).append(region)
-    return written, executed
+        if bits & Protection.EXECUTE:
+            executed.setdefault((columns.device[row], columns.inode[row]), []).append(row)
+        if bits & Protection.WRITE and columns.shared[row] == 1:
+            written.setdefault((columns.device[row], columns.inode[row]), []).append(row)
+    return Objects(space, written, executed)
+
+
+_NONE = (0, UNKNOWN)
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
     """Two regions of one object; one region that is both is found by another rule."""
-    written, executed = objects(case.space)
-    for identity, writable in written.items():
-        code = [region for region in executed.get(identity, ()) if region not in writable]
+    found = objects(case.space)
+    for identity, writable in found.written.items():
+        code = sorted({*found.executed.get(identity, ())} - {*writable})
         if code:
-            low = writable[0]
+            regions = [found.region(row) for row in (*code, *writable)]
+            low, run = found.region(writable[0]), regions[0]
             yield Hit(
-                (*code, *(each for each in writable if each not in code)),
-                f"{name_of(low)} can be written at {low.start:#x} and is executed at {code[0].start:#x}",
+                tuple(regions), f"{name_of(low)} can be written at {low.start:#x} and is executed at {run.start:#x}"
             )
 
 

@@ -11,9 +11,8 @@ from vmatlas.model import Kind
 
 def check(case: Case) -> Iterator[Hit | Silence]:
     """Writable or not: it is hardly ever meant."""
-    for region in case.code:
-        if region.kind is Kind.HEAP:
-            yield Hit((region,), f"the heap is {region.permissions}")
+    for region in case.code(Kind.HEAP):
+        yield Hit((region,), f"the heap is {region.permissions}")
 
 
 RULE = Rule(

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.model import Kind
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
     """Writable or not: it is hardly ever meant."""
-    for region in case.code:
+    for region in case.code(Kind.STACK, Kind.ANONYMOUS):
         if case.is_stack(region):
             yield Hit((region,), f"the stack is {region.permissions}")
 

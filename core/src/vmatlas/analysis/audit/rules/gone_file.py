@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
-from vmatlas.model import FileNow, Kind, Protection, Region
+from vmatlas.model import FileNow, Protection, Region
 
 _IN_PLACE_OF_A_FILE = {"file": "another file", "symbolic link": "a symbolic link"}
 """What may have taken its place, after an upgrade say; a folder has not."""
@@ -15,16 +15,6 @@ _IN_PLACE_OF_A_FILE = {"file": "another file", "symbolic link": "a symbolic link
 
 _AS_NAMED = "its name ends in ' (deleted)', which a kernel adds to that of an unlinked file, or which is its own"
 """Where no file system is at hand: a core file, a saved map."""
-
-
-def _gone(case: Case) -> list[Region]:
-    """Regions of files that have been unlinked, or of which nobody can tell."""
-    columns = case.space.columns
-    labels = {number for number, each in enumerate(columns.labels) if each.deleted is not False and each.path}
-    if not labels:
-        return []
-    rows = [row for row, label in enumerate(columns.label) if label in labels]
-    return [region for region in map(columns.region, rows) if region.kind is Kind.FILE]
 
 
 def _judged(case: Case, region: Region) -> tuple[str, str]:
@@ -47,7 +37,7 @@ def _judged(case: Case, region: Region) -> tuple[str, str]:
 
 def _found(case: Case, rule: str) -> Iterator[Hit | Silence]:
     files: dict[object, list[Region]] = {}
-    for region in _gone(case):
+    for region in case.gone:
         files.setdefault((region.path, region.device, region.inode, region.deleted), []).append(region)
     for regions in files.values():
         which, explanation = _asked(case, regions[0])
@@ -75,7 +65,7 @@ def _nameless(case: Case) -> Iterator[Hit | Silence]:
 
 def _replaced(case: Case) -> Iterator[Hit | Silence]:
     yield from _found(case, REPLACED.id)
-    if case.evidence.file_now is None and _gone(case):
+    if case.evidence.file_now is None and case.gone:
         yield Silence("nobody can be asked what stands at the paths of deleted files now")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
@@ -14,12 +15,14 @@ FOLDERS = ("/dev/shm/", "/dev/shmem/")
 
 def check(case: Case) -> Iterator[Hit | Silence]:
     """Objects that live in memory alone, with a name in a folder for such or without; also where writing is allowed."""
-    for region in case.code:
-        in_folder = region.path is not None and region.path.startswith(FOLDERS)
-        if region.kind is Kind.SHARED_MEMORY or in_folder:
-            if region.shared and region.protection & Protection.WRITE and not in_folder:
-                continue  # said as writable and executable
-            yield Hit((region,), f"code is run from {name_of(region)}, which lies in memory alone")
+    of_objects = (
+        region
+        for region in case.code(Kind.SHARED_MEMORY)
+        if not (region.path or "").startswith(FOLDERS)
+        and not (region.shared and region.protection & Protection.WRITE)  # said as writable and executable
+    )
+    for region in itertools.chain(of_objects, case.code_below(FOLDERS)):
+        yield Hit((region,), f"code is run from {name_of(region)}, which lies in memory alone")
 
 
 RULE = Rule(

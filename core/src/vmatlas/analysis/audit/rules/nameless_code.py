@@ -11,9 +11,8 @@ from vmatlas.model import Kind, Protection
 
 def check(case: Case) -> Iterator[Hit | Silence]:
     """What can be written as well is found by another rule."""
-    for region in case.code:
-        is_nameless = region.kind is Kind.ANONYMOUS and region.name is None
-        if is_nameless and not region.protection & Protection.WRITE and not case.is_stack(region):
+    for region in case.code(Kind.ANONYMOUS):
+        if region.name is None and not region.protection & Protection.WRITE and not case.is_stack(region):
             yield Hit((region,), f"nameless memory is {region.permissions}: no file says what its code is")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.model import Kind
 
 FOLDERS = ("/tmp/", "/var/tmp/", "/usr/tmp/", "/run/user/", "/data/local/tmp/", "/private/tmp/")
 """Where every user may leave files; of Android and others too."""
@@ -13,11 +14,10 @@ FOLDERS = ("/tmp/", "/var/tmp/", "/usr/tmp/", "/run/user/", "/data/local/tmp/", 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
     """By the path that the map tells, from the root of who read it."""
-    for regions in case.code_of_files:
-        path = regions[0].path or ""
-        if path.startswith(FOLDERS):
-            folder = next(each for each in FOLDERS if path.startswith(each))
-            yield Hit(tuple(regions), f"code is run from {folder.rstrip('/')}, where every user may leave files")
+    for region in case.code_below(FOLDERS):
+        if region.kind is Kind.FILE:
+            folder = next(each for each in FOLDERS if (region.path or "").startswith(each))
+            yield Hit((region,), f"code is run from {folder.rstrip('/')}, where every user may leave files")
 
 
 RULE = Rule(

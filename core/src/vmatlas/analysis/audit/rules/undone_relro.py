@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
-from vmatlas.model import Protection
+from vmatlas.model import Kind, Protection
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
@@ -27,10 +27,14 @@ def check(case: Case) -> Iterator[Hit | Silence]:
             continue
         start = (bias + elf.relro[0]) // page * page
         end = (bias + elf.relro[1]) // page * page  # what of the last page is not of it stays writable
-        inside = (case.space.find(address) for address in range(start, end, page))
-        writable = dict.fromkeys(each for each in inside if each is not None and each.protection & Protection.WRITE)
+        parts = case.named_as(regions[0])
+        behind = case.space.find(parts[-1].end)
+        if behind is not None and behind.kind is Kind.ANONYMOUS and behind.start == parts[-1].end:
+            parts.append(behind)  # lld has zeros to protect as well (.bss.rel.ro), which lie behind the file's pages
+        inside = [each for each in parts if each.start < end and start < each.end]
+        writable = tuple(each for each in inside if each.protection & Protection.WRITE)
         if writable:
-            yield Hit(tuple(writable), f"{start:#x}-{end:#x} is to be read-only once the loader is done (RELRO)")
+            yield Hit(writable, f"{start:#x}-{end:#x} is to be read-only once the loader is done (RELRO)")
     if untold:
         yield Silence(f"{untold} of {len(case.code_of_files)} files of code cannot be read, or are no ELF files")
 

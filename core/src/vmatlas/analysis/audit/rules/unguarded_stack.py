@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from array import array
 from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
@@ -14,9 +16,8 @@ def check(case: Case) -> Iterator[Hit | Silence]:
     them. A stack of which a part was locked is several regions, and on Linux only the system's flags tell the lower
     ones from other memory: without them such memory is no finding."""
     columns = case.space.columns
-    kinds, starts, ends = columns.kind, columns.start, columns.end
-    for row in range(1, len(columns)):
-        if kinds[row] != Kind.STACK or ends[row - 1] != starts[row]:
+    for row in _stacks(columns.kind):
+        if row == 0 or columns.end[row - 1] != columns.start[row]:
             continue
         stack, below = columns.region(row), columns.region(row - 1)
         if below.kind in (Kind.STACK, Kind.GUARD) or not below.protection & Protection.WRITE:
@@ -30,6 +31,15 @@ def check(case: Case) -> Iterator[Hit | Silence]:
         if guarded is None and below.flags is not None and below.flags.may_hold_guards:
             explanation += "; it may hold guards that the map does not show, which is not told here"
         yield Hit((stack,), explanation)
+
+
+def _stacks(kinds: array[int]) -> Iterator[int]:
+    """The rows of stacks."""
+    row = -1
+    with contextlib.suppress(ValueError):
+        while True:
+            row = kinds.index(Kind.STACK, row + 1)
+            yield row
 
 
 def _may_be_its_own(case: Case, region: Region) -> bool:

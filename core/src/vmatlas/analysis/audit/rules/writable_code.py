@@ -11,8 +11,12 @@ from vmatlas.model import Kind, Protection
 
 def check(case: Case) -> Iterator[Hit | Silence]:
     """Stacks and heaps have rules of their own."""
-    for region in case.code:
-        if region.protection & Protection.WRITE and region.kind is not Kind.HEAP and not case.is_stack(region):
+    columns = case.space.columns
+    for row in case.code_rows:
+        if not columns.protection[row] & Protection.WRITE or columns.kind[row] in (Kind.HEAP, Kind.STACK):
+            continue
+        region = columns.region(row)
+        if not case.is_stack(region):
             yield Hit((region,), f"{name_of(region)} is {region.permissions}")
 
 
