@@ -368,7 +368,7 @@ HOSTILE = 20_000
 
 
 def _hostile(at: int) -> Region:
-    """One of many: code that touches code, as objects that are mapped twice, of ELF files that claim the whole space."""
+    """One of many: code that touches code, objects that are mapped twice, files that claim the whole space."""
     start = 0x10000000 + at * 0x1000
     if at % 4 == 0:
         return Region(start, start + 0x1000, R | X, False, kind=Kind.ANONYMOUS)
