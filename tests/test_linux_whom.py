@@ -157,22 +157,33 @@ def test_the_one_who_asks_is_never_meant_by_a_pattern(named):
     assert os.getpid() in pids("children:self")
 
 
-def test_nor_is_what_stands_in_one_pipeline_with_it(named, tmp_path):
-    name = f"{UNIQUE}-cat"
-    shutil.copy(str(shutil.which("cat")), tmp_path / name)
-    if not shutil.which("bash"):
-        pytest.skip("it takes bash to have groups of processes without a terminal")
-    (tmp_path / "select.py").write_text(SELECT)
-    line = f'"$1" "$2" "name:{name}" all "!!x" 2>&1 | "$3"'.replace(' all "!!x"', "")
-    run = ["bash", "-c", f"set -m; {line}", "bash", sys.executable, str(tmp_path / "select.py"), str(tmp_path / name)]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE)
-    assert "this command alone" in done.stdout, done
-    # In a script all have one group: what runs there in the background is meant.
-    begun = f'until [ "$(cat /proc/$!/comm)" = {name} ]; do sleep 0.01; done'
-    script = f'"$3" /dev/zero >/dev/null & {begun}; "$1" "$2" "name:{name}"; kill $!'
-    run[2] = script
-    done = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.stdout.startswith("[") and done.stdout.strip() != "[]", done
+NEIGHBOUR = """
+import os
+os.setpgid(0, int(input()))
+print("there", flush=True)
+input()
+"""
+SELECT_LATER = f"input(); {SELECT}"
+
+
+def test_nobody_is_hidden_by_who_it_stands_beside(tmp_path):
+    """A child of the same shell may join the group of the one who asks, as what stands in one pipeline with it does."""
+    name = f"{UNIQUE}-neighbour"
+    rename = f"open('/proc/self/comm', 'w').write({name!r})"
+    with (
+        running(sys.executable, "-c", f"{rename}{NEIGHBOUR}") as neighbour,
+        running(
+            sys.executable, "-c", SELECT_LATER, f"name:{name}", f"children:{os.getpid()}", preexec_fn=os.setpgrp
+        ) as asker,
+    ):
+        assert neighbour.stdin is not None and neighbour.stdout is not None
+        neighbour.stdin.write(f"{asker.pid}\n")
+        neighbour.stdin.flush()
+        assert neighbour.stdout.readline() == "there\n"
+        assert os.getpgid(neighbour.pid) == asker.pid != os.getpgrp()
+        told, _ = asker.communicate("go\n", timeout=PATIENCE)
+        chosen = [int(pid) for pid in told.strip("[]\n").split(", ")]
+        assert neighbour.pid in chosen and asker.pid not in chosen
 
 
 # By user, by tree

@@ -103,10 +103,10 @@ def select(*words: str | int | HasPid, target: Target | None = None) -> Selected
     | `pidfile:/run/nginx.pid` | the process whose number a file holds |
     | `!WORD` | leaves those out |
 
-    The process that asks is left out of all but a number, `self`, `all` and the root of `children:`, and so is what
-    stands in one pipeline with it. A child whose parent has ended belongs to another parent (the system gives it one),
-    so it is in no tree of its former one. Numbers and names of other systems are as those list them; cgroups, units and
-    containers are told on Linux, of this machine.
+    The process that asks is left out of all but a number, `self`, `all` and the root of `children:`, and nobody else
+    is: what stands in one pipeline with it is chosen as others are. A child whose parent has ended belongs to another
+    parent (the system gives it one), so it is in no tree of its former one. Numbers and names of other systems are as
+    those list them; cgroups, units and containers are told on Linux, of this machine.
 
     Raises NoSuchProcess where nobody is chosen (its `incomplete` says why that is not sure, where it is not: `hidepid`
     of Linux hides processes, or their names), Unsupported for what the target does not tell, UsageError, TargetLost.
@@ -242,16 +242,9 @@ class _Lookup:
         return process.pid
 
     def _is_asker(self, process: ProcessInfo) -> bool:
-        """Whether it is the one that asks, or stands in one pipeline with it."""
-        if process.pid == self._own:
-            return True
-        if self._place is not LOCAL or process.parent != os.getppid():
-            return False
-        try:
-            # A shell with a terminal puts each pipeline into a group of its own, in which it is not itself.
-            return os.getpgid(process.pid) == os.getpgrp() != os.getpgid(os.getppid())
-        except OSError:
-            return False
+        """Whether it is the one that asks: by its number alone, for whoever else shares its group, session, parent or
+        name may have chosen to, so as not to be found."""
+        return process.pid == self._own
 
     # ---- one for each key ----
 
