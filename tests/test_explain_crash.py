@@ -88,3 +88,16 @@ def test_program_that_does_not_crash_leaves_nothing(tmp_path: Path) -> None:
     saved = tmp_path / "crash.vmatlas"
     done = run(saved, sys.executable, "-c", "raise SystemExit(7)")
     assert (done.returncode, saved.exists()) == (7, False)
+
+
+def test_capture_of_a_process_holds_how_far_its_stack_may_grow(tmp_path: Path) -> None:
+    with vmatlas.open() as process:
+        limit = process.stack_limit()
+    vmatlas.capture().save(tmp_path / "own.vmatlas")
+    space = vmatlas.replay(tmp_path / "own.vmatlas")
+    assert limit is not None
+    assert space.origin.stack_limit == limit
+    stack = next(region for region in space if region.name == "[stack]")
+    fault = vmatlas.operations.classify_fault(stack.start - 8, space, access=vmatlas.Protection.WRITE)
+    assert "its limit is not known" not in fault.text
+    assert vmatlas.snapshot().origin.stack_limit is None

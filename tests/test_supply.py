@@ -76,6 +76,8 @@ def test_the_lock_has_all_that_is_asked_for_on_each_python_and_processor(python:
     assert {name: versions for name, versions in pinned.items() if len(versions) != 1} == {}
     lock = runpy.run_path(str(ROOT / "ci" / "lock.py"))
     for asked in map(Requirement, [*lock["needs"](), *wanted_by_hand()]):
+        if asked.marker is not None and not asked.marker.evaluate(there):
+            continue
         (version,) = pinned[canonicalize_name(asked.name)]
         assert asked.specifier.contains(version), f"{asked}: the lock is older (invoke lock makes it anew)"
 

@@ -80,6 +80,8 @@ def test_a_file_of_which_nobody_can_tell_whether_it_was_unlinked_is_found():
     (found,) = audit(space_of([unknown]))
     assert found.id == "deleted-file"
     assert "nobody can tell" in found.explanation
+    assert "which a kernel adds" in found.explanation  # of a core file: no file system was looked at
+    assert "leads elsewhere" not in found.explanation
     (found,) = audit(space_of([unknown]), Evidence(file_now=lambda region: FileNow(None, "nfs may not answer")))
     assert found.explanation.endswith("was not asked: nfs may not answer")
 

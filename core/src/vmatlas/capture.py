@@ -88,6 +88,8 @@ class Capture:
     """What the system called the process, in short, where it was asked."""
     number_inside: int | None = None
     """Its number in its own pid namespace, where that is another and was asked."""
+    stack_limit: int | None = None
+    """Bytes that a stack which grows by itself may have; 2**64 - 1 where there is no limit. None: not asked."""
 
     def __repr__(self) -> str:
         streams = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in self.streams.items())
@@ -109,6 +111,7 @@ class Capture:
             incomplete=self.incomplete,
             name=self.name,
             number_inside=self.number_inside,
+            stack_limit=self.stack_limit,
         )
 
     def stream(self, name: str) -> bytes:
@@ -197,6 +200,7 @@ class Capture:
             "pid": self.pid,
             "name": self.name,
             "number_inside": self.number_inside,
+            "stack_limit": self.stack_limit,
             "start_time": self.start_time,
             "thread": self.thread,
             "pointer_width": self.pointer_width,
@@ -322,6 +326,7 @@ class Capture:
             incomplete=read.optional_text("incomplete"),
             name=read.optional_text("name"),
             number_inside=read.optional_number("number_inside"),
+            stack_limit=read.optional_number("stack_limit"),
         )
 
 
@@ -337,7 +342,9 @@ def most(on_disk: int) -> int:
 
 
 MANIFEST: Mapping[str, tuple[str, ...] | None] = {
-    **dict.fromkeys(("format", "pid", "name", "number_inside", "start_time", "thread", "pointer_width", "target"), ()),
+    **dict.fromkeys(
+        ("stack_limit", "format", "pid", "name", "number_inside", "start_time", "thread", "pointer_width", "target"), ()
+    ),
     **dict.fromkeys(("backend", "distribution", "time", "consistency", "incomplete"), ()),
     "system": ("system", "release", "version", "machine", "byte_order", "pointer_width", "page_size"),
     "query": ("address", "or_next", "limit", "residency", "totals", "build_ids", "where"),

@@ -522,7 +522,9 @@ class Process:
             found = self._with_totals(found)
         if threads and (told := self._threads_told()) is not None:
             found = replace(found, streams={**found.streams, THREADS: told})
-        return replace(found, name=self.name, number_inside=self.number_inside)
+        # Of another machine it would take one more question, which a slow line feels.
+        limit = self.stack_limit() if threads or self._target.name == "local" else None
+        return replace(found, name=self.name, number_inside=self.number_inside, stack_limit=limit)
 
     def _with_guards(self, found: Capture, space: AddressSpace) -> Capture:
         """What tells the guards beside the map, asked for just after it."""

@@ -198,7 +198,7 @@ def _decompressors(packing: str) -> Callable[[], _Decompressor]:
         package = {"zstd": "zstandard", "lz4": "lz4"}[packing]
         raise Unsupported(
             f"the file is compressed by {packing}, which nothing that is installed unpacks",
-            hint=f"pip install {package}, or unpack it first: {_UNPACKS[packing]}",
+            hint=f"pip install {package} (or vmatlas[packed]), or unpack it first: {_UNPACKS[packing]}",
         )
     return made
 
@@ -219,7 +219,7 @@ def _zstd() -> Callable[[], _Decompressor] | None:
 
 def _lz4() -> Callable[[], _Decompressor] | None:
     try:
-        from lz4 import frame  # type: ignore[import-not-found,unused-ignore]
+        from lz4 import frame  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
         return None
     found: Callable[[], _Decompressor] = frame.LZ4FrameDecompressor

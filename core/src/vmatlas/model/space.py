@@ -72,6 +72,9 @@ class Origin:
     """What the system called the process, in short, where it was asked."""
     number_inside: int | None = None
     """Its number in its own pid namespace, where that is another and was asked."""
+    stack_limit: int | None = None
+    """Bytes that a stack which grows by itself may have, as it was when this was captured; 2**64 - 1 where there is no
+    limit. None where that was not asked, or is not told."""
     threads: tuple[Thread, ...] | None = None
     """Its threads just after the map was read, where they were asked for and the system tells them; else None."""
     guards: bool = False

@@ -181,12 +181,13 @@ def classify_fault(
     `process` is a pid, a `vmatlas.Process`, None for this process, or an AddressSpace: of a crashed process the one
     that its capture gives (`vmatlas.replay`). `access` is what was tried: READ, WRITE or EXECUTE, where it is known.
     Guard pages that the map does not show (Linux: MADV_GUARD_INSTALL), and where the file behind a mapping ends, are
-    asked for, of a process of this machine; how far its stack may grow (Linux), of any process. Of an AddressSpace that
-    is not known, and what depends on it is told as possible (`Fault.certain`).
+    asked for, of a process of this machine; how far its stack may grow (Linux), of any process. Of an AddressSpace the
+    latter is known where its capture has it, and else what depends on it is told as possible (`Fault.certain`).
     The result has the neighbours, and the whole of it in a sentence (`text`). Raises what `vmatlas.snapshot` raises.
     """
     if isinstance(process, AddressSpace):
-        return faults.classify(address, process, access)
+        limit = process.origin.stack_limit
+        return faults.classify(address, process, access, stack_limit=lambda: limit)
     with contextlib.ExitStack() as closing:
         asked = process if isinstance(process, Process) else closing.enter_context(api.open(process, target=target))
         try:

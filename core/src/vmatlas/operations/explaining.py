@@ -126,7 +126,8 @@ def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults
     access = Protection.EXECUTE if at is not None and at.address == crash.fault_address else None
     if crash.signal_name == "SIGBUS" and access is None:
         access = Protection.READ  # rights are not what it is sent for
-    return faults.classify(crash.fault_address, space, access, guard_at)
+    limit = space.origin.stack_limit
+    return faults.classify(crash.fault_address, space, access, guard_at, stack_limit=lambda: limit)
 
 
 def _instruction(
