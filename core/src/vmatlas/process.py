@@ -698,6 +698,8 @@ class Process:
             file_now=None if sees is None else sees.file_now,
             look_again=self._with_flags,
             guard_at=self.guard_at if _keeps(kind, TellsGuards) else None,
+            threads=self.threads,
+            hidden_guards=self._hidden_guards,
             file_rights=None if sees is None else sees.file_rights,
             elf=self._elf if _keeps(kind, ReadsFiles) else None,
             changed=self._copied,
@@ -705,6 +707,15 @@ class Process:
             known_files=None if sees is None else sees.known_files,
             belongs_to=None if members is None else self._belonging(members),
         )
+
+    def _hidden_guards(self) -> list[tuple[int, int]] | None:
+        """The guards that no map shows; None where they are not told."""
+        from vmatlas.model.pages import PageState
+
+        try:
+            return [(run.start, run.end) for run in self.pages(of=PageState.GUARD)]
+        except (Unsupported, AccessDenied):
+            return None
 
     def _with_flags(self) -> AddressSpace | None:
         """The map with what tells the parts of a stack; None where the backend that was named does not tell it."""

@@ -19,9 +19,12 @@ from vmatlas.target.asking import AgentRefused, Answer, Limits, Question
 from vmatlas.target.native import AgentSources
 from vmatlas.target.patient import PatientAgent
 from vmatlas.target.program import READ_WRITE, Agent, AgentProcess, Hello, MapFlag, MapObject, WatchMode, required
-from vmatlas.target.wire import ListedProcess, Looked, Operation, pack, text16
+from vmatlas.target.wire import ListedProcess, Looked, Operation, Result, pack, read_result, text16
 
 GROUP = "vmatlas.agent_sources"
+
+_MUST_EXIST = 2
+"""A flag of WRITE_FILE (PROTOCOL.md)."""
 
 _MOST_OF_A_TABLE = 1 << 22
 """Bytes of a file of the system's that are read to see how it is set up."""
@@ -406,8 +409,12 @@ class AgentTargetProcess:
             raise Unsupported("this system keeps no marks of pages that can be cleared", pid=self._pid)
         from vmatlas.systems.linux.remote import clear_marks
 
+        def write(path: bytes, content: bytes) -> Result:  # by whose rights are used, which the agent itself may exceed
+            payload = text16(path) + pack("II", 0, _MUST_EXIST) + content
+            return read_result(self._asker.ask(Operation.WRITE_FILE, payload).payload)
+
         with self.question():
-            clear_marks(self, which, self._target.agent.write_file)
+            clear_marks(self, which, write)
 
     def acquire(self, backend: Source, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from vmatlas.model import AddressSpace, FileNow, FileRights, Region
+from vmatlas.model import AddressSpace, FileNow, FileRights, Region, Thread
 
 if TYPE_CHECKING:
     from vmatlas.symbols import Elf
@@ -24,6 +24,10 @@ class Evidence:
     """The same map with the system's flags; None where it is not told with them."""
     guard_at: Callable[[int], bool | None] | None = None
     """Whether a guard that the map does not show lies at an address."""
+    threads: Callable[[], tuple[Thread, ...] | None] | None = None
+    """Its threads, with their stack pointers where these are told."""
+    hidden_guards: Callable[[], Sequence[tuple[int, int]] | None] | None = None
+    """All guards that the map does not show, [start, end) in order."""
     file_rights: Callable[[Region], FileRights | None] | None = None
     elf: Callable[[Region], Elf | None] | None = None
     """The headers of the file that a region shows; None for what is no ELF file, or cannot be read."""

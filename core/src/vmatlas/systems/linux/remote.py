@@ -249,8 +249,8 @@ def _is_there(process: RemoteProcess) -> bool:
         return False
 
 
-def clear_marks(process: RemoteProcess, which: str, write: Callable[..., Result]) -> None:
-    """See `ClearsMarks`: by an agent. `write` writes a file there.
+def clear_marks(process: RemoteProcess, which: str, write: Callable[[bytes, bytes], Result]) -> None:
+    """See `ClearsMarks`: by an agent. `write` writes to a file there.
 
     Raises NoSuchProcess, AccessDenied, OperationFailed, TargetLost.
     """
@@ -259,7 +259,7 @@ def clear_marks(process: RemoteProcess, which: str, write: Callable[..., Result]
         _identified(process, {STAT: process.read_file(folder + b"stat", _MOST_OF_A_SMALL_FILE)})
     except AgentRefused as refused:
         raise remote_error(refused, process.pid) from None
-    result = write(folder + b"clear_refs", CLEARS[which], create=False)
+    result = write(folder + b"clear_refs", CLEARS[which])
     if not result.ok:
         number = getattr(errno, result.errno_name, 0)
         raise clearing_error(OSError(number, os.strerror(number)), process.pid)

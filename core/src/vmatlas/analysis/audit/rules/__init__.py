@@ -17,6 +17,7 @@ from vmatlas.analysis.audit.rules import (
     temporary_code,
     undone_relro,
     unguarded_stack,
+    unguarded_thread,
     unknown_code,
     writable_code,
 )
@@ -36,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     temporary_code.RULE,
     undone_relro.RULE,
     unguarded_stack.RULE,
+    unguarded_thread.RULE,
     many_regions.RULE,
     fixed_program.RULE,
     unknown_code.RULE,
