@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from vmatlas.backend import YES, Availability, Reading
 from vmatlas.errors import MalformedData, Unsupported
 from vmatlas.model import Query
 from vmatlas.systems.linux.proc import told_by
-from vmatlas.systems.linux.remote import read_streams, settle
+from vmatlas.systems.linux.remote import living_folder, read_streams, settle
 from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_linux_procfs.decode import MAPS, SMAPS, STAT
@@ -52,14 +52,15 @@ def ask(process: RemoteProcess, query: Query) -> Reading:
         answers[UNLISTED] = missed
         incomplete = untold(name, missed, process.system.byte_order)
         text += b"".join(line.text for line in lines_of(missed, process.system.byte_order))
-    if names := open_names(text, partial(_mapped_name, process)):
+    folder = cache(partial(living_folder, process))
+    if names := open_names(text, lambda bounds: _mapped_name(process, folder(), bounds)):
         answers |= settle(process, names).streams()
     return Reading(answers, incomplete)
 
 
-def _mapped_name(process: RemoteProcess, bounds: bytes) -> bytes | None:
+def _mapped_name(process: RemoteProcess, folder: bytes, bounds: bytes) -> bytes | None:
     try:
-        return process.read_link(b"/proc/%d/map_files/%s" % (process.pid, bounds))
+        return process.read_link(b"%s/map_files/%s" % (folder, bounds))
     except AgentRefused:  # it takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN
         return None
 

@@ -131,6 +131,10 @@ class HeldProcess(Protocol):
         """The first bytes of one of its files there. Raises VmatlasError."""
         ...
 
+    def living(self) -> HeldProcess:
+        """The process as a thread of it that lives tells of it."""
+        ...
+
     def mapped_file(self, bounds: bytes) -> bytes:
         """Where the file mapped at START-END (hexadecimal) is, below `directory`."""
         ...
@@ -192,7 +196,7 @@ class ProcessFiles:
     """The files of one process, for one question. A context manager."""
 
     def __init__(self, process: HeldProcess) -> None:
-        self._process = process
+        self._process = process.living()
         self._roots: list[int] | None = None
         self._mounts = HeldMounts(self._raw_tables)
         self._may_not_ask_mapped = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -26,8 +27,10 @@ from vmatlas.systems.linux.proc import (
     exists,
     head_of,
     hidden,
+    is_alive,
     is_covered,
     is_of_thread,
+    lives_on,
     may_stand_against_it,
     not_listed,
     numbers_of,
@@ -39,6 +42,7 @@ from vmatlas.systems.linux.proc import (
     shows_another,
     stack_limit_of,
     told_by,
+    user_in,
 )
 from vmatlas.systems.linux.stat import Stat, has_ended, parse_stat, process_of
 from vmatlas.systems.linux.waiting import waiting_for
@@ -58,9 +62,14 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 _OF_EVERYBODY = ("stat", "../../stat")
 
+_MOST_LOOKED_AT = 1024
+"""So many threads of a process whose first has ended are looked at for one that lives; a traced one may have ended."""
+
 
 class LinuxProcess(LocalProcess):
     """A process held by a descriptor of its folder in /proc, which never comes to mean another process."""
+
+    _living: LinuxProcess | None = None
 
     @functools.cached_property
     def emulator(self) -> str | None:
@@ -68,7 +77,7 @@ class LinuxProcess(LocalProcess):
         if self.is_self:
             return own_emulator()
         try:
-            return emulator_called(os.readlink("exe", dir_fd=self.directory))
+            return emulator_called(os.readlink("exe", dir_fd=self.living().directory))
         except (OSError, VmatlasError):
             return None
 
@@ -98,6 +107,52 @@ class LinuxProcess(LocalProcess):
         except OSError as error:
             raise process_error(error, self.pid) from None
         return other
+
+    def living(self) -> LinuxProcess:
+        """The process as a thread of it that lives tells of it: itself, unless its first thread has ended.
+
+        Of a thread that has ended the kernel tells no program, root, mount table, mapped file or page, of cgroup v1
+        the root, and of rights those that it had at its end. The folder /proc/TID, which no list shows, is to a thread
+        what /proc/PID is to the first (`process_of_thread`). What is found is kept, and closed with this one.
+        """
+        above = "" if self.thread is None else "../../"
+        try:
+            os.readlink(f"{above}exe", dir_fd=self.directory)
+        except OSError:
+            if not lives_on(self._read_small(f"{above}status")):
+                return self
+        else:
+            return self
+        if self._living is None or not self._living.is_there():
+            threads = [] if self.thread is None else [self.thread]
+            if self._living is not None:
+                self._living.close()
+            with contextlib.suppress(AccessDenied):
+                threads += self.other_threads()
+            found = (self._by_folder_of(thread) for thread in threads[:_MOST_LOOKED_AT])
+            self._living = next((each for each in found if each is not None), None)
+        return self._living or self
+
+    def _by_folder_of(self, thread: int) -> LinuxProcess | None:
+        """By /proc/TID; None where that thread is no more, or its folder is not its own."""
+        if is_covered(thread):
+            return None
+        other = LinuxProcess(self.pid, start_time=self.start_time)
+        try:
+            other.descriptor(_DIRECTORY, lambda: os.open(f"{PROC}/{thread}", _FOLDER))
+        except OSError:
+            return None
+        # As long as the process is there nobody else has its number.
+        if is_alive(other._read_small("status"), self.pid) and self.is_there():
+            return other
+        other.close()
+        return None
+
+    def close(self) -> None:
+        """Close all, for good. Safe to call twice."""
+        super().close()
+        if self._living is not None:
+            self._living.close()
 
     def open_file(self, name: str) -> int:
         """A new descriptor of one of its files in /proc.
@@ -148,8 +203,9 @@ class LinuxProcess(LocalProcess):
 
     def mapped_name(self, bounds: bytes) -> bytes | None:
         """The name of the file mapped there, nothing escaped; None when nothing is, or it is not told."""
+        living = self.living()
         try:
-            return os.readlink(self.mapped_file(bounds), dir_fd=self.directory)
+            return os.readlink(living.mapped_file(bounds), dir_fd=living.directory)
         except OSError:
             return None
 
@@ -242,7 +298,7 @@ class LinuxProcess(LocalProcess):
         from vmatlas.systems.linux import pagemap
 
         try:
-            descriptor = self.open_file("pagemap")
+            descriptor = self.living().open_file("pagemap")
         except VmatlasError:  # a kernel without CONFIG_PROC_PAGE_MONITOR; or the process has ended
             return None
         try:
@@ -345,13 +401,15 @@ class LinuxProcess(LocalProcess):
             raise process_error(error, self.pid) from None
 
 
-def _of_status(pid: int) -> tuple[int | None, int | None]:
-    """Whose rights a process has (the second number of `Uid:`; who owns its folder may be root for its sake), and its
-    number in its own pid namespace, where that is another."""
-    status = read_file(f"{PROC}/{pid}/status") or b""
-    numbers = status.partition(b"\nUid:")[2].split(None, 2)
+def _of_status(info: ProcessInfo) -> tuple[int | None, int | None]:
+    """Whose rights a process has (who owns its folder may be root for its sake), and its number in its own pid
+    namespace, where that is another."""
+    status = read_file(f"{PROC}/{info.pid}/status") or b""
     inside = numbers_of(status)
-    return int(numbers[1]) if len(numbers) > 2 else None, inside[-1] if len(inside) > 1 else None
+    if info.lives_on:
+        with contextlib.closing(LinuxProcess(info.pid)) as process:
+            status = process.living()._read_small("status") or status
+    return user_in(status), inside[-1] if len(inside) > 1 else None
 
 
 _PTRACE = 1 << 19
@@ -471,8 +529,10 @@ class LinuxSystem:
 
         process = LinuxProcess(pid)
         try:
-            found = MEMBERSHIPS[what](process)
-            return found if start_time in (None, _stat_of(process).start_time) else None
+            stat = _stat_of(process)
+            if start_time not in (None, stat.start_time):
+                return None
+            return MEMBERSHIPS[what](process.living() if stat.lives_on else process)
         except (OSError, VmatlasError):
             return None
         finally:
@@ -489,7 +549,7 @@ class LinuxSystem:
         """See `vmatlas.backend.FindsMembers`: by /proc/PID/exe, which takes the right to read its map."""
         from vmatlas.systems.linux.membership import program_name
 
-        return program_name(process.pid)
+        return program_name(process)
 
     def cgroups_of(self, processes: Sequence[ProcessInfo], what: str) -> list[str]:
         """See `vmatlas.backend.TellsCgroups`."""
@@ -545,7 +605,7 @@ class LinuxSystem:
             if info is None or info.start_time is None:
                 yield pid, info
             else:
-                user, inside = _of_status(pid)
+                user, inside = _of_status(info)
                 yield pid, replace(info, user=user, number_inside=inside)
 
     def _briefly(self, pids: Iterable[int]) -> Iterator[tuple[int, ProcessInfo | None]]:

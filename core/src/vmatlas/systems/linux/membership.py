@@ -1,7 +1,11 @@
-"""What a process of this machine belongs to: a user, a program, a cgroup, a unit, a container. Read when asked for."""
+"""What a process of this machine belongs to: a user, a program, a cgroup, a unit, a container. Read when asked for.
+
+Of a process whose first thread has ended another is asked (`LinuxProcess.living`): who is handed over here is that.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +17,7 @@ from vmatlas.model import ProcessInfo
 from vmatlas.systems.linux import cgroups
 from vmatlas.systems.linux.cgroups import Container, Match, Place
 from vmatlas.systems.linux.host import LinuxProcess
-from vmatlas.systems.linux.proc import PROC, keys_of
+from vmatlas.systems.linux.proc import PROC, user_in
 
 _MOST_SHOWN = 8
 """So many of what there is are named to who asked for what there is not."""
@@ -24,8 +28,8 @@ _TOO_LONG = f"a path has more than the {cgroups.MOST_TOLD:,} bytes that the kern
 
 def user_of(process: LinuxProcess) -> str | None:
     """Whose rights it has, by name; by number where the user has none here."""
-    numbers = keys_of(process.read_file("status")).get(b"Uid", b"").split(b"\t")
-    return _name_of(int(numbers[1])) if len(numbers) > 1 and numbers[1].isdigit() and len(numbers[1]) <= 10 else None
+    number = user_in(process.read_file("status"))
+    return None if number is None else _name_of(number)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -43,10 +47,11 @@ def program_of(process: LinuxProcess) -> str | None:
     return os.readlink("exe", dir_fd=process.directory)
 
 
-def program_name(pid: int) -> str | None:
+def program_name(process: ProcessInfo) -> str | None:
     """The last part of that path, without the mark; None where that is not told (to others, and of the kernel's)."""
     try:
-        path = os.readlink(f"{PROC}/{pid}/exe")
+        with _folder_of(process) as folder:
+            path = os.readlink(f"{folder}/exe")
     except OSError:
         return None
     return os.path.basename(path.removesuffix(" (deleted)"))
@@ -113,7 +118,7 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
     untold: dict[str, list[ProcessInfo]] = {}
     for each in processes:
         try:
-            placed.append((each, _places_of(each.pid)))
+            placed.append((each, _places_of(each)))
         except OSError as error:
             if error.errno not in _ENDED and each.name:  # of one that is listed by number alone that is said already
                 why = _TOO_LONG if error.errno == ENAMETOOLONG else str(error.strerror).lower()
@@ -149,10 +154,23 @@ def _not_told(why: str, who: Sequence[ProcessInfo]) -> str:
     return f"{number} not told ({named}{', ...' if len(who) > _MOST_SHOWN else ''}): {why}"
 
 
-def _places_of(pid: int) -> list[Place]:
-    """By the number alone: who has it now is asked about those that are chosen. Raises OSError."""
-    with open(f"{PROC}/{pid}/cgroup", "rb", buffering=0) as file:
+def _places_of(process: ProcessInfo) -> list[Place]:
+    """Raises OSError."""
+    with _folder_of(process) as folder, open(f"{folder}/cgroup", "rb", buffering=0) as file:
         return cgroups.places_of(file.read())
+
+
+@contextlib.contextmanager
+def _folder_of(process: ProcessInfo) -> Iterator[str]:
+    """Where its files are, or those of a thread of it that lives: see `LinuxProcess.living`. Raises OSError.
+
+    By the number alone: who has it now is asked about those that are chosen.
+    """
+    if not process.lives_on:
+        yield f"{PROC}/{process.pid}"
+        return
+    with contextlib.closing(LinuxProcess(process.pid)) as held:
+        yield f"{PROC}/self/fd/{held.living().directory}"
 
 
 def _folder_called(wanted: str, own_folder: Callable[[str], str]) -> str:
@@ -225,7 +243,7 @@ def cgroups_of(processes: Sequence[ProcessInfo], what: str) -> Iterator[str]:
     """See `vmatlas.backend.TellsCgroups`."""
     for process in processes:
         try:
-            path = cgroups.counted_in(_whole(_places_of(process.pid)), what)
+            path = cgroups.counted_in(_whole(_places_of(process)), what)
         except OSError:  # it has ended, or its group is "not told"
             continue
         if path is not None:

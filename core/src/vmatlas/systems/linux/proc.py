@@ -136,6 +136,29 @@ def numbers_of(status: bytes) -> tuple[int, ...]:
     return tuple(map(int, found[1].split())) if found else ()
 
 
+def user_in(status: bytes) -> int | None:
+    """Whose rights it has (the second number of `Uid:`), from /proc/PID/status; None where that is not told."""
+    numbers = keys_of(status).get(b"Uid", b"").split(b"\t")
+    return int(numbers[1]) if len(numbers) > 1 and numbers[1].isdigit() and len(numbers[1]) <= 10 else None
+
+
+def lives_on(status: bytes) -> bool:
+    """Whether a process is no zombie though its first thread is: by its `status`, for which nobody has to wait."""
+    told = keys_of(status)
+    threads = told.get(b"Threads", b"")
+    return told.get(b"State", b"")[:1] in _ENDED and threads.isdigit() and len(threads) <= 10 and int(threads) > 1
+
+
+def is_alive(status: bytes, process: int) -> bool:
+    """Whether a thread is one of this process, and has not ended."""
+    told = keys_of(status)
+    return told.get(b"Tgid") == b"%d" % process and told.get(b"State", b"Z")[:1] not in _ENDED
+
+
+_ENDED = (b"Z", b"X", b"x")
+"""States of proc_pid_stat(5)."""
+
+
 # ---- whom it hides ----
 
 

@@ -151,6 +151,28 @@ def remote_error(refused: AgentRefused, pid: int) -> VmatlasError:
     return told if isinstance(told, NoSuchProcess) else refused
 
 
+def living_folder(process: RemoteProcess) -> bytes:
+    """Its folder there, or that of a thread that lives, where the first has ended: see `LinuxProcess.living`."""
+    own = b"/proc/%d" % process.pid
+    if not _has_no_program(process, own):
+        return own
+    try:
+        threads = _other_threads(process)[:_MOST_THREADS]
+    except AccessDenied:
+        return own
+    folders = (b"/proc/%d" % thread for thread in threads)
+    return next((folder for folder in folders if not _has_no_program(process, folder)), own)
+
+
+def _has_no_program(process: RemoteProcess, folder: bytes) -> bool:
+    """As a thread that has ended has none, and a thread of the kernel's."""
+    try:
+        process.read_link(folder + b"/exe")
+    except AgentRefused as refused:
+        return refused.errno_name in ("ENOENT", "ESRCH")
+    return False
+
+
 def settle(process: RemoteProcess, names: Iterable[OpenName]) -> Settled:
     """See `links.settle`: the same by an agent.
 
@@ -186,7 +208,7 @@ def file_head(process: RemoteProcess, region: Region, size: int) -> bytes | None
     if not files.table.answers(files.table.of_device(region.device)):
         return None
     file = files.mapped(region.start, region.end, region.inode)
-    where: bytes | None = b"/proc/%d/map_files/%x-%x" % (process.pid, region.start, region.end)
+    where: bytes | None = b"%s/map_files/%x-%x" % (files.folder, region.start, region.end)
     if file is None and not region.deleted:
         where = files.found(path, None, region.inode, region.device, regular=True)
     elif file is None or not S_ISREG(file.mode):
@@ -272,20 +294,25 @@ class _RemoteFiles:
         self._process = process
 
     @cached_property
+    def folder(self) -> bytes:
+        """See `living_folder`."""
+        return living_folder(self._process)
+
+    @cached_property
     def table(self) -> MountTable:
         """What is mounted for the agent, and for the process."""
-        others = self._mounts(b"%d" % self._process.pid, mounts.MOST_OF_OTHERS)
-        return MountTable(self._mounts(b"self", mounts.MOST), others)
+        others = self._mounts(self.folder, mounts.MOST_OF_OTHERS)
+        return MountTable(self._mounts(b"/proc/self", mounts.MOST), others)
 
-    def _mounts(self, whose: bytes, most: int) -> list[mounts.Mount]:
+    def _mounts(self, folder: bytes, most: int) -> list[mounts.Mount]:
         try:
-            return mounts.read(self._process.read_file(b"/proc/%s/mountinfo" % whose, most))
+            return mounts.read(self._process.read_file(folder + b"/mountinfo", most))
         except AgentRefused:
             return []
 
     def mapped(self, start: int, end: int, inode: int) -> Looked | None:
         """The file mapped at just these bounds, by no name; None where that is not told."""
-        bounds = b"/proc/%d/map_files/%x-%x" % (self._process.pid, start, end)
+        bounds = b"%s/map_files/%x-%x" % (self.folder, start, end)
         found = self._process.look_up(bounds, b"")
         return found if found is not None and found.ok and found.inode == inode else None
 
@@ -293,7 +320,7 @@ class _RemoteFiles:
         self, name: bytes, file: Looked | None, inode: int, device: Numbers, *, regular: bool = False
     ) -> bytes | None:
         """The path there at which a file of this name is the one that is mapped; None also where it was not asked."""
-        for root in (b"/", b"/proc/%d/root" % self._process.pid):
+        for root in (b"/", self.folder + b"/root"):
             found = self._process.look_up(root, name)
             if found is not None and found.errno_name == "EAGAIN" and (way := self.table.answering_on(name)):
                 found = self._process.look_up(root, name, way)
