@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import mmap
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +134,68 @@ def test_build_ids_are_those_that_readelf_tells(program: Program) -> None:
 
 def test_build_ids_are_not_asked_for_unless_wanted(program: Program) -> None:
     assert not any(region.build_id for region in vmatlas.snapshot(program.pid, backend="linux-ioctl"))
+
+
+# Names that the ioctl does not tell
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[int]:
+    """Where this process has a file mapped, shared, whose path has more than 4,095 bytes; it ends in /deep.dat."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(18):
+        os.mkdir("d" * 250, dir_fd=folder)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    file = os.open("deep.dat", os.O_RDWR | os.O_CREAT, dir_fd=folder)
+    os.ftruncate(file, mmap.PAGESIZE)
+    with mmap.mmap(file, mmap.PAGESIZE):
+        told = Path("/proc/self/maps").read_bytes().splitlines()
+        yield next(int(line.split(b"-")[0], 16) for line in told if line.endswith(b"/deep.dat"))
+    os.unlink("deep.dat", dir_fd=folder)
+    os.close(file)
+    os.close(folder)
+
+
+NAMED = {
+    "path=*/deep.dat,shared": True,
+    "deep.dat,shared,file": True,
+    "rw-s,path=*deep.dat": True,
+    "!deep.dat,shared": False,
+    "deep.dat,kind=file,shared": True,
+    "path=*/deep.dat": True,
+}
+
+
+@pytest.mark.parametrize("where", NAMED)
+def test_a_word_about_names_means_the_same_whoever_is_asked_first(deep: int, where: str) -> None:
+    offered("linux-ioctl")
+    with vmatlas.open() as process:
+        space = process.snapshot(where=where)
+        assert (deep in [region.start for region in space]) is NAMED[where]
+        assert (deep in [region.start for region in process.iterate(where=where)]) is NAMED[where]
+        found = process.find(deep, where=where), process.find(deep - 1, where=where, or_next=True)
+        assert [region is not None and region.start == deep for region in found] == [NAMED[where]] * 2
+    assert space.origin.backend == "linux-procfs" and space.incomplete is None
+
+
+def test_whether_such_a_file_is_deleted_is_asked_of_who_tells_its_name(tmp_path: Path, deep: int) -> None:
+    offered("linux-ioctl")
+    assert deep not in [region.start for region in vmatlas.snapshot(where="deleted,shared")]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(18):
+        folder, above = os.open("d" * 250, os.O_RDONLY, dir_fd=folder), folder
+        os.close(above)
+    os.unlink("deep.dat", dir_fd=folder)
+    os.close(os.open("deep.dat", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    assert deep in [region.start for region in vmatlas.snapshot(where="deleted,shared")]
+
+
+def test_what_lacks_names_says_so_where_it_was_named_itself(deep: int) -> None:
+    offered("linux-ioctl")
+    space = vmatlas.snapshot(where="deep.dat,shared", backend="linux-ioctl")
+    assert not len(space) and space.incomplete is not None and "lack theirs" in space.incomplete
+    plain = vmatlas.snapshot(where="shared,file")
+    assert plain.origin.backend == "linux-ioctl", "no word is about a name"

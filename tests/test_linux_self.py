@@ -4,6 +4,7 @@ oracle, before and after."""
 from __future__ import annotations
 
 import json
+import mmap
 
 import pytest
 
@@ -67,3 +68,16 @@ def test_self_reading_leaves_nothing_behind(start: Start, backend: str) -> None:
     program.hear()
     program.tell(f"read {backend} maps")
     assert not [region for region in from_outside(program.pid, backend) if "vmatlas-scratch" in region[3]]
+
+
+def test_self_reading_of_what_passes_a_filter_goes_on_above_its_own_memory(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory that Python alone reads into is shared, and mostly the first in the map that is."""
+    monkeypatch.setattr("vmatlas_linux_ioctl.acquire.NATIVE", None)
+    with mmap.mmap(-1, mmap.PAGESIZE):
+        seen = vmatlas.snapshot(backend=backend, where="shared")
+        assert [each.start for each in seen] == [
+            each.start for each in vmatlas.snapshot(backend=backend).where("shared")
+        ]
+        assert len(seen)

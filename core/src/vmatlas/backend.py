@@ -75,6 +75,8 @@ class Feature(enum.Flag):
     ANY_FILE_NAME = enum.auto()
     """It reads a map whatever bytes the names in it hold. Without it a name with a newline may make it refuse the map
     as malformed, since it cannot tell that from a damaged one."""
+    LONG_FILE_NAME = enum.auto()
+    """`path` however long it is. Without it a region may lack its name for that alone, and `incomplete` says so."""
     ANONYMOUS_SHARING = enum.auto()
     """`shared` of all anonymous memory. Without it that is None where the kernel does not tell it, and never wrong; of
     private memory that a fork has copied it is told."""

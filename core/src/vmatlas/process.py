@@ -177,6 +177,20 @@ class Process:
             found = self._choices[key] = choose(self._target, query, self._backend)
         return found
 
+    def _asked(self, choice: Choice, query: Query) -> tuple[Choice, AddressSpace]:
+        """The answer, and who gave it: where it lacks names that the filter is about, whoever tells them all is asked.
+
+        So is nobody where the backend was named, or no other tells what is asked: the answer says itself what it lacks.
+        """
+        space = self._reader.space(choice, query)
+        if choice.asked_for or not query.where.looks_at_names or not _lacks_names(space, choice.backend):
+            return choice, space
+        try:
+            other = choose(self._target, query, needs=Feature.LONG_FILE_NAME)
+        except Unsupported:
+            return choice, space
+        return other, self._reader.space(other, query)
+
     def needs_residency(self, where: Filter) -> bool:
         """Whether the memory in use must be asked for so that a filter can be applied.
 
@@ -223,7 +237,7 @@ class Process:
             if guards and residency:
                 raise _not_both()
             query = Query(residency=residency, build_ids=build_ids, where=ANY if guards else wanted)
-        space = self._reader.space(self.choice(query), query)
+        _, space = self._asked(self.choice(query), query)
         if guards:
             from vmatlas.model.pages import PageState
 
@@ -263,7 +277,7 @@ class Process:
         with self._reader.question():
             while True:
                 assert query.address is not None
-                space = self._reader.space(choice, query)
+                choice, space = self._asked(choice, query)
                 found = space.part(query.where).find(query.address, or_next=query.or_next)
                 is_walk = query.or_next and Feature.WALK in choice.backend.features
                 if found is not None or not is_walk or len(space) < query.limit:
@@ -364,7 +378,10 @@ class Process:
         question = self._reader.question()
         while query.address is not None and query.address < _TOP:
             with question:  # all steps are one question; what is done with the regions between them is none of it
-                space = self._reader.space(choice, query)
+                choice, space = self._asked(choice, query)
+            if Feature.WALK not in choice.backend.features:  # it tells all, those below, too
+                yield from (region for region in space.part(query.where) if region.end > query.address)
+                return
             yield from space.part(query.where)
             if len(space) < query.limit:
                 return
@@ -777,6 +794,13 @@ def _is_blind(backend: Backend, address: int | None) -> bool:
     """Whether there may be something at the address that the backend never tells."""
     spots = backend.blind_spots if isinstance(backend, HasBlindSpots) else ()
     return address is not None and any(start <= address < end for start, end in spots)
+
+
+def _lacks_names(space: AddressSpace, backend: Backend) -> bool:
+    """Whether a file has no name since the backend tells no such long one."""
+    if space.incomplete is None or Feature.LONG_FILE_NAME in backend.features:
+        return False
+    return any(region.inode and region.path is None for region in space)
 
 
 def _find_the_long_way(process: weakref.ref[Process], *arguments: Any, **more: Any) -> Region | None:

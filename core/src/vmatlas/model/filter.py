@@ -279,6 +279,12 @@ class Filter:
         return bool(self.flags or self.other_flags or self._keys - _FIELDS.keys() or "page_size" in self._keys)
 
     @property
+    def looks_at_names(self) -> bool:
+        """Whether it looks at names, or at what may be told by them alone: the kind, and that a file is deleted."""
+        named = self.paths or self.names or self.texts or self.other_texts or self.kinds or self.other_kinds
+        return bool(named) or self.deleted is not None
+
+    @property
     def _keys(self) -> frozenset[str]:
         return frozenset(each.key for each in self.numbers)
 

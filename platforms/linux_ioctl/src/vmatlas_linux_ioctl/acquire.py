@@ -237,7 +237,7 @@ class _Walk:
             if start >= end:
                 self._keep()
                 address = end = new_end
-                if self._records_end == self.limit * SIZE:
+                if self.limit and self._records_end == self.limit * SIZE:
                     break
                 continue
             # The region has grown or merged since the one before it was told: ask anew from there on.

@@ -50,6 +50,7 @@ class LinuxProcfs:
         | Feature.FILE_ID
         | Feature.FILE_NAME
         | Feature.ANY_FILE_NAME
+        | Feature.LONG_FILE_NAME
         | Feature.ANONYMOUS_SHARING
         | Feature.DELETED
         | Feature.OWNERS_ONLY
