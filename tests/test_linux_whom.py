@@ -320,7 +320,7 @@ opened = []
 sys.addaudithook(lambda event, told: opened.append(str(told[0])) if event == "open" else None)
 vmatlas.select(*sys.argv[1:])
 of_processes = [path.split("/")[2:] for path in opened if path.startswith("/proc/") and path.split("/")[2].isdigit()]
-print(sorted({each[1] for each in of_processes}))
+print(sorted({each[1] for each in of_processes if len(each) > 1}))  # a folder: of one whose first thread has ended
 """
 
 

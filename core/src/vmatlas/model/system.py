@@ -41,7 +41,8 @@ class Consistency(enum.Enum):
     """What the kernel promises of the regions of one reading, taken together."""
 
     PER_REGION = "per_region"
-    """Each region is right in itself; the map may have changed between any two."""
+    """Each region is right in itself; the map may have changed between any two. Memory that stays at its address is
+    never missing; what moves meanwhile may be seen at both places or at neither."""
     PER_CHUNK = "per_chunk"
     """Regions of one chunk (Linux: a page of text) belong together; the map may have changed between chunks."""
     SINGLE_CALL = "single_call"
