@@ -398,7 +398,7 @@ OPERATIONS: dict[str, Case] = {
             "unsafe": "flag",
         },
     ),
-    "guarded_buffer": (operations.guarded_buffer, {}, {"size": "size"}),
+    "guarded_buffer": (operations.guarded_buffer, {"size": 1}, {"size": "size", "hidden": "flag"}),
     "secret": (operations.secret, {}, {"size": "size"}),
     "write_then_execute": (operations.write_then_execute, {}, {"code": "code"}),
     "protect": (
@@ -432,6 +432,7 @@ OPERATIONS: dict[str, Case] = {
             "target": "target",
             "dry_run": "flag",
             "unsafe": "flag",
+            "go_on": "flag",
         },
     ),
     "classify_fault": (

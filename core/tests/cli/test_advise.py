@@ -20,7 +20,10 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """What reaches the API, which then claims to have done it: rights are for the tests of the plugin."""
     seen: list[tuple[object, ...]] = []
 
-    def advise(process: vmatlas.Process, regions: vmatlas.AddressSpace, advice: Advice, *, dry_run: bool) -> Advised:
+    def advise(
+        process: vmatlas.Process, regions: vmatlas.AddressSpace, advice: Advice, *, dry_run: bool, go_on: bool
+    ) -> Advised:
+        assert not go_on
         seen.append((process.pid, regions, advice, dry_run))
         return Advised(
             advice, process.pid, len(regions), regions.total, 0 if dry_run else regions.total, dry_run=dry_run
@@ -69,7 +72,7 @@ def test_dry_run_asks_for_nothing_to_be_done(run, child, taken):
 
 
 def test_dry_run_that_could_not_ask_the_kernel_says_why(run, child, monkeypatch):
-    def advise(process, regions, advice, *, dry_run):
+    def advise(process, regions, advice, *, dry_run, go_on):
         return Advised(advice, process.pid, len(regions), regions.total, 0, dry_run=dry_run, unasked="no such question")
 
     monkeypatch.setattr(operations, "advise", advise)
@@ -87,7 +90,7 @@ def test_people_are_told_of_a_dry_run_and_whether_the_kernel_was_asked(unasked):
 
 
 def test_stop_is_told_with_its_reason_and_exit_7(run, child, monkeypatch):
-    def advise(process, regions, advice, *, dry_run):
+    def advise(process, regions, advice, *, dry_run, go_on):
         failure = OperationFailed("stopped: a hole", errno=12, errno_name="ENOMEM", hint="look again")
         return Advised(advice, process.pid, len(regions), regions.total, 4096, (0x1000, 0x3000), failure)
 
@@ -99,6 +102,20 @@ def test_stop_is_told_with_its_reason_and_exit_7(run, child, monkeypatch):
     told = json.loads(run("advise", child.pid, "--cold", "--json").stdout)
     assert told["stopped_at"] == {"start": 0x1000, "end": 0x3000}
     assert (told["reason"], told["errno"]) == ("stopped: a hole", "ENOMEM")
+
+
+def test_what_was_refused_on_the_way_is_counted_and_is_exit_7(run, child, monkeypatch):
+    def advise(process, regions, advice, *, dry_run, go_on):
+        failure = OperationFailed("the first is locked", errno=22, errno_name="EINVAL")
+        assert go_on
+        return Advised(advice, process.pid, len(regions), regions.total, 0, None, failure, refused=((1, 2), (3, 4)))
+
+    monkeypatch.setattr(operations, "advise", advise)
+    result = run("advise", child.pid, "--cold", "--go-on")
+    assert (result.exit_code, result.stderr) == (7, "vmatlas: the first is locked\n")
+    assert result.stdout.splitlines()[1].endswith("2 ranges refused")
+    told = json.loads(run("advise", child.pid, "--cold", "--go-on", "--json").stdout)
+    assert (told["refused"], told["stopped_at"]) == ([{"start": 1, "end": 2}, {"start": 3, "end": 4}], None)
 
 
 def test_missing_right_is_exit_4(run, child, monkeypatch):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmatlas.errors import OperationFailed
-from vmatlas.operations.advising import LARGEST, MOST, batches, go_through, pieces
+from vmatlas.operations.advising import LARGEST, MOST, batches, go_through, going_on, pieces
+from vmatlas.operations.values import Advice, Advised
 
 from .kernel import PAGE, refusal
 
@@ -100,6 +101,22 @@ def test_trouble_that_passes_is_gone_through():
     kernel = Kernel({4 * PAGE: "EAGAIN"}, once=True)
     ranges = [(2 * number * PAGE, (2 * number + 1) * PAGE) for number in range(5)]
     assert go_through(kernel, ranges) == (5 * PAGE, None, None)
+
+
+def test_going_on_takes_up_behind_the_piece_that_was_refused():
+    asked: list[list[tuple[int, int]]] = []
+
+    def advise(ranges: list[tuple[int, int]]) -> Advised:
+        asked.append(ranges)
+        stops = [(GIGABYTE, 2 * GIGABYTE), (50, 60), None]
+        stopped = stops[len(asked) - 1]
+        failure = None if stopped is None else OperationFailed(f"refused {len(asked)}", errno_name="EINVAL")
+        return Advised(Advice.COLD, 7, len(ranges), 0, len(asked), stopped, failure)
+
+    told = going_on(advise, [(0, 3 * GIGABYTE), (50, 60), (90, 99)], go_on=True)  # in the order given, not sorted
+    assert asked[1:] == [[(2 * GIGABYTE, 3 * GIGABYTE), (50, 60), (90, 99)], [(90, 99)]]
+    assert (told.advised, told.refused, told.stopped_at) == (6, ((GIGABYTE, 2 * GIGABYTE), (50, 60)), None)
+    assert told.reason == "refused 1" and told.ranges == 3
 
 
 def test_kernel_that_does_not_say_why_is_quoted_so():

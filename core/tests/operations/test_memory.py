@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import vmatlas
 from vmatlas import Protection
 from vmatlas.operations import Ability, Advice, Advised, Mapping, Memory
+from vmatlas.operations.advising import going_on
 from vmatlas.operations.shapes import guarded_buffer, secret, write_then_execute
 from vmatlas.target.program import MapFlag
 
@@ -267,6 +268,22 @@ def test_guarded_buffer_ends_where_its_guard_begins(memory, kernel, size):
     assert not kernel.pages
 
 
+def test_hidden_guards_take_no_region(memory, kernel):
+    made = guarded_buffer(memory, 100, hidden=True)
+    assert [page.protection for _, page in sorted(kernel.pages.items())] == [READ | WRITE] * 3
+    assert kernel.calls.count("advise") == 2
+    assert made.address + 100 == made.end
+    made.close()
+    assert not kernel.pages
+
+
+def test_where_the_kernel_makes_no_such_guards_they_are_pages_without_rights(kernel):
+    kernel.refuses["advise"] = "EINVAL"
+    made = guarded_buffer(Memory(kernel, kernel.space), PAGE, hidden=True)
+    assert [page.protection for _, page in sorted(kernel.pages.items())] == [NONE, READ | WRITE, NONE]
+    made.close()
+
+
 def test_guarded_buffer_that_cannot_be_made_leaves_nothing(kernel):
     kernel.refuses["protect"] = "ENOMEM"
     with pytest.raises(vmatlas.OperationFailed):
@@ -283,6 +300,25 @@ def test_rights_of_a_guard_are_no_rights_of_the_buffer(memory):
 
 
 # ---- advice on memory of this process ----
+
+
+def test_advice_that_goes_on_passes_over_what_is_refused(memory, kernel):
+    mine = memory.map_anonymous(6 * PAGE, at=0x500000)
+    kernel.unmap(0x501000, PAGE)
+    kernel.unmap(0x504000, PAGE)
+    ranges = [(page, page + PAGE) for page in range(0x500000, 0x506000, PAGE)]
+
+    def advise(some):
+        return memory.advise(some, Advice.COLD, 7, unsafe=False, dry_run=False)
+
+    advised = going_on(advise, ranges, go_on=True)
+    assert (advised.asked, advised.advised, advised.stopped_at) == (6 * PAGE, 4 * PAGE, None)
+    assert advised.refused == ((0x501000, 0x502000), (0x504000, 0x505000))
+    assert not advised.complete and "ENOMEM" in (advised.reason or "") and "0x501000" in advised.reason
+    assert "2 refused" in repr(advised)
+    assert going_on(advise, ranges, go_on=False).refused == ()
+    assert going_on(advise, ranges[2:4], go_on=True).complete
+    del mine
 
 
 def test_advice_stops_at_a_hole_and_says_what_was_done(memory, kernel):

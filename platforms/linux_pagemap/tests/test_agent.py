@@ -105,7 +105,7 @@ def test_a_probe_tells_why_it_is_not_answered() -> None:
 
 
 def test_the_suite_s_claims_about_pages_hold_on_this_machine(binary: Path) -> None:
-    suite = [sys.executable, "-P", "-m", "vmatlas.conformance", "-q", "-k", "test_pages"]
+    suite = [sys.executable, "-P", "-m", "vmatlas.conformance", "-q", "-k", "test_pages or test_tracking"]
     done = subprocess.run(
         [*suite, f"--vmatlas-target=agent:{binary}"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )

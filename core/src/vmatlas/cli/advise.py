@@ -42,6 +42,7 @@ _ADVICES = {
 @click.option("--willneed", is_flag=True, help=_ADVICES["willneed"])
 @click.option("--collapse", is_flag=True, help=_ADVICES["collapse"])
 @where_option
+@click.option("--go-on", is_flag=True, help="Stop at no range that the kernel refuses; tell how many did.")
 @click.option("--dry-run", is_flag=True, help="Ask the kernel whether it would take the advice; do nothing.")
 @json_option
 @bytes_option
@@ -49,6 +50,7 @@ _ADVICES = {
 def command(
     processes: tuple[Asked | Chooses, ...],
     wheres: tuple[Filter, ...],
+    go_on: bool,
     dry_run: bool,
     as_json: bool,
     exact: bool,
@@ -67,7 +69,8 @@ def command(
 
     Nothing is lost: pages that were taken come back when they are touched. The kernel's own regions ([vdso], [vvar],
     [vsyscall]) are left out. It takes CAP_SYS_NICE and the right to read the process. Exit 7 when the kernel stopped
-    before the end; standard error says where and why. Words choose several processes ('vmatlas --help' has them), each
+    before the end, or refused a range (--go-on); standard error says where and why. To leave out what would refuse:
+    --where '!flag=lo' (locked). Words choose several processes ('vmatlas --help' has them), each
     of which has a line.
     """
     chosen_advices = [each for each in _ADVICES if advices[each]]
@@ -81,9 +84,9 @@ def command(
     where = all_of(wheres)
     process = only_one(processes)
     if process is None:
-        return _of_several(processes, where, advice, dry_run, as_json, exact, patience, backend, target)
+        return _of_several(processes, where, advice, go_on, dry_run, as_json, exact, patience, backend, target)
     with opened(process, target, backend, patience) as asked:
-        told = _advise(asked.process, asked.ask, where, advice, dry_run)
+        told = _advise(asked.process, asked.ask, where, advice, go_on, dry_run)
     if as_json:
         output.show_json(advise.advised_json(told))
     else:
@@ -99,6 +102,7 @@ def _of_several(
     words: Sequence[Asked | Chooses],
     where: Filter,
     advice: str,
+    go_on: bool,
     dry_run: bool,
     as_json: bool,
     exact: bool,
@@ -112,7 +116,7 @@ def _of_several(
     from vmatlas.cli.whom import chosen
 
     def ask(asked: Process) -> tuple[None, advise.Told]:
-        return None, _advise(asked, lambda question: question(), where, advice, dry_run)
+        return None, _advise(asked, lambda question: question(), where, advice, go_on, dry_run)
 
     with chosen(words, target, patience) as (place, selected):
         survey = Survey(place, backend, patience, ask, selected)
@@ -130,7 +134,7 @@ def _of_several(
 
 
 def _advise(
-    asked: Process, ask: Callable[[Callable[[], Any]], Any], where: Filter, advice: str, dry_run: bool
+    asked: Process, ask: Callable[[Callable[[], Any]], Any], where: Filter, advice: str, go_on: bool, dry_run: bool
 ) -> advise.Told:
     """What became of the advice; each question is asked by `ask`."""
     from vmatlas import operations
@@ -142,7 +146,7 @@ def _advise(
     own = (Kind.VDSO, Kind.VVAR, Kind.VSYSCALL)
     chosen = before.where(where)
     chosen = type(chosen).of([region for region in chosen if region.kind not in own], chosen.origin)
-    advised = ask(lambda: operations.advise(asked, chosen, operations.Advice(advice), dry_run=dry_run))
+    advised = ask(lambda: operations.advise(asked, chosen, operations.Advice(advice), dry_run=dry_run, go_on=go_on))
     after = None if dry_run else ask(lambda: _read(asked, needs_residency=False))
     return advise.Told(advised, chosen, advise.resident(chosen, before), advise.resident(chosen, after))
 

@@ -27,7 +27,7 @@ from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import AddressSpace, Columns, Filter, Protection, Region
 from vmatlas.operations import advising, faults, files, moving, shapes
-from vmatlas.operations.checks import check_ranges
+from vmatlas.operations.checks import Range, check_ranges
 from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.explaining import Explanation, Place, ThreadStack
 from vmatlas.operations.mapping import Mapping
@@ -130,6 +130,7 @@ def advise(
     target: Target | None = None,
     dry_run: bool = False,
     unsafe: bool = False,
+    go_on: bool = False,
 ) -> Advised:
     """Tell the kernel what a process will do with ranges of its memory.
 
@@ -145,6 +146,8 @@ def advise(
     the result says why. Advice that would undo a `secret` is refused, with `unsafe=True` as well.
 
     The result says how many bytes were asked and advised, and where it stopped and why, as far as the kernel tells.
+    With `go_on` it stops at no range that the kernel refuses: `refused` of the result has those, and what comes after
+    them is asked for as well. To leave out what is known to refuse: `snapshot(pid).where("!flag=lo")`.
     Raises AccessDenied (EPERM, EACCES), NoSuchProcess (ESRCH), Unsupported (the call, or the advice), UsageError.
     """
     if not isinstance(advice, Advice):
@@ -161,12 +164,16 @@ def advise(
         else:
             asked = closing.enter_context(api.open(process, target=target))
         if not advising.is_this_process(asked):
-            return advising.advise_other(asked, regions, advice, dry_run=dry_run)
+            return advising.advise_other(asked, regions, advice, dry_run=dry_run, go_on=go_on)
         if isinstance(regions, AddressSpace):
             advising.check_same(asked, regions)
         memory = _own()
         ranges = check_ranges(regions, page=memory.page_size, bits=memory.address_bits)
-        return memory.advise(ranges, advice, asked.pid, unsafe=unsafe, dry_run=dry_run)
+
+        def advise_them(some: list[Range]) -> Advised:
+            return memory.advise(some, advice, asked.pid, unsafe=unsafe, dry_run=dry_run)
+
+        return advising.going_on(advise_them, ranges, go_on=go_on)
 
 
 def classify_fault(
@@ -368,13 +375,18 @@ def map_device(
     return files.map_device(_own(), device, size, offset, protection=protection, shared=shared, unsafe=unsafe)
 
 
-def guarded_buffer(size: int) -> Mapping:
+@flags_checked
+def guarded_buffer(size: int, *, hidden: bool = False) -> Mapping:
     """A buffer of exactly `size` bytes between two pages without rights: the first byte beyond its end faults.
+
+    With `hidden` the two are guards of the kernel's own sort, where it has such (Linux 6.13: MADV_GUARD_INSTALL): the
+    buffer is one region, not three, and merges with its neighbours. No map shows them, nor does a core; a live process
+    is asked (`snapshot(guards=True)`, `classify_fault`). Where the kernel has none they are pages without rights.
 
     It ends where a page ends, so its `address` need not be where one begins; the bytes between that page's beginning
     and the address are no guard. Raises UsageError, OperationFailed.
     """
-    return shapes.guarded_buffer(_own(), size)
+    return shapes.guarded_buffer(_own(), size, hidden=hidden)
 
 
 def secret(size: int) -> Mapping:

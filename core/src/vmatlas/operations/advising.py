@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from vmatlas.errors import NoSuchProcess, OperationFailed, Unsupported, UsageError, VmatlasError
@@ -97,6 +98,30 @@ def go_through(ask: Ask, ranges: Iterable[Range]) -> tuple[int, tuple[int, int] 
         if batch[count + 1 :]:
             waiting.appendleft(batch[count + 1 :])
     return done, None, None
+
+
+def going_on(advise: Callable[[list[Range]], Advised], ranges: list[Range], *, go_on: bool) -> Advised:
+    """Advise ranges; with `go_on` also those behind one that was refused, each time anew.
+
+    What is refused to all (rights, a process that is gone, an advice that the kernel has not) ends it: it is raised.
+    """
+    told = advise(ranges)
+    if not go_on or told.stopped_at is None:
+        return told
+    first, done, refused, left = told, told.advised, [told.stopped_at], ranges
+    while told.stopped_at is not None and (left := _behind(left, told.stopped_at)):
+        told = advise(left)
+        done += told.advised
+        if told.stopped_at is not None:
+            refused.append(told.stopped_at)
+    return replace(first, advised=done, stopped_at=None, refused=tuple(refused))
+
+
+def _behind(ranges: list[Range], stopped: Range) -> list[Range]:
+    """What comes after a range, or a piece of one, in the order in which they were given."""
+    at = next(number for number, (start, end) in enumerate(ranges) if start <= stopped[0] < end)
+    rest = [(stopped[1], ranges[at][1])] if stopped[1] < ranges[at][1] else []
+    return rest + ranges[at + 1 :]
 
 
 class Adviser:
@@ -241,7 +266,9 @@ def first_hole(space: AddressSpace, start: int, end: int) -> int | None:
     return None
 
 
-def advise_other(process: Process, regions: Iterable[object], advice: Advice, *, dry_run: bool = False) -> Advised:
+def advise_other(
+    process: Process, regions: Iterable[object], advice: Advice, *, dry_run: bool = False, go_on: bool = False
+) -> Advised:
     """Advise a process that is not this one; see `vmatlas.operations.advise`."""
     start_time = process.start_time
     if isinstance(regions, AddressSpace):
@@ -256,7 +283,7 @@ def advise_other(process: Process, regions: Iterable[object], advice: Advice, *,
         return Advised(advice, process.pid, len(ranges), asked, 0, dry_run=True)
     if not ranges:
         return Advised(advice, process.pid, 0, 0, 0)
-    return adviser.advise(ranges)
+    return going_on(adviser.advise, ranges, go_on=go_on)
 
 
 def check_same(process: Process, space: AddressSpace) -> None:

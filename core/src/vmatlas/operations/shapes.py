@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vmatlas import arguments
 from vmatlas.errors import OperationFailed, Unsupported, UsageError
@@ -153,7 +153,7 @@ def _opening(what: str) -> Iterator[None]:
         raise told from None
 
 
-def guarded_buffer(memory: Memory, size: int) -> Mapping:
+def guarded_buffer(memory: Memory, size: int, *, hidden: bool = False) -> Mapping:
     """See `vmatlas.operations.guarded_buffer`."""
     length = check_size(size, bits=memory.address_bits)
     page = memory.page_size
@@ -162,8 +162,11 @@ def guarded_buffer(memory: Memory, size: int) -> Mapping:
     with memory.guard:
         whole = memory.place(body + 2 * page, Protection.NONE, MapFlag.NONE, what="a guarded buffer")
         start = whole.start + page
-        try:
-            memory.calls.protect(start, body, READ_WRITE)
+        edges = (whole.start, start + body)
+        is_hidden = hidden and _guarded_by_kernel(memory, edges, page)
+        try:  # guards of the kernel's own sort stay what they are, whatever the rights
+            low, high = (whole.start, body + 2 * page) if is_hidden else (start, body)
+            memory.calls.protect(low, high, READ_WRITE)
         except OperationFailed as failure:
             whole.close()
             raise failed("making the inside of a guarded buffer writable", failure) from None
@@ -180,6 +183,22 @@ def guarded_buffer(memory: Memory, size: int) -> Mapping:
                 what="a guarded buffer",
             )
         )
+
+
+def _guarded_by_kernel(memory: Memory, pages: Iterable[int], size: int) -> bool:
+    """Whether the kernel made guards of these pages that take no region of their own (Linux 6.13: MADV_GUARD_INSTALL).
+
+    Older kernels do not know the advice; memory that is locked as it is made (lock_all) takes none.
+    """
+    number = memory.calls.advice_number(Advice.GUARD_INSTALL)
+    if number is None:
+        return False
+    try:
+        for page in pages:
+            memory.calls.advise(page, size, number)
+    except OperationFailed:
+        return False
+    return True
 
 
 def secret(memory: Memory, size: int) -> Mapping:

@@ -133,24 +133,28 @@ class Advised:
     """Everything was checked, and nothing done."""
     unasked: str | None = None
     """Why the kernel was not asked in a dry run, where it has no harmless way to be asked; None: it was."""
+    refused: tuple[tuple[int, int], ...] = ()
+    """With `go_on`: every range, or piece of a large one, that the kernel refused; `failure` tells of the first. What
+    came after was asked for all the same, so that it stopped nowhere."""
 
     def __repr__(self) -> str:
         done = f"{self.advised:,} of {self.asked:,} bytes" + (" (dry run)" if self.dry_run else "")
         stopped = "" if self.stopped_at is None else f", stopped at {self.stopped_at[0]:#x}-{self.stopped_at[1]:#x}"
-        return f"<Advised {self.advice.value} to pid {self.pid}: {done}{stopped}>"
+        refused = f", {len(self.refused):,} refused" if self.refused else ""
+        return f"<Advised {self.advice.value} to pid {self.pid}: {done}{stopped}{refused}>"
 
     @property
     def complete(self) -> bool:
         """Whether it went through every range."""
-        return self.stopped_at is None and not self.dry_run
+        return self.stopped_at is None and not self.refused and not self.dry_run
 
     @property
     def reason(self) -> str | None:
-        """Why it stopped, in a line; None when it did not."""
+        """Why it stopped, or the first range was refused, in a line; None when neither."""
         return None if self.failure is None else self.failure.message
 
     def required(self) -> Advised:
-        """The same when all was done. Raises OperationFailed, with the reason, when it stopped."""
+        """The same when all was done. Raises OperationFailed, with the reason, when it was not."""
         if self.failure is not None:
             raise self.failure
         return self

@@ -51,6 +51,8 @@ def advised_table(told: Told, *, exact: bool) -> Table:
     """One line."""
     advised = told.advised
     stopped = "-" if advised.stopped_at is None else range_text(*advised.stopped_at)
+    if advised.refused:
+        stopped = f"{count(len(advised.refused), 'range')} refused"
     row = Row(
         (
             str(advised.pid),
@@ -63,7 +65,7 @@ def advised_table(told: Told, *, exact: bool) -> Table:
             stopped,
         ),
         "",
-        {0: "heading"} | ({7: "warning"} if advised.stopped_at is not None else {}),
+        {0: "heading"} | ({7: "warning"} if stopped != "-" else {}),
     )
     notes = []
     if advised.dry_run:
@@ -91,6 +93,7 @@ def advised_json(told: Told) -> dict[str, Any]:
         "stopped_at": None
         if advised.stopped_at is None
         else {"start": advised.stopped_at[0], "end": advised.stopped_at[1]},
+        "refused": [{"start": start, "end": end} for start, end in advised.refused],
         "reason": advised.reason,
         "errno": None if advised.failure is None else advised.failure.errno_name,
     }
