@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import vmatlas
+from tests.bench.crash import REGIONS, core, of_libc
 from tests.bench.pages import THREADS
 from tests.bench.processes import LIMIT, Floors, Missing, Rust, Worker, child, paged, sleepers
 
@@ -109,6 +110,8 @@ def cases(bench: Bench, sizes: tuple[int, ...], stack: ExitStack, *, remote: boo
         yield _own_map(own, regions)
         yield _own_residency(own, regions)
     yield from _pages(bench, stack, quick=sizes[-1] <= SMAPS_REGIONS)
+    yield _core(bench, str(stack.enter_context(core())))
+    yield _symbols(bench)
     yield _machine(bench)
     yield _start()
     for regions in (size for size in (SMAPS_REGIONS, PRINTED_REGIONS) if size <= sizes[-1]):
@@ -363,6 +366,47 @@ def _over_everybody(bench: Bench) -> Case:
     return Case("commands over the whole machine, processor time", "command", 1, subjects)
 
 
+def _core(bench: Bench, path: str) -> Case:
+    """The map of a core file, from the file to the columns; each in the processor's time."""
+    subjects = [
+        Subject("readelf -lW", _tool("readelf", "-lW", path)),
+        *bench.ours("core", backends=(None,), path=path, worked=True),
+        Subject("pyelftools, iter_segments", lambda: bench.python.do("pyelftools", path=path, worked=True), 2),
+        Subject("gdb, info proc mappings (names alone)", _tool("gdb", "-nx", "-batch", *_asked_of_gdb(path)), 2),
+    ]
+    return Case(f"the map of a core file of {REGIONS:,} regions, processor time", "region", REGIONS, subjects)
+
+
+def _asked_of_gdb(path: str) -> list[str]:
+    return ["-ex", f"core-file {path}", "-ex", "info proc mappings"]
+
+
+def _symbols(bench: Bench) -> Case:
+    """The function at each of many addresses of the C library."""
+    library, here, own = of_libc()
+    text = "".join(f"{each:#x}\n" for each in own).encode()
+    subjects = [
+        Subject("addr2line -f, called with all", _tool("addr2line", "-f", "-e", library, given=text)),
+        Subject(
+            "vmatlas.symbolize_many", lambda: bench.compiled.do("symbols", library=library, addresses=own, worked=True)
+        ),
+        Subject(
+            "the same, by a Symbolizer that is kept",
+            lambda: bench.compiled.do("kept_symbols", library=library, addresses=own, worked=True),
+        ),
+    ]
+    return Case(f"{len(here):,} addresses of {library} to functions, processor time", "address", len(here), subjects)
+
+
+def _tool(name: str, *words: str, given: bytes | None = None) -> Measure:
+    program = shutil.which(name)
+
+    def none() -> float:
+        raise Missing(f"no {name} in PATH")
+
+    return none if program is None else _program([program, *words], given)
+
+
 def _start() -> Case:
     """What a command takes that has next to nothing to do."""
     subjects = [
@@ -402,11 +446,19 @@ for process in psutil.process_iter():
 """
 
 
-def _program(command: list[str]) -> Measure:
-    """The processor time of a program from its start to its end."""
+def _program(command: list[str], given: bytes | None = None) -> Measure:
+    """The processor time of a program from its start to its end; `given` on its standard input."""
 
     def measure() -> float:
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+        with subprocess.Popen(
+            command,
+            stdin=None if given is None else subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as started:
+            if given is not None and started.stdin is not None:
+                started.stdin.write(given)
+                started.stdin.close()
             _, _, used = os.wait4(started.pid, 0)
             started.returncode = 0
         return (used.ru_utime + used.ru_stime) * 1e9

@@ -181,6 +181,47 @@ def psutil_totals(job: Job) -> Callable[[], object]:
     return ask
 
 
+def core(job: Job) -> Callable[[], object]:
+    return lambda: vmatlas.replay(job["path"])
+
+
+def pyelftools(job: Job) -> Callable[[], object]:
+    try:
+        from elftools.elf.elffile import ELFFile  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError:
+        raise vmatlas.Unsupported("pip install pyelftools") from None
+
+    def read() -> list[tuple[int, int, int]]:
+        with open(job["path"], "rb") as file:
+            return [(each["p_vaddr"], each["p_memsz"], each["p_flags"]) for each in ELFFile(file).iter_segments()]
+
+    return read
+
+
+def _here(job: Job) -> list[int]:
+    """The same addresses of the library as it is mapped in this process."""
+    region = next(
+        each
+        for each in vmatlas.snapshot()
+        if each.path == job["library"] and each.protection & vmatlas.Protection.EXECUTE
+    )
+    with vmatlas.open() as process:
+        shift = (process.elf_address(region.start, region) or 0) - region.start
+    return [each - shift for each in job["addresses"]]
+
+
+def symbols(job: Job) -> Callable[[], object]:
+    addresses, space = _here(job), vmatlas.snapshot()
+    return lambda: vmatlas.symbolize_many(space, addresses)
+
+
+def kept_symbols(job: Job) -> Callable[[], object]:
+    from vmatlas.symbolizing import Symbolizer
+
+    addresses, symbolizer = _here(job), Symbolizer(vmatlas.snapshot())
+    return lambda: symbolizer.symbols(addresses)
+
+
 def split_lines(job: Job) -> Callable[[], object]:
     """What people write themselves: right for ordinary names, and with no check at all."""
 
@@ -250,7 +291,7 @@ JOBS = {
     for each in (
         whole_map, fill, one_shot, regions, points, one_shot_points, many, executable_files, residency, unchanged,
         pages, guards, unpack_pagemap, unpack_pagemap_by_page, machine, totals, psutil_totals, split_lines,
-        psutil_maps, psutil_search, psutil_files, psutil_machine,
+        psutil_maps, psutil_search, psutil_files, psutil_machine, core, pyelftools, symbols, kept_symbols,
     )
 }  # fmt: skip
 

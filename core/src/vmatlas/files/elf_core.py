@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import compress
 from operator import add, gt
@@ -320,16 +321,21 @@ def read_core(source: Source) -> Core:
 
 def _memory(source: Source, segments: Segments) -> Callable[[int, int], bytes]:
     """Of what is compressed no more than lies near the beginning: else it would be unpacked for a few bytes."""
-    starts = segments.start
-    rows: dict[int, int] = {}
+    columns: list[array[int]] = []
 
     def read(address: int, size: int) -> bytes:
-        if not rows:
-            rows.update(zip(starts, range(len(starts)), strict=True))
-        row = rows.get(address)
-        if row is None:
+        if not columns:  # few cores are asked, and each column is cut out of the bytes
+            columns.extend((segments.start, segments.offset, segments.file_size))
+        starts, offsets, sizes = columns
+        row = bisect_left(starts, address)
+        if row == len(starts) or starts[row] != address:
+            try:
+                row = starts.index(address)  # they are not sorted
+            except ValueError:
+                return b""
+        offset, held = offsets[row], sizes[row]
+        if not held:
             return b""
-        offset, held = segments.offset[row], segments.file_size[row]
         if source.size is None and offset > _NEAR:
             return b""
         try:

@@ -13,7 +13,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import compress
 from operator import add
 
 from vmatlas.capture import Capture
@@ -143,7 +142,7 @@ def decode_core(capture: Capture) -> AddressSpace:
     raw = capture.stream(SEGMENTS)
     told = told_by(header, capture.stream(NOTES))
     starts, ends, rights = regions_in(header, raw)
-    names, offsets = _named(told.mapped, starts)
+    names, offsets = _named(told.mapped, starts, ends)
     if told.mapped is not None:
         starts, ends, rights, names, offsets = _with_unsaved(told.mapped, starts, ends, rights, names, offsets)
     facts, labels = _facts(told, starts, ends, rights, names)
@@ -175,19 +174,26 @@ def decode_crash(capture: Capture) -> Crash:
     return crash_of(told_by(parse_header(capture.stream(HEADER)), capture.stream(NOTES)))
 
 
-def _named(mapped: Mapped | None, starts: array[int]) -> tuple[list[int], array[int]]:
+def _named(mapped: Mapped | None, starts: array[int], ends: array[int]) -> tuple[list[int], array[int]]:
     """For each region the row of its name in NT_FILE, or -1; and its offset in the file."""
+    count = len(starts)
+    names, offsets = [-1] * count, array("Q", [UNKNOWN]) * count
     if mapped is None:
-        return [-1] * len(starts), array("Q", [UNKNOWN]) * len(starts)
-    rows = dict(zip(mapped.starts, range(len(mapped.starts)), strict=True))
-    names = [rows.get(start, -1) for start in starts]
-    offsets = array("Q", [UNKNOWN if row < 0 else mapped.offsets[row] for row in names])
-    if len(rows) and names.count(-1):
-        for at in compress(range(len(starts)), [row < 0 for row in names]):  # within one that is split
-            row = bisect_right(mapped.starts, starts[at]) - 1
-            if row >= 0 and starts[at] < mapped.ends[row]:
-                names[at] = row
-                offsets[at] = min(mapped.offsets[row] + starts[at] - mapped.starts[row], UNKNOWN - 1)
+        return names, offsets
+    at = 0
+    for row, (start, end, offset) in enumerate(zip(mapped.starts, mapped.ends, mapped.offsets, strict=True)):
+        at = bisect_left(starts, start, at)
+        if at == count:
+            break
+        if starts[at] == start:
+            names[at], offsets[at] = row, offset
+            if ends[at] >= end:
+                continue
+            at += 1
+        # One that is split in the file has its name in NT_FILE once.
+        while at < count and starts[at] < end:
+            names[at], offsets[at] = row, min(offset + starts[at] - start, UNKNOWN - 1)
+            at += 1
     return names, offsets
 
 
