@@ -153,6 +153,21 @@ def test_what_nobody_tells_is_refused_with_the_reason_of_each(machine: Machine) 
     assert caught.value.hint == 'pip install "vmatlas[linux]"'
 
 
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [("qnx", r"with the map, .*entries\(\)"), ("freebsd", "mincore.*resident"), ("netbsd", "mincore")],
+)
+def test_a_system_that_tells_no_pages_says_what_it_tells_instead(machine: Machine, system: str, words: str) -> None:
+    if system not in registry.entries(registry.SYSTEMS):
+        pytest.skip(f"the plugin of {system} is not installed")
+    target, _, sources = machine
+    target.system_info = dataclasses.replace(target.system_info, system=system)
+    sources[:] = []
+    with opened(machine) as process, pytest.raises(Unsupported, match=words) as caught:
+        process.pages()
+    assert caught.value.hint is None
+
+
 def test_what_this_kernel_does_not_tell_is_refused_and_what_it_tells_in_part_is_said(machine: Machine) -> None:
     machine[2][0].told = P
     with opened(machine) as process:

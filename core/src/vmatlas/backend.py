@@ -691,6 +691,14 @@ class ListsBriefly(Protocol):
 
 
 @runtime_checkable
+class HasNoPages(Protocol):
+    """A system of which no plugin asks about pages, and why that is so."""
+
+    why_no_pages: str
+    """In words, with what it tells instead."""
+
+
+@runtime_checkable
 class TellsMembership(Protocol):
     """A system that tells what a process belongs to."""
 

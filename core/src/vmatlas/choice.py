@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmatlas import registry
-from vmatlas.backend import Availability, Backend, Feature, PageSource, Target
+from vmatlas.backend import Availability, Backend, Feature, HasNoPages, PageSource, Target
 from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import Query, Question
 from vmatlas.registry import Broken
@@ -112,11 +112,14 @@ def choose_for_pages(target: Target, of: PageState, *, all_of_it: bool) -> PageS
         else:
             found.append(source)
     if not found:
-        why = "; ".join(reasons) or f"nothing installed asks about the pages of {target.system_info.system}"
+        name = target.system_info.system
+        known: object = registry.system(name) if name in registry.entries(registry.SYSTEMS) else None
+        hint = None if reasons else f'pip install "vmatlas[{name}]"'
+        if not reasons and isinstance(known, HasNoPages):
+            reasons, hint = [known.why_no_pages], None
+        why = "; ".join(reasons) or f"nothing installed asks about the pages of {name}"
         raise Unsupported(
-            f"it cannot be told here which pages are {' or '.join(of.words)}: {why}",
-            target=target.name,
-            hint=None if reasons else f'pip install "vmatlas[{target.system_info.system}]"',
+            f"it cannot be told here which pages are {' or '.join(of.words)}: {why}", target=target.name, hint=hint
         )
     return min(found, key=lambda each: (-(each.states & of).value.bit_count(), each.cost, each.name))
 

@@ -17,6 +17,7 @@ class NetBSDSystem:
     """This NetBSD machine."""
 
     name = "netbsd"
+    why_no_pages = "NetBSD tells pages to the process itself alone (mincore)"
 
     def info(self) -> SystemInfo:
         """From uname(2)."""
