@@ -193,6 +193,16 @@ CASES: dict[str, Case] = {
         {"pid": None, "addresses": []},
         {"pid": "pid", "addresses": "addresses", **COMMON},
     ),
+    "symbolize_many": (
+        vmatlas.symbolize_many,
+        {"source": None, "addresses": []},
+        {"source": "pid", "addresses": "addresses"},
+    ),
+    "recover": (
+        vmatlas.recover,
+        {"process": None, "address": 0, "path": "/no-such-folder/x"},
+        {"process": "pid", "address": "address", "path": "source", "replace": "flag"},
+    ),
     "neighbours": (vmatlas.neighbours, {"pid": None, "address": 0}, {"pid": "pid", "address": "address", **COMMON}),
     "iterate": (read(vmatlas.iterate), {}, {"pid": "pid", "where": "filter", **COMMON, **CRITERIA}),
     "watch": (

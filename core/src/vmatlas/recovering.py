@@ -38,6 +38,7 @@ class Recovered(NamedTuple):
     """Somebody wrote to the file, or cut it, while it was copied: the copy may be of two moments."""
 
 
+@arguments.flags_checked
 def recover(process: Process | Pid, address: int, path: str | os.PathLike[str], *, replace: bool = False) -> Recovered:
     """Copy the file that is mapped at an address to `path`, for its owner alone to read.
 

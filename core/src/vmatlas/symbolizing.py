@@ -136,12 +136,12 @@ class Symbolizer:
 
     def symbols(self, addresses: Iterable[int]) -> list[Symbol | None]:
         """The symbol of each, in their order. Raises what `find_many` raises."""
-        asked = list(addresses)
+        asked = _listed(addresses)
         return self._both(asked, self._find_many(asked))[1]
 
     def look_up(self, addresses: Iterable[int]) -> list[Place]:
         """The region, the ELF address and the symbol of each, in their order. Raises what `find_many` raises."""
-        asked = list(addresses)
+        asked = _listed(addresses)
         return self.look_up_in(asked, self._find_many(asked))
 
     def look_up_in(self, addresses: Sequence[int], regions: Sequence[Region | None]) -> list[Place]:
@@ -245,6 +245,15 @@ class Symbolizer:
             return False
         told = os.fstat(descriptor)
         return (os.major(told.st_dev), os.minor(told.st_dev), told.st_ino) == (*(region.device or ()), region.inode)
+
+
+def _listed(addresses: Iterable[int]) -> list[int]:
+    """Raises UsageError."""
+    try:
+        return list(addresses)
+    except TypeError:
+        hint = "several addresses, each a whole number"
+        raise UsageError(f"{arguments.shown(addresses)} is no list of addresses", hint=hint) from None
 
 
 def _key(region: Region) -> object:

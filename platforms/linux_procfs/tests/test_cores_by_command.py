@@ -46,7 +46,7 @@ def test_find_summary_audit_and_diff_take_a_core(core: str, capsys: pytest.Captu
     assert "26100" in told(capsys, "find", core, "7f8a94aad100")
     assert "libc.so.6" in told(capsys, "find", core, "7f8a94aad100", "--neighbours")
     assert "stacks" in told(capsys, "summary", core)
-    told(capsys, "audit", core, code=Exit.INCOMPLETE)
+    assert "code-in-temporary-folder" in told(capsys, "audit", core, code=Exit.FOUND)
     assert program.run(["diff", core, core]) == Exit.OK
 
 
