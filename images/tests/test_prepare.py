@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import os
 import shutil
@@ -60,6 +61,19 @@ def test_a_damaged_image_is_told(tmp_path: Path, suffix: str) -> None:
         packed.write_bytes(damaged)
         with pytest.raises(FetchError, match="cannot be unpacked"):
             _unpack(_UNPACKERS[suffix], packed, to, PATIENCE)
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_an_image_of_streams_in_which_nothing_is_ends_at_the_limit_of_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    packed, to, clock = tmp_path / f"disk{suffix}", tmp_path / "disk", itertools.count()
+    packed.write_bytes(PACKERS[suffix](b"") * 500 + PACKERS[suffix](b"x"))
+    _unpack(_UNPACKERS[suffix], packed, to, PATIENCE)
+    assert to.read_bytes() == b"x"
+    monkeypatch.setattr("vmatlas_images.prepare.time.monotonic", lambda: float(next(clock)))
+    with pytest.raises(ImagesError, match="not unpacked within 100 s"):
+        _unpack(_UNPACKERS[suffix], packed, to, 100)
 
 
 def test_an_image_cannot_ask_for_all_memory(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Protocol
 
 import pycdlib
 from debian.debfile import DebError, DebFile
@@ -116,34 +116,69 @@ def _boot_file(machine: Machine, fetched: Fetched, cache: Cache, limit: float) -
     return cached(cache, "image", [fetched.digests[0]], limit, lambda to: _unpack(unpack, path, to, limit))
 
 
-def _xz(path: Path) -> Iterator[bytes]:
-    """As `lzma.LZMAFile` reads it, within `_MEMORY`: streams one after the other, with zeros between them."""
+class _Stream(Protocol):
+    """Unpacks one stream of a file, as the decompressors of lzma and bz2 do."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Gzip:
+    """The same of gzip."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+
+
+def _pieces(path: Path, begin: Callable[[], _Stream]) -> Iterator[bytes]:
+    """Streams one after the other, with zeros between them.
+
+    A piece for each step, be it empty: there may be streams without number in which nothing is, and whoever takes the
+    pieces has a limit of time.
+    """
     with path.open("rb") as source:
-        unpacker: lzma.LZMADecompressor | None = None
+        stream: _Stream | None = None
         while True:
-            if unpacker is None or unpacker.eof:
-                packed = (unpacker.unused_data if unpacker else b"").lstrip(b"\0") or source.read(_PIECE).lstrip(b"\0")
+            if stream is None or stream.eof:
+                packed = (stream.unused_data if stream is not None else b"") or source.read(_PIECE)
                 if not packed:
                     return
-                unpacker = lzma.LZMADecompressor(memlimit=_MEMORY)
+                packed = packed.lstrip(b"\0")
+                stream = begin() if packed else None
+                if stream is None:
+                    continue
             else:
-                packed = source.read(_PIECE) if unpacker.needs_input else b""
-                if unpacker.needs_input and not packed:
+                packed = source.read(_PIECE) if stream.needs_input else b""
+                if stream.needs_input and not packed:
                     raise EOFError("it ends in the midst of a stream")
-            yield unpacker.decompress(packed, _PIECE)
-
-
-def _pieces(source: gzip.GzipFile | bz2.BZ2File) -> Iterator[bytes]:
-    with source:
-        while piece := source.read(_PIECE):
-            yield piece
+            yield stream.decompress(packed, _PIECE)
 
 
 _Unpacker = Callable[[Path], Iterator[bytes]]
 _UNPACKERS: dict[str, _Unpacker] = {
-    ".xz": _xz,
-    ".gz": lambda path: _pieces(gzip.GzipFile(path)),
-    ".bz2": lambda path: _pieces(bz2.BZ2File(path)),
+    ".xz": lambda path: _pieces(path, lambda: lzma.LZMADecompressor(memlimit=_MEMORY)),
+    ".gz": lambda path: _pieces(path, _Gzip),
+    ".bz2": lambda path: _pieces(path, bz2.BZ2Decompressor),
 }
 
 
