@@ -163,6 +163,34 @@ def test_metrics_are_served_on_loopback_until_sigterm(start, child):
     assert server.wait(PATIENCE) == Exit.TERMINATED
 
 
+@pytest.mark.parametrize("end", [SystemExit(143), KeyboardInterrupt()])
+def test_a_signal_within_an_answer_ends_the_server_and_not_the_answer(end, capfd):
+    import socket
+    import threading
+
+    from vmatlas.cli import serving
+
+    class Interrupted:
+        def collect(self):
+            raise end
+
+    registry = prometheus_client.CollectorRegistry()
+    registry.register(Interrupted())
+    with serving.server_of(registry, "127.0.0.1", 0) as server:
+
+        def client():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.server_port)) as asking:
+                asking.sendall(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                asking.recv(10)
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        with pytest.raises(type(end)):
+            server.serve_forever(poll_interval=0.01)
+        thread.join(PATIENCE)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def dripping(slow, drips):
     """A byte now and then, which no limit for each would be an end of; until it is hung up on."""
     slow.settimeout(0.02)

@@ -390,3 +390,21 @@ def test_a_full_disk_keeps_what_was_recorded(start, run, growing, tmp_path):
     assert f"{count} moments".encode() in output and file.stat().st_size <= most
     with Series.open(file) as series:
         assert series.incomplete is None
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_recording_that_ends_before_its_first_moment_tells_by_what(start, growing, tmp_path, how):
+    program = tmp_path / "agent"
+    program.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 600\n")
+    program.chmod(0o755)
+    recording = start(
+        "record", growing.pid, "--every", "1", "-o", tmp_path / "x.vmatlas", "--target", f"agent:{program}"
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not (tmp_path / "pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    recording.send_signal(how)
+    _, errors = recording.communicate(timeout=PATIENCE)
+    assert (recording.returncode, errors) == (128 + how, b"")
+    assert not (tmp_path / "x.vmatlas").exists()

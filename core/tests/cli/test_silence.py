@@ -231,3 +231,22 @@ def test_what_was_started_for_a_target_ends_with_the_command(tmp_path, child: Ch
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_come_at_once_are_one(child: Child, end: int) -> None:
+    """A terminal that repeats Ctrl-C, a service that is ended and its terminal too: the second interrupts no ending."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _MUTE, "maps", str(child.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None and process.stdout.read(5) == b"asked"
+        for number in (end, signal.SIGHUP, end, signal.SIGTERM, end):
+            process.send_signal(number)
+        ends = (end, signal.SIGHUP, signal.SIGTERM)
+        # One that comes when all is done ends the interpreter itself; to a shell it is the same.
+        assert process.wait(PATIENCE) in [code for number in ends for code in (128 + number, -number)]
+        assert process.communicate()[1] == b""
+    finally:
+        process.kill()
+        process.communicate()

@@ -78,18 +78,10 @@ def _run() -> int:
         line, hint = story_of(error)
         say(line, hint=hint)
         return code
-    _end_what_was_started()
-    return program.run()
+    from vmatlas.cli import ending
 
-
-def _end_what_was_started() -> None:
-    """Let SIGTERM and SIGHUP leave all contexts as Ctrl-C does: the program of a target (`agent:COMMAND`) is ended
-    there, and what was half written is removed. What whoever started us has ignored (nohup) stays so."""
-    import signal
-    import sys
-
-    from vmatlas.cli.exits import Exit
-
-    for number, code in ((signal.SIGTERM, Exit.TERMINATED), (signal.SIGHUP, Exit.HUNG_UP)):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_, code=code: sys.exit(code))
+    ending.begin()
+    try:
+        return program.run()
+    finally:
+        ending.end()

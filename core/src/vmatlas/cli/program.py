@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from vmatlas.cli.ending import Ended
 from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
 from vmatlas.cli.render.shape import Shape, choose_shape
 from vmatlas.errors import UsageError
@@ -207,6 +208,8 @@ class Program(click.Group):
         except BrokenPipeError:
             drop(sys.stdout)
             return Exit.BROKEN_PIPE
+        except Ended as error:
+            return error.code
         except (KeyboardInterrupt, click.Abort):
             return Exit.INTERRUPTED
         except SystemExit:  # by a signal: the output may be gone with the terminal

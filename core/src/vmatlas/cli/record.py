@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from vmatlas.cli.ending import as_ctrl_c
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     Asked,
@@ -198,19 +198,6 @@ def _paths(wanted: str, processes: Iterable[ProcessInfo], *, may_be_there: bool)
     return paths
 
 
-@contextlib.contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    for number in heeded:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number in heeded:
-            signal.signal(number, before[number])
-
-
 def _series(
     process: Asked,
     path: str,
@@ -235,7 +222,7 @@ def _series(
     if not append and not force and os.path.lexists(path):
         raise _taken(path)
     number, begun = 0, time.monotonic()
-    with _signals_as_ctrl_c(), opened(process, target, backend, patience) as asked:
+    with as_ctrl_c(), opened(process, target, backend, patience) as asked:
         told = tells_memory(asked.process) if residency is None else residency
 
         def take() -> Capture:
@@ -286,7 +273,7 @@ def _series_of_several(
 
     writers: dict[int, SeriesWriter] = {}
     spans: dict[int, tuple[int, float, float]] = {}
-    with _signals_as_ctrl_c(), chosen(words, target, patience) as whom, contextlib.ExitStack() as files:
+    with as_ctrl_c(), chosen(words, target, patience) as whom, contextlib.ExitStack() as files:
         looks = Looks(ask, whom, backend, patience, every, seconds)
         paths = _paths(path, whom.selected, may_be_there=append or force)
         boot = boot_of(whom.place)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from typing import IO, TYPE_CHECKING, Any, cast
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
@@ -47,6 +48,24 @@ class _Until(io.RawIOBase):
             self._connection.settimeout(self._seconds)  # for the answer
 
 
+class _Answer(ServerHandler):
+    """As the library's, but that a signal ends the server: it would take one for a fault of the answer, and go on."""
+
+    status: str | None = None
+
+    def handle_error(self) -> None:
+        error = sys.exc_info()[1]
+        if error is None or isinstance(error, Exception):
+            super().handle_error()
+            return
+        self.status = self.status or "500"  # which it tells as it closes
+        raise error
+
+
+_LONGEST = 65536
+"""Bytes that the first line of a request may have (as of the library's)."""
+
+
 class _Handler(WSGIRequestHandler):
     timeout = _SLOWEST
 
@@ -54,6 +73,16 @@ class _Handler(WSGIRequestHandler):
         super().setup()
         self.rfile.close()
         self.rfile = io.BufferedReader(_Until(self.connection, self.timeout))
+
+    def handle(self) -> None:
+        self.raw_requestline = self.rfile.readline(_LONGEST + 1)
+        if len(self.raw_requestline) > _LONGEST or not self.parse_request():
+            return
+        streams = cast("IO[bytes]", self.rfile), cast("IO[bytes]", self.wfile)
+        answer = _Answer(*streams, self.get_stderr(), self.get_environ(), multithread=False)
+        answer.request_handler = self  # type: ignore[attr-defined]
+        if (app := cast(WSGIServer, self.server).get_app()) is not None:
+            answer.run(app)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Nothing: standard error is for what goes wrong."""
