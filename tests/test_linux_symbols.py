@@ -27,6 +27,7 @@ from vmatlas.conformance.thorough import examples
 from vmatlas.symbolizing import Symbolizer, symbolize_many
 from vmatlas.symbols.jit import parse_jit_map
 from vmatlas.symbols.table import Sections, SymbolTable, build_id_of_head, reader_of, symbols_of
+from vmatlas.values import replace
 
 SOURCE = """
 #include <stdio.h>
@@ -259,8 +260,8 @@ def test_file_that_a_core_does_not_identify_is_not_opened(
     content, work = core_of(program, with_page=False)
     (tmp_path / "core").write_bytes(content)
     space = vmatlas.replay(tmp_path / "core")
-    opened: list[str] = []
-    monkeypatch.setattr(symbolizing, "_opened", opened.append)
+    opened: list[bytes] = []
+    monkeypatch.setattr("vmatlas.systems.linux.LinuxProcess.own_file", lambda _, path: opened.append(path))
     with Symbolizer(space) as symbolizer:
         (place,) = symbolizer.look_up([work])
         assert place.region is not None
@@ -324,3 +325,14 @@ def _sample() -> bytes:
 
 
 SAMPLE = _sample()
+
+
+def test_numbers_of_a_file_on_another_machine_are_no_proof(program: Path) -> None:
+    with Waiting(program) as run:
+        space = vmatlas.snapshot(run.pid)
+        assert str(symbolize_many(space, [run.work])[0]) == "work+0x0"
+        for origin in (
+            replace(space.origin, target="ssh:elsewhere"),
+            replace(space.origin, time=1.0),  # before the file was written
+        ):
+            assert symbolize_many(vmatlas.AddressSpace(space.columns, origin), [run.work]) == [None]

@@ -178,6 +178,10 @@ class LocalProcess:
         """See `OpensFiles`."""
         return None
 
+    def own_file(self, path: bytes) -> int | None:
+        """See `OpensFiles`."""
+        return None
+
     def name_now(self) -> str | None:
         """What the system calls it now, in short; None where it is gone, or that is not told."""
         return None
@@ -665,6 +669,11 @@ class OpensFiles(Protocol):
 
     def jit_map(self) -> bytes | None:
         """What a JIT of the process wrote for perf; None where there is nothing that is its own."""
+        ...
+
+    def own_file(self, path: bytes) -> int | None:
+        """A descriptor to read the regular file at a path as the process sees it, which the caller closes; None where
+        there is none, a link stands on the way, or its file system may not answer."""
         ...
 
 

@@ -118,8 +118,11 @@ class Symbolizer:
         """Of a process of another machine, and of one whose system does not let its files be read, no name is told."""
         self._files: dict[object, _File | None] = {}
         self._why: dict[str, str] = {}
+        self._own: Process | None = None
+        self._elsewhere, self._time = False, 0.0
         if isinstance(source, AddressSpace):
             self._page = source.system.page_size
+            self._elsewhere, self._time = source.origin.target != "local", source.origin.time
             self._find_many: Callable[[Sequence[int]], list[Region | None]] = source.find_many
             lookup: Callable[[int], Region | None] = source.find
             self._open: Callable[[Region], int | None] = self._open_here
@@ -201,6 +204,9 @@ class Symbolizer:
             if file is not None:
                 file.close()
         self._files.clear()
+        if self._own is not None:
+            self._own.close()
+            self._own = None
 
     def __enter__(self) -> Symbolizer:
         return self
@@ -228,7 +234,7 @@ class Symbolizer:
         if region.build_id is None and (region.device is None or not region.inode):
             self._why[region.path] = "neither its build id nor device and inode are told: no file is taken for it"
             return None
-        descriptor = _opened(os.fsdecode(region.path_bytes or b""))
+        descriptor = self._opened_here(region.path_bytes or b"")
         if descriptor is None:
             self._why[region.path] = "no file that can be read lies at that path here"
             return None
@@ -238,12 +244,23 @@ class Symbolizer:
         self._why[region.path] = "another file lies at that path here"
         return None
 
+    def _opened_here(self, path: bytes) -> int | None:
+        """As this process sees it; not where a file system may not answer: who made the core may have laid one."""
+        from vmatlas import api
+
+        if self._own is None:
+            self._own = api.open(None)
+        opens = self._own.opens_files()
+        return None if opens is None else opens.own_file(path)
+
     def _is_it(self, descriptor: int, region: Region) -> bool:
         if region.build_id is not None:
             with contextlib.suppress(OSError):
                 return Sections(lambda offset, size: os.pread(descriptor, size, offset)).build_id == region.build_id
             return False
         told = os.fstat(descriptor)
+        if self._elsewhere or told.st_mtime > self._time:  # the same numbers of another machine, or of a later file
+            return False
         return (os.major(told.st_dev), os.minor(told.st_dev), told.st_ino) == (*(region.device or ()), region.inode)
 
 

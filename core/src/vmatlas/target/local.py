@@ -211,6 +211,10 @@ class LocalTargetProcess:
         """See `OpensFiles`."""
         return self._process.jit_map()
 
+    def own_file(self, path: bytes) -> int | None:
+        """See `OpensFiles`."""
+        return self._process.own_file(path)
+
     def guard_at(self, address: int) -> bool | None:
         """Whether a guard page lies there that the map does not show; None where that is not told."""
         with self._process.lock:

@@ -224,14 +224,18 @@ class LinuxProcess(LocalProcess):
 
         return open_mapped(self, region)
 
+    def own_file(self, path: bytes) -> int | None:
+        """See `files.ProcessFiles.own_file`."""
+        from vmatlas.systems.linux.files import ProcessFiles
+
+        with ProcessFiles(self) as files:
+            return files.own_file(path)
+
     def jit_map(self) -> bytes | None:
         """/tmp/perf-PID.map, by its number as it sees itself; no link, and none but its own user's or root's."""
         from vmatlas.symbols.jit import LARGEST
-        from vmatlas.systems.linux.files import ProcessFiles
 
-        number = self.number_inside() or self.pid
-        with ProcessFiles(self) as files:
-            descriptor = files.own_file(b"/tmp/perf-%d.map" % number)
+        descriptor = self.own_file(b"/tmp/perf-%d.map" % (self.number_inside() or self.pid))
         if descriptor is None:
             return None
         try:
