@@ -250,3 +250,19 @@ def test_signals_that_come_at_once_are_one(child: Child, end: int) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize(("signalled", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_signal_that_python_makes_another_error_of_is_no_defect(
+    run: Run, monkeypatch: pytest.MonkeyPatch, signalled: BaseException, code: int
+) -> None:
+    """Before Python 3.12 whatever comes while a class is made is the cause of a RuntimeError."""
+
+    def making(*_: object) -> None:
+        raise RuntimeError("Error calling __set_name__ on 'cached_property' instance") from signalled
+
+    monkeypatch.setattr("vmatlas.api.processes", making)
+    done = run("processes")
+    assert (done.exit_code, done.stderr) == (code, "")
+    monkeypatch.setattr("vmatlas.api.processes", lambda *_: 1 / 0)
+    assert run("processes").exit_code == Exit.BUG

@@ -69,6 +69,10 @@ def _run() -> int:
         from vmatlas.cli.program import program
     except KeyboardInterrupt:
         return 130
+    except RuntimeError as error:  # Python before 3.12 makes one of it while a class is made
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        return 130
     except ImportError as error:
         from vmatlas.cli.exits import Exit, exit_of, say, story_of
 

@@ -41,6 +41,20 @@ def _end(number: int, frame: FrameType | None) -> None:
         raise _raises[number]()
 
 
+def by_signal(error: BaseException | None) -> int | None:
+    """The exit code, where it is a signal that stands behind an error; else None.
+
+    Python before 3.12 wraps what comes while a class is made (an import, on the way) into a RuntimeError.
+    """
+    while error is not None:
+        if isinstance(error, SystemExit) and isinstance(error.code, int):
+            return error.code
+        if isinstance(error, KeyboardInterrupt):
+            return error.code if isinstance(error, Ended) else Exit.INTERRUPTED
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def begin() -> None:
     """From now on signals raise: KeyboardInterrupt, SystemExit. What who started us has ignored (nohup) stays so."""
     for number in _USUAL:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from vmatlas.cli.ending import Ended
+from vmatlas.cli.ending import by_signal
 from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
 from vmatlas.cli.render.shape import Shape, choose_shape
 from vmatlas.errors import UsageError
@@ -208,10 +208,8 @@ class Program(click.Group):
         except BrokenPipeError:
             drop(sys.stdout)
             return Exit.BROKEN_PIPE
-        except Ended as error:
-            return error.code
-        except (KeyboardInterrupt, click.Abort):
-            return Exit.INTERRUPTED
+        except (KeyboardInterrupt, click.Abort) as error:
+            return by_signal(error) or Exit.INTERRUPTED
         except SystemExit:  # by a signal: the output may be gone with the terminal
             try:
                 sys.stdout.flush()
@@ -226,7 +224,8 @@ class Program(click.Group):
             say(error.format_message())
             return Exit.USAGE
         except Exception as error:  # every error ends here, as a line and a code
-            return _tell(error)
+            ended = by_signal(error) if exit_of(error) is Exit.BUG else None
+            return _tell(error) if ended is None else ended
 
     def _do(self, args: list[str]) -> int:
         if (instruction := os.environ.get(COMPLETION)) is not None:
