@@ -7,19 +7,97 @@
 #include "scan.h"
 
 enum {
+    RUNS_AT_ONCE = 1024,
     LOOKS = 256, /* so many calls of the kernel, and then it is looked whether a signal came */
     MOST_ANSWERS = (1 << 28) / sizeof(struct scan_answer), /* of a stream as long as a capture's may be; Python tells the error */
     MOST_ENTRIES = (1 << 28) / 2
 };
 
-/* A question on its way, without the interpreter meanwhile. */
+/* A question on its way, without the interpreter meanwhile. Runs that are made go to the columns when their room is full: what is made
+ * for good is touched once. */
 struct asking {
-    struct runs runs;
+    struct runs runs; /* the first: `drain` gets from it to the rest */
+    PyObject *start, *end, *state_of;
     PyThreadState *state;
     size_t calls, kept;
-    int failed; /* a signal's handler has raised */
+    int failed; /* Python has raised: a signal's handler, no memory */
     enum verdict verdict;
 };
+
+/* So many items of the size to the end of a column. 0, or -1 with an exception. */
+static int extend(PyObject *column, const void *items, size_t count, size_t size)
+{
+    PyObject *view = PyMemoryView_FromMemory((char *)(uintptr_t)items, (Py_ssize_t)(count * size), PyBUF_READ);
+    PyObject *none = view == NULL ? NULL : PyObject_CallMethod(column, "frombytes", "O", view);
+    Py_DecRef(view);
+    Py_DecRef(none);
+    return none == NULL ? -1 : 0;
+}
+
+/* All runs but so many of the last to the columns. 0, or -1 with an exception. */
+static int drain(struct asking *asking, size_t left)
+{
+    struct runs *runs = &asking->runs;
+    size_t count = runs->count - left;
+    if (count > 0 && (extend(asking->start, runs->start, count, sizeof *runs->start) < 0 ||
+                      extend(asking->end, runs->end, count, sizeof *runs->end) < 0 ||
+                      extend(asking->state_of, runs->state, count, sizeof *runs->state) < 0))
+        return -1;
+    if (left > 0) {
+        runs->start[0] = runs->start[count];
+        runs->end[0] = runs->end[count];
+        runs->state[0] = runs->state[count];
+    }
+    runs->count = left;
+    return 0;
+}
+
+static enum verdict make_room(struct runs *runs)
+{
+    struct asking *asking = (struct asking *)(void *)runs;
+    PyEval_RestoreThread(asking->state);
+    asking->failed = drain(asking, 1) != 0;
+    asking->state = PyEval_SaveThread();
+    return asking->failed ? NO_MEMORY : DECODED;
+}
+
+/* 0, or -1 with an exception. */
+static int begin(struct asking *asking)
+{
+    asking->start = PySequence_Repeat(zero_q, 0);
+    asking->end = PySequence_Repeat(zero_q, 0);
+    asking->state_of = PySequence_Repeat(zero_i, 0);
+    while (asking->runs.room < RUNS_AT_ONCE)
+        if (runs_grow(&asking->runs) != DECODED) {
+            (void)PyErr_NoMemory();
+            return -1;
+        }
+    asking->runs.full = make_room;
+    return asking->start == NULL || asking->end == NULL || asking->state_of == NULL ? -1 : 0;
+}
+
+/* start, end, state: the columns of vmatlas.model.pages.RunColumns; None for what is not our business; NULL with an exception. */
+static PyObject *finish(struct asking *asking)
+{
+    PyObject *made = NULL;
+    if (!asking->failed && asking->verdict == NO_MEMORY) {
+        (void)PyErr_NoMemory();
+    } else if (!asking->failed && asking->verdict == NOT_MINE) {
+        made = Py_None;
+        Py_IncRef(made);
+    } else if (!asking->failed && drain(asking, 0) == 0) {
+        made = PyTuple_Pack(3, asking->start, asking->end, asking->state_of);
+    }
+    return made;
+}
+
+static void forget(struct asking *asking)
+{
+    Py_DecRef(asking->start);
+    Py_DecRef(asking->end);
+    Py_DecRef(asking->state_of);
+    runs_free(&asking->runs);
+}
 
 /* Whether a signal came whose handler has raised. */
 static int is_interrupted(struct asking *asking)
@@ -68,40 +146,6 @@ static int take_states(struct runs *runs, Py_buffer *states)
     return 0;
 }
 
-static PyObject *column(PyObject *zero, const void *all, size_t count, size_t size)
-{
-    Py_buffer view;
-    PyObject *made = array_of(zero, count, &view);
-    if (made == NULL)
-        return NULL;
-    if (count > 0)
-        memcpy(view.buf, all, count * size);
-    PyBuffer_Release(&view);
-    return made;
-}
-
-/* start, end, state: the columns of vmatlas.model.pages.RunColumns; None for what is not our business. Takes `runs`. */
-static PyObject *outcome_of(enum verdict verdict, struct runs *runs)
-{
-    PyObject *made = NULL, *start, *end, *state;
-    if (verdict == DECODED) {
-        start = column(zero_q, runs->start, runs->count, sizeof *runs->start);
-        end = column(zero_q, runs->end, runs->count, sizeof *runs->end);
-        state = column(zero_i, runs->state, runs->count, sizeof *runs->state);
-        if (start != NULL && end != NULL && state != NULL)
-            made = PyTuple_Pack(3, start, end, state);
-        Py_DecRef(start);
-        Py_DecRef(end);
-        Py_DecRef(state);
-    }
-    runs_free(runs);
-    if (verdict == NO_MEMORY)
-        return PyErr_NoMemory();
-    if (verdict == NOT_MINE)
-        Py_RETURN_NONE;
-    return made;
-}
-
 /* Ranges, and the table of states, as they come with each question. 0, or -1 with an exception. */
 static int take_ranges(Py_buffer *ranges, Py_buffer *states, struct asking *asking)
 {
@@ -123,7 +167,7 @@ static PyObject *module_scan(PyObject *module, PyObject *arguments)
     (void)module;
     if (!PyArg_ParseTuple(arguments, "iy*KKKy*", &pagemap, &ranges, &page, &anyof, &told, &states))
         return NULL;
-    if (take_ranges(&ranges, &states, &asking) == 0 && (scan = (struct scan *)malloc(sizeof *scan)) == NULL)
+    if (take_ranges(&ranges, &states, &asking) == 0 && begin(&asking) == 0 && (scan = (struct scan *)malloc(sizeof *scan)) == NULL)
         (void)PyErr_NoMemory();
     if (scan != NULL) {
         const uint64_t *bounds = (const uint64_t *)ranges.buf;
@@ -139,11 +183,11 @@ static PyObject *module_scan(PyObject *module, PyObject *arguments)
             error = scan_range(scan, bounds[2 * i], bounds[2 * i + 1], page);
         PyEval_RestoreThread(asking.state);
         free(scan);
-        if (asking.failed)
-            runs_free(&asking.runs);
-        else
-            made = outcome_of(error != 0 && asking.verdict == DECODED ? NOT_MINE : asking.verdict, &asking.runs);
+        if (error != 0 && asking.verdict == DECODED)
+            asking.verdict = NOT_MINE;
+        made = finish(&asking);
     }
+    forget(&asking);
     PyBuffer_Release(&ranges);
     PyBuffer_Release(&states);
     return made;
@@ -161,7 +205,8 @@ static PyObject *module_entries(PyObject *module, PyObject *arguments)
     (void)module;
     if (!PyArg_ParseTuple(arguments, "iy*Ky*", &pagemap, &ranges, &page, &states))
         return NULL;
-    if (take_ranges(&ranges, &states, &asking) == 0 && (entries = (struct entries *)malloc(sizeof *entries)) == NULL)
+    if (take_ranges(&ranges, &states, &asking) == 0 && begin(&asking) == 0 &&
+        (entries = (struct entries *)malloc(sizeof *entries)) == NULL)
         (void)PyErr_NoMemory();
     if (entries != NULL) {
         const uint64_t *bounds = (const uint64_t *)ranges.buf;
@@ -182,11 +227,11 @@ static PyObject *module_entries(PyObject *module, PyObject *arguments)
             }
         PyEval_RestoreThread(asking.state);
         free(entries);
-        if (asking.failed)
-            runs_free(&asking.runs);
-        else
-            made = outcome_of(error != 0 && asking.verdict == DECODED ? NOT_MINE : asking.verdict, &asking.runs);
+        if (error != 0 && asking.verdict == DECODED)
+            asking.verdict = NOT_MINE;
+        made = finish(&asking);
     }
+    forget(&asking);
     PyBuffer_Release(&ranges);
     PyBuffer_Release(&states);
     return made;
@@ -194,18 +239,18 @@ static PyObject *module_entries(PyObject *module, PyObject *arguments)
 
 static PyObject *decode_with(enum verdict (*decode)(const char *, size_t, struct runs *), PyObject *arguments)
 {
-    struct runs runs = {0};
-    enum verdict verdict;
+    struct asking asking = {0};
     Py_buffer data, states;
     PyObject *made = NULL;
     if (!PyArg_ParseTuple(arguments, "y*y*", &data, &states))
         return NULL;
-    if (take_states(&runs, &states) == 0) {
-        Py_BEGIN_ALLOW_THREADS
-        verdict = decode((const char *)data.buf, (size_t)data.len, &runs);
-        Py_END_ALLOW_THREADS
-        made = outcome_of(verdict, &runs);
+    if (take_states(&asking.runs, &states) == 0 && begin(&asking) == 0) {
+        asking.state = PyEval_SaveThread();
+        asking.verdict = decode((const char *)data.buf, (size_t)data.len, &asking.runs);
+        PyEval_RestoreThread(asking.state);
+        made = finish(&asking);
     }
+    forget(&asking);
     PyBuffer_Release(&data);
     PyBuffer_Release(&states);
     return made;

@@ -15,6 +15,7 @@ struct runs {
     uint32_t *state;
     size_t count, room;
     uint64_t reached;       /* the end of what came last, whatever it said */
+    enum verdict (*full)(struct runs *runs); /* makes room, and leaves the last run; NULL: the room grows */
     const uint32_t *states; /* RUNS_STATES of them: the state that each of the nine bits' values means; 0: it is left out */
 };
 
@@ -59,7 +60,7 @@ static inline enum verdict runs_add(struct runs *runs, uint64_t start, uint64_t 
         return DECODED;
     }
     if (runs->count == runs->room) {
-        enum verdict verdict = runs_grow(runs);
+        enum verdict verdict = runs->full != NULL && runs->room > 0 ? runs->full(runs) : runs_grow(runs);
         if (verdict != DECODED)
             return verdict;
     }

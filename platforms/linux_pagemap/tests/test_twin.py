@@ -138,6 +138,21 @@ def test_the_twin_does_the_work_for_whatever_is_usual() -> None:
     assert [len(column) for column in runs] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("count", [1023, 1024, 1025, 2048, 5000])
+@pytest.mark.parametrize("step", [1, 2])
+def test_more_runs_than_there_is_room_for_at_once_decode_alike(count: int, step: int) -> None:
+    head = struct.pack("=12Q", 96, 0, 0, 0, 0, count, 1024, 0, 0, 0, 0x58, 0x58)
+    pages = [(at * step * PAGE, (at * step + 1) * PAGE, 8 if at % 7 < 5 else 0x48) for at in range(1, count + 1)]
+    answers = b"".join(struct.pack("=3Q", *page) for page in pages)
+    by_twin, by_python = both(SCAN, head + answers, HERE)
+    assert by_twin == by_python
+    assert sum(end - start for start, end in zip(*by_twin[1:3], strict=True)) == count * PAGE  # type: ignore[index]
+    data = struct.pack("=2Q", PAGE, 0xE580)
+    data += struct.pack(f"=2Q{count}H", PAGE, count, *(0x8000 if at % 3 else 0xA000 for at in range(count)))
+    by_twin, by_python = both(PAGEMAP, data, HERE)
+    assert by_twin == by_python
+
+
 @pytest.fixture
 def sleeper() -> Iterator[int]:
     with subprocess.Popen(["sleep", "3600"]) as process:

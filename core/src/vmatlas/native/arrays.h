@@ -25,7 +25,7 @@ static int make_zeros(void)
 }
 
 /* An array of `count` items and its memory, or NULL. `view` must be released. */
-static PyObject *array_of(PyObject *zero, size_t count, Py_buffer *view)
+static inline PyObject *array_of(PyObject *zero, size_t count, Py_buffer *view)
 {
     PyObject *made = PySequence_Repeat(zero, (Py_ssize_t)count);
     if (made != NULL && PyObject_GetBuffer(made, view, PyBUF_WRITABLE) < 0) {
