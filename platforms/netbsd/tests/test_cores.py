@@ -7,7 +7,7 @@ import struct
 import pytest
 
 import vmatlas
-from vmatlas import Capture, Consistency, Kind, Unsupported, remains
+from vmatlas import Capture, Consistency, Kind, remains
 from vmatlas.conformance.made_core import made_core, note
 from vmatlas_netbsd import BACKEND
 
@@ -56,6 +56,27 @@ def test_thread_that_the_signal_went_to_is_the_first() -> None:
     assert BACKEND.crash(capture_of(core(signal=0))).signal is None
 
 
-def test_core_of_openbsd_is_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match="a process of openbsd"):
-        capture_of(made_core([(0x1000, 0x1000, 6)], note(b"OpenBSD", 10, bytes(104)), notes_last=True))
+def openbsd(mark: str = "<") -> bytes:
+    content = bytearray(104)
+    struct.pack_into(mark + "iii", content, 0, 1, 104, 11)
+    struct.pack_into(mark + "i", content, 32, 88)
+    content[72:76] = b"true"
+    notes = note(b"OpenBSD", 10, bytes(content), mark)
+    notes += note(b"OpenBSD", 11, struct.pack(mark + "QQQQ", 6, 8192, 0, 0), mark)
+    notes += b"".join(note(b"OpenBSD@%d" % each, 0x14, bytes(16), mark) for each in (1001, 1002))
+    loads = [(0x2000, 0x1000, 6), (0x3000, 0x2000, 6), (0x5000, 0x1000, 4), (0x8000, 0x1000, 6)]
+    return made_core(loads, notes, mark=mark, notes_last=True)
+
+
+@pytest.mark.parametrize("mark", ["<", ">"])
+def test_pieces_of_one_region_in_a_core_of_openbsd_are_joined(mark: str) -> None:
+    space = vmatlas.replay(capture_of(openbsd(mark)))
+    assert [(each.start, each.end, each.permissions) for each in space] == [
+        (0x2000, 0x5000, "rw-?"),
+        (0x5000, 0x6000, "r--?"),
+        (0x8000, 0x9000, "rw-?"),
+    ]
+    assert (space.pid, space.origin.name, space.system.page_size, space.system.system) == (88, "true", 8192, "openbsd")
+    assert "leaves out what was not written to" in (space.incomplete or "")
+    crash = BACKEND.crash(capture_of(openbsd(mark)))
+    assert (crash.signal_name, [each.number for each in crash.threads]) == ("SIGSEGV", [1001, 1002])

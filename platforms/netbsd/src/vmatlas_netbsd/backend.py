@@ -15,6 +15,8 @@ from vmatlas.model import AddressSpace, Consistency, Query
 if TYPE_CHECKING:
     from vmatlas.model.crash import Crash
 
+OPENBSD = "openbsd"
+"""Whose core files are read here as well: it has no plugin of its own."""
 SEGMENTS = "elf-segments"
 """The stream of a capture that was made of a core file: `vmatlas.files.elf_core.SEGMENTS`."""
 
@@ -54,8 +56,12 @@ class NetBSDMap:
         return acquire(process)
 
     def decode(self, capture: Capture) -> AddressSpace:
-        """See `vmatlas_netbsd.decode`; of a core file, `vmatlas_netbsd.cores`."""
+        """See `vmatlas_netbsd.decode`; of a core file, `cores` and `openbsd_cores`."""
         if SEGMENTS in capture.streams:
+            if capture.system.system == OPENBSD:
+                from vmatlas_netbsd import openbsd_cores
+
+                return openbsd_cores.decode_core(capture)
             from vmatlas_netbsd.cores import decode_core
 
             return decode_core(capture)
@@ -67,6 +73,10 @@ class NetBSDMap:
         """See `vmatlas_netbsd.cores`. Raises Unsupported for a capture that was made of no core file."""
         if SEGMENTS not in capture.streams:
             raise Unsupported("only a core file tells how its process ended", pid=capture.pid, backend=self.name)
+        if capture.system.system == OPENBSD:
+            from vmatlas_netbsd import openbsd_cores
+
+            return openbsd_cores.decode_crash(capture)
         from vmatlas_netbsd.cores import decode_crash
 
         return decode_crash(capture)

@@ -29,7 +29,7 @@ class NetBSDCores:
         """Raises MalformedData."""
         header = parse_header(core.header, name)
         told = _procinfo(header, core.notes)
-        page = _page_size(header, core.notes)
+        page = page_size_of(header, core.notes, _NAME, _AUXV)
         gaps = [_NEVER, *([core.incomplete] if core.incomplete else [])]
         if page is None:
             gaps.append("the page size is not told, and taken for 4,096 bytes")
@@ -68,11 +68,8 @@ def decode_crash(capture: Capture) -> Crash:
     """Raises MalformedData."""
     header, notes = parse_header(capture.stream(HEADER)), capture.stream(NOTES)
     told = _procinfo(header, notes)
-    prefix = _NAME + b"@"
-    suffixes = [note.name[len(prefix) :] for note in notes_in(notes, header.byte_order) if note.name.startswith(prefix)]
-    threads = [int(suffix) for suffix in suffixes if suffix.isdigit() and len(suffix) < 10]
     first = told[2] if told else 0
-    order = sorted(dict.fromkeys(threads), key=lambda each: each != first)
+    order = sorted(threads_of(header, notes, _NAME), key=lambda each: each != first)
     number = told[0] if told else None
     return Crash(
         signal=number or None,
@@ -99,12 +96,20 @@ def _procinfo(header: Header, notes: bytes) -> tuple[int, int, int, str | None] 
     return None
 
 
-def _page_size(header: Header, notes: bytes) -> int | None:
+def page_size_of(header: Header, notes: bytes, name: bytes, kind: int) -> int | None:
+    """From the auxiliary vector, which stands in a note of that name and type; None where it does not tell."""
     mark = "<" if header.byte_order == "little" else ">"
     pair = struct.Struct(mark + ("QQ" if header.bits == 64 else "II"))
     for note in notes_in(notes, header.byte_order):
-        if note.name == _NAME and note.type == _AUXV:
+        if note.name == name and note.type == kind:
             for key, value in pair.iter_unpack(note.content[: len(note.content) - len(note.content) % pair.size]):
                 if key == _AT_PAGESZ and 512 <= value <= 1 << 30 and not value & (value - 1):
                     return int(value)
     return None
+
+
+def threads_of(header: Header, notes: bytes, name: bytes) -> list[int]:
+    """The numbers of those that have notes, whose name ends in @ and the number; in their order."""
+    prefix = name + b"@"
+    suffixes = [note.name[len(prefix) :] for note in notes_in(notes, header.byte_order) if note.name.startswith(prefix)]
+    return list(dict.fromkeys(int(suffix) for suffix in suffixes if suffix.isdigit() and len(suffix) < 10))
