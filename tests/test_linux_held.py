@@ -15,6 +15,7 @@ import pytest
 import vmatlas
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.survey import survey
+from vmatlas.target.local import LOCAL
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it holds a lock of a Linux kernel")
 
@@ -76,6 +77,32 @@ def test_a_survey_gives_a_held_process_a_row_and_reads_the_others(held: int) -> 
     error = found[held].error
     assert isinstance(error, vmatlas.Unanswered) and error.waits_for is not None
     assert sum(each.answer is not None for each in found.values()) > 0
+
+
+def test_a_choice_by_name_finds_the_others_and_tells_whose_name_could_not_be_asked(held: int) -> None:
+    own = Path("/proc/self/comm").read_text().rstrip("\n")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        for words, chosen in (
+            ((f"children:{os.getpid()}", f"name:{own}", "name:no-such-program"), other.pid),
+            (("cgroup:/",), None),
+            ((other.pid,), other.pid),
+        ):
+            code, out, said, _ = ask("processes", *words, "--patience", "1")
+            listed = {int(line.split()[0]) for line in out.splitlines()[1:]}
+            assert listed if chosen is None else chosen in listed, (words, said)
+            if len(words) > 1:
+                assert code == 7 and f"not told ({held} " in said and "no answer in 2 s" in said, said
+    selected = vmatlas.select(f"name:{own}", f"children:{os.getpid()}")
+    assert selected.incomplete is not None and f"the program of 1 process is not told ({held} " in selected.incomplete
+    with pytest.raises(vmatlas.NoSuchProcess) as error:
+        vmatlas.select("name:no-such-program")
+    assert error.value.incomplete is not None and str(held) in error.value.incomplete, "it may be that one"
+
+
+def test_what_a_held_process_belongs_to_is_not_told_and_not_waited_for(held: int) -> None:
+    began = time.monotonic()
+    assert LOCAL.system.belongs_to(held, None, "program") is None  # type: ignore[attr-defined]
+    assert time.monotonic() - began < PATIENCE
 
 
 def len_of_map(process: vmatlas.Process) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -116,6 +117,28 @@ def test_a_kernel_thread_that_does_not_answer_is_one_by_its_own_line(monkeypatch
     found = listing.describe_silent(77)
     monkeypatch.undo()
     assert found is not None and found.kernel
+
+
+def test_those_who_do_not_answer_are_waited_for_together_and_the_others_have_answered() -> None:
+    goes_on = threading.Event()
+
+    def ask(number: int) -> int:
+        if number % 10 == 3:
+            goes_on.wait()
+        return number * 2
+
+    began = time.monotonic()
+    found = listing.ask_each(range(200), ask)
+    took = time.monotonic() - began
+    goes_on.set()
+    assert found == [None if number % 10 == 3 else number * 2 for number in range(200)]
+    assert took < 10 * listing.SILENCE, "not twenty times two seconds"
+    assert listing.ask_each([], ask) == []
+
+
+def test_what_asking_each_raises_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        listing.ask_each([1, 0, 2], lambda number: 1 // number)
 
 
 def sources() -> list[Path]:

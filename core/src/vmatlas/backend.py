@@ -727,6 +727,15 @@ class Members(NamedTuple):
     """Why others may belong to it as well; None where that is known of each."""
 
 
+class Programs(NamedTuple):
+    """What the programs of processes are called."""
+
+    names: dict[int, str | None]
+    """By the number of the process; None, or no entry: not told."""
+    gap: str | None = None
+    """Whose could not be asked, and why."""
+
+
 @runtime_checkable
 class FindsMembers(Protocol):
     """A system that finds the processes that belong to something."""
@@ -739,8 +748,8 @@ class FindsMembers(Protocol):
         """
         ...
 
-    def program_name(self, process: ProcessInfo) -> str | None:
-        """The name of the file that it runs, without its folders; None where that is not told."""
+    def program_names(self, processes: Sequence[ProcessInfo]) -> Programs:
+        """The names of the files that they run, without their folders."""
         ...
 
 

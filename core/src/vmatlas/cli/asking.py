@@ -28,6 +28,15 @@ PATIENCE = 30.0
 """Seconds, where --patience says nothing."""
 
 
+_FOR_LISTS = 10.0
+"""Seconds that lists of everybody have at least: each passes over who does not answer, and that takes two."""
+
+
+def patience_for_lists(patience: float | None) -> float | None:
+    """For a question that is made of lists: one process that does not answer must not end it."""
+    return patience if patience is None else max(patience, _FOR_LISTS)
+
+
 class Patiently:
     """A process that is asked, with a limit for each question."""
 

@@ -51,7 +51,7 @@ def command(
     """
     refuse_both(as_json, as_csv)
     from vmatlas import api
-    from vmatlas.cli.asking import in_time
+    from vmatlas.cli.asking import in_time, patience_for_lists
     from vmatlas.cli.render import output, processes
     from vmatlas.cli.render.text import count
     from vmatlas.cli.whom import choose, tell
@@ -66,7 +66,7 @@ def command(
             return found, listing.incomplete
 
         selected = choose(words, place, patience) if words else None
-        found, unlisted = in_time(ask, place, patience, "the list of processes")
+        found, unlisted = in_time(ask, place, patience_for_lists(patience), "the list of processes")
     unmatched = False
     if selected is not None:
         found, unlisted = _of(selected, found), selected.incomplete

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from vmatlas.cli.asking import in_time
+from vmatlas.cli.asking import in_time, patience_for_lists
 from vmatlas.cli.exits import say
 from vmatlas.cli.options import Asked, Chooses, reach
 from vmatlas.cli.render.text import count
@@ -55,7 +55,7 @@ def choose(words: Sequence[Asked | Chooses], place: Target, patience: float | No
     def ask(_: object) -> Selected:
         return select(*(word.text for word in words), target=place)
 
-    return in_time(ask, place, patience, "who is meant")
+    return in_time(ask, place, patience_for_lists(patience), "who is meant")
 
 
 def tell(selected: Selected, *, memory: bool = True) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import ClassVar, overload
@@ -277,8 +277,12 @@ class _Lookup:
 
     def _name(self, wanted: str) -> list[ProcessInfo]:
         system = self._system
-        program = system.program_name if isinstance(system, FindsMembers) else None
-        fits = [(each, _is_called(each, wanted, program)) for each in self._listed]
+        programs: Mapping[int, str | None] | None = None
+        if isinstance(system, FindsMembers):
+            others = [each for each in self._listed if not each.kernel and not _fits(each.name, wanted)]
+            programs, gap = system.program_names(others)
+            self._unplaced |= {gap: None} if gap else {}
+        fits = [(each, _is_called(each, wanted, programs)) for each in self._listed]
         found = [each for each, fit in fits if fit is not False]
         if cut := [each for each, fit in fits if fit is None]:
             told = ", ".join(str(each.pid) for each in cut[:_MOST_TOLD]) + ", ..." * (len(cut) > _MOST_TOLD)
@@ -392,7 +396,7 @@ class _Lookup:
     }
 
 
-def _is_called(process: ProcessInfo, wanted: str, program: Callable[[ProcessInfo], str | None] | None) -> bool | None:
+def _is_called(process: ProcessInfo, wanted: str, programs: Mapping[int, str | None] | None) -> bool | None:
     """By its name, or the name of its program's file, which is longer and does not change.
 
     None: it may be, for all that was kept of its name is the beginning of what is asked for. A script is called as its
@@ -400,9 +404,9 @@ def _is_called(process: ProcessInfo, wanted: str, program: Callable[[ProcessInfo
     """
     if _fits(process.name, wanted):
         return True
-    if program is None or process.kernel:
+    if programs is None or process.kernel:
         return False
-    own = program(process)
+    own = programs.get(process.pid)
     if own is not None and _fits(own, wanted):
         return True
     kept, asked = os.fsencode(process.name), os.fsencode(wanted)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
 from typing import TYPE_CHECKING
 
-from vmatlas.backend import LocalProcess, Members, Roll, bare
+from vmatlas.backend import LocalProcess, Members, Programs, Roll, bare
 from vmatlas.capture import LARGEST
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import FileNow, FileRights, ProcessInfo, Region, SystemInfo, Thread
 from vmatlas.rounds import Rounds, rounds_of
-from vmatlas.systems.linux.listing import describe_silent, read_stats
+from vmatlas.systems.linux.listing import ask_each, describe_silent, read_stats
 from vmatlas.systems.linux.proc import (
     MOUNT,
     PROC,
@@ -531,16 +531,19 @@ class LinuxSystem:
         that has the process in other than its root (cgroup v2 has one)."""
         from vmatlas.systems.linux.membership import MEMBERSHIPS
 
-        process = LinuxProcess(pid)
-        try:
-            stat = _stat_of(process)
-            if start_time not in (None, stat.start_time):
+        def ask(pid: int) -> str | None:
+            process = LinuxProcess(pid)
+            try:
+                stat = _stat_of(process)
+                if start_time not in (None, stat.start_time):
+                    return None
+                return MEMBERSHIPS[what](process.living() if stat.lives_on else process)
+            except (OSError, VmatlasError):
                 return None
-            return MEMBERSHIPS[what](process.living() if stat.lives_on else process)
-        except (OSError, VmatlasError):
-            return None
-        finally:
-            process.close()
+            finally:
+                process.close()
+
+        return ask_each([pid], ask)[0]
 
     def members(self, processes: Sequence[ProcessInfo], what: str, wanted: str) -> Members:
         """See `vmatlas.backend.FindsMembers`: by /proc/PID/cgroup, in any hierarchy."""
@@ -549,11 +552,11 @@ class LinuxSystem:
 
         return members(processes, what, wanted, own_folder)
 
-    def program_name(self, process: ProcessInfo) -> str | None:
+    def program_names(self, processes: Sequence[ProcessInfo]) -> Programs:
         """See `vmatlas.backend.FindsMembers`: by /proc/PID/exe, which takes the right to read its map."""
-        from vmatlas.systems.linux.membership import program_name
+        from vmatlas.systems.linux.membership import program_names
 
-        return program_name(process)
+        return program_names(processes)
 
     def cgroups_of(self, processes: Sequence[ProcessInfo], what: str) -> list[str]:
         """See `vmatlas.backend.TellsCgroups`."""

@@ -1,59 +1,105 @@
-"""/proc/PID/stat of many processes, one of which may not answer.
+"""What is asked of many processes, one of which may not answer: /proc/PID/stat above all.
 
 While a process executes a program the kernel keeps others from looking at it, and it may stay in there for ever: a file
-that is closed on the way, on a file system that does not answer, is enough. Reading `stat` waits then (measured on
-6.18: it takes exec_update_lock), where only SIGKILL ends the wait; `comm` and `status` do not.
+that is closed on the way, on a file system that does not answer, is enough. Reading `stat` waits then, and so does
+reading the link `exe` (measured on 6.18: both take exec_update_lock), where only SIGKILL ends the wait; `comm` and
+`status` do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from vmatlas.backend import bare
 from vmatlas.model import ProcessInfo
-from vmatlas.patience import Crew, Errand
+from vmatlas.patience import AT_MOST, Crew, Errand
 from vmatlas.systems.linux.proc import keys_of
 
 SILENCE = 2.0
 """Seconds after which a process is passed over."""
 
+_LOOK = 0.02
+"""Seconds for which one is waited for before others are asked meanwhile, by another thread."""
+
+_MOST_AT_ONCE = 256
+"""So many are waited for at a time: as many threads."""
+
 _Found = bytes | OSError
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
 
 
-class _Reading:
-    """One thread's way through the processes, which ends at the one that does not answer."""
+class _Way:
+    """One thread's way through those who are left to ask, which ends at who does not answer."""
 
-    def __init__(self, pids: list[int]) -> None:
-        self._pids = pids
-        self.found: list[_Found] = []
-        self.is_left = False
+    def __init__(self, left: deque[int], ask: Callable[[int], None]) -> None:
+        self._left, self._ask = left, ask
+        self._at: int | None = None
+        self._seen: int | None = None
+        self._since = time.monotonic()
+        self.errand = Errand(self._go)
 
-    def go(self) -> None:
-        """Read one after another."""
-        for pid in self._pids:
-            try:
-                with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-                    found: _Found = file.read(4096)
-            except OSError as error:
-                found = error
-            if self.is_left:
-                return
-            self.found.append(found)
+    def _go(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._at = self._left.popleft()
+                self._ask(self._at)
+
+    def look(self) -> tuple[bool, bool]:
+        """Whether who is asked may keep others waiting, and has for so long that it is passed over."""
+        now = time.monotonic()
+        if self._seen != self._at:
+            self._seen, self._since = self._at, now
+        age = now - self._since
+        silent = min(self.errand.silent(), age)
+        return silent >= _LOOK, silent >= SILENCE or age >= AT_MOST * SILENCE
+
+
+def ask_each(asked: Sequence[_Asked], ask: Callable[[_Asked], _Answer]) -> list[_Answer | None]:
+    """The answer of each, in their order; None for who did not answer in `SILENCE`: those are waited for together.
+
+    `ask` runs in other threads; what it raises ends all.
+    """
+    answers: dict[int, _Answer] = {}
+
+    def ask_at(at: int) -> None:
+        answers[at] = ask(asked[at])
+
+    left = deque(range(len(asked)))
+    ways: list[_Way] = []
+    with contextlib.ExitStack() as crews:
+        crews.callback(left.clear)  # who comes back late asks nobody else
+        while left or ways:
+            if not ways or (left and len(ways) < _MOST_AT_ONCE and all(way.look()[0] for way in ways)):
+                ways.append(_Way(left, ask_at))
+                crew = crews.enter_context(Crew(1))
+                crew.begin(ways[-1].errand)
+                if not crew.is_able:  # the system has no thread to spare: this one asks, and waits
+                    ways[-1].errand.run()
+            ways[-1].errand.wait(_LOOK)
+            for way in [way for way in ways if way.errand.wait(0)]:
+                way.errand.answer()
+                ways.remove(way)
+            ways = [way for way in ways if not way.look()[1]]
+    found = dict(answers)
+    return [found.get(at) for at in range(len(asked))]
 
 
 def read_stats(pids: list[int]) -> Iterator[tuple[int, _Found | None]]:
     """What each process's `stat` says, or the error of reading it; None: it does not answer."""
-    while pids:
-        reading = _Reading(pids)
-        with Crew(1) as crew:
-            is_through = Errand(reading.go).asked_by(crew, SILENCE)
-        reading.is_left = True
-        found = list(reading.found)
-        yield from zip(pids, found, strict=False)
-        if is_through or len(found) == len(pids):
-            return
-        yield pids[len(found)], None
-        pids = pids[len(found) + 1 :]
+    return zip(pids, ask_each(pids, _stat_of), strict=True)
+
+
+def _stat_of(pid: int) -> _Found:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(4096)
+    except OSError as error:
+        return error
 
 
 def describe_silent(pid: int) -> ProcessInfo | None:

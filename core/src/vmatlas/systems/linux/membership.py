@@ -11,18 +11,20 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from errno import ENAMETOOLONG, ENOENT, ESRCH
 
-from vmatlas.backend import Members
+from vmatlas.backend import Members, Programs
 from vmatlas.errors import NoSuchProcess, UsageError, legible
 from vmatlas.model import ProcessInfo
 from vmatlas.systems.linux import cgroups
 from vmatlas.systems.linux.cgroups import Container, Match, Place
 from vmatlas.systems.linux.host import LinuxProcess
+from vmatlas.systems.linux.listing import SILENCE, ask_each
 from vmatlas.systems.linux.proc import PROC, user_in
 
 _MOST_SHOWN = 8
 """So many of what there is are named to who asked for what there is not."""
 
 _ENDED = (ENOENT, ESRCH)
+_SILENT = f"no answer in {SILENCE:g} s"
 _TOO_LONG = f"a path has more than the {cgroups.MOST_TOLD:,} bytes that the kernel tells"
 
 
@@ -47,7 +49,16 @@ def program_of(process: LinuxProcess) -> str | None:
     return os.readlink("exe", dir_fd=process.directory)
 
 
-def program_name(process: ProcessInfo) -> str | None:
+def program_names(processes: Sequence[ProcessInfo]) -> Programs:
+    """See `vmatlas.backend.FindsMembers`. Who did not answer when it was listed is not asked once more."""
+    answering = [each for each in processes if each.start_time is not None or not each.name]
+    found = ask_each(answering, lambda each: (_program_name(each),))
+    told = {each.pid: answer[0] for each, answer in zip(answering, found, strict=True) if answer is not None}
+    silent = [each for each in processes if each.pid not in told]
+    return Programs(told, _not_told("program", _SILENT, silent) if silent else None)
+
+
+def _program_name(process: ProcessInfo) -> str | None:
     """The last part of that path, without the mark; None where that is not told (to others, and of the kernel's)."""
     try:
         with _folder_of(process) as folder:
@@ -116,13 +127,14 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
     """See `vmatlas.backend.FindsMembers`. `own_folder`: the cgroup of a folder below where cgroups are mounted."""
     placed: list[tuple[ProcessInfo, list[Place]]] = []
     untold: dict[str, list[ProcessInfo]] = {}
-    for each in processes:
-        try:
-            placed.append((each, _places_of(each)))
-        except OSError as error:
-            if error.errno not in _ENDED and each.name:  # of one that is listed by number alone that is said already
-                why = _TOO_LONG if error.errno == ENAMETOOLONG else str(error.strerror).lower()
-                untold.setdefault(why, []).append(each)
+    for each, told in zip(processes, ask_each(processes, _places_or_error), strict=True):
+        if isinstance(told, list):
+            placed.append((each, told))
+        elif told is None:
+            untold.setdefault(_SILENT, []).append(each)
+        elif told.errno not in _ENDED and each.name:  # of one that is listed by number alone that is said already
+            why = _TOO_LONG if told.errno == ENAMETOOLONG else str(told.strerror).lower()
+            untold.setdefault(why, []).append(each)
     path = _folder_called(wanted, own_folder) if what == "cgroup" else ""
     seen = [places for _, places in placed]
     judge = cgroups.folder(path) if path else _match(what, wanted, seen)
@@ -140,7 +152,7 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
                 counted[folder] = None
         elif any(place.is_cut and (not path or path.startswith(place.path)) for place in places):
             untold.setdefault(_TOO_LONG, []).append(process)
-    gap = "; ".join(_not_told(why, who) for why, who in untold.items()) or None
+    gap = "; ".join(_not_told("cgroup", why, who) for why, who in untold.items()) or None
     if not found:
         nobody = _nobody(what, wanted, seen)
         nobody.incomplete = gap
@@ -148,10 +160,17 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
     return Members(found, tuple(counted), gap)
 
 
-def _not_told(why: str, who: Sequence[ProcessInfo]) -> str:
+def _not_told(what: str, why: str, who: Sequence[ProcessInfo]) -> str:
     named = ", ".join(f"{each.pid} {legible(each.name)}" for each in who[:_MOST_SHOWN])
-    number = "the cgroup of 1 process is" if len(who) == 1 else f"the cgroups of {len(who):,} processes are"
+    number = f"the {what} of 1 process is" if len(who) == 1 else f"the {what}s of {len(who):,} processes are"
     return f"{number} not told ({named}{', ...' if len(who) > _MOST_SHOWN else ''}): {why}"
+
+
+def _places_or_error(process: ProcessInfo) -> list[Place] | OSError:
+    try:
+        return _places_of(process)
+    except OSError as error:
+        return error
 
 
 def _places_of(process: ProcessInfo) -> list[Place]:
