@@ -308,8 +308,8 @@ def placed(monkeypatch: pytest.MonkeyPatch) -> dict[int, str | int]:
     """What is told of processes by their numbers: where they are, or an errno."""
     told: dict[int, str | int] = {}
 
-    def places(pid: int) -> list[cgroups.Place]:
-        path = told[pid]
+    def places(process: ProcessInfo) -> list[cgroups.Place]:
+        path = told[process.pid]
         if isinstance(path, int):
             raise OSError(path, os.strerror(path))
         return places_of(os.fsencode(f"3:cpu:/\n0::{path}\n"))
@@ -364,8 +364,8 @@ def test_a_selection_says_whom_it_may_lack(monkeypatch: pytest.MonkeyPatch) -> N
     child = os.getpid()
     real = membership._places_of
 
-    def places(pid: int) -> list[cgroups.Place]:
-        return places_of(os.fsencode(f"0::{DEEP}\n")) if pid == child else real(pid)
+    def places(process: ProcessInfo) -> list[cgroups.Place]:
+        return places_of(os.fsencode(f"0::{DEEP}\n")) if process.pid == child else real(process)
 
     monkeypatch.setattr(membership, "_places_of", places)
     with pytest.raises(NoSuchProcess, match=r"as far as can be seen: .*not told") as nobody:

@@ -12,6 +12,7 @@ import re
 
 from vmatlas.errors import MalformedData
 from vmatlas.model.numa import NumaUse
+from vmatlas.systems.linux.proc import lines_of
 
 NUMA_MAPS = "numa_maps"
 
@@ -26,9 +27,9 @@ def parse_numa(text: bytes, *, pid: int | None = None) -> tuple[NumaUse, ...]:
     """One for each line. Raises MalformedData."""
     found: list[NumaUse] = []
     offset = 0
-    for line in text.splitlines(keepends=True):
-        found.append(_line(line.rstrip(b"\n"), offset, pid))
-        offset += len(line)
+    for line in lines_of(text) if text else ():
+        found.append(_line(line, offset, pid))
+        offset += len(line) + 1
         if len(found) > _MOST_LINES:
             raise MalformedData(NUMA_MAPS, offset, f"at most {_MOST_LINES:,} lines", pid=pid)
     return tuple(found)
