@@ -426,8 +426,9 @@ def test_a_container_is_found_by_its_number_or_the_beginning_of_it():
     ):
         assert pids(f"container:{first}") == pids(f"container:{first[:12]}") == [one.pid]
         assert pids(f"container:{second[:12]}") == [two.pid]
-        with pytest.raises(UsageError, match="several containers"):
-            pids(f"container:{first[:8]}")
+        both = vmatlas.select(f"container:{first[:8]}")
+        assert {each.pid for each in both} == {one.pid, two.pid}, "neither takes the other's place"
+        assert [first in note and second in note for note in both.notes] == [True]
         with pytest.raises(NoSuchProcess) as raised:
             pids(f"container:{first[:5]}")
         assert first[:12] in (raised.value.hint or "")

@@ -337,6 +337,37 @@ def test_whose_cgroup_is_not_told_is_not_lost_in_silence(placed: dict[int, str |
     assert list(membership.cgroups_of(of({2: 0, 4: 0}), what)) == []
 
 
+OF_DOCKER = f"/system.slice/docker-{ID}.scope"
+DELEGATED = "/user.slice/user-1000.slice/user@1000.service"
+
+
+@pytest.mark.parametrize("wanted", [ID[:12], ID[:6], ID, "web"])
+@pytest.mark.parametrize("folder", ["lxc.payload.{0}", "lxc/{0}", "docker-{1}.scope", "machine-{0}.scope"])
+def test_nobody_takes_the_place_of_a_container_by_the_name_of_a_cgroup(
+    placed: dict[int, str | int], monkeypatch: pytest.MonkeyPatch, wanted: str, folder: str
+) -> None:
+    monkeypatch.setattr(container_names, "names_of", lambda ids: {each: ("web",) for each in ids if each == ID})
+    placed |= {1: OF_DOCKER, 2: f"{OF_DOCKER}/deeper", 3: "/"}
+    found = membership.members(of(placed), "container", wanted, str)
+    assert ([each.pid for each in found.processes], found.notes) == ([1, 2], ())
+    placed[4] = f"{DELEGATED}/{folder.format(wanted, wanted.ljust(64, '0') if wanted != 'web' else ID)}"
+    found = membership.members(of(placed), "container", wanted, str)
+    assert [each.pid for each in found.processes] == [1, 2, 4]
+    (note,) = found.notes
+    assert OF_DOCKER in note and placed[4] in note, "both are told, and neither is left out"
+    assert membership.members(of(placed), "container", "[w4]*", str).notes == (), "a pattern is for several"
+
+
+def test_nor_of_a_unit(placed: dict[int, str | int]) -> None:
+    placed |= {1: "/system.slice/nginx.service", 2: f"{DELEGATED}/nginx.service", 3: "/system.slice/other.service"}
+    found = membership.members(of(placed), "unit", "nginx", str)
+    assert [each.pid for each in found.processes] == [1, 2]
+    (note,) = found.notes
+    assert "'unit:nginx' is 2 cgroups" in note and f"{DELEGATED}/nginx.service" in note
+    del placed[2]
+    assert membership.members(of(placed), "unit", "nginx", str).notes == ()
+
+
 def test_a_path_that_is_cut_is_of_what_it_shows_and_perhaps_of_more(placed: dict[int, str | int]) -> None:
     placed |= {1: f"/a.service{DEEP[:-10]}", 2: "/b.service"}
     for what, wanted in (("cgroup", "/a.service"), ("unit", "a")):

@@ -725,6 +725,8 @@ class Members(NamedTuple):
     """See `TellsCgroups.cgroup_memories`. None: its memory is counted with that of others."""
     gap: str | None = None
     """Why others may belong to it as well; None where that is known of each."""
+    notes: tuple[str, ...] = ()
+    """What is doubtful: one name that is of several."""
 
 
 class Programs(NamedTuple):
@@ -744,7 +746,7 @@ class FindsMembers(Protocol):
         """Of these processes. `what`: "cgroup", "unit" or "container".
 
         Raises NoSuchProcess where there is none, with what may have been meant, and the gap as `incomplete`; UsageError
-        for what has no meaning, or more than one.
+        for what has no meaning.
         """
         ...
 

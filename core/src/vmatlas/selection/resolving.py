@@ -53,7 +53,8 @@ class Selected(Sequence[ProcessInfo]):
         self.unmatched = tuple(unmatched)
         """Words that chose nobody while others did, each with the error that tells why."""
         self.notes = tuple(notes)
-        """What is doubtful: a pidfile that may be stale, a name of which the system keeps the beginning alone."""
+        """What is doubtful: a pidfile that may be stale, a name of which the system keeps the beginning alone, or that
+        several cgroups have."""
         self.incomplete = incomplete
         """None, or why the system may not have listed every process."""
         self._processes = tuple(sorted(processes, key=lambda each: each.pid))
@@ -346,6 +347,7 @@ class _Lookup:
             self._unplaced |= {nobody.incomplete: None} if nobody.incomplete else {}
             raise
         self._unplaced |= {members.gap: None} if members.gap else {}
+        self.notes += members.notes
         found = list(self._still(members.processes))
         if not found:
             raise NoSuchProcess(f"all processes of {what}:{wanted} have ended meanwhile")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import ENAMETOOLONG, ENOENT, ESRCH
 
 from vmatlas.backend import Members, Programs
@@ -145,9 +145,12 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
 
     found: list[ProcessInfo] = []
     counted: dict[str, None] = {}
+    folders: set[str] = set()
     for process, places in placed:
-        if any(match(place.path) is not None for place in places):
+        if matched := [(place, depth) for place in places if (depth := match(place.path)) is not None]:
             found.append(process)
+            place, depth = min(matched, key=lambda each: each[0].controllers)  # of cgroup v2, where it is in that
+            folders.add(cgroups.path_of(place.parts[:depth]))
             if (folder := _folder_of_memory(places, match)) is not None:
                 counted[folder] = None
         elif any(place.is_cut and (not path or path.startswith(place.path)) for place in places):
@@ -157,7 +160,20 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
         nobody = _nobody(what, wanted, seen)
         nobody.incomplete = gap
         raise nobody
-    return Members(found, tuple(counted), gap)
+    return Members(found, tuple(counted), gap, _of_several(what, wanted, folders))
+
+
+_PATTERN = frozenset("*?[")
+
+
+def _of_several(what: str, wanted: str, folders: Iterable[str]) -> tuple[str, ...]:
+    """What is to be said where a name or a number, and no pattern, is that of several cgroups."""
+    told = sorted(folders)
+    if len(told) < 2 or _PATTERN.intersection(wanted):
+        return ()
+    shown = ", ".join(legible(folder) for folder in told[:_MOST_SHOWN]) + ", ..." * (len(told) > _MOST_SHOWN)
+    note = f"'{what}:{wanted}' is {len(told):,} cgroups, and whoever may make one may call it so: {shown}"
+    return (note,)
 
 
 def _not_told(what: str, why: str, who: Sequence[ProcessInfo]) -> str:
@@ -201,30 +217,30 @@ def _folder_called(wanted: str, own_folder: Callable[[str], str]) -> str:
 
 
 def _match(what: str, wanted: str, seen: Sequence[Sequence[Place]]) -> Match:
-    """Raises UsageError."""
     return cgroups.unit(wanted) if what == "unit" else cgroups.container(_ids_of(wanted, seen))
 
 
 def _ids_of(wanted: str, seen: Sequence[Sequence[Place]]) -> frozenset[str]:
-    """The containers that are called so, or whose number begins so. Raises UsageError where several do."""
+    """The containers that are called so, or whose number it is or begins so: all of them, for whoever may make cgroups
+    may call one as he likes, and must not take the place of another."""
     containers = _containers(seen)
-    named = {each.id for each in containers if each.is_named and cgroups.fits(each.id, wanted)}
-    if named or wanted in {each.id for each in containers}:
-        return frozenset(named | {wanted})
     names = cgroup_names(containers)
-    if called := {number for number, each in names.items() if any(cgroups.fits(name, wanted) for name in each)}:
-        return frozenset(called)
-    numbered = [each.id for each in containers if cgroups.is_digits(wanted) and each.id.startswith(wanted)]
-    if len(numbered) > 1:
-        told = ", ".join(number[: len(wanted) + 6] for number in numbered[:_MOST_SHOWN])
-        raise UsageError(f"several containers have a number that begins with {wanted}: {told}", hint="give more of it")
-    return frozenset(numbered)
+    return frozenset(each.id for each in containers if _is_meant(each, wanted, names.get(each.id, ())))
+
+
+def _is_meant(container: Container, wanted: str, names: Sequence[str]) -> bool:
+    if container.id == wanted or any(cgroups.fits(name, wanted) for name in names):
+        return True
+    if container.is_named:
+        return cgroups.fits(container.id, wanted)
+    return cgroups.is_digits(wanted) and container.id.startswith(wanted)
 
 
 def _containers(seen: Sequence[Sequence[Place]]) -> list[Container]:
     paths = {place.path for places in seen for place in places}
-    found = {each.id: each for path in paths for each in cgroups.containers_of(cgroups.parts_of(path))}
-    return [found[number] for number in sorted(found)]
+    # A name may be another's number.
+    found = {(each.id, each.is_named): each for path in paths for each in cgroups.containers_of(cgroups.parts_of(path))}
+    return [found[known] for known in sorted(found)]
 
 
 def _folder_of_memory(places: Sequence[Place], match: Callable[[str], int | None]) -> str | None:
@@ -260,10 +276,7 @@ def _there(what: str, found: Sequence[str]) -> str:
 
 def cgroups_of(processes: Sequence[ProcessInfo], what: str) -> Iterator[str]:
     """See `vmatlas.backend.TellsCgroups`."""
-    for process in processes:
-        try:
-            path = cgroups.counted_in(_whole(_places_of(process)), what)
-        except OSError:  # it has ended, or its group is "not told"
-            continue
-        if path is not None:
+    for places in ask_each(processes, _places_or_error):
+        # Else it has ended, or its group is "not told".
+        if isinstance(places, list) and (path := cgroups.counted_in(_whole(places), what)) is not None:
             yield path
