@@ -38,6 +38,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 PAGE = mmap.PAGESIZE
+NOHUGEPAGE = 15
 HERE = SystemInfo("linux", "6.18.44", "#1 SMP", "x86_64", sys.byteorder, 64, PAGE)
 OTHER = dataclasses.replace(HERE, byte_order="big" if sys.byteorder == "little" else "little")
 SOURCES = [
@@ -167,6 +168,8 @@ def striped() -> Iterator[tuple[int, int]]:
         view = ctypes.c_char.from_buffer(made)
         at = ctypes.addressof(view)
         del view
+        # Where the system makes huge pages by itself, these would be some.
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(at), ctypes.c_size_t(3000 * PAGE), NOHUGEPAGE)
         for page in range(0, 3000, 2):
             made[page * PAGE] = 1
         yield at, at + 3000 * PAGE
