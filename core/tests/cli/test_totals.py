@@ -9,16 +9,20 @@ import json
 import pytest
 
 import vmatlas
-from vmatlas import AccessDenied, MemoryUse, NoSuchProcess, ProcessInfo, ProcessMemory
+from vmatlas import AccessDenied, MemoryUse, NoSuchProcess, ProcessInfo, ProcessMemory, Unanswered
 from vmatlas.analysis import summarize
 from vmatlas.backend import Listing
 from vmatlas.cli.render.shape import Shape
-from vmatlas.cli.render.summary import processes_table
+from vmatlas.cli.render.summary import processes_csv, processes_table, summary_tables
 from vmatlas.cli.render.table import plain_lines
+from vmatlas.cli.render.text import escape
 from vmatlas.cli.render.totals import groups_table, totals_table
 from vmatlas.cli.survey import Unread
+from vmatlas.model import Kind, Protection, Region
 from vmatlas.model.memory import FIELDS
 from vmatlas.totals import each_once
+
+from ..strategies import space_of
 
 
 def totals_of(rows):
@@ -65,19 +69,21 @@ def test_no_process_is_called_as_the_total_or_as_what_it_lacks(name):
     found = [made(7, 10, name=name), made(8, 20)]
     unread = Unread()
     unread.miss(found[1].process, AccessDenied("no"))
+    unread.miss(made(9, 0, name=name).process, Unanswered("no", seconds=5.0))
     summaries = [(each.process, summarize(vmatlas.snapshot().where("stack"))) for each in found]
-    tables = [
-        (totals_table(found, unread, None, exact=True), ["* total", "* not read: no right to read"]),
-        (
-            groups_table(found, unread, "name", vmatlas.group_memories(found, "name"), exact=True),
-            ["* total", "* not read: no right to read"],
-        ),
-        (processes_table(summaries, unread, exact=True), ["* not read: no right to read"]),
-    ]
-    for table, feet in tables:
+    groups = vmatlas.group_memories(found, "name")
+    missing = ["* not read: no right to read", "* not read: did not answer in time"]
+    silent = f"* {escape(f'{name}: no answer in 5 s')}"
+    by_pid = f"* {escape(f'9 {name}: no answer in 5 s')}"
+    for table, feet in (
+        (totals_table(found, unread, None, exact=True), [silent, "* total", *missing]),
+        (groups_table(found, unread, "name", groups, exact=True), [by_pid, "* total", *missing]),
+        (processes_table(summaries, unread, exact=True), [silent, *missing]),
+    ):
         (alone,) = Shape(columns=("name",)).tables([table])
         _, *lines = plain_lines(alone)
         assert lines[-len(feet) :] == feet and not [line for line in lines[: -len(feet)] if line.startswith("* ")]
+        assert all(row.cells[0] == "1" for row in table.rows if row.cells[-1] == by_pid)
 
 
 def test_the_largest_are_first_and_the_last_line_is_all_of_them(run, rows_of, child):
@@ -87,7 +93,7 @@ def test_the_largest_are_first_and_the_last_line_is_all_of_them(run, rows_of, ch
     mine = next(row for row in rows if row["PID"] == str(child.pid))
     assert int(mine["REGIONS"]) == len(vmatlas.snapshot(child.pid))
     assert int(mine["RESIDENT"]) >= int(mine["PRIVATE"]) > 0
-    processes = rows[: rows.index(totals_of(rows))]
+    processes = [row for row in rows if not row["NAME"].startswith("* ")]  # others' may not answer
     shares = [int(row["PSS"]) for row in processes if row["PSS"] != "-"]
     assert shares == sorted(shares, reverse=True)
     assert int(totals_of(rows)["PSS"]) == sum(shares)
@@ -109,7 +115,7 @@ def test_json_has_each_process_and_who_could_not_be_read(run, child):
 def test_a_line_for_each_group_and_one_for_all(run, rows_of, child, by):
     rows = rows_of(run("summary", "--all", "--by", by, "--bytes").stdout)
     whole = next(row for row in rows if row[by.upper()] == "* total")
-    groups = rows[: rows.index(whole)]
+    groups = [row for row in rows if not row[by.upper()].startswith("* ")]  # others' may not answer
     assert sum(int(row["PROCESSES"]) for row in groups) == int(whole["PROCESSES"])
     assert sum(int(row["PSS"]) for row in groups if row["PSS"] != "-") == int(whole["PSS"])
 
@@ -137,3 +143,22 @@ def test_regions_are_sorted_by_what_they_use(run, rows_of, child):
     shares = [int(row["PSS"]) for row in rows if row["PSS"] != "-"]
     assert shares == sorted(shares, reverse=True) and shares[0] > 0
     assert "SWAP" in rows_of(run("maps", child.pid, "--sort", "swap").stdout)[0]
+
+
+@pytest.mark.parametrize("protection", [Protection(bits) for bits in range(9)], ids=lambda each: each.letters)
+@pytest.mark.parametrize("kind", list(Kind), ids=lambda each: each.label)
+def test_whatever_memory_is_for_it_can_be_shown(kind: Kind, protection: Protection) -> None:
+    """Of a core file rights may be told of none."""
+    region = Region(0x1000, 0x3000, protection, False, path="/x", inode=7, kind=kind)
+    space = space_of([region])
+    summary = summarize(space)
+    (use,) = summary.uses
+    tables = summary_tables(space, summary, exact=True)
+    assert [row.cells[0] for row in tables[0].rows] == [use.value, "total"]
+    process = ProcessInfo(pid=7, parent=1, name="x", start_time=5)
+    each = processes_table([(process, summary)], Unread(), exact=True)
+    for table in (tables[2], each):
+        cells = dict(zip([column.title for column in table.columns], table.rows[0].cells, strict=True))
+        assert cells[use.value.upper()] == cells["SIZE"] == "8192"
+    (row,) = processes_csv([(process, summary)], Unread())
+    assert row[use.value] == 0x2000

@@ -23,7 +23,10 @@ _USES = {
     Use.STACK: "known to the system as stacks, with their guards",
     Use.RESERVED: "no rights: guards and reserved addresses",
     Use.PHYSICAL: "physical memory, devices",
+    Use.UNTOLD: "their rights are not told",
 }
+_SOME = (Use.PHYSICAL, Use.UNTOLD)
+"""Of most there is none: a column of them is in the way."""
 _FILE_USES = (Use.CODE, Use.DATA, Use.READ_ONLY, Use.RESERVED)
 
 
@@ -80,15 +83,17 @@ def names_table(space: AddressSpace, summary: Summary, *, exact: bool) -> Table:
 
 def _file_table(summary: Summary, *, exact: bool) -> Table:
     whole = summary.total
+    others = (use for use in Use if use not in _FILE_USES)
+    uses = [*_FILE_USES, *(use for use in others if any(use in file.uses for file in summary.files))]
     columns = [
-        *(Column(use.value.upper(), right=True, leaves=index) for index, use in enumerate(_FILE_USES)),
+        *(Column(use.value.upper(), right=True, leaves=index) for index, use in enumerate(uses)),
         Column("SIZE", right=True),
         *[Column("RESIDENT", right=True)] * (whole.resident is not None),
         Column("FILE", crops=True),
     ]
     rows = []
     for file in summary.files:
-        cells = [_use_size(file, use, exact=exact) for use in _FILE_USES]
+        cells = [_use_size(file, use, exact=exact) for use in uses]
         cells.append(size_text(file.total.size, exact=exact))
         cells += [size_text(file.total.resident, exact=exact)] * (whole.resident is not None)
         cells.append(_file_name(file))
@@ -111,8 +116,7 @@ def _file_name(file: FileTotal) -> str:
 def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread, *, exact: bool) -> Table:
     """One line a process, the largest first; then who did not answer, and how many could not be read, and why."""
     resident = any(summary.total.resident is not None for _, summary in found)
-    # Most systems have none that is physical: an empty column would be in the way.
-    uses = [use for use in Use if use is not Use.PHYSICAL or any(_use_of(summary, use) for _, summary in found)]
+    uses = [use for use in Use if use not in _SOME or any(_use_of(summary, use) for _, summary in found)]
     columns = [
         Column("PID", right=True),
         Column("REGIONS", right=True, leaves=2),
@@ -133,7 +137,7 @@ def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread
         rows.append(Row(tuple(cells), "", {0: "heading"}))
     empty, last = [NOTHING] * (len(columns) - 2), len(columns) - 1
     silent = [(str(who.pid), f"{who.name}: no answer in {error.seconds:.3g} s") for who, error in unread.unanswered]
-    feet = [Row((who, *empty, escape(told)), "", {0: "heading", last: "bad"}) for who, told in silent]
+    feet = [Row((who, *empty, foot(told)), "", {0: "heading", last: "bad"}) for who, told in silent]
     feet += [Row((number, *empty, foot(why)), "", {last: "bad"}) for number, why in lacks(unread)]
     mapped = human(sum(summary.total.size for _, summary in found))
     notes = (f"{count(len(found), 'process', 'processes')}, {mapped} mapped",)

@@ -52,9 +52,9 @@ def totals_table(found: Sequence[ProcessMemory], survey: Unread, limit: int | No
     return Table(columns, [*rows, *feet], notes=tuple(notes), feet=len(feet))
 
 
-def _feet(found: Sequence[ProcessMemory], survey: Unread, *, exact: bool) -> list[Row]:
-    """Who did not answer, the total, and what it lacks."""
-    return [*_unanswered(survey, 5), _whole(found, exact=exact), *_rows_of_missing(survey)]
+def _feet(found: Sequence[ProcessMemory], survey: Unread, *, exact: bool, counts: bool = False) -> list[Row]:
+    """Who did not answer, the total, and what it lacks. `counts`: the first column is one of numbers, not of pids."""
+    return [*_unanswered(survey, counts), _whole(found, exact=exact), *_rows_of_missing(survey)]
 
 
 def groups_table(
@@ -77,7 +77,7 @@ def groups_table(
         )
         for group in groups
     ]
-    feet = _feet(found, survey, exact=exact)
+    feet = _feet(found, survey, exact=exact, counts=True)
     columns = list(_columns(Column("PROCESSES", right=True), last=by.upper()))
     if counted:
         columns[-1:-1] = _CHARGED
@@ -191,19 +191,13 @@ def _whole(found: Sequence[ProcessMemory], *, exact: bool) -> Row:
     return Row((str(len(found)), *marked, regions, foot("total")), "heading")
 
 
-def _unanswered(survey: Unread, between: int) -> list[Row]:
-    return [
-        Row(
-            (
-                str(process.pid),
-                *[NOTHING] * between,
-                escape(f"{process.name}: no answer in {error.seconds:.3g} s".lstrip(": ")),
-            ),
-            "",
-            {0: "heading", between + 1: "bad"},
-        )
-        for process, error in survey.unanswered
-    ]
+def _unanswered(survey: Unread, counts: bool) -> list[Row]:
+    rows = []
+    for process, error in survey.unanswered:
+        who = f"{process.pid} {process.name}".rstrip() if counts else process.name
+        told = foot(f"{who}: no answer in {error.seconds:.3g} s".lstrip(": "))
+        rows.append(Row(("1" if counts else str(process.pid), *[NOTHING] * 5, told), "", {0: "heading", 6: "bad"}))
+    return rows
 
 
 def _fill(found: Sequence[ProcessMemory], limit: int) -> str:
