@@ -346,6 +346,7 @@ def _everyones_maps(bench: Bench) -> Case:
         Subject("psutil: memory_maps of each", lambda: bench.python.do("psutil_machine", worked=True), 3),
         Subject("vmatlas.snapshots", lambda: bench.compiled.do("machine", **ours)),
         Subject("vmatlas.snapshots, Python alone", lambda: bench.python.do("machine", **ours)),
+        Subject("vmatlas.audit of each", lambda: bench.compiled.do("audits", **ours)),
     ]
     return Case(f"maps of the whole machine, {count} processes, processor time", "process", count, subjects)
 

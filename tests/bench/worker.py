@@ -160,6 +160,16 @@ def machine(job: Job) -> Callable[[], object]:
     return ask
 
 
+def audits(job: Job) -> Callable[[], object]:
+    """Every process by the rules that `audit --all` asks."""
+    policy = vmatlas.Policy.preset("default").quick()
+
+    def judge(process: vmatlas.Process) -> vmatlas.AuditReport:
+        return vmatlas.audit(process.snapshot(), process.evidence(), policy)
+
+    return lambda: list(vmatlas.survey(judge, threads=job["threads"]))
+
+
 def totals(job: Job) -> Callable[[], object]:
     """The memory in use of every process; `described` or by number alone."""
     described, threads = job["described"], job.get("threads")
@@ -290,7 +300,7 @@ JOBS = {
     each.__name__: each
     for each in (
         whole_map, fill, one_shot, regions, points, one_shot_points, many, executable_files, residency, unchanged,
-        pages, guards, unpack_pagemap, unpack_pagemap_by_page, machine, totals, psutil_totals, split_lines,
+        pages, guards, unpack_pagemap, unpack_pagemap_by_page, machine, audits, totals, psutil_totals, split_lines,
         psutil_maps, psutil_search, psutil_files, psutil_machine, core, pyelftools, symbols, kept_symbols,
     )
 }  # fmt: skip
