@@ -221,3 +221,22 @@ def test_nobody_inherits_rights_by_a_file_that_is_replaced(tmp_path, request):
     file.chmod(0o4755)
     write(file)
     assert file.stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_series_is_not_written_into_a_file_of_several_names(tmp_path):
+    """The other name may lie where only root may write: the kernel lets others make such where it is told to."""
+    with SeriesWriter(tmp_path / "precious") as series:
+        series.add(ONE, 0.0)
+    before = (tmp_path / "precious").read_bytes()
+    os.link(tmp_path / "precious", tmp_path / "other")
+    for open_it in (
+        lambda: SeriesWriter(tmp_path / "other", replace=True),
+        lambda: SeriesWriter.appending(tmp_path / "other"),
+    ):
+        with pytest.raises(PermissionError, match="2 names") as refused:
+            open_it()
+        assert refused.value.filename == str(tmp_path / "other")
+    assert (tmp_path / "precious").read_bytes() == before
+    (tmp_path / "precious").unlink()
+    with SeriesWriter.appending(tmp_path / "other") as series:
+        series.add(ONE, 1.0)

@@ -125,7 +125,8 @@ def open_regular(path: str, flags: int) -> int:
     """Open a regular file of this name to write into it, or make it (`flags`: as of open(2)).
 
     Raises OSError; FileExistsError where something stands that is no regular file, PermissionError where it is neither
-    ours nor root's: whose it is could read what is written, and change it.
+    ours nor root's: whose it is could read what is written, and change it; and where it has another name as well: a
+    hard link, which others may have made to a file of ours (where fs.protected_hardlinks is 0), would lead us there.
     """
     with _in_folder(path) as (folder, name):
         _check_regular(folder, name)
@@ -139,6 +140,10 @@ def open_regular(path: str, flags: int) -> int:
             if found.st_uid not in (os.geteuid(), 0):
                 raise PermissionError(
                     errno.EACCES, "a file of somebody else's, who could read and change what is written"
+                )
+            if found.st_nlink > 1:
+                raise PermissionError(
+                    errno.EMLINK, f"a file of {found.st_nlink} names (hard links): the others would be written too"
                 )
         except BaseException:
             os.close(descriptor)
