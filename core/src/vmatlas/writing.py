@@ -143,7 +143,7 @@ def open_regular(path: str, flags: int) -> int:
                 )
             if found.st_nlink > 1:
                 raise PermissionError(
-                    errno.EMLINK, f"a file of {found.st_nlink} names (hard links): the others would be written too"
+                    errno.EPERM, f"a file of {found.st_nlink} names (hard links): the others would be written too"
                 )
         except BaseException:
             os.close(descriptor)
