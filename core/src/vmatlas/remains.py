@@ -20,13 +20,16 @@ from vmatlas.series.loading import kept_in
 if TYPE_CHECKING:
     from vmatlas.files.contract import ReadsCores
     from vmatlas.files.packed import PackedSource
-    from vmatlas.files.source import Source
+    from vmatlas.files.source import BytesSource, FileSource, Source
     from vmatlas.files.texts import Form
     from vmatlas.series.reader import Series
 
 _ELF = b"\x7fELF"
 _MINIDUMP = b"MDMP"
 _HEAD = 64
+
+_MOST_LINES = 10_000_000
+"""Of a text: smaps has 25 for each region."""
 
 
 def load(path: str | os.PathLike[str], *, lenient: bool = False) -> Capture:
@@ -106,16 +109,15 @@ def read_bytes(content: bytes, name: str, time: float, *, lenient: bool = False)
     return None if is_ours else _capture_of(BytesSource(content, name), time, lenient)
 
 
-def _capture_of(source: Source, time: float, lenient: bool) -> Capture:
+def _capture_of(file: FileSource | BytesSource, time: float, lenient: bool) -> Capture:
     from vmatlas.files.contract import ELF_CORE
     from vmatlas.files.elf_core import read_core
     from vmatlas.files.packed import PackedSource, packing_of
     from vmatlas.files.texts import HEAD, LINUX_MAPS, form_of
 
-    packing = packing_of(source.read(0, _HEAD))
-    packed = None
-    if packing is not None:
-        source = packed = PackedSource(source, packing)
+    packing = packing_of(file.read(0, _HEAD))
+    packed = None if packing is None else PackedSource(file, packing, file.on_disk)
+    source: Source = packed or file
     head = source.read(0, _HEAD)
     if head.startswith(_MINIDUMP):
         return _capture_of_minidump(source, packed, time)
@@ -142,6 +144,8 @@ def _capture_of_text(source: Source, form: Form, time: float, lenient: bool) -> 
     text = source.read(0, LARGEST)
     if len(text) == LARGEST:
         raise MalformedData(source.name, LARGEST, f"a text of less than {LARGEST:,} bytes")
+    if text.count(b"\n") > _MOST_LINES:  # whose reader makes an object of each
+        raise MalformedData(source.name, 0, f"a text of at most {_MOST_LINES:,} lines")
     reads: ReadsTexts = _reader(TEXT, form.system, f"text ({form.called})")
     return reads.capture_of_text(text, form=form.name, name=source.name, time=time, lenient=lenient)
 

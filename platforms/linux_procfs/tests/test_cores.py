@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import vmatlas
 from vmatlas import AddressSpace, Consistency, Kind, MalformedData, Protection, Region, Unsupported, remains
+from vmatlas.capture import ALWAYS_READ
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.files import elf_core
 from vmatlas.model.crash import Crash
@@ -304,6 +306,45 @@ def test_file_made_to_fill_memory_is_given_up(tmp_path: Path) -> None:
     *hint, peak = in_little_memory(made(tmp_path, gzip.compress(bytes(content))))
     assert hint == ["unpack it first: gzip -d"]
     assert int(peak) < 100_000
+
+
+def test_what_a_compressed_file_unpacks_to_goes_by_its_size_on_disk(tmp_path: Path) -> None:
+    text = b"00400000-00452000 r-xp 00000000 08:02 173521 /x\n"
+    path = made(tmp_path, gzip.compress(text.ljust(ALWAYS_READ)))
+    assert len(vmatlas.replay(remains.load(path, lenient=True))) == 1
+    path = made(tmp_path, gzip.compress(text.ljust(ALWAYS_READ + (1 << 17))))
+    with pytest.raises(MalformedData, match=rf"within the first {ALWAYS_READ:,} bytes that it unpacks to") as refused:
+        remains.load(path, lenient=True)
+    assert refused.value.hint == "unpack it first: gzip -d"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_streams_in_which_nothing_is_come_to_an_end(
+    pack: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmatlas.files.packed._MOST_STREAMS", 50)
+    assert callable(pack)
+    text = pack(b"00400000-00452000 r-xp 00000000 08:02 173521 /x\n")
+    assert len(vmatlas.replay(made(tmp_path, pack(b"") * 49 + text))) == 1
+    with pytest.raises(MalformedData, match=r"at most 50 streams of (gzip|xz), one behind another"):
+        vmatlas.replay(made(tmp_path, pack(b"") * 50 + text))
+
+
+@pytest.mark.parametrize(("module", "word"), [("zstandard", "zstd"), ("lz4.frame", "lz4")])
+def test_holes_of_a_compressed_file_come_to_an_end(module: str, word: str, tmp_path: Path) -> None:
+    found = pytest.importorskip(module, reason=f"the package for {word} is not installed")
+    pack = found.ZstdCompressor().compress if word == "zstd" else found.compress
+    text = b"00400000-00452000 r-xp 00000000 08:02 173521 /x\n"
+    for hole, is_read in ((1 << 20, True), (1 << 30, False)):
+        path = made(tmp_path, pack(b"") + struct.pack("<II", 0x184D2A50, hole))
+        with path.open("r+b") as file:
+            file.seek(hole, os.SEEK_END)
+            file.write(pack(text))
+        if is_read:
+            assert len(vmatlas.replay(path)) == 1
+        else:
+            with pytest.raises(MalformedData, match=f"something of {word} within {ALWAYS_READ:,} bytes that are 0"):
+                vmatlas.replay(path)
 
 
 def test_of_a_sparse_core_of_60_gigabytes_only_headers_and_notes_are_read(tmp_path: Path) -> None:

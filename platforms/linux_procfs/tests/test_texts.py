@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import vmatlas
 from vmatlas import MalformedData, remains
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.program import program
+from vmatlas_linux_procfs.decode import MOST_KEYS
+from vmatlas_linux_procfs.texts import without_odd_lines
 
 MAPS = Path("/proc/self/maps")
 TEXT = b"""00400000-00401000 r-xp 00000000 08:01 77                         /bin/x
@@ -64,6 +67,32 @@ def test_keys_behind_a_line_that_was_passed_over_are_passed_over(tmp_path: Path)
     space = vmatlas.replay(remains.load(path, lenient=True))
     assert len(space) == 1
     assert "5 odd lines" in (space.incomplete or "")
+
+
+@pytest.mark.parametrize("line", [b"\n", b"ab\n", b"A: 0\n", b" \r\n", TEXT.split(b"\n")[0] + b"\n"])
+def test_passing_over_lines_costs_what_a_capture_may_cost(line: bytes) -> None:
+    text = TEXT.split(b"\n")[0] + b"\n" + line * ((1 << 16) // len(line))
+    tracemalloc.start()
+    try:
+        without_odd_lines(text)
+        assert tracemalloc.get_traced_memory()[1] < 16 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_keys_than_a_region_has_are_odd_lines() -> None:
+    head = TEXT.split(b"\n")[0] + b"\n"
+    kept, passed, first = without_odd_lines(head + b"A: 0\n" * (MOST_KEYS + 2) + b"\n")
+    assert (kept, passed, first) == (head + b"A: 0\n" * MOST_KEYS, 2, MOST_KEYS + 2)
+
+
+def test_a_text_of_more_lines_than_any_map_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remains, "_MOST_LINES", 100)
+    path = tmp_path / "long.txt"
+    path.write_bytes(TEXT + b"\n" * 100)
+    for lenient in (True, False):
+        with pytest.raises(MalformedData, match="a text of at most 100 lines"):
+            remains.load(path, lenient=lenient)
 
 
 def test_text_without_a_line_of_a_map_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Files that are compressed: gzip, xz, zstd, lz4, told by their first bytes. They are unpacked from the beginning as
-far as is needed, and no further than `FURTHEST`: the headers and notes of a core lie at its beginning, 60 GB of memory
-behind them. So a file that was made to fill memory does not.
+far as is needed, and no further than a capture of that size on disk may unpack to (`vmatlas.capture.most`): the
+headers and notes of a core lie at its beginning, 60 GB of memory behind them. So a file that was made to fill memory
+does not. Nor does one that was made to take time: its streams are counted, and so is what it has of nothing but NULs,
+as a hole of a file reads (a frame of zstd or lz4 that is to be skipped has up to 4 GiB, and may be one hole).
 
 gzip and xz are Python's own. zstd is since 3.14; before, and for lz4, the packages zstandard and lz4 do it, where they
 are installed.
@@ -12,12 +14,18 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from vmatlas.capture import LARGEST
+from vmatlas.capture import ALWAYS_READ, LARGEST, most
 from vmatlas.errors import MalformedData, Unsupported
 from vmatlas.files.source import Source
 
 FURTHEST = LARGEST
 """How many bytes are unpacked at the most, to come to what is needed."""
+
+_MOST_STREAMS = 1 << 16
+"""So many follow one another at the most, each of which costs microseconds though nothing may be in it: 256 MiB are
+4,096 of those that bgzip makes."""
+_MOST_NULS = ALWAYS_READ
+"""Bytes of the compressed file, in pieces that hold no other."""
 
 _KEPT = 1 << 23
 """Bytes that are kept behind what was read last; a reader goes on, and looks back a little."""
@@ -51,13 +59,19 @@ class PackedSource:
 
     size: int | None = None
 
-    def __init__(self, source: Source, packing: str) -> None:
-        """Raises Unsupported where nothing here unpacks that."""
+    def __init__(self, source: Source, packing: str, on_disk: int) -> None:
+        """`on_disk`: bytes of the compressed file, its holes not counted.
+
+        Raises Unsupported where nothing here unpacks that.
+        """
         self.name = source.name
         self._source = source
         self._packing = packing
         self._new = _decompressors(packing)
         self._decompressor = self._new()
+        self._furthest = most(on_disk)
+        self._streams = 1
+        self._nuls = 0
         self._place = 0
         self._kept = bytearray()
         self._base = 0
@@ -72,13 +86,14 @@ class PackedSource:
         return self._source.bytes_read
 
     def read(self, offset: int, size: int) -> bytes:
-        """See `Source`. Raises MalformedData for a place beyond `FURTHEST`, or far before the last one."""
+        """See `Source`. Raises MalformedData for a place beyond what it may unpack to, or far before the last one."""
         if offset < self._base:
             raise MalformedData(self.name, offset, "parts in order: it is compressed", hint=self._hint)
         if offset + size > FURTHEST:
-            expected = f"what tells the map within the first {FURTHEST:,} bytes that it unpacks to"
-            raise MalformedData(self.name, offset, expected, hint=self._hint)
+            raise self._too_far(FURTHEST, offset)
         while not self._ended and self._base + len(self._kept) < offset + size:
+            if self._base + len(self._kept) > self._furthest:
+                raise self._too_far(self._furthest, self._furthest)
             if len(self._kept) > 2 * _KEPT and self._base + _KEPT < offset:
                 self._drop(min(offset, self._base + len(self._kept)) - _KEPT)
             self._kept += self._piece()
@@ -90,6 +105,10 @@ class PackedSource:
     @property
     def _hint(self) -> str:
         return f"unpack it first: {_UNPACKS[self._packing]}"
+
+    def _too_far(self, most: int, at: int) -> MalformedData:
+        expected = f"what tells the map within the first {most:,} bytes that it unpacks to"
+        return MalformedData(self.name, at, expected, hint=self._hint)
 
     def _drop(self, before: int) -> None:
         """Bytes before a place are not kept any longer."""
@@ -106,6 +125,10 @@ class PackedSource:
                     if not given.strip(b"\0"):  # nothing, or what pads a tape
                         self._ended = True
                         return b""
+                    self._streams += 1
+                    if self._streams > _MOST_STREAMS:
+                        expected = f"at most {_MOST_STREAMS:,} streams of {self._packing}, one behind another"
+                        raise MalformedData(self.name, self._place, expected, hint=self._hint)
                     self._decompressor = self._new()
                 elif self._decompressor.needs_input:
                     given = self._taken()
@@ -117,7 +140,7 @@ class PackedSource:
                         return b""
                 if piece := self._decompressor.decompress(given, _PIECE):
                     return piece
-        except MemoryError:
+        except (MemoryError, MalformedData):
             raise
         except Exception as error:  # each of them has errors of its own
             if not self._base and not self._kept:
@@ -129,6 +152,11 @@ class PackedSource:
     def _taken(self) -> bytes:
         given = self._source.read(self._place, _PIECE)
         self._place += len(given)
+        if given and not given.strip(b"\0"):
+            self._nuls += len(given)
+            if self._nuls > _MOST_NULS:
+                expected = f"something of {self._packing} within {_MOST_NULS:,} bytes that are 0"
+                raise MalformedData(self.name, self._place, expected, hint=self._hint)
         return given
 
 

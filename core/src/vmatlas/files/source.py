@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import BinaryIO, Protocol
 
+from vmatlas.capture import DENSEST, LARGEST
+from vmatlas.extents import occupied
+
 
 class Source(Protocol):
     """Where the bytes of a container come from."""
@@ -36,12 +39,19 @@ class FileSource:
         """`name`: what errors call it."""
         self.name = name
         self.bytes_read = 0
+        self._file = file
         self._descriptor = file.fileno()
         found = os.fstat(self._descriptor)
         self.size: int = found.st_size
         self.time = round(found.st_mtime, 6)
         """When it was last changed: seconds since 1970-01-01 UTC, to the microsecond, as captures keep it."""
         self._written = found.st_mtime_ns
+
+    @property
+    def on_disk(self) -> int:
+        """Bytes that it takes up, its holes not counted: what it may unpack to goes by that, and it is counted no
+        further than matters there. Raises OSError."""
+        return occupied(self._file, self.size, LARGEST // DENSEST)
 
     def read(self, offset: int, size: int) -> bytes:
         """See `Source`. What came to the file after it was opened is not read."""
@@ -68,7 +78,7 @@ class BytesSource:
     def __init__(self, content: bytes, name: str) -> None:
         self.name = name
         self.size: int | None = len(content)
-        self.bytes_read = len(content)
+        self.bytes_read = self.on_disk = len(content)
         self._content = content
 
     def read(self, offset: int, size: int) -> bytes:
