@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from errno import ENOTTY
 
@@ -11,6 +13,7 @@ import pytest
 import vmatlas
 from tests.conftest import offered
 from vmatlas import Filter, Query, choice
+from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.local import LOCAL
 from vmatlas_linux_ioctl import acquire, backend
 
@@ -82,3 +85,10 @@ def test_vsyscall_is_found_by_the_automatic_choice_though_the_ioctl_cannot_see_i
     assert vmatlas.find(None, address) == whole[-1]
     assert vmatlas.find(None, whole[-2].end, or_next=True) == whole[-1]
     assert vmatlas.find(None, address, backend="linux-ioctl") is None
+    asked = [sys.executable, "-m", "vmatlas", "find", "self", f"{address:x}", "--backend", "linux-ioctl"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"vmatlas: no region that was asked for lies at {address:#x}, as far as linux-ioctl tells, which never tells "
+        "what the kernel itself has there\n"
+    )

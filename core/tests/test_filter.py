@@ -27,6 +27,10 @@ def contains(name: str, text: str) -> bool:
     return text in name or fnmatchcase(name, "*" + text.replace("[", "[[]") + "*")
 
 
+def told_of(region: Region, text: str) -> str:
+    return region.label if "(deleted)" in text else region.path or region.name or ""
+
+
 def called(flags: SystemFlags, words: str) -> bool:
     return any(flags & Flags[word.upper()] for word in words.split("|"))
 
@@ -54,8 +58,8 @@ def plainly(wanted: Filter, region: Region) -> bool:
         and region.kind not in wanted.other_kinds
         and all(region.path is not None and like(region.path, pattern) for pattern in wanted.paths)
         and all(region.name is not None and like(region.name, pattern) for pattern in wanted.names)
-        and all(contains(region.path or region.name or "", text) for text in wanted.texts)
-        and not any(contains(region.path or region.name or "", text) for text in wanted.other_texts)
+        and all(contains(told_of(region, text), text) for text in wanted.texts)
+        and not any(contains(told_of(region, text), text) for text in wanted.other_texts)
         and all(region.flags is not None and called(region.flags, words) for words in wanted.flags)
         and all(region.flags is not None and not called(region.flags, words) for words in wanted.other_flags)
         and all(within(number_of(region, key), low, high) for key, low, high in wanted.numbers)
@@ -263,6 +267,17 @@ def test_a_name_as_it_is_shown_finds_what_is_called_so(name):
     assert not Filter.parse(f"name={name}").matches(Region(0, 9, R, name=name + "x"))
     assert Filter.of(name=name).matches(named)
     assert Filter.of(path="/tmp/[!x]heap[]]a", text="eap").matches(Region(0, 9, R, path="/tmp/[heap]a"))
+
+
+def test_a_text_that_has_the_mark_of_an_unlinked_file_finds_what_shows_it():
+    gone = Region(0x1000, 0x2000, R, path="/lib/x.so", deleted=True)
+    named = gone._replace(path="/lib/x.so (deleted)", deleted=False)
+    kept = gone._replace(deleted=False)
+    for text in ("text=(deleted)", "(deleted)", "text=x.so (deleted)"):
+        found = [Filter.parse(text).matches(each) for each in (gone, named, kept)]
+        assert found == [True, True, False], text
+    assert [Filter.parse("!text=(deleted)").matches(each) for each in (gone, named, kept)] == [False, False, True]
+    assert not Filter.parse("text=deleted").matches(gone), "what is no whole mark is looked for in the path"
 
 
 def test_plain_text_is_what_a_name_or_a_path_contains():

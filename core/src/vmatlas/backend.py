@@ -358,6 +358,12 @@ class HasBlindSpots(Protocol):
         ...
 
 
+def is_blind(backend: Source, address: int | None) -> bool:
+    """Whether there may be something at the address that the backend never tells."""
+    spots = backend.blind_spots if isinstance(backend, HasBlindSpots) else ()
+    return address is not None and any(start <= address < end for start, end in spots)
+
+
 @runtime_checkable
 class TellsCrash(Protocol):
     """A backend whose captures may come from what a process left at its end."""

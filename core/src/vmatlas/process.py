@@ -22,7 +22,6 @@ from vmatlas.backend import (
     ClearsMarks,
     Feature,
     Finder,
-    HasBlindSpots,
     HasName,
     LimitsRegions,
     OpensFiles,
@@ -38,6 +37,7 @@ from vmatlas.backend import (
     TellsStackLimit,
     TellsThreads,
     TellsTotals,
+    is_blind,
 )
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
@@ -268,7 +268,7 @@ class Process:
         if self._finder is None:
             self._make_finder(choice)
         if found is None and not choice.asked_for and Feature.ABOVE_USER not in choice.backend.features:
-            if or_next or _is_blind(choice.backend, query.address):
+            if or_next or is_blind(choice.backend, query.address):
                 return self._search_above(query)
         return found
 
@@ -788,12 +788,6 @@ def threads_of(stream: bytes, system: str, pid: int) -> tuple[Thread, ...] | Non
     """What a system of that name told of threads. Raises MalformedData, and Unsupported where no plugin knows it."""
     known = registry.system(system)
     return known.threads_of(stream, pid) if isinstance(known, ReadsThreads) else None
-
-
-def _is_blind(backend: Backend, address: int | None) -> bool:
-    """Whether there may be something at the address that the backend never tells."""
-    spots = backend.blind_spots if isinstance(backend, HasBlindSpots) else ()
-    return address is not None and any(start <= address < end for start, end in spots)
 
 
 def _lacks_names(space: AddressSpace, backend: Backend) -> bool:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -491,6 +492,11 @@ def test_processes_are_those_of_the_api(run, child, rows_of):
     assert str(child.pid) in {row["pid"] for row in rows}
     mine = next(row for row in rows if row["pid"] == str(os.getpid()))
     assert int(mine["user"]) == os.geteuid()
+    entry = next(process for process in told if process["pid"] == os.getpid())
+    try:
+        assert entry["user_name"] == mine["user_name"] == pwd.getpwuid(entry["user"]).pw_name
+    except KeyError:  # it has no name here
+        assert entry["user_name"] is None and mine["user_name"] == ""
     assert int(mine["resident"]) > 1 << 20
 
 

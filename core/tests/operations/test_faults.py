@@ -73,6 +73,27 @@ def test_cause_and_story(address, access, cause, said):
     assert (fault.before, fault.at, fault.after) == SPACE.neighbours(address)
 
 
+@pytest.mark.parametrize(
+    ("pointer", "is_overflow"),
+    [
+        (None, True),  # it is not told
+        (THREAD.start + 8, True),
+        (GUARD.start + 8, True),
+        (DATA.start - 0x1000, True),  # in one step beyond the guard, where nothing is mapped
+        (DATA.start + 0x1000, False),
+        (STACK.end - 64, False),  # on another stack
+        (THREAD.end + 0x100, True),
+    ],
+)
+def test_a_stack_has_overflowed_only_where_the_thread_that_touched_its_guard_may_stand_on_it(pointer, is_overflow):
+    fault = classify(GUARD.start + 8, SPACE, stack_pointer=pointer)
+    assert fault.cause is FaultCause.GUARD
+    assert ("overflowed" in fault.text, fault.stack) == ((True, THREAD) if is_overflow else (False, None))
+    at = THREAD.start + 8
+    within = classify(at, SPACE, WRITE, lambda address: address < THREAD.start + 0x1000, stack_pointer=pointer)
+    assert ("overflowed" in within.text) is is_overflow
+
+
 def test_what_may_be_written_may_be_read_on_linux_and_is_not_said_to_forbid_it():
     space = space_of(DATA._replace(protection=WRITE))
     fault = classify_fault(DATA.start, space)

@@ -123,7 +123,7 @@ def command(
                 output.show_json(find.neighbours_json(addresses, around))
             else:
                 output.show(find.neighbours_table(space, addresses, around, exact=exact))
-            return _exit(addresses, [each.at for each in around], or_next)
+            return _exit(addresses, [each.at for each in around], or_next, backend=backend)
         found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
         in_elf, symbols = asked.ask(lambda: _in_elf(asked.process, addresses, found, symbol))
         unread = asked.ask(lambda: _unread(asked.process, found, in_elf))
@@ -133,7 +133,7 @@ def command(
         output.show(find.found_table(addresses, found, in_elf, symbols, exact=exact))
     for line in unread:
         say(line)
-    return _exit(addresses, found, or_next)
+    return _exit(addresses, found, or_next, backend=backend)
 
 
 def _of_file(
@@ -240,7 +240,7 @@ def _of_several(
     for line in dict.fromkeys(line for _, each in found for line in each.unread):
         say(line)
     code = survey.tell()
-    missed = [_exit(addresses, each.at, or_next, f" of process {whose.pid}") for whose, each in found]
+    missed = [_exit(addresses, each.at, or_next, f" of process {whose.pid}", backend) for whose, each in found]
     return Exit.FOUND if Exit.FOUND in missed else code
 
 
@@ -281,8 +281,21 @@ def _unread(asked: Process, found: list[Region | None], in_elf: list[int | None]
     return list(lines)
 
 
-def _exit(addresses: tuple[int, ...], found: Sequence[Region | None], or_next: bool, whose: str = "") -> Exit:
+def _exit(
+    addresses: tuple[int, ...],
+    found: Sequence[Region | None],
+    or_next: bool,
+    whose: str = "",
+    backend: str | None = None,
+) -> Exit:
+    """Says what was not found; `backend` is the one that was named, where one was."""
+    from vmatlas import registry
+    from vmatlas.backend import is_blind
+
     missed = [address for address, region in zip(addresses, found, strict=True) if region is None]
     for address in missed:
-        say(f"no region{whose} that was asked for lies at {address:#x}" + (" or above" if or_next else ""))
+        told = f"no region{whose} that was asked for lies at {address:#x}" + (" or above" if or_next else "")
+        if backend is not None and is_blind(registry.backend(backend), address):
+            told += f", as far as {backend} tells, which never tells what the kernel itself has there"
+        say(told)
     return Exit.FOUND if missed else Exit.OK

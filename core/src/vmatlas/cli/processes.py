@@ -72,12 +72,12 @@ def command(
         found, unlisted = _of(selected, found), selected.incomplete
         unmatched = bool(selected.unmatched)
         tell(selected, memory=False)
+    known = _names_of(found) if target == "local" else {}
     if as_json:
-        output.show_json(processes.processes_dicts(found))
+        output.show_json(processes.processes_dicts(found, known))
     elif as_csv:
-        output.show_csv(processes.CSV_COLUMNS, processes.processes_dicts(found))
+        output.show_csv(processes.CSV_COLUMNS, processes.processes_dicts(found, known))
     else:
-        known = _names_of(found) if target == "local" else {}
         output.show(processes.processes_table(found, known))
     nameless = sum(process.kernel is None for process in found)
     if nameless:

@@ -17,7 +17,8 @@ All conditions must hold. As text, conditions are separated by commas:
     flag=locked flag=lo   a flag of the system's, by its name or as the system writes it; flag=lo|gu either
     at=0x7f00             the region that covers the address
     in=0x1000-0x9000      regions that have an address in common with the range
-    libc  text=libc       anything else: the path or the name contains it (* and ? have their meaning, too)
+    libc  text=libc       anything else: the path or the name contains it (* and ? have their meaning, too); the mark of
+                          an unlinked file is no part of the path, but text=(deleted) finds it
     !CONDITION            the opposite of shared, file, deleted, a kind, a flag, a text, or a set of rights (none of
                           them given)
 
@@ -375,10 +376,9 @@ class Filter:
             name = _all_patterns(self.names)
             tests.append(lambda region: region.name is not None and name(region.name))
         if self.texts:
-            contains = [_contains(text) for text in self.texts]
-            tests.append(lambda region: all(each(region.path or region.name or "") for each in contains))
+            tests.extend(map(_with_text, self.texts))
         for text in self.other_texts:
-            tests.append(_without(_contains(text)))
+            tests.append(_without(_with_text(text)))
         for words in self.flags:
             tests.append(_with_flag(words, wanted=True))
         for words in self.other_flags:
@@ -564,8 +564,11 @@ def _pattern(glob: str) -> Callable[[str], object]:
     return lambda text: match(text) or plainly(text)
 
 
-def _contains(text: str) -> Callable[[str], object]:
-    return re.compile(fnmatch.translate("*" + text.replace("[", "[[]") + "*")).match
+def _with_text(text: str) -> Callable[[Region], bool]:
+    contains = re.compile(fnmatch.translate("*" + text.replace("[", "[[]") + "*")).match
+    if "(deleted)" in text:  # as tables show it
+        return lambda region: contains(region.label) is not None
+    return lambda region: contains(region.path or region.name or "") is not None
 
 
 def _all_patterns(globs: Iterable[str]) -> Callable[[str], bool]:
@@ -573,8 +576,8 @@ def _all_patterns(globs: Iterable[str]) -> Callable[[str], bool]:
     return lambda text: all(match(text) for match in matches)
 
 
-def _without(matches: Callable[[str], object]) -> Callable[[Region], bool]:
-    return lambda region: not matches(region.path or region.name or "")
+def _without(matches: Callable[[Region], bool]) -> Callable[[Region], bool]:
+    return lambda region: not matches(region)
 
 
 class _Flags(str):

@@ -127,7 +127,10 @@ def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults
     if crash.signal_name == "SIGBUS" and access is None:
         access = Protection.READ  # rights are not what it is sent for
     limit = space.origin.stack_limit
-    return faults.classify(crash.fault_address, space, access, guard_at, stack_limit=lambda: limit)
+    pointer = crash.threads[0].stack_pointer if crash.threads else None
+    return faults.classify(
+        crash.fault_address, space, access, guard_at, stack_limit=lambda: limit, stack_pointer=pointer or None
+    )
 
 
 def _instruction(

@@ -70,17 +70,20 @@ def classify(
     guard_at: GuardAt = lambda address: None,
     size_of: SizeOf = lambda region: None,
     stack_limit: StackLimit = lambda: None,
+    stack_pointer: int | None = None,
 ) -> Fault:
     """What lies at the address and why an access to it faults.
 
-    `guard_at`, `size_of` and `stack_limit` ask the process of the map, where they can.
+    `guard_at`, `size_of` and `stack_limit` ask the process of the map, where they can. `stack_pointer` is that of the
+    thread that touched it: where it stands on another stack, this one has not overflowed. None: it is not told.
     """
     number = check_address(address, page=1, bits=64)
     if access is not None and not (isinstance(access, Protection) and access in _VERBS):
         raise UsageError(f"{shown(access)} is no access", hint="Protection.READ, WRITE or EXECUTE")
     before, at, after = space.neighbours(number)
     if at is not None:
-        return _in_region(number, at, before, after, access, guard_at, _Beyond(space, size_of))
+        beyond = _Beyond(space, size_of)
+        return _in_region(number, at, before, after, access, guard_at, beyond, stack_pointer)
     if (fault := _not_canonical(number, before, after, space)) is not None:
         return fault
     below = None if before is None else number - before.end + 1
@@ -202,9 +205,11 @@ def _in_region(
     access: Protection | None,
     guard_at: GuardAt,
     beyond: _Beyond,
+    stack_pointer: int | None,
 ) -> Fault:
     if at.kind is Kind.GUARD or at.protection == Protection.NONE:
-        stack = after if after is not None and after.start == at.end and _is_stack(after) else None
+        is_below = after is not None and after.start == at.end and _is_stack(after)
+        stack = after if is_below and _may_be_on(at, after, stack_pointer, beyond.space) else None
         text = f"{address:#x} lies in {'the guard ' if at.label else ''}{_named(at)}"
         if stack is not None:
             text += f", just below {_named(stack)}: most likely that stack has overflowed"
@@ -216,7 +221,8 @@ def _in_region(
     denied = _denied(at, beyond.space)
     is_guard = None if access in denied else guard_at(address)
     if is_guard:
-        return _in_guard_page(address, at, before, after, guard_at)
+        may_overflow = _may_be_on(at, at, stack_pointer, beyond.space)
+        return _in_guard_page(address, at, before, after, guard_at if may_overflow else lambda _: None)
     is_beyond = None if access in denied else beyond.tell(at, address)
     if is_beyond is not None and is_beyond[0]:
         text = (
@@ -239,6 +245,17 @@ def _in_region(
     )
     text = f"{address:#x} lies in {_named(at)}, {allows}: {otherwise}"
     return Fault(address, FaultCause.NOT_BY_THE_MAP, at, before, after, text=text)
+
+
+def _may_be_on(guard: Region, stack: Region | None, pointer: int | None, space: AddressSpace) -> bool:
+    """Whether a thread can have come from this stack into its guard: it stands there, or in no other stack, as one
+    that took more than the guard in one step. It is believed where the pointer is not told."""
+    if pointer is None or stack is None:
+        return True
+    if pointer >= guard.start:
+        return pointer < stack.end
+    elsewhere = space.find(pointer)
+    return elsewhere is None or not _is_stack(elsewhere)
 
 
 def _in_guard_page(address: int, at: Region, before: Region | None, after: Region | None, guard_at: GuardAt) -> Fault:

@@ -11,6 +11,7 @@ from vmatlas.model import ProcessInfo
 
 CSV_COLUMNS = (
     *("pid", "parent", "name", "state", "kernel", "start_time", "user", "resident", "number_inside", "lives_on"),
+    "user_name",
 )
 
 _COLUMNS = (
@@ -56,6 +57,12 @@ def processes_table(processes: Sequence[ProcessInfo], users: Mapping[int, str]) 
     )
 
 
-def processes_dicts(processes: Sequence[ProcessInfo]) -> list[dict[str, Any]]:
-    """A dictionary for each."""
-    return [{column: getattr(process, column) for column in CSV_COLUMNS} for process in processes]
+def processes_dicts(processes: Sequence[ProcessInfo], users: Mapping[int, str]) -> list[dict[str, Any]]:
+    """A dictionary for each; `users` names them, where names are known."""
+    return [
+        {
+            **{column: getattr(process, column) for column in CSV_COLUMNS[:-1]},
+            CSV_COLUMNS[-1]: None if process.user is None else users.get(process.user),
+        }
+        for process in processes
+    ]

@@ -240,7 +240,7 @@ class LinuxProcess(LocalProcess):
             return None
         try:
             found = os.fstat(descriptor)
-            if found.st_uid not in (os.fstat(self.directory).st_uid, 0) or found.st_size > LARGEST:
+            if found.st_uid not in (os.fstat(self.living().directory).st_uid, 0) or found.st_size > LARGEST:
                 return None
             return head_of(descriptor, LARGEST)
         except OSError:
@@ -260,7 +260,7 @@ class LinuxProcess(LocalProcess):
         from vmatlas.systems.linux import packages
 
         try:
-            is_ours = os.stat("ns/mnt", dir_fd=self.directory).st_ino == os.stat(f"{PROC}/self/ns/mnt").st_ino
+            is_ours = os.stat("ns/mnt", dir_fd=self.living().directory).st_ino == os.stat(f"{PROC}/self/ns/mnt").st_ino
         except OSError:
             is_ours = False
         return packages.known() if is_ours else lambda _: None

@@ -1,4 +1,4 @@
-"""Files that are no longer what lies on the disk: deleted, never named, replaced. Three rules, one look."""
+"""Files that are no longer what lies on the disk: deleted, made without a name, replaced. Three rules, one look."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AS_NAMED = "its name ends in ' (deleted)', which a kernel adds to that of an un
 def _judged(case: Case, region: Region) -> tuple[str, str]:
     """Which rule it is, and the explanation."""
     if region.path is not None and region.path.endswith(f"/#{region.inode}"):  # d_tmpfile() in fs/dcache.c
-        return NAMELESS.id, "the file never had a name (O_TMPFILE)"
+        return NAMELESS.id, "the file was made without a name (O_TMPFILE); whether it was given one since is not told"
     now = case.evidence.file_now(region) if case.evidence.file_now is not None else FileNow(None)
     if region.deleted is None:
         elsewhere = "its name leads elsewhere now, or nowhere" if case.evidence.file_now else _AS_NAMED
@@ -82,8 +82,8 @@ DELETED = Rule(
 NAMELESS = replace(
     DELETED,
     id="nameless-file",
-    meaning="The process uses a file that never had a name in any folder (Linux: O_TMPFILE); of code, nobody can have "
-    "looked at it on the disk.",
+    meaning="The process uses a file that was made without a name in any folder (Linux: O_TMPFILE). Unless it was "
+    "given one since (linkat), which no map tells, nobody can have looked at it on the disk.",
     legitimate="data of programs that keep temporary files so (a note); code hardly ever",
     remedy="find out who made it; `/proc/PID/map_files` leads to the content",
     check=_nameless,
