@@ -82,7 +82,7 @@ def test_cause_and_story(address, access, cause, said):
         (DATA.start - 0x1000, True),  # in one step beyond the guard, where nothing is mapped
         (DATA.start + 0x1000, False),
         (STACK.end - 64, False),  # on another stack
-        (THREAD.end + 0x100, True),
+        (THREAD.end + 0x100, False),  # above it
     ],
 )
 def test_a_stack_has_overflowed_only_where_the_thread_that_touched_its_guard_may_stand_on_it(pointer, is_overflow):
