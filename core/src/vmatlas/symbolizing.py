@@ -122,7 +122,8 @@ class Symbolizer:
         self._elsewhere, self._time = False, 0.0
         if isinstance(source, AddressSpace):
             self._page = source.system.page_size
-            self._elsewhere, self._time = source.origin.target != "local", source.origin.time
+            is_here = source.origin.target == "local" and source.system.system == os.uname().sysname.lower()
+            self._elsewhere, self._time = not is_here, source.origin.time
             self._find_many: Callable[[Sequence[int]], list[Region | None]] = source.find_many
             lookup: Callable[[int], Region | None] = source.find
             self._open: Callable[[Region], int | None] = self._open_here
