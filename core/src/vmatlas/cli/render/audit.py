@@ -31,7 +31,7 @@ _BY_FILE = (
     Column("SEVERITY"),
     Column("FINDING"),
     Column("PROCESSES", right=True),
-    Column("NAME"),
+    Column("NAME", crops=True),
     Column("WHO", leaves=1, below=True),
     Column("WHY", leaves=2, below=True),
 )
