@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 import vmatlas
 from vmatlas import AccessDenied, NoSuchProcess, ProcessInfo, Selection, Unsupported, UsageError
 from vmatlas.cli.exits import Exit, exit_of
+from vmatlas.cli.processes import _of
+from vmatlas.selection import resolving
 from vmatlas.selection.words import KEYS, Word, is_word, parse
 
 from .fakes import FakeProcess, FakeTarget
@@ -179,6 +181,35 @@ def test_nobody_is_sure_only_where_everybody_is_shown(gap, words):
 def test_somebody_found_does_not_hide_that_others_may_be_meant(gap):
     assert vmatlas.select("name:postgres", target=HIDING[gap]).incomplete == gap
     assert vmatlas.select("children:20", target=HIDING[gap]).incomplete == gap
+
+
+def test_whose_rights_are_not_told_is_not_lost_in_silence():
+    silent = ProcessInfo(40, 1, "held", None)
+    place = Machine(listed=[*machine(user=33).listed, silent])
+    found = vmatlas.select("user:33", target=place)
+    assert 40 not in [each.pid for each in found] and "40 held" in (found.incomplete or "")
+    with pytest.raises(NoSuchProcess) as raised:
+        vmatlas.select("user:34", target=place)
+    assert exit_of(raised.value) is Exit.INCOMPLETE
+
+
+@dataclass
+class Brief(Machine):
+    """One that is asked about a few."""
+
+    def brief(self, pids: Sequence[int] | None = None) -> Iterator[ProcessInfo]:
+        return (each for each in self.listed if pids is None or each.pid in pids)
+
+
+def test_who_answers_late_or_no_more_is_still_the_same():
+    info = ProcessInfo(40, 1, "x", 400)
+    silent, other = replace(info, start_time=None), replace(info, start_time=401)
+    for before, now, is_kept in (
+        (info, info, True), (silent, info, True), (info, silent, True), (info, other, False)
+    ):  # fmt: skip
+        assert list(resolving._Lookup(Brief(listed=[now]))._still([before])) == [before] * is_kept
+        assert _of([before], [now]) == [now] * is_kept
+    assert list(resolving._Lookup(Brief(listed=[]))._still([info])) == []
 
 
 @pytest.mark.parametrize("words", [(78,), ("children:78",), (20, "!20")])

@@ -827,6 +827,11 @@ def bare(pid: int) -> ProcessInfo:
     return ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
 
 
+def may_be(one: ProcessInfo, other: ProcessInfo) -> bool:
+    """Whether two that were told at different moments may be one process: who did not answer has no start time."""
+    return one.pid == other.pid and (None in (one.start_time, other.start_time) or one.start_time == other.start_time)
+
+
 class Roll(Iterator[ProcessInfo]):
     """Processes one by one, of a system or a target that knows when some came and went before it could look at them."""
 

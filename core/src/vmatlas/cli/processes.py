@@ -89,9 +89,11 @@ def command(
 
 def _of(selected: Selected, listed: list[ProcessInfo]) -> list[ProcessInfo]:
     """Those that were chosen, with all that a list tells; one that no list has is as it was when it was chosen."""
+    from vmatlas.backend import may_be
+
     now = {process.pid: process for process in listed}
     found = [(each, now.get(each.pid, each)) for each in selected]
-    return [process for each, process in found if process.start_time == each.start_time]
+    return [process for each, process in found if may_be(process, each)]
 
 
 def _names_of(found: list[ProcessInfo]) -> dict[int, str]:

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from typing import ClassVar, overload
 
 from vmatlas.api import HasPid, pid_of, place_of
-from vmatlas.backend import FindsMembers, HasName, KnowsUnlisted, ListsBriefly, Roll, Target, TellsStart, bare
-from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, UsageError, VmatlasError
+from vmatlas.backend import FindsMembers, HasName, KnowsUnlisted, ListsBriefly, Roll, Target, TellsStart, bare, may_be
+from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, UsageError, VmatlasError, legible
 from vmatlas.model import ProcessInfo
 from vmatlas.selection.words import SELF, Selection, Word
 from vmatlas.systems.posix import read_plain
@@ -302,6 +302,10 @@ class _Lookup:
         listed = self._all_of(self._place.processes())
         if all(each.user is None for each in listed):
             raise self._untold("user")
+        if silent := [each for each in listed if each.user is None and each.name and not each.kernel]:
+            who = ", ".join(f"{each.pid} {legible(each.name)}" for each in silent[:_MOST_TOLD])
+            more = ", ..." * (len(silent) > _MOST_TOLD)
+            self._unplaced[f"whose rights these processes have is not told: {who}{more}"] = None
         found = [each for each in listed if each.user == number]
         if not found:
             raise NoSuchProcess(f"no process has the rights of user {wanted}")
@@ -359,8 +363,8 @@ class _Lookup:
         place = self._place
         if not isinstance(place, ListsBriefly):
             return iter(processes)
-        now = {each.pid: each.start_time for each in place.brief([each.pid for each in processes])}
-        return (each for each in processes if each.pid in now and now[each.pid] == each.start_time)
+        now = {each.pid: each for each in place.brief([each.pid for each in processes])}
+        return (each for each in processes if each.pid in now and may_be(each, now[each.pid]))
 
     def _pidfile(self, path: str) -> list[ProcessInfo]:
         if self._place is not LOCAL:

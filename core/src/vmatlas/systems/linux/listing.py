@@ -17,7 +17,7 @@ from typing import TypeVar
 from vmatlas.backend import bare
 from vmatlas.model import ProcessInfo
 from vmatlas.patience import AT_MOST, Crew, Errand
-from vmatlas.systems.linux.proc import keys_of
+from vmatlas.systems.linux.proc import keys_of, numbers_of, user_in
 
 SILENCE = 2.0
 """Seconds after which a process is passed over."""
@@ -112,11 +112,12 @@ def describe_silent(pid: int) -> ProcessInfo | None:
         with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
             name = file.read(256).removesuffix(b"\n").decode("utf-8", "surrogateescape")
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
-            told = keys_of(file.read())
+            status = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError:
         return bare(pid)
+    told, inside = keys_of(status), numbers_of(status)
     parent = told.get(b"PPid", b"")
     return ProcessInfo(
         pid=pid,
@@ -125,4 +126,6 @@ def describe_silent(pid: int) -> ProcessInfo | None:
         start_time=None,
         state=told.get(b"State", b"")[:1].decode("ascii", "replace"),
         kernel=told.get(b"Kthread") == b"1",
+        user=user_in(status),
+        number_inside=inside[-1] if len(inside) > 1 else None,
     )
