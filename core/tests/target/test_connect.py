@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import socket
 import subprocess
 import sys
@@ -359,3 +360,30 @@ def test_an_unsupported_machine_is_said(binary: Path, monkeypatch: pytest.Monkey
         from vmatlas.target.ssh import built_agent
 
         built_agent("Plan9", "pdp11", "ssh:x")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_that_was_just_started_is_ended_where_a_signal_comes(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Before it is known to whom it belongs: Popen is not back yet."""
+    started: list[subprocess.Popen[bytes]] = []
+    begin = subprocess.Popen
+
+    def interrupted(*arguments: Any, **how: Any) -> subprocess.Popen[bytes]:
+        started.append(begin(*arguments, **how))
+        signal.raise_signal(number)
+        return started[0]
+
+    def handle(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, handle)
+    try:
+        monkeypatch.setattr(subprocess, "Popen", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ChildStream(["sh", "-c", "trap '' INT HUP; while :; do sleep 0.05; done"])
+        assert signal.getsignal(number) is handle
+    finally:
+        signal.signal(number, before)
+    assert started[0].returncode is not None, "it was ended, and waited for"

@@ -10,12 +10,15 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 import socket
 import subprocess
 import termios
+import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Protocol
 
 CHUNK = 65536
@@ -126,6 +129,29 @@ class _Descriptors:
         return self.words.decode("utf-8", "backslashreplace").strip()
 
 
+_ENDING: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """What comes meanwhile is raised at the end: a program that was just started is known to nobody yet who could end
+    it, and who raises is not asked where."""
+    came: list[int] = []
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():  # no other may, nor is interrupted
+            for number in _ENDING:
+                if callable(handler := signal.getsignal(number)):
+                    before[number] = handler
+                    signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 def _end_child(child: subprocess.Popen[bytes], patience: float) -> None:
     """Closing its input ends an agent; what does not end by that is told to, then made to."""
     for pipe in (child.stdin, child.stdout, child.stderr):
@@ -154,15 +180,21 @@ class ChildStream:
     def __init__(self, command: Sequence[str]) -> None:
         """Start it. Raises StreamEnded when that is not possible."""
         self.command = tuple(command)
+        child = None
         try:
-            self._child = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-            )
+            with _signals_held():
+                self._child = child = subprocess.Popen(
+                    self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+                )
+                self._finalizer = weakref.finalize(self, _end_child, self._child, self.PATIENCE)
         except (OSError, ValueError, IndexError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             name = self.command[0] if self.command else ""
             raise StreamEnded(f"cannot start '{name}': {reason}") from None
-        self._finalizer = weakref.finalize(self, _end_child, self._child, self.PATIENCE)
+        except BaseException:
+            if child is not None:  # a signal, behind the start
+                _end_child(child, self.PATIENCE)
+            raise
         out, into, beside = self._child.stdout, self._child.stdin, self._child.stderr
         assert out and into and beside
         try:
