@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmatlas.errors import UsageError
+from vmatlas.errors import MalformedData, UsageError
 from vmatlas.model import Kind, Protection, Region
 from vmatlas.model.pages import USUAL, PageRun, PageRuns, PageState, RunColumns
 
@@ -194,6 +194,14 @@ def test_only_what_tells_guards_makes_entries_of_them() -> None:
         space.with_guards(PageRuns.of([], ORIGIN, PageState.PRESENT))
     with pytest.raises(UsageError, match="whole regions"):
         space_of([region._replace(resident=4096) for region in space]).with_guards(runs_of([]))
+
+
+def test_more_guards_than_a_map_has_regions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmatlas.model.space.MOST_REGIONS", 8)
+    every_second = [PageState.GUARD, PageState.PRESENT] * 4
+    assert len(space_of(regions_of([(0, 8)])).with_guards(runs_of(every_second))) == 8
+    with pytest.raises(MalformedData, match="at most 8 regions with the guards in them"):
+        space_of(regions_of([(0, 12)])).with_guards(runs_of(every_second * 4))
 
 
 def test_states_have_words() -> None:

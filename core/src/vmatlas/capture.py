@@ -16,6 +16,7 @@ from vmatlas import arguments
 from vmatlas.errors import MalformedData, UsageError, legible
 from vmatlas.extents import occupied, open_plain
 from vmatlas.model import ANY, Consistency, Filter, Origin, Query, SystemInfo
+from vmatlas.model.columns import MOST_REGIONS as MOST_REGIONS
 from vmatlas.values import dataclass
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ with residency. A file made to fill memory comes near 1,000."""
 
 ALWAYS_READ = 2**24
 """Bytes that a capture may unpack to, however small the file is."""
-
-MOST_REGIONS = 1_250_000
-"""How many regions (names, answers) one stream may tell of: Linux allows a process 65,530, and 1,048,576 where a
-distribution raises it. Decoders look at it before they make an object of each."""
 
 LARGEST_FILE = LARGEST + 2**22
 """The most bytes that a capture's own file has: what it unpacks to as it is, and what a zip says of its members."""

@@ -148,6 +148,15 @@ def test_states_that_nothing_tells_together_are_exit_5_with_the_reason(run, chil
 
 
 @tells_pages
+def test_more_runs_than_can_be_shown_are_counted_alone(run, child, monkeypatch):
+    monkeypatch.setattr("vmatlas.model.columns.MOST_REGIONS", 0)
+    assert run("pages", child.pid).exit_code == Exit.OK
+    result = run("pages", child.pid, "--json")
+    assert (result.exit_code, result.stdout) == (Exit.MALFORMED_DATA, "")
+    assert "at most 0 runs of pages where each is shown" in result.stderr
+
+
+@tells_pages
 def test_a_map_shows_guards_where_they_are_told(run, child):
     result = run("maps", child.pid, "--guards", "--json")
     if result.exit_code == Exit.UNSUPPORTED:

@@ -23,7 +23,7 @@ from vmatlas.cli.options import (
     warn_if_incomplete,
     where_option,
 )
-from vmatlas.errors import UsageError
+from vmatlas.errors import MalformedData, UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -105,6 +105,7 @@ def command(
     """
     from vmatlas.cli.asking import named, opened
     from vmatlas.cli.render import output, pages
+    from vmatlas.model.columns import MOST_REGIONS
 
     refuse_both(as_json, as_csv)
     where = all_of(wheres)
@@ -118,6 +119,10 @@ def command(
             found = space.find(at)
             space = type(space).of([] if found is None else [found], space.origin)
         runs = asked.ask(lambda: handle.pages_in(space, of=state))
+    if (as_json or at is not None) and len(runs) > MOST_REGIONS:
+        expected = f"at most {MOST_REGIONS:,} runs of pages where each is shown, not {len(runs):,}"
+        hint = "without --json and --at they are counted; --where and --state ask for fewer"
+        raise MalformedData("pages", 0, expected, pid=space.pid, hint=hint)
     warn_if_incomplete(space)
     if at is None and not wheres:
         tell_if_kernels(space)

@@ -26,6 +26,10 @@ from vmatlas.model.region import (
 )
 from vmatlas.values import dataclass, field
 
+MOST_REGIONS = 1_250_000
+"""How many regions (names, answers) one stream may tell of: Linux allows a process 65,530, and 1,048,576 where a
+distribution raises it. Decoders look at it before they make an object of each."""
+
 UNKNOWN_BYTE = 255
 """In a column of bytes: the system does not tell."""
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
 
 from vmatlas.arguments import numbers, shown
-from vmatlas.errors import UsageError, VmatlasError
-from vmatlas.model.columns import Columns
+from vmatlas.errors import MalformedData, UsageError, VmatlasError
+from vmatlas.model.columns import MOST_REGIONS, Columns
 from vmatlas.model.export import Exports
 from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_filter, check_region
 from vmatlas.model.memory import MemoryTotal
@@ -304,7 +304,8 @@ class AddressSpace(Exports, Sequence[Region]):
         region has it in which they lie, its rights too. What is left of that region stands before and behind them.
 
         `pages` are of this process, and tell GUARD. Raises UsageError for others, and for a map with the memory in use,
-        which is told of whole regions.
+        which is told of whole regions; MalformedData where they would make more entries than `MOST_REGIONS`: a process
+        may have a guard in every second page.
         """
         from vmatlas.model.pages import PageRuns, PageState
 
@@ -321,6 +322,8 @@ class AddressSpace(Exports, Sequence[Region]):
         parts: list[tuple[int, int, bool]] = []
         last = 0
         for guard in pages.where(PageState.GUARD):
+            if len(parts) > MOST_REGIONS:
+                break
             row = max(bisect_right(columns.start, guard.start) - 1, 0)
             while row < len(columns) and columns.start[row] < guard.end:
                 if columns.end[row] > guard.start:
@@ -343,6 +346,9 @@ class AddressSpace(Exports, Sequence[Region]):
             return AddressSpace(columns, origin, entries=self._entries)
         rows += range(last, len(columns))
         parts += [(columns.start[each], columns.end[each], False) for each in range(last, len(columns))]
+        if len(parts) > MOST_REGIONS:
+            expected = f"at most {MOST_REGIONS:,} regions with the guards in them"
+            raise MalformedData("pages", 0, expected, pid=self.pid, hint="without guards its map is told")
         made = columns.take(rows)
         for place, (start, end, is_guard) in enumerate(parts):
             if made.offset[place] != UNKNOWN:
