@@ -23,6 +23,7 @@ import vmatlas
 from vmatlas import NoSuchProcess, UsageError
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.systems.linux.proc import process_of_thread
+from vmatlas.target.local import LOCAL
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these are processes of Linux")
 
@@ -111,6 +112,32 @@ def test_a_name_that_is_longer_than_the_kernel_keeps_is_told_from_its_like(named
     assert pids(f"name:{long}1") == [one]
     assert pids(f"name:{long}?") == sorted([one, other])
     assert pids(f"name:{long[:15]}") == sorted([one, other]), "what ps shows"
+
+
+def test_a_program_that_was_unlinked_and_one_that_is_called_so_are_found_by_their_names(named, tmp_path):
+    gone, called = named(f"{UNIQUE}-gone-for-good"), named(f"{UNIQUE}-still-there (deleted)")
+    (tmp_path / f"{UNIQUE}-gone-for-good").unlink()
+    assert pids(f"name:{UNIQUE}-gone-for-good") == [gone]
+    assert pids(f"name:{UNIQUE}-still-there (deleted)") == [called]
+
+
+def test_a_pattern_that_may_fit_what_is_cut_off_a_name_is_no_answer_where_the_program_is_not_told(named, monkeypatch):
+    """As for an ordinary user, who may not look at the programs of others."""
+    pid = named(f"{UNIQUE}-" + "x" * 20 + "-daemon")
+    whole = type(LOCAL.system).program_names
+
+    def hidden(system, processes):
+        told, gap = whole(system, processes)
+        return {number: None if number == pid else name for number, name in told.items()}, gap
+
+    assert pids(f"name:{UNIQUE}-*-daemon") == [pid]
+    monkeypatch.setattr(type(LOCAL.system), "program_names", hidden)
+    with pytest.raises(NoSuchProcess) as refused:
+        pids(f"name:{UNIQUE}-*-daemon")
+    assert f"{pid} {UNIQUE}-" in str(refused.value.incomplete)
+    with pytest.raises(NoSuchProcess) as refused:  # nothing that begins so is called like that
+        pids(f"name:{UNIQUE}-y*-daemon")
+    assert str(pid) not in str(refused.value.incomplete)
 
 
 def test_a_script_is_found_by_its_name_which_its_program_has_not(named):

@@ -283,6 +283,13 @@ class _Lookup:
             others = [each for each in self._listed if not each.kernel and not _fits(each.name, wanted)]
             programs, gap = system.program_names(others)
             self._unplaced |= {gap: None} if gap else {}
+        if cut := [each for each in self._listed if _may_go_on_as(each, wanted, programs)]:
+            told = ", ".join(f"{each.pid} {legible(each.name)}" for each in cut[:_MOST_TOLD])
+            more = ", ..." * (len(cut) > _MOST_TOLD)
+            self._unplaced[
+                f"of these processes {LONGEST_NAME} bytes of the name are kept and the program may not be looked at: "
+                f"whether 'name:{wanted}' chooses them is not told: {told}{more}"
+            ] = None
         fits = [(each, _is_called(each, wanted, programs)) for each in self._listed]
         found = [each for each, fit in fits if fit is not False]
         if cut := [each for each, fit in fits if fit is None]:
@@ -402,6 +409,10 @@ class _Lookup:
     }
 
 
+_DELETED = " (deleted)"
+"""What Linux adds to the path of a program that was unlinked; a file may be really called so."""
+
+
 def _is_called(process: ProcessInfo, wanted: str, programs: Mapping[int, str | None] | None) -> bool | None:
     """By its name, or the name of its program's file, which is longer and does not change.
 
@@ -413,11 +424,24 @@ def _is_called(process: ProcessInfo, wanted: str, programs: Mapping[int, str | N
     if programs is None or process.kernel:
         return False
     own = programs.get(process.pid)
-    if own is not None and _fits(own, wanted):
+    if own is not None and (_fits(own, wanted) or _fits(own.removesuffix(_DELETED), wanted)):
         return True
     kept, asked = os.fsencode(process.name), os.fsencode(wanted)
     is_cut = len(kept) == LONGEST_NAME < len(asked) and asked.startswith(kept)
     return None if is_cut and (own is None or not own.startswith(process.name)) else False
+
+
+def _may_go_on_as(process: ProcessInfo, wanted: str, programs: Mapping[int, str | None] | None) -> bool:
+    """Whether a pattern fits some name that begins with what was kept of this one, of which more is not told."""
+    if programs is None or process.kernel or programs.get(process.pid) is not None or not _is_pattern(wanted):
+        return False
+    if len(os.fsencode(process.name)) < LONGEST_NAME or _fits(process.name, wanted):
+        return False
+    return any(fnmatchcase(process.name, wanted[:end]) for end in range(1, len(wanted)))
+
+
+def _is_pattern(wanted: str) -> bool:
+    return any(each in wanted for each in "*?[")
 
 
 def _fits(name: str, wanted: str) -> bool:

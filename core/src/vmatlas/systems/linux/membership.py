@@ -59,13 +59,13 @@ def program_names(processes: Sequence[ProcessInfo]) -> Programs:
 
 
 def _program_name(process: ProcessInfo) -> str | None:
-    """The last part of that path, without the mark; None where that is not told (to others, and of the kernel's)."""
+    """The last part of that path, with the mark; None where that is not told (to others, and of the kernel's)."""
     try:
         with _folder_of(process) as folder:
             path = os.readlink(f"{folder}/exe")
     except OSError:
         return None
-    return os.path.basename(path.removesuffix(" (deleted)"))
+    return os.path.basename(path)
 
 
 def cgroup_of(process: LinuxProcess) -> str | None:
