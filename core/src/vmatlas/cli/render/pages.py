@@ -142,7 +142,10 @@ def pages_json(space: AddressSpace, runs: PageRuns) -> dict[str, Any]:
     value = origin_json(space)
     value["pages_backend"] = runs.origin.backend
     value["told"] = runs.told.words
-    value["regions"] = [_region_json(region, runs.of_region(region)) for region in space]
+    value["regions"] = [
+        {**_region_json(region, within), "runs": _runs_json(within)}
+        for region, within in ((region, runs.of_region(region)) for region in space)
+    ]
     value["totals"] = _states_json(runs)
     return value
 
@@ -163,8 +166,11 @@ def _region_json(region: Region, runs: PageRuns) -> dict[str, Any]:
         "path": region.path,
         "name": region.name,
         "pages": _states_json(runs),
-        "runs": [{"start": run.start, "end": run.end, "states": run.state.words} for run in runs],
     }
+
+
+def _runs_json(runs: PageRuns) -> list[dict[str, Any]]:
+    return [{"start": run.start, "end": run.end, "states": run.state.words} for run in runs]
 
 
 def pages_csv(space: AddressSpace, runs: PageRuns, *, by_run: bool) -> tuple[list[str], list[dict[str, Any]]]:
