@@ -201,6 +201,17 @@ class Brief(Machine):
         return (each for each in self.listed if pids is None or each.pid in pids)
 
 
+def test_who_ended_before_its_rights_were_asked_is_no_gap():
+    class Ending(Brief):
+        def brief(self, pids: Sequence[int] | None = None) -> Iterator[ProcessInfo]:
+            return (each for each in super().brief(pids) if pids is None or each.pid != 40)
+
+        def processes(self) -> Iterator[ProcessInfo]:
+            return iter([*self.listed, ProcessInfo(40, 1, "ended", 400)])
+
+    assert vmatlas.select("user:33", target=Ending(listed=machine(user=33).listed)).incomplete is None
+
+
 def test_who_answers_late_or_no_more_is_still_the_same():
     info = ProcessInfo(40, 1, "x", 400)
     silent, other = replace(info, start_time=None), replace(info, start_time=401)

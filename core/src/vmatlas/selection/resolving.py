@@ -309,7 +309,8 @@ class _Lookup:
         listed = self._all_of(self._place.processes())
         if all(each.user is None for each in listed):
             raise self._untold("user")
-        if silent := [each for each in listed if each.user is None and each.name and not each.kernel]:
+        silent = [each for each in listed if each.user is None and each.name and not each.kernel]
+        if silent and (silent := list(self._still(silent))):  # most often it has ended on the way
             who = ", ".join(f"{each.pid} {legible(each.name)}" for each in silent[:_MOST_TOLD])
             more = ", ..." * (len(silent) > _MOST_TOLD)
             self._unplaced[f"whose rights these processes have is not told: {who}{more}"] = None

@@ -25,6 +25,8 @@ SILENCE = 2.0
 _LOOK = 0.02
 """Seconds for which one is waited for before others are asked meanwhile, by another thread."""
 
+_MOST_OF_A_LOOK = 0.1
+
 _MOST_AT_ONCE = 256
 """So many are waited for at a time: as many threads."""
 
@@ -40,7 +42,8 @@ class _Way:
         self._left, self._ask = left, ask
         self._at: int | None = None
         self._seen: int | None = None
-        self._since = time.monotonic()
+        self._since = self._looked = time.monotonic()
+        self._silent = 0.0
         self.errand = Errand(self._go)
 
     def _go(self) -> None:
@@ -52,11 +55,15 @@ class _Way:
     def look(self) -> tuple[bool, bool]:
         """Whether who is asked may keep others waiting, and has for so long that it is passed over."""
         now = time.monotonic()
+        # Of what passed between two looks little counts: where all stood still (a machine that was paused) nobody is
+        # silent for that.
+        self._silent += min(now - self._looked, _MOST_OF_A_LOOK)
+        self._looked = now
         if self._seen != self._at:
-            self._seen, self._since = self._at, now
-        age = now - self._since
-        silent = min(self.errand.silent(), age)
-        return silent >= _LOOK, silent >= SILENCE or age >= AT_MOST * SILENCE
+            self._seen, self._since, self._silent = self._at, now, 0.0
+        elif self.errand.silent() == 0.0:  # it worked since, or has not begun
+            self._silent = 0.0
+        return self._silent >= _LOOK, self._silent >= SILENCE or now - self._since >= AT_MOST * SILENCE
 
 
 def ask_each(asked: Sequence[_Asked], ask: Callable[[_Asked], _Answer]) -> list[_Answer | None]:
