@@ -289,7 +289,7 @@ def test_a_file_without_a_name_is_told_as_such(run):
     assert run("replay", "").stderr == "vmatlas: '': No such file or directory\n"
 
 
-@pytest.mark.parametrize("library", ["click", "rich"])
+@pytest.mark.parametrize("library", ["click", "rich", "yaml", "prometheus_client.registry"])
 def test_a_library_of_the_command_line_that_is_missing_is_named(run, monkeypatch, library):
     def fail(*_: object, **__: object) -> None:
         raise ModuleNotFoundError(f"No module named '{library}'", name=library)

@@ -52,7 +52,7 @@ def exit_of(error: BaseException) -> Exit:
     from vmatlas import errors
     from vmatlas.model import IncompleteResult
 
-    if isinstance(error, ModuleNotFoundError) and error.name in OF_COMMAND_LINE:
+    if isinstance(error, ModuleNotFoundError) and _library_of(error) in OF_COMMAND_LINE:
         return Exit.UNSUPPORTED
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
         return Exit.UNSUPPORTED  # a library that the system's loader refuses: for want of memory, or of descriptors
@@ -92,6 +92,11 @@ def say(line: str, *, hint: str | None = None) -> None:
         drop(sys.stderr)
 
 
+def _library_of(error: ModuleNotFoundError) -> str:
+    """Of a module of one, too: where a sandbox denies to look at files, the first that is missing may lie within."""
+    return (error.name or "").partition(".")[0]
+
+
 def _cut(line: str) -> str:
     """What can be read: an argument of thousands of letters, which an error repeats, loses those in the middle."""
     return line if len(line) <= _LONGEST_LINE else f"{line[:1500]} ... {line[-300:]}"
@@ -119,8 +124,8 @@ def story_of(error: BaseException) -> tuple[str, str | None]:
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         return (f"{error.filename or repr(error.filename)}: {reason}" if error.filename is not None else reason), None
-    if isinstance(error, ModuleNotFoundError) and error.name in OF_COMMAND_LINE:
-        extra = OF_COMMAND_LINE[error.name]
+    if isinstance(error, ModuleNotFoundError) and (library := _library_of(error)) in OF_COMMAND_LINE:
+        extra = OF_COMMAND_LINE[library]
         return f"the command line needs {error.name}, which is not installed", f'pip install "vmatlas[{extra}]"'
     if isinstance(error, MemoryError):
         return "out of memory", "let it have more (ulimit -v), or ask for less: --where, VMATLAS_THREADS=1"
