@@ -482,6 +482,37 @@ def test_of_several_days_a_time_is_that_of_the_last(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("step", "count", "word", "index"),
+    [
+        (3600, 24, "10:00", 0),  # the second day ends at 09:00: it has no 10:00
+        (3600, 24, "10:00:00", 0),
+        (3600, 24, "09:00", 23),
+        (600, 144, "10:00", 0),  # ends at 09:50
+        (3600, 72, "09:30", 47),  # the third day ends at 09:00
+        (3600, 72, "10:10", 48),
+        (3600, 3, "09:30", 0),  # no day has it: what lies near
+    ],
+)
+def test_a_day_that_ends_before_a_time_has_it_not(step, count, word, index, monkeypatch):
+    """From 10:00 on."""
+    monkeypatch.setenv("TZ", "UTC")
+    arguments_time_zone()
+    wall = [NOON + 36_000.0 + step * each for each in range(count)]
+    assert nearest(Times(wall, [each - wall[0] for each in wall]), word) == index
+
+
+def test_an_hour_that_is_there_twice_is_the_nearer_one(monkeypatch):
+    """The clock of Berlin goes from 03:00 to 02:00 again, at 01:00 UTC."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    arguments_time_zone()
+    second_hour = 1_792_890_000.0  # 2026-10-25T01:00 UTC
+    wall = [second_hour + 600.0 + 60 * each for each in range(40)]
+    assert nearest(Times(wall, [each - wall[0] for each in wall]), "2026-10-25T02:30") == 20
+    wall = [each - 3600 for each in wall]
+    assert nearest(Times(wall, [each - wall[0] for each in wall]), "2026-10-25T02:30") == 20
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"), [("1.5", 1.5), ("10s", 10), ("5m", 300), ("1h30m", 5400), ("2d", 172800), ("250ms", 0.25)]
 )
 def test_a_length_of_time_has_units(text, seconds):

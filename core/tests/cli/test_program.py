@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import re
+import resource
+import select
 import signal
 import subprocess
 import sys
@@ -248,3 +251,43 @@ def test_without_click_one_line_says_what_to_install():
     assert ended.returncode == 5
     assert 'hint: pip install "vmatlas[cli]"' in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words", [("maps", "self", "--json"), ("maps", "self", "--csv"), ("record", "self", "-o", "-")]
+)
+def test_output_that_is_taken_in_part_is_told(tmp_path, words, unbuffered):
+    """A disk that fills up takes the beginning; unbuffered, Python's own stream would say nothing of it."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    command = [sys.executable, "-m", "vmatlas", *words]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONDONTWRITEBYTECODE": "1"}
+    with open(tmp_path / "out", "wb") as out:
+        done = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, env=environment, preexec_fn=limit, timeout=PATIENCE
+        )
+    assert done.returncode == 9
+    assert done.stderr.startswith(b"vmatlas: ") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_reaches_a_slow_reader_whole(unbuffered):
+    """A stop and a continuation (Ctrl-Z, fg) end a write to a full pipe in its middle."""
+    command = [sys.executable, "-m", "vmatlas", "schema", "maps"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    whole = subprocess.run(command, stdout=subprocess.PIPE, env=environment, timeout=PATIENCE, check=True).stdout
+    script = "import sys; from vmatlas.cli import main; sys.argv = ['vmatlas', 'schema', 'maps']; sys.exit(main())"
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=writing, env=environment) as process:
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            select.select([pipe], [], [], PATIENCE)
+            for _ in range(3):
+                process.send_signal(signal.SIGSTOP)
+                process.send_signal(signal.SIGCONT)
+            told = pipe.read()
+        assert (process.wait(PATIENCE), told) == (0, whole)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -160,6 +160,21 @@ def _meant(word: str, rest: Sequence[str]) -> str:
     return (f"did you mean {found}? " if found is not None else "") + f"{NAME} --help lists them"
 
 
+def _written_whole(stream: TextIO) -> TextIO:
+    """Standard output of which nothing is lost where it is taken in parts: a pipe whose reader is slow, a disk that
+    fills up.
+
+    Unbuffered (PYTHONUNBUFFERED, -u) Python's stream writes once, and how much of it was taken nobody looks at.
+    """
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase):
+        return stream
+    # The stream itself stays, as sys.__stdout__: to close it would close what lies below.
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, newline="\n", write_through=True
+    )
+
+
 class Program(click.Group):
     """The group of all commands."""
 
@@ -198,6 +213,7 @@ class Program(click.Group):
         try:
             # What a terminal of another encoding cannot show is escaped, not an error.
             codecs.register_error(_ESCAPING, _escaped)
+            sys.stdout = _written_whole(sys.stdout)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors=_ESCAPING)

@@ -47,9 +47,10 @@ def nearest(times: Times, when: str) -> int:
     if found := _TIME_OF_DAY.fullmatch(word):
         hours, minutes, seconds = found.groups()
         wanted = int(hours) * 3600 + int(minutes) * 60 + float(seconds or 0)
-        distances = [_around_the_clock(_of_day(each) - wanted) for each in times.wall]
+        late_by = [_around_the_clock(_of_day(each) - wanted) for each in times.wall]
         slack = _LEAST_SLACK if seconds else _WHOLE_MINUTE
-        return _near(times, word, distances, slack, of_day=True)
+        meant = [each - late for each, late in zip(times.wall, late_by, strict=True)]
+        return _near(times, word, list(map(abs, late_by)), slack, meant=meant)
     return _near(times, word, *_of_date(times, word))
 
 
@@ -59,16 +60,25 @@ def _of_date(times: Times, word: str) -> tuple[list[float], float]:
     try:
         if "T" not in word and " " not in word:
             raise ValueError
-        wanted = datetime.fromisoformat(word).timestamp()
+        told = datetime.fromisoformat(word)
+        # In the night in which the clock goes back an hour is there twice: the nearer one is meant.
+        meant = {told.timestamp(), told.replace(fold=1 - told.fold).timestamp()}
     except (ValueError, OverflowError, OSError):
         raise UsageError(f"{arguments.shown(word)} is no moment of a series", hint=f"say one as {GRAMMAR}") from None
     has_seconds = word.count(":") > 1
-    return [abs(each - wanted) for each in times.wall], _LEAST_SLACK if has_seconds else _WHOLE_MINUTE
+    distances = [min(abs(each - wanted) for wanted in meant) for each in times.wall]
+    return distances, _LEAST_SLACK if has_seconds else _WHOLE_MINUTE
 
 
-def _near(times: Times, word: str, distances: list[float], slack: float, *, of_day: bool = False) -> int:
-    """The nearest, the first of those as near. Raises UsageError where none lies near."""
-    slack = max(slack, _usual_step(times.elapsed))
+def _near(
+    times: Times, word: str, distances: list[float], least: float, *, meant: Sequence[float] | None = None
+) -> int:
+    """The nearest, the first of those as near. Raises UsageError where none lies near.
+
+    `meant`: of a time of day, when that was on the day of each moment. Of several days that have it the last is meant:
+    a series that ends shortly before it has it not on its last day, unless it has it on no other.
+    """
+    slack = max(least, _usual_step(times.elapsed))
     near = [index for index, distance in enumerate(distances) if distance <= slack]
     if not near:
         index = distances.index(min(distances))
@@ -77,7 +87,9 @@ def _near(times: Times, word: str, distances: list[float], slack: float, *, of_d
             f"no moment of the series lies near {word}: the nearest is #{index + 1}, of {clock}",
             hint="--moments lists them",
         )
-    if of_day:
+    if meant is not None:
+        first, last = min(times.wall) - least, max(times.wall) + least
+        near = [index for index in near if first <= meant[index] <= last] or near
         latest = times.wall[near[-1]]
         near = [index for index in near if abs(times.wall[index] - latest) < _DAY / 2]
     return min(near, key=lambda index: (distances[index], index))
@@ -93,8 +105,9 @@ def _of_day(seconds: float) -> float:
     return told.tm_hour * 3600 + told.tm_min * 60 + told.tm_sec + seconds % 1
 
 
-def _around_the_clock(distance: float) -> float:
-    return min(abs(distance), _DAY - abs(distance))
+def _around_the_clock(late: float) -> float:
+    """By how much one time of day is later than another, the shorter way round: below 0 where it is earlier."""
+    return (late + _DAY / 2) % _DAY - _DAY / 2
 
 
 def shown_time(seconds: float) -> str:
