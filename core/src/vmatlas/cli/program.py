@@ -294,7 +294,10 @@ def _tell(error: Exception) -> int:
         error.__traceback__ = error.__context__ = None  # whose frames hold what took the memory
     line, hint = story_of(error)
     if isinstance(error, OSError) and error.filename is None:
-        drop(sys.stdout)  # most likely the output itself: a full disk, say
+        try:
+            sys.stdout.flush()  # what was told before it failed
+        except (OSError, ValueError):
+            drop(sys.stdout)  # it is the output itself: a full disk, say
     say(line, hint=REPORT if code is Exit.BUG else hint)
     return code
 
