@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from vmatlas.cli.render.maps import alarms, headline, legend, origin_json, style_of
-from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, label_of, one_line, range_text, size_text
+from vmatlas.cli.render.maps import origin_json
+from vmatlas.cli.render.regions import REGION_CSV, amount, region_json, regions_table
+from vmatlas.cli.render.table import Column, Table
+from vmatlas.cli.render.text import NOTHING, one_line
 from vmatlas.model import AddressSpace, Region
 from vmatlas.model.numa import NumaUse, node_totals
 
@@ -32,44 +33,15 @@ def _nodes(told: Sequence[OnNodes]) -> dict[int, int]:
 def numa_table(space: AddressSpace, told: Sequence[OnNodes], *, exact: bool) -> Table:
     """A line for each region, with the bytes on each node; the sums below."""
     sums = _nodes(told)
-    columns = (
-        Column("RANGE"),
-        Column("PERM"),
-        Column("SIZE", right=True),
-        *(Column(f"N{node}", right=True) for node in sums),
-        Column("POLICY"),
-        Column("NAME", crops=True),
-    )
+    columns = [*(Column(f"N{node}", right=True) for node in sums), Column("POLICY")]
 
-    def amount(size: int) -> str:
-        return size_text(size, exact=exact) if size or exact else NOTHING
+    def cells(use: NumaUse | None) -> list[str]:
+        sizes = [None if use is None else use.nodes.get(node, 0) for node in sums]
+        return [*(amount(size, exact=exact) for size in sizes), NOTHING if use is None else one_line(use.policy)]
 
-    rows = [
-        Row(
-            (
-                range_text(region.start, region.end),
-                region.permissions,
-                size_text(region.size, exact=exact),
-                *(amount(use.nodes.get(node, 0)) if use is not None else NOTHING for node in sums),
-                NOTHING if use is None else one_line(use.policy),
-                label_of(region),
-            ),
-            style_of(region),
-            alarms(region, 1, 4 + len(sums)),
-        )
-        for region, use in told
-    ]
-    if rows:
-        total = size_text(space.total, exact=exact)
-        rows.append(Row(("total", "", total, *map(amount, sums.values()), "", ""), "heading"))
-    return Table(
-        columns,
-        rows,
-        title=headline(space),
-        legend=legend(region.kind for region in space),
-        empty="no region passes",
-        feet=1 if rows else 0,
-    )
+    rows = [(region, cells(use)) for region, use in told]
+    totals = [*(amount(size, exact=exact) for size in sums.values()), ""]
+    return regions_table(space, columns, rows, totals, exact=exact)
 
 
 def numa_json(space: AddressSpace, told: Sequence[OnNodes]) -> dict[str, Any]:
@@ -86,14 +58,7 @@ def _named(nodes: dict[int, int]) -> dict[str, int]:
 
 def _region_json(region: Region, use: NumaUse | None) -> dict[str, Any]:
     return {
-        "start": region.start,
-        "end": region.end,
-        "size": region.size,
-        "protection": region.protection.letters,
-        "shared": region.shared,
-        "kind": region.kind.label,
-        "path": region.path,
-        "name": region.name,
+        **region_json(region),
         "policy": None if use is None else use.policy,
         "nodes": None if use is None else _named(dict(use.nodes)),
         "page_size": None if use is None else use.page_size,
@@ -109,5 +74,4 @@ def numa_csv(told: Sequence[OnNodes]) -> tuple[list[str], list[dict[str, Any]]]:
         row = _region_json(region, use)
         row |= {f"N{node}": size for node, size in (use.nodes if use is not None else {}).items()}
         rows.append(row)
-    own = ["start", "end", "size", "protection", "shared", "kind", "policy"]
-    return [*own, *nodes, "path", "name"], rows
+    return [*REGION_CSV, "policy", *nodes, "path", "name"], rows

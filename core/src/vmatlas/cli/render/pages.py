@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vmatlas.cli.render.maps import alarms, headline, legend, origin_json, style_of
+from vmatlas.cli.render.maps import origin_json
+from vmatlas.cli.render.regions import REGION_CSV, amount, region_json, regions_table
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, label_of, range_text, size_text
+from vmatlas.cli.render.text import NOTHING, range_text, size_text
 from vmatlas.model import AddressSpace, Region
 from vmatlas.model.pages import USUAL, PageRun, PageRuns, PageState
 
@@ -39,42 +40,13 @@ def _sums(runs: PageRuns, told: PageState) -> list[int]:
 def pages_table(space: AddressSpace, runs: PageRuns, *, exact: bool) -> Table:
     """A line for each region, with the bytes in each state; the sums below."""
     told = [state for state in PageState if state & runs.told]
-    columns = (
-        Column("RANGE"),
-        Column("PERM"),
-        Column("SIZE", right=True),
-        *(Column(state.words[0].upper(), right=True) for state in told),
-        Column("NAME", crops=True),
-    )
-    rows = [
-        Row(
-            (
-                range_text(region.start, region.end),
-                region.permissions,
-                size_text(region.size, exact=exact),
-                *(_amount(size, exact=exact) for size in _sums(runs.of_region(region), runs.told)),
-                label_of(region),
-            ),
-            style_of(region),
-            alarms(region, 1, 3 + len(told)),
-        )
-        for region in space
-    ]
-    if rows:
-        sums = (_amount(size, exact=exact) for size in _sums(runs, runs.told))
-        rows.append(Row(("total", "", size_text(space.total, exact=exact), *sums, ""), "heading"))
-    return Table(
-        columns,
-        rows,
-        title=headline(space),
-        legend=legend(region.kind for region in space),
-        empty="no region passes",
-        feet=1 if rows else 0,
-    )
+    columns = [Column(state.words[0].upper(), right=True) for state in told]
 
+    def cells(of: PageRuns) -> list[str]:
+        return [amount(size, exact=exact) for size in _sums(of, runs.told)]
 
-def _amount(size: int, *, exact: bool) -> str:
-    return size_text(size, exact=exact) if size or exact else NOTHING
+    rows = [(region, cells(runs.of_region(region))) for region in space]
+    return regions_table(space, columns, rows, cells(runs), exact=exact)
 
 
 def region_tables(space: AddressSpace, runs: PageRuns, *, exact: bool) -> list[Table]:
@@ -157,14 +129,7 @@ def _states_json(runs: PageRuns) -> dict[str, int | None]:
 
 def _region_json(region: Region, runs: PageRuns) -> dict[str, Any]:
     return {
-        "start": region.start,
-        "end": region.end,
-        "size": region.size,
-        "protection": region.protection.letters,
-        "shared": region.shared,
-        "kind": region.kind.label,
-        "path": region.path,
-        "name": region.name,
+        **region_json(region),
         "pages": _states_json(runs),
     }
 
@@ -181,7 +146,7 @@ def pages_csv(space: AddressSpace, runs: PageRuns, *, by_run: bool) -> tuple[lis
         else [_flat(_region_json(region, runs.of_region(region))) for region in space]
     )
     states = [(state.name or "").lower() for state in PageState]
-    own = ["start", "end", "size"] if by_run else ["start", "end", "size", "protection", "shared", "kind"]
+    own = ["start", "end", "size"] if by_run else REGION_CSV
     return [*own, *states, *([] if by_run else ["path", "name"])], rows
 
 
