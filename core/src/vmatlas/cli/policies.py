@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Any
 
 from vmatlas.errors import OperationFailed, UsageError
+from vmatlas.systems.posix import read_plain
 
 if TYPE_CHECKING:
     from vmatlas.analysis.audit import Baseline, Policy
@@ -43,23 +43,14 @@ def baseline_of(path: str) -> Baseline:
 def read_text(path: str, most: int) -> bytes:
     """A regular file, whole. Raises UsageError for another, and for more than `most` bytes; OperationFailed."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        text, _ = read_plain(path, most + 1)
+    except ValueError:
+        raise UsageError(f"{path} is no regular file") from None
     except OSError as error:
-        raise _unread(path, error) from None
-    try:
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UsageError(f"{path} is no regular file")
-            text = file.read(most + 1)
-    except OSError as error:
-        raise _unread(path, error) from None
+        raise OperationFailed(f"{path} cannot be read: {error.strerror}", errno=error.errno or 0) from None
     if len(text) > most:
         raise UsageError(f"{path} has more than {most:,} bytes")
     return text
-
-
-def _unread(path: str, error: OSError) -> OperationFailed:
-    return OperationFailed(f"{path} cannot be read: {error.strerror}", errno=error.errno or 0)
 
 
 def _yaml(path: str, text: bytes) -> Any:
