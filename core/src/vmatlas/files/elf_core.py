@@ -15,7 +15,7 @@ import struct
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import compress
 from operator import add, gt
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from vmatlas.capture import LARGEST, MOST_REGIONS, Capture
 from vmatlas.errors import MalformedData, Unsupported
 from vmatlas.files.source import Source
-from vmatlas.model import AddressSpace, Kind, Protection
+from vmatlas.model import AddressSpace, Consistency, Kind, Protection, Query, SystemInfo
 from vmatlas.model.columns import NO_LABEL, UNKNOWN_BYTE
 from vmatlas.model.facts import Meaning, Packer, columns_of
 from vmatlas.model.region import UNKNOWN as _UNKNOWN
@@ -57,6 +57,8 @@ _REGISTERS = frozenset(
     ((b"LINUX", None), (b"CORE", 2), (b"FreeBSD", 2), (b"FreeBSD", 0x202), (b"FreeBSD", 9), (b"OpenBSD", 0x15))
 )
 """Notes that hold floating point and vector registers, several KiB for each thread, or open files (FreeBSD 9)."""
+
+_USUAL_PAGE = 4096
 
 
 class Header(NamedTuple):
@@ -236,6 +238,48 @@ def regions_in(header: Header, raw: bytes) -> tuple[array[int], array[int], byte
     if ends and ends[-1] >= _UNKNOWN:
         raise MalformedData(SEGMENTS, rows[-1] * header.entry, "a region that ends below 2^64")
     return firsts, array("Q", ends), flags.translate(_RIGHTS)
+
+
+def nameless_capture(
+    core: Core,
+    header: Header,
+    *,
+    system: str,
+    machines: Mapping[int, str],
+    page_size: int | None,
+    pid: int,
+    backend: str,
+    distribution: str,
+    time: float,
+    gaps: Iterable[str],
+    name: str | None = None,
+) -> Capture:
+    """The capture of a core that has ranges and rights alone: what `nameless_space` takes apart.
+
+    `machines`: what the system calls the processors that it runs on, by their number in ELF; `page_size`: None where it
+    is not told, and taken for 4,096 bytes. `gaps`: what is not told, and what this one lacks.
+    """
+    return Capture(
+        streams={HEADER: core.header, SEGMENTS: core.segments, NOTES: core.notes},
+        system=SystemInfo(
+            system=system,
+            release="",
+            version="",
+            machine=machines.get(header.machine, f"elf-machine-{header.machine}"),
+            byte_order=header.byte_order,
+            pointer_width=header.bits,
+            page_size=page_size or _USUAL_PAGE,
+        ),
+        pid=pid,
+        backend=backend,
+        distribution=distribution,
+        query=Query(),
+        time=time,
+        pointer_width=header.bits,
+        consistency=Consistency.FROZEN,
+        incomplete="; ".join(gaps),
+        name=name,
+    )
 
 
 def nameless_space(capture: Capture, *, rights: bool = True, joined: bool = False) -> AddressSpace:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import struct
 
 from vmatlas.capture import Capture
-from vmatlas.files.elf_core import HEADER, NOTES, SEGMENTS, Core, Header, nameless_space, notes_in, parse_header
-from vmatlas.model import AddressSpace, Consistency, Query, SystemInfo
+from vmatlas.files.elf_core import HEADER, NOTES, Core, Header, nameless_capture, nameless_space, notes_in, parse_header
+from vmatlas.model import AddressSpace
 from vmatlas.model.crash import SIGNALS_OF_BSD, Crash, CrashedThread
 
 _NAME = b"NetBSD-CORE"
 _PROCINFO, _AUXV = 1, 2
 _AT_PAGESZ = 6
-_USUAL_PAGE = 4096
 _MACHINES = {62: "amd64", 3: "i386", 183: "aarch64", 40: "evbarm", 243: "riscv", 2: "sparc", 43: "sparc64", 8: "mips"}
 _NEVER = "a core file of NetBSD tells neither names, nor offsets, nor what is shared"
 
@@ -33,25 +32,17 @@ class NetBSDCores:
         gaps = [_NEVER, *([core.incomplete] if core.incomplete else [])]
         if page is None:
             gaps.append("the page size is not told, and taken for 4,096 bytes")
-        return Capture(
-            streams={HEADER: core.header, SEGMENTS: core.segments, NOTES: core.notes},
-            system=SystemInfo(
-                system="netbsd",
-                release="",
-                version="",
-                machine=_MACHINES.get(header.machine, f"elf-machine-{header.machine}"),
-                byte_order=header.byte_order,
-                pointer_width=header.bits,
-                page_size=page or _USUAL_PAGE,
-            ),
+        return nameless_capture(
+            core,
+            header,
+            system="netbsd",
+            machines=_MACHINES,
+            page_size=page,
             pid=told[1] if told else 0,
             backend="netbsd-map",
             distribution="vmatlas-netbsd",
-            query=Query(),
             time=time,
-            pointer_width=header.bits,
-            consistency=Consistency.FROZEN,
-            incomplete="; ".join(gaps),
+            gaps=gaps,
             name=told[3] if told else None,
         )
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 import struct
 
 from vmatlas.capture import Capture
-from vmatlas.files.elf_core import HEADER, NOTES, SEGMENTS, Core, Header, nameless_space, notes_in, parse_header
-from vmatlas.model import AddressSpace, Consistency, Query, SystemInfo
+from vmatlas.files.elf_core import HEADER, NOTES, Core, Header, nameless_capture, nameless_space, notes_in, parse_header
+from vmatlas.model import AddressSpace
 from vmatlas.model.crash import SIGNALS_OF_BSD, Crash, CrashedThread
 from vmatlas_netbsd.cores import page_size_of, threads_of
 
 _NAME = b"OpenBSD"
 _PROCINFO, _AUXV = 10, 11
-_USUAL_PAGE = 4096
 _MACHINES = {62: "amd64", 3: "i386", 183: "arm64", 40: "armv7", 243: "riscv64", 43: "sparc64", 8: "octeon"}
 _NEVER = "a core file of OpenBSD tells no names, no offsets, not what is shared, and leaves out what was not written to"
 
@@ -38,25 +37,17 @@ class OpenBSDCores:
             gaps.append("the page size is not told, and taken for 4,096 bytes")
         if told is None:
             gaps.append("the process's number is not told (0 stands for it)")
-        return Capture(
-            streams={HEADER: core.header, SEGMENTS: core.segments, NOTES: core.notes},
-            system=SystemInfo(
-                system="openbsd",
-                release="",
-                version="",
-                machine=_MACHINES.get(header.machine, f"elf-machine-{header.machine}"),
-                byte_order=header.byte_order,
-                pointer_width=header.bits,
-                page_size=page or _USUAL_PAGE,
-            ),
+        return nameless_capture(
+            core,
+            header,
+            system="openbsd",
+            machines=_MACHINES,
+            page_size=page,
             pid=told[1] if told else 0,
             backend="netbsd-map",
             distribution="vmatlas-netbsd",
-            query=Query(),
             time=time,
-            pointer_width=header.bits,
-            consistency=Consistency.FROZEN,
-            incomplete="; ".join(gaps),
+            gaps=gaps,
             name=told[2] if told else None,
         )
 

@@ -11,14 +11,13 @@ import struct
 from typing import NamedTuple
 
 from vmatlas.capture import Capture
-from vmatlas.files.elf_core import HEADER, NOTES, SEGMENTS, Core, Header, nameless_space, notes_in, parse_header
-from vmatlas.model import AddressSpace, Consistency, Query, SystemInfo
+from vmatlas.files.elf_core import HEADER, NOTES, Core, Header, nameless_capture, nameless_space, notes_in, parse_header
+from vmatlas.model import AddressSpace
 from vmatlas.model.crash import SIGNALS_OF_BSD, Crash, CrashedThread
 
 _STATUS = 8
 _CURRENT = 0x80
 """Of a thread's flags: the one that the signal went to."""
-_USUAL_PAGE = 4096
 _MACHINES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 8: "mips", 20: "ppc", 42: "sh"}
 _NEVER = "a core file of QNX tells neither rights, nor names, nor offsets, and leaves out what is not mapped"
 
@@ -42,25 +41,17 @@ class QnxCores:
         gaps = [_NEVER, "the page size is taken for 4,096 bytes", *([core.incomplete] if core.incomplete else [])]
         if not told:
             gaps.append("the process's number is not told (0 stands for it)")
-        return Capture(
-            streams={HEADER: core.header, SEGMENTS: core.segments, NOTES: core.notes},
-            system=SystemInfo(
-                system="qnx",
-                release="",
-                version="",
-                machine=_MACHINES.get(header.machine, f"elf-machine-{header.machine}"),
-                byte_order=header.byte_order,
-                pointer_width=header.bits,
-                page_size=_USUAL_PAGE,
-            ),
+        return nameless_capture(
+            core,
+            header,
+            system="qnx",
+            machines=_MACHINES,
+            page_size=None,
             pid=max(0, told[0].pid) if told else 0,
             backend="qnx-mapinfo",
             distribution="vmatlas-qnx",
-            query=Query(),
             time=time,
-            pointer_width=header.bits,
-            consistency=Consistency.FROZEN,
-            incomplete="; ".join(gaps),
+            gaps=gaps,
         )
 
 
