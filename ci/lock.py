@@ -20,7 +20,7 @@ TOOLS, TOOLS_LOCK = ROOT / "ci" / "tools.txt", ROOT / "ci" / "tools.lock"
 ENVIRONMENT = ROOT / ".vmatlas" / "tools"
 
 OLDEST = "3.11"
-EXTRAS = {"core": ("cli", "metrics", "arrow", "numpy", "packed")}
+EXTRAS = {"core": ("metrics", "arrow", "numpy", "packed")}
 """What ./run installs of the optional dependencies, by distribution."""
 
 _HEADER = "# Made by `invoke lock` from {what}: change that, and run it again.\n"

@@ -1,42 +1,30 @@
-"""Builds the compiled twin where there is a C compiler; without one the Python twin serves (`vmatlas doctor` tells)."""
+"""Builds the compiled twin where there is a C compiler; without one the Python twin serves (`vmatlas doctor` tells).
+
+This file is the same in every plugin: its pyproject.toml says which twin, and twin.py, beside core's headers, how.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import sysconfig
+import runpy
 from pathlib import Path
+from typing import Any
 
-from setuptools import Extension, setup
-
-# No free-threaded build of Python has the limited API; VMATLAS_TWINS=no makes a wheel for every system.
-WITH_TWIN = not sysconfig.get_config_var("Py_GIL_DISABLED") and os.environ.get("VMATLAS_TWINS") != "no"
+from setuptools import setup
 
 HERE = Path(__file__).resolve().parent
 
 
-def columns_header() -> list[str]:
-    """The folder of core's columns.h: beside us in a source tree, else that of the installed vmatlas."""
+def keywords() -> dict[str, Any]:
+    """By core beside us in a source tree, else by the installed vmatlas; nothing to compile without either."""
     folders = [HERE.parent.parent / "core" / "src" / "vmatlas" / "native"]
     found = importlib.util.find_spec("vmatlas")
     folders += [Path(place) / "native" for place in (found.submodule_search_locations or [])] if found else []
-    return [os.path.relpath(folder, HERE) for folder in folders if (folder / "columns.h").is_file()][:1]
+    for folder in folders:
+        if (folder / "twin.py").is_file():
+            told: dict[str, Any] = runpy.run_path(str(folder / "twin.py"))["keywords"](HERE)
+            return told
+    return {}
 
 
-setup(
-    ext_modules=[
-        Extension(
-            "vmatlas_freebsd._native",
-            sources=["native/module.c", "native/decode.c"],
-            include_dirs=columns_header(),
-            depends=["native/decode.h"],
-            define_macros=[("_GNU_SOURCE", None)],
-            extra_compile_args=["-std=c99", "-O2"],
-            py_limited_api=True,
-            optional=True,  # no compiler, no header: the build goes on without it
-        )
-    ]
-    if WITH_TWIN
-    else [],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if WITH_TWIN else {},
-)
+setup(**keywords())

@@ -271,22 +271,24 @@ def _own_files(plan: Plan, userland: Userland) -> Iterator[tuple[str, Entry]]:
             place = HOME / "tree" / path.relative_to(plan.tree).as_posix()
             yield _in_guest(place), Entry(path.read_bytes(), executable=bool(path.stat().st_mode & 0o100))
     yield _in_guest(RESULTS), Entry(folder=True)
-    ours = [wheel.name for wheel in userland.wheels[: len(plan.distributions)]]
-    yield _in_guest(STEPS / "install"), _program("install", install_commands(ours, plan))
+    commands = install_commands([wheel.name for wheel in userland.wheels], plan)
+    yield _in_guest(STEPS / "install"), _program("install", commands)
     for step in plan.steps:
         words = [str(_VENV / "bin/python"), *step.words, f"--junit-xml={RESULTS / step.name}.xml"]
         yield _in_guest(STEPS / step.name), _program(step.name, f"cd {HOME / 'tree'}\nexec {shlex.join(words)}\n")
 
 
-def install_commands(ours: list[str], plan: Plan) -> str:
-    """What the guest's shell is to do: the plan's lines, which find the environment's place and pip's words given."""
-    wanted = [*(f"{HOME}/wheels/{name}" for name in ours), *plan.requirements]
-    wheels = HOME / "wheels"
-    words = ["install", "--no-index", "--no-compile", "--disable-pip-version-check", "--progress-bar=off"]
+def install_commands(wheels: list[str], plan: Plan) -> str:
+    """What the guest's shell is to do: the plan's lines, which find the environment's place and pip's words given.
+
+    Every wheel that was brought, and nothing besides: what ours requires and the plan leaves out is not needed there.
+    """
+    place = HOME / "wheels"
+    words = ["install", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check", "--progress-bar=off"]
     lines = "\n".join(plan.install)
     return (
-        f"set -e\nVENV={_VENV} WHEELS={wheels}\n"
-        f"set -- {shlex.join([*words, f'--find-links={wheels}', *wanted])}\n"
+        f"set -e\nVENV={_VENV} WHEELS={place}\n"
+        f"set -- {shlex.join([*words, *(f'{place}/{name}' for name in wheels)])}\n"
         f"{lines}\n"
         "$VENV/bin/python -c 'import platform; print(\"Python\", platform.python_version())'\n"
     )
