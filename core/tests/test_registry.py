@@ -74,7 +74,10 @@ def test_an_unknown_backend_is_refused_with_those_that_there_are():
 def test_an_unknown_backend_of_a_known_distribution_says_what_to_install():
     with pytest.raises(Unsupported) as caught:
         registry.backend("plan9-segment", distribution="vmatlas-qnx")
-    assert caught.value.hint == "pip install vmatlas-qnx"
+    assert caught.value.hint == (
+        "from the folder of wheels that vmatlas came from: pip install --no-index --find-links FOLDER vmatlas-qnx"
+        "   in a checkout: pip install ./platforms/qnx"
+    )
 
 
 def test_an_unknown_or_broken_system_is_unsupported(install):

@@ -268,7 +268,7 @@ class Capture:
         if (version := read.number("format")) > FORMAT:
             raise UsageError(
                 f"the capture has format {version}, and this version of vmatlas reads up to {FORMAT}",
-                hint="pip install --upgrade vmatlas",
+                hint="read it by the version that wrote it, or a newer one",
             )
         sizes = read.mapping("streams")
         actual = {name: len(content) for name, content in streams.items()}

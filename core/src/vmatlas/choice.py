@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vmatlas import registry
 from vmatlas.backend import Availability, Backend, Feature, HasNoPages, PageSource, Target
 from vmatlas.errors import Unsupported, UsageError
+from vmatlas.installed import how_to_install_for
 from vmatlas.model import Query, Question
 from vmatlas.registry import Broken
 from vmatlas.values import dataclass, replace
@@ -78,7 +79,7 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
         raise Unsupported(
             f"no backend answers the question '{_words(query)}' here: " + _reasons(candidates, query, target),
             target=target.name,
-            hint=None if candidates else f'pip install "vmatlas[{target.system_info.system}]"',
+            hint=None if candidates else how_to_install_for(target.system_info.system),
         )
     best = ranked[0][2]
     if len(ranked) > 1:
@@ -114,7 +115,7 @@ def choose_for_pages(target: Target, of: PageState, *, all_of_it: bool) -> PageS
     if not found:
         name = target.system_info.system
         known: object = registry.system(name) if name in registry.entries(registry.SYSTEMS) else None
-        hint = None if reasons else f'pip install "vmatlas[{name}]"'
+        hint = None if reasons else how_to_install_for(name)
         if not reasons and isinstance(known, HasNoPages):
             reasons, hint = [known.why_no_pages], None
         why = "; ".join(reasons) or f"nothing installed asks about the pages of {name}"

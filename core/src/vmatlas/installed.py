@@ -53,9 +53,9 @@ def entry_points(group: str) -> list[Entry]:
     return sorted(found)
 
 
-def companions() -> frozenset[str]:
-    """The distributions of vmatlas itself, as this one names them in its extras: those that users may be told to
-    install.
+def companions(extra: str = "") -> frozenset[str]:
+    """The distributions of vmatlas itself, as this one names them in its extras (or in one): those that users may be
+    told to install.
     """
     from importlib import metadata
 
@@ -63,8 +63,36 @@ def companions() -> frozenset[str]:
         wanted = metadata.requires("vmatlas") or []
     except metadata.PackageNotFoundError:  # it runs from its sources
         return frozenset()
-    names = (re.match(r"[A-Za-z0-9._-]+", each) for each in wanted)
+    named = (each for each in wanted if not extra or re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", each))
+    names = (re.match(r"[A-Za-z0-9._-]+", each) for each in named)
     return frozenset(name[0].lower() for name in names if name is not None and name[0].startswith("vmatlas-"))
+
+
+_FOLDERS_OF = {"vmatlas-agents": "core/agent", "vmatlas-images": "images"}
+
+
+def how_to_install(*distributions: str) -> str | None:
+    """What users are told who lack distributions of ours; None for none.
+
+    It names where vmatlas came from, and never a package index: whoever registers a name there that we have not would
+    have it installed.
+    """
+    if not distributions:
+        return None
+    names = " ".join(distributions)
+    folders = " ".join(
+        f"./{_FOLDERS_OF.get(each) or 'platforms/' + each.removeprefix('vmatlas-').replace('-', '_')}"
+        for each in distributions
+    )
+    return (
+        f"from the folder of wheels that vmatlas came from: pip install --no-index --find-links FOLDER {names}"
+        f"   in a checkout: pip install {folders}"
+    )
+
+
+def how_to_install_for(system: str) -> str | None:
+    """The same for what an extra of that name brings: the plugins of a system. None where there are none."""
+    return how_to_install(*sorted(companions(system)))
 
 
 def _is_unusual() -> bool:

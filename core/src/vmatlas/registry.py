@@ -12,7 +12,7 @@ from typing import Any
 from vmatlas.arguments import shown
 from vmatlas.backend import Backend, PageSource, System
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
-from vmatlas.installed import Entry, companions, entry_points
+from vmatlas.installed import Entry, companions, entry_points, how_to_install, how_to_install_for
 from vmatlas.values import dataclass
 
 BACKENDS = "vmatlas.backends"
@@ -109,7 +109,7 @@ def page_source_of(stream: str, system: str) -> PageSource:
             return source
     raise Unsupported(
         f"nothing installed reads '{stream}', which the capture has beside its map",
-        hint=f'pip install "vmatlas[{system}]"' if system in entries(SYSTEMS) else None,
+        hint=how_to_install_for(system) if system in entries(SYSTEMS) else None,
     )
 
 
@@ -131,7 +131,7 @@ def backend(name: str, *, distribution: str | None = None) -> Backend:
         known = ", ".join(entries(BACKENDS)) or "none"
         if distribution is not None:
             hint = (
-                f"pip install {distribution}"
+                how_to_install(distribution)
                 if distribution in companions()
                 else f"the file claims that the distribution '{distribution}' holds it, which vmatlas does not know: "
                 "find out whose that is before you install it"
@@ -149,7 +149,8 @@ def system(name: str) -> System:
     """What is known of an operating system. Raises Unsupported when no plugin for it is installed."""
     if name not in entries(SYSTEMS):
         raise Unsupported(
-            f"no installed plugin knows the system '{name}'", hint=f"known: {', '.join(entries(SYSTEMS)) or 'none'}"
+            f"no installed plugin knows the system '{name}'",
+            hint=how_to_install_for(name) or f"known: {', '.join(entries(SYSTEMS)) or 'none'}",
         )
     found: System = plugin(SYSTEMS, name)
     return found

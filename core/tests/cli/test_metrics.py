@@ -18,7 +18,7 @@ from vmatlas.cli.exits import Exit, exit_of, story_of
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import UsageError
 
-prometheus_client = pytest.importorskip("prometheus_client", reason='pip install "vmatlas[metrics]"')
+prometheus_client = pytest.importorskip("prometheus_client", reason="pip install prometheus-client")
 
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
@@ -237,6 +237,6 @@ def test_without_the_library_it_is_said_what_to_install(monkeypatch, run):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     error = ModuleNotFoundError("no", name="prometheus_client")
     assert exit_of(error) is Exit.UNSUPPORTED
-    assert story_of(error)[1] == 'pip install "vmatlas[metrics]"'
+    assert story_of(error)[1] == "pip install prometheus-client"
     done = run("metrics", "self")
-    assert done.exit_code == Exit.UNSUPPORTED and "vmatlas[metrics]" in done.stderr
+    assert done.exit_code == Exit.UNSUPPORTED and "pip install prometheus-client" in done.stderr

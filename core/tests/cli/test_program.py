@@ -249,7 +249,7 @@ def test_without_click_one_line_says_what_to_install():
     code = "import sys; sys.modules['click'] = None; from vmatlas.cli import main; sys.exit(main())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 5
-    assert 'hint: pip install "vmatlas[cli]"' in ended.stderr
+    assert "hint: pip install click\n" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

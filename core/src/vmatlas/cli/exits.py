@@ -10,8 +10,8 @@ import os
 import sys
 from typing import TextIO
 
-OF_COMMAND_LINE = {"click": "cli", "rich": "cli", "yaml": "cli", "prometheus_client": "metrics"}
-"""What the command line takes of others', and the extra that brings it."""
+OF_COMMAND_LINE = {"click": "click", "rich": "rich", "yaml": "pyyaml", "prometheus_client": "prometheus-client"}
+"""What the command line takes of others', and the distribution that has it."""
 
 _LOADS = "it takes memory (ulimit -v) and descriptors (ulimit -n); else what is installed does not fit together"
 _LONGEST_LINE = 2000
@@ -125,8 +125,7 @@ def story_of(error: BaseException) -> tuple[str, str | None]:
         reason = error.strerror or str(error)
         return (f"{error.filename or repr(error.filename)}: {reason}" if error.filename is not None else reason), None
     if isinstance(error, ModuleNotFoundError) and (library := _library_of(error)) in OF_COMMAND_LINE:
-        extra = OF_COMMAND_LINE[library]
-        return f"the command line needs {error.name}, which is not installed", f'pip install "vmatlas[{extra}]"'
+        return f"the command line needs {error.name}, which is not installed", f"pip install {OF_COMMAND_LINE[library]}"
     if isinstance(error, MemoryError):
         return "out of memory", "let it have more (ulimit -v), or ask for less: --where, VMATLAS_THREADS=1"
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):

@@ -58,7 +58,7 @@ def command(
 
     By HTTP they are asked for anew each time, one request at a time, from this machine alone. The file is replaced as a
     whole, and everybody may read it. What could not be read is a metric too (vmatlas_unread_processes), so exit 0 says
-    only that there are metrics. It takes the library prometheus_client: pip install "vmatlas[metrics]".
+    only that there are metrics. It takes the library prometheus_client: pip install prometheus-client.
     """
     if bool(processes) is everyone:
         raise UsageError("give processes, or --all", hint="vmatlas metrics --help")

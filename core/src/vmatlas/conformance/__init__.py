@@ -6,7 +6,7 @@ offer it declares (`features`, `rank`), and then the suite asserts that it refus
     python -m vmatlas.conformance --vmatlas-target agent:COMMAND      the suite, against an agent
     pytest_plugins = ["vmatlas.conformance"]                          its fixtures, in a project's conftest.py
 
-It is never loaded by itself. Needs pytest (`vmatlas[conformance]`).
+It is never loaded by itself. Needs pytest (the extra `conformance`).
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def _decompressors(packing: str) -> Callable[[], _Decompressor]:
         package = {"zstd": "zstandard", "lz4": "lz4"}[packing]
         raise Unsupported(
             f"the file is compressed by {packing}, which nothing that is installed unpacks",
-            hint=f"pip install {package} (or vmatlas[packed]), or unpack it first: {_UNPACKS[packing]}",
+            hint=f"pip install {package}, or unpack it first: {_UNPACKS[packing]}",
         )
     return made
 

@@ -131,7 +131,7 @@ class Exports:
         return json.dumps(self.to_dicts(), indent=indent)
 
     def to_arrow(self) -> pyarrow.Table:
-        """An Arrow table, which pandas, Polars and DuckDB read. Needs the extra `vmatlas[arrow]`.
+        """An Arrow table, which pandas, Polars and DuckDB read. Needs the extra `arrow`.
 
         Raises Unsupported when pyarrow is not installed. A path that is not UTF-8 has its foreign bytes written as
         \\xNN, since Arrow's strings are UTF-8.
@@ -210,7 +210,7 @@ class Exports:
         64-bit, 2**64 - 1 for what is not known. `protection`, `max_protection`, `shared` (0, 1) and `kind` (the number
         of a `Kind`): unsigned 8-bit, 255 for what is not known. `label`: an index into `space.columns.labels`.
 
-        Needs the extra `vmatlas[numpy]`. Raises Unsupported when NumPy is not installed.
+        Needs the extra `numpy`. Raises Unsupported when NumPy is not installed.
         """
         columns = self.columns
         held = {name: getattr(columns, name) for name in columns.__slots__}
@@ -247,7 +247,7 @@ class PageExports:
         return json.dumps(self.to_dicts(), indent=indent)
 
     def to_arrow(self) -> pyarrow.Table:
-        """An Arrow table, which pandas, Polars and DuckDB read. Needs the extra `vmatlas[arrow]`.
+        """An Arrow table, which pandas, Polars and DuckDB read. Needs the extra `arrow`.
 
         Raises Unsupported when pyarrow is not installed.
         """
@@ -270,7 +270,7 @@ class PageExports:
         """The columns as they are held: NumPy arrays over the same memory, not to be written to.
 
         `start`, `end`: unsigned 64-bit. `state`: unsigned 32-bit, the value of a `PageState`. Needs the extra
-        `vmatlas[numpy]`. Raises Unsupported when NumPy is not installed.
+        `numpy`. Raises Unsupported when NumPy is not installed.
         """
         return _over_memory({name: getattr(self.columns, name) for name in self.columns.__slots__})
 
@@ -281,7 +281,7 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow.compute as pc
     except ImportError:
         raise Unsupported(
-            "the export to Arrow needs pyarrow, which is not installed", hint='pip install "vmatlas[arrow]"'
+            "the export to Arrow needs pyarrow, which is not installed", hint="pip install pyarrow"
         ) from None
     return pa, pc
 
@@ -291,9 +291,7 @@ def _over_memory(held: dict[str, Any]) -> dict[str, numpy.ndarray[Any, Any]]:
     try:
         import numpy as np
     except ImportError:
-        raise Unsupported(
-            "the export to NumPy needs numpy, which is not installed", hint='pip install "vmatlas[numpy]"'
-        ) from None
+        raise Unsupported("the export to NumPy needs numpy, which is not installed", hint="pip install numpy") from None
     found = {name: np.frombuffer(column, column.typecode) for name, column in held.items() if _is_array(column)}
     for each in found.values():
         each.flags.writeable = False

@@ -67,7 +67,7 @@ def check_begin(file: BinaryIO, shown: str) -> None:
     if number.isdigit() and int(number) > FORMAT:
         raise UsageError(
             f"the series has format {int(number)}, and this version of vmatlas reads up to {FORMAT}",
-            hint="pip install --upgrade vmatlas",
+            hint="read it by the version that wrote it, or a newer one",
         )
     error = MalformedData(shown, 0, f"{MAGIC!r}", found=begin)
     error.message = f"{shown} is no series of vmatlas: it is {'a file of another kind' if begin else 'empty'}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from vmatlas.errors import TargetLost, Unsupported, UsageError
+from vmatlas.installed import how_to_install
 from vmatlas.target.agent import Agent, AgentTarget, Limits
 from vmatlas.target.asking import LOGIN_SECONDS, MOST_GREETING
 from vmatlas.target.hints import is_of_another_processor
@@ -154,7 +155,7 @@ def built_agent(system: str, machine: str, name: str) -> Path:
         import vmatlas_agents
     except ImportError:
         raise Unsupported(
-            "putting an agent there needs the built agents", target=name, hint="pip install vmatlas-agents"
+            "putting an agent there needs the built agents", target=name, hint=how_to_install("vmatlas-agents")
         ) from None
     try:
         return vmatlas_agents.path(system, machine)
