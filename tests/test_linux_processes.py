@@ -152,6 +152,68 @@ def test_exec_between_two_questions_gives_the_new_memory(
         assert process.snapshot().start_time == started
 
 
+@contextlib.contextmanager
+def child_in_borrowed_memory(start: Start, folder: Path) -> Iterator[tuple[int, int, Callable[[], None]]]:
+    """The pid of a child that shares its parent's memory, an address of that, what makes it execute another program."""
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    parent = start("borrower", pipe)
+    address = int(parent.hear().split()[1])
+    children: list[int] = []
+
+    def found() -> bool:
+        children[:] = [each.pid for each in vmatlas.processes() if each.parent == parent.pid]
+        return bool(children)
+
+    def execute() -> None:
+        os.close(os.open(pipe, os.O_WRONLY))
+        wait_until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
+
+    wait_until(found)
+    (child,) = children
+    try:
+        yield child, address, execute
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def told_by_the_kernel(pid: int) -> list[int]:
+    """Where regions begin, by a file that was opened just now."""
+    return [int(line.split(b"-")[0], 16) for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines()]
+
+
+def test_exec_in_memory_that_the_parent_keeps_gives_the_new_memory(
+    start: Start, tmp_path: Path, backend: str, ask: Callable[[vmatlas.Process], object]
+) -> None:
+    with (
+        child_in_borrowed_memory(start, tmp_path) as (pid, address, execute),
+        vmatlas.open(pid, backend=backend) as process,
+    ):
+        ask(process)
+        for _ in range(2):  # the first may make what answers the second
+            found = process.find(address)
+            assert found is not None and address in found
+        execute()
+        time.sleep(0.001)  # what was found out a tenth of a millisecond ago may be said again
+        ask(process)
+        assert process.find(address) is None
+        assert process.find_many([address, address + 4096]) == [None, None]
+        starts = told_by_the_kernel(pid)
+        assert {region.start for region in process.snapshot() if region.name != "[vsyscall]"} <= set(starts)
+        assert process.find(starts[0]) is not None
+        around = process.neighbours(address)
+        assert all(region.start in starts for region in (around.before, around.after) if region is not None)
+
+
+def test_after_exec_in_memory_that_the_parent_keeps_its_own_pages_are_told(start: Start, tmp_path: Path) -> None:
+    with child_in_borrowed_memory(start, tmp_path) as (pid, address, execute), vmatlas.open(pid) as process:
+        page = address, address + 1
+        assert process.pages(between=page).bytes_of(vmatlas.PageState.PRESENT)
+        execute()
+        assert not process.pages(between=page).bytes_of(vmatlas.PageState.PRESENT)
+        assert process.pages().bytes_of(vmatlas.PageState.PRESENT)
+
+
 def test_process_that_executes_itself_without_pause_gives_whole_maps(tmp_path: Path, backend: str) -> None:
     script = tmp_path / "again"
     script.write_text('#!/bin/sh\nexec "$0"\n')

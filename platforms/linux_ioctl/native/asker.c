@@ -1,9 +1,13 @@
 /* See asker.h. */
 #include "asker.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "decode.h"
@@ -13,11 +17,23 @@
  * told when the fact was first met. */
 enum { START, END, OFFSET = 4, SLOTS = 256, MOST_UNTOLD = 8 };
 
+/* A descriptor of maps belongs to the memory that the process had when it was opened. What exec leaves behind says so, but not
+ * where others have it as well (vfork, CLONE_VM): that memory lives on, and would be told for ever. So maps is opened anew,
+ * but not for each question, which would cost five times what the question does: an answer is at most so many nanoseconds old. */
+enum { FRESH = 100 * 1000 };
+
 struct slot {
     uint64_t hash;
     size_t size;
     char *fact;
     PyObject *model; /* None, or a tuple of one tuple of ours, the fields of a region, to which nobody else refers */
+};
+
+/* A descriptor that is closed when nobody uses it any more: the asker that has it, and each question on its way. */
+struct held {
+    int descriptor;
+    unsigned users;
+    uint64_t since; /* when it was about to be opened: nanoseconds of the monotonic clock */
 };
 
 typedef struct {
@@ -27,19 +43,49 @@ typedef struct {
     PyObject *long_way; /* what `ask` hands a question on to that is not its own; NULL: nobody yet */
     struct slot *slots;
     uint64_t untold[MOST_UNTOLD][2]; /* where there may be something that the ioctl never tells */
-    int maps, asking, is_closed, is_making, is_stale;
+    struct held *maps;      /* NULL: closed */
+    struct held *directory; /* of the process in /proc; NULL: closed, or maps is never opened anew */
+    int is_making, is_stale;
 } Asker;
 
 static newfunc new_tuple;
 static PyTypeObject *asker_type;
 
-/* Closes the descriptor, now or when the last question on its way is answered. */
+static uint64_t now(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
+}
+
+/* Takes over the descriptor; closed and NULL where there is no memory for it. */
+static struct held *hold(int descriptor, uint64_t since)
+{
+    struct held *held = descriptor < 0 ? NULL : (struct held *)malloc(sizeof *held);
+    if (held == NULL && descriptor >= 0)
+        (void)close(descriptor);
+    if (held != NULL) {
+        held->descriptor = descriptor;
+        held->users = 1;
+        held->since = since;
+    }
+    return held;
+}
+
+static void let_go(struct held *held)
+{
+    if (held != NULL && --held->users == 0) {
+        (void)close(held->descriptor);
+        free(held);
+    }
+}
+
 static void asker_shut(Asker *asker)
 {
-    if (asker->asking == 0 && asker->maps >= 0) {
-        (void)close(asker->maps);
-        asker->maps = -1;
-    }
+    struct held *maps = asker->maps, *directory = asker->directory;
+    asker->maps = asker->directory = NULL;
+    let_go(maps);
+    let_go(directory);
 }
 
 static void asker_dealloc(PyObject *self)
@@ -62,7 +108,6 @@ static void asker_dealloc(PyObject *self)
 static PyObject *asker_close(PyObject *self, PyObject *none)
 {
     (void)none;
-    ((Asker *)self)->is_closed = 1;
     asker_shut((Asker *)self);
     Py_RETURN_NONE;
 }
@@ -167,22 +212,65 @@ static struct walk question(uint64_t flags, uint64_t address, struct fact_text *
     return walk;
 }
 
-/* 0 or the errno; EBADF when the handle is closed. Other threads run meanwhile. */
-static int ask(Asker *asker, struct walk *walk)
+/* What is mounted over a file of the folder is not followed: it would tell of another process. */
+static int open_maps(int directory)
+{
+    struct open_how how = {O_RDONLY | O_CLOEXEC, 0, RESOLVE_NO_XDEV};
+    int opened = (int)syscall(SYS_openat2, directory, "maps", &how, sizeof how);
+    if (opened < 0 && (errno == ENOSYS || errno == EPERM)) /* a filter of system calls that is older than this one */
+        opened = openat(directory, "maps", O_RDONLY | O_CLOEXEC);
+    return opened;
+}
+
+/* Opens maps anew where it is time to. 0 or the errno, never ENOENT. Other threads run meanwhile. */
+static int renew(Asker *asker)
+{
+    struct held *directory = asker->directory, *renewed;
+    uint64_t since = now();
+    int opened, error;
+    if (directory == NULL || since - asker->maps->since < FRESH)
+        return 0;
+    directory->users++;
+    Py_BEGIN_ALLOW_THREADS
+    opened = open_maps(directory->descriptor);
+    error = opened < 0 ? errno : 0;
+    Py_END_ALLOW_THREADS
+    let_go(directory);
+    if (error != 0)
+        return error == ENOENT ? ESRCH : error;
+    renewed = hold(opened, since);
+    if (renewed == NULL)
+        return ENOMEM;
+    if (asker->maps == NULL || asker->maps->since > since) { /* closed, or renewed by a thread that began later */
+        let_go(renewed);
+        return asker->maps == NULL ? EBADF : 0;
+    }
+    let_go(asker->maps);
+    asker->maps = renewed;
+    return 0;
+}
+
+/* The descriptor to ask by, to be let go of; NULL where there is none. */
+static struct held *ready(Asker *asker)
+{
+    if (asker->maps == NULL || renew(asker) != 0) {
+        asker->is_stale = 1;
+        return NULL;
+    }
+    asker->maps->users++;
+    return asker->maps;
+}
+
+/* 0 or the errno. Other threads run meanwhile. */
+static int ask(Asker *asker, const struct held *maps, struct walk *walk)
 {
     int error;
-    if (asker->is_closed)
-        return EBADF;
-    walk->maps = asker->maps;
-    asker->asking++;
+    walk->maps = maps->descriptor;
     Py_BEGIN_ALLOW_THREADS
     error = walk_ask(walk);
     Py_END_ALLOW_THREADS
-    asker->asking--;
     if (error != 0 && error != ENOENT)
         asker->is_stale = 1;
-    if (asker->is_closed)
-        asker_shut(asker);
     return error;
 }
 
@@ -210,13 +298,15 @@ static int address_of(PyObject *number, uint64_t *address)
 static PyObject *asker_find(PyObject *self, PyObject *number)
 {
     struct fact_text fact;
+    struct held *maps;
     struct walk walk;
     uint64_t address;
     int error;
-    if (!address_of(number, &address))
+    if (!address_of(number, &address) || (maps = ready((Asker *)self)) == NULL)
         return not_mine();
     walk = question(0, address, &fact);
-    error = ask((Asker *)self, &walk);
+    error = ask((Asker *)self, maps, &walk);
+    let_go(maps);
     if (error == ENOENT && !is_untold((Asker *)self, address))
         Py_RETURN_NONE;
     return error != 0 ? not_mine() : region_of((Asker *)self, &walk, &fact);
@@ -279,7 +369,7 @@ static int by_address(const void *one, const void *other)
 }
 
 /* Asks from the lowest address up, so that addresses in one region, or in one gap, are one question. */
-static PyObject *find_sorted(Asker *asker, const struct wanted *wanted, size_t count)
+static PyObject *find_sorted(Asker *asker, const struct held *maps, const struct wanted *wanted, size_t count)
 {
     PyObject *found = PyList_New((Py_ssize_t)count), *region = Py_None;
     uint64_t start = 0, end = 0; /* of `region`; below `start` there is nothing that was not looked at */
@@ -291,7 +381,7 @@ static PyObject *find_sorted(Asker *asker, const struct wanted *wanted, size_t c
         if (i == 0 || wanted[i].address >= end) {
             int error;
             walk.address = wanted[i].address;
-            error = ask(asker, &walk);
+            error = ask(asker, maps, &walk);
             Py_DecRef(region);
             region = Py_None;
             Py_IncRef(region);
@@ -342,8 +432,10 @@ static PyObject *asker_find_many(PyObject *self, PyObject *numbers)
     }
     PyBuffer_Release(&view);
     if (wanted != NULL) {
+        struct held *maps = some_untold ? NULL : ready((Asker *)self); /* one for all: they are of one memory */
         qsort(wanted, count, sizeof *wanted, by_address);
-        found = some_untold ? not_mine() : find_sorted((Asker *)self, wanted, count);
+        found = maps == NULL ? not_mine() : find_sorted((Asker *)self, maps, wanted, count);
+        let_go(maps);
     }
     free(wanted);
     return found;
@@ -355,9 +447,9 @@ PyObject *asker_new(PyObject *module, PyObject *arguments)
     PyObject *region, *model_of;
     Py_buffer untold;
     Asker *made;
-    int maps;
+    int maps, directory;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iO!Oy*", &maps, &PyType_Type, &region, &model_of, &untold))
+    if (!PyArg_ParseTuple(arguments, "iiO!Oy*", &maps, &directory, &PyType_Type, &region, &model_of, &untold))
         return NULL;
     if (!PyType_IsSubtype((PyTypeObject *)region, &PyTuple_Type) || (size_t)untold.len > sizeof made->untold) {
         PyBuffer_Release(&untold);
@@ -370,7 +462,6 @@ PyObject *asker_new(PyObject *module, PyObject *arguments)
     PyBuffer_Release(&untold);
     if (made == NULL)
         return NULL;
-    made->maps = -1;
     made->slots = (struct slot *)calloc(SLOTS, sizeof *made->slots);
     Py_IncRef(region);
     Py_IncRef(model_of);
@@ -380,8 +471,10 @@ PyObject *asker_new(PyObject *module, PyObject *arguments)
         Py_DecRef((PyObject *)made);
         return PyErr_NoMemory();
     }
-    made->maps = fcntl(maps, F_DUPFD_CLOEXEC, 0);
-    if (made->maps < 0) {
+    made->maps = hold(fcntl(maps, F_DUPFD_CLOEXEC, 0), now());
+    if (directory >= 0)
+        made->directory = hold(fcntl(directory, F_DUPFD_CLOEXEC, 0), 0);
+    if (made->maps == NULL || (directory >= 0 && made->directory == NULL)) {
         Py_DecRef((PyObject *)made);
         return PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -402,7 +495,7 @@ static PyMethodDef asker_methods[] = {
     {"hand_on_to", asker_hand_on_to, METH_O, "What `ask` hands those questions on to that are not its own."},
     {"find_many", asker_find_many, METH_O, "The same for an array of addresses."},
     {"is_stale", asker_is_stale, METH_NOARGS, "Whether the memory that it asks about is gone: exec, or the end."},
-    {"close", asker_close, METH_NOARGS, "Closes its descriptor. Safe to call twice."},
+    {"close", asker_close, METH_NOARGS, "Closes its descriptors. Safe to call twice."},
     {NULL, NULL, 0, NULL},
 };
 

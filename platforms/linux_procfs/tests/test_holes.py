@@ -117,15 +117,15 @@ def test_memory_that_is_gone_is_an_error(ask: Ask) -> None:
 class Torn(LinuxProcess):
     """A process whose text lacks a region in each of the first readings; the ioctl is the kernel's own."""
 
-    def __init__(self, pid: int, texts: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, pid: int, name: str, texts: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(pid, start_time=LINUX.open(pid, None).start_time)
-        self.texts = texts
+        self.name, self.texts = name, texts
         self.opened: list[int] = []
-        monkeypatch.setattr(acquire, "_unlisted", lambda process, text: ask_about_holes(self.true_maps, text))
+        monkeypatch.setattr(acquire, "_unlisted", lambda maps, text: ask_about_holes(self.true_maps, text))
         self.true_maps = os.open(f"/proc/{pid}/maps", os.O_RDONLY)
 
     def descriptor(self, name: str, opened: Callable[[], int]) -> int:
-        if name not in ("maps", "smaps"):
+        if name != self.name:
             return super().descriptor(name, opened)
         self.opened.append(os.memfd_create(name))
         os.write(self.opened[-1], self.texts.pop(0) if len(self.texts) > 1 else self.texts[0])
@@ -154,7 +154,7 @@ def test_torn_text_is_read_again_and_then_told_with_what_is_in_its_holes(
     text = text_of(pid, name)
     regions = regions_in(text)
     lost = len(regions) // 2
-    process = Torn(pid, [text.replace(regions[lost], b"")] * torn + [text], monkeypatch)
+    process = Torn(pid, name, [text.replace(regions[lost], b"")] * torn + [text], monkeypatch)
     capture = captured(process, name)
     process.close()
     assert (UNLISTED in capture.streams) == (torn >= READINGS)

@@ -56,7 +56,7 @@ def acquire(process: LocalProcess, query: Query) -> Reading:
     """Raises NoSuchProcess, AccessDenied, Unsupported (ENOTTY: the kernel is older), OperationFailed, TornRead."""
     if not isinstance(process, LinuxProcess):
         raise TypeError("a process of this machine is opened by vmatlas.systems.linux")
-    return read_until_told(process, _MAPS, VMAS, lambda asked: _ask(asked, query))
+    return read_until_told(process, VMAS, lambda asked: _ask(asked, query))
 
 
 def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
@@ -70,7 +70,7 @@ def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
     is_self = query.limit_of_answer != 1 and process.is_self  # the walk to one region needs no memory
     if is_self and query.limit_of_answer:
         return None
-    descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
+    descriptor = process.memory_file(_MAPS)
     threads = demanded()
     rows: Rows | None = NATIVE.walk(
         descriptor, _flags(query), query.address or 0, query.limit_of_answer, most,
@@ -87,12 +87,14 @@ def read(process: LocalProcess, query: Query, most: int) -> Columns | None:
 def finder(process: LocalProcess) -> Finder | None:
     """What answers about single addresses in one call each; None where the compiled twin is not there.
 
-    It holds a descriptor of its own of the memory that the process has now: after exec it says so (NotImplemented).
+    It holds descriptors of its own, and opens maps anew as time goes by: what it says is so since at most a tenth of a
+    millisecond. Where that fails it says so (NotImplemented). Memory of our own is ours until we end.
     """
     if NATIVE is None or not isinstance(process, LinuxProcess):
         return None
-    descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
-    asker: Finder = NATIVE.asker(descriptor, Region, model_of, array("Q", [bound for spot in UNTOLD for bound in spot]))
+    maps = process.memory_file(_MAPS)
+    untold = array("Q", [bound for spot in UNTOLD for bound in spot])
+    asker: Finder = NATIVE.asker(maps, -1 if process.is_self else process.directory, Region, model_of, untold)
     return asker
 
 
@@ -104,7 +106,7 @@ def _flags(query: Query) -> int:
 
 def _ask(process: LinuxProcess, query: Query) -> Reading | None:
     """None when the memory that the descriptor belongs to is gone."""
-    descriptor = process.descriptor(_MAPS, lambda: process.open_file(_MAPS))
+    descriptor = process.memory_file(_MAPS)
     silent: dict[Numbers, str] = {}
     if query.build_ids:
         found = _silent(process, descriptor, query)

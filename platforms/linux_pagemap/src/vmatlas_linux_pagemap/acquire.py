@@ -92,7 +92,7 @@ def acquire_scan(process: LocalProcess, query: Query) -> Reading:
     masks = masks_of(query.pages or PageState.NONE)
     if masks.told & SOFT_DIRTY and not tells_soft_dirty():
         masks = masks.without(SOFT_DIRTY)
-    return read_until_told(asked, _PAGEMAP, SCANNED, lambda one: _scan(one, query, masks))
+    return read_until_told(asked, SCANNED, lambda one: _scan(one, query, masks))
 
 
 def _own(process: LocalProcess) -> LinuxProcess:
@@ -103,6 +103,14 @@ def _own(process: LocalProcess) -> LinuxProcess:
     return process
 
 
+def _file(process: LinuxProcess) -> int | None:
+    """A descriptor of pagemap; None where newer kernels do not open it: see `_opened`."""
+    try:
+        return process.memory_file(_PAGEMAP)
+    except NoSuchProcess:
+        return None
+
+
 def _opened(process: LinuxProcess) -> int | None:
     """The descriptor of pagemap; None where the process has no memory (any more).
 
@@ -110,9 +118,7 @@ def _opened(process: LinuxProcess) -> int | None:
     read nothing from it, and fall over a null pointer when PAGEMAP_SCAN is asked of it (`proc_mem_open` of
     fs/proc/base.c gave NULL, and `do_pagemap_scan` did not look): so it is never asked there.
     """
-    try:
-        descriptor = process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
-    except NoSuchProcess:
+    if (descriptor := _file(process)) is None:
         return None
     try:
         return descriptor if os.pread(descriptor, ENTRY, 0) else None
@@ -214,7 +220,8 @@ def read_scan(process: LocalProcess, query: Query) -> tuple[RunColumns, PageStat
     if not told or (process.is_self and process.emulator is not None):
         return None
     bounds = array("Q", [bound for each in _ranges(query) for bound in each])
-    descriptor = process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
+    if (descriptor := _file(process)) is None:
+        return None
     found = NATIVE.scan(descriptor, bounds, mmap.PAGESIZE, masks.anyof, masks.told, states)
     return None if found is None else (RunColumns(*found), told)
 
@@ -252,7 +259,7 @@ def too_many(pid: int) -> Unsupported:
 
 def acquire_entries(process: LocalProcess, query: Query) -> Reading:
     """By reading pagemap. Raises NoSuchProcess, AccessDenied, Unsupported, OperationFailed."""
-    return read_until_told(_own(process), _PAGEMAP, ENTRIES, lambda one: _read(one, query))
+    return read_until_told(_own(process), ENTRIES, lambda one: _read(one, query))
 
 
 def _read(process: LinuxProcess, query: Query) -> Reading | None:
@@ -291,7 +298,8 @@ def read_entries(process: LocalProcess, query: Query) -> tuple[RunColumns, PageS
     if not told or (process.is_self and process.emulator is not None):
         return None
     bounds = array("Q", [bound for each in _ranges(query) for bound in each])
-    descriptor = process.descriptor(_PAGEMAP, lambda: process.open_file(_PAGEMAP))
+    if (descriptor := _file(process)) is None:
+        return None
     found = NATIVE.entries(descriptor, bounds, mmap.PAGESIZE, states_of_entries(told))
     return None if found is None else (RunColumns(*found), told)
 

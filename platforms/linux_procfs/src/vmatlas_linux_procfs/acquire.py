@@ -1,7 +1,8 @@
 """Reads the text of /proc/PID/maps or smaps of a process of this machine, whole and untouched.
 
 Traps of the kernel that are dealt with here, each seen on a running one:
-- A descriptor of maps belongs to the memory that the process had when it was opened: after exec the text is empty.
+- A descriptor of maps belongs to the memory that the process had when it was opened: after exec the text is empty, or
+  what others still have (vfork). So each reading opens it (`LinuxProcess.memory_file`).
 - The text ends early, without a word, when the process ends or calls exec meanwhile.
 - The first thread may have ended while others live on: then only theirs show the map.
 - The text may lack memory that is mapped all the time: so each hole that it shows is asked about (see `unlisted`).
@@ -64,7 +65,7 @@ def acquire(process: LocalProcess, name: str) -> Reading:
                 break
         return _settled(asked, name, text, missed)
 
-    return read_until_told(process, name, name, ask)
+    return read_until_told(process, name, ask)
 
 
 def read(process: LocalProcess, name: str, most: int) -> Columns | None:
@@ -75,8 +76,7 @@ def read(process: LocalProcess, name: str, most: int) -> Columns | None:
     """
     if NATIVE is None or not isinstance(process, LinuxProcess) or (process.is_self and process.emulator is not None):
         return None
-    descriptor = process.descriptor(name, lambda: process.open_file(name))
-    maps = process.descriptor(MAPS, lambda: process.open_file(MAPS))
+    descriptor, maps = _opened(process, name)
     reads = NATIVE.read_self if process.is_self else NATIVE.read
     found = reads(descriptor, maps, name == SMAPS, most)
     if found is None:
@@ -101,24 +101,29 @@ def reads_like(process: LocalProcess, streams: Mapping[str, bytes]) -> bool | No
     name = next((each for each in (SMAPS, MAPS) if streams.get(each)), None)
     if name is None:
         return None
-    descriptor = process.descriptor(name, lambda: process.open_file(name))
+    descriptor = process.memory_file(name)
     same: bool = NATIVE.reads_like(descriptor, streams[name])
     return same
+
+
+def _opened(process: LinuxProcess, name: str) -> tuple[int, int]:
+    """Descriptors of the file, and of maps, which alone takes questions about single addresses."""
+    maps = process.memory_file(MAPS)
+    return (maps if name == MAPS else process.memory_file(name)), maps
 
 
 def _read(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
     """The whole text, and what its holes hold; empty when the memory that the descriptor belongs to is gone, or went
     meanwhile."""
-    descriptor = process.descriptor(name, lambda: process.open_file(name))
+    descriptor, maps = _opened(process, name)
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         text = read_whole(descriptor, name, process.pid, _CHUNK, _MOST[name])
-        return (text, _unlisted(process, text)) if _is_whole(descriptor, text) else (b"", b"")
+        return (text, _unlisted(maps, text)) if _is_whole(descriptor, text) else (b"", b"")
     except OSError as error:
         if error.errno != ESRCH:
             raise process_error(error, process.pid) from None
-        process.forget(MAPS)  # the ioctl says so of memory that exec has replaced; whether that was all, `stat` tells
-        return b"", b""
+        return b"", b""  # the ioctl says so of memory that exec has replaced; whether that was all, `stat` tells
 
 
 def _is_whole(descriptor: int, text: bytes) -> bool:
@@ -129,9 +134,8 @@ def _is_whole(descriptor: int, text: bytes) -> bool:
     return bool(os.read(descriptor, 1))
 
 
-def _unlisted(process: LinuxProcess, text: bytes | memoryview) -> bytes:
+def _unlisted(maps: int, text: bytes | memoryview) -> bytes:
     """What is mapped in the holes that a text shows. Raises OSError."""
-    maps = process.descriptor(MAPS, lambda: process.open_file(MAPS))
     if NATIVE is None:
         return ask_about_holes(maps, text)
     found: bytes = NATIVE.unlisted(maps, text)
@@ -140,8 +144,7 @@ def _unlisted(process: LinuxProcess, text: bytes | memoryview) -> bytes:
 
 def _read_self(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
     """The same of one's own map, without the memory that reading it takes."""
-    descriptor = process.descriptor(name, lambda: process.open_file(name))
-    process.descriptor(MAPS, lambda: process.open_file(MAPS))  # now, and not when the text has been read
+    descriptor, maps = _opened(process, name)
     size = 1 << 18
     while size < 4 * _MOST[name]:
         with Scratch(size) as scratch:
@@ -152,7 +155,7 @@ def _read_self(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
                     filled += count
                 if filled < size:
                     with scratch.view[:filled] as text:
-                        missed = without(_unlisted(process, text), LABEL, sys.byteorder)
+                        missed = without(_unlisted(maps, text), LABEL, sys.byteorder)
                         return _without_scratch(bytes(text)), missed
             except OSError as error:
                 raise process_error(error, process.pid) from None

@@ -49,7 +49,7 @@ def acquire_rollup(process: LocalProcess) -> Reading:
             return None
         return Reading({ROLLUP: text}) if text else None
 
-    return read_until_told(process, ROLLUP, ROLLUP, ask)
+    return read_until_told(process, ROLLUP, ask)
 
 
 def totals_of_streams(streams: Mapping[str, bytes], *, pid: int) -> MemoryUse:

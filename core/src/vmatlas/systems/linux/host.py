@@ -168,6 +168,19 @@ class LinuxProcess(LocalProcess):
                 raise Unsupported(f"this kernel has no /proc/PID/{name}", pid=self.pid) from None
             raise process_error(error, self.pid) from None
 
+    def memory_file(self, name: str) -> int:
+        """A descriptor of a file that tells of its memory (maps, smaps, pagemap), opened anew and kept until the next.
+
+        Such a file belongs to the memory that the process had when it was opened (`proc_mem_open` of fs/proc/base.c).
+        After exec that is gone, and the file says so; but not where others have it as well, as the parent of a process
+        made by vfork has: then it goes on telling of theirs. One's own memory stays until the process ends.
+
+        Raises what `open_file` raises.
+        """
+        if not self.is_self:
+            self.forget(name)
+        return self.descriptor(name, lambda: self.open_file(name))
+
     def is_there(self) -> bool:
         """Whether the process (a zombie, too), or the thread that was named, still has its folder in /proc."""
         try:

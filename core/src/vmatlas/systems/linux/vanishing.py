@@ -90,13 +90,10 @@ def _ask_thread(ask: Callable[[int | None], _Answer | None], thread: int) -> _An
         return None
 
 
-def read_until_told(
-    process: LinuxProcess, file: str, stream: str, read: Callable[[LinuxProcess], Reading | None]
-) -> Reading:
+def read_until_told(process: LinuxProcess, stream: str, read: Callable[[LinuxProcess], Reading | None]) -> Reading:
     """What `read` gives for a process of this machine; for a kernel thread the empty stream, beside its `stat`.
 
-    `read` asks `file` of the process, or of one of its threads. The descriptor of a file belongs to the memory that the
-    process had when it was opened: where that is gone, the file is opened anew.
+    `read` asks the process, or one of its threads; None where the memory that it asked about is gone.
 
     Raises what `ask_until_told` and `read` raise.
     """
@@ -104,7 +101,6 @@ def read_until_told(
 
     def look() -> Stat:
         nonlocal stat
-        process.forget(file)
         stat = process.read_file(STAT)
         if not stat:
             raise NoSuchProcess(f"there is no process {process.pid}", pid=process.pid)
