@@ -336,6 +336,14 @@ def test_a_map_near_the_limit_of_regions_is_found():
     assert not audit(space_of(many), Evidence(most_regions=lambda: 65_530))
 
 
+@pytest.mark.parametrize("name", ["[vsyscall]", "[vectors]"])
+def test_what_the_kernel_shows_to_everybody_is_none_of_the_regions_that_a_process_has(name):
+    many = [Region(at * 0x2000, at * 0x2000 + 0x1000, R, False, kind=Kind.ANONYMOUS) for at in range(10_000)]
+    many.append(Region(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, R, False, name=name, kind=Kind.VSYSCALL))
+    (found,) = audit(space_of(many), Evidence(most_regions=lambda: 10_000))
+    assert found.explanation.startswith("10,000 regions of 10,000")
+
+
 def test_files_that_no_package_brought_are_found_where_packages_are_asked():
     policy = Policy.preset("default").only(["unknown-code"])
     for known, found in ((True, 0), (False, 1), (None, 0)):

@@ -800,6 +800,10 @@ class LimitsRegions(Protocol):
         """How many; None where that is not told."""
         ...
 
+    def own_regions(self) -> int | None:
+        """How many this process has of those that count; None where that is not told. It takes no memory."""
+        ...
+
 
 @runtime_checkable
 class KnowsNotListed(Protocol):

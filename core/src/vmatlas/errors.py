@@ -73,6 +73,20 @@ class VmatlasError(Exception):
         return self
 
 
+_SPARE = 4
+"""Linux refuses what would split or make regions from the limit on, and to move some from three below (mm/mremap.c)."""
+
+
+def no_region_left(count: int, most: int) -> str | None:
+    """What to do where a process has so many regions that no call that takes another can succeed; None: it can."""
+    if count + _SPARE <= most:
+        return None
+    return (
+        f"this process has {count:,} of {most:,} regions that it may have (vm.max_map_count): there is none left; "
+        "unmap some, give neighbours the same rights, or raise it"
+    )
+
+
 class UsageError(VmatlasError, ValueError):
     """A question that makes no sense: a pid that is no number, an unknown filter word, an unknown backend."""
 

@@ -7,7 +7,9 @@ what goes wrong, the long way says.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from errno import ENOMEM
 from typing import TYPE_CHECKING
 
 from vmatlas.backend import (
@@ -17,14 +19,24 @@ from vmatlas.backend import (
     DirectPageSource,
     DirectProcess,
     Finder,
+    LimitsRegions,
     PageSource,
     Target,
     TargetProcess,
 )
 from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose_for_pages
-from vmatlas.errors import Disordered, TornRead, Unsupported, UsageError, VmatlasError
+from vmatlas.errors import (
+    Disordered,
+    OperationFailed,
+    TornRead,
+    Unsupported,
+    UsageError,
+    VmatlasError,
+    no_region_left,
+)
 from vmatlas.model import AddressSpace, Query
+from vmatlas.target.local import LocalTarget
 
 if TYPE_CHECKING:
     from vmatlas.model.pages import PageRuns, PageState
@@ -63,17 +75,45 @@ class MapReader:
         backend = self._short_way(choice)
         if self._direct is None or backend is None:
             return None
-        try:
-            return self._direct.read(backend, query, most)
-        except UsageError:
-            raise  # of a setting that only the short way heeds
-        except VmatlasError:
-            return None  # the long way says it
+        with self._telling_shortage():
+            try:
+                return self._direct.read(backend, query, most)
+            except UsageError:
+                raise  # of a setting that only the short way heeds
+            except VmatlasError:
+                return None  # the long way says it
 
     def read(self, choice: Choice, query: Query) -> tuple[Capture, AddressSpace]:
         """Acquire and decode, again when the map changed under the reading."""
-        with self.question():
+        with self.question(), self._telling_shortage():
             return self._read(choice, query)
+
+    @contextmanager
+    def _telling_shortage(self) -> Iterator[None]:
+        """Want of memory, with its cause where this process has no region left: then there may be any amount free."""
+        try:
+            yield
+        except MemoryError:
+            if (hint := self._why_short()) is None:
+                raise
+            raise OperationFailed(
+                f"no memory to read the map of process {self._process.pid} into",
+                errno=ENOMEM,
+                errno_name="ENOMEM",
+                pid=self._process.pid,
+                hint=hint,
+            ) from None
+        except OperationFailed as failure:
+            if failure.errno_name == "ENOMEM" and failure.hint is None:
+                failure.hint = self._why_short()
+            raise
+
+    def _why_short(self) -> str | None:
+        system: object = self._target.system if isinstance(self._target, LocalTarget) else None
+        if not isinstance(system, LimitsRegions):
+            return None
+        count, most = system.own_regions(), system.most_regions()
+        return None if count is None or most is None else no_region_left(count, most)
 
     def _read(self, choice: Choice, query: Query) -> tuple[Capture, AddressSpace]:
         backend = choice.backend

@@ -57,6 +57,14 @@ class ScriptedKernel:
     unasked: str | None = None
     """Why it cannot be asked about advice for no bytes."""
     limit: tuple[int, int | None] | None = None
+    refuses_over: str | None = None
+    """With which errno it refuses to map over something."""
+    unmaps_first: bool = False
+    """Whether what is there is gone by then."""
+    sealed: set[int] = field(default_factory=set)
+    """Addresses that it unmaps, and moves, nothing of."""
+    locked: int | None = None
+    regions: tuple[int, int] | None = None
     refuses: dict[str, str] = field(default_factory=dict)
     """Calls that fail, by name, with which errno."""
     pages: dict[int, Page] = field(default_factory=dict)
@@ -100,6 +108,10 @@ class ScriptedKernel:
                 raise refusal("EEXIST")
             start = address
         elif flags & MapFlag.FIXED:
+            if self.refuses_over is not None and taken:
+                for page in self._range(address, size) if self.unmaps_first else ():
+                    self.pages.pop(page, None)
+                raise refusal(self.refuses_over)
             start = address
         else:
             start = address if address and not taken else self._hole(size)
@@ -110,6 +122,8 @@ class ScriptedKernel:
 
     def unmap(self, address: int, size: int) -> None:
         self._log("unmap")
+        if address in self.sealed:
+            raise refusal("EPERM")
         for page in self._range(address, size):
             self.pages.pop(page, None)
 
@@ -146,6 +160,8 @@ class ScriptedKernel:
 
     def move(self, address: int, size: int, new_size: int, to: int | None, may_move: bool, keep_old: bool) -> int:
         self._log("move")
+        if address in self.sealed:
+            raise refusal("EPERM")
         regions = [each for each in self.space() if each.start < address + size and each.end > address]
         if not regions or regions[0].start > address:
             raise refusal("EFAULT")
@@ -187,6 +203,12 @@ class ScriptedKernel:
 
     def lock_limit(self) -> tuple[int, int | None] | None:
         return self.limit
+
+    def locked_bytes(self) -> int | None:
+        return self.locked
+
+    def region_count(self) -> tuple[int, int] | None:
+        return self.regions
 
     def why_unmovable(self, region: Region) -> str | None:
         return "a userfaultfd watches it" if self.tells_unmovable and region.start in self.stops_at else None

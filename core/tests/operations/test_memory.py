@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ import vmatlas
 from vmatlas import Protection
 from vmatlas.operations import Ability, Advice, Advised, Mapping, Memory
 from vmatlas.operations.advising import going_on
+from vmatlas.operations.moving import resize
 from vmatlas.operations.shapes import guarded_buffer, secret, write_then_execute
 from vmatlas.target.program import MapFlag
 
@@ -107,6 +109,101 @@ def test_replacement_that_cannot_be_had_destroys_nothing(kernel):
         memory.map_anonymous(PAGE, at=0x500000, replace=True)
     assert not mine.closed
     assert 0x500000 in kernel.pages
+
+
+@pytest.mark.parametrize("errno", ["EPERM", "ENOMEM", "EACCES"])
+def test_replacement_that_the_kernel_refuses_leaves_all_as_it_was(memory, kernel, errno):
+    mine = memory.map_anonymous(PAGE, at=0x500000)
+    beside = memory.map_anonymous(PAGE, at=0x500000 + 2 * PAGE)
+    before = dict(kernel.pages)
+    kernel.refuses_over = errno
+    with pytest.raises(vmatlas.OperationFailed, match=errno):
+        memory.map_anonymous(4 * PAGE, at=0x500000, replace=True)
+    assert kernel.pages == before, "what was free between them is free again"
+    assert (mine.closed, beside.closed) == (False, False)
+    mine.protect(READ)
+    mine.close()
+    beside.close()
+    assert kernel.pages == {}
+
+
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_what_the_kernel_had_unmapped_when_it_refused_is_gone_and_never_unmapped(memory, kernel, unsafe):
+    mine = memory.map_anonymous(PAGE, at=0x500000)
+    kernel.refuses_over, kernel.unmaps_first = "ENOMEM", True
+    with pytest.raises(vmatlas.OperationFailed, match="ENOMEM"):
+        memory.map_anonymous(2 * PAGE, at=0x500000, replace=True, unsafe=unsafe)
+    assert mine.closed
+    kernel.refuses_over = None
+    occupy(kernel, 0x500000, 2)
+    mine.close()
+    del mine
+    gc.collect()
+    assert set(kernel.pages) == {0x500000, 0x500000 + PAGE}
+
+
+def test_what_may_be_gone_is_counted_as_gone_where_the_map_cannot_be_read_then(kernel):
+    readings = [None]
+
+    def read_map():
+        if kernel.refuses_over is not None and kernel.calls[-1] == "map":
+            raise vmatlas.Unsupported("no map")
+        readings.append(None)
+        return kernel.space()
+
+    memory = Memory(kernel, read_map)
+    mine = memory.map_anonymous(PAGE, at=0x500000)
+    kernel.stacks_grow, kernel.refuses_over = False, "ENOMEM"
+    kernel.calls.append("none yet")
+    with pytest.raises(vmatlas.OperationFailed, match="ENOMEM"):
+        memory.map_anonymous(PAGE, at=0x500000, replace=True, unsafe=True)
+    assert mine.closed
+    assert 0x500000 in kernel.pages
+
+
+def test_mapping_of_several_places_that_is_unmapped_in_part_forgets_that_part(memory, kernel):
+    mine = memory.map_anonymous(PAGE, at=0x500000)
+    mine.note_scattered([(0x500000, 0x501000), (0x600000, 0x601000)])
+    occupy(kernel, 0x600000)
+    kernel.sealed.add(0x600000)
+    with pytest.raises(vmatlas.OperationFailed, match="unmapping <Mapping of anonymous memory: 0x500000"):
+        mine.close()
+    assert (mine.closed, mine.extents) == (False, [(0x600000, 0x601000)])
+    occupy(kernel, 0x500000)
+    kernel.sealed.clear()
+    mine.close()
+    assert set(kernel.pages) == {0x500000}
+
+
+def test_rights_that_could_not_be_changed_are_what_they_were(memory, kernel):
+    mine = memory.map_anonymous(PAGE)
+    kernel.refuses["protect"] = "EPERM"
+    with pytest.raises(vmatlas.OperationFailed):
+        mine.protect(READ)
+    assert mine.protection == READ | WRITE
+
+
+@pytest.mark.parametrize(
+    ("errno", "told"),
+    [("ENOMEM", "65,530 of 65,530 regions that it may have .vm.max_map_count."), ("EAGAIN", "may lock 4,096 bytes")],
+)
+def test_limit_that_is_reached_is_told_by_every_operation(memory, kernel, errno, told):
+    mine = memory.map_anonymous(PAGE)
+    kernel.regions, kernel.limit = (65530, 65530), (4096, 4096)
+    for name, call in {
+        "map": lambda: memory.map_anonymous(PAGE),
+        "protect": lambda: mine.protect(READ),
+        "unmap": mine.close,
+        "move": lambda: resize(memory, mine, 2 * PAGE),
+    }.items():
+        kernel.refuses = {name: errno}
+        with pytest.raises(vmatlas.OperationFailed) as refused:
+            call()
+        assert re.search(told, refused.value.hint or ""), name
+    kernel.refuses, kernel.regions = {"map": "ENOMEM"}, (60000, 65530)
+    with pytest.raises(vmatlas.OperationFailed) as refused:
+        memory.map_anonymous(PAGE)
+    assert "60,000" not in (refused.value.hint or "")
 
 
 def test_unsafe_replace_destroys_what_is_there(memory, kernel):
@@ -441,8 +538,9 @@ def test_advice_beside_a_secret_or_that_leaves_it_one_is_taken(memory, kernel, h
     [
         ((65536, 4096), 2**20, "ENOMEM", "may lock 65,536 bytes .RLIMIT_MEMLOCK. and has locked 4,096", True),
         ((0, 0), PAGE, "EPERM", "may lock 0 bytes", True),
-        ((2**20, 0), PAGE, "ENOMEM", "which would do: a part of the range is not mapped", False),
-        (None, PAGE, "ENOMEM", "no limit is known to stand against it", False),
+        ((2**20, 0), PAGE, "ENOMEM", "ENOMEM.: a part of the range is not mapped", False),
+        (None, PAGE, "ENOMEM", "ENOMEM.: a part of the range is not mapped", False),
+        ((2**20, 0), PAGE, "EAGAIN", "memory is short, or a page of it could not be had", False),
     ],
 )
 def test_refused_lock_tells_the_limit(limit, size, errno, said, hints):

@@ -298,6 +298,19 @@ def test_new_place_that_overlaps_the_old_is_refused(to):
     assert not kernel.calls
 
 
+def test_move_that_the_kernel_refuses_destroys_nothing_of_its_new_place():
+    kernel = ScriptedKernel()
+    lay(kernel, [(0, 1, READ)])
+    memory = Memory(kernel, kernel.space)
+    there = memory.map_anonymous(PAGE, at=AWAY)
+    before = dict(kernel.pages)
+    kernel.sealed.add(BASE)
+    with pytest.raises(vmatlas.OperationFailed, match="EPERM"):
+        move(memory, BASE, PAGE, AWAY, replace=True, unsafe=True)
+    assert not there.closed
+    assert kernel.pages == before
+
+
 def test_new_place_must_be_free_unless_replaced():
     kernel = ScriptedKernel()
     memory = Memory(kernel, kernel.space)

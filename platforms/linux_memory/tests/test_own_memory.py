@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -699,6 +700,90 @@ def test_lock_beyond_the_limit_explains_the_limit(limit: int) -> None:
     assert said.startswith(f"OperationFailed: locking {16 * PAGE:,} bytes failed")
     assert f"may lock {limit:,} bytes (RLIMIT_MEMLOCK)" in said
     assert "ulimit -l" in said
+
+
+LIMIT = 16 * PAGE
+"""Bytes: more than what is locked here, so that the limit is the cause of nothing."""
+
+
+def _locked() -> int:
+    return OPERATIONS.locked_bytes() or 0
+
+
+def _refused(mine: operations.Mapping) -> str:
+    before = _locked()
+    with pytest.raises(vmatlas.OperationFailed) as raised:
+        mine.lock()
+    return f"{raised.value} | {raised.value.hint} | {_locked() - before:,} more"
+
+
+def _without_rights() -> None:
+    with operations.map_anonymous(3 * PAGE) as mine:
+        mine.protect(Protection.NONE, PAGE, PAGE)
+        raise vmatlas.UsageError(f"{_refused(mine)} | {mine.start + PAGE:#x}")
+
+
+def _with_a_hole() -> None:
+    mine = operations.map_anonymous(3 * PAGE)
+    OPERATIONS.unmap(mine.start + PAGE, PAGE)
+    raise vmatlas.UsageError(_refused(mine))
+
+
+def _beyond_the_file() -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(3 * PAGE)
+        mine = operations.map_file(file.fileno(), shared=True)
+        file.truncate(PAGE)
+        raise vmatlas.UsageError(_refused(mine))
+
+
+def _partly_locked_before() -> None:
+    with operations.map_anonymous(3 * PAGE) as mine:
+        mine.protect(Protection.NONE, 2 * PAGE, PAGE)
+        operations.lock(mine.start, PAGE)
+        raise vmatlas.UsageError(_refused(mine))
+
+
+def _wholly_locked_before() -> None:
+    with operations.map_anonymous(LIMIT - PAGE) as mine:
+        mine.lock()
+        mine.protect(Protection.NONE, PAGE, PAGE)
+        raise vmatlas.UsageError(_refused(mine))
+
+
+@pytest.mark.parametrize(
+    ("refused", "told", "locked"),
+    [
+        (_without_rights, "has no rights (---p): none of its pages can be had", 0),
+        (_with_a_hole, "a part of the range is not mapped", 0),
+        (_beyond_the_file, "reaches beyond the end of the file behind it, which has", 0),
+        (_partly_locked_before, f"; {2 * PAGE:,} bytes more are locked now than before, and stay so", 2 * PAGE),
+        (_wholly_locked_before, "has no rights (---p)", 0),
+    ],
+)
+def test_lock_that_fails_within_the_limit_tells_its_cause_and_is_undone(
+    refused: Callable[[], None], told: str, locked: int
+) -> None:
+    said = _in_child(LIMIT, refused)
+    assert said.startswith("UsageError: locking ") and " failed (ENOMEM): " in said
+    assert told in said
+    assert "RLIMIT_MEMLOCK" not in said
+    assert f"| {locked:,} more" in said
+
+
+def test_new_memory_that_may_not_be_locked_tells_the_limit() -> None:
+    limit = 1 << 21  # with room for what Python takes meanwhile
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    if os.geteuid() and hard != resource.RLIM_INFINITY and hard < limit:
+        pytest.skip(f"this user may lock no more than {hard:,} bytes")
+
+    def map_more() -> None:
+        operations.lock_all(current=False, future=True, on_fault=True)
+        operations.map_anonymous(2 * limit)
+
+    said = _in_child(limit, map_more)
+    assert "Resource temporarily unavailable" in said
+    assert f"it would be locked (lock_all(future=True), mlockall), and this process may lock {limit:,} bytes" in said
 
 
 def test_secret_that_cannot_be_locked_is_not_made() -> None:

@@ -112,21 +112,120 @@ tell(mine.close)
 tell(lambda: operations.resize(mine, 1 << 17))
 tell(lambda: operations.advise(None, [(mine.start, mine.end)], Advice.DONTNEED, unsafe=True).failure)
 tell(lambda: operations.map_anonymous(1 << 16, at=mine.start, replace=True, unsafe=True))
+print(mine.closed, mine.protection == Protection.READ, bytes(mine.buffer[:4]))
+# Behind all that a refused replacement changes: a mapping, and a secret, of which a part is sealed.
+def seal(address, size):
+    assert libc.syscall(462, ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_ulong(0)) == 0
+page = 1 << 12 if mine.page < 1 << 12 else mine.page
+half = operations.map_anonymous(2 * page)
+half.buffer[:4] = b"kept"
+seal(half.start + page, page)
+for unsafe in (False, True):
+    tell(lambda: operations.map_anonymous(2 * page, at=half.start, replace=True, unsafe=unsafe))
+print(half.closed, bytes(half.buffer[:4]))
+there = operations.map_anonymous(2 * page)
+tell(lambda: operations.move(half.start, 2 * page, to=there.start, replace=True, unsafe=True))
+print(half.closed, there.closed)
+key = operations.secret(page)
+key.buffer[:3] = b"key"
+seal(key.start, page)
+tell(lambda: operations.map_anonymous(page, at=key.start, replace=True))
+print(key.closed, bytes(key.buffer[:3]))
+try:
+    key.close()
+except OperationFailed as failure:
+    print(failure, "|", failure.hint)
+print(key.closed, bytes(key.buffer[:3]))
+shut = operations.secret(page)
+shut.buffer[:3] = b"key"
+shut.protect(Protection.READ)
+seal(shut.start, page)
+try:
+    shut.close()
+except OperationFailed as failure:
+    print(failure, "|", failure.hint)
+print(shut.closed, bytes(shut.buffer[:3]))
 import os; sys.stdout.flush(); os._exit(0)
 """
 
 
-def test_sealed_memory_is_told_to_be_so() -> None:
+def test_sealed_memory_is_told_to_be_so_and_stays_what_it_is() -> None:
     """In a process of its own: what is sealed stays."""
     run = subprocess.run([sys.executable, "-c", SEALED], capture_output=True, text=True, timeout=PATIENCE)
     if run.returncode == 1 and run.stderr.strip() in (str(ENOSYS), str(EINVAL)):
         pytest.skip("this kernel has no mseal (Linux 6.10, 64 bits)")
     assert run.returncode == 0, run.stderr
     where, *told = run.stdout.splitlines()
-    assert len(told) == 5
-    for line in told:
+    for line in told[:5]:
         assert f"{where} is sealed (mseal)" in line
         assert "noexec" not in line
+    assert told[5] == r"False True b'\x00\x00\x00\x00'"
+    for line in (*told[6:8], told[9], told[11]):
+        assert "is sealed (mseal)" in line
+    assert told[8] == "False b'kept'", "what the kernel did not replace is open, and holds what it held"
+    assert told[10] == "False False", "nothing is destroyed for a move that is refused"
+    assert told[12] == "False b'key'", "a secret is not wiped for a mapping that is refused"
+    assert "it stays mapped, and holds zeros now | " in told[13] and "is sealed (mseal)" in told[13]
+    assert told[14] == r"False b'\x00\x00\x00'"
+    assert "of it are not wiped | " in told[15] and "is sealed (mseal)" in told[15]
+    assert told[16] == "False b'key'"
+
+
+# ---- regions ----
+
+NO_REGION_LEFT = """
+import vmatlas
+from vmatlas import Protection, VmatlasError, operations
+from vmatlas_linux_memory import OPERATIONS
+page = OPERATIONS.page_size
+vmatlas.find(None, 0)
+most = OPERATIONS.region_count()[1]
+many = operations.map_anonymous(2 * (most + 2) * page, protection=Protection.NONE, no_reserve=True)
+edge = many.start + page
+try:
+    while True:
+        OPERATIONS.protect(edge, page, Protection.READ)
+        edge += 2 * page
+except VmatlasError:
+    pass
+print(*OPERATIONS.region_count())
+for call in (
+    lambda: many.protect(Protection.READ, edge - many.start, page),
+    lambda: operations.guarded_buffer(100),
+    lambda: vmatlas.neighbours(None, edge),
+):
+    try:
+        print("done", call())
+    except (VmatlasError, MemoryError) as error:
+        print(type(error).__name__, getattr(error, "errno_name", None), getattr(error, "hint", None))
+OPERATIONS.protect(many.start, many.size, Protection.NONE)
+print(many.protect(Protection.READ, edge - many.start, page))
+"""
+
+
+def test_that_no_region_is_left_is_told_by_every_operation_and_reading() -> None:
+    """In a process of its own, which has as many as it may have."""
+    told = OPERATIONS.region_count()
+    if told is None or told[1] > 100_000 or OPERATIONS.address_bits < 64:
+        pytest.skip(f"so many regions take long to make, or do not fit: {told}")
+    run = subprocess.run(
+        [sys.executable, "-c", NO_REGION_LEFT], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    count, *said, after = run.stdout.splitlines()
+    assert count == f"{told[1]} {told[1]}"
+    assert len(said) == 3 and after == "None"
+    for line in said:
+        assert line.startswith("OperationFailed ENOMEM this process has ")
+        assert f"of {told[1]:,} regions that it may have (vm.max_map_count): there is none left" in line
+
+
+def test_regions_that_count_are_those_of_the_map_without_what_the_kernel_shows_to_everybody() -> None:
+    program = "import vmatlas; from vmatlas_linux_memory import OPERATIONS; print(OPERATIONS.region_count()[0], vmatlas"
+    program += ".snapshot()[-1].name, len(open('/proc/self/maps').readlines()))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    count, last, lines = run.stdout.split()
+    # The first reading of a process's own map loads what it takes: a few regions.
+    assert int(lines) - 20 <= int(count) <= int(lines) - (last in ("[vsyscall]", "[vectors]"))
 
 
 # ---- huge pages ----

@@ -263,7 +263,7 @@ def test_every_advice_is_judged() -> None:
 
 def test_what_needs_unsafe_is_decided_in_one_place() -> None:
     """No module of `operations` but `safety` decides by `unsafe`; what is then made way for, or restored, is theirs."""
-    allowed = {("memory", "_clear_way"), ("memory", "protected")}
+    allowed = {("memory", "_giving_way"), ("memory", "protected")}
     found = set()
     folder = Path(inspect.getfile(safety)).parent
     for path in folder.glob("*.py"):

@@ -76,6 +76,14 @@ class AgentCalls:
         """An agent does not tell."""
         return None
 
+    def locked_bytes(self) -> int | None:
+        """An agent does not tell."""
+        return None
+
+    def region_count(self) -> tuple[int, int] | None:
+        """An agent does not tell."""
+        return None
+
     def map(
         self, address: int, size: int, protection: Protection, flags: MapFlag, descriptor: int = -1, offset: int = 0
     ) -> int:

@@ -142,6 +142,14 @@ class Calls(Protocol):
         """Bytes that the process may lock, and how many it has locked, where that is told; None for no limit known."""
         ...
 
+    def locked_bytes(self) -> int | None:
+        """Bytes of the process that are locked, whatever the limit; None where that is not told."""
+        ...
+
+    def region_count(self) -> tuple[int, int] | None:
+        """The regions of the process that count, and how many it may have; None where there is no such limit known."""
+        ...
+
     def why_unmovable(self, region: Region) -> str | None:
         """Why the kernel does not move such a region, or not with others, as far as the region tells."""
         ...

@@ -12,12 +12,14 @@ import ctypes
 import os
 import weakref
 from collections import deque
+from collections.abc import Callable
 
 from vmatlas.errors import OperationFailed
+from vmatlas.model import AddressSpace, Protection
 from vmatlas.operations.buffers import Exports
 from vmatlas.operations.checks import Range, apart
 from vmatlas.operations.contract import Calls
-from vmatlas.operations.mapping import Mapping
+from vmatlas.operations.mapping import Mapping, clip
 from vmatlas.operations.refusals import failed
 from vmatlas.target.program import READ_WRITE
 
@@ -25,9 +27,10 @@ from vmatlas.target.program import READ_WRITE
 class Lifetimes:
     """The mappings of one memory. Whoever changes something holds the memory's guard; the collector does not."""
 
-    def __init__(self, calls: Calls) -> None:
-        """`calls`: those of the memory."""
+    def __init__(self, calls: Calls, read_map: Callable[[], AddressSpace]) -> None:
+        """`calls`: those of the memory; `read_map` gives the map of its process."""
         self._calls = calls
+        self._read_map = read_map
         # A set of references, which is copied in one step: a WeakSet cannot be read while another thread changes it.
         self._mappings: set[weakref.ref[Mapping]] = set()
         self._abandoned: deque[tuple[Exports, list[Range], bool, int | None]] = deque()
@@ -58,13 +61,28 @@ class Lifetimes:
     # ---- how one ends ----
 
     def unmap(self, mapping: Mapping) -> None:
-        """Wipe it if it is a secret, and unmap it; it has no buffer left. Raises OperationFailed: it is still open."""
+        """Wipe it if it is a secret, and unmap it; it has no buffer left.
+
+        Raises OperationFailed: what is left of it is still open. A secret that cannot be wiped is not unmapped.
+        """
+        said, left = f"unmapping {mapping!r}", list(mapping.extents)
         mapping.note_adrift()
+        is_wiped = False
         try:
-            self._release(mapping.extents, wipe=mapping.is_secret)
+            if mapping.is_secret:
+                self._wipe(left)
+                is_wiped = True
+            while left:
+                self._calls.unmap(left[0][0], left[0][1] - left[0][0])
+                del left[0]
         except OperationFailed as failure:
+            if left != mapping.extents:
+                mapping.note_scattered(left)
             mapping.note_settled()
-            raise failed(f"unmapping {mapping!r}", failure) from None
+            told = failed(said, failure)
+            if is_wiped:
+                told.message += "; it stays mapped, and holds zeros now"
+            raise told from None
         self.forget(mapping)
 
     def forget(self, mapping: Mapping) -> None:
@@ -73,12 +91,6 @@ class Lifetimes:
         self._mappings.discard(weakref.ref(mapping))
         if descriptor is not None:
             os.close(descriptor)
-
-    def replace(self, mapping: Mapping) -> None:
-        """That something is about to be put in its place: a secret is wiped, and it is closed."""
-        if mapping.is_secret:
-            self._wipe(mapping.extents)
-        self.forget(mapping)
 
     def abandon(self, mapping: Mapping) -> None:
         """Unmap what nobody refers to: for a finalizer.
@@ -113,6 +125,26 @@ class Lifetimes:
             self._calls.unmap(start, end - start)
 
     def _wipe(self, extents: list[Range]) -> None:
+        """Zeros, wherever they can be written. Raises OperationFailed where the rights to it are refused."""
+        refused: OperationFailed | None = None
         for start, end in extents:  # several after a move that stopped, or that kept the old place
-            self._calls.protect(start, end - start, READ_WRITE)
-            ctypes.memset(start, 0, end - start)
+            try:
+                self._calls.protect(start, end - start, READ_WRITE)
+            except OperationFailed as failure:  # it is sealed: with its rights as they are
+                left = self._wipe_writable(start, end)
+                if left:
+                    refused = failure
+                    refused.message += f"; it stays mapped, and {left:,} bytes of it are not wiped"
+            else:
+                ctypes.memset(start, 0, end - start)
+        if refused is not None:
+            raise refused
+
+    def _wipe_writable(self, low: int, high: int) -> int:
+        """The bytes of a range that cannot be written."""
+        left = high - low
+        for region in clip(self._read_map(), low, high):
+            if region.protection & Protection.WRITE:
+                ctypes.memset(region.start, 0, region.size)
+                left -= region.size
+        return left

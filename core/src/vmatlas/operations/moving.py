@@ -43,7 +43,7 @@ def _try_many(memory: Memory) -> bool:
             calls.protect(source + page, page, Protection.READ)  # two mappings now
             undoing.pop_all()
     except OperationFailed as failure:
-        raise failed("finding out whether several mappings move in one call", failure) from None
+        raise memory.failed("finding out whether several mappings move in one call", failure) from None
     try:
         calls.move(source, 2 * page, 2 * page, place, True, False)
     except OperationFailed:
@@ -88,9 +88,23 @@ def move(
         _refuse_cut_huge_pages(memory, space, low, high)
         at_once = len(regions) == 1 or moves_many(memory)  # may fail: then nothing is reserved yet
         _refuse_place_within_huge_pages(memory, regions, low, to)
+        if replace:
+            _ask_whether_it_moves(memory, regions, low, high)
         reservation = _reserve_like(memory, regions, low, high, to, replace=replace, unsafe=unsafe)
         pieces = [Piece(each.start, each.end, reservation.start + each.start - low) for each in regions]
-        return _moved(memory, low, high, pieces, reservation, ours, keep_old=keep_old, at_once=at_once)
+        return _moved(
+            memory, low, high, pieces, reservation, ours, keep_old=keep_old, at_once=at_once, replaced=replace
+        )
+
+
+def _ask_whether_it_moves(memory: Memory, regions: list[Region], low: int, high: int) -> None:
+    """Before anything is destroyed for it: to stay where it is, with its size, takes what a move takes of sealing."""
+    for region in regions:
+        try:
+            memory.calls.move(region.start, region.size, region.size, None, False, False)
+        except OperationFailed as failure:
+            cause = memory.cause(region.start, region.end, failure)
+            raise memory.failed(f"moving {low:#x}-{high:#x}", failure, cause) from None
 
 
 def _refuse_cut_huge_pages(memory: Memory, space: AddressSpace, low: int, high: int) -> None:
@@ -199,6 +213,7 @@ def _moved(
     *,
     keep_old: bool,
     at_once: bool,
+    replaced: bool,
 ) -> Moved:
     first, last = pieces[0], pieces[-1]
     steps = [Piece(first.start, last.end, first.to)] if at_once else pieces
@@ -233,7 +248,10 @@ def _moved(
     if not result.moved and not result.lost:
         # Holes in the range are moved with it: they are no cause of anything.
         is_told = failure.errno_name in ("EPERM", "EINVAL")
-        raise failed(said, failure, memory.cause(low, high, failure) if is_told else None) from None
+        told = memory.failed(said, failure, memory.cause(low, high, failure) if is_told else None)
+        if replaced:
+            told.message += "; what lay at the new place is gone"
+        raise told from None
     raise PartlyMoved(
         f"{said} stopped half-way ({failure.errno_name or failure.message}): "
         f"{len(result.moved)} of {len(pieces)} mappings have moved, "
@@ -320,7 +338,7 @@ def resize(memory: Memory, mapping: Mapping, size: int, *, may_move: bool = True
                     place.free_as_read(memory.read_map())
                 if (outside := memory.outside(f"resizing {mapping!r}", new, failure)) is not None:
                     raise outside from None
-                told = failed(
+                told = memory.failed(
                     f"resizing {mapping!r} to {new:,} bytes", failure, memory.cause(start, start + old, failure)
                 )
                 if failure.errno_name == "ENOMEM" and not may_move:

@@ -202,6 +202,14 @@ class PosixCalls:
         limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
         return None if limit == resource.RLIM_INFINITY else (limit, None)
 
+    def locked_bytes(self) -> int | None:
+        """POSIX does not tell."""
+        return None
+
+    def region_count(self) -> tuple[int, int] | None:
+        """POSIX knows no limit."""
+        return None
+
     def why_unmovable(self, region: Region) -> str | None:
         """Nothing is moved here."""
         return None

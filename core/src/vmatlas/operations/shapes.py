@@ -169,7 +169,7 @@ def guarded_buffer(memory: Memory, size: int, *, hidden: bool = False) -> Mappin
             memory.calls.protect(low, high, READ_WRITE)
         except OperationFailed as failure:
             whole.close()
-            raise failed("making the inside of a guarded buffer writable", failure) from None
+            raise memory.failed("making the inside of a guarded buffer writable", failure) from None
         extent = whole.extents[0]
         whole.note_closed()  # from here on it is the other one's
         return memory.lifetimes.adopt(
@@ -224,7 +224,7 @@ def secret(memory: Memory, size: int) -> Mapping:
                 if wiped is not None:
                     memory.calls.advise(made.start, made.size, wiped)
             except OperationFailed as failure:
-                raise failed("keeping a secret out of dumps and children", failure) from None
+                raise memory.failed("keeping a secret out of dumps and children", failure) from None
         except BaseException:
             made.close()
             raise

@@ -16,7 +16,14 @@ from vmatlas.model import Kind, Region
 from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.posix import PosixCalls, refuse
 from vmatlas.operations.values import Advice
-from vmatlas.systems.linux.proc import capabilities_of, check_numbers, keys_of, read_own
+from vmatlas.systems.linux.proc import (
+    capabilities_of,
+    check_numbers,
+    keys_of,
+    most_regions,
+    own_regions,
+    read_own,
+)
 from vmatlas.systems.linux.stat import parse_stat
 from vmatlas_linux_memory import apart, numbers, story
 
@@ -110,10 +117,16 @@ class LinuxMemory(PosixCalls):
         if (capabilities_of(status) or 0) >> _CAP_IPC_LOCK & 1:
             return None
         limit = super().lock_limit()
-        if limit is None:
-            return None
-        locked = keys_of(status).get(b"VmLck", b"").split()
-        return limit[0], int(locked[0]) * 1024 if locked else None
+        return None if limit is None else (limit[0], _locked(status))
+
+    def locked_bytes(self) -> int | None:
+        """VmLck of /proc/self/status."""
+        return _locked(read_own("status"))
+
+    def region_count(self) -> tuple[int, int] | None:
+        """By /proc/self/maps and vm.max_map_count."""
+        most, count = most_regions(), own_regions()
+        return None if count is None or most is None else (count, most)
 
     def why_unmovable(self, region: Region) -> str | None:
         """By VmFlags, where the region has them, and by what it is (mm/mremap.c, `vma_multi_allowed`)."""
@@ -214,6 +227,11 @@ class LinuxMemory(PosixCalls):
 
 
 _CAP_IPC_LOCK = 14
+
+
+def _locked(status: bytes) -> int | None:
+    told = keys_of(status).get(b"VmLck", b"").split()
+    return int(told[0]) * 1024 if told else None
 
 
 def _start_time(pid: int) -> int | None:

@@ -32,9 +32,11 @@ from vmatlas.systems.linux.proc import (
     is_of_thread,
     lives_on,
     may_stand_against_it,
+    most_regions,
     not_listed,
     numbers_of,
     own_emulator,
+    own_regions,
     process_of_thread,
     read_file,
     read_own,
@@ -590,8 +592,11 @@ class LinuxSystem:
 
     def most_regions(self) -> int | None:
         """vm.max_map_count."""
-        told = (read_file(f"{PROC}/sys/vm/max_map_count") or b"").strip()
-        return int(told) if told.isdigit() and len(told) < 20 else None
+        return most_regions()
+
+    def own_regions(self) -> int | None:
+        """Without [vsyscall] and [vectors], which do not count."""
+        return own_regions()
 
     def boot(self) -> str | None:
         """kernel/random/boot_id: random(4)."""
