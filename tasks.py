@@ -12,13 +12,14 @@ from invoke.tasks import call, task
 
 HERE = Path(__file__).parent
 PLUGINS = sorted(path.name for path in HERE.glob("platforms/*/src/vmatlas_*") if path.is_dir() and "." not in path.name)
-PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_images", *PLUGINS)
+PACKAGES = ("vmatlas", "vmatlas_agents", "vmatlas_fleet", "vmatlas_images", *PLUGINS)
 
-TESTS = "core/tests core/agent/tests platforms images/tests tests"
+TESTS = "core/tests core/agent/tests core/fleet/tests platforms images/tests tests"
 # What asks this machine's kernel, or depends on the rights to files and processes: another user is told other things.
 # What is computed, what is built, and random inputs are the same for everybody.
 TESTS_OF_USERS = (
-    "core/tests core/agent/tests platforms/linux_* tests images/tests/test_cache.py images/tests/test_guard.py"
+    "core/tests core/agent/tests core/fleet/tests platforms/linux_* tests"
+    " images/tests/test_cache.py images/tests/test_guard.py"
     " --ignore=core/agent/tests/test_build.py --ignore=core/agent/tests/test_fuzz.py"
 )
 WORKERS = "-n auto --dist loadfile"  # a file's tests together: what they share is made once, not by each worker

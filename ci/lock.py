@@ -20,7 +20,7 @@ TOOLS, TOOLS_LOCK = ROOT / "ci" / "tools.txt", ROOT / "ci" / "tools.lock"
 ENVIRONMENT = ROOT / ".vmatlas" / "tools"
 
 OLDEST = "3.11"
-EXTRAS = {"core": ("metrics", "arrow", "numpy", "packed")}
+EXTRAS = {"core": ("metrics", "arrow", "numpy", "packed"), "core/fleet": ("parquet", "sql", "storage")}
 """What ./run installs of the optional dependencies, by distribution."""
 
 _HEADER = "# Made by `invoke lock` from {what}: change that, and run it again.\n"
@@ -28,7 +28,8 @@ _HEADER = "# Made by `invoke lock` from {what}: change that, and run it again.\n
 
 def distributions() -> list[Path]:
     """The folders of ours."""
-    folders = [ROOT / "core", ROOT / "core" / "agent", ROOT / "images", *sorted((ROOT / "platforms").iterdir())]
+    ours = [ROOT / "core", ROOT / "core" / "agent", ROOT / "core" / "fleet", ROOT / "images"]
+    folders = [*ours, *sorted((ROOT / "platforms").iterdir())]
     return [folder for folder in folders if (folder / "pyproject.toml").is_file()]
 
 

@@ -16,7 +16,8 @@ LICENCE = (ROOT / "LICENSE").read_bytes()
 
 
 def test_every_distribution_has_the_licence_beside_what_it_is_built_from() -> None:
-    folders = [ROOT / "core", ROOT / "core" / "agent", ROOT / "images", *(ROOT / "platforms").iterdir()]
+    core = ROOT / "core"
+    folders = [core, core / "agent", core / "fleet", ROOT / "images", *(ROOT / "platforms").iterdir()]
     distributions = [folder for folder in folders if (folder / "pyproject.toml").is_file()]
     assert len(distributions) > 8
     assert [str(each) for each in distributions if (each / "LICENSE").read_bytes() != LICENCE] == []

@@ -20,6 +20,7 @@ PAGES = "vmatlas.pages"
 SYSTEMS = "vmatlas.systems"
 TARGETS = "vmatlas.targets"
 OPERATIONS = "vmatlas.operations"
+COMMANDS = "vmatlas.commands"
 
 
 @dataclass(frozen=True, slots=True)

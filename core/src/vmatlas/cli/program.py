@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -16,6 +16,9 @@ from vmatlas.cli.ending import by_signal
 from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
 from vmatlas.cli.render.shape import Shape, choose_shape
 from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.installed import Entry
 
 NAME = "vmatlas"
 
@@ -45,7 +48,11 @@ COMMANDS = (
     "schema",
     "completion",
 )
-"""In the order of the help. Each is the `command` of the module of its name (`_` for `-`)."""
+"""In the order of the help. Each is the `command` of the module of its name (`_` for `-`). A distribution adds others
+under the entry-point group `vmatlas.commands`, each a click command under its name."""
+
+ELSEWHERE = {"fleet": "vmatlas-fleet", "sql": "vmatlas-fleet"}
+"""Commands that come with another distribution of ours: what to install where one is missing."""
 
 REPORT = "this is a defect of vmatlas: please report it with the output of the same command under VMATLAS_DEBUG=1"
 
@@ -145,6 +152,8 @@ def _meant(word: str, rest: Sequence[str]) -> str:
     import difflib
 
     said = word.lower()
+    if said in ELSEWHERE:
+        return f"it comes with {ELSEWHERE[said]}: pip install {ELSEWHERE[said]}"
     if said in ("help", "man", "usage", "?"):
         return f"{NAME} {rest[0]} --help" if rest and rest[0] in COMMANDS else f"{NAME} --help"
     if said == "version":
@@ -179,23 +188,27 @@ class Program(click.Group):
     """The group of all commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the help."""
-        return list(COMMANDS)
+        """In the order of the help; last those of other distributions."""
+        return [*COMMANDS, *_others()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now."""
-        if cmd_name not in COMMANDS:
+        if cmd_name in COMMANDS:
+            command: click.Command = import_module(f"vmatlas.cli.{cmd_name.replace('-', '_')}").command
+        elif cmd_name in (others := _others()):
+            command = others[cmd_name].load()
+        else:
             return None
-        command: click.Command = import_module(f"vmatlas.cli.{cmd_name.replace('-', '_')}").command
-        if _COLOUR not in command.params:
-            command.params.append(_COLOUR)
+        for each in command.commands.values() if isinstance(command, click.Group) else (command,):
+            if _COLOUR not in each.params:
+                each.params.append(_COLOUR)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the first word names. Raises UsageError with what may have been meant."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in COMMANDS and not args[0].startswith("-") and args[0] not in _others():
             raise UsageError(f"there is no command '{args[0]}'", hint=_meant(args[0], args[1:]))
         return super().resolve_command(ctx, args)
 
@@ -255,6 +268,13 @@ class Program(click.Group):
                 return int(self.invoke(context) or Exit.OK)
         except click.exceptions.Exit as error:  # --help and --version
             return error.exit_code
+
+
+def _others() -> dict[str, Entry]:
+    """The commands of other distributions, by name: looked for when a word is none of ours."""
+    from vmatlas import registry
+
+    return {name: entry for name, entry in registry.entries(registry.COMMANDS).items() if name not in COMMANDS}
 
 
 _ESCAPING = "vmatlas.escaped"

@@ -102,6 +102,35 @@ _MOST_ELSE = 1 << 17
 """Bytes that an answer may have; what a caller knows better, it says (`most`)."""
 
 
+class Deadline:
+    """When a whole conversation is over, however well it goes: after some seconds, or as soon as anybody ends it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._until = time.monotonic() + seconds
+        self.why = f"the {seconds:g} s that it may take in all are over"
+        """What an error says."""
+
+    def end(self, why: str) -> None:
+        """From now on it is over; from any thread. `why` is told in the error."""
+        self.why, self._until = why, min(self._until, time.monotonic())
+
+    @property
+    def left(self) -> float:
+        """Seconds until then; 0 when it is over."""
+        return max(self._until - time.monotonic(), 0.0)
+
+    @property
+    def over(self) -> float:
+        """Seconds since then; 0 before."""
+        return max(time.monotonic() - self._until, 0.0)
+
+    def check(self, name: str) -> None:
+        """Raises TargetLost when it is over; `name` is the target's."""
+        if not self.left:
+            raise TargetLost(self.why, target=name)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much patience and how much room a board is given.
@@ -129,6 +158,12 @@ class Limits:
     """Bytes a second: an answer that comes no faster (half of a line of 9,600 baud) is not waited for."""
     most: int = LARGEST
     """Bytes that an answer may have: as many as a capture."""
+    deadline: Deadline | None = None
+    """When the whole conversation is over, from the connecting on, whatever else these limits allow (TargetLost)."""
+
+    def connecting(self) -> float:
+        """Seconds that connecting may take."""
+        return self.silence if self.deadline is None else min(self.silence, max(self.deadline.left, 0.001))
 
     @property
     def talk(self) -> float:
@@ -387,6 +422,10 @@ class Conversation:
     def _check_time(self, now: float) -> None:
         """Raises TargetLost when nothing came for too long, Unanswered when the question takes more than it may."""
         question, limits = self._question, self.limits
+        if limits.deadline is not None and not limits.deadline.left:
+            lost = self._lose(limits.deadline.why)
+            self._stream.close()
+            raise lost
         if now - self._heard_at > limits.silence + self._patience:
             raise self._lose(f"the target did not answer for {now - self._heard_at:.0f} s")
         taken = question.seconds + now - self._asked_at
@@ -485,7 +524,7 @@ class Conversation:
 
     def _send(self, asked: Frame) -> None:
         self.requests_sent += 1
-        self._stream.send(encode(asked), self.limits.silence)
+        self._stream.send(encode(asked), self.limits.connecting())
 
     def _collect(self, asked: Frame, patience: float) -> Assembly | None:
         """Ask, and ask the same again after each silence; gives the answer, or None when it came damaged."""

@@ -97,7 +97,7 @@ def _serial(rest: str, limits: Limits) -> Target:
 
 
 def _unix(path: str, limits: Limits) -> Target:
-    return over_stream(lambda: SocketStream(path, limits.silence), f"unix:{path}", limits)
+    return over_stream(lambda: SocketStream(path, limits.connecting()), f"unix:{path}", limits)
 
 
 def _tcp(rest: str, limits: Limits) -> Target:
@@ -105,7 +105,7 @@ def _tcp(rest: str, limits: Limits) -> Target:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"'tcp:{rest}' is no address", hint="for example tcp:board:4000")
     address = host.strip("[]"), int(port)
-    return over_stream(lambda: SocketStream(address, limits.silence), f"tcp:{rest}", limits)
+    return over_stream(lambda: SocketStream(address, limits.connecting()), f"tcp:{rest}", limits)
 
 
 def _ssh(rest: str, limits: Limits) -> Target:

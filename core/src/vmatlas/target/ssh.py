@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from vmatlas.errors import TargetLost, Unsupported, UsageError
 from vmatlas.installed import how_to_install
 from vmatlas.target.agent import Agent, AgentTarget, Limits
-from vmatlas.target.asking import LOGIN_SECONDS, MOST_GREETING
+from vmatlas.target.asking import LOGIN_SECONDS, MOST_GREETING, Deadline
 from vmatlas.target.hints import is_of_another_processor
 from vmatlas.target.streams import ByteStream, ChildStream, StreamEnded
 
@@ -44,23 +44,24 @@ _STEPS = (
 """One line for the shell there: some login shells (csh) pass no others on."""
 
 
-def connect_by_ssh(rest: str, limits: Limits) -> AgentTarget:
+def connect_by_ssh(rest: str, limits: Limits, *, asks: bool = True) -> AgentTarget:
     """`rest` is what ssh takes, or USER@HOST:PORT; then perhaps ?folder=PATH, where the agent is put.
 
+    `asks`: whether ssh may ask who sits there (for a password, whether a host is known); without, it fails instead.
     Raises UsageError, Unsupported, TargetLost.
     """
     name = f"ssh:{rest}"
     destination, _, options = rest.partition("?")
     try:
-        stream = ChildStream(command_for(destination, _folder_of(options, name)))
+        stream = ChildStream(command_for(destination, _folder_of(options, name), asks=asks))
     except StreamEnded as error:
         raise TargetLost(f"no connection: {error}", target=name) from None
     try:
-        system, machine = Login(stream, name).greeted()
+        system, machine = Login(stream, name, limits.deadline).greeted()
         agent = built_agent(system, machine, name).read_bytes()
-        ready = Login(stream, name)
-        stream.send(b"%d\n" % len(agent), limits.silence)
-        stream.send(agent, LOGIN_SECONDS)
+        ready = Login(stream, name, limits.deadline)
+        stream.send(b"%d\n" % len(agent), limits.connecting())
+        stream.send(agent, LOGIN_SECONDS if limits.deadline is None else min(limits.deadline.left, LOGIN_SECONDS))
         ready.wait_for(READY + b"\n")
     except StreamEnded as error:
         stream.close()
@@ -93,8 +94,8 @@ def _is_folder(path: str) -> bool:
     return path.startswith("/") and path.isprintable() and "!" not in path  # csh takes that for its history
 
 
-def command_for(destination: str, folder: str | None = None) -> list[str]:
-    """The ssh command; `folder` there is where the agent is put, by default TMPDIR or /tmp.
+def command_for(destination: str, folder: str | None = None, *, asks: bool = True) -> list[str]:
+    """The ssh command; `folder` there is where the agent is put, by default TMPDIR or /tmp. `asks`: see above.
 
     Raises UsageError for what ssh would take for an option, Unsupported when there is no ssh.
     """
@@ -109,14 +110,16 @@ def command_for(destination: str, folder: str | None = None) -> list[str]:
         raise Unsupported("there is no ssh here", hint="on Debian and Ubuntu: apt-get install openssh-client")
     place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${TMPDIR:-/tmp}"'
     command = f"exec sh -c {shlex.quote('; '.join((place, *_STEPS)))}"
-    return [ssh, "-T", "-e", "none", *(["-p", port] if port else []), "--", host, command]
+    quiet = [] if asks else ["-o", "BatchMode=yes"]
+    return [ssh, "-T", "-e", "none", *quiet, *(["-p", port] if port else []), "--", host, command]
 
 
 class Login:
     """What comes before an agent speaks: for at most so long, and so many bytes, in all."""
 
-    def __init__(self, stream: ByteStream, name: str) -> None:
+    def __init__(self, stream: ByteStream, name: str, deadline: Deadline | None = None) -> None:
         self._stream = stream
+        self._deadline = deadline
         self._name = name
         self._said = bytearray()
         self._began = time.monotonic()
@@ -138,6 +141,8 @@ class Login:
         """Where the mark ends that stands behind `start`, once it has come. Raises TargetLost, StreamEnded."""
         while (at := self._said.find(mark, start)) < 0:
             seconds = time.monotonic() - self._began
+            if self._deadline is not None:
+                self._deadline.check(self._name)
             if len(self._said) > MOST_GREETING or seconds > LOGIN_SECONDS:
                 raise TargetLost(
                     f"no shell over ssh: {len(self._said):,} bytes came in {seconds:.3g} s, and no agent",

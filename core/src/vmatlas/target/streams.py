@@ -351,6 +351,8 @@ class SocketStream:
             shown = address if isinstance(address, str) else ":".join(map(str, address))  # type: ignore[arg-type]
             reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
             raise StreamEnded(f"cannot connect to {shown}: {reason}") from None
+        except UnicodeError:  # what the encoding of domain names (idna) refuses: "a..b", a label of 64 letters
+            raise StreamEnded(f"cannot connect to {address[0]}: that is no name of a host") from None  # type: ignore[index]
         self._closed = False
         try:
             self._bytes = _Descriptors(self._socket.fileno(), self._socket.fileno())

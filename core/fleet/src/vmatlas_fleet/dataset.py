@@ -1,0 +1,199 @@
+"""A data set: a folder for each table, in it one for each day and host, in it a file for each recording.
+
+    regions/day=2026-11-30/host=web-1/20261130T140501Z-4f3a9c.parquet
+    processes/  findings/  pages/  hosts/          the same; a host's file in hosts/ is written last
+    captures/4f/4f3a....vmatlas                    by digest, where they were asked for
+    _runs/20261130T140501Z-4f3a9c.json             what was asked, for --resume
+    vmatlas-fleet.json                             the version of the schema
+
+A recording of a host is there when its row in `hosts` is: who reads takes no other. A file is replaced by the next
+attempt of the same recording at the same host, so nothing counts twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote, unquote
+
+from vmatlas.errors import MalformedData, UsageError
+from vmatlas_fleet.extras import needed
+from vmatlas_fleet.schema import HOSTS, TABLES, VERSION
+from vmatlas_fleet.storage import Storage, storage_of
+
+if TYPE_CHECKING:
+    import pyarrow
+
+MARK = "vmatlas-fleet.json"
+RUNS = "_runs"
+CAPTURES = "captures"
+_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+_DELTA = ("start", "pid", "start_time")
+"""Columns that are written as what each is more than the one before: they rise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One recording: when it began, and what it asks."""
+
+    run: str
+    began: str
+    """ISO 8601, UTC."""
+    what: tuple[str, ...]
+    select: tuple[str, ...]
+    options: Mapping[str, object]
+    """What else makes answers differ: build_ids, captures, policy, ..."""
+    hosts: int
+    """How many the inventory has."""
+    vmatlas: str
+    schema: int = VERSION
+
+    @property
+    def day(self) -> str:
+        """The day that it is filed under, also when it goes on over midnight."""
+        return self.began[:10]
+
+    def asks(self) -> dict[str, object]:
+        """What a going on must ask likewise."""
+        return {"what": list(self.what), "select": list(self.select), **self.options}
+
+
+def new_run(*, what: tuple[str, ...], select: tuple[str, ...], options: Mapping[str, object], hosts: int) -> Run:
+    """One that begins now."""
+    from vmatlas import __version__
+
+    now = datetime.now(UTC)
+    name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    return Run(name, now.isoformat(timespec="seconds"), what, select, options, hosts, __version__)
+
+
+def folder_of(host: str) -> str:
+    """A host's name as the name of a folder: what engines read back is the host's name.
+
+    Letters, digits and "._-" stand for themselves, all else for its bytes (%2F), as Hive and Spark write it.
+    """
+    quoted = quote(host, safe="").replace("~", "%7E")
+    return f"host={quoted if quoted.strip('.') else quoted.replace('.', '%2E')}"
+
+
+def host_of(folder: str) -> str | None:
+    """The host of such a folder."""
+    return unquote(folder.removeprefix("host=")) if folder.startswith("host=") else None
+
+
+class DataSet:
+    """One data set, to be written to. Its methods may be called from several threads."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    @classmethod
+    def at(cls, location: str, *, makes: bool = True) -> DataSet:
+        """The one at a path or a URL; made there, where there is none. Raises UsageError, OSError, Unsupported."""
+        made = cls(storage_of(location))
+        told = made.storage.read(MARK)
+        if told is None:
+            if not makes:
+                raise UsageError(f"{location} is no data set of vmatlas", hint="vmatlas fleet record makes one")
+            if any(not name.startswith(("_", ".")) for name in made.storage.names("")):
+                raise UsageError(
+                    f"{location} holds something else than a data set of vmatlas", hint="name an empty folder"
+                )
+            made._mark(VERSION)
+            return made
+        try:
+            version = json.loads(told)["schema"]
+        except (ValueError, KeyError, TypeError):
+            raise MalformedData(MARK, 0, "the version of a schema", found=told) from None
+        if makes and isinstance(version, int) and version < VERSION:
+            made._mark(VERSION)
+        return made
+
+    def _mark(self, version: int) -> None:
+        self.storage.write(MARK, lambda file: file.write(json.dumps({"schema": version}).encode() + b"\n"))
+
+    # ---- recordings ----
+
+    def begin(self, run: Run) -> None:
+        """Keep what a recording asks. Raises OSError."""
+        told = json.dumps(asdict(run), indent=1).encode()
+        self.storage.write(f"{RUNS}/{run.run}.json", lambda file: file.write(told))
+
+    def runs(self) -> Iterator[Run]:
+        """The recordings, the newest first. Raises OSError, MalformedData."""
+        for name in reversed(self.storage.names(RUNS)):
+            if name.endswith(".json"):
+                yield self._run(name)
+
+    def _run(self, name: str) -> Run:
+        content = self.storage.read(f"{RUNS}/{name}") or b""
+        try:
+            told = json.loads(content)
+            run = Run(**(told | {"what": tuple(told["what"]), "select": tuple(told["select"])}))
+            if not _RUN.fullmatch(run.run):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise MalformedData(f"{RUNS}/{name}", 0, "what a recording asked", found=content) from None
+        return run
+
+    def answered(self, run: Run) -> set[str]:
+        """The hosts that a recording has whole. Raises OSError."""
+        pq = needed("pyarrow.parquet")
+        found = set()
+        day = f"{HOSTS.name}/day={run.day}"
+        for folder in self.storage.names(day):
+            host = host_of(folder)
+            content = None if host is None else self.storage.read(f"{day}/{folder}/{run.run}.parquet")
+            if host is None or content is None:
+                continue
+            rows = pq.read_table(io.BytesIO(content), columns=["status"]).to_pylist()
+            if rows and rows[0]["status"] == "answered":
+                found.add(host)
+        return found
+
+    # ---- writing ----
+
+    def write_host(self, run: Run, host: str, tables: Mapping[str, pyarrow.Table], row: pyarrow.Table) -> None:
+        """What one host told, its row in `hosts` last. Raises OSError."""
+        for table in TABLES:
+            name = f"{table.name}/day={run.day}/{folder_of(host)}/{run.run}.parquet"
+            content = row if table is HOSTS else tables.get(table.name)
+            if content is None:
+                if table is not HOSTS:
+                    self.storage.remove(name)  # of an attempt before
+                continue
+            self.storage.write(name, _parquet(content))
+
+    def keep_capture(self, content: bytes) -> str:
+        """The digest under which a capture is kept from now on, once. Raises OSError."""
+        digest = hashlib.sha256(content).hexdigest()
+        folder, name = f"{CAPTURES}/{digest[:2]}", f"{digest}.vmatlas"
+        if name not in self.storage.names(folder):
+            self.storage.write(f"{folder}/{name}", lambda file: file.write(content))
+        return digest
+
+
+def _parquet(table: pyarrow.Table) -> Any:
+    pq = needed("pyarrow.parquet")
+    kinds = {field.name: str(field.type) for field in table.schema}
+    delta = [name for name in _DELTA if kinds.get(name) in ("uint64", "int64")]
+
+    def fill(file: BinaryIO) -> None:
+        pq.write_table(
+            table.replace_schema_metadata({"vmatlas.schema": str(VERSION)}),
+            file,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=[name for name in kinds if name not in delta],
+            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+            store_schema=False,  # readers see plain texts, however they were held here
+        )
+
+    return fill

@@ -1,0 +1,370 @@
+"""Which hosts there are: from a file of our own, from Ansible's list, from lines on standard input. Asks nobody.
+
+What an inventory says beside the hosts, their groups and their labels (Ansible's variables above all, which hold
+passwords) is not kept: nothing of it can get into a data set. A target's URL may hold a secret too (`agent:COMMAND`):
+it stays in memory, and `Host.clean` takes it out of what is written down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TextIO
+
+from vmatlas.errors import UsageError, legible
+from vmatlas.target.connect import words
+
+LARGEST = 1 << 26
+"""Bytes of an inventory: a million hosts have some 50 MB."""
+
+_LONGEST_NAME = 120
+"""Bytes of a host's name: as the name of a folder each may take three letters, and such a name has 255 at most."""
+_SHORTEST_SECRET = 4
+"""Letters of a word of a command that is taken out of texts: shorter ones stand everywhere by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine to be asked."""
+
+    name: str
+    """What it is called in the data set."""
+    target: str = field(repr=False)
+    """A URL as `vmatlas.connect` takes it; empty where `problem` says why there is none."""
+    groups: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+    """Why it cannot be asked at all; empty where it can."""
+
+    @property
+    def scheme(self) -> str:
+        """The word that its URL begins with: "ssh"."""
+        return self.target.partition(":")[0]
+
+    def clean(self, text: str) -> str:
+        """Somebody's words without the target's URL, and without the arguments of a command in it."""
+        scheme, _, rest = self.target.partition(":")
+        if not rest:
+            return text
+        text = text.replace(self.target, self.name).replace(rest, self.name)
+        if scheme == "agent":
+            for word in _arguments_of(rest):
+                text = text.replace(word, "***")
+        return text
+
+
+def _arguments_of(command: str) -> list[str]:
+    """The longest first: one may be a part of another. Of an option with a value the value alone, too."""
+    try:
+        _, *arguments = shlex.split(command)
+    except ValueError:
+        arguments = command.split()[1:]
+    found = {each for word in arguments for each in (word, word.rpartition("=")[2])}
+    return sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The hosts, each once, in the order in which they were named."""
+
+    hosts: tuple[Host, ...]
+
+    def limited(self, patterns: Sequence[str]) -> Inventory:
+        """Those whose name or a group of which fits a pattern (`*`, `?`, `[...]`). Raises UsageError for no host."""
+        from fnmatch import fnmatchcase
+
+        if not patterns:
+            return self
+        for pattern in patterns:
+            if not any(fnmatchcase(word, pattern) for host in self.hosts for word in (host.name, *host.groups)):
+                raise UsageError(f"--hosts '{pattern}' fits no host nor group of the inventory")
+        return Inventory(
+            tuple(
+                host
+                for host in self.hosts
+                if any(fnmatchcase(word, each) for each in patterns for word in (host.name, *host.groups))
+            )
+        )
+
+
+def read(source: str, standard_input: TextIO | None = None) -> Inventory:
+    """The inventory of a file; of `-`, standard input: lines, or what `ansible-inventory --list` writes; or of
+    `ansible:PATH`, which runs that program.
+
+    Raises UsageError for what is no inventory, OSError for the file, Unsupported where there is no Ansible.
+    """
+    if source.startswith("ansible:"):
+        from vmatlas_fleet.ansible import listed
+
+        return of_mapping(_json(listed(source.removeprefix("ansible:")), source), source)
+    if source == "-":
+        text = "" if standard_input is None else standard_input.read(LARGEST + 1)
+        _check_size(len(text), "standard input")
+        named = "standard input"
+        return of_mapping(_json(text, named), named) if text.lstrip().startswith("{") else of_lines(text, named)
+    with open(source, "rb") as file:
+        content = file.read(LARGEST + 1)
+    _check_size(len(content), source)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source} is no text: byte {error.start} is not UTF-8") from None
+    if text.lstrip().startswith("{"):  # what ansible-inventory wrote; YAML may begin so as well
+        with contextlib.suppress(UsageError):
+            return of_mapping(_json(text, source), source)
+    return of_mapping(_yaml(text, source), source)
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > LARGEST:
+        raise UsageError(f"{where}: an inventory has at most {LARGEST:,} bytes")
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: no JSON: {legible(str(error))}") from None
+
+
+def _yaml(text: str, where: str) -> Any:
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """The safe one, that refuses a key which stands twice: of two hosts of one name one would be lost."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[object] = set()
+            for key, _ in node.value:
+                if key.tag == "tag:yaml.org,2002:str" and key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' twice", key.start_mark)
+                seen.add(key.value if isinstance(key.value, str) else None)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f", line {mark.line + 1}" if mark is not None else ""
+        raise UsageError(f"{where}{at}: {legible(getattr(error, 'problem', None) or str(error))}") from None
+    except RecursionError:
+        raise UsageError(f"{where}: nested too deeply for an inventory") from None
+
+
+# ---- lines ----
+
+
+def of_lines(text: str, where: str) -> Inventory:
+    """A target's URL in each line, or a name and a URL. Empty lines and what follows `#` at their beginning are passed
+    over. Raises UsageError, with the line."""
+    hosts: dict[str, Host] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        at = f"{where}, line {number}"
+        first, _, rest = line.partition(" ")
+        if is_target(line) and not (rest and is_target(rest.strip())):
+            name, target = _name_of(line, at), line
+        elif is_target(rest.strip()):
+            name, target = first, rest.strip()
+        else:
+            raise UsageError(f"{at}: '{legible(line, 60)}' is no target", hint=_HINT)
+        check_name(name, at)
+        if name in hosts:
+            raise UsageError(f"{at}: a second host '{name}'", hint="give each a name of its own: NAME URL")
+        hosts[name] = Host(name, target)
+    return _checked(hosts.values(), where)
+
+
+_HINT = "a line is URL or NAME URL, as: web-1 ssh:root@10.0.0.1"
+
+
+def is_target(text: str) -> bool:
+    """Whether it is a URL that `vmatlas.connect` may take."""
+    return text == "local" or text.startswith(tuple(words()))
+
+
+def _name_of(target: str, at: str) -> str:
+    """What a host is called whose URL stands alone."""
+    scheme, _, rest = target.partition(":")
+    if scheme == "agent":  # a command, which may hold a password
+        raise UsageError(f"{at}: a command has no name", hint="give the host one: NAME agent:COMMAND")
+    return (rest.partition("?")[0].rpartition("@")[2] if scheme == "ssh" else rest) or target
+
+
+# ---- mappings ----
+
+
+class Group(NamedTuple):
+    """What an inventory says of a group."""
+
+    hosts: tuple[str, ...]
+    children: tuple[str, ...]
+    labels: Mapping[str, str]
+
+
+def of_mapping(told: object, where: str) -> Inventory:
+    """Of our own form, or of what `ansible-inventory --list` gives. Raises UsageError."""
+    if not isinstance(told, dict):
+        raise UsageError(f"{where}: no inventory", hint="it has 'hosts:', and perhaps 'groups:'; see docs/fleet.md")
+    if "_meta" in told:
+        from vmatlas_fleet.ansible import hosts_of
+
+        return _checked(hosts_of(told, where), where)
+    if isinstance(told.get("all"), dict):
+        raise UsageError(f"{where}: this is Ansible's own form", hint=f"Ansible reads it: ansible:{where}")
+    if unknown := [key for key in told if key not in ("hosts", "groups")]:
+        raise UsageError(f"{where}: '{legible(str(unknown[0]), 60)}' is no part of an inventory", hint="hosts, groups")
+    hosts = {name: _host_of(name, value, where) for name, value in _named(told.get("hosts"), f"{where}, hosts")}
+    groups = {name: _group_of(name, value, where) for name, value in _named(told.get("groups"), f"{where}, groups")}
+    for name, group in groups.items():
+        for host in group.hosts:
+            hosts.setdefault(host, _host_of(host, None, f"{where}, group '{name}'"))
+    inside, labels = memberships(groups, where)
+    return _checked(
+        [
+            Host(host.name, host.target, inside.get(name, ()), {**labels.get(name, {}), **host.labels}, host.problem)
+            for name, host in hosts.items()
+        ],
+        where,
+    )
+
+
+def _named(value: object, where: str) -> Iterator[tuple[str, object]]:
+    """A mapping by names, or a list of names."""
+    if value is None:
+        return
+    if isinstance(value, list):
+        value = dict.fromkeys(_names(value, where))
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: a mapping or a list of names is needed")
+    for name, each in value.items():
+        check_name(name, where)
+        yield name, each
+
+
+def _names(value: object, where: str) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UsageError(f"{where}: a list of names is needed")
+    if len(set(value)) != len(value):
+        twice = next(each for number, each in enumerate(value) if each in value[:number])
+        raise UsageError(f"{where}: '{legible(twice, 60)}' twice")
+    return list(value)
+
+
+def _host_of(name: str, value: object, where: str) -> Host:
+    at = f"{where}, host '{name}'"
+    check_name(name, where)
+    if value is None:
+        return Host(name, f"ssh:{name}")
+    if isinstance(value, str):
+        return Host(name, _target(value, at))
+    if not isinstance(value, dict) or (unknown := set(value) - {"target", "labels"}):
+        what = (
+            f"'{legible(str(sorted(map(str, unknown))[0]), 60)}' is unknown" if isinstance(value, dict) else "no host"
+        )
+        raise UsageError(f"{at}: {what}", hint="a URL, or target: and labels:")
+    target = value.get("target", f"ssh:{name}")
+    return Host(name, _target(target, at), (), _labels(value.get("labels"), at))
+
+
+def _target(value: object, at: str) -> str:
+    if not isinstance(value, str) or not is_target(value):
+        raise UsageError(f"{at}: its target is none", hint=f"targets begin with: local, {', '.join(words())}")
+    return value
+
+
+def _labels(value: object, at: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(
+        isinstance(key, str) and isinstance(each, (str, int, float, bool)) for key, each in value.items()
+    ):
+        raise UsageError(f"{at}: labels are words with a text or a number each")
+    return {key: str(each) for key, each in value.items()}
+
+
+def _group_of(name: str, value: object, where: str) -> Group:
+    at = f"{where}, group '{name}'"
+    if isinstance(value, list):
+        return Group(tuple(_names(value, at)), (), {})
+    if value is None:
+        return Group((), (), {})
+    if not isinstance(value, dict) or set(value) - {"hosts", "groups", "labels"}:
+        raise UsageError(f"{at}: no group", hint="a list of hosts, or hosts:, groups: and labels:")
+    hosts = tuple(_names(value.get("hosts"), f"{at}, hosts"))
+    return Group(hosts, tuple(_names(value.get("groups"), f"{at}, groups")), _labels(value.get("labels"), at))
+
+
+def memberships(
+    groups: Mapping[str, Group], where: str
+) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
+    """Of each host its groups, those that hold these too, and their labels, the innermost's last.
+
+    Raises UsageError for a group that holds itself, and for one that is not there.
+    """
+    parents: dict[str, list[str]] = {name: [] for name in groups}
+    for name, group in groups.items():
+        for child in group.children:
+            if child not in groups:
+                raise UsageError(f"{where}, group '{name}': there is no group '{legible(child, 60)}'")
+            parents[child].append(name)
+    order = _outermost_first(groups, where)
+    above: dict[str, dict[str, None]] = {}
+    inherited: dict[str, dict[str, str]] = {}
+    for name in order:
+        above[name] = dict.fromkeys([each for parent in parents[name] for each in above[parent]]) | {name: None}
+        inherited[name] = {}
+        for parent in parents[name]:
+            inherited[name] |= inherited[parent]
+        inherited[name] |= groups[name].labels
+    inside: dict[str, dict[str, None]] = {}
+    labels: dict[str, dict[str, str]] = {}
+    for name in order:
+        for host in groups[name].hosts:
+            inside.setdefault(host, {}).update(above[name])
+            labels.setdefault(host, {}).update(inherited[name])
+    return {host: tuple(sorted(names)) for host, names in inside.items()}, labels
+
+
+def _outermost_first(groups: Mapping[str, Group], where: str) -> list[str]:
+    """Every group before those that it holds. Raises UsageError for a loop, which is named."""
+    from graphlib import CycleError, TopologicalSorter
+
+    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(groups, ()))
+    for name, group in groups.items():
+        for child in group.children:
+            sorter.add(child, name)
+    try:
+        return list(sorter.static_order())
+    except CycleError as error:
+        loop = " holds ".join(f"'{legible(each, 60)}'" for each in error.args[1][:8])
+        raise UsageError(f"{where}: a group holds itself: {loop}") from None
+
+
+def check_name(name: object, where: str) -> None:
+    """Raises UsageError for what cannot be the name of a host or a group."""
+    if (
+        not isinstance(name, str)
+        or not name
+        or not name.isprintable()
+        or len(name.encode("utf-8", "replace")) > _LONGEST_NAME
+    ):
+        shown = legible(str(name), 60)
+        raise UsageError(
+            f"{where}: '{shown}' is no name",
+            hint=f"a name is text that prints, of at most {_LONGEST_NAME} bytes (in YAML 'on' and 0123 are none)",
+        )
+
+
+def _checked(hosts: Iterable[Host], where: str) -> Inventory:
+    found = tuple(hosts)
+    if not found:
+        raise UsageError(f"{where}: no host in it")
+    return Inventory(found)

@@ -1,0 +1,177 @@
+"""Where the files of a data set lie: a folder here, or what fsspec reaches (s3://, gs://, memory://).
+
+Each file is whole when it is seen. Here it is written under another name, flushed, and renamed; an object store shows
+an object when all of it has come, and not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, Protocol, cast
+
+from vmatlas.errors import UsageError
+from vmatlas_fleet.extras import needed
+
+UNSEEN = "_writing"
+"""The folder of what is not whole yet. Engines pass over names that begin so."""
+
+
+class Storage(Protocol):
+    """Files by name, with "/" between folders."""
+
+    location: str
+    """As it was given."""
+
+    def write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
+        """Put a file there, or in the place of one, at once. Raises OSError; nothing is left then."""
+        ...
+
+    def read(self, name: str) -> bytes | None:
+        """All of it; None where there is none. Raises OSError."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Of what lies in a folder; none where there is no such folder. Raises OSError."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """One file, if it is there. Raises OSError."""
+        ...
+
+    def hold(self, name: str) -> contextlib.AbstractContextManager[bool]:
+        """Whether nobody else holds that name; meanwhile nobody does, where the storage has locks."""
+        ...
+
+
+def storage_of(location: str) -> Storage:
+    """Of a path, or of a URL. Raises UsageError, Unsupported."""
+    scheme, found, rest = location.partition("://")
+    if not location or (found and not rest):
+        raise UsageError(f"'{location}' is no place for a data set")
+    if not found:
+        return Folder(location)
+    return Folder(rest) if scheme == "file" else Remote(location)
+
+
+class Folder:
+    """A folder of this machine."""
+
+    def __init__(self, path: str) -> None:
+        self.location = path
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.location, *name.split("/"))
+
+    def write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
+        """See `Storage`."""
+        unseen = self._path(UNSEEN)
+        os.makedirs(unseen, 0o700, exist_ok=True)
+        part = os.path.join(unseen, f"{PurePosixPath(name).name[:100]}.{secrets.token_hex(8)}")
+        # Addresses are what an attack lacks: for its owner alone, as a capture is.
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                fill(cast(BinaryIO, file))
+                file.flush()
+                os.fsync(file.fileno())
+            path = self._path(name)
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            os.rename(part, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+            raise
+
+    def read(self, name: str) -> bytes | None:
+        """See `Storage`."""
+        try:
+            with open(self._path(name), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """See `Storage`."""
+        try:
+            return sorted(os.listdir(self._path(folder) if folder else self.location))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def remove(self, name: str) -> None:
+        """See `Storage`."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(name))
+
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[bool]:
+        """See `Storage`: by flock, which the system lets go of when this process ends, however it ends."""
+        import fcntl
+
+        path = self._path(name)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        with open(path, "ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+
+class Remote:
+    """What fsspec reaches."""
+
+    def __init__(self, url: str) -> None:
+        self.location = url
+        try:
+            self._files, self._root = needed("fsspec").core.url_to_fs(url)
+        except (ImportError, ValueError) as error:  # the library of that storage is another one
+            raise UsageError(f"'{url}' cannot be reached: {error}") from None
+
+    @property
+    def files(self) -> Any:
+        """fsspec's own file system, for an engine."""
+        return self._files
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}" if name else self._root
+
+    def write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
+        """See `Storage`: in one piece."""
+        import io
+
+        held = io.BytesIO()
+        fill(held)
+        self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        self._files.pipe_file(self._path(name), held.getvalue())
+
+    def read(self, name: str) -> bytes | None:
+        """See `Storage`."""
+        try:
+            content: bytes = self._files.cat_file(self._path(name))
+        except FileNotFoundError:
+            return None
+        return content
+
+    def names(self, folder: str) -> list[str]:
+        """See `Storage`."""
+        try:
+            return sorted(
+                each.rstrip("/").rpartition("/")[2] for each in self._files.ls(self._path(folder), detail=False)
+            )
+        except FileNotFoundError:
+            return []
+
+    def remove(self, name: str) -> None:
+        """See `Storage`."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(self._path(name))
+
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[bool]:
+        """See `Storage`: object stores have no locks."""
+        yield True
