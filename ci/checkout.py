@@ -1,4 +1,4 @@
-"""`pip install .` of this checkout, or of its address: core and all plugins as one distribution, `vmatlas`.
+"""`pip install .` of this checkout, or of its address: core the fleet and all plugins as one distribution, `vmatlas`.
 
 A build backend (PEP 517) that lays together what the distributions are made of, in a folder that goes away, and has
 setuptools build that. What is released are the distributions themselves (`invoke wheels`); the agents, which take a
@@ -58,7 +58,7 @@ def lay_together(space: Path) -> None:
     shutil.copytree(
         ROOT / "core",
         space,
-        ignore=shutil.ignore_patterns("agent", "tests", "*.egg-info", "*.so", "build"),
+        ignore=shutil.ignore_patterns("agent", "fleet", "tests", "*.egg-info", "*.so", "build"),
         dirs_exist_ok=True,
     )
     whole = tomllib.loads((space / "pyproject.toml").read_text("utf-8"))
@@ -68,7 +68,7 @@ def lay_together(space: Path) -> None:
         whole["tool"]["vmatlas"]["twin"],
     )
     inside = set()
-    for folder in sorted(path.parent for path in ROOT.glob("platforms/*/pyproject.toml")):
+    for folder in (ROOT / "core" / "fleet", *sorted(path.parent for path in ROOT.glob("platforms/*/pyproject.toml"))):
         told = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
         inside.add(told["project"]["name"])
         shutil.copytree(folder / "src", space / "src", ignore=_MADE, dirs_exist_ok=True)
@@ -77,6 +77,7 @@ def lay_together(space: Path) -> None:
         for group, entries in told["project"].get("entry-points", {}).items():
             project["entry-points"].setdefault(group, {}).update(entries)
         package_data.update(told["tool"]["setuptools"]["package-data"])
+        project["optional-dependencies"] |= told["project"].get("optional-dependencies", {})
         for twin in told["tool"].get("vmatlas", {}).get("twin", ()):
             twins.append(twin | {"sources": [f"{folder.name}/{source}" for source in twin["sources"]]})
     ours = re.compile(r"vmatlas-[a-z0-9-]+")

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from vmatlas.cli.program import program
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'vmatlas-fleet[parquet]'")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install pyarrow")
 
 import pyarrow.parquet as pq
 

@@ -277,7 +277,7 @@ def test_a_capture_that_two_hosts_give_is_kept_once(tmp_path):
 
 
 def test_data_sets_lie_on_what_fsspec_reaches(run, child):
-    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'vmatlas-fleet[storage]'")
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install fsspec")
     files = fsspec.filesystem("memory")
     result = run("fleet", "record", "-", "--to", "memory://atlas", "--select", child, input="local\n")
     assert result.exit_code == 0, result.stderr

@@ -68,7 +68,7 @@ def companions(extra: str = "") -> frozenset[str]:
     return frozenset(name[0].lower() for name in names if name is not None and name[0].startswith("vmatlas-"))
 
 
-_FOLDERS_OF = {"vmatlas-agents": "core/agent", "vmatlas-images": "images"}
+_FOLDERS_OF = {"vmatlas-agents": "core/agent", "vmatlas-fleet": "core/fleet", "vmatlas-images": "images"}
 
 
 def how_to_install(*distributions: str) -> str | None:

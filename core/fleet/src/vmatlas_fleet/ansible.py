@@ -23,7 +23,7 @@ def listed(path: str) -> str:
     if program is None:
         raise Unsupported(
             "there is no ansible-inventory here",
-            hint="pip install ansible-core; or, from where it is: ansible-inventory --list | vmatlas fleet record -",
+            hint="where it is: ansible-inventory --list >FILE, which is an inventory as well",
         )
     if not path:
         raise UsageError("'ansible:' does not say which inventory", hint="for example ansible:/etc/ansible/hosts")

@@ -7,7 +7,8 @@ from typing import Any
 
 from vmatlas.errors import Unsupported
 
-_EXTRAS = {"pyarrow": "parquet", "duckdb": "sql", "distributed": "dask", "fsspec": "storage"}
+_LIBRARIES = ("pyarrow", "duckdb", "distributed", "fsspec")
+"""Each is what its distribution is called as well."""
 
 
 def needed(module: str) -> Any:
@@ -16,8 +17,6 @@ def needed(module: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         library = module.partition(".")[0]
-        if (error.name or "").partition(".")[0] != library:
+        if library not in _LIBRARIES or (error.name or "").partition(".")[0] != library:
             raise
-        raise Unsupported(
-            f"this needs {library}, which is not installed", hint=f'pip install "vmatlas-fleet[{_EXTRAS[library]}]"'
-        ) from None
+        raise Unsupported(f"this needs {library}, which is not installed", hint=f"pip install {library}") from None

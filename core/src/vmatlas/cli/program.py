@@ -16,6 +16,7 @@ from vmatlas.cli.ending import by_signal
 from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
 from vmatlas.cli.render.shape import Shape, choose_shape
 from vmatlas.errors import UsageError
+from vmatlas.installed import how_to_install
 
 if TYPE_CHECKING:
     from vmatlas.installed import Entry
@@ -153,7 +154,7 @@ def _meant(word: str, rest: Sequence[str]) -> str:
 
     said = word.lower()
     if said in ELSEWHERE:
-        return f"it comes with {ELSEWHERE[said]}: pip install {ELSEWHERE[said]}"
+        return f"it comes with {ELSEWHERE[said]}: {how_to_install(ELSEWHERE[said])}"
     if said in ("help", "man", "usage", "?"):
         return f"{NAME} {rest[0]} --help" if rest and rest[0] in COMMANDS else f"{NAME} --help"
     if said == "version":
