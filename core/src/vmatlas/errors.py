@@ -227,3 +227,10 @@ class OperationFailed(VmatlasError):
         super().__init__(message, pid=pid, target=target, backend=backend, hint=hint)
         self.errno = errno
         self.errno_name = errno_name
+
+
+class NotStarted(OperationFailed):
+    """No process could be started here to ask in this one's stead, or it ended before it had an answer.
+
+    `errno` is that of starting it: it says nothing of what was to be asked.
+    """

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import importlib
+import marshal
 import os
+import py_compile
 import re
+import resource
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import vmatlas
-from vmatlas.cli.exits import Exit
+from vmatlas.cli.exits import Exit, exit_of, story_of
 from vmatlas.cli.program import COMMANDS, MEANT
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import IncompleteResult, Origin
@@ -311,3 +316,65 @@ def test_the_documentation_lists_each_exit_code():
     page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     assert listed == {int(code) for code in Exit}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is damaged ("),
+        (b"\xe3" + bytes(4), "is damaged ("),
+        (b"N", "is damaged ("),
+        (None, "Too many open files"),
+    ],
+)
+def test_a_part_of_the_program_that_cannot_be_loaded_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, told: str
+) -> None:
+    """By import itself, whenever a module is first needed: a cut file of __pycache__, no descriptor left."""
+    source = tmp_path / "cut_short.py"
+    source.write_text("answer = 42\n")
+    compiled = Path(py_compile.compile(str(source), doraise=True) or "")
+    if content is not None:
+        compiled.write_bytes(compiled.read_bytes()[:16] + content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+
+    def load() -> None:
+        importlib.invalidate_caches()
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        if content is None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limit[1]))
+        try:
+            importlib.import_module("cut_short")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+    with pytest.raises((EOFError, ValueError, TypeError, ImportError, OSError)) as raised:
+        load()
+    line, hint = story_of(raised.value)
+    assert exit_of(raised.value) is Exit.FAILED
+    assert line.startswith("a part of this program could not be loaded: ") and told in line
+    assert ("cut_short" in line) is (content is not None), "a file that is well is no matter of the user's"
+    assert hint is not None
+
+
+def test_an_error_of_the_same_kind_that_is_not_of_loading_stays_a_defect() -> None:
+    with pytest.raises(EOFError) as raised:
+        marshal.loads(b"")
+    assert exit_of(raised.value) is Exit.BUG
+
+
+def test_a_damaged_file_that_the_command_needs_from_the_start_is_no_defect(tmp_path: Path) -> None:
+    """Of the module that the errors are told by, too."""
+    words = [sys.executable, "-m", "vmatlas", "--version"]
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    subprocess.run(words, env=environment, check=True, capture_output=True, timeout=PATIENCE)
+    (found,) = tmp_path.rglob("vmatlas/cli/program.*.pyc")
+    found.write_bytes(found.read_bytes()[:60])
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert ran.returncode == Exit.FAILED
+    assert ran.stderr.startswith("vmatlas: a part of this program could not be loaded: ")
+    assert "program." in ran.stderr and "\nhint: delete the file" in ran.stderr and "Traceback" not in ran.stderr

@@ -1,7 +1,6 @@
 #include "apart.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -14,7 +13,7 @@
 #define SYS_close_range 436 /* since Linux 5.9; on every processor (asm-generic/unistd.h) */
 #endif
 
-enum { MAPS = 0, END = 1, FIRST_SPARE = 16, MOST_DESCRIPTORS = 1 << 16 };
+enum { MAPS = 0, END = 1, MOST_DESCRIPTORS = 1 << 16 };
 
 static char texts[2][NAME_ROOM];
 
@@ -22,9 +21,10 @@ static char texts[2][NAME_ROOM];
 static void serve(int maps, int end)
 {
     struct answer_apart answer;
-    maps = fcntl(maps, F_DUPFD, FIRST_SPARE);
-    end = fcntl(end, F_DUPFD, FIRST_SPARE);
-    if (maps < 0 || end < 0 || dup2(maps, MAPS) < 0 || dup2(end, END) < 0)
+    /* Out of the way, with no number but those that stay: there may be no other to be had. */
+    if (end == MAPS)
+        end = dup2(end, maps == END ? END + 1 : END);
+    if (end < 0 || dup2(maps, MAPS) < 0 || dup2(end, END) < 0)
         _exit(1);
     /* Whatever pipes the parent has: who reads them must see their end. */
     if (syscall(SYS_close_range, END + 1, ~0U, 0) != 0)

@@ -17,11 +17,41 @@ def main() -> int:
         code = _run()
     except (MemoryError, OSError, SystemError) as error:  # too short of something even to load what tells errors
         code = _last_word(error)
+    except Exception as error:
+        if unloaded(error) is None:
+            raise
+        code = _last_word(error)
     _end_beside_threads(code)
     return code
 
 
-def _last_word(error: MemoryError | OSError | SystemError) -> int:
+_DAMAGED = "EOFError", "ValueError", "TypeError", "SyntaxError", "UnicodeDecodeError"
+"""What Python's import raises for a file of code, compiled or not, that is cut, or is none."""
+
+
+def unloaded(error: BaseException) -> tuple[str, str] | None:
+    """A part of this program that Python could not load, as a line, and what to do; None: the error is another.
+
+    It may be found at any time, since modules are loaded when they are needed: its file is no matter of the user's.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not trace.tb_frame.f_code.co_filename.startswith("<frozen importlib"):
+        return None
+    if isinstance(error, OSError):
+        line = f"a part of this program could not be loaded: {error.strerror or error}"
+        return line, "it takes descriptors (ulimit -n), memory, and the right to read where it is installed"
+    known = trace.tb_frame.f_locals
+    # What is no code at all is an ImportError, as is much else: of a compiled file it has the path at hand.
+    if type(error).__name__ not in _DAMAGED and not (type(error) is ImportError and "bytecode_path" in known):
+        return None
+    path = next((known[name] for name in ("bytecode_path", "source_path", "path") if known.get(name)), "its file")
+    line = f"a part of this program could not be loaded: {path} is damaged ({error})"
+    return line, "delete the file where it is in a __pycache__; else install anew"
+
+
+def _last_word(error: Exception) -> int:
     """One line on standard error, by what is loaded already.
 
     Where an import finds no memory, Python 3.11 may lose that error on the way, and raise SystemError instead.
@@ -30,9 +60,10 @@ def _last_word(error: MemoryError | OSError | SystemError) -> int:
 
     what = (error.strerror or str(error)) if isinstance(error, OSError) else "out of memory"
     where = error.filename if isinstance(error, OSError) else None
-    line = ascii(f"{where}: {what}" if where is not None else what)[1:-1]
+    line, hint = unloaded(error) or (f"{where}: {what}" if where is not None else what, None)
+    lines = [f"vmatlas: {ascii(line)[1:-1]}\n", f"hint: {hint}\n" if hint is not None else ""]
     try:
-        os.write(2, f"vmatlas: {line}\n".encode("ascii"))
+        os.write(2, "".join(lines).encode("ascii"))
     except OSError:  # closed, full: the exit code tells
         return _FAILED
     return _FAILED

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import TextIO
 
+from vmatlas.cli import unloaded
+
 OF_COMMAND_LINE = {"click": "click", "rich": "rich", "yaml": "pyyaml", "prometheus_client": "prometheus-client"}
 """What the command line takes of others', and the distribution that has it."""
 
@@ -52,6 +54,8 @@ def exit_of(error: BaseException) -> Exit:
     from vmatlas import errors
     from vmatlas.model import IncompleteResult
 
+    if unloaded(error) is not None:
+        return Exit.FAILED
     if isinstance(error, ModuleNotFoundError) and _library_of(error) in OF_COMMAND_LINE:
         return Exit.UNSUPPORTED
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
@@ -121,6 +125,8 @@ def story_of(error: BaseException) -> tuple[str, str | None]:
         return f"{error}; its last words: {last}", error.hint
     if isinstance(error, VmatlasError):
         return str(error), error.hint
+    if (found := unloaded(error)) is not None:
+        return found
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         return (f"{error.filename or repr(error.filename)}: {reason}" if error.filename is not None else reason), None

@@ -101,10 +101,10 @@ class Unread:
     def miss(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
         """One that was not read."""
         reason = next((words for kind, words in _REASONS.items() if isinstance(error, kind)), str(error))
-        if isinstance(error, errors.OperationFailed):
+        if isinstance(error, errors.OperationFailed) and not isinstance(error, errors.NotStarted):
             reason = _SHORT.get(error.errno_name, reason)
         self.unread.setdefault(reason, []).append(process)
-        if isinstance(error, errors.AccessDenied):
+        if isinstance(error, errors.AccessDenied | errors.NotStarted):
             self._hint = error.hint
         if isinstance(error, errors.Unanswered):
             self.unanswered.append((process, error))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from vmatlas.errors import NoSuchProcess, OperationFailed, Unsupported, UsageError, VmatlasError
+from vmatlas.errors import NoSuchProcess, NotStarted, OperationFailed, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace
 from vmatlas.operations.checks import Range, check_ranges
 from vmatlas.operations.contract import Ability, Operations
@@ -74,6 +74,8 @@ def go_through(ask: Ask, ranges: Iterable[Range]) -> tuple[int, tuple[int, int] 
     while batch := waiting.popleft() if waiting else next(upcoming, []):
         try:
             value = ask(batch)
+        except NotStarted:
+            raise  # of no range
         except OperationFailed as failure:
             if failure.errno_name == "EFAULT" and len(batch) > 1:
                 # Linux refuses the whole vector, before it does anything, for one address above the process's own
@@ -90,6 +92,8 @@ def go_through(ask: Ask, ranges: Iterable[Range]) -> tuple[int, tuple[int, int] 
             continue
         try:
             value = ask(batch[count : count + 1])
+        except NotStarted:
+            raise
         except OperationFailed as failure:
             return done, batch[count], failure
         if value != batch[count][1]:

@@ -17,6 +17,7 @@ from array import array
 from errno import EPIPE
 
 from vmatlas.systems.linux.procmap import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE
+from vmatlas.systems.linux.starting import ended_early, not_started
 from vmatlas_linux_ioctl.decode import NATIVE
 
 LIMIT = 5.0
@@ -30,6 +31,8 @@ _SIZES = struct.Struct("=II")
 _POINTERS = struct.Struct("=QQ")
 _MOST = _ERROR.size + SIZE + MAX_NAME + 64
 _WALL = 0x40000000  # wait(2): for a child that sends no signal, too
+
+_WANTED = "to read build ids"
 
 _left: list[int] = []
 """Children that did not end; the kernel still waits in them."""
@@ -57,24 +60,20 @@ class Apart:
     def ask(self, record: bytearray, texts: memoryview) -> None:
         """PROCMAP_QUERY, with the answer in both: the build id stands MAX_NAME behind the name.
 
-        Raises OSError (the kernel's errno; what keeps a child from being made) and Silent.
+        Raises OSError (the kernel's errno), NotStarted, and Silent.
         """
         if self._silent >= MOST_SILENT:
             raise Silent(f"{MOST_SILENT} files did not answer in {LIMIT:g} s each")
         if self._end is None:
-            self._child, end = _begin(self._descriptor)
+            try:
+                self._child, end = _begin(self._descriptor)
+            except OSError as error:
+                raise not_started(error, _WANTED) from None
             self._end = socket.socket(fileno=end)
-        self._end.send(record)
-        ready = select.poll()
-        ready.register(self._end, select.POLLIN)
-        if not ready.poll(LIMIT * 1000):
-            self._silent += 1
-            self._end_child(is_waiting=True)
-            raise Silent(f"no answer in {LIMIT:g} s")
-        answer = self._end.recv(_MOST)
+        answer = self._answer(self._end, record)
         if len(answer) < _ERROR.size + SIZE:  # somebody has ended it
             self._end_child(is_waiting=False)
-            raise OSError(EPIPE, "the child that asks has ended")
+            raise ended_early(_WANTED)
         error, _ = _ERROR.unpack_from(answer)
         if error:
             raise OSError(error, os.strerror(error))
@@ -85,6 +84,20 @@ class Apart:
         at = _ERROR.size + SIZE
         texts[:name] = answer[at : at + name]
         texts[MAX_NAME : MAX_NAME + build_id] = answer[at + name : at + name + build_id]
+
+    def _answer(self, end: socket.socket, record: bytearray) -> bytes:
+        """What the child says; nothing where it has ended. Raises Silent."""
+        try:
+            end.send(record)
+            ready = select.poll()
+            ready.register(end, select.POLLIN)
+            if ready.poll(LIMIT * 1000):
+                return end.recv(_MOST)
+        except ConnectionError:
+            return b""
+        self._silent += 1
+        self._end_child(is_waiting=True)
+        raise Silent(f"no answer in {LIMIT:g} s")
 
     def _end_child(self, *, is_waiting: bool) -> None:
         """End the child, and those that were left before; one that waits in the kernel is left there."""
@@ -128,8 +141,10 @@ def _begin(descriptor: int) -> tuple[int, int]:
 def _serve(end: socket.socket, descriptor: int) -> None:
     """In the child: see native/apart.c. Does not come back."""
     try:
-        maps, asked = (fcntl.fcntl(each, fcntl.F_DUPFD, 16) for each in (descriptor, end.fileno()))
-        os.dup2(maps, 0)
+        asked = end.fileno()
+        if asked == 0:  # out of the way, with no number but those that stay
+            asked = os.dup2(asked, 2 if descriptor == 1 else 1)
+        os.dup2(descriptor, 0)
         os.dup2(asked, 1)
         os.closerange(2, os.sysconf("SC_OPEN_MAX"))
         texts = array("B", bytes(MAX_NAME + MAX_BUILD_ID))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from errno import EIO, ETIMEDOUT
+from errno import ETIMEDOUT
 
 from vmatlas.operations.posix import refuse
+from vmatlas.systems.linux.starting import ended_early, not_started
 
 LIMIT = 300.0
 """Seconds for one call, of at most 2 GiB."""
+
+_WANTED = "to have the kernel read files"
 
 _PROGRAM = """
 import ctypes, sys
@@ -36,7 +39,7 @@ def is_possible() -> bool:
 
 
 def advise(call: int, process: int, vector: bytes, count: int, advice: int) -> int:
-    """The bytes that were done. `process`: a pidfd. Raises OperationFailed: ETIMEDOUT beyond `LIMIT`."""
+    """The bytes that were done. `process`: a pidfd. Raises OperationFailed: ETIMEDOUT beyond `LIMIT`; NotStarted."""
     words = [sys.executable, "-I", "-S", "-c", _PROGRAM, *map(str, (call, process, count, advice))]
     try:
         # Nothing of ours stays open in it: whoever reads what we write waits for its end.
@@ -44,7 +47,7 @@ def advise(call: int, process: int, vector: bytes, count: int, advice: int) -> i
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[process]
         )
     except OSError as error:
-        raise refuse("the child that asks", error.errno) from None
+        raise not_started(error, _WANTED) from None
     try:
         told, _ = child.communicate(vector, LIMIT)
     except subprocess.TimeoutExpired:
@@ -53,7 +56,7 @@ def advise(call: int, process: int, vector: bytes, count: int, advice: int) -> i
         child.kill()  # one that waits in the kernel ends when that answers, and nobody waits for it here
     words_told = told.split()
     if len(words_told) != 2:
-        raise refuse("the child that asks", EIO)
+        raise ended_early(_WANTED)
     done, error_number = map(int, words_told)
     if done < 0:
         raise refuse("process_madvise", error_number)

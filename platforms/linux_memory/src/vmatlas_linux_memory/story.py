@@ -77,6 +77,8 @@ def range_refused(refusal: OperationFailed, advice: Advice) -> str:
             return "it has no file (EBADF)"
         case "EIO":
             return "its file could not be read (EIO)"
+        case "ETIMEDOUT":
+            return "its file system did not answer (ETIMEDOUT)"
         case "EFAULT":
             return "it is not the process's own memory, or its pages cannot be had (EFAULT)"
         case "EPERM":
