@@ -67,8 +67,8 @@ class Apart:
         if self._end is None:
             try:
                 self._child, end = _begin(self._descriptor)
-            except OSError as error:
-                raise not_started(error, _WANTED) from None
+            except OSError as refused:
+                raise not_started(refused, _WANTED) from None
             self._end = socket.socket(fileno=end)
         answer = self._answer(self._end, record)
         if len(answer) < _ERROR.size + SIZE:  # somebody has ended it
