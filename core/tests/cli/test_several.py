@@ -11,6 +11,9 @@ import time
 import pytest
 
 import vmatlas
+from vmatlas import errors
+from vmatlas.backend import bare
+from vmatlas.cli.exits import Exit
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.together import Whose, together
 from vmatlas.cli.survey import Unread
@@ -237,3 +240,20 @@ def test_a_watch_of_several_ends_with_the_last_of_them(start, child):
     errors = watching.communicate(timeout=PATIENCE)[1].decode()
     # It may have ended before it was chosen, on a machine with much to do.
     assert (watching.returncode, "has ended" in errors) in ((0, True), (3, False)), errors
+
+
+def test_hints_that_differ_are_told_each_with_how_many(capsys):
+    unread = Unread()
+    for pid, hint in enumerate(("be somebody else", "ask root", "ask root"), 1):
+        unread.miss(bare(pid), errors.AccessDenied("no right", pid=pid, hint=hint))
+    assert unread.tell() is Exit.INCOMPLETE
+    assert capsys.readouterr().err.endswith("hint: 2: ask root; 1: be somebody else\n")
+
+
+def test_want_of_a_process_is_no_want_of_memory(capsys):
+    unread = Unread()
+    started = errors.NotStarted("no process could be started", errno=12, errno_name="ENOMEM", hint="start one")
+    unread.miss(bare(7), started)
+    unread.tell()
+    told = capsys.readouterr().err
+    assert "1 no process could be started (7" in told and told.endswith("hint: start one\n")

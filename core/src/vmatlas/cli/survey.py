@@ -95,7 +95,8 @@ class Unread:
         """Who did not answer in time."""
         self.unlisted: str | None = None if among is None else among.incomplete
         """Why processes may be missing that the system does not list."""
-        self._hint: str | None = None
+        self._hints: dict[str, int] = {}
+        """What to do, and for how many."""
         self._is_incomplete = bool(among is not None and among.unmatched)
 
     def miss(self, process: ProcessInfo, error: errors.VmatlasError) -> None:
@@ -105,7 +106,8 @@ class Unread:
             reason = _SHORT.get(error.errno_name, reason)
         self.unread.setdefault(reason, []).append(process)
         if isinstance(error, errors.AccessDenied | errors.NotStarted):
-            self._hint = error.hint
+            if error.hint is not None:
+                self._hints[error.hint] = self._hints.get(error.hint, 0) + 1
         if isinstance(error, errors.Unanswered):
             self.unanswered.append((process, error))
         if exit_of(error) is not Exit.NO_SUCH_PROCESS:
@@ -126,11 +128,16 @@ class Unread:
         if self.unread:
             unread = sum(map(len, self.unread.values()))
             known = f"{count(self.read, 'process', 'processes')} read, {unread:,} not: {self._words()}"
-            say(known, hint=self._hint)
+            say(known, hint=self._hint())
         if self.unlisted is not None:
             say(self.unlisted)
             self._is_incomplete = True
         return Exit.INCOMPLETE if self._is_incomplete else Exit.OK
+
+    def _hint(self) -> str | None:
+        """Where they differ, the most frequent first."""
+        often = sorted(self._hints, key=lambda hint: -self._hints[hint])
+        return "; ".join(f"{self._hints[hint]:,}: {hint}" if often[1:] else hint for hint in often) or None
 
     def _note_missing(self, asked: Listing[Any]) -> None:
         """What may be missing among those that were asked, once all were."""

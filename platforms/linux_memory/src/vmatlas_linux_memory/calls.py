@@ -16,6 +16,7 @@ from vmatlas.model import Kind, Region
 from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.posix import PosixCalls, refuse
 from vmatlas.operations.values import Advice
+from vmatlas.systems.linux.denied import why_denied
 from vmatlas.systems.linux.proc import (
     capabilities_of,
     check_numbers,
@@ -212,6 +213,10 @@ class LinuxMemory(PosixCalls):
                 ctypes.c_int(number),
                 ctypes.c_uint(0),
             )
+        except OperationFailed as refusal:
+            if refusal.errno_name == "EACCES":
+                refusal.hint = why_denied(pid)
+            raise
         finally:
             os.close(descriptor)
 

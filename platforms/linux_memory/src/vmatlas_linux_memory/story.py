@@ -32,7 +32,8 @@ def advice_refused(refusal: OperationFailed, pid: int, advice: Advice, *, any_ra
             return AccessDenied(
                 f"no right to advise process {pid}: it takes the right to read it (EACCES)",
                 pid=pid,
-                hint="the same user (and a process that may be dumped), or the capability CAP_SYS_PTRACE: try sudo",
+                hint=refusal.hint
+                or "the same user (and a process that may be dumped), or the capability CAP_SYS_PTRACE: try sudo",
             )
         case "ESRCH":
             return NoSuchProcess(f"there is no process {pid}, or its memory is gone", pid=pid)

@@ -387,7 +387,7 @@ class LinuxProcess(LocalProcess):
         except OSError as error:
             if error.errno == ENOENT and self.is_there():
                 raise Unsupported("this kernel has no /proc/PID/clear_refs", pid=self.pid) from None
-            raise clearing_error(error, self.pid) from None
+            raise clearing_error(error, self.pid, is_here=True) from None
 
     def _told_by(self, name: str) -> bytes | str:
         """A small file of the process, or the name of the error."""
@@ -438,10 +438,13 @@ _EVERY_USER = [b"0", b"0", b"4294967295"]
 """What /proc/self/uid_map says in the first user namespace."""
 
 
-def _what_it_takes() -> str:
+def what_it_takes(pid: int) -> str:
     """What to do about a refusal. Nobody is told to get a right that is held already: ptrace(2), access mode."""
     if not (capabilities_of(read_own("status")) or 0) & _PTRACE:
-        rights = "it takes the same user (and a process that may be dumped), or the capability CAP_SYS_PTRACE"
+        from vmatlas.systems.linux.denied import why_denied
+
+        another = "it takes the same user (and a process that may be dumped), or the capability CAP_SYS_PTRACE"
+        rights = why_denied(pid) or another
         return rights if os.geteuid() == 0 else f"{rights}: try sudo"
     if read_own("uid_map").split() != _EVERY_USER:
         return (
@@ -482,7 +485,7 @@ def process_error(error: OSError, pid: int) -> VmatlasError:
         return AccessDenied(
             f"no right to read the memory map of process {pid}",
             pid=pid,
-            hint=_what_it_takes(),
+            hint=what_it_takes(pid),
         )
     return OperationFailed(
         f"reading process {pid} failed: {error.strerror}",
@@ -492,15 +495,17 @@ def process_error(error: OSError, pid: int) -> VmatlasError:
     )
 
 
-def clearing_error(error: OSError, pid: int) -> VmatlasError:
-    """The error of a write to /proc/PID/clear_refs."""
-    told = process_error(error, pid)
-    if isinstance(told, AccessDenied):
+def clearing_error(error: OSError, pid: int, *, is_here: bool) -> VmatlasError:
+    """The error of a write to /proc/PID/clear_refs, of this machine or another."""
+    if error.errno in (EACCES, EPERM):
+        from vmatlas.systems.linux.denied import why_denied
+
         return AccessDenied(
             f"no right to clear the marks of process {pid}",
             pid=pid,
-            hint="it takes the owner of the process, or root",
+            hint=(why_denied(pid) if is_here else None) or "it takes the owner of the process, or root",
         )
+    told = process_error(error, pid)
     if isinstance(told, OperationFailed):
         told.message = f"clearing the marks of process {pid} failed: {error.strerror}"
     return told

@@ -284,7 +284,7 @@ def clear_marks(process: RemoteProcess, which: str, write: Callable[[bytes, byte
     result = write(folder + b"clear_refs", CLEARS[which])
     if not result.ok:
         number = getattr(errno, result.errno_name, 0)
-        raise clearing_error(OSError(number, os.strerror(number)), process.pid)
+        raise clearing_error(OSError(number, os.strerror(number)), process.pid, is_here=False)
 
 
 class _RemoteFiles:
