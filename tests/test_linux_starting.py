@@ -118,3 +118,26 @@ def test_advice_for_which_no_process_could_be_started_is_told_of_no_range() -> N
 
     with pytest.raises(errors.NotStarted):
         go_through(ask, [(0x1000, 0x2000), (0x3000, 0x4000)])
+
+
+def test_what_is_untold_for_want_of_descriptors_is_no_nothing() -> None:
+    told = run("""
+import os, resource, vmatlas
+from vmatlas import OperationFailed
+with vmatlas.open(os.getppid()) as parent:
+    print(parent.name is not None)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            os.dup(0)
+    except OSError:
+        pass
+    for ask in (lambda: parent.name, lambda: parent.number_inside, parent.stack_limit):
+        try:
+            print(ask())
+        except OperationFailed as failure:
+            print(failure.errno_name, failure.hint)
+""")
+    assert told[0] == "True"
+    assert [line.split(None, 1)[0] for line in told[1:]] == ["EMFILE"] * 3
+    assert all("ulimit -n" in line for line in told[1:])

@@ -366,3 +366,16 @@ def test_what_is_no_address_is_refused(address):
 def test_what_is_no_access_is_refused():
     with pytest.raises(vmatlas.UsageError, match="no access"):
         classify_fault(0, SPACE, access=RW)
+
+
+def test_hole_farther_below_a_stack_than_its_overflow_says_what_the_limit_does_or_that_it_is_not_known():
+    space, address = space_of(CODE, GROWS), GROWS.end - 3 * LIMIT
+    known = classify(address, space, WRITE, stack_limit=lambda: LIMIT)
+    assert (known.cause, known.certain) == (FaultCause.HOLE, True)
+    assert known.text.endswith(f", a stack, which could not grow so far (limit): it may have {LIMIT:,} bytes")
+    unknown = classify(address, space, WRITE)
+    assert (unknown.cause, unknown.certain) == (FaultCause.HOLE, False)
+    assert "could grow so far is not known here" in unknown.text and "(limit)" not in unknown.text
+    assert classify(address, space_of(CODE, GROWS._replace(flags=None, kind=Kind.ANONYMOUS)), WRITE).certain is True, (
+        "what is not told to grow is no stack"
+    )

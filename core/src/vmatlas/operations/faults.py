@@ -95,7 +95,7 @@ def classify(
         stack = _below_stack(hole, after, above, is_nearer, space, access, stack_limit)
         if stack is not None:
             return stack
-    text = f"nothing is mapped at {number:#x}"
+    text, certain = f"nothing is mapped at {number:#x}", True
     if number < _NEAR_ZERO:
         text += ": a null pointer" + (f" and an offset of {number}" if number else "")
     else:
@@ -105,7 +105,30 @@ def classify(
         if after is not None and not _is_kernels(after.start, space):
             near.append(f"{_bytes(above)} below {_named(after)}")
         text += f": it lies {' and '.join(near)}" if near else ": the process has no memory"
-    return replace(hole, text=text)
+        if after is not None and above is not None and (below is None or above <= below):
+            more, certain = _below_what_may_grow(after, number, above, space, stack_limit)
+            text += more
+    return replace(hole, text=text, certain=certain)
+
+
+def _below_what_may_grow(
+    after: Region, address: int, above: int, space: AddressSpace, stack_limit: StackLimit
+) -> tuple[str, bool]:
+    """Of a hole that lies below a stack, and farther than what is surely one's overflow: what its limit says, and
+    whether that is sure."""
+    if space.system.system != "linux" or above > _SURELY or not _grows(after):
+        return "", True
+    limit = stack_limit()
+    if limit is None:
+        return ", a stack: whether that could grow so far is not known here, for its limit is not", False
+    if after.end - address > limit:
+        return f", a stack, which could not grow so far (limit): it may have {limit:,} bytes", True
+    return "", True
+
+
+def _grows(region: Region) -> bool:
+    """Where flags are told, they decide: the kernel called a thread's stack [stack:TID] once, which does not grow."""
+    return can_grow(region) if region.flags is None else region.flags.grows_down
 
 
 def _below_stack(
@@ -126,8 +149,7 @@ def _below_stack(
         if above > gap or not is_nearer or not can_grow(after):
             return None
         return replace(found, text=f"{where}: the stack has overflowed")
-    # Where flags are told, they decide: the kernel called a thread's stack [stack:TID] once, which does not grow.
-    if not (can_grow(after) if after.flags is None else after.flags.grows_down) or address < _NEAR_ZERO:
+    if not _grows(after) or address < _NEAR_ZERO:
         return None
     first = address // page * page
     forbids = None if hole.before is None else _keeps_away(hole.before, first, gap)
@@ -167,8 +189,7 @@ def _keeps_away(before: Region, first: int, gap: int) -> Region | None:
 
     One that grows itself, or that has no rights, keeps nothing away (`expand_downwards`).
     """
-    free = can_grow(before) if before.flags is None else before.flags.grows_down
-    return before if not free and before.protection != Protection.NONE and first - before.end < gap else None
+    return before if not _grows(before) and before.protection != Protection.NONE and first - before.end < gap else None
 
 
 def _is_kernels(address: int, space: AddressSpace) -> bool:

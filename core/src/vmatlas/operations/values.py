@@ -240,7 +240,8 @@ class FaultCause(enum.Enum):
     STACK_GROWTH = "stack-growth"
     """It lies in the hole below a stack, within what that may have: the kernel answers by growing it (Linux)."""
     HOLE = "hole"
-    """Nothing is mapped there."""
+    """Nothing is mapped there. Up to a gigabyte below a stack whose limit is not known, it may be that stack's overflow
+    (then not `Fault.certain`)."""
     PROTECTION = "protection"
     """The region there, or the stack that grows to there, forbids that access."""
     BEYOND_FILE = "beyond-file"

@@ -8,7 +8,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from errno import EACCES, ENOENT, EPERM, ESRCH, errorcode
+from errno import EACCES, EMFILE, ENFILE, ENOENT, EPERM, ESRCH, errorcode
 from typing import TYPE_CHECKING
 
 from vmatlas.backend import LocalProcess, Members, Programs, Roll, bare
@@ -342,10 +342,15 @@ class LinuxProcess(LocalProcess):
         return numbers[-1] if len(numbers) > 1 else None
 
     def _read_small(self, name: str) -> bytes:
-        """A small file of the process; empty where it cannot be read, as when it has ended meanwhile."""
+        """A small file of the process; empty where it cannot be read, as when it has ended meanwhile.
+
+        That this process is short of descriptors says nothing of the other: OperationFailed.
+        """
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)
-        except OSError:
+        except OSError as error:
+            if error.errno in (EMFILE, ENFILE):
+                raise process_error(error, self.pid) from None
             return b""
         try:
             return head_of(descriptor, _MOST_OF_A_FILE)  # with its groups `status` has 720 KB
@@ -492,6 +497,9 @@ def process_error(error: OSError, pid: int) -> VmatlasError:
         errno=error.errno or 0,
         errno_name=errorcode.get(error.errno or 0, ""),
         pid=pid,
+        hint="it takes a few descriptors: close some, or have more (ulimit -n)"
+        if error.errno in (EMFILE, ENFILE)
+        else None,
     )
 
 
