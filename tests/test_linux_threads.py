@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +54,25 @@ def test_a_wrong_number_of_threads_is_said(large: int, monkeypatch: pytest.Monke
         pytest.raises(vmatlas.UsageError, match=f"{LIMIT} is 'many'"),
     ):
         process.snapshot()
+
+
+def test_build_ids_are_asked_for_by_several_threads_at_once() -> None:
+    """Each has a child that asks, and ends it: no other thread waits for that child, whose number may be reused."""
+    offered("linux-ioctl")
+    errors: list[BaseException] = []
+
+    def ask(pid: int) -> None:
+        try:
+            for _ in range(15):
+                vmatlas.snapshot(pid, backend="linux-ioctl", build_ids=True)
+        except BaseException as error:
+            errors.append(error)
+
+    with subprocess.Popen(["sleep", "3600"]) as still:
+        threads = [threading.Thread(target=ask, args=[still.pid]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        still.kill()
+    assert errors == []

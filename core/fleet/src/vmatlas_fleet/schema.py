@@ -182,7 +182,7 @@ def arrow_type(word: str) -> pyarrow.DataType:
         "bool": pa.bool_(),
         "text": pa.string(),
         "word": pa.string(),
-        "time": pa.timestamp("us", tz="UTC"),
+        "time": pa.timestamp("us"),
         "seconds": pa.float64(),
         "texts": pa.list_(pa.string()),
         "labels": pa.map_(pa.string(), pa.string()),

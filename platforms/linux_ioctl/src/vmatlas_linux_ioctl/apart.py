@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import struct
+import threading
 import warnings
 from array import array
 from errno import EPIPE
@@ -36,6 +37,8 @@ _WANTED = "to read build ids"
 
 _left: list[int] = []
 """Children that did not end; the kernel still waits in them."""
+_lock = threading.Lock()
+"""Held for `_left`: several threads of a survey ask at once."""
 
 
 class Silent(Exception):
@@ -105,11 +108,15 @@ class Apart:
             return
         self._end.close()
         self._end = None
-        _left.append(self._child)
-        for child in list(_left):
-            if not _is_ended(child, wait=child == self._child and not is_waiting):
-                continue
-            _left.remove(child)
+        # Each is one thread's at a time: a number that another thread has waited for may be somebody else's by now.
+        with _lock:
+            before = _left[:]
+            _left.clear()
+        staying = [child for child in before if not _is_ended(child, wait=False)]
+        if not _is_ended(self._child, wait=not is_waiting):
+            staying.append(self._child)
+        with _lock:
+            _left.extend(staying)
 
 
 def _is_ended(child: int, *, wait: bool) -> bool:

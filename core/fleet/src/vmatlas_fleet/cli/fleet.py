@@ -16,13 +16,14 @@ from vmatlas_fleet.cli.record import command as record
 )
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Ask the hosts of an inventory, many at once, and keep the answers as a data set of Parquet files, which
-    DuckDB, Polars, Spark and Dask read.
+    """Ask the hosts of an inventory, many at once, and keep the answers as a data set of Parquet files, which 'vmatlas
+    sql', DuckDB, Polars, Spark and Dask read.
 
     \b
     Examples:
       vmatlas fleet hosts inventory.yaml
       vmatlas fleet record inventory.yaml --to atlas
+      vmatlas sql --query old-libraries --data atlas
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
