@@ -147,3 +147,29 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return build(target, ziglang(target))[0]
     except (BuildFailed, LookupError, PermissionError):  # an ordinary user may not write where it is kept
         return build(host_target(), host_compiler("cc"), output=tmp_path_factory.mktemp("built"))[0]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Chromium, headless; a missing one fails the test where continuous integration promised it."""
+    from selenium import webdriver
+
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        why = "no browser to look at a page in: apt-get install chromium chromium-driver"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options.add_argument(f"--user-data-dir={profile}")
+        chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        try:
+            chrome.set_page_load_timeout(PATIENCE)
+            yield chrome
+        finally:
+            chrome.quit()

@@ -8,7 +8,6 @@ import stat
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -20,7 +19,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmatlas.conformance.patience import PATIENCE
 from vmatlas.conformance.thorough import examples
 from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find
 from vmatlas_images.page import CONSOLE_BYTES, _rows, render, visible, write_page
@@ -262,34 +260,6 @@ def test_a_file_that_is_no_record_is_said_in_one_line(tmp_path: Path, text: str,
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """Chromium, headless; a missing one fails the test where continuous integration promised it."""
-    from shutil import which
-
-    from selenium import webdriver
-
-    chromium, driver = which("chromium") or which("google-chrome"), which("chromedriver")
-    if chromium is None or driver is None:
-        why = "no browser to look at the page in: apt-get install chromium chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options.add_argument(f"--user-data-dir={profile}")
-        chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-        try:
-            chrome.set_page_load_timeout(PATIENCE)
-            yield chrome
-        finally:
-            chrome.quit()
 
 
 def test_in_a_browser_a_cell_opens_its_story_and_leads_to_the_console(

@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory
     from vmatlas.model.numa import NumaUse
     from vmatlas.model.pages import PageRun, PageRuns, PageState
+    from vmatlas.picture.drawn import Picture
+    from vmatlas.picturing import picture
     from vmatlas.process import Process
     from vmatlas.recording import record_series, trends_of
     from vmatlas.recovering import Recovered, recover
@@ -141,6 +143,7 @@ __all__ = [
     "PageRun",
     "PageRuns",
     "PageState",
+    "Picture",
     "Pid",
     "Policy",
     "Process",
@@ -187,6 +190,7 @@ __all__ = [
     "name_regions",
     "neighbours",
     "open",
+    "picture",
     "processes",
     "record_series",
     "recover",
@@ -227,6 +231,8 @@ _HOMES = {
     "vmatlas.model.cgroup": "CgroupMemory",
     "vmatlas.model.numa": "NumaUse",
     "vmatlas.model.pages": "PageRun PageRuns PageState",
+    "vmatlas.picture.drawn": "Picture",
+    "vmatlas.picturing": "picture",
     "vmatlas.process": "Process",
     "vmatlas.recovering": "Recovered recover",
     "vmatlas.recording": "record_series trends_of",
@@ -263,7 +269,7 @@ class _Package(ModuleType):
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
-        # `capture` is a module and a function: the import of the module must not hide the function.
+        # `capture` and `picture` are modules and functions: the import of the module must not hide the function.
         if not (isinstance(value, ModuleType) and name in _HOME_OF):
             super().__setattr__(name, value)
 

@@ -28,6 +28,7 @@ COMPLETION = "_VMATLAS_COMPLETE"
 
 COMMANDS = (
     "maps",
+    "picture",
     "find",
     "pages",
     "numa",
@@ -79,6 +80,7 @@ _HELP = """The memory map of any process, on every kernel.
     \b
     vmatlas maps self                          the map of this very command
     vmatlas maps 1234 --where x,file           executable mappings of files
+    vmatlas picture 1234 -o atlas.html         the same, drawn
     vmatlas find 1234 7f0012345678             what lies at an address
     vmatlas pages 1234                         what is in memory, what is a guard
     vmatlas summary 1234                       code, data, stack, libraries
@@ -125,6 +127,7 @@ _HELP = """The memory map of any process, on every kernel.
 MEANT = {
     "processes": "ps pgrep list ls top tasks pids process",
     "maps": "map pmap procmap vmmap procstat vm mem memory show print cat mappings regions segments layout smaps",
+    "picture": "draw plot chart graph html svg view gui visualize visualise image treemap atlas",
     "find": "search lookup look-up where whereis addr address at query locate resolve addr2line",
     "pages": "page pagemap residency touched guards hugepages rss incore mincore page-types",
     "numa": "numa_maps numastat nodes node policy numactl",

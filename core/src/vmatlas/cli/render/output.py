@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from vmatlas.cli.render.colour import chosen_colours
 from vmatlas.cli.render.shape import Shape, chosen_shape
 from vmatlas.cli.render.table import Table, plain_lines
 from vmatlas.cli.render.text import escape, one_line
 from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.picture.text import Line
 
 _NO_EDGE = 1 << 20
 """The width of what is no terminal: nothing leaves, and nothing is cut."""
@@ -29,6 +32,29 @@ def show(*tables: Table) -> None:
         if number:
             sys.stdout.write("\n")
         sys.stdout.write("\n".join(plain_lines(table)) + "\n")
+
+
+def show_spans(draw: Callable[..., Iterator[Line]], *, apart: bool) -> None:
+    """A picture on standard output, as wide as the terminal is (a pipe: as COLUMNS says), in colours where it has them.
+
+    `apart`: another stands before it.
+    """
+    import shutil
+
+    from vmatlas.cli.render.colour import wants_colours
+
+    colours = wants_colours() if sys.stdout.isatty() else bool(chosen_colours())
+    lines = draw(max(shutil.get_terminal_size((100, 24)).columns, 40), colours=colours)
+    if apart:
+        sys.stdout.write("\n")
+    if colours:
+        from vmatlas.cli.render.terminal import print_spans
+
+        print_spans(lines, sys.stdout)
+        return
+    from vmatlas.picture.text import plain
+
+    sys.stdout.write(plain(lines))
 
 
 def show_words(lines: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len
 from rich.color import ColorSystem
@@ -17,6 +17,9 @@ from rich.style import Style
 from vmatlas.cli.render.colour import wants_colours
 from vmatlas.cli.render.palette import STYLES
 from vmatlas.cli.render.table import Cell, Table, terminal_lines
+
+if TYPE_CHECKING:
+    from vmatlas.picture.text import Span
 
 
 def print_tables(tables: Iterable[Table], stream: TextIO, *, width: int | None = None) -> None:
@@ -29,6 +32,13 @@ def print_tables(tables: Iterable[Table], stream: TextIO, *, width: int | None =
             stream.write("\n")
         for line in _lines(table, columns, legend=colours):
             stream.write("".join(paint(cell) if paint else cell.text for cell in line) + "\n")
+
+
+def print_spans(lines: Iterable[Iterable[Span]], stream: TextIO) -> None:
+    """Lines of a picture, in colours."""
+    paint = _Painter()
+    for line in lines:
+        stream.write("".join(paint(Cell(span.text, span.style)) for span in line) + "\n")
 
 
 def _lines(table: Table, width: int, *, legend: bool) -> Iterator[list[Cell]]:

@@ -1,0 +1,157 @@
+"""`vmatlas picture`: an address space, drawn."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from vmatlas.cli.exits import Exit
+from vmatlas.cli.options import Asked, Chooses, asking_options, only_one
+from vmatlas.cli.recorded import STDIN, AnySourceType, only_file, processes_of, refuse_asking
+from vmatlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from vmatlas.picture.drawn import Picture
+    from vmatlas.picture.scene import Scene
+    from vmatlas.process import Process
+
+
+@click.command("picture", short_help="Draw an address space: in the terminal, as HTML or SVG.")
+@click.argument("sources", metavar="PROCESS...|FILE", type=AnySourceType(), nargs=-1, required=True)
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write it there: .html (interactive), .svg or .txt; never over another file."
+)
+@click.option("--force", is_flag=True, help="Replace what stands at FILE.")
+@click.option("--names/--no-names", default=True, help="Without: no guesses at what nameless memory is.")
+@click.option("--pages/--no-pages", default=True, help="Without: single pages are not asked about.")
+@asking_options
+def command(
+    sources: tuple[Asked | Chooses | str, ...],
+    output: str | None,
+    force: bool,
+    names: bool,
+    pages: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    """Draw an address space to scale, with long gaps folded: what lies where, as what, and how much of it is in memory.
+
+    \b
+    Examples:
+      vmatlas picture 1234
+      vmatlas picture 1234 -o atlas.html
+      vmatlas picture worker.vmatlas -o worker.svg
+      vmatlas picture children:1234 -o tree.html
+
+    Without -o it is drawn here, as blocks where there are colours and as letters where there are none. An HTML file
+    has everything in it and asks nobody: totals, the map to zoom and to search, a treemap of what is in memory, the
+    list of regions; of several processes one is shown, and the others to be chosen. FILE is a capture, a series (its
+    last moment, or the one that @ names), a core file, a minidump or the text of a map; - is one on standard input.
+    Nameless memory is called what it seems to be, ? before it. Exit 7 when one of several could not be read.
+    """
+    from vmatlas.picture.drawn import format_of
+
+    if output is not None:
+        format_of(output)  # before anything is asked
+        if not force and os.path.lexists(output):
+            raise _taken(output)
+    file = only_file(sources)
+    if file is not None:
+        refuse_asking(backend, target)
+        return _show([_of_file(file, names)], output, force)
+    words = processes_of(sources)
+    asked = only_one(words)
+    if asked is not None:
+        return _show([_of_process(asked, names, pages, patience, backend, target)], output, force)
+    return _of_several(words, names, pages, output, force, patience, backend, target)
+
+
+def _of_file(file: str, names: bool) -> Scene:
+    from vmatlas import api
+    from vmatlas.cli.options import warn_if_incomplete
+    from vmatlas.cli.recorded import load
+    from vmatlas.picturing import scene_of_space
+
+    space = api.replay(load(file))
+    warn_if_incomplete(space)
+    return scene_of_space(space, names=names)
+
+
+def _of_process(
+    source: Asked, names: bool, pages: bool, patience: float | None, backend: str | None, target: str
+) -> Scene:
+    from vmatlas.cli.asking import opened
+    from vmatlas.cli.options import warn_if_incomplete
+    from vmatlas.picturing import scene_of_process
+
+    with opened(source, target, backend, patience) as asked:
+        scene = asked.ask(lambda: scene_of_process(asked.process, names=names, pages=pages))
+    warn_if_incomplete(scene.space)
+    return scene
+
+
+def _of_several(
+    words: Sequence[Asked | Chooses],
+    names: bool,
+    pages: bool,
+    output: str | None,
+    force: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> int:
+    from vmatlas.cli.survey import Survey
+    from vmatlas.cli.whom import chosen
+    from vmatlas.picturing import scene_of_process
+
+    def ask(asked: Process) -> tuple[str | None, Scene]:
+        scene = scene_of_process(asked, names=names, pages=pages)
+        return scene.space.incomplete, scene
+
+    with chosen(words, target, patience) as (place, selected):
+        survey = Survey(place, backend, patience, ask, selected)
+        found = {process.pid: scene for process, scene in survey}
+    if found:
+        largest = sorted(found.values(), key=lambda scene: -(scene.whole.total.resident or scene.space.total))
+        _show(largest, output, force)
+    return survey.tell()
+
+
+def _show(scenes: Sequence[Scene], output: str | None, force: bool) -> int:
+    from vmatlas.picture.drawn import pictures
+
+    show_picture(pictures(scenes), output, force)
+    return Exit.OK
+
+
+def show_picture(picture: Picture, output: str | None, force: bool) -> None:
+    """Into a file, or here. Raises UsageError, OSError."""
+    if output is None:
+        from vmatlas.cli.render.output import show_spans
+
+        for number, view in enumerate(picture.views):
+            show_spans(view.lines, apart=number > 0)
+        return
+    from vmatlas.cli.render.text import count, one_line
+
+    try:
+        picture.save(output, replace=force)
+    except FileExistsError:
+        if force:
+            raise
+        raise _taken(output) from None
+    sys.stdout.write(one_line(f"{output}: {picture.title}, {count(os.path.getsize(output), 'byte')}") + "\n")
+
+
+def _taken(path: str) -> UsageError:
+    """It was there, or came there meanwhile."""
+    if path == STDIN:
+        return UsageError("a picture goes into a file", hint="-o FILE.html")
+    is_no_file = os.path.exists(path) and not os.path.isfile(path)
+    hint = "name a file: this is a folder, a device or a pipe" if is_no_file else "--force writes over it"
+    return UsageError(f"{path} exists already", hint=hint)

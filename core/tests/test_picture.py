@@ -1,0 +1,498 @@
+"""The picture of an address space: the scene, and that every renderer shows it and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+from xml.etree import ElementTree
+
+import html5lib
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vmatlas
+from vmatlas import Details, Device, Kind, PageRun, PageRuns, PageState, Protection, Region
+from vmatlas.analysis.naming import Certainty, Guess
+from vmatlas.picture import svg
+from vmatlas.picture.drawn import FORMATS, Picture, SpaceView, format_of, pictures
+from vmatlas.picture.html import as_json, ink_on
+from vmatlas.picture.palette import CHANGES, DARK, DARK_GROUND, LIGHT, LIGHT_GROUND, Sort
+from vmatlas.picture.scene import MOST_AREAS, Scene, cells, scene_of
+from vmatlas.picture.treemap import Box, squarified
+
+from .strategies import ORIGIN, space_of, spaces
+
+PAGE = 4096
+READ, WRITE, EXECUTE = Protection.READ, Protection.WRITE, Protection.EXECUTE
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "</style></title><style>*{display:none}</style>",
+    "]]><svg onload=alert(1)>",
+    "\" onclick='x' autofocus onfocus=alert(1) x=\"",
+    "&lt;b&gt; &#x3c;i&#x3e;",
+    "\u202egnp.exe\u2066\u2069\u200b\ufeff\u200f",
+    "line\nfeed\ttab\x00\x1b[31m\x07\x9b",
+    "bytes \udcff\udcfe",
+    "{{ 7*7 }} ${alert(1)} `x`",
+    "\u2028\u2029\ufffe\U000e0041",
+    "* total",
+    "javascript:alert(1)",
+]
+"""What a file, a mapping or a process may be called."""
+
+
+def region(start: int, pages: int, **told: object) -> Region:
+    settings: dict[str, object] = {"protection": READ | WRITE, "shared": False, "kind": Kind.ANONYMOUS} | told
+    return Region(start, start + pages * PAGE, **settings)  # type: ignore[arg-type]
+
+
+def of_file(start: int, pages: int, path: str, protection: Protection = READ, **told: object) -> Region:
+    return region(
+        start, pages, protection=protection, path=path, kind=Kind.FILE, offset=0, device=Device(8, 1), inode=7, **told
+    )
+
+
+def used(size: int, **more: int) -> dict[str, object]:
+    told = {"Rss": size, "Pss": size // 2, "Private_Clean": 0, "Private_Dirty": size // 2, "Shared_Dirty": 0} | more
+    return {"resident": size, "private_resident": size // 2, "details": Details({**told, "Swap": 0, "Anonymous": 0})}
+
+
+def many(number: int) -> list[Region]:
+    """A map as large programs have: libraries of five regions, memory between them, in several places."""
+    found, at = [], 0x7F0000000000
+    for each in range(number):
+        pages = 1 + each * 7919 % 61
+        path = f"/usr/lib/x86_64-linux-gnu/lib{each // 5 % 83}.so.{each % 3}"
+        memory = used(pages * PAGE * (each % 5) // 4 // 4096 * 4096)
+        if each % 3:
+            found.append(of_file(at, pages, path, READ | EXECUTE if each % 5 == 1 else READ, **memory))
+        else:
+            found.append(region(at, pages, **memory))
+        at = found[-1].end + (each % 7 == 0) * PAGE * (each % 90)
+    return found
+
+
+def rendered(scene: Scene) -> dict[str, str]:
+    picture = Picture((SpaceView(scene),))
+    return {each: picture.rendered(each) for each in FORMATS}
+
+
+def tree(page: str) -> ElementTree.Element:
+    """As a parser that follows the HTML standard reads it."""
+    root: ElementTree.Element = html5lib.parse(page, namespaceHTMLElements=False)
+    return root
+
+
+def data_of(page: str) -> dict[str, object]:
+    [told] = [
+        each.text or ""
+        for each in tree(page).iter("script")
+        if each.get("class") == "data"
+    ]  # fmt: skip
+    found: dict[str, object] = json.loads(told)
+    return found
+
+
+# The scene
+
+
+@given(spaces)
+def test_every_region_is_drawn_once_in_order_and_none_lies_over_another(space):
+    scene = scene_of(space)
+    assert [piece.region for piece in scene.pieces] == list(space)
+    assert all(begin <= end for begin, end in zip(scene.begins, scene.ends, strict=True))
+    assert all(end <= begin for end, begin in zip(scene.ends, scene.begins[1:], strict=False))
+    assert [row for area in scene.areas for row in range(area.first, area.last)] == list(range(len(space)))
+    assert all(before.end == after.begin for before, after in pairwise(scene.areas))
+    assert len(scene.areas) <= MOST_AREAS
+
+
+@given(spaces)
+def test_totals_of_sorts_add_up_to_the_whole(space):
+    scene = scene_of(space)
+    assert sum(each.total.size for each in scene.totals) == scene.whole.total.size == space.total
+    assert sum(each.total.regions for each in scene.totals) == len(space)
+    assert sum(each.committed for each in scene.totals) == scene.whole.committed <= space.total
+    told = [each.total.memory.at_least.resident for each in scene.totals]
+    assert sum(each for each in told if each is not None) == (scene.whole.total.memory.at_least.resident or 0)
+    measured = sum(node.value for node in scene.tree)
+    assert measured == (scene.whole.total.resident if scene.tree_tells_memory else space.total)
+    assert all(node.value == sum(child.value for child in node.children) for node in scene.tree)
+
+
+def test_what_is_larger_than_all_else_is_folded_and_the_rest_is_to_scale():
+    huge = region(0x10000000000, 2**24)  # 64 GiB, reserved for later
+    small = [region(0x7F0000000000 + 16 * PAGE * each, 1 + each) for each in range(12)]
+    scene = scene_of(space_of([huge, *small]))
+    lengths = [end - begin for begin, end in zip(scene.begins, scene.ends, strict=True)]
+    assert scene.is_folded(0) and not any(map(scene.is_folded, range(1, 13)))
+    assert lengths[1:] == pytest.approx([each.size for each in small])
+    assert lengths[0] == scene.fold == pytest.approx(sum(lengths[1:]) / 3, abs=1)  # a quarter of all
+
+
+def test_where_no_region_is_larger_than_a_quarter_nothing_is_folded():
+    scene = scene_of(space_of([region(0x1000000 * each, 10) for each in range(1, 9)]))
+    assert not any(map(scene.is_folded, range(8)))
+    assert scene_of(space_of([region(PAGE, 10**6)])).fold == 10**6 * PAGE
+
+
+def test_far_gaps_divide_areas_and_near_ones_are_marks():
+    near = [region(0x400000, 4), region(0x500000, 4)]
+    far = [region(0x7F0000000000, 4), region(0x7F0000005000, 4)]
+    scene = scene_of(space_of([*near, *far]))
+    assert [(area.first, area.last) for area in scene.areas] == [(0, 1), (1, 2), (2, 4)]
+    assert [area.free_before for area in scene.areas] == [0, 0x500000 - 0x404000, 0x7F0000000000 - 0x504000]
+    assert 0 < scene.begins[3] - scene.ends[2] <= PAGE
+    assert (scene.gaps, scene.largest_gap) == (3, vmatlas.Gap(0x504000, 0x7F0000000000))
+
+
+def test_gap_up_to_the_kernels_half_of_the_addresses_is_no_free_gap():
+    top = region(0xFFFFFFFFFF600000, 1, protection=EXECUTE, name="[vsyscall]", kind=Kind.VSYSCALL)
+    scene = scene_of(space_of([region(0x1000, 1), region(0x3000, 1), top]))
+    assert (scene.gaps, scene.free, scene.largest_gap) == (1, PAGE, vmatlas.Gap(0x2000, 0x3000))
+    for format, text in rendered(scene).items():
+        assert "the kernel" in text, format
+        assert "16E" not in text, format
+
+
+def test_sorts_are_told_by_kind_and_files_with_code_from_others():
+    told = [
+        (of_file(0x1000, 1, "/lib/a.so"), Sort.IMAGE),
+        (of_file(0x2000, 1, "/lib/a.so", READ | EXECUTE), Sort.IMAGE),
+        (of_file(0x3000, 1, "/data"), Sort.FILE),
+        (of_file(0x4000, 1, "/lib/a.so", Protection.NONE), Sort.IMAGE),
+        (region(0x5000, 1, kind=Kind.HEAP), Sort.HEAP),
+        (region(0x6000, 1), Sort.ANONYMOUS),
+        (region(0x7000, 1, protection=Protection.NONE), Sort.RESERVED),
+        (region(0x8000, 1, kind=Kind.STACK), Sort.STACK),
+        (region(0x9000, 1, kind=Kind.GUARD), Sort.RESERVED),
+        (region(0xA000, 1, kind=Kind.SHARED_MEMORY, shared=True), Sort.SHARED),
+        (region(0xB000, 1, kind=Kind.PHYSICAL), Sort.DEVICE),
+        (region(0xC000, 1, kind=Kind.VDSO), Sort.KERNEL),
+        (region(0xD000, 1, kind=Kind.OTHER), Sort.OTHER),
+        (region(0xE000, 1, protection=Protection.UNTOLD), Sort.ANONYMOUS),
+    ]
+    scene = scene_of(space_of([each for each, _ in told]))
+    assert [piece.sort for piece in scene.pieces] == [sort for _, sort in told]
+    committed = scene.whole.total.size - 2 * PAGE  # both have no rights
+    assert scene.whole.committed == committed
+
+
+def test_what_is_not_told_is_told_as_such_and_never_drawn_as_nothing():
+    scene = scene_of(space_of([region(0x1000, 3, name="[anon:x]")]))
+    assert not scene.tree_tells_memory and scene.pieces[0].filled is None
+    assert [cell.filled for cell in cells(scene, 0, scene.length, PAGE)] == [None] * 3
+    texts = rendered(scene)
+    assert "What is in memory is not told here" in texts["txt"]
+    assert "What is in memory is not told here" in texts["svg"]
+    assert "what is in memory is not told" in texts["html"]
+    assert "IN-MEMORY" not in texts["txt"]
+
+
+def test_pages_are_drawn_where_they_are():
+    told = PageState.PRESENT | PageState.SWAPPED | PageState.GUARD | PageState.HUGE
+    states = [
+        (0x2000, 0x4000, PageState.PRESENT),
+        (0x4000, 0x5000, PageState.SWAPPED),
+        (0x6000, 0x7000, PageState.GUARD),
+        (0x7000, 0x9000, PageState.PRESENT | PageState.HUGE),
+        (0x9000, 0xA000, PageState.HUGE),  # set aside, and not touched
+    ]
+    space = space_of([region(0x1000, 7), region(0x8000, 4)])
+    pages = PageRuns.of([PageRun(*each, told) for each in states], ORIGIN, told)
+    scene = scene_of(space, pages=pages)
+    lower = [
+        (0x2000, 0x4000, "present"),
+        (0x4000, 0x5000, "swapped"),
+        (0x6000, 0x7000, "guard"),
+        (0x7000, 0x8000, "huge"),
+    ]
+    assert scene.marks == {0: lower, 1: [(0x8000, 0x9000, "huge")]}
+    assert scene.guards == PAGE
+    assert [cell.filled for cell in cells(scene, 0, scene.length, PAGE)] == [0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0]
+    told_marks = data_of(rendered(scene)["html"])["marks"]
+    assert told_marks == {"0": [1, 2, 0, 3, 1, 2, 5, 1, 3, 6, 1, 1], "1": [0, 1, 1]}
+    without = scene_of(space, pages=pages.telling(PageState.SWAPPED))
+    assert (without.marks, without.guards) == (None, None)
+
+
+def test_a_guess_is_told_as_a_guess_everywhere():
+    guess = Guess("stack of thread 7", "thread stack", ("it is as large as they are",), Certainty.WEAK, "unguarded")
+    scene = scene_of(space_of([region(0x1000, 500, **used(PAGE))]), guesses={0x1000: guess})
+    assert scene.pieces[0].label == "??stack of thread 7"
+    assert scene.tree[0].children[0].label == "?thread stack"
+    for format, text in rendered(scene).items():
+        assert "??stack of thread 7" in text, format
+        assert not re.search(r"[^?]stack of thread 7", text), format
+    [told] = data_of(rendered(scene)["html"])["guesses"]
+    assert told == {"label": "??stack of thread 7", "weak": True, "evidence": ["it is as large as they are"]}
+
+
+def test_an_empty_map_is_told_as_one():
+    for format, text in rendered(scene_of(space_of([]))).items():
+        assert "no region" in text.lower(), format
+
+
+# The treemap
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=30))
+def test_areas_of_a_treemap_are_as_their_values_and_fill_their_box(values):
+    values.sort(reverse=True)
+    into = Box(2, 3, 320, 100)
+    boxes = squarified(values, into)
+    scale = into.width * into.height / sum(values)
+    for value, box in zip(values, boxes, strict=True):
+        assert math.isclose(box.width * box.height, value * scale, rel_tol=1e-6, abs_tol=1e-6)
+        assert into.x - 1e-6 <= box.x and box.x + box.width <= into.x + into.width + 1e-6
+        assert into.y - 1e-6 <= box.y and box.y + box.height <= into.y + into.height + 1e-6
+    assert math.isclose(sum(box.width * box.height for box in boxes), into.width * into.height, rel_tol=1e-6)
+
+
+def test_boxes_of_a_treemap_are_near_to_squares():
+    boxes = squarified([6, 6, 4, 3, 2, 2, 1], Box(0, 0, 6, 4))  # the example of the paper
+    assert max(max(box.width / box.height, box.height / box.width) for box in boxes) < 3
+
+
+# Colours
+
+_SEEN_BY = {
+    "all": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.01182, 0.04294, 0.968881)),
+    "tritanopia": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.3039)),
+}
+"""What becomes of linear red, green and blue: Machado, Oliveira, Fernandes (2009), of the full severity."""
+
+
+def linear(colour: str) -> list[float]:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    return [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts]
+
+
+def lab(rgb: Sequence[float]) -> tuple[float, float, float]:
+    """CIE 1976 L*a*b*, of D65."""
+    red, green, blue = rgb
+    x = (0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.95047
+    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    z = (0.0193 * red + 0.1192 * green + 0.9505 * blue) / 1.08883
+    fx, fy, fz = (each ** (1 / 3) if each > 0.008856 else 7.787 * each + 16 / 116 for each in (x, y, z))
+    return 116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)
+
+
+def seen(colour: str, by: str) -> tuple[float, float, float]:
+    rgb = linear(colour)
+    made = [sum(map(float.__mul__, map(float, row), rgb)) for row in _SEEN_BY[by]]
+    return lab([min(max(each, 0.0), 1.0) for each in made])
+
+
+@pytest.mark.parametrize("by", _SEEN_BY)
+@pytest.mark.parametrize(("palette", "ground"), [(LIGHT, LIGHT_GROUND), (DARK, DARK_GROUND)], ids=["light", "dark"])
+def test_colours_of_sorts_are_told_apart_by_everybody(palette, ground, by):
+    """20 is ten times what the eye can just tell; 15 from the ground for what is hatched besides."""
+    assert set(palette) == set(Sort)
+    filled = {sort: seen(colour, by) for sort, colour in palette.items() if sort is not Sort.RESERVED}
+    for one, other in combinations(filled, 2):
+        assert math.dist(filled[one], filled[other]) >= 20, (one, other)
+    for sort, colour in filled.items():
+        assert math.dist(colour, seen(ground, by)) >= 20, sort
+    assert math.dist(seen(palette[Sort.RESERVED], by), seen(ground, by)) >= 8
+
+
+@pytest.mark.parametrize("by", _SEEN_BY)
+@pytest.mark.parametrize("which", [0, 1], ids=["light", "dark"])
+def test_colours_of_changes_are_told_apart_by_everybody(which, by):
+    told = {kind: seen(colours[which], by) for kind, colours in CHANGES.items()}
+    for one, other in combinations(told, 2):
+        assert math.dist(told[one], told[other]) >= 14, (one, other)
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_on_every_colour_can_be_read(palette):
+    for colour in palette.values():
+        red, green, blue = linear(colour)
+        light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+        contrast = (light + 0.05) / 0.05 if ink_on(colour) == "#000000" else 1.05 / (light + 0.05)
+        assert contrast >= 4.5, colour
+
+
+# The renderers
+
+
+def hostile_scene() -> Scene:
+    regions = [of_file(0x1000 * (1 + 2 * each), 1, f"/{name}", **used(PAGE)) for each, name in enumerate(HOSTILE)]
+    at = regions[-1].end + PAGE
+    regions += [region(at + 0x2000 * each, 1, name=name, **used(PAGE)) for each, name in enumerate(HOSTILE)]
+    nameless = region(regions[-1].end + PAGE, 1, **used(PAGE))
+    guess = Guess(f"stack of {HOSTILE[0]}", HOSTILE[1], (HOSTILE[2],), Certainty.STRONG, "x")
+    space = space_of([*regions, nameless]).named("".join(HOSTILE))
+    object.__setattr__(space.origin, "incomplete", HOSTILE[0])
+    object.__setattr__(space.origin, "target", HOSTILE[3])
+    return scene_of(space, guesses={nameless.start: guess}, notes=HOSTILE)
+
+
+def plain_scene() -> Scene:
+    """The same shape with harmless words."""
+    scene = hostile_scene()
+    told = iter(range(1000))
+    regions = [
+        each._replace(path=f"/x{next(told)}" if each.path else None, name=f"y{next(told)}" if each.name else None)
+        for each in scene.space
+    ]
+    space = space_of(regions).named("z")
+    object.__setattr__(space.origin, "incomplete", "a")
+    object.__setattr__(space.origin, "target", "b")
+    last = regions[-1].start
+    guess = Guess("stack of c", "d", ("e",), Certainty.STRONG, "x")
+    return scene_of(space, guesses={last: guess}, notes=["f"] * len(HOSTILE))
+
+
+def shape(root: ElementTree.Element) -> list[tuple[object, tuple[str, ...]]]:
+    return [(element.tag, tuple(sorted(element.attrib))) for element in root.iter()]
+
+
+def test_hostile_names_are_text_and_nothing_else_in_every_renderer():
+    hostile, plain = rendered(hostile_scene()), rendered(plain_scene())
+    assert shape(tree(hostile["html"])) == shape(tree(plain["html"]))
+    assert shape(ElementTree.fromstring(hostile["svg"])) == shape(ElementTree.fromstring(plain["svg"]))
+    assert len(hostile["txt"].splitlines()) >= len(plain["txt"].splitlines())
+    for text in hostile.values():
+        assert all(character.isprintable() or character == "\n" for character in text)
+        assert "\u202e" not in text and "\\u202e" in text
+    notebook = Picture((SpaceView(hostile_scene()),))._repr_html_()
+    [frame] = tree(notebook).iter("iframe")
+    assert frame.get("srcdoc") == hostile["html"] and frame.get("sandbox") == "allow-scripts"
+
+
+@given(st.text())
+def test_json_in_the_page_ends_no_element_and_is_read_back(text):
+    written = as_json({"x": text})
+    assert not set("<>&") & set(written) and written.isascii()
+    assert json.loads(written) == {"x": text}
+
+
+def test_page_allows_nothing_from_outside_and_only_its_own_script_and_style():
+    page = rendered(hostile_scene())["html"]
+    root = tree(page)
+    [policy] = [
+        each.get("content") for each in root.iter("meta") if each.get("http-equiv") == "Content-Security-Policy"
+    ]
+    told = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert set(told) == {"default-src", "style-src", "script-src", "base-uri", "form-action"}
+    assert told["default-src"] == told["base-uri"] == told["form-action"] == "'none'"
+    for name in ("script", "style"):
+        texts = [each.text or "" for each in root.iter(name) if each.get("type") != "application/json"]
+        [digest] = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+        assert told[f"{name}-src"] == f"'sha256-{digest}'"
+    assert not [
+        each for each in root.iter() if set(each.attrib) & {"src", "href", "style"} or each.tag in ("link", "img")
+    ]
+    script = next(each.text or "" for each in root.iter("script") if each.get("type") != "application/json")
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval",
+        "fetch(",
+        "XMLHttp",
+        "import(",
+    ):
+        assert word not in script
+
+
+@given(spaces)
+def test_data_in_the_page_tell_every_region_exactly(space):
+    data = data_of(rendered(scene_of(space))["html"])
+    grain, at, found = data["grain"], 0, []
+    for gap, size, rights, name in zip(data["gap"], data["size"], data["rights"], data["name"], strict=True):
+        start = at + int(gap) * grain
+        at = start + int(size) * grain
+        found.append((start, at, data["strings"][rights], data["strings"][name]))
+    escape = vmatlas.legible.escape
+    assert found == [(each.start, each.end, each.permissions, escape(each.label)) for each in space]
+    resident = data["memory"].get("resident")
+    told = [each.resident for each in space]
+    if resident is None:
+        assert not any(told)
+    else:
+        assert [None if each is None else each * data["unit"] for each in resident] == told
+    assert all(not isinstance(each, int) or each < 2**53 for key in ("gap", "size") for each in data[key])
+
+
+def test_page_of_a_thousand_regions_is_smaller_than_300_000_bytes():
+    space = space_of(many(1000))
+    told = PageState.PRESENT | PageState.SWAPPED
+    runs = [
+        PageRun(at, at + PAGE, PageState.PRESENT, told)
+        for each in space
+        for at in range(each.start, each.end, 4 * PAGE)
+    ]
+    pages = PageRuns.of(runs, ORIGIN, told)
+    assert len(pages) > 7000
+    page = pictures([scene_of(space, pages=pages)]).html()
+    assert len(page.encode()) < 300_000
+    assert len(pictures([scene_of(space, pages=pages)]).svg().encode()) < 2_000_000
+
+
+def test_regions_too_small_to_be_seen_are_drawn_as_the_pixel_that_they_share(monkeypatch):
+    monkeypatch.setattr(svg, "_INNER", 60)
+    drawing = ElementTree.fromstring(pictures([scene_of(space_of(many(4000)))]).svg())
+    assert 100 < len(list(drawing.iter())) < 16 * 60 * 4  # at most a ground, a light part and a full one for each pixel
+
+
+# The value
+
+
+def test_a_picture_is_saved_as_the_ending_says(tmp_path):
+    picture = vmatlas.picture(space_of(many(20)))
+    for name, begins in (
+        ("a.html", "<!DOCTYPE html>"),
+        ("a.htm", "<!DOCTYPE"),
+        ("a.svg", "<?xml"),
+        ("a.TXT", "process"),
+    ):
+        picture.save(tmp_path / name)
+        assert (tmp_path / name).read_text("utf-8").startswith(begins)
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+    with pytest.raises(FileExistsError):
+        picture.save(tmp_path / "a.svg", replace=False)
+    with pytest.raises(vmatlas.UsageError, match="is no name of a picture"):
+        format_of("a.png")
+
+
+def test_several_are_on_one_page_and_not_in_one_drawing():
+    several = pictures([scene_of(space_of(many(3))), scene_of(space_of(many(4)))])
+    articles = list(tree(several.html()).iter("article"))
+    assert [each.get("hidden") for each in articles] == [None, ""]
+    assert several.text().count("process 4321") == 2
+    with pytest.raises(vmatlas.UsageError, match="one SVG file shows one picture"):
+        several.svg()
+    with pytest.raises(vmatlas.UsageError):
+        pictures([])
+
+
+def test_a_picture_is_made_of_whatever_has_a_map():
+    with vmatlas.open() as process:
+        whole = process.snapshot(residency=True)
+        for what in (None, process, process.capture(residency=True), whole):
+            picture = vmatlas.picture(what)
+            assert "[stack]" in picture.text()
+            assert repr(picture).startswith("<Picture of process")
+        pages = process.pages_in(whole)
+        assert vmatlas.picture(whole, pages=pages).views[0].scene.marks
+        with pytest.raises(vmatlas.UsageError, match="pages go with the map"):
+            vmatlas.picture(process, pages=pages)
+    for wrong in ("1234", 1.5, object()):
+        with pytest.raises(vmatlas.UsageError):
+            vmatlas.picture(wrong)
+    with pytest.raises(vmatlas.UsageError, match="are no runs of pages"):
+        vmatlas.picture(whole, pages=[1])
