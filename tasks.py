@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.tasks import call, task
+from invoke.tasks import task
 
 HERE = Path(__file__).parent
 PLUGINS = sorted(path.name for path in HERE.glob("platforms/*/src/vmatlas_*") if path.is_dir() and "." not in path.name)
@@ -73,14 +73,26 @@ def agents(context: Context, everything: bool = False) -> None:
 
 @task
 def lock(context: Context) -> None:
-    """Resolve anew what ./run installs, and the tools of `wheels`: *.lock, with a digest for each file."""
+    """Resolve anew what ./run installs, and the tools of `wheels` and `site`: *.lock, with a digest for each file."""
     _run(context, "python ci/lock.py")
 
 
-@task(pre=[call(agents, everything=True)], help={"output": "the folder that they go to (dist)"})
-def wheels(context: Context, output: str = "") -> None:
-    """Build wheels and source distributions of all that is ours, with a bill of materials (CycloneDX)."""
-    _run(context, f"python ci/wheels.py {shlex.quote(str(_file(output, 'dist')))}")
+@task(
+    help={
+        "output": "the folder that they go to (dist)",
+        "here": "those alone that this machine installs, without the agents",
+        "test": "install them in empty environments, and try: all Pythons, by pip, uv, pipx (--here: this, by pip)",
+        "url": "where the repository is published, for the metadata",
+    }
+)
+def wheels(context: Context, output: str = "", here: bool = False, test: bool = False, url: str = "") -> None:
+    """Build wheels and source distributions of all that is ours, with a bill of materials and digests."""
+    folder, few = shlex.quote(str(_file(output, "dist"))), " --here" * here
+    if not here:
+        agents.body(context, everything=True)
+    _run(context, f"python ci/wheels.py {folder}{few}" + (f" --url {shlex.quote(url)}" if url else ""))
+    if test:
+        _run(context, f"python ci/install_test.py {folder}{few}")
 
 
 @task(pre=[agents])

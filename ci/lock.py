@@ -1,6 +1,6 @@
 """What others made and we install: every version, and the digest of each of its files, for every Python and processor.
 
-    python ci/lock.py    resolves anew: tests/requirements.lock, which ./run installs, and ci/tools.lock
+    python ci/lock.py    resolves anew: tests/requirements.lock, which ./run installs, ci/tools.lock and ci/site.lock
 
 A lock names no index: whichever one pip is set to serves it, and what it serves must have the digests.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED, LOCK = ROOT / "tests" / "requirements.txt", ROOT / "tests" / "requirements.lock"
-TOOLS, TOOLS_LOCK = ROOT / "ci" / "tools.txt", ROOT / "ci" / "tools.lock"
-ENVIRONMENT = ROOT / ".vmatlas" / "tools"
+TOOLS, SITE = ROOT / "ci" / "tools.lock", ROOT / "ci" / "site.lock"
+"""Of what stands in the .txt beside each."""
 
 OLDEST = "3.11"
 EXTRAS = {"core": ("metrics", "arrow", "numpy", "packed"), "core/fleet": ("parquet", "sql", "storage")}
@@ -44,16 +44,22 @@ def needs() -> Iterator[str]:
                 yield need
 
 
-def tool(*words: str | Path, text: str = "") -> None:
-    """Run a program of ci/tools.lock, in the environment that is made of it. Raises CalledProcessError."""
-    stamp, lock = ENVIRONMENT / "made-of", TOOLS_LOCK.read_text("utf-8")
-    if not stamp.is_file() or stamp.read_text("utf-8") != lock:
-        venv.create(ENVIRONMENT, clear=True, with_pip=True)
+def environment(lock: Path) -> Path:
+    """The environment that is made of a lock, apart from that of ./run. Raises CalledProcessError."""
+    place = ROOT / ".vmatlas" / lock.stem
+    stamp, text = place / "made-of", lock.read_text("utf-8")
+    if not stamp.is_file() or stamp.read_text("utf-8") != text:
+        venv.create(place, clear=True, with_pip=True)
         command = ["-P", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
-        subprocess.run([ENVIRONMENT / "bin" / "python", *command, "-r", TOOLS_LOCK], check=True)
-        stamp.write_text(lock, "utf-8")
+        subprocess.run([place / "bin" / "python", *command, "-r", lock], check=True)
+        stamp.write_text(text, "utf-8")
+    return place
+
+
+def tool(*words: str | Path, text: str = "", lock: Path = TOOLS) -> None:
+    """Run a program of an environment that is made of a lock. Raises CalledProcessError."""
     program, *rest = words
-    subprocess.run([ENVIRONMENT / "bin" / program, *rest], check=True, input=text, text=True)
+    subprocess.run([environment(lock) / "bin" / program, *rest], check=True, input=text, text=True)
 
 
 def resolve(asked: Sequence[str], lock: Path, what: str) -> None:
@@ -67,9 +73,11 @@ def resolve(asked: Sequence[str], lock: Path, what: str) -> None:
 
 
 def main() -> None:
-    """Both locks; that of the tools last, so that the tools that are known made the other."""
+    """All locks; that of the tools last, so that the tools that are known made the others."""
     resolve([*ASKED.read_text("utf-8").splitlines(), *needs()], LOCK, "tests/requirements.txt and our pyproject.toml")
-    resolve(TOOLS.read_text("utf-8").splitlines(), TOOLS_LOCK, "ci/tools.txt")
+    for lock in (SITE, TOOLS):
+        asked = lock.with_suffix(".txt")
+        resolve(asked.read_text("utf-8").splitlines(), lock, asked.relative_to(ROOT).as_posix())
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import tomllib
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
+import vmatlas
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.installed import companions, how_to_install
 
@@ -109,3 +111,68 @@ def test_the_checkout_as_one_distribution_has_all_plugins_and_takes_none_from_an
         assert f"{name.replace('-', '_')}/__init__.py" in names
     assert "vmatlas = vmatlas.cli:main" in entries
     assert [name for name in names if name.endswith((".so", ".pyc")) or "/tests/" in name] == []
+
+
+def ci(name: str) -> dict[str, Any]:
+    """What a program of ci/ holds."""
+    sys.path.insert(0, str(ROOT / "ci"))
+    try:
+        return runpy.run_path(str(ROOT / "ci" / f"{name}.py"))
+    finally:
+        sys.path.remove(str(ROOT / "ci"))
+
+
+def test_a_compiler_for_another_machine_is_told_nothing_of_this_one() -> None:
+    told = ["-Wall", "-g", "-O3", "-fwrapv", "-L/root/lib", "-Wl,-rpath,/root/lib", "-march=native"]
+    kept = [
+        "-std=c99",
+        "-O2",
+        "-D_GNU_SOURCE",
+        "-Inative",
+        "-c",
+        "module.c",
+        "-o",
+        "module.o",
+        "-pthread",
+        "-shared",
+        "-fPIC",
+    ]
+    assert ci("compiler")["chosen"]([*told, *kept]) == kept
+
+
+@pytest.mark.parametrize(
+    ("inside", "told"),
+    [
+        ({}, "holds no twin"),
+        ({"vmatlas_qnx/_native.abi3.so": b"\x7fELF" + bytes(14) + b"\x3e\0"}, "is for another processor"),
+        ({"vmatlas_qnx/_native.abi3.so": b"\x7fELF" + bytes(14) + b"\xb7\0" + os.fsencode(ROOT)}, "names a folder"),
+        ({"vmatlas_qnx/_native.abi3.so": b"\x7fELF" + bytes(14) + b"\xb7\0"}, None),
+    ],
+)
+def test_a_wheel_that_is_not_what_its_name_says_is_refused(
+    inside: dict[str, bytes], told: str | None, tmp_path: Path
+) -> None:
+    wheel = tmp_path / "vmatlas_qnx-0.1.0-cp311-abi3-manylinux_2_17_aarch64.whl"
+    with zipfile.ZipFile(wheel, "w") as held:
+        for name, content in inside.items():
+            held.writestr(name, content)
+    wheels = ci("wheels")
+    try:
+        wheels["_check"](wheel, ["vmatlas_qnx/_native.abi3.so"])
+    except wheels["Unfit"] as unfit:
+        assert told is not None and told in str(unfit)
+    else:
+        assert told is None
+
+
+def test_the_address_of_a_release_is_in_the_metadata_and_in_the_links_of_the_readme(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    (tmp_path / "README.md").write_text("[how](../../docs/install.md)")
+    ci("wheels")["_tell_where"](tmp_path, "https://example.org/vmatlas/")
+    told = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
+    assert told["urls"]["Source"] == "https://example.org/vmatlas"
+    assert (tmp_path / "README.md").read_text() == "[how](https://example.org/vmatlas/blob/HEAD/docs/install.md)"
+
+
+def test_the_version_is_one() -> None:
+    assert {told["version"] for _, told in PROJECTS.values()} == {vmatlas.__version__}

@@ -3,7 +3,7 @@
 
 /* The columns of a vmatlas.model.Columns while regions are made of them: its arrays are kept from changing meanwhile. */
 enum { START, END, OFFSET, DEVICE, INODE, PROTECTION, SHARED, KIND, LABEL, ALWAYS,
-       MAXIMUM = ALWAYS, RESIDENT, PRIVATE, PAGE_SIZE, ARRAYS };
+       MAXIMUM = ALWAYS, RESIDENT, PRIVATE, SIZE_OF_PAGES, ARRAYS };  /* PAGE_SIZE is a macro of musl */
 
 static const char *const array_names[ARRAYS] = {"start", "end", "offset", "device", "inode", "protection", "shared",
                                                 "kind", "label", "max_protection", "resident", "private_resident",
@@ -186,7 +186,7 @@ static PyObject *make_region(struct opened *opened, size_t row)
             maximum == UNKNOWN_BYTE ? shared_reference(Py_None) : item_of(opened->protections, maximum),
             optional(opened, RESIDENT, row),
             optional(opened, PRIVATE, row),
-            optional(opened, PAGE_SIZE, row),
+            optional(opened, SIZE_OF_PAGES, row),
             list_item(opened->build_ids, (Py_ssize_t)row, Py_None),
             details_of(opened, row),
         };
