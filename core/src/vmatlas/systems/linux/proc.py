@@ -10,6 +10,7 @@ import enum
 import functools
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -474,27 +475,41 @@ def read_file(path: str) -> bytes | None:
         return None
 
 
-def own_regions() -> int | None:
-    """How many of this process count towards vm.max_map_count; None where that is not told.
+_PIECE, _PIECES = bytearray(4096), threading.Lock()
+"""Made beforehand: who has no region left may get no memory, either."""
 
-    By the lines of /proc/self/maps, in pieces for which no memory is mapped, since none may be to be had. What the
-    kernel shows to everybody ([vsyscall], [vectors]: `get_gate_vma`) has a line and is none of the process's.
+
+def own_regions() -> int | None:
+    """How many of this process count towards vm.max_map_count; None where that is not told. It takes no memory.
+
+    By the lines of /proc/self/maps. What the kernel shows to everybody ([vsyscall], [vectors]: `get_gate_vma`) has a
+    line and is none of the process's.
     """
-    count, last = 0, b""
+    count = 0
     try:
-        descriptor = os.open(f"{PROC}/self/maps", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while piece := os.read(descriptor, 4096):
-                count += piece.count(b"\n")
-                last = (last + piece)[-64:]
-        finally:
-            os.close(descriptor)
+        with _PIECES:
+            descriptor = os.open(f"{PROC}/self/maps", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                while size := os.readv(descriptor, [_PIECE]):
+                    count += _PIECE.count(b"\n", 0, size)
+                    count -= _PIECE.count(b"[vsyscall]\n", 0, size) + _PIECE.count(b"[vectors]\n", 0, size)
+            finally:
+                os.close(descriptor)
     except (OSError, MemoryError):
         return None
-    return count - last.endswith((b"[vsyscall]\n", b"[vectors]\n")) if count else None
+    return count or None
 
 
 def most_regions() -> int | None:
-    """vm.max_map_count: how many regions a process may have; None where that is not told."""
-    told = (read_file(f"{PROC}/sys/vm/max_map_count") or b"").strip()
-    return int(told) if told.isdigit() and len(told) < 20 else None
+    """vm.max_map_count: how many regions a process may have; None where that is not told. It takes no memory."""
+    try:
+        with _PIECES:
+            descriptor = os.open(f"{PROC}/sys/vm/max_map_count", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                size = os.readv(descriptor, [_PIECE])
+            finally:
+                os.close(descriptor)
+            told = bytes(_PIECE[: min(size, 20)]).strip()
+    except (OSError, MemoryError):
+        return None
+    return int(told) if told.isdigit() else None
