@@ -26,7 +26,7 @@ from urllib.parse import quote, unquote
 from vmatlas.errors import MalformedData, UsageError
 from vmatlas_fleet.extras import needed
 from vmatlas_fleet.schema import HOSTS, TABLES, VERSION
-from vmatlas_fleet.storage import Storage, storage_of
+from vmatlas_fleet.storage import Folder, Storage, storage_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -98,6 +98,8 @@ class DataSet:
     def at(cls, location: str, *, makes: bool = True) -> DataSet:
         """The one at a path or a URL; made there, where there is none. Raises UsageError, OSError, Unsupported."""
         made = cls(storage_of(location))
+        if makes and isinstance(made.storage, Folder):
+            made.storage.sweep()
         told = made.storage.read(MARK)
         if told is None:
             if not makes:

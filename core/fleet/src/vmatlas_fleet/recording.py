@@ -70,7 +70,8 @@ class Outcome:
     """How many hosts failed, by the kind of the error and the reason without the host's name."""
     named: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """The first of them."""
-    interrupted: bool = False
+    interrupted: KeyboardInterrupt | None = None
+    """What ended it early."""
 
     @property
     def settled(self) -> int:
@@ -255,8 +256,8 @@ class _Threads:
         failure: BaseException | None = None
         try:
             failure = self._watch(progress)
-        except KeyboardInterrupt:
-            self._ledger.outcome.interrupted = True
+        except KeyboardInterrupt as error:
+            self._ledger.outcome.interrupted = error
             for task in self._stop("interrupted: this host was being asked when the recording was ended"):
                 self._settle(task, task.best or Told("failed", "interrupted before it was asked again", "TargetLost"))
             self._await_those_in_flight()

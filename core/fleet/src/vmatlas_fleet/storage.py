@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Protocol, cast
@@ -18,6 +19,8 @@ from vmatlas_fleet.extras import needed
 
 UNSEEN = "_writing"
 """The folder of what is not whole yet. Engines pass over names that begin so."""
+_LONG_AGO = 86400.0
+"""Seconds after which nobody is still writing a file."""
 
 
 class Storage(Protocol):
@@ -105,6 +108,14 @@ class Folder:
         """See `Storage`."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path(name))
+
+    def sweep(self) -> None:
+        """Take away what recordings that were killed long ago had not finished. Raises OSError."""
+        for name in self.names(UNSEEN):
+            path = self._path(f"{UNSEEN}/{name}")
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - os.stat(path).st_mtime > _LONG_AGO:
+                    os.unlink(path)
 
     @contextlib.contextmanager
     def hold(self, name: str) -> Iterator[bool]:

@@ -199,8 +199,8 @@ def _tell(outcome: Outcome, run: Run, seconds: float) -> int:
         say(f"of {count(outcome.incomplete, 'host')} that answered something is missing: see unread and incomplete")
     if outcome.not_asked:
         say(f"{count(outcome.not_asked, 'host')} not asked", hint="the same command with --resume asks them")
-    if outcome.interrupted:
-        raise KeyboardInterrupt
+    if outcome.interrupted is not None:
+        raise outcome.interrupted
     if outcome.is_whole:
         return Exit.OK
     return Exit.INCOMPLETE if outcome.answered or outcome.partly or outcome.already else Exit.TARGET_LOST

@@ -1,0 +1,260 @@
+"""What goes wrong on the way: nothing that was recorded is lost, nothing counts twice, and everything is told."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from vmatlas.conformance.patience import PATIENCE
+from vmatlas_fleet import recording
+from vmatlas_fleet.asking import Order, Told
+from vmatlas_fleet.dataset import DataSet, new_run
+from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.recording import Pace, record
+from vmatlas_fleet.storage import UNSEEN, Folder
+
+from . import sshd
+from .conftest import rows_of
+
+PROGRAM = [sys.executable, "-c", "import sys; from vmatlas.cli import main; sys.exit(main())"]
+SILENT = "import sys; open(sys.argv[1], 'w').close(); sys.stdin.read()"
+"""Says nothing, for as long as somebody may ask."""
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def silent(tmp_path: Path) -> str:
+    """The URL of what says nothing for ever, and makes the file `asked`."""
+    program = tmp_path / "silent.py"
+    program.write_text(SILENT)
+    return f"agent:{sys.executable} {program} {tmp_path}/asked"
+
+
+def begin(tmp_path: Path, lines: list[str], *options: object) -> subprocess.Popen[bytes]:
+    inventory = tmp_path / "inventory"
+    inventory.write_text("\n".join(lines))
+    with inventory.open("rb") as file:
+        return subprocess.Popen(
+            [*PROGRAM, "fleet", "record", "-", "--to", str(tmp_path / "atlas"), *map(str, options)],
+            stdin=file,
+            stderr=subprocess.PIPE,
+        )
+
+
+def files_of(data: Path, table: str) -> list[Path]:
+    return sorted(data.glob(f"{table}/*/*/*.parquet"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_keeps_what_is_there_and_resume_asks_for_the_rest_alone(tmp_path, child, run, number, code):
+    data = tmp_path / "atlas"
+    lines = ["one local", f"stuck {silent(tmp_path)}", "two local", "three local"]
+    options = ["--select", child, "--concurrency", 1, "--patience", 600, "--deadline", "1h"]
+    process = begin(tmp_path, lines, *options)
+    wait_for(lambda: files_of(data, "hosts"))
+    wait_for((tmp_path / "asked").exists)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, said
+    assert b"2 hosts not asked" in said and b"--resume" in said
+    told = {row["name"]: row for row in rows_of(data, "hosts")}
+    assert (told["one"]["status"], told["stuck"]["status"]) == ("answered", "failed")
+    assert "interrupted" in told["stuck"]["reason"]
+    (before,) = [path for path in files_of(data, "hosts") if "host=one" in str(path)]
+    written = before.stat().st_mtime_ns
+    again = lines[:1] + lines[2:] + ["stuck local"]
+    result = run("fleet", "record", "-", "--to", data, *options, "--resume", input="\n".join(again))
+    assert result.exit_code == 0, result.stderr
+    assert "3 hosts answered (1 more had before)" in result.stderr
+    assert before.stat().st_mtime_ns == written
+    rows = rows_of(data, "hosts")
+    assert sorted(row["name"] for row in rows) == ["one", "stuck", "three", "two"]
+    assert {row["status"] for row in rows} == {"answered"} and len({row["run"] for row in rows}) == 1
+    result = run("fleet", "record", "-", "--to", data, *options, "--resume", input="\n".join(again))
+    assert result.exit_code == 0 and "0 hosts answered (4 more had before)" in result.stderr
+
+
+def test_a_recording_that_is_killed_leaves_whole_files_and_goes_on(tmp_path, child, run):
+    data = tmp_path / "atlas"
+    lines = [f"h{number} local" for number in range(40)]
+    process = begin(tmp_path, [*lines, f"stuck {silent(tmp_path)}"], "--select", child, "--patience", 600)
+    wait_for(lambda: len(files_of(data, "hosts")) > 5)
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    for table in ("hosts", "processes", "regions"):
+        for path in files_of(data, table):
+            assert pq.read_table(path).num_rows
+    options = ["--select", child, "--patience", 600, "--resume"]
+    result = run("fleet", "record", "-", "--to", data, *options, input="\n".join(lines))
+    assert result.exit_code == 0, result.stderr
+    hosts, processes = rows_of(data, "hosts"), rows_of(data, "processes")
+    assert len({row["name"] for row in hosts}) == len(hosts) == len(processes) == 40
+    assert len({(row["host"], row["run"], row["pid"]) for row in processes}) == 40
+
+
+def test_what_was_not_finished_long_ago_is_taken_away(tmp_path):
+    data = DataSet.at(str(tmp_path / "a"))
+    for name, age in (("old", 2 * 86400), ("new", 0)):
+        part = tmp_path / "a" / UNSEEN / name
+        part.write_text("x")
+        os.utime(part, (time.time() - age,) * 2)
+    DataSet.at(data.storage.location)
+    assert [path.name for path in (tmp_path / "a" / UNSEEN).iterdir()] == ["new"]
+
+
+def test_resume_asks_the_same_or_is_refused(tmp_path, child, run):
+    data = tmp_path / "a"
+    assert run("fleet", "record", "-", "--to", data, "--resume", input="local").exit_code == 2
+    assert run("fleet", "record", "-", "--to", data, "--select", child, input="local").exit_code == 0
+    result = run("fleet", "record", "-", "--to", data, "--select", child, "--what", "audit", "--resume", input="local")
+    assert result.exit_code == 2 and "asks otherwise" in result.stderr
+    result = run("fleet", "record", "-", "--to", data, "--resume", input="local")
+    assert result.exit_code == 2 and "select" in result.stderr
+    (lock,) = data.glob("_runs/*.lock")
+    with Folder(str(data)).hold(f"_runs/{lock.name}"):
+        result = run("fleet", "record", "-", "--to", data, "--select", child, "--resume", input="local")
+    assert result.exit_code == 2 and "goes on elsewhere" in result.stderr
+
+
+def test_a_full_disk_ends_it_with_what_was_written_before(recorded, tmp_path, monkeypatch, child):
+    real, written = Folder.write, []
+
+    def fills(self, name, fill):
+        if len(written) >= 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(self, name, fill)
+        written.append(name)
+
+    monkeypatch.setattr(Folder, "write", fills)
+    with pytest.raises(OSError, match="No space left"):
+        recorded(*(Host(f"h{n}", "local") for n in range(9)), select=(f"pid:{child}",), pace=Pace(1, retries=0))
+    rows = rows_of(tmp_path / "atlas", "hosts")
+    assert 1 <= len(rows) <= 3
+    assert {row["status"] for row in rows} == {"answered"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system takes root")
+def test_a_full_disk_is_told_with_its_code_and_nothing_half_written_is_left(tmp_path, child):
+    record = f"{shlex.join(PROGRAM)} fleet record - --what maps,pages --concurrency 1"
+    script = (
+        'mount -t tmpfs -o size=200k,mode=755 none "$1" || exit 99\n'
+        f'for n in 1 2 3 4 5 6 7 8 9; do echo h$n local; done | {record} --to "$1/atlas" --select "$2"\n'
+        'code=$?\nfind "$1/atlas/_writing" -type f | wc -l\nls "$1"/atlas/hosts/* | wc -l\nexit $code\n'
+    )
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", folder, str(child)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip(f"no file system of its own here: {done.stderr.strip()}")
+    if done.returncode == 0:
+        pytest.skip("nine hosts took less room than 200 KiB")
+    left, hosts = done.stdout.split()
+    assert (done.returncode, left) == (9, "0"), done.stderr
+    assert int(hosts) >= 1 and "No space left" in done.stderr and "--resume" in done.stderr
+
+
+def test_two_recordings_at_once_do_not_meet(tmp_path, child):
+    data = DataSet.at(str(tmp_path / "atlas"))
+    hosts = [Host(f"h{n}", "local") for n in range(6)]
+    outcomes = []
+
+    def one() -> None:
+        run = new_run(what=("maps",), select=(), options={}, hosts=6)
+        order = Order(run.run, select=(f"pid:{child}",), threads=1)
+        outcomes.append(record(hosts, order, Pace(concurrency=2), data, run))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [outcome.answered for outcome in outcomes] == [6, 6]
+    rows = rows_of(tmp_path / "atlas", "hosts")
+    assert len(rows) == 12 and len({(row["host"], row["run"]) for row in rows}) == 12
+
+
+def test_many_names_that_do_not_resolve_are_each_a_row(recorded):
+    hosts = [Host(f"h{n}", "tcp:a..b:1" if n % 2 else "", problem="" if n % 2 else "no way") for n in range(200)]
+    outcome, data = recorded(*hosts)
+    assert (outcome.failed, len(rows_of(data, "hosts"))) == (200, 200)
+    assert sorted(outcome.reasons.values()) == [100, 100]
+
+
+def test_a_defect_of_ours_is_not_taken_for_a_hosts(recorded, monkeypatch):
+    monkeypatch.setattr(recording, "ask_host", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        recorded(Host("a", "local"), Host("b", "local"))
+
+
+def test_memory_does_not_grow_with_the_number_of_hosts(recorded, monkeypatch):
+    """What a host told is let go of once it is written."""
+    alive = 0
+
+    class Table:
+        def __init__(self) -> None:
+            nonlocal alive
+            alive += 1
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    most = 0
+
+    def told(*_):
+        nonlocal most
+        most = max(most, alive)
+        return Told("answered", tables={"made": Table()})
+
+    monkeypatch.setattr(recording, "ask_host", told)
+    outcome, _ = recorded(*(Host(f"h{n}", "local") for n in range(40)), pace=Pace(concurrency=4))
+    assert outcome.answered == 40 and most <= 8
+
+
+def test_through_ssh_nobody_is_asked_and_a_changed_key_is_no_answer(tmp_path, recorded, monkeypatch, child, binary):
+    if (why := sshd.why_not()) is not None:
+        pytest.skip(why)
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{sshd.prepare(folder)}:{os.environ['PATH']}")
+    with sshd.serving(folder) as port:
+        host = Host("board", f"ssh:127.0.0.1:{port}")
+        outcome, data = recorded(host, select=(f"pid:{child}",), into="first")
+        (row,) = rows_of(data, "hosts")
+        assert (outcome.answered, row["scheme"]) == (1, "ssh"), row["reason"]
+        (process,) = rows_of(data, "processes")
+        assert process["pid"] == child
+    sshd.key(folder / "host")
+    with sshd.serving(folder, port):
+        _, data = recorded(host, select=(f"pid:{child}",), into="second", pace=Pace(retries=5))
+    (row,) = rows_of(data, "hosts")
+    assert (row["status"], row["attempts"]) == ("failed", 1)
+    assert "Host key verification failed" in row["reason"]
+    (folder / "user").unlink()
+    (folder / "known").unlink()
+    with sshd.serving(folder, port):
+        _, data = recorded(host, select=(f"pid:{child}",), into="third", pace=Pace(retries=5))
+    (row,) = rows_of(data, "hosts")
+    assert (row["status"], row["attempts"]) == ("failed", 1) and "Permission denied" in row["reason"]
+    wait_for(lambda: not os.listdir(folder / "tmp"))
