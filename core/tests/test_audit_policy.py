@@ -66,6 +66,31 @@ def test_an_allowance_about_who_it_is_holds_only_where_that_is_told():
 
 
 @pytest.mark.parametrize(
+    ("allowance", "why"),
+    [
+        ({"path": "/opt/*"}, "the file is none of this path for us: another file has that path"),
+        ({"program": "/opt/*"}, "doubt of program"),
+        ({"unit": "app.service"}, "doubt of unit"),
+        ({"user": "web", "path": "/opt/*"}, "the file is none of this path for us: another file has that path"),
+        ({"user": "web"}, None),
+    ],
+)
+def test_a_name_that_the_process_may_have_chosen_allows_nothing_and_that_is_told(allowance, why):
+    file = Region(0x1000, 0x2000, Protection(7), False, path="/opt/lib.so", kind=Kind.FILE)
+    who = {"program": "/opt/app", "user": "web", "unit": "app.service"}
+    doubts = {"program": "doubt of program", "unit": "doubt of unit"}
+    evidence = Evidence(misnamed=lambda _: "another file has that path", belongs_to=who.get, doubt=doubts.get)
+    policy = Policy.of({"allow": [{**allowance, "reason": "known"}]})
+    report = audit(space_of([file]), evidence, policy)
+    assert [each.why for each in report.doubted] == ([] if why is None else [why])
+    assert [each.id for each in report] == ["writable-and-executable"] * (why is not None)
+    assert len(report.allowed) == (why is None)
+    both = Policy.of({"allow": [{**allowance, "reason": "known"}, {"user": "web", "reason": "also known"}]})
+    assert not audit(space_of([file]), evidence, both).doubted, "another allowance holds"
+    assert report.and_also(report).doubted == report.doubted * 2
+
+
+@pytest.mark.parametrize(
     ("told", "message"),
     [
         ([], "is no mapping"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas.errors import NoSuchProcess
+from vmatlas.errors import NoSuchProcess, legible
 from vmatlas.model import ProcessInfo
 from vmatlas.selection.resolving import select
 from vmatlas.systems.linux import cgroups, container_names, membership
@@ -380,6 +380,46 @@ def test_a_path_that_is_cut_is_of_what_it_shows_and_perhaps_of_more(placed: dict
     with pytest.raises(NoSuchProcess) as nobody:
         membership.members(of(placed), "cgroup", f"/a.service{DEEP}", lambda path: path)
     assert nobody.value.incomplete is not None and f"{cgroups.MOST_TOLD:,} bytes" in nobody.value.incomplete
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/system.slice/engine.service", "engine.service"),
+        ("/system.slice/engine.service/worker/engine.service", "engine.service"),
+        ("/engine.service", "engine.service"),
+        ("/init.scope", "init.scope"),
+        (r"/system.slice/system-systemd\x2dfsck.slice/systemd-fsck@x.service", "systemd-fsck@x.service"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/engine.service", "user@1000.service"),
+        (f"/system.slice/docker-{ID}.scope/system.slice/engine.service", f"docker-{ID}.scope"),
+        ("/user.slice/user-1000.slice", "user-1000.slice"),
+        ("/user.slice/mine/engine.service", "user.slice"),
+        ("/user.slice/mine.slice/engine.service", "user.slice"),  # systemd has mine.slice below the root
+        ("/mine-more.slice/engine.service", None),
+        ("/mine/system.slice/engine.service", None),
+        ("/../system.slice/engine.service", None),
+        (f"/docker/{ID}/system.slice/engine.service", None),
+        ("/", None),
+    ],
+)
+def test_a_unit_is_the_system_s_where_systemd_places_it_from_the_root(path: str, unit: str | None) -> None:
+    assert cgroups.system_unit(parts_of(path)) == unit
+    text = f"2:memory:/user.slice\n1:name=systemd:{path}\n0::{path}\n"
+    if unit is not None and not unit.endswith(".slice"):
+        assert cgroups.system_unit_in(places_of(text.encode())) == unit
+        assert cgroups.system_unit_in(places_of(text.encode() + b"3:cpu:/system.slice/other.service\n")) is None
+    told = cgroups.unit_in(places_of(f"0::{path}\n".encode()))
+    doubt = membership._doubt_of_unit(_Placed(path))  # type: ignore[arg-type]
+    assert (doubt is None) is (told == unit), "what a policy names is the unit of the system's, or in doubt"
+    assert doubt is None or legible(path) in doubt
+
+
+class _Placed:
+    def __init__(self, path: str) -> None:
+        self._text = f"0::{path}\n".encode()
+
+    def read_file(self, name: str) -> bytes:
+        return self._text
 
 
 def test_what_a_cut_path_belongs_to_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

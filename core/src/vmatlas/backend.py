@@ -154,6 +154,10 @@ class LocalProcess:
         """Who may write that file, or put another in its place; None where that is not told."""
         return None
 
+    def misnamed(self, region: Region) -> str | None:
+        """See `SeesFiles.misnamed`."""
+        return None
+
     def known_files(self) -> Callable[[str], bool | None] | None:
         """See `SeesFiles.known_files`."""
         return None
@@ -560,6 +564,11 @@ class SeesFiles(Protocol):
         """Who may write the file that is mapped at a region, or put another in its place; None: it is not told."""
         ...
 
+    def misnamed(self, region: Region) -> str | None:
+        """Why the path of the file that is mapped at a region leads to another file, or none, for who asks, in words;
+        None: it leads there. A process may have mounts of its own."""
+        ...
+
     def known_files(self) -> Callable[[str], bool | None] | None:
         """Whether a package manager knows a path of the process's, None where that cannot be told; None instead of the
         answer where there is none to ask."""
@@ -720,6 +729,12 @@ class TellsMembership(Protocol):
     def belongs_to(self, pid: int, start_time: int | None, what: str) -> str | None:
         """`what`: "user", "program", "cgroup", "unit" or "container". None where it is not told, it belongs to none, or
         the number is another process's now."""
+        ...
+
+    def doubt(self, pid: int, start_time: int | None, what: str) -> str | None:
+        """Why what `belongs_to` tells may be a name that the process chose, in words; None: it is what it is called.
+
+        A program has the path that is told for who asks, too; a unit is one that the system's own manager made."""
         ...
 
 

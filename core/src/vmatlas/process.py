@@ -722,7 +722,9 @@ class Process:
             changed=self._copied,
             most_regions=None if limits is None else limits.most_regions,
             known_files=None if sees is None else sees.known_files,
-            belongs_to=None if members is None else self._belonging(members),
+            misnamed=None if sees is None else sees.misnamed,
+            belongs_to=None if members is None else self._belonging(members.belongs_to),
+            doubt=None if members is None else self._belonging(members.doubt),
         )
 
     def _hidden_guards(self) -> list[tuple[int, int]] | None:
@@ -751,8 +753,8 @@ class Process:
             return None
         return [(run.start, run.end) for run in found]
 
-    def _belonging(self, system: TellsMembership) -> Callable[[str], str | None]:
-        return functools.cache(lambda what: system.belongs_to(self.pid, self.start_time, what))
+    def _belonging(self, asks: Callable[[int, int | None, str], str | None]) -> Callable[[str], str | None]:
+        return functools.cache(lambda what: asks(self.pid, self.start_time, what))
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from vmatlas.cli.options import (
     shape_options,
 )
 from vmatlas.cli.recorded import SourceType, replay
-from vmatlas.errors import NoSuchProcess, UsageError
+from vmatlas.errors import NoSuchProcess, UsageError, VmatlasError
 
 if TYPE_CHECKING:
     from vmatlas.analysis.audit import AuditReport, Baseline, Finding, Policy, Rule, Severity
@@ -209,6 +209,9 @@ def command(
         return _watched(look, ask, interval, seconds, as_json=as_json, exact=exact)
     looked = look(show)
     show(looked)
+    if not _is_for_people():  # they see it below the table
+        for doubt in audit.doubted_lines(looked.found):
+            say(f"warning: {doubt}")
     told_nowhere_else = not (as_json or as_csv or as_sarif or _is_for_people())
     if told_nowhere_else and (line := audit.untold_line(looked.found)) is not None:
         say(f"warning: {line}")
@@ -339,17 +342,20 @@ def _of_several(
 
 def _settled(place: Target, process: ProcessInfo, finding: Finding, policy: Policy) -> AuditReport:
     """What is found across processes, by the allowances."""
+    from vmatlas import api
     from vmatlas.analysis.audit import Evidence
     from vmatlas.analysis.audit.judge import settled
-    from vmatlas.backend import TellsMembership
     from vmatlas.target.local import LOCAL
 
-    system: object = LOCAL.system if place is LOCAL else None
-    if not isinstance(system, TellsMembership):
+    if not policy.allowances or place is not LOCAL:
         return settled([finding], Evidence(), policy)
-    who = system
-    belongs = lambda what: who.belongs_to(process.pid, process.start_time, what)  # noqa: E731
-    return settled([finding], Evidence(belongs_to=belongs), policy)
+    ended = Evidence(misnamed=lambda _: "the process has ended")
+    try:
+        with api.open(process.pid) as opened:
+            is_it = process.start_time in (None, opened.start_time)
+            return settled([finding], opened.evidence() if is_it else ended, policy)
+    except VmatlasError:
+        return settled([finding], ended, policy)
 
 
 # ---- looking again ----

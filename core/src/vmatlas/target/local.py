@@ -178,6 +178,11 @@ class LocalTargetProcess:
         with self._process.lock:
             return self._process.file_rights(region)
 
+    def misnamed(self, region: Region) -> str | None:
+        """See `SeesFiles`."""
+        with self._process.lock:
+            return self._process.misnamed(region)
+
     def known_files(self) -> Callable[[str], bool | None] | None:
         """See `SeesFiles`."""
         with self._process.lock:

@@ -7,7 +7,7 @@ asks and puts together; `across` looks over many processes; `runtimes` knows the
 from vmatlas.analysis.audit.across import Across
 from vmatlas.analysis.audit.baseline import Baseline
 from vmatlas.analysis.audit.evidence import Evidence, FileLookup
-from vmatlas.analysis.audit.finding import Allowed, AuditReport, Finding, Severity, Untold
+from vmatlas.analysis.audit.finding import Allowed, AuditReport, Doubted, Finding, Severity, Untold
 from vmatlas.analysis.audit.judge import audit
 from vmatlas.analysis.audit.policy import PRESETS, Allowance, Policy
 from vmatlas.analysis.audit.rule import Rule
@@ -21,6 +21,7 @@ __all__ = [
     "Allowed",
     "AuditReport",
     "Baseline",
+    "Doubted",
     "Evidence",
     "FileLookup",
     "Finding",

@@ -38,8 +38,13 @@ class Evidence:
     """How many regions the system allows a process."""
     known_files: Callable[[], Callable[[str], bool | None] | None] | None = None
     """Whether a package manager of the process's system knows a path."""
+    misnamed: Callable[[Region], str | None] | None = None
+    """Why the path of the file that is mapped at a region leads to another file, or none, for who asks; for the
+    allowances of a policy, as the rest."""
     belongs_to: Callable[[str], str | None] | None = None
-    """What the process belongs to: "program", "user", "unit"; for the allowances of a policy."""
+    """What the process belongs to: "program", "user", "unit"."""
+    doubt: Callable[[str], str | None] | None = None
+    """Why that may be a name of its own choice."""
 
 
 NONE = Evidence()

@@ -101,6 +101,15 @@ class Allowed:
     allowance: Allowance
 
 
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """A finding that an allowance speaks of by a name that the process may have chosen: it is not allowed."""
+
+    finding: Finding
+    allowance: Allowance
+    why: str
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class AuditReport(Sequence[Finding]):
     """The findings, the weightiest first, then by address; a sequence."""
@@ -110,6 +119,8 @@ class AuditReport(Sequence[Finding]):
     """What the policy allows, with the reason that it gives."""
     untold: tuple[Untold, ...] = ()
     """What the rules that were asked could not tell here."""
+    doubted: tuple[Doubted, ...] = ()
+    """Of the findings those that an allowance fits by name alone."""
 
     @overload
     def __getitem__(self, index: int) -> Finding: ...
@@ -124,7 +135,8 @@ class AuditReport(Sequence[Finding]):
     def and_also(self, other: AuditReport) -> AuditReport:
         """With what another one of the same process found, in order."""
         both = sorted((*self.findings, *other.findings), key=order)
-        return AuditReport(tuple(both), self.allowed + other.allowed, self.untold + other.untold)
+        allowed, untold = self.allowed + other.allowed, self.untold + other.untold
+        return AuditReport(tuple(both), allowed, untold, self.doubted + other.doubted)
 
     @property
     def worst(self) -> Severity | None:

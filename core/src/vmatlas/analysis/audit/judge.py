@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from vmatlas import arguments
 from vmatlas.analysis.audit.evidence import NONE, Evidence
-from vmatlas.analysis.audit.finding import Allowed, AuditReport, Finding, Severity, Untold, order
+from vmatlas.analysis.audit.finding import Allowed, AuditReport, Doubted, Finding, Severity, Untold, order
 from vmatlas.analysis.audit.policy import DEFAULT, Policy
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
 from vmatlas.analysis.audit.runtimes import Recogniser
@@ -69,19 +69,23 @@ def settled(
     untold: Iterable[Untold] = (),
     today: datetime.date | None = None,
 ) -> AuditReport:
-    """The findings in order, without those that the policy allows."""
+    """The findings in order, without those that the policy allows: by what is known, not by a name alone."""
     day = today or datetime.date.today()
     holding = [each for each in policy.allowances if not each.has_expired(day)]
     left: list[Finding] = []
     allowed: list[Allowed] = []
+    doubted: list[Doubted] = []
     for finding in findings:
-        fitting = next((each for each in holding if each.fits(finding, evidence.belongs_to)), None)
-        if fitting is None:
+        fitting = [each for each in holding if each.fits(finding, evidence.belongs_to)]
+        reasons = [(each, each.doubt(finding, evidence)) for each in fitting]
+        sure = next((each for each, why in reasons if why is None), None)
+        if sure is None:
             left.append(finding)
+            doubted += (Doubted(finding, each, why) for each, why in reasons if why is not None)
         else:
-            allowed.append(Allowed(finding, fitting))
+            allowed.append(Allowed(finding, sure))
     left.sort(key=order)
-    return AuditReport(tuple(left), tuple(allowed), tuple(untold))
+    return AuditReport(tuple(left), tuple(allowed), tuple(untold), tuple(doubted))
 
 
 def _together(hits: list[Hit]) -> Iterator[Hit]:

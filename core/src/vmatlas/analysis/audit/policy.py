@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from vmatlas.analysis.audit.evidence import Evidence
 from vmatlas.analysis.audit.finding import Finding, Severity
 from vmatlas.analysis.audit.rule import Rule
 from vmatlas.analysis.audit.rules import RULES
@@ -53,6 +54,20 @@ class Allowance:
             if told is None or not fnmatchcase(told, pattern):
                 return False
         return True
+
+    def doubt(self, finding: Finding, evidence: Evidence) -> str | None:
+        """Why it does not hold though it fits: what it goes by is a name that the process may have chosen.
+
+        In words; None: it holds. Memory that lies in no file is called what the process calls it.
+        """
+        region = finding.region
+        if self.path is not None and evidence.misnamed is not None and region is not None and region.path is not None:
+            why = evidence.misnamed(region)
+            if why is not None:
+                return f"the file is none of this path for us: {why}"
+        asks = evidence.doubt or (lambda _: None)
+        asked = (what for what in _SUBJECTS if getattr(self, what) is not None)
+        return next((why for what in asked if (why := asks(what)) is not None), None)
 
     def has_expired(self, today: datetime.date) -> bool:
         """Whether its last day is over."""

@@ -115,10 +115,27 @@ def _notes(found: Sequence[Audited], quick: Sequence[Rule]) -> tuple[str, ...]:
         notes.append(f"{count(allowed, 'finding')} that the policy allows")
     if known:
         notes.append(f"{count(known, 'finding')} that the baseline has")
+    notes += doubted_lines(found)
     notes += untold_lines(found)
     if quick:
         notes.append(f"not asked of so many: {', '.join(rule.id for rule in quick)} (--thorough asks)")
     return tuple(notes)
+
+
+def doubted_lines(found: Sequence[Audited]) -> list[str]:
+    """What a policy speaks of by a name alone, and does not allow for that: each reason once, the first few."""
+    reasons: dict[tuple[str, str], list[int]] = {}
+    for each in found:
+        for doubted in each.report.doubted:
+            reasons.setdefault((doubted.allowance.reason, doubted.why), []).append(each.whose.pid)
+    told = []
+    for (reason, why), pids in list(reasons.items())[:_NAMED]:
+        whose = dict.fromkeys(pids)
+        who = f"process {pids[0]}" if len(whose) == 1 else count(len(whose), "process", "processes")
+        told.append(f"not allowed: {count(len(pids), 'finding')} of {who} ({escape(reason)}): {escape(why)}")
+    if len(reasons) > _NAMED:
+        told.append(f"not allowed for {len(reasons) - _NAMED:,} more reasons (--json has them)")
+    return told
 
 
 def untold_lines(found: Sequence[Audited]) -> list[str]:
@@ -190,6 +207,11 @@ def audited_json(each: Audited, error: str | None = None) -> dict[str, Any]:
             }
             for allowed in each.report.allowed
         ],
+        "doubted": [
+            {"finding": doubted.finding.id, "thing": doubted.finding.thing}
+            | {"reason": doubted.allowance.reason, "why": doubted.why}
+            for doubted in each.report.doubted
+        ],
         "untold": [{"finding": untold.rule.id, "why": untold.why} for untold in each.report.untold],
         "known": each.known,
     }
@@ -214,7 +236,7 @@ def several_json(found: Sequence[Audited], unread: Unread, quick: Sequence[Rule]
     told = [audited_json(each) for each in found]
     told += [
         {**audited_json(Audited(Whose(process.pid, process.name), AuditReport(()))), "error": str(error)}
-        | {"findings": None, "allowed": None, "untold": None, "known": None}
+        | {"findings": None, "allowed": None, "doubted": None, "untold": None, "known": None}
         for process, error in unread.unanswered
     ]
     return {"processes": told, "unasked": [rule.id for rule in quick], **unread_json(unread)}

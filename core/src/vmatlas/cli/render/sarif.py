@@ -38,7 +38,7 @@ def sarif(found: Sequence[Audited], unread: Unread | None, policy: Policy, versi
     }
     invocation = {
         "executionSuccessful": unread is None or not unread.unread,
-        "toolExecutionNotifications": [*_untold(found), *_unread(unread)],
+        "toolExecutionNotifications": [*_doubted(found), *_untold(found), *_unread(unread)],
     }
     run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
@@ -91,6 +91,18 @@ def _safe(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace").decode()
     return text
+
+
+def _doubted(found: Sequence[Audited]) -> list[dict[str, Any]]:
+    return [
+        {
+            "level": "warning",
+            "message": {"text": f"process {each.whose.pid}: not allowed ({told.allowance.reason}): {told.why}"},
+            "associatedRule": {"id": told.finding.id, "index": _INDEX[told.finding.id]},
+        }
+        for each in found
+        for told in each.report.doubted
+    ]
 
 
 def _untold(found: Sequence[Audited]) -> list[dict[str, Any]]:

@@ -141,6 +141,33 @@ def unit_in(places: Sequence[Place]) -> str | None:
     return next((name for name in found if not name.endswith(".slice")), found[0] if found else None)
 
 
+def system_unit_in(places: Sequence[Place]) -> str | None:
+    """The unit that systemd itself placed a process in, in all hierarchies that tell one; None where none does, or they
+    do not agree."""
+    told = {unit for place in places if (unit := system_unit(place.parts)) is not None}
+    own = {unit for unit in told if not unit.endswith(".slice")} or told
+    return own.pop() if len(own) == 1 else None
+
+
+def system_unit(path: tuple[str, ...]) -> str | None:
+    """The first unit on the way that is no slice, where all above it are slices, each below the one whose name it
+    goes on (systemd.slice(5)); else the last slice. What stands below it may be of others' making: systemd hands a
+    unit over to a user's manager, to a container (Delegate=).
+    """
+    above = ""
+    for part in path:
+        name = unit_called(part)
+        if name is None:
+            break
+        if not name.endswith(".slice"):
+            return name
+        stem = name.removesuffix(".slice")
+        if stem.rpartition("-")[0] != above:
+            break
+        above = stem
+    return f"{above}.slice" if above else None
+
+
 # ---- containers ----
 
 _ID = r"(?P<id>[0-9a-f]{64})"

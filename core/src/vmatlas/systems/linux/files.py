@@ -21,7 +21,21 @@ import functools
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSYS, ENOTDIR, EPERM, EXDEV, errorcode
+from errno import (
+    EACCES,
+    EAGAIN,
+    EINVAL,
+    EMFILE,
+    ENFILE,
+    ENODEV,
+    ENOENT,
+    ENOMEM,
+    ENOSYS,
+    ENOTDIR,
+    EPERM,
+    EXDEV,
+    errorcode,
+)
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, S_ISREG
 from typing import NamedTuple, Protocol
 
@@ -89,6 +103,9 @@ def _short(error: OSError) -> OperationFailed:
         errno=error.errno or 0,
         errno_name=errorcode.get(error.errno or 0, ""),
     )
+
+
+_NOT_TOLD, _NOT_THERE = "which file it is, is not told", "it is not mapped there any more"
 
 
 class Unasked(Exception):
@@ -312,6 +329,81 @@ class ProcessFiles:
         if file is None:
             return None
         return FileRights(file.mode, file.user, folder and folder.mode, folder and folder.user)
+
+    def misnamed(self, region: Region) -> str | None:
+        """Why the path of the file that is mapped at a region leads to no such file from our own root; None: it does.
+
+        A process that has mounts of its own chooses what the kernel calls its files. Of an unlinked one the folder is
+        looked up. What lies in no folder has no path, whatever it is called.
+        """
+        if region.device is None or region.inode is None or region.path_bytes is None:
+            return _NOT_TOLD
+        device = region.device.major, region.device.minor
+        if holds_objects(device):
+            return None
+        name = region.path_bytes + (DELETED if region.deleted else b"")
+        bounds = b"%x-%x" % (region.start, region.end)
+        try:
+            with self._led_to(self._process.mapped_file(bounds)) as handle:
+                if self._process.mapped_name(bounds) != name:
+                    return _NOT_THERE
+                return self._leads_elsewhere(region.path_bytes, bool(region.deleted), handle)
+        except OSError as error:
+            if error.errno in _SHORT:
+                raise _short(error) from None
+            if error.errno not in (EACCES, EPERM) and os.path.isdir("/proc/self/map_files"):
+                return _NOT_THERE
+        return self._elsewhere(region.path_bytes, bool(region.deleted), None, device, region.inode)
+
+    def program_misnamed(self) -> str | None:
+        """The same of the program that the process runs."""
+        why: str | None = _NOT_TOLD
+        with _refused(), self._led_to(_PROGRAM) as handle:
+            name = os.readlink(b"/proc/self/fd/%d" % handle)
+            why = self._leads_elsewhere(name, False, handle)
+            if why is not None and name.endswith(DELETED):  # or it is called so
+                why = self._leads_elsewhere(name[: -len(DELETED)], True, handle)
+        return why
+
+    def _leads_elsewhere(self, path: bytes, deleted: bool, handle: int) -> str | None:
+        """The same of a file that is held. Raises OSError."""
+        number = _mount_number(handle)
+        if number is not None and mounts.one(self._own_table, number) is not None:
+            return None  # reached through a mount of ours, so by a path of ours
+        file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
+        return self._elsewhere(path, deleted, file, file.device, file.inode)
+
+    @functools.cached_property
+    def _own_table(self) -> bytes:
+        return self._raw_tables()[0]
+
+    def _elsewhere(self, path: bytes, deleted: bool, file: File | None, device: Numbers, inode: int) -> str | None:
+        """The same by what is looked up. Raises OperationFailed."""
+        what = path.rpartition(b"/")[0] if deleted else path
+        try:
+            with self._looked_up(self.roots[-1], what) as own:
+                if deleted:
+                    is_it = own.file.identity == self._folder(what, file, device)
+                else:
+                    is_it = own.file.identity == file.identity if file else own.is_of_map(device, inode)
+        except Unasked as error:
+            return str(error)
+        except _Nowhere:
+            return "there is no such folder" if deleted else "there is no such file"
+        except OSError as error:
+            if error.errno in _SHORT:
+                raise _short(error) from None
+            return f"it cannot be looked up: {error.strerror}"
+        if is_it:
+            return None
+        return "it lay in another folder of that path" if deleted else "another file has that path"
+
+    def _folder(self, path: bytes, file: File | None, device: Numbers) -> tuple[Numbers, int] | None:
+        """The folder of this path as the process has it, where it lies on the mount of a file. Raises OSError."""
+        with _refused(Unasked), self._looked_up(self.roots[0], path) as seen:
+            if _leads_to(seen.mount, file, device):
+                return seen.file.identity
+        return None
 
     def opened(self, region: Region) -> int | None:
         """See `open_mapped`."""

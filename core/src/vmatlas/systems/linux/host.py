@@ -270,6 +270,13 @@ class LinuxProcess(LocalProcess):
         with ProcessFiles(self) as files:
             return files.rights(region)
 
+    def misnamed(self, region: Region) -> str | None:
+        """See `files.ProcessFiles.misnamed`."""
+        from vmatlas.systems.linux.files import ProcessFiles
+
+        with ProcessFiles(self) as files:
+            return files.misnamed(region)
+
     def known_files(self) -> Callable[[str], bool | None] | None:
         """See `packages.known`; of a process with other mounts than ours nothing is told."""
         from vmatlas.systems.linux import packages
@@ -559,19 +566,17 @@ class LinuxSystem:
         that has the process in other than its root (cgroup v2 has one)."""
         from vmatlas.systems.linux.membership import MEMBERSHIPS
 
-        def ask(pid: int) -> str | None:
-            process = LinuxProcess(pid)
-            try:
-                stat = _stat_of(process)
-                if start_time not in (None, stat.start_time):
-                    return None
-                return MEMBERSHIPS[what](process.living() if stat.lives_on else process)
-            except (OSError, VmatlasError):
-                return None
-            finally:
-                process.close()
+        return _asked_of(pid, start_time, MEMBERSHIPS[what])
 
-        return ask_each([pid], ask)[0]
+    def doubt(self, pid: int, start_time: int | None, what: str) -> str | None:
+        """See `vmatlas.backend.TellsMembership`."""
+        from vmatlas.systems.linux.membership import DOUBTS
+
+        if (doubt := DOUBTS.get(what)) is None:
+            return None
+        # "" for no doubt: nothing is told of one that is gone or does not answer, and that is one.
+        told = _asked_of(pid, start_time, lambda process: doubt(process) or "")
+        return "it is not told any more" if told is None else told or None
 
     def members(self, processes: Sequence[ProcessInfo], what: str, wanted: str) -> Members:
         """See `vmatlas.backend.FindsMembers`: by /proc/PID/cgroup, in any hierarchy."""
@@ -734,6 +739,24 @@ def _in_rounds(
                 rounds.ended()
             if info is not None:
                 yield info
+
+
+def _asked_of(pid: int, start_time: int | None, question: Callable[[LinuxProcess], str | None]) -> str | None:
+    """What a process is asked that began then; None where it is gone, or does not answer in time."""
+
+    def ask(pid: int) -> str | None:
+        process = LinuxProcess(pid)
+        try:
+            stat = _stat_of(process)
+            if start_time not in (None, stat.start_time):
+                return None
+            return question(process.living() if stat.lives_on else process)
+        except (OSError, VmatlasError):
+            return None
+        finally:
+            process.close()
+
+    return ask_each([pid], ask)[0]
 
 
 def _stat_of(process: LinuxProcess) -> Stat:

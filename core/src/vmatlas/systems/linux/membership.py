@@ -104,6 +104,27 @@ MEMBERSHIPS: dict[str, Callable[[LinuxProcess], str | None]] = {
 """By the word for it."""
 
 
+def _doubt_of_program(process: LinuxProcess) -> str | None:
+    from vmatlas.systems.linux.files import ProcessFiles
+
+    with ProcessFiles(process) as files:
+        why = files.program_misnamed()
+    return None if why is None else f"its program is none of this path for us: {why}"
+
+
+def _doubt_of_unit(process: LinuxProcess) -> str | None:
+    places = _places(process)
+    if cgroups.unit_in(places) == cgroups.system_unit_in(places):
+        return None
+    place = cgroups.main_place(places)
+    path = "" if place is None else f" ({legible(place.path)})"
+    return f"its cgroup is no unit where systemd places the system's{path}: whoever may make cgroups may call one so"
+
+
+DOUBTS: dict[str, Callable[[LinuxProcess], str | None]] = {"program": _doubt_of_program, "unit": _doubt_of_unit}
+"""Why what MEMBERSHIPS tells of a process may be of its own making, by the word for it; of the others it cannot be."""
+
+
 def _places(process: LinuxProcess) -> list[Place]:
     return _whole(cgroups.places_of(process.read_file("cgroup")))
 
