@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vmatlas.capture import check_count
@@ -103,20 +104,16 @@ def is_open(name: bytes, device: Numbers) -> bool:
 def open_names(columns: Columns) -> list[OpenName]:
     """Those in a map that was decoded with nothing settled."""
     found: dict[tuple[int, int, int], OpenName] = {}
-    for number, label in enumerate(columns.labels):
-        if not label.deleted or label.path is None:
+    called = [label.deleted and label.path is not None for label in columns.labels]
+    # Once through the rows, whatever names there are: each may have another one.
+    for row in compress(range(len(columns)), map(called.__getitem__, columns.label)) if any(called) else ():
+        key = columns.label[row], columns.inode[row], columns.device[row]
+        if key in found:
             continue
-        name = label.path.encode("utf-8", "surrogateescape") + DELETED
-        row = -1
-        while True:
-            try:
-                row = columns.label.index(number, row + 1)
-            except ValueError:
-                break
-            device = _NO_DEVICE if columns.device[row] == UNKNOWN else unpack_device(columns.device[row])
-            key = number, columns.inode[row], columns.device[row]
-            if key not in found and is_open(name, device):
-                found[key] = OpenName(name, key[1], device, columns.start[row], columns.end[row])
+        name = (columns.labels[key[0]].path or "").encode("utf-8", "surrogateescape") + DELETED
+        device = _NO_DEVICE if key[2] == UNKNOWN else unpack_device(key[2])
+        if is_open(name, device):
+            found[key] = OpenName(name, key[1], device, columns.start[row], columns.end[row])
     return list(found.values())
 
 
