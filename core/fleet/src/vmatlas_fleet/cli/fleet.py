@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from vmatlas_fleet.cli.difference import command as difference
 from vmatlas_fleet.cli.hosts import command as hosts
 from vmatlas_fleet.cli.record import command as record
 
@@ -24,10 +25,11 @@ def command(context: click.Context) -> None:
       vmatlas fleet hosts inventory.yaml
       vmatlas fleet record inventory.yaml --to atlas
       vmatlas sql --query old-libraries --data atlas
+      vmatlas fleet diff atlas --between 2026-11-23 2026-11-30
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-for each in (record, hosts):
+for each in (record, hosts, difference):
     command.add_command(each)

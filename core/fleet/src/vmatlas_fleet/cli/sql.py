@@ -12,6 +12,7 @@ from vmatlas.cli.options import csv_option, json_option, refuse_both, shape_opti
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
+    from vmatlas.cli.render.table import Table
     from vmatlas_fleet.sql import Result
 
 
@@ -83,31 +84,36 @@ def _setting(text: str) -> tuple[str, str]:
 def show_result(result: Result, *, as_json: bool, as_csv: bool) -> None:
     """Rows as a table, JSON or CSV."""
     from vmatlas.cli.render.output import show, show_csv, show_json
+
+    if as_json or as_csv:
+        rows = [dict(zip(result.columns, map(plain, row), strict=True)) for row in result.rows]
+        show_json(rows) if as_json else show_csv(result.columns, rows)
+        return
+    if result.columns:
+        show(table_of(result))
+
+
+def table_of(result: Result) -> Table:
+    """Rows as a table."""
     from vmatlas.cli.render.table import Column, Row, Table
     from vmatlas.cli.render.text import escape
 
-    if as_json or as_csv:
-        rows = [dict(zip(result.columns, map(_plain, row), strict=True)) for row in result.rows]
-        show_json(rows) if as_json else show_csv(result.columns, rows)
-        return
-    if not result.columns:
-        return
     right = [
         any(isinstance(row[number], (int, float)) and not isinstance(row[number], bool) for row in result.rows)
         for number in range(len(result.columns))
     ]
     columns = tuple(Column(title, right=each) for title, each in zip(result.columns, right, strict=True))
-    show(Table(columns, [Row(tuple(escape(_told(value)) for value in row)) for row in result.rows], empty="no rows"))
+    return Table(columns, [Row(tuple(escape(_told(value)) for value in row)) for row in result.rows], empty="no rows")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON takes it."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return _told(value)
 
 
