@@ -20,10 +20,12 @@ import vmatlas
 from vmatlas import Details, Device, Kind, PageRun, PageRuns, PageState, Protection, Region
 from vmatlas.analysis.naming import Certainty, Guess
 from vmatlas.picture import svg
+from vmatlas.picture.comparison import ComparisonView, comparison
 from vmatlas.picture.drawn import FORMATS, Picture, SpaceView, format_of, pictures
 from vmatlas.picture.html import as_json, ink_on
-from vmatlas.picture.palette import CHANGES, DARK, DARK_GROUND, LIGHT, LIGHT_GROUND, Sort
+from vmatlas.picture.palette import DARK, DARK_GROUND, LETTERS, LIGHT, LIGHT_GROUND, SAYS, Became, Sort
 from vmatlas.picture.scene import MOST_AREAS, Scene, cells, scene_of
+from vmatlas.picture.text import plain
 from vmatlas.picture.treemap import Box, squarified
 
 from .strategies import ORIGIN, space_of, spaces
@@ -241,6 +243,88 @@ def test_an_empty_map_is_told_as_one():
         assert "no region" in text.lower(), format
 
 
+# Two compared
+
+
+def compared() -> ComparisonView:
+    """One of each change."""
+    file = {"protection": READ}
+    before = [
+        region(0x10000, 4, **used(4 * PAGE)),  # grows upward
+        region(0x20000, 4, **used(4 * PAGE)),  # shrinks
+        of_file(0x30000, 2, "/gone", **used(PAGE)),  # is removed, and something else comes in its place
+        of_file(0x40000, 2, "/moves", **used(PAGE)),  # moves
+        region(0x50000, 4, **used(PAGE)),  # is filled
+        region(0x60000, 4, **used(4 * PAGE)),  # is emptied
+        region(0x70000, 2, **used(PAGE)),  # changes its rights
+        region(0x80000, 2, **used(PAGE)),  # stays
+    ]
+    after = [
+        region(0x10000, 6, **used(5 * PAGE)),
+        region(0x20000, 3, **used(3 * PAGE)),
+        of_file(0x31000, 2, "/new", **used(PAGE)),
+        of_file(0x48000, 2, "/moves", **used(PAGE)),
+        region(0x50000, 4, **used(3 * PAGE)),
+        region(0x60000, 4, **used(PAGE)),
+        region(0x70000, 2, **file, **used(PAGE)),
+        region(0x80000, 2, **used(PAGE)),
+    ]
+    return comparison(vmatlas.diff(space_of(before), space_of(after)).with_guesses())
+
+
+def test_a_comparison_draws_what_became_of_every_range():
+    found = [(piece.region.start, piece.region.size // PAGE, piece.sort) for piece in compared().scene.pieces]
+    assert found == [
+        (0x10000, 4, Became.SAME),
+        (0x14000, 2, Became.GROWN),
+        (0x20000, 3, Became.SAME),
+        (0x23000, 1, Became.SHRUNK),
+        (0x30000, 1, Became.REMOVED),  # the rest of it is covered by what came
+        (0x31000, 2, Became.ADDED),
+        (0x40000, 2, Became.REMOVED),  # where it was
+        (0x48000, 2, Became.MOVED),
+        (0x50000, 4, Became.FILLED),
+        (0x60000, 4, Became.EMPTIED),
+        (0x70000, 2, Became.CHANGED),
+        (0x80000, 2, Became.SAME),
+    ]
+
+
+def test_a_comparison_tells_what_each_kind_and_file_gained_in_every_renderer():
+    view = compared()
+    assert view.says == "1 added, 1 removed, 1 grown, 1 shrunk, 1 moved, 1 changed, 1 filled, 1 emptied; +4K of " + (
+        "addresses, -4K in memory or swap"
+    )
+    page, lines = view.article(), plain(view.lines(100, colours=False))
+    for told in ("/gone", "/new", "anonymous", "grown", "emptied"):
+        assert told in page and told in lines, told
+    assert "/moves" in page and "is-grown" in page
+    drawing = view.drawing()
+    assert ElementTree.fromstring(drawing).tag.endswith("svg")
+    assert LIGHT[Became.REMOVED] in drawing and LIGHT[Became.GROWN] in drawing
+    remarks = {piece.sort: piece.remark for piece in view.scene.pieces}
+    assert "it was\t20000-24000 rw-p\nit is\t20000-23000 rw-p" in remarks[Became.SHRUNK]
+    assert "addresses gained\t+8K" in remarks[Became.GROWN]
+    assert "what differs\tprotection" in remarks[Became.CHANGED]
+
+
+def test_equal_maps_compared_say_so():
+    space = space_of(many(5))
+    view = comparison(vmatlas.diff(space, space))
+    assert "nothing changed" in view.article() and "nothing changed" in view.drawing()
+    assert {piece.sort for piece in view.scene.pieces} == {Became.SAME}
+
+
+@given(spaces, spaces)
+def test_any_two_maps_can_be_compared_and_all_that_is_there_is_drawn(before, after):
+    view = comparison(vmatlas.diff(before, after))
+    pieces = view.scene.pieces
+    there = [piece for piece in pieces if piece.sort not in (Became.REMOVED, Became.SHRUNK)]
+    assert sum(piece.region.size for piece in there) == after.total
+    assert all(piece.region.start not in after for piece in pieces if piece.sort in (Became.REMOVED, Became.SHRUNK))
+    assert view.article() and view.drawing() and plain(view.lines(80, colours=False))
+
+
 # The treemap
 
 
@@ -298,21 +382,20 @@ def seen(colour: str, by: str) -> tuple[float, float, float]:
 @pytest.mark.parametrize(("palette", "ground"), [(LIGHT, LIGHT_GROUND), (DARK, DARK_GROUND)], ids=["light", "dark"])
 def test_colours_of_sorts_are_told_apart_by_everybody(palette, ground, by):
     """20 is ten times what the eye can just tell; 15 from the ground for what is hatched besides."""
-    assert set(palette) == set(Sort)
-    filled = {sort: seen(colour, by) for sort, colour in palette.items() if sort is not Sort.RESERVED}
-    for one, other in combinations(filled, 2):
-        assert math.dist(filled[one], filled[other]) >= 20, (one, other)
-    for sort, colour in filled.items():
-        assert math.dist(colour, seen(ground, by)) >= 20, sort
-    assert math.dist(seen(palette[Sort.RESERVED], by), seen(ground, by)) >= 8
+    for quiet, looks in ((Sort.RESERVED, Sort), (Became.SAME, Became)):
+        filled = {look: seen(palette[look], by) for look in looks if look is not quiet}
+        for one, other in combinations(filled, 2):
+            assert math.dist(filled[one], filled[other]) >= 20, (one, other)
+        for look, colour in filled.items():
+            assert math.dist(colour, seen(ground, by)) >= 20, look
+        assert math.dist(seen(palette[quiet], by), seen(ground, by)) >= 8
 
 
-@pytest.mark.parametrize("by", _SEEN_BY)
-@pytest.mark.parametrize("which", [0, 1], ids=["light", "dark"])
-def test_colours_of_changes_are_told_apart_by_everybody(which, by):
-    told = {kind: seen(colours[which], by) for kind, colours in CHANGES.items()}
-    for one, other in combinations(told, 2):
-        assert math.dist(told[one], told[other]) >= 14, (one, other)
+def test_every_colour_has_words_and_a_letter():
+    everything = {*Sort, *Became}
+    assert set(LIGHT) == set(DARK) == set(SAYS) == set(LETTERS) == everything
+    for looks in (Sort, Became):
+        assert len({LETTERS[look] for look in looks}) == len(looks)
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
@@ -367,6 +450,15 @@ def test_hostile_names_are_text_and_nothing_else_in_every_renderer():
     for text in hostile.values():
         assert all(character.isprintable() or character == "\n" for character in text)
         assert "\u202e" not in text and "\\u202e" in text
+    names = [f"/{name}" for name in HOSTILE]
+    before = [of_file(0x1000 * (1 + 2 * each), 1, name) for each, name in enumerate(names)]
+    after = [of_file(0x800000 + 0x1000 * (1 + 2 * each), 2, name) for each, name in enumerate(names)]
+    view = comparison(vmatlas.diff(space_of(before).named(HOSTILE[0]), space_of(after).named(HOSTILE[0])))
+    harmless = [[each._replace(path=f"/x{each.start}") for each in listed] for listed in (before, after)]
+    other = comparison(vmatlas.diff(*map(space_of, harmless)))
+    assert shape(tree(view.article())) == shape(tree(other.article()))
+    assert "<script>alert" not in view.article() and all(each.isprintable() or each == "\n" for each in view.article())
+    ElementTree.fromstring(view.drawing())
     notebook = Picture((SpaceView(hostile_scene()),))._repr_html_()
     [frame] = tree(notebook).iter("iframe")
     assert frame.get("srcdoc") == hostile["html"] and frame.get("sandbox") == "allow-scripts"

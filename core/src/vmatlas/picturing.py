@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmatlas import arguments
+from vmatlas.analysis.diff import Difference
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace
 from vmatlas.model.pages import PageRuns
+from vmatlas.picture.comparison import comparison
 from vmatlas.picture.drawn import Picture, SpaceView
 from vmatlas.picture.scene import Scene, scene_of
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def picture(
-    what: AddressSpace | Capture | Process | int | None = None,
+    what: AddressSpace | Capture | Difference | Process | int | None = None,
     *,
     names: bool = True,
     pages: PageRuns | None = None,
@@ -27,9 +29,9 @@ def picture(
         vmatlas.picture(1234).save("atlas.html")
         vmatlas.picture(vmatlas.snapshot(1234, residency=True))
 
-    `what` is a map, a capture, an open process, or the number of one (None: this process). Of a process its memory in
-    use, its threads and its pages are asked for, as far as they are told; of a map is drawn what it tells. `names`:
-    nameless memory is called what it seems to be (guesses, each with a mark). `pages`: of a map, what
+    `what` is a map, a capture, a difference, an open process, or the number of one (None: this process). Of a process
+    its memory in use, its threads and its pages are asked for, as far as they are told; of a map is drawn what it
+    tells. `names`: nameless memory is called what it seems to be (guesses, each with a mark). `pages`: of a map, what
     `Process.pages_in` gave of it: then memory in use is drawn where it is.
 
     Raises UsageError for what is none of these, and what `snapshot` or `replay` raise.
@@ -42,6 +44,9 @@ def picture(
         raise UsageError(f"{arguments.shown(pages)} are no runs of pages", hint="Process.pages_in(space) gives them")
     if isinstance(what, Capture):
         what = api.replay(what)
+    if isinstance(what, Difference):
+        found = what.with_guesses() if wants_names and what.guesses is None else what
+        return Picture((comparison(found),))
     if isinstance(what, AddressSpace):
         return Picture((SpaceView(scene_of_space(what, names=wants_names, pages=pages)),))
     if pages is not None:

@@ -95,3 +95,19 @@ def test_what_is_not_wanted_is_not_drawn(run, child, tmp_path, option):
     assert ("guesses" in data) <= (option == "--no-pages")
     if option == "--no-pages":
         assert data["marks"] is None
+
+
+def test_two_moments_are_compared(run, child, tmp_path):
+    before = tmp_path / "before.vmatlas"
+    assert run("record", child.pid, "--residency", "-o", before).exit_code == 0
+    child.grow()
+    drawn = run("picture", child.pid, "--before", before)
+    assert drawn.exit_code == 0, drawn.stderr
+    assert "1 added" in drawn.stdout or "1 grown" in drawn.stdout
+    assert "+32M of addresses" in drawn.stdout
+    assert run("picture", child.pid, "--before", before, "-o", tmp_path / "since.html").exit_code == 0
+    assert 'class="is-grown"' in (tmp_path / "since.html").read_text()
+    assert run("picture", child.pid, "--before", before, "--after", "1").exit_code == 2
+    assert run("picture", before, "--after", "1").exit_code == 2
+    still = run("picture", child.pid, "--after", "0.01")
+    assert still.exit_code == 0 and ", compared" in still.stdout

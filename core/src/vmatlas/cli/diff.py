@@ -158,9 +158,9 @@ def command(
         )
     b = more[0] if more else None
     if seconds is not None:
-        before, after = _watched(a, seconds, residency, by == "name", patience, backend, target)
+        before, after = watched(a, seconds, residency, by == "name", patience, backend, target)
     else:
-        before, after = _two(a, b, residency, by == "name", patience, backend, target)
+        before, after = two_maps(a, b, residency, by == "name", patience, backend, target)
     for space in (before, after):
         warn_if_incomplete(space)
     difference = chosen(diff(before, after, ignore=ignore, others=others), wheres, sort, by)
@@ -222,7 +222,7 @@ def _of_several(
     return Exit.FOUND if any(difference for _, difference in found) else code
 
 
-def _watched(
+def watched(
     a: Asked | Chooses | str,
     seconds: float,
     residency: bool,
@@ -231,6 +231,7 @@ def _watched(
     backend: str | None,
     target: str,
 ) -> tuple[AddressSpace, AddressSpace]:
+    """One process, now and after some seconds."""
     from vmatlas.cli.asking import opened
 
     assert isinstance(a, Asked)
@@ -240,7 +241,7 @@ def _watched(
         return before, asked.snapshot(residency=residency, threads=threads)
 
 
-def _two(
+def two_maps(
     a: Asked | Chooses | str,
     b: Asked | Chooses | str | None,
     residency: bool,
@@ -249,6 +250,10 @@ def _two(
     backend: str | None,
     target: str,
 ) -> tuple[AddressSpace, AddressSpace]:
+    """Two maps, of captures or processes; a process is asked as the capture beside it was.
+
+    Raises UsageError, and what reading either raises.
+    """
     from vmatlas import api
     from vmatlas.cli.asking import opened
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import Asked, Chooses, asking_options, only_one
+from vmatlas.cli.options import Asked, Chooses, DurationType, asking_options, only_one
 from vmatlas.cli.recorded import STDIN, AnySourceType, only_file, processes_of, refuse_asking
 from vmatlas.errors import UsageError
 
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", metavar="FILE", help="Write it there: .html (interactive), .svg or .txt; never over another file."
 )
+@click.option(
+    "--before",
+    metavar="FILE|PID",
+    type=AnySourceType(),
+    help="Compare: what became of everything since; of a process --after draws what changes.",
+)
+@click.option(
+    "--after", "seconds", metavar="TIME", type=DurationType(), help="Of a process: compare it now, and later."
+)
 @click.option("--force", is_flag=True, help="Replace what stands at FILE.")
 @click.option("--names/--no-names", default=True, help="Without: no guesses at what nameless memory is.")
 @click.option("--pages/--no-pages", default=True, help="Without: single pages are not asked about.")
@@ -32,6 +41,8 @@ if TYPE_CHECKING:
 def command(
     sources: tuple[Asked | Chooses | str, ...],
     output: str | None,
+    before: Asked | Chooses | str | None,
+    seconds: float | None,
     force: bool,
     names: bool,
     pages: bool,
@@ -47,12 +58,16 @@ def command(
       vmatlas picture 1234 -o atlas.html
       vmatlas picture worker.vmatlas -o worker.svg
       vmatlas picture children:1234 -o tree.html
+      vmatlas picture 1234 --before worker.vmatlas -o since.html
+      vmatlas picture 1234 --after 1s
 
     Without -o it is drawn here, as blocks where there are colours and as letters where there are none. An HTML file
     has everything in it and asks nobody: totals, the map to zoom and to search, a treemap of what is in memory, the
     list of regions; of several processes one is shown, and the others to be chosen. FILE is a capture, a series (its
     last moment, or the one that @ names), a core file, a minidump or the text of a map; - is one on standard input.
-    Nameless memory is called what it seems to be, ? before it. Exit 7 when one of several could not be read.
+    Nameless memory is called what it seems to be, ? before it. --before and --after compare: what was added, removed,
+    grown, filled, moved is drawn in the colours of changes, beside what each kind, file and name gained. Exit 7 when
+    one of several could not be read.
     """
     from vmatlas.picture.drawn import format_of
 
@@ -60,6 +75,10 @@ def command(
         format_of(output)  # before anything is asked
         if not force and os.path.lexists(output):
             raise _taken(output)
+    if before is not None or seconds is not None:
+        compared = _compared(sources, before, seconds, names, patience, backend, target)
+        show_picture(compared, output, force)
+        return Exit.OK
     file = only_file(sources)
     if file is not None:
         refuse_asking(backend, target)
@@ -69,6 +88,34 @@ def command(
     if asked is not None:
         return _show([_of_process(asked, names, pages, patience, backend, target)], output, force)
     return _of_several(words, names, pages, output, force, patience, backend, target)
+
+
+def _compared(
+    sources: Sequence[Asked | Chooses | str],
+    before: Asked | Chooses | str | None,
+    seconds: float | None,
+    names: bool,
+    patience: float | None,
+    backend: str | None,
+    target: str,
+) -> Picture:
+    """By the ways of `vmatlas diff`, of which this is the picture. Raises what they raise."""
+    from vmatlas.analysis import diff
+    from vmatlas.cli.diff import two_maps, watched
+    from vmatlas.picture.comparison import comparison
+    from vmatlas.picture.drawn import Picture
+
+    if len(sources) != 1 or (before is not None and seconds is not None):
+        raise UsageError("one process or file is compared with one before, or with itself", hint="--before or --after")
+    if seconds is not None:
+        if not isinstance(sources[0], Asked):
+            raise UsageError("--after goes with one process, by its number", hint="vmatlas picture PID --after 10s")
+        spaces = watched(sources[0], seconds, True, names, patience, backend, target)
+    else:
+        assert before is not None
+        spaces = two_maps(before, sources[0], False, names, patience, backend, target)
+    found = diff(*spaces)
+    return Picture((comparison(found.with_guesses() if names else found),))
 
 
 def _of_file(file: str, names: bool) -> Scene:

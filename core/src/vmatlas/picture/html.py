@@ -21,20 +21,10 @@ from typing import Any
 from vmatlas.legible import count, escape, human
 from vmatlas.model import Protection, Region
 from vmatlas.model.memory import FIELDS
-from vmatlas.picture.palette import (
-    CHANGES,
-    DARK,
-    DARK_GROUND,
-    LIGHT,
-    LIGHT_GROUND,
-    SAYS,
-    UNCHANGED,
-    Sort,
-)
+from vmatlas.picture.palette import DARK, DARK_GROUND, LIGHT, LIGHT_GROUND, SAYS, Became, Look
 from vmatlas.picture.scene import Node, PageMark, Piece, Scene, SortTotal
 from vmatlas.picture.treemap import Box, squarified
 
-_SORTS = tuple(Sort)
 _WX = int(Protection.WRITE | Protection.EXECUTE)
 _PAGE_MARKS = ("present", "huge", "swapped", "guard", "zero")
 """As numbers in the data."""
@@ -96,9 +86,9 @@ def space_article(scene: Scene) -> str:
         (
             head(scene.title, scene.origin, scene.says, scene.notes),
             totals_section(scene),
-            _map_section(scene),
+            map_section(scene),
             treemap_section(scene),
-            _list_section(scene),
+            list_section(scene),
             data_script(space_data(scene)),
         )
     )
@@ -214,7 +204,7 @@ def _facts(scene: Scene) -> str:
     return f'<dl class="facts">\n{listed}</dl>\n'
 
 
-def swatch(sort: Sort) -> str:
+def swatch(sort: Look) -> str:
     """A square of its colour."""
     return _square(f"is-{sort.value}")
 
@@ -234,9 +224,21 @@ def _exact(value: int | None) -> str:
 # The map
 
 
-def _map_section(scene: Scene) -> str:
+def map_section(scene: Scene, what: str = "Address space") -> str:
+    """The map, with what finds one's way in it."""
     present = {total.sort for total in scene.totals}
-    items = [f"<li>{swatch(sort)}{sort.value}</li>" for sort in _SORTS if sort in present]
+    is_comparison = Became.SAME in scene.looks
+
+    def item(sort: Look) -> str:
+        """The name of one; where the table of totals is not there, it is what chooses them."""
+        if not is_comparison:
+            return f"<li>{swatch(sort)}{sort.value}</li>"
+        return (
+            f'<li><button type="button" class="pick" data-sort="{sort.value}" aria-pressed="false" '
+            f'title="{quoted(SAYS[sort])}: show these alone">{swatch(sort)}{sort.value}</button></li>'
+        )
+
+    items = [item(sort) for sort in scene.looks if sort in present]
     if scene.marks is not None:
         items.append("<li>full: in memory, page by page; light: not in memory</li>")
         items.append("<li>a band at the top: in swap; at the bottom: the shared page of zeros</li>")
@@ -250,7 +252,7 @@ def _map_section(scene: Scene) -> str:
     if any(map(scene.is_folded, range(len(scene.pieces)))):
         items.append(f"<li>//: a region of more than {human(scene.fold)}, folded to that length</li>")
     return (
-        "<section>\n<h2>Address space <small>from low to high, line by line, to scale but for what is folded</small>"
+        f"<section>\n<h2>{what} <small>from low to high, line by line, to scale but for what is folded</small>"
         "</h2>\n"
         '<div class="tools"><input type="search" placeholder="name, address, rwx, heap, size&gt;1M" '
         'aria-label="search: a name, an address, rights, a sort, size>1M, used>1M" spellcheck="false" '
@@ -322,17 +324,20 @@ def _cell(node: Node, box: Box, aspect: float, whole: int) -> str:
 # The list
 
 
-def _list_section(scene: Scene) -> str:
+def list_section(scene: Scene) -> str:
+    """The list of regions."""
+
     def title(by: str, name: str, kind: str = "") -> str:
         style = f' class="{kind}"' if kind else ""
         sorted_now = ' aria-sort="ascending"' if by == "start" else ""
         return f'<th scope="col"{style}{sorted_now}><button type="button" data-by="{by}">{name}</button></th>'
 
+    look = "change" if Became.SAME in scene.looks else "sort"
     columns = "".join(title(key, _TITLES[key], "" if key == "resident" else "narrow") for key in _columns(scene))
     return (
         '<section>\n<h2>Regions</h2>\n<div class="list" tabindex="0" role="region" aria-label="the list of regions">'
         f"<table>\n<thead><tr>{title('start', 'addresses')}{title('size', 'size')}{columns}"
-        f"{title('rights', 'rights', 'text narrow')}{title('sort', 'sort', 'text narrow')}"
+        f"{title('rights', 'rights', 'text narrow')}{title('sort', look, 'text narrow')}"
         f"{title('name', 'name', 'text label')}</tr></thead>\n<tbody></tbody>\n</table></div>\n"
         '<p class="empty list-empty" hidden></p>\n</section>\n'
     )
@@ -351,6 +356,7 @@ def space_data(scene: Scene) -> dict[str, Any]:
     pieces = scene.pieces
     regions = [piece.region for piece in pieces]
     grain = math.gcd(scene.space.system.page_size, *(edge for each in regions for edge in (each.start, each.end)))
+    looks = {look: number for number, look in enumerate(scene.looks)}
     strings: dict[str, int] = {}
 
     def text(value: str) -> int:
@@ -369,10 +375,10 @@ def space_data(scene: Scene) -> dict[str, Any]:
         "page": scene.space.system.page_size,
         "gap": [_number(gap // grain) for gap in gaps],
         "size": [_number((region.end - region.start) // grain) for region in regions],
-        "sort": [_SORTS.index(piece.sort) for piece in pieces],
+        "sort": [looks[piece.sort] for piece in pieces],
         "name": [text(piece.name) for piece in pieces],
         "rights": [text(region.permissions) for region in regions],
-        "about": [text(_about(region)) for region in regions],
+        "about": [text("\n".join(filter(None, (piece.remark, _about(piece.region))))) for piece in pieces],
         "offset": [None if each is None else _number(each) for each in offsets],
         "memory": memory,
         "unit": unit,
@@ -381,7 +387,7 @@ def space_data(scene: Scene) -> dict[str, Any]:
         "areas": [area.first for area in scene.areas],
         "columns": _columns(scene),
         "measures": [[key, MEASURES[key]] for key in memory],
-        "sorts": [{"key": sort.value, "label": sort.value} for sort in _SORTS],
+        "sorts": [{"key": sort.value, "label": sort.value} for sort in looks],
         "strings": list(strings),
         "marks": None if scene.marks is None else _marks(scene, grain),
     }
@@ -456,19 +462,18 @@ def _marks(scene: Scene, grain: int) -> dict[int, list[int]]:
 
 
 def _palettes() -> dict[str, Any]:
-    def one(sorts: dict[Sort, str], paper: str, ink: str, quiet: str, rule: str, which: int) -> dict[str, Any]:
+    def one(sorts: dict[Look, str], paper: str, ink: str, quiet: str, rule: str) -> dict[str, Any]:
         return {
             "paper": paper,
             "ink": ink,
             "quiet": quiet,
             "rule": rule,
             "sorts": {sort.value: colour for sort, colour in sorts.items()},
-            "changes": {kind.value: colours[which] for kind, colours in CHANGES.items()} | {"same": UNCHANGED[which]},
         }
 
     return {
-        "light": one(LIGHT, LIGHT_GROUND, "#1b1f24", "#5b636d", "#c9ced5", 0),
-        "dark": one(DARK, DARK_GROUND, "#e6e9ed", "#9aa4b0", "#3a424c", 1),
+        "light": one(LIGHT, LIGHT_GROUND, "#1b1f24", "#5b636d", "#c9ced5"),
+        "dark": one(DARK, DARK_GROUND, "#e6e9ed", "#9aa4b0", "#3a424c"),
     }
 
 
@@ -482,15 +487,13 @@ def ink_on(colour: str) -> str:
 def _colours() -> str:
     """The style's part that the palette gives."""
 
-    def rules(sorts: dict[Sort, str], which: int) -> str:
-        told = [
+    def rules(sorts: dict[Look, str]) -> str:
+        return "\n".join(
             f".is-{sort.value} {{ fill: {colour}; }} .on-{sort.value} {{ fill: {ink_on(colour)}; }}"
             for sort, colour in sorts.items()
-        ]
-        told += [f".change-{kind.value} {{ fill: {colours[which]}; }}" for kind, colours in CHANGES.items()]
-        return "\n".join(told)
+        )
 
-    return f"{rules(LIGHT, 0)}\n@media screen and (prefers-color-scheme: dark) {{\n{rules(DARK, 1)}\n}}\n"
+    return f"{rules(LIGHT)}\n@media screen and (prefers-color-scheme: dark) {{\n{rules(DARK)}\n}}\n"
 
 
 def _digest(text: str) -> str:

@@ -8,8 +8,8 @@ colour stand alone: what it says is in the tables, in the names and in what is t
 from __future__ import annotations
 
 import enum
+from typing import TypeAlias
 
-from vmatlas.analysis.diff import ChangeKind
 from vmatlas.model import Kind, Region
 
 
@@ -29,7 +29,24 @@ class Sort(enum.Enum):
     OTHER = "other"
 
 
-SAYS = {
+class Became(enum.Enum):
+    """What a region of a comparison is drawn as: what became of it (`ChangeKind`), part by part."""
+
+    ADDED = "added"
+    GROWN = "grown"
+    FILLED = "filled"
+    REMOVED = "removed"
+    SHRUNK = "shrunk"
+    EMPTIED = "emptied"
+    MOVED = "moved"
+    CHANGED = "changed"
+    SAME = "same"
+
+
+Look: TypeAlias = Sort | Became
+"""What a colour stands for."""
+
+SAYS: dict[Look, str] = {
     Sort.IMAGE: "files of which some is mapped as code: programs and libraries",
     Sort.FILE: "other files",
     Sort.HEAP: "the heap that the kernel knows (brk)",
@@ -40,10 +57,19 @@ SAYS = {
     Sort.KERNEL: "what the kernel gives to every process: vdso, vvar, vsyscall",
     Sort.RESERVED: "no rights and no file: guards and reserved addresses",
     Sort.OTHER: "whatever else",
+    Became.ADDED: "was not there before",
+    Became.GROWN: "what a region gained at its end or its beginning",
+    Became.FILLED: "reaches as far as before, and holds more in memory or in swap",
+    Became.REMOVED: "is there no more",
+    Became.SHRUNK: "what a region lost",
+    Became.EMPTIED: "reaches as far as before, and holds less",
+    Became.MOVED: "is the same elsewhere: where it is now",
+    Became.CHANGED: "other rights, another file, other flags",
+    Became.SAME: "as it was",
 }
 """What each stands for, for people."""
 
-LETTERS = {
+LETTERS: dict[Look, str] = {
     Sort.IMAGE: "I",
     Sort.FILE: "F",
     Sort.HEAP: "H",
@@ -54,6 +80,15 @@ LETTERS = {
     Sort.KERNEL: "K",
     Sort.RESERVED: "-",
     Sort.OTHER: "O",
+    Became.ADDED: "N",
+    Became.GROWN: "G",
+    Became.FILLED: "F",
+    Became.REMOVED: "X",
+    Became.SHRUNK: "S",
+    Became.EMPTIED: "E",
+    Became.MOVED: "M",
+    Became.CHANGED: "C",
+    Became.SAME: "-",
 }
 """Where there are no colours."""
 
@@ -85,7 +120,7 @@ def sort_of(region: Region, has_code: bool) -> Sort:
     return sort
 
 
-LIGHT = {
+LIGHT: dict[Look, str] = {
     Sort.IMAGE: "#1f4eb8",
     Sort.FILE: "#7dc4f0",
     Sort.HEAP: "#c77d1a",
@@ -96,10 +131,19 @@ LIGHT = {
     Sort.KERNEL: "#8763b0",
     Sort.RESERVED: "#e3e5e8",
     Sort.OTHER: "#a9b2b1",
+    Became.ADDED: "#2f9158",
+    Became.GROWN: "#1f4eb8",
+    Became.FILLED: "#7dc4f0",
+    Became.REMOVED: "#7a1008",
+    Became.SHRUNK: "#c77d1a",
+    Became.EMPTIED: "#f6d265",
+    Became.MOVED: "#8763b0",
+    Became.CHANGED: "#7a2f5d",
+    Became.SAME: "#d9dcdf",
 }
 """On white."""
 
-DARK = {
+DARK: dict[Look, str] = {
     Sort.IMAGE: "#2f6fe6",
     Sort.FILE: "#ade2ff",
     Sort.HEAP: "#db871d",
@@ -110,22 +154,16 @@ DARK = {
     Sort.KERNEL: "#b67cd7",
     Sort.RESERVED: "#3a4048",
     Sort.OTHER: "#96a8a6",
+    Became.ADDED: "#41af66",
+    Became.GROWN: "#2f6fe6",
+    Became.FILLED: "#ade2ff",
+    Became.REMOVED: "#b1321d",
+    Became.SHRUNK: "#db871d",
+    Became.EMPTIED: "#fade7d",
+    Became.MOVED: "#b67cd7",
+    Became.CHANGED: "#9c397e",
+    Became.SAME: "#3a4048",
 }
 """On a dark ground."""
 
 LIGHT_GROUND, DARK_GROUND = "#ffffff", "#14171c"
-
-CHANGES = {
-    ChangeKind.ADDED: ("#1b7f4b", "#4fd18b"),
-    ChangeKind.GROWN: ("#1f4eb8", "#4f8cff"),
-    ChangeKind.FILLED: ("#7dc4f0", "#ade2ff"),
-    ChangeKind.REMOVED: ("#7a1008", "#c9402a"),
-    ChangeKind.SHRUNK: ("#c77d1a", "#db871d"),
-    ChangeKind.EMPTIED: ("#f6d265", "#fade7d"),
-    ChangeKind.MOVED: ("#8763b0", "#b67cd7"),
-    ChangeKind.CHANGED: ("#7a2f5d", "#c05a9f"),
-}
-"""What became of a region: on white, on a dark ground."""
-
-UNCHANGED = ("#d9dcdf", "#3a4048")
-"""What stayed as it was."""

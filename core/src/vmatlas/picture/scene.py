@@ -21,7 +21,7 @@ from vmatlas.analysis.summary import Total
 from vmatlas.legible import count, escape, human
 from vmatlas.model import AddressSpace, Gap, MemoryTotal, MemoryUse, Protection, Region
 from vmatlas.model.pages import PageRuns, PageState
-from vmatlas.picture.palette import Sort, sort_of
+from vmatlas.picture.palette import Became, Look, Sort, sort_of
 
 if TYPE_CHECKING:
     from vmatlas.analysis.naming import Guess
@@ -47,13 +47,15 @@ class Piece(NamedTuple):
     """A region as it is drawn."""
 
     region: Region
-    sort: Sort
+    sort: Look
     name: str
     """What it is called, safe to show; empty for nameless memory."""
     guess: Guess | None
     """What a nameless region seems to be."""
     memory: MemoryUse | None
     """Its memory in use: `Region.memory`, made once."""
+    remark: str = ""
+    """What else is told of it: lines of a term, a tab, and what is told; safe to show."""
 
     @property
     def resident(self) -> int | None:
@@ -93,7 +95,7 @@ class Area(NamedTuple):
 class SortTotal(NamedTuple):
     """What all of a sort comes to. Bytes; None where the system does not tell."""
 
-    sort: Sort | None
+    sort: Look | None
     """None: all of them."""
     total: Total
     committed: int
@@ -113,7 +115,7 @@ class Node(NamedTuple):
 
     label: str
     """Safe to show."""
-    sort: Sort
+    sort: Look
     value: int
     """Bytes."""
     children: tuple[Node, ...] = ()
@@ -183,6 +185,11 @@ class Scene:
         used = "" if resident is None else f", {human(resident)} in memory"
         return f"{count(len(self.pieces), 'region')}, {human(self.space.total)} mapped{used}"
 
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """What there may be: sorts, or what became of regions."""
+        return tuple(Became) if self.pieces and isinstance(self.pieces[0].sort, Became) else tuple(Sort)
+
     def within(self, begin: float, end: float) -> range:
         """The rows of what lies in a part of the line."""
         return range(bisect_right(self.ends, begin), bisect_left(self.begins, end))
@@ -199,11 +206,13 @@ def scene_of(
     guesses: Mapping[int, Guess] | None = None,
     pages: PageRuns | None = None,
     notes: Iterable[str] = (),
+    became: Sequence[tuple[Became, str]] | None = None,
 ) -> Scene:
     """What is drawn of an address space.
 
     `guesses`: what `name_regions` says of the whole map. `pages`: of the same process, read after the map. `notes`:
-    what else is to be told beside it.
+    what else is to be told beside it. `became`: of each region, where two spaces are
+    compared, what became of it, which is its sort then, and what is told of that (`Piece.remark`).
     """
     regions = list(space)
     code = {_file(each) for each in regions if each.path is not None and each.protection & Protection.EXECUTE}
@@ -211,20 +220,22 @@ def scene_of(
     known = guesses or {}
     names: dict[str, str] = {}
     pieces = []
-    for region in regions:
+    for row, region in enumerate(regions):
         label = region.label
         name = names.get(label)
         if name is None:
             name = names[label] = escape(label)
-        sort = sort_of(region, _file(region) in code)
-        pieces.append(Piece(region, sort, name, known.get(region.start), region.memory))
+        sort: Look = sort_of(region, _file(region) in code) if became is None else became[row][0]
+        remark = "" if became is None else became[row][1]
+        pieces.append(Piece(region, sort, name, known.get(region.start), region.memory, remark))
     sizes = [region.end - region.start for region in regions]
     fold, mark = _folds(sizes)
     begins, ends, areas = _line(regions, fold, mark)
     totals, whole = _totals(pieces, adds_up=space.origin.private_adds_up)
     found = [gap for gap in space.gaps() if gap.end < _KERNEL_HALF or gap.start >= _KERNEL_HALF]
-    tells = whole.total.resident is not None
-    tree = _tree(pieces, tells)
+    use = whole.total.memory.use if became is None else whole.total.memory.at_least  # a part of a region tells nothing
+    tells = use.resident is not None
+    tree = _tree(pieces, tells) if became is None else ()
     marks = None if pages is None else _marks(space, pages)
     told = [escape(each) for each in notes]
     if space.incomplete is not None:
@@ -302,11 +313,11 @@ def _line(regions: Sequence[Region], fold: int, mark: float) -> tuple[array[floa
 
 
 def _totals(pieces: Sequence[Piece], *, adds_up: bool) -> tuple[tuple[SortTotal, ...], SortTotal]:
-    by_sort: dict[Sort, list[int]] = {}
+    by_sort: dict[Look, list[int]] = {}
     for row, piece in enumerate(pieces):
         by_sort.setdefault(piece.sort, []).append(row)
 
-    def of(sort: Sort | None, rows: Sequence[int]) -> SortTotal:
+    def of(sort: Look | None, rows: Sequence[int]) -> SortTotal:
         regions = [pieces[row].region for row in rows]
         sizes = [region.end - region.start for region in regions]
         memory = MemoryTotal.of((pieces[row].memory for row in rows), private_adds_up=adds_up)
@@ -325,7 +336,7 @@ _MOST_NODES = 40
 
 
 def _tree(pieces: Sequence[Piece], tells: bool) -> tuple[Node, ...]:
-    sums: dict[Sort, dict[str, int]] = {}
+    sums: dict[Look, dict[str, int]] = {}
     for piece in pieces:
         value = (piece.resident or 0) if tells else piece.region.end - piece.region.start
         if value:
@@ -394,7 +405,7 @@ def _word_of(state: PageState) -> str:
 class Cell(NamedTuple):
     """A piece of the line, where single regions may be too small to be seen."""
 
-    sort: Sort | None
+    sort: Look | None
     """Of most of it; None where nothing is mapped."""
     mapped: float
     """The part of it that is mapped, from 0 to 1."""
@@ -407,7 +418,7 @@ def cells(scene: Scene, begin: float, end: float, width: float) -> Iterator[Cell
     many = max(math.ceil((end - begin) / width - 1e-9), 1) if width else 1
     for number in range(many):
         low, high = begin + number * width, min(begin + (number + 1) * width, end)
-        by_sort: dict[Sort, float] = {}
+        by_sort: dict[Look, float] = {}
         told = filled = 0.0
         for row in scene.within(low, high):
             piece = scene.pieces[row]

@@ -12,7 +12,7 @@ from html import escape as quoted
 from typing import NamedTuple
 
 from vmatlas.legible import human
-from vmatlas.picture.palette import LIGHT, LIGHT_GROUND, Sort
+from vmatlas.picture.palette import LIGHT, LIGHT_GROUND, Look, Sort
 from vmatlas.picture.scene import Area, Scene, SortTotal
 
 WIDTH = 1200
@@ -28,9 +28,10 @@ _SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans
 _MONO = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 
-def drawing(scene: Scene) -> str:
-    """The picture of one address space, as text."""
-    parts = list(_parts(scene))
+def drawing(scene: Scene, *, title: str = "", says: str = "", origin: str = "") -> str:
+    """The picture of one address space, as text; with other words above it, where there are any."""
+    head = (title or scene.title, says or scene.says, origin or scene.origin)
+    parts = list(_parts(scene, head))
     height = int(parts.pop())
     style = (
         f"text {{ font: 12px {_SANS}; fill: {_INK}; unicode-bidi: isolate; }} .q {{ fill: {_QUIET}; }} "
@@ -40,18 +41,18 @@ def drawing(scene: Scene) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'role="img">\n<title>{quoted(scene.title)}: {quoted(scene.says)}</title>\n<style>{style}</style>\n'
+        f'role="img">\n<title>{quoted(head[0])}: {quoted(head[1])}</title>\n<style>{style}</style>\n'
         '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
         f'<line x1="0" y1="0" x2="0" y2="6" stroke="{_QUIET}" stroke-opacity="0.55"/></pattern></defs>\n'
         f'<rect width="100%" height="100%" fill="{LIGHT_GROUND}"/>\n{"".join(parts)}</svg>\n'
     )
 
 
-def _parts(scene: Scene) -> Iterator[str]:
+def _parts(scene: Scene, head: tuple[str, str, str]) -> Iterator[str]:
     """The elements, and the height of it all at the end."""
     y = _EDGE + 18
-    yield _text(_EDGE, y, scene.title, "h")
-    for told, style in ((scene.says, ""), (scene.origin, "q")):
+    yield _text(_EDGE, y, head[0], "h")
+    for told, style in ((head[1], ""), (head[2], "q")):
         y += 20
         yield _text(_EDGE, y, told, style)
     for note in scene.notes:
@@ -157,7 +158,7 @@ class _Small(NamedTuple):
     """Regions in one pixel, which are too small to be seen."""
 
     pixel: int
-    parts: dict[Sort, float]
+    parts: dict[Look, float]
     filled: float
     told: bool
 
@@ -245,7 +246,7 @@ def _piece(scene: Scene, row: int, x: float, y: float, width: float, line: tuple
     yield "</g>\n"
 
 
-def _filled(sort: Sort, x: float, y: float, width: float, part: float | None) -> Iterator[str]:
+def _filled(sort: Look, x: float, y: float, width: float, part: float | None) -> Iterator[str]:
     colour = LIGHT[sort]
     if sort is Sort.RESERVED:
         yield _rect(x, y, width, _BAR, colour)

@@ -6,11 +6,11 @@ Pure: lines of spans, each with the name of a style. What paints them is the com
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vmatlas.legible import human
-from vmatlas.picture.palette import LETTERS, SAYS, Sort
+from vmatlas.picture.palette import LETTERS, SAYS, Look, Sort
 from vmatlas.picture.scene import Area, Cell, Scene, SortTotal, cells
 
 _BLOCKS = "\N{LIGHT SHADE}\N{MEDIUM SHADE}\N{DARK SHADE}\N{FULL BLOCK}"
@@ -31,7 +31,7 @@ class Span(NamedTuple):
     text: str
     """Safe to show."""
     style: str = ""
-    """`sort.NAME`, "heading", "note" or "warning"; empty for none."""
+    """`sort.NAME`, `change.NAME`, "heading", "note" or "warning"; empty for none."""
 
 
 Line = list[Span]
@@ -42,15 +42,15 @@ def plain(lines: Iterable[Line]) -> str:
     return "".join("".join(span.text for span in line).rstrip() + "\n" for line in lines)
 
 
-def style_of(sort: Sort) -> str:
-    """The name of the style of a sort."""
-    return f"sort.{sort.value}"
+def style_of(sort: Look) -> str:
+    """The name of the style of a sort, or of a change."""
+    return f"{'sort' if isinstance(sort, Sort) else 'change'}.{sort.value}"
 
 
-def picture(scene: Scene, width: int, *, colours: bool) -> Iterator[Line]:
-    """Of one address space: whose, the totals, the map, and what its signs mean."""
-    for told in (scene.title, scene.says, scene.origin):
-        yield from _wrapped(told, width, "heading" if told is scene.title else "")
+def picture(scene: Scene, width: int, *, colours: bool, head: Sequence[str] = ()) -> Iterator[Line]:
+    """Of one address space: whose (or what `head` says), the totals, the map, and what its signs mean."""
+    for number, told in enumerate(head or (scene.title, scene.says, scene.origin)):
+        yield from _wrapped(told, width, "" if number else "heading")
     for note in scene.notes:
         yield from _wrapped(f"! {note}", width, "warning")
     yield []
@@ -87,7 +87,7 @@ def _totals(scene: Scene, width: int, *, colours: bool) -> Iterator[Line]:
         columns.append(("SWAP", lambda each: _size(each.total.memory.use.swapped)))
     columns.append(("REGIONS", lambda each: f"{each.total.regions:,}"))
     columns.append(("LARGEST", lambda each: human(each.largest)))
-    names = max(len(sort.value) for sort in Sort)
+    names = max(len(sort.value) for sort in scene.looks)
 
     def told(each: SortTotal) -> list[str]:
         return [tell(each) for _, tell in columns]

@@ -46,5 +46,6 @@ STYLES = {
     "change.changed": "magenta",
     "change.filled": "bright_blue",
     "change.emptied": "cyan",
+    "change.same": "bright_black",
 }
 """In rich's words (rich.style.Style.parse)."""
