@@ -125,6 +125,96 @@ def test_file_that_is_written_to_meanwhile_is_told(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
 
+@contextmanager
+def shared(size: int) -> Iterator[tuple[int, mmap.mmap]]:
+    """The address of a shared mapping of a file in memory of so many bytes, and the mapping."""
+    descriptor = os.memfd_create("vmatlas-shared")
+    try:
+        os.ftruncate(descriptor, size)
+        memory = mmap.mmap(descriptor, min(size, PIECE * 2))
+        memory[0] = 1
+        name = "/memfd:vmatlas-shared"
+        yield next(each.start for each in vmatlas.snapshot() if (each.path or "").startswith(name)), memory
+        memory.close()
+    finally:
+        os.close(descriptor)
+
+
+PIECE = 1 << 20
+
+
+@pytest.mark.parametrize("stored_at", [0, PIECE], ids=["what was read", "what was not yet"])
+def test_a_store_to_a_shared_mapping_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored_at: int
+) -> None:
+    """It moves no time stamp."""
+    needs_map_files()
+    read = os.pread
+    with shared(2 * PIECE) as (address, memory):
+        memory[PIECE] = 1
+        before = bytes(memory)
+
+        def read_and_store(descriptor: int, size: int, offset: int) -> bytes:
+            piece = read(descriptor, size, offset)
+            if offset == PIECE:
+                memory[stored_at] = (memory[stored_at] + 1) % 256
+            return piece
+
+        monkeypatch.setattr("vmatlas.recovering.os.pread", read_and_store)
+        found = recover(None, address, tmp_path / "copy")
+        monkeypatch.undo()
+        assert found.changed
+        assert (tmp_path / "copy").read_bytes() == before
+        assert not recover(None, address, tmp_path / "again").changed
+
+
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    needs_map_files()
+    size = 64 << 20
+    with shared(size) as (address, memory):
+        memory[PIECE + 5] = 7
+        found = recover(None, address, tmp_path / "copy")
+        copy = tmp_path / "copy"
+        content = copy.read_bytes()
+    assert (found.size, found.changed, len(content)) == (size, False, size)
+    assert content[0] == 1 and content[PIECE + 5] == 7 and content.count(0) == size - 2
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    assert copy.stat().st_blocks * 512 < size // 2
+
+
+def test_what_only_looks_large_fills_no_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_map_files()
+    with shared((1 << 63) - 4096) as (address, _):
+        assert program.run(["recover", "self", f"{address:x}", "-o", str(tmp_path / "copy")]) == Exit.FAILED
+    said = capsys.readouterr().err
+    assert "of its 9,223,372,036,854,771,712 bytes only" in said and "cp --sparse=always" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        f_bavail, f_frsize = 2, 1024
+
+    with mapped(tmp_path / "a") as address:
+        monkeypatch.setattr("vmatlas.recovering.os.statvfs", lambda _: Full)
+        with pytest.raises(vmatlas.OperationFailed, match="more than the 2,048 bytes that are free"):
+            recover(None, address, tmp_path / "copy")
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_holes_that_are_filled_meanwhile_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mapped(tmp_path / "a") as address:
+        monkeypatch.setattr("vmatlas.recovering.occupied", lambda *_: 10)
+        monkeypatch.setattr("vmatlas.recovering.os.statvfs", lambda _: Small)
+        with pytest.raises(vmatlas.OperationFailed, match="more and more room"):
+            recover(None, address, tmp_path / "copy")
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+class Small:
+    f_bavail, f_frsize = 2, 4096
+
+
 def test_empty_rest_of_a_file_that_was_cut_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with mapped(path) as address:

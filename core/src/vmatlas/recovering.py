@@ -1,11 +1,12 @@
 """The file behind a mapping, copied out: also one that was unlinked, or that lies in another mount namespace.
 
 What is copied is the file as it is now, whole, and not the memory: what a process changed in a private mapping is not
-in it. Of processes of this machine alone, and with the rights that /proc/PID/map_files takes.
+in it. Holes stay holes. Of processes of this machine alone, and with the rights that /proc/PID/map_files takes.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,12 +14,17 @@ from typing import NamedTuple
 from vmatlas import arguments
 from vmatlas.api import Pid
 from vmatlas.errors import AccessDenied, OperationFailed, Unsupported, UsageError
+from vmatlas.extents import data_of, occupied
 from vmatlas.model import Region
 from vmatlas.process import Process
 from vmatlas.symbols.table import Sections
 from vmatlas.writing import write_whole
 
+MOST_OF_HOLES = 4 << 30
+"""Bytes of holes that a file may have: they take no room, but time to tell the digest of."""
+
 _PIECE = 1 << 20
+_ZEROS = bytes(_PIECE)
 _OWNERS_ALONE = 0o600
 """Who may read a copy: the file itself may have been for fewer than the folder that it is copied to."""
 
@@ -35,7 +41,11 @@ class Recovered(NamedTuple):
     sha256: str
     """The digest of what was written, in hexadecimal."""
     changed: bool
-    """Somebody wrote to the file, or cut it, while it was copied: the copy may be of two moments."""
+    """Somebody wrote to the file, or cut it, while it was copied: the copy may be of two moments.
+
+    By its time of change and its size, and by reading it again: stores to a shared mapping move no time stamp. Where
+    both readings gave the same, all of it was so when the first one ended; unless somebody put back what they changed.
+    """
 
 
 @arguments.flags_checked
@@ -44,7 +54,8 @@ def recover(process: Process | Pid, address: int, path: str | os.PathLike[str], 
 
     `process` is a `vmatlas.Process`, a pid, or None for this one. What stands at `path` is replaced with `replace`
     alone, whole or not at all; a link of somebody else's is not followed. Raises UsageError where no file is mapped
-    there, AccessDenied, Unsupported (another machine), FileExistsError, OSError, and what `Process.find` raises.
+    there, AccessDenied, Unsupported (another machine), FileExistsError, OSError, OperationFailed (it holds more than is
+    free there, or has more than `MOST_OF_HOLES` of holes), and what `Process.find` raises.
     """
     from vmatlas import api
 
@@ -81,28 +92,100 @@ def _not_had(process: Process, region: Region) -> Exception:
 
 
 def _copied(descriptor: int, region: Region, path: str, replace: bool) -> Recovered:
-    import hashlib
-
     before = os.fstat(descriptor)
-    digest = hashlib.sha256()
-    copied = 0
+    size = before.st_size
+    most = _checked_room(descriptor, region, size, path)
+    first, copied = _Digest(), 0
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Iterator[bytes | int]:
         nonlocal copied
-        # No further than it went at the beginning: a log that is written to faster than it is copied has no end.
-        while copied < before.st_size:
-            piece = os.pread(descriptor, min(_PIECE, before.st_size - copied), copied)
-            if not piece:
-                return
-            digest.update(piece)
-            copied += len(piece)
+        data = 0
+        for piece in _pieces(descriptor, size):
+            data += len(piece) if isinstance(piece, bytes) else 0
+            if data > most:  # holes that are filled as fast as they are copied
+                raise OperationFailed(f"{region.label}: it takes more and more room while it is copied")
+            copied += first.add(piece)
             yield piece
 
     write_whole(path, pieces(), replace=replace, mode=_OWNERS_ALONE)
     after = os.fstat(descriptor)
-    changed = copied != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
+    changed = copied != size or (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns)
+    if not changed:
+        again = _Digest()
+        for piece in _pieces(descriptor, size):
+            again.add(piece)
+        changed = again.hex != first.hex
     build_id = Sections(lambda offset, size: _read(descriptor, offset, size)).build_id
-    return Recovered(region, copied, build_id, digest.hexdigest(), changed)
+    return Recovered(region, copied, build_id, first.hex, changed)
+
+
+def _checked_room(descriptor: int, region: Region, size: int, path: str) -> int:
+    """How many bytes that are no holes may be written. Raises OperationFailed where the file has more, or too large
+    holes: a file without an end costs nobody anything to make."""
+    folder = os.path.dirname(os.path.realpath(path))
+    try:
+        told = os.statvfs(folder)
+    except OSError:  # the writing says what is wrong
+        room = size
+    else:
+        room = told.f_bavail * told.f_frsize
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        data = occupied(file, size, room + 1)
+    if data > room:
+        raise OperationFailed(
+            f"{region.label}: it holds more than the {room:,} bytes that are free in {folder}", errno=errno.ENOSPC
+        )
+    if size - data > MOST_OF_HOLES:
+        bounds = f"{region.start:x}-{region.end:x}"
+        raise OperationFailed(
+            f"{region.label}: of its {size:,} bytes only {data:,} are data: a file may have {MOST_OF_HOLES:,} of holes",
+            errno=errno.EFBIG,
+            hint=f"cp --sparse=always /proc/PID/map_files/{bounds} copies whatever it is",
+        )
+    return data + (room - data) // 2
+
+
+class _Digest:
+    """The SHA-256 of a file that comes in pieces; a number is a hole of so many bytes."""
+
+    def __init__(self) -> None:
+        import hashlib
+
+        self._digest = hashlib.sha256()
+
+    def add(self, piece: bytes | int) -> int:
+        """Gives how many bytes it was."""
+        if isinstance(piece, bytes):
+            self._digest.update(piece)
+            return len(piece)
+        for begin in range(0, piece, _PIECE):
+            self._digest.update(_ZEROS if piece - begin >= _PIECE else _ZEROS[: piece - begin])
+        return piece
+
+    @property
+    def hex(self) -> str:
+        return self._digest.hexdigest()
+
+
+def _pieces(descriptor: int, size: int) -> Iterator[bytes | int]:
+    """What a file holds, to its end or to `size`; a number is a hole of so many bytes. Raises OSError.
+
+    No further than it went at the beginning: a log that is written to faster than it is copied has no end.
+    """
+    at = 0
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        for start, stop in data_of(file, 0, size):
+            if start > at:
+                yield start - at
+            at = start
+            while at < stop:
+                piece = os.pread(descriptor, min(_PIECE, stop - at), at)
+                if not piece:  # it was cut
+                    return
+                yield piece
+                at += len(piece)
+    if (rest := min(os.fstat(descriptor).st_size, size) - at) > 0:
+        yield rest
 
 
 def _read(descriptor: int, offset: int, size: int) -> bytes:

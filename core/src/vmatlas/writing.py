@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 _MOST_LINKS = 40
 """As many as the kernel follows: path_resolution(7)."""
@@ -151,10 +152,14 @@ def open_regular(path: str, flags: int) -> int:
         return descriptor
 
 
-def write_whole(path: str, content: bytes | Iterable[bytes], *, replace: bool = True, mode: int | None = None) -> None:
+Pieces: TypeAlias = "bytes | Iterable[bytes | int]"
+"""What is written: all of it, or one piece after another; a number is a hole of so many bytes."""
+
+
+def write_whole(path: str, content: Pieces, *, replace: bool = True, mode: int | None = None) -> None:
     """Write a file under a temporary name first, so that what stood there is replaced whole or not at all.
 
-    `content` may be pieces, one after another. A link stays, and what it leads to is replaced. Without `replace`
+    A link stays, and what it leads to is replaced. Without `replace`
     nothing is replaced, whenever it came there. `mode`: who may read and write it; None: as what it replaces, and of
     somebody else's file nobody more than of a new one. Raises OSError; FileExistsError where something stands that is
     no regular file, or is not to be replaced.
@@ -164,7 +169,7 @@ def write_whole(path: str, content: bytes | Iterable[bytes], *, replace: bool = 
         _write(folder, name, content, replace, mode)
 
 
-def _write(folder: int, name: str, content: bytes | Iterable[bytes], replace: bool, mode: int | None) -> None:
+def _write(folder: int, name: str, content: Pieces, replace: bool, mode: int | None) -> None:
     temporary = f".vmatlas-{secrets.token_hex(8)}.part"  # which nobody can have laid, nor have left
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, _PRIVATE if mode is None else mode, dir_fd=folder)
@@ -176,7 +181,12 @@ def _write(folder: int, name: str, content: bytes | Iterable[bytes], replace: bo
                 with contextlib.suppress(FileNotFoundError):
                     old = os.stat(name, dir_fd=folder, follow_symlinks=False)
                     os.fchmod(descriptor, _mode(old, os.fstat(descriptor)))
-            file.writelines([content] if isinstance(content, bytes) else content)
+            for piece in [content] if isinstance(content, bytes) else content:
+                if isinstance(piece, bytes):
+                    file.write(piece)
+                else:
+                    file.seek(piece, os.SEEK_CUR)
+            file.truncate()  # what ends with a hole, too
         if replace:
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         else:

@@ -27,7 +27,8 @@ def command(process: Asked | Chooses, address: int, output: str, force: bool, as
     ADDRESS is hexadecimal: any in the region. The file is copied as it is now, and not the memory: what the process
     changed in a private mapping is not in it. The copy is for its owner alone to read. It takes the rights to follow
     /proc/PID/map_files (CAP_CHECKPOINT_RESTORE), unless the file still lies at its path. Exit 7 when somebody wrote to
-    the file meanwhile.
+    the file meanwhile, also through a shared mapping: it is read once more. Holes stay holes; what does not fit where
+    FILE is made is not begun.
     """
     from vmatlas import api
     from vmatlas.cli.render import output as shown
