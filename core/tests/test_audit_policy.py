@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 import pytest
@@ -137,16 +138,34 @@ def test_only_and_ignore_choose_rules_and_those_alone_have_to_speak():
         policy.only(["chnaged-code"])
 
 
+def test_a_baseline_knows_a_finding_up_to_the_weight_that_it_had():
+    (finding,) = audit(space_of([WX]))
+    assert finding.severity is Severity.HIGH
+    for severities, is_known in ((["note"], False), (["medium"], False), (["high"], True), (["high", "note"], True)):
+        told = [{"finding": finding.id, "process": "app", "thing": None, "severity": each} for each in severities]
+        baseline = Baseline.of({"findings": told}, "known.json")
+        assert (baseline.has("app", finding), len(baseline)) == (is_known, 1)
+        assert baseline.has("app", dataclasses.replace(finding, severity=Severity.NOTE))
+
+
 def test_a_baseline_knows_a_finding_again_by_rule_name_and_thing():
     (finding,) = audit(space_of([WX]))
-    told = {"findings": [{"finding": "writable-and-executable", "process": "app", "thing": None}]}
+    told = {"findings": [{"finding": "writable-and-executable", "process": "app", "thing": None, "severity": "high"}]}
     for each in (told, {"processes": [told, {"findings": None}]}):
         baseline = Baseline.of(each, "known.json")
         assert baseline.has("app", finding)
         assert not baseline.has("other", finding)
 
 
-@pytest.mark.parametrize("told", [None, [], {}, {"processes": 3}, {"findings": [1]}, {"findings": [{"finding": 1}]}])
+@pytest.mark.parametrize(
+    "told",
+    [
+        *(None, [], {}, {"processes": 3}, {"processes": [3]}, {"findings": [1]}, {"findings": [{"finding": 1}]}),
+        *({"findings": wrong} for wrong in (3, True, "", "high", {}, {"finding": "x"}, 0, False)),
+        *({"findings": [{"finding": "x", "severity": wrong}]} for wrong in (None, 3, "grave", [])),
+        *({"findings": [{"finding": "x", "severity": "high", key: 3}]} for key in ("process", "thing")),
+    ],
+)
 def test_what_is_no_audit_is_no_baseline(told):
     with pytest.raises(UsageError, match="is no audit"):
         Baseline.of(told, "known.json")

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from vmatlas.selection.resolving import Selected
 
 _SEVERITIES = ("note", "low", "medium", "high")
+
+_Seen: TypeAlias = "tuple[int, str, str | None, str, Severity]"
+"""By what --watch knows a finding again: what weighs more now is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +375,7 @@ def _watched(
 ) -> int:
     """Until the process has ended, or the time is over, or Ctrl-C: findings that no look before had."""
     end = float("inf") if seconds is None else time.monotonic() + seconds
-    seen: set[tuple[int, str, str | None, str]] = set()
+    seen: set[_Seen] = set()
     code, looks = Exit.OK, 0
     try:
         while True:
@@ -396,13 +399,15 @@ def _watched(
         return code
 
 
-def _new_of(found: Sequence[Audited], seen: set[tuple[int, str, str | None, str]]) -> list[Audited]:
+def _new_of(found: Sequence[Audited], seen: set[_Seen]) -> list[Audited]:
     """Those with a finding that was not seen, without the others; what is new is seen then."""
     from dataclasses import replace
 
     new = []
     for each in found:
-        marked = {(each.whose.pid, one.id, one.thing, one.explanation): one for one in each.report.findings}
+        marked = {
+            (each.whose.pid, one.id, one.thing, one.explanation, one.severity): one for one in each.report.findings
+        }
         fresh = tuple(one for mark, one in marked.items() if mark not in seen)
         seen.update(marked)
         if fresh:

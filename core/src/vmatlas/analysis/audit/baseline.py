@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vmatlas.analysis.audit.finding import Finding
+from vmatlas.analysis.audit.finding import Finding, Severity
 from vmatlas.errors import UsageError
 
 Mark = tuple[str, str | None, str | None]
@@ -16,23 +16,29 @@ Numbers and addresses are others each time."""
 class Baseline:
     """The findings of an earlier audit."""
 
-    def __init__(self, marks: frozenset[Mark]) -> None:
+    def __init__(self, marks: Mapping[Mark, Severity]) -> None:
+        """What was found, each with how much it weighed at most."""
         self._marks = marks
 
     def __len__(self) -> int:
         return len(self._marks)
 
     def has(self, process: str | None, finding: Finding) -> bool:
-        """Whether it was found before, in a process of this name."""
-        return (finding.id, process, finding.thing) in self._marks
+        """Whether it was found before, in a process of this name, and weighed as much: what was a note as the data of
+        somebody, or as the memory of a compiler that was recognised, is new as code that nobody vouches for."""
+        known = self._marks.get((finding.id, process, finding.thing))
+        return known is not None and finding.severity <= known
 
     @classmethod
     def of(cls, told: object, where: str) -> Baseline:
         """From what `vmatlas audit --json` wrote, of one process or of several. Raises UsageError."""
-        return cls(frozenset(_marks(told, where)))
+        found: dict[Mark, Severity] = {}
+        for mark, severity in _marks(told, where):
+            found[mark] = max(severity, found.get(mark, severity))
+        return cls(found)
 
 
-def _marks(told: object, where: str) -> Iterator[Mark]:
+def _marks(told: object, where: str) -> Iterator[tuple[Mark, Severity]]:
     if not isinstance(told, Mapping):
         raise _no_baseline(where)
     each_of = told.get("processes", [told])
@@ -41,14 +47,24 @@ def _marks(told: object, where: str) -> Iterator[Mark]:
     for process in each_of:
         if not isinstance(process, Mapping) or "findings" not in process:
             raise _no_baseline(where)
-        for finding in process["findings"] or ():
+        findings = process["findings"]
+        if findings is None:  # it did not answer
+            continue
+        if not isinstance(findings, list):
+            raise _no_baseline(where)
+        for finding in findings:
             yield _mark(finding, where)
 
 
-def _mark(finding: Any, where: str) -> Mark:
+def _mark(finding: Any, where: str) -> tuple[Mark, Severity]:
     if not isinstance(finding, Mapping) or not isinstance(finding.get("finding"), str):
         raise _no_baseline(where)
-    return finding["finding"], _text(finding.get("process"), where), _text(finding.get("thing"), where)
+    try:
+        severity = Severity.of(_text(finding.get("severity"), where) or "")
+    except UsageError:
+        raise _no_baseline(where) from None
+    mark = finding["finding"], _text(finding.get("process"), where), _text(finding.get("thing"), where)
+    return mark, severity
 
 
 def _text(told: object, where: str) -> str | None:
