@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import typing
 
 import pytest
 
@@ -113,3 +114,47 @@ def test_a_value_is_checked_and_can_be_pickled_and_copied():
 def test_a_class_without_slots_is_the_librarys():
     with pytest.raises(TypeError, match=r"dataclasses\.dataclass makes others"):
         values.dataclass(slots=False)
+
+
+def _tuples(base):
+    class Place(base):
+        """Where."""
+
+        x: int
+        y: int | None = None
+
+        @property
+        def far(self) -> int:
+            return self.x + (self.y or 0)
+
+        @classmethod
+        def origin(cls):
+            return cls(0)
+
+    return Place
+
+
+OUR_PLACE, THEIR_PLACE = _tuples(values.NamedTuple), _tuples(typing.NamedTuple)
+
+
+class Placed(values.NamedTuple):
+    """Of this module, so that it can be pickled."""
+
+    x: int
+
+
+@pytest.mark.parametrize("kind", [OUR_PLACE, THEIR_PLACE])
+def test_a_named_tuple_is_as_one_of_typing(kind):
+    one = kind(1, y=2)
+    assert one == (1, 2) and one.far == 3 and kind.origin() == (0, None) and one._replace(x=5).far == 7
+    assert repr(one) == "Place(x=1, y=2)" and kind.__doc__ == "Where." and kind.__bases__ == (tuple,)
+    assert kind._fields == kind.__match_args__ == ("x", "y") and kind._field_defaults == {"y": None}
+    assert kind.__qualname__ == "_tuples.<locals>.Place" and kind.__module__ == __name__
+    assert typing.get_type_hints(kind) == {"x": int, "y": int | None}
+    assert list(inspect.signature(kind).parameters) == ["x", "y"] and not hasattr(one, "__dict__")
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        kind()
+
+
+def test_a_named_tuple_is_pickled_and_copied():
+    assert copy.copy(pickle.loads(pickle.dumps(Placed(7)))) == Placed(7)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from vmatlas import arguments, registry
 from vmatlas.backend import PAGES, THREADS, Listing, Roll, Target, TellsTotals
 from vmatlas.capture import Capture
+from vmatlas.contracts import Protocol, runtime_checkable
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
 from vmatlas.process import Process, threads_of
-from vmatlas.remains import load
 from vmatlas.target.local import LOCAL
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ class HasPid(Protocol):
     @property
     def pid(self) -> int | None:
         """The process id."""
-        ...
 
 
 Pid: TypeAlias = int | HasPid | None
@@ -262,7 +261,7 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
     Raises OSError (the file), MalformedData, UsageError (a newer format), Unsupported (the backend is not installed:
     the hint names its distribution).
     """
-    saved = source if isinstance(source, Capture) else load(source)
+    saved = _capture_of(source)
     backend = registry.backend(saved.backend, distribution=saved.distribution)
     try:
         space = backend.decode(saved)
@@ -271,6 +270,14 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
         return _with_guards(space, saved)
     except VmatlasError as error:
         raise error.located(pid=saved.pid, backend=saved.backend) from None
+
+
+def _capture_of(source: Capture | str | os.PathLike[str]) -> Capture:
+    if isinstance(source, Capture):
+        return source
+    from vmatlas.remains import load  # what asks a process does not pay for it
+
+    return load(source)
 
 
 def _with_guards(space: AddressSpace, saved: Capture) -> AddressSpace:
@@ -301,7 +308,7 @@ def memory(pid: Pid = None, *, target: Target | None = None, backend: str | None
 def replay_memory(source: Capture | str | os.PathLike[str]) -> MemoryUse:
     """The memory in use that a capture with residency tells of its process: the kernel's own totals where it has them
     (Linux: the stream smaps_rollup), else the sum over its regions. Raises what `replay` raises."""
-    saved = source if isinstance(source, Capture) else load(source)
+    saved = _capture_of(source)
     backend = registry.backend(saved.backend, distribution=saved.distribution)
     if isinstance(backend, TellsTotals):
         try:

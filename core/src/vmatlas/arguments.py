@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from vmatlas.errors import UsageError
+from vmatlas.patterns import pattern
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
@@ -116,7 +117,7 @@ def path(value: object, what: str) -> str:
 
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(ms|min|s|m|h|d|)", re.ASCII)
+_DURATION = pattern(r"(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(ms|min|s|m|h|d|)", re.ASCII)
 
 
 def duration(text: str, what: str) -> float:

@@ -15,9 +15,10 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import NotImplementedType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmatlas.capture import Capture
+from vmatlas.contracts import Protocol, runtime_checkable
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
     AddressSpace,
@@ -33,7 +34,7 @@ from vmatlas.model import (
     Thread,
 )
 from vmatlas.rounds import Numbered
-from vmatlas.values import dataclass
+from vmatlas.values import NamedTuple, dataclass
 
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory
@@ -258,14 +259,12 @@ class Source(Protocol):
 
     def probe(self) -> Availability:
         """Whether this machine's kernel answers, found out by asking it."""
-        ...
 
     def acquire(self, process: LocalProcess, query: Query) -> Reading:
         """Ask this machine's kernel.
 
         Raises NoSuchProcess, AccessDenied, Unsupported, OperationFailed.
         """
-        ...
 
 
 @runtime_checkable
@@ -276,7 +275,6 @@ class Backend(Source, Protocol):
 
     def rank(self, query: Query) -> int | None:
         """How well it answers: the lower the better. None: it cannot answer this."""
-        ...
 
     def decode(self, capture: Capture) -> AddressSpace:
         """Bytes to an address space; pure, on any host.
@@ -284,7 +282,6 @@ class Backend(Source, Protocol):
         Raises MalformedData for bytes that are not what the source promises, Disordered (which is one) when regions
         overlap, NoSuchProcess when the streams show that the process was gone.
         """
-        ...
 
 
 @runtime_checkable
@@ -308,7 +305,6 @@ class PageSource(Source, Protocol):
 
         Raises MalformedData for bytes that are not what the source promises.
         """
-        ...
 
 
 class Finder(Protocol):
@@ -319,27 +315,21 @@ class Finder(Protocol):
 
     def find(self, address: int) -> Region | NotImplementedType | None:
         """The region that covers the address."""
-        ...
 
     def ask(self, address: int, **more: Any) -> Region | None:
         """The region that covers the address. What is not its own to answer goes the long way."""
-        ...
 
     def hand_on_to(self, long_way: Callable[..., Region | None]) -> None:
         """What `ask` hands other questions on to, with the arguments that it was given."""
-        ...
 
     def find_many(self, addresses: array[int]) -> list[Region | None] | NotImplementedType:
         """The region that covers each ("Q"); the kernel is asked once for all addresses in one region."""
-        ...
 
     def is_stale(self) -> bool:
         """Whether an answer has shown that the memory it asks about is gone: by exec, or with the process."""
-        ...
 
     def close(self) -> None:
         """Let go of what it holds. Safe to call twice."""
-        ...
 
 
 @runtime_checkable
@@ -349,7 +339,6 @@ class HasTwin(Protocol):
     @property
     def compiled(self) -> str:
         """The module: "vmatlas_linux_ioctl._native", for `vmatlas.compiled`."""
-        ...
 
 
 @runtime_checkable
@@ -359,7 +348,6 @@ class HasBlindSpots(Protocol):
     @property
     def blind_spots(self) -> Sequence[tuple[int, int]]:
         """Where: ranges of addresses, [start, end)."""
-        ...
 
 
 def is_blind(backend: Source, address: int | None) -> bool:
@@ -374,7 +362,6 @@ class TellsCrash(Protocol):
 
     def crash(self, capture: Capture) -> Crash:
         """Why and where it ended; pure. Raises MalformedData, Unsupported for a capture of a process that lived."""
-        ...
 
 
 @runtime_checkable
@@ -386,7 +373,6 @@ class TellsTotals(Protocol):
 
         Raises MalformedData, and NoSuchProcess when the streams show that the process was gone.
         """
-        ...
 
 
 class Totals(NamedTuple):
@@ -408,7 +394,6 @@ class TellsTotalsOfMany(TellsTotals, Protocol):
 
     def totals_of(self, pids: Sequence[int], *, described: bool, counted: bool) -> list[Totals]:
         """Of each, in order. `described`: with who it is (but for its user). `counted`: with its number of regions."""
-        ...
 
 
 @runtime_checkable
@@ -420,15 +405,12 @@ class DirectBackend(Backend, HasTwin, Protocol):
 
     def read(self, process: LocalProcess, query: Query, most: int) -> Columns | None:
         """The columns; None also when there are more regions than `most`, unless that is 0. Raises VmatlasError."""
-        ...
 
     def reads_like(self, process: LocalProcess, capture: Capture) -> bool | None:
         """Whether the map reads just as it does in a capture of it. Raises VmatlasError."""
-        ...
 
     def finder(self, process: LocalProcess) -> Finder | None:
         """What answers about single addresses. Raises VmatlasError."""
-        ...
 
 
 @runtime_checkable
@@ -437,7 +419,6 @@ class DirectPageSource(PageSource, HasTwin, Protocol):
 
     def read(self, process: LocalProcess, query: Query) -> tuple[RunColumns, PageState] | None:
         """The runs, and which of the states asked for are told; None: the long way. Raises VmatlasError."""
-        ...
 
 
 class System(Protocol):
@@ -448,19 +429,15 @@ class System(Protocol):
 
     def info(self) -> SystemInfo:
         """This machine."""
-        ...
 
     def processes(self) -> Iterator[ProcessInfo]:
         """Every process that the system lists for the caller, in order of pid: also those of which it tells no more."""
-        ...
 
     def open(self, pid: int, thread: int | None) -> LocalProcess:
         """A process by its pid, with its start time. Raises NoSuchProcess, AccessDenied."""
-        ...
 
     def rights(self) -> list[tuple[str, str]]:
         """What decides whose maps the caller may read: pairs of what and how it stands, for `vmatlas doctor`."""
-        ...
 
 
 class Target(Protocol):
@@ -472,27 +449,21 @@ class Target(Protocol):
     @property
     def system_info(self) -> SystemInfo:
         """The machine's system. Raises TargetLost."""
-        ...
 
     def offers(self, backend: Source) -> Availability:
         """Whether the backend's question can be asked there."""
-        ...
 
     def processes(self) -> Iterator[ProcessInfo]:
         """Every process that is listed there: see `System.processes`. Raises TargetLost."""
-        ...
 
     def open(self, pid: int | None, thread: int | None = None) -> TargetProcess:
         """A process there; None is the one that answers: this process, or the agent. Raises NoSuchProcess."""
-        ...
 
     def rights(self) -> list[tuple[str, str]]:
         """What decides whose maps may be read there."""
-        ...
 
     def close(self) -> None:
         """End the connection. Safe to call twice."""
-        ...
 
 
 class TargetProcess(Protocol):
@@ -501,20 +472,16 @@ class TargetProcess(Protocol):
     @property
     def pid(self) -> int:
         """Its process id there."""
-        ...
 
     @property
     def start_time(self) -> int | None:
         """When it started, in that system's own unit."""
-        ...
 
     def acquire(self, backend: Source, query: Query) -> Capture:
         """The kernel's bytes. Raises what `Backend.acquire` raises, and TargetLost."""
-        ...
 
     def close(self) -> None:
         """Let go of what is held for it. Safe to call twice."""
-        ...
 
 
 @runtime_checkable
@@ -523,15 +490,12 @@ class DirectProcess(Protocol):
 
     def read(self, backend: DirectBackend, query: Query, most: int) -> AddressSpace | None:
         """See `DirectBackend.read`."""
-        ...
 
     def reads_like(self, backend: DirectBackend, capture: Capture) -> bool | None:
         """See `DirectBackend.reads_like`."""
-        ...
 
     def finder(self, backend: DirectBackend) -> Finder | None:
         """See `DirectBackend.finder`."""
-        ...
 
 
 @runtime_checkable
@@ -540,7 +504,6 @@ class DirectPages(Protocol):
 
     def read_pages(self, source: DirectPageSource, query: Query) -> PageRuns | None:
         """See `DirectPageSource.read`."""
-        ...
 
 
 @runtime_checkable
@@ -549,7 +512,6 @@ class Bounded(Protocol):
 
     def question(self) -> AbstractContextManager[object]:
         """Entered as often as it takes: what is asked meanwhile, by this thread, is one question with its limits."""
-        ...
 
 
 @runtime_checkable
@@ -558,21 +520,17 @@ class SeesFiles(Protocol):
 
     def file_now(self, region: Region) -> FileNow:
         """What stands now at the path of the file that is mapped at a region."""
-        ...
 
     def file_rights(self, region: Region) -> FileRights | None:
         """Who may write the file that is mapped at a region, or put another in its place; None: it is not told."""
-        ...
 
     def misnamed(self, region: Region) -> str | None:
         """Why the path of the file that is mapped at a region leads to another file, or none, for who asks, in words;
         None: it leads there. A process may have mounts of its own."""
-        ...
 
     def known_files(self) -> Callable[[str], bool | None] | None:
         """Whether a package manager knows a path of the process's, None where that cannot be told; None instead of the
         answer where there is none to ask."""
-        ...
 
 
 @runtime_checkable
@@ -581,7 +539,6 @@ class TellsGuards(Protocol):
 
     def guard_at(self, address: int) -> bool | None:
         """Whether it is; None where that is not told."""
-        ...
 
 
 @runtime_checkable
@@ -590,7 +547,6 @@ class TellsStackLimit(Protocol):
 
     def stack_limit(self) -> int | None:
         """See `LocalProcess.stack_limit`."""
-        ...
 
 
 @runtime_checkable
@@ -599,7 +555,6 @@ class TellsThreads(Protocol):
 
     def threads_told(self) -> bytes | None:
         """See `LocalProcess.threads_told`."""
-        ...
 
 
 @runtime_checkable
@@ -608,7 +563,6 @@ class ReadsThreads(Protocol):
 
     def threads_of(self, stream: bytes, pid: int) -> tuple[Thread, ...]:
         """The threads, in order of their numbers; pure, on any host. Raises MalformedData."""
-        ...
 
 
 @runtime_checkable
@@ -617,7 +571,6 @@ class TellsNuma(Protocol):
 
     def numa_told(self) -> bytes | None:
         """The system's own bytes; None where it has no such nodes. Raises NoSuchProcess, AccessDenied."""
-        ...
 
 
 @runtime_checkable
@@ -626,7 +579,6 @@ class ReadsNuma(Protocol):
 
     def numa_of(self, told: bytes, pid: int) -> tuple[NumaUse, ...]:
         """By region, in order; pure, on any host. Raises MalformedData."""
-        ...
 
 
 @runtime_checkable
@@ -635,7 +587,6 @@ class ClearsMarks(Protocol):
 
     def clear_marks(self, which: str) -> None:
         """`which`: "written" or "referenced". Raises NoSuchProcess, AccessDenied, Unsupported, OperationFailed."""
-        ...
 
 
 @runtime_checkable
@@ -644,7 +595,6 @@ class TellsWaits(Protocol):
 
     def waiting_for(self, thread: int) -> str | None:
         """What a thread of this program waits for there, in words; None when it does not wait, or that is not told."""
-        ...
 
 
 @runtime_checkable
@@ -653,7 +603,6 @@ class Patient(Protocol):
 
     def patiently(self, seconds: float) -> AbstractContextManager[Target]:
         """The same target; its questions raise Unanswered after so long without a sign of life."""
-        ...
 
 
 @runtime_checkable
@@ -662,15 +611,12 @@ class ReadsFiles(Protocol):
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """The first bytes of the very file that a region shows, at most `size`; None where it cannot be read."""
-        ...
 
     def file_size(self, region: Region) -> int | None:
         """Bytes in that file, as it is now; None where it cannot be read, or that is not told."""
-        ...
 
     def why_unread(self, region: Region) -> str | None:
         """Why the file system of that file is not asked to read it, in words; None where it is asked."""
-        ...
 
 
 @runtime_checkable
@@ -680,16 +626,13 @@ class OpensFiles(Protocol):
     def open_mapped(self, region: Region) -> int | None:
         """A descriptor to read the very file that a region shows, which the caller closes; None where it cannot be
         had: no rights, no regular file, or a file system that may not answer."""
-        ...
 
     def jit_map(self) -> bytes | None:
         """What a JIT of the process wrote for perf; None where there is nothing that is its own."""
-        ...
 
     def own_file(self, path: bytes) -> int | None:
         """A descriptor to read the regular file at a path as the process sees it, which the caller closes; None where
         there is none, a link stands on the way, or its file system may not answer."""
-        ...
 
 
 @runtime_checkable
@@ -698,11 +641,9 @@ class ListsNumbers(Numbered, Protocol):
 
     def among(self, pids: Iterable[int]) -> Iterator[tuple[int, ProcessInfo | None]]:
         """What each of them is; None for one that is gone."""
-        ...
 
     def described(self, pid: int) -> ProcessInfo | None:
         """What is told of one of them without waiting for it; None where nothing is, or it is gone."""
-        ...
 
 
 @runtime_checkable
@@ -711,7 +652,6 @@ class ListsBriefly(Protocol):
 
     def brief(self, pids: Sequence[int] | None = None) -> Iterator[ProcessInfo]:
         """As `processes`, without `user` and `number_inside`; of all, or of those of these numbers that are there."""
-        ...
 
 
 @runtime_checkable
@@ -729,13 +669,11 @@ class TellsMembership(Protocol):
     def belongs_to(self, pid: int, start_time: int | None, what: str) -> str | None:
         """`what`: "user", "program", "cgroup", "unit" or "container". None where it is not told, it belongs to none, or
         the number is another process's now."""
-        ...
 
     def doubt(self, pid: int, start_time: int | None, what: str) -> str | None:
         """Why what `belongs_to` tells may be a name that the process chose, in words; None: it is what it is called.
 
         A program has the path that is told for who asks, too; a unit is one that the system's own manager made."""
-        ...
 
 
 class Members(NamedTuple):
@@ -769,11 +707,9 @@ class FindsMembers(Protocol):
         Raises NoSuchProcess where there is none, with what may have been meant, and the gap as `incomplete`; UsageError
         for what has no meaning.
         """
-        ...
 
     def program_names(self, processes: Sequence[ProcessInfo]) -> Programs:
         """The names of the files that they run, without their folders."""
-        ...
 
 
 @runtime_checkable
@@ -782,11 +718,9 @@ class TellsCgroups(Protocol):
 
     def cgroups_of(self, processes: Sequence[ProcessInfo], what: str) -> list[str]:
         """The cgroups that count the memory of what they belong to, each once: see `belongs_to`."""
-        ...
 
     def cgroup_memories(self, paths: Sequence[str]) -> list[CgroupMemory]:
         """The counters of each, or why they are not told. Raises nothing."""
-        ...
 
 
 @runtime_checkable
@@ -795,7 +729,6 @@ class TellsStart(Protocol):
 
     def started(self, start_time: int) -> float | None:
         """Seconds since 1970 UTC, by the clock as it stands now; None where that is not told."""
-        ...
 
 
 @runtime_checkable
@@ -804,7 +737,6 @@ class TellsBoot(Protocol):
 
     def boot(self) -> str | None:
         """A word for this start that no other has (Linux: random/boot_id); None where it is not told."""
-        ...
 
 
 @runtime_checkable
@@ -813,11 +745,9 @@ class LimitsRegions(Protocol):
 
     def most_regions(self) -> int | None:
         """How many; None where that is not told."""
-        ...
 
     def own_regions(self) -> int | None:
         """How many this process has of those that count; None where that is not told. It takes no memory."""
-        ...
 
 
 @runtime_checkable
@@ -829,7 +759,6 @@ class KnowsNotListed(Protocol):
 
         `read` gives a whole file of that machine, as the one who lists sees it, or None where it cannot be read.
         """
-        ...
 
 
 @runtime_checkable
@@ -838,7 +767,6 @@ class KnowsUnlisted(Protocol):
 
     def unlisted(self) -> str | None:
         """Why processes may be missing from the list, in words; None when none is."""
-        ...
 
 
 def bare(pid: int) -> ProcessInfo:
@@ -908,8 +836,6 @@ class HasName(Protocol):
 
     def name_now(self) -> str | None:
         """What the system calls it, in short; None where that is not told."""
-        ...
 
     def number_inside(self) -> int | None:
         """Its number in its own pid namespace, where that is another; None where that is not told."""
-        ...

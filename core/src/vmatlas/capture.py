@@ -6,7 +6,6 @@ reader refuses a newer one by name. docs/captures.md describes it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Container, Mapping
@@ -357,6 +356,8 @@ def manifest_of(text: bytes) -> dict[str, Any]:
     """
     if len(text) > LARGEST_MANIFEST:
         raise ValueError(f"a manifest of at most {LARGEST_MANIFEST:,} bytes")
+    import json  # a map that is asked live does not pay for it
+
     try:
         told = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -376,6 +377,8 @@ def _plain(name: str, value: Any, inner: tuple[str, ...] | None) -> Any:
 
 def manifest_packed(fields: Mapping[str, Any], indent: int | None = None) -> bytes:
     """The JSON of a manifest. Raises UsageError for more than is read."""
+    import json
+
     told = json.dumps(fields, indent=indent, separators=None if indent else (",", ":")).encode()
     if len(told) >= LARGEST_MANIFEST:
         hint = "what is incomplete, or the target, takes too many words"

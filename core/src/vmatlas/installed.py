@@ -13,7 +13,9 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.machinery import PathFinder
-from typing import Any, NamedTuple
+from typing import Any
+
+from vmatlas.values import NamedTuple
 
 _FOLDERS = (".dist-info", ".egg-info")
 

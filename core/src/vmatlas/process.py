@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from types import NotImplementedType, TracebackType
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack
 
 from vmatlas import arguments, registry
 from vmatlas.backend import (
@@ -581,9 +580,7 @@ class Process:
         NoSuchProcess only for a process that was gone at the first look.
         """
         try:
-            is_interval = (
-                not isinstance(interval, bool) and math.isfinite(interval) and 0 <= interval <= arguments.LONGEST
-            )
+            is_interval = not isinstance(interval, bool) and 0 <= interval <= arguments.LONGEST
         except (TypeError, OverflowError):
             is_interval = False
         residency, others = arguments.flag(residency, "residency"), arguments.flag(others, "others")
@@ -705,20 +702,19 @@ class Process:
         """What `audit` may ask beside the map, for as long as the handle is open; None in it is not told here."""
         from vmatlas.analysis.audit.evidence import Evidence
 
-        kind = type(self._process)
-        sees = cast("SeesFiles", self._process) if _keeps(kind, SeesFiles) else None
+        process = self._process
+        sees = process if isinstance(process, SeesFiles) else None
         system: object = LOCAL.system if self._target is LOCAL else None
-        of_system: type = type(system)
-        limits = cast("LimitsRegions", system) if _keeps(of_system, LimitsRegions) else None
-        members = cast("TellsMembership", system) if _keeps(of_system, TellsMembership) else None
+        limits = system if isinstance(system, LimitsRegions) else None
+        members = system if isinstance(system, TellsMembership) else None
         return Evidence(
             file_now=None if sees is None else sees.file_now,
             look_again=self._with_flags,
-            guard_at=self.guard_at if _keeps(kind, TellsGuards) else None,
+            guard_at=self.guard_at if isinstance(process, TellsGuards) else None,
             threads=self.threads,
             hidden_guards=self._hidden_guards,
             file_rights=None if sees is None else sees.file_rights,
-            elf=self._elf if _keeps(kind, ReadsFiles) else None,
+            elf=self._elf if isinstance(process, ReadsFiles) else None,
             changed=self._copied,
             most_regions=None if limits is None else limits.most_regions,
             known_files=None if sees is None else sees.known_files,
@@ -755,12 +751,6 @@ class Process:
 
     def _belonging(self, asks: Callable[[int, int | None, str], str | None]) -> Callable[[str], str | None]:
         return functools.cache(lambda what: asks(self.pid, self.start_time, what))
-
-
-@functools.cache
-def _keeps(kind: type, contract: type) -> bool:
-    """Whether values of a type keep a contract. To ask a protocol takes 0.1 ms each time: once for each of a survey."""
-    return issubclass(kind, contract)
 
 
 def _not_both() -> UsageError:

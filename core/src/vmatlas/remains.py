@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vmatlas import arguments
 from vmatlas.capture import LARGEST, SERIES, Capture
 from vmatlas.errors import MalformedData, Unsupported, VmatlasError
 from vmatlas.extents import open_plain
 from vmatlas.series.loading import kept_in
+from vmatlas.values import NamedTuple
 
 if TYPE_CHECKING:
     from vmatlas.files.contract import ReadsCores

@@ -8,7 +8,8 @@ code do that for ever). Where nobody listed has ended there is one list.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Protocol
+
+from vmatlas.contracts import Protocol
 
 MOST = 32
 """Lists of this machine. The first takes as long as everybody takes to answer; those after it, a few milliseconds each,
@@ -27,15 +28,12 @@ class Numbered(Protocol):
 
         Raises Unsupported where they cannot be listed.
         """
-        ...
 
     def moment(self) -> int:
         """Now, in the unit of start times."""
-        ...
 
     def began_since(self, pid: int, moment: int) -> bool:
         """Whether the process of that number began at that moment or later; no where it is not told."""
-        ...
 
 
 class Rounds:

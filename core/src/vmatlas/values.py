@@ -1,10 +1,14 @@
-"""Dataclasses with slots, for what every command loads: made by less than the standard library's. No I/O.
+"""Dataclasses with slots and named tuples, for what every command loads: made by less than the standard library's. No
+I/O.
 
 `import dataclasses` takes as long as the start of Python itself (it brings in `inspect`, `ast`, `tokenize`), and then
 compiles six methods for each class. Here one is compiled, `__init__`; the others are written once, below. To a type
 checker these are the library's own, and the library's functions (`replace`, `asdict`, `fields`) take them: the
 description that they look for is made when it is first asked for. What is not needed here (inheritance, `order`,
 `kw_only`) is not offered: a module that few load imports `dataclasses`.
+
+A named tuple of `typing` compiles the annotation of each field, and to compile at all makes Python's classes of syntax
+trees. Here annotations stay the text that they are; a module that few load imports `typing.NamedTuple`.
 """
 
 from __future__ import annotations
@@ -17,8 +21,25 @@ if TYPE_CHECKING:
     from dataclasses import field as field
     from dataclasses import replace as replace
     from typing import Any, NoReturn
+    from typing import NamedTuple as NamedTuple
 else:
+    from collections import namedtuple
+
     _NOT_GIVEN = object()
+
+    class _Fields(type):
+        """Makes a class of what stands in the body of one: its fields are those that have an annotation."""
+
+        def __new__(cls, name: str, _: tuple[type, ...], space: dict[str, Any]) -> type:
+            types = space.pop("__annotations__", {})
+            defaults = [space.pop(field) for field in types if field in space]
+            made = namedtuple(name, types, defaults=defaults, module=space.pop("__module__"))
+            made.__annotations__ = made.__new__.__annotations__ = types
+            for key, value in space.items():
+                setattr(made, key, value)
+            return made
+
+    NamedTuple = type.__new__(_Fields, "NamedTuple", (), {"__doc__": "As of `typing`, as a base class."})
 
     class _Factory:
         """The default of a field that is made anew for each value."""

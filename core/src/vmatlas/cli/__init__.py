@@ -7,6 +7,10 @@ needs them. This module must stay light: it runs before anything can be caught.
 
 from __future__ import annotations
 
+import gc
+import sys
+from collections.abc import Callable
+
 _FAILED = 9
 """`exits.Exit.FAILED`, without loading it."""
 
@@ -22,6 +26,7 @@ def main() -> int:
             raise
         code = _last_word(error)
     _end_beside_threads(code)
+    gc.freeze()  # on its way out the interpreter would look through all that there is for garbage: a sixth of a start
     return code
 
 
@@ -75,8 +80,6 @@ def _end_beside_threads(code: int) -> None:
     One that comes back to an interpreter on its way out aborts the program, should there be no memory or no descriptor
     for the library that ending a thread takes (Python before 3.14).
     """
-    import sys
-
     threading, patience = sys.modules.get("threading"), sys.modules.get("vmatlas.patience")
     if threading is None or patience is None:
         return
@@ -93,11 +96,9 @@ def _end_beside_threads(code: int) -> None:
 
 
 def _run() -> int:
-    import gc
-
     gc.set_threshold(50_000)  # the imports and a large map make many objects and no garbage: 5 % of a start
     try:
-        from vmatlas.cli.program import program
+        command = _understood()
     except KeyboardInterrupt:
         return 130
     except RuntimeError as error:  # Python before 3.12 makes one of it while a class is made
@@ -117,6 +118,20 @@ def _run() -> int:
 
     ending.begin()
     try:
-        return program.run()
+        return command()
     finally:
         ending.end()
+
+
+def _understood() -> Callable[[], int]:
+    """What the command line asks for, with all that is imported for that first."""
+    from vmatlas.cli.plain import understood
+
+    plain = understood(sys.argv[1:])
+    if plain is None:
+        from vmatlas.cli.program import program
+
+        return program.run
+    from vmatlas.cli import running
+
+    return lambda: running.run(plain)

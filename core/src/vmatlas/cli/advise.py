@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    all_of,
-    asking_options,
-    bytes_option,
-    json_option,
-    only_one,
-    processes_argument,
-    warn_if_incomplete,
-    where_option,
-)
+from vmatlas.cli.options import asking_options, bytes_option, json_option, processes_argument, where_option
+from vmatlas.cli.words import Asked, Chooses, all_of, only_one, warn_if_incomplete
 from vmatlas.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:

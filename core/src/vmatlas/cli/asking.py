@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from vmatlas.cli.options import Asked, reach
+from vmatlas.cli.words import Asked, reach
 
 if TYPE_CHECKING:
     from vmatlas.backend import Target

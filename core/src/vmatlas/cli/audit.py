@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    asking_options,
-    bytes_option,
-    csv_option,
-    json_option,
-    shape_options,
-)
+from vmatlas.cli.options import asking_options, bytes_option, csv_option, json_option, shape_options
 from vmatlas.cli.recorded import SourceType, replay
+from vmatlas.cli.words import Asked, Chooses
 from vmatlas.errors import NoSuchProcess, UsageError, VmatlasError
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ def command(shell: str) -> int:
     """
     from click.shell_completion import get_completion_class
 
-    from vmatlas.cli.program import COMPLETION, NAME, program
+    from vmatlas.cli.plain import COMPLETION
+    from vmatlas.cli.program import NAME, program
 
     kind = get_completion_class(shell)
     assert kind is not None

@@ -13,21 +13,16 @@ import click
 from vmatlas import arguments
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    all_of,
     asking_options,
     bytes_option,
     csv_option,
     json_option,
-    only_one,
-    refuse_both,
     residency_option,
     shape_options,
-    warn_if_incomplete,
     where_option,
 )
 from vmatlas.cli.recorded import STDIN, SourceType, check_residency, load, refuse_asking
+from vmatlas.cli.words import Asked, Chooses, all_of, only_one, refuse_both, warn_if_incomplete
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import json_option, reach, reaching_options
+from vmatlas.cli.options import json_option, reaching_options
+from vmatlas.cli.words import reach
 
 
 @click.command("doctor", short_help="What works here, what does not, and why.")

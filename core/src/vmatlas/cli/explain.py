@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import Asked, Chooses, asking_options, bytes_option, json_option, shape_options
+from vmatlas.cli.options import asking_options, bytes_option, json_option, shape_options
 from vmatlas.cli.recorded import AnySourceType
+from vmatlas.cli.words import Asked, Chooses
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def command(
 
 def _explained(source: Asked | Chooses | str, patience: float | None, backend: str | None, target: str) -> Explanation:
     from vmatlas import operations
-    from vmatlas.cli.options import warn_if_incomplete
+    from vmatlas.cli.words import warn_if_incomplete
 
     if isinstance(source, Chooses):
         raise UsageError("explain takes one process, by its number", hint="vmatlas explain PID")

@@ -8,21 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import (
-    AddressType,
-    Asked,
-    Chooses,
-    all_of,
-    asking_options,
-    bytes_option,
-    chooses,
-    json_option,
-    only_one,
-    shape_options,
-    warn_if_incomplete,
-    where_option,
-)
+from vmatlas.cli.options import AddressType, asking_options, bytes_option, json_option, shape_options, where_option
 from vmatlas.cli.recorded import AnySourceType
+from vmatlas.cli.words import Asked, Chooses, all_of, chooses, only_one, warn_if_incomplete
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

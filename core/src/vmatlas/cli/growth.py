@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    DurationType,
-    asking_options,
-    format_options,
-    only_one,
-    refuse_both,
-    shape_options,
-)
+from vmatlas.cli.options import DurationType, asking_options, format_options, shape_options
 from vmatlas.cli.recorded import SourceType, opened, refuse_asking, split
+from vmatlas.cli.words import Asked, Chooses, only_one, refuse_both
 from vmatlas.errors import NoSuchProcess, UsageError, VmatlasError
 
 if TYPE_CHECKING:

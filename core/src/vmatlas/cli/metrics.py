@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import Asked, Chooses, ProcessType, asking_options, reach
+from vmatlas.cli.options import ProcessType, asking_options
+from vmatlas.cli.words import Asked, Chooses, reach
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

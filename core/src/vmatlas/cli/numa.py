@@ -7,20 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    all_of,
-    asking_options,
-    format_options,
-    only_one,
-    process_argument,
-    refuse_both,
-    shape_options,
-    tell_if_kernels,
-    warn_if_incomplete,
-    where_option,
-)
+from vmatlas.cli.options import asking_options, format_options, process_argument, shape_options, where_option
+from vmatlas.cli.words import Asked, Chooses, all_of, only_one, refuse_both, tell_if_kernels, warn_if_incomplete
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

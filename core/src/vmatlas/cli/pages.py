@@ -9,20 +9,14 @@ import click
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.options import (
     AddressType,
-    Asked,
-    Chooses,
     ParameterType,
-    all_of,
     asking_options,
     format_options,
-    only_one,
     process_argument,
-    refuse_both,
     shape_options,
-    tell_if_kernels,
-    warn_if_incomplete,
     where_option,
 )
+from vmatlas.cli.words import Asked, Chooses, all_of, only_one, refuse_both, tell_if_kernels, warn_if_incomplete
 from vmatlas.errors import MalformedData, UsageError
 
 if TYPE_CHECKING:

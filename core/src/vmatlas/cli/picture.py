@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import Asked, Chooses, DurationType, asking_options, only_one
-from vmatlas.cli.recorded import STDIN, AnySourceType, only_file, processes_of, refuse_asking
+from vmatlas.cli.options import DurationType, asking_options
+from vmatlas.cli.recorded import STDIN, AnySourceType, refuse_asking
+from vmatlas.cli.words import Asked, Chooses, only_file, only_one, processes_of
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def _compared(
 
 def _of_file(file: str, names: bool) -> Scene:
     from vmatlas import api
-    from vmatlas.cli.options import warn_if_incomplete
     from vmatlas.cli.recorded import load
+    from vmatlas.cli.words import warn_if_incomplete
     from vmatlas.picturing import scene_of_space
 
     space = api.replay(load(file))
@@ -133,7 +134,7 @@ def _of_process(
     source: Asked, names: bool, pages: bool, patience: float | None, backend: str | None, target: str
 ) -> Scene:
     from vmatlas.cli.asking import opened
-    from vmatlas.cli.options import warn_if_incomplete
+    from vmatlas.cli.words import warn_if_incomplete
     from vmatlas.picturing import scene_of_process
 
     with opened(source, target, backend, patience) as asked:

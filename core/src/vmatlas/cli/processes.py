@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    ProcessType,
-    csv_option,
-    json_option,
-    reach,
-    reaching_options,
-    refuse_both,
-    shape_options,
-)
+from vmatlas.cli.options import ProcessType, csv_option, json_option, reaching_options, shape_options
+from vmatlas.cli.words import Asked, Chooses, reach, refuse_both
 
 if TYPE_CHECKING:
     from vmatlas.model import ProcessInfo

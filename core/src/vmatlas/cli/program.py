@@ -1,20 +1,19 @@
-"""The program: its commands, loaded when they are asked for, and what becomes of errors."""
+"""The program: its commands, loaded when they are asked for, and what is wrong in the words of a command line."""
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmatlas.cli import running
 from vmatlas.cli.ending import by_signal
-from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
-from vmatlas.cli.render.shape import Shape, choose_shape
+from vmatlas.cli.exits import Exit, say
+from vmatlas.cli.plain import COMPLETION
 from vmatlas.errors import UsageError
 from vmatlas.installed import how_to_install
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from vmatlas.installed import Entry
 
 NAME = "vmatlas"
-
-COMPLETION = "_VMATLAS_COMPLETE"
-"""The environment variable by which a shell's completion script asks."""
 
 COMMANDS = (
     "maps",
@@ -55,8 +51,6 @@ under the entry-point group `vmatlas.commands`, each a click command under its n
 
 ELSEWHERE = {"fleet": "vmatlas-fleet", "sql": "vmatlas-fleet"}
 """Commands that come with another distribution of ours: what to install where one is missing."""
-
-REPORT = "this is a defect of vmatlas: please report it with the output of the same command under VMATLAS_DEBUG=1"
 
 
 def _choose_colours(_: click.Context, __: click.Parameter, word: str) -> None:
@@ -173,21 +167,6 @@ def _meant(word: str, rest: Sequence[str]) -> str:
     return (f"did you mean {found}? " if found is not None else "") + f"{NAME} --help lists them"
 
 
-def _written_whole(stream: TextIO) -> TextIO:
-    """Standard output of which nothing is lost where it is taken in parts: a pipe whose reader is slow, a disk that
-    fills up.
-
-    Unbuffered (PYTHONUNBUFFERED, -u) Python's stream writes once, and how much of it was taken nobody looks at.
-    """
-    raw = getattr(stream, "buffer", None)
-    if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase):
-        return stream
-    # The stream itself stays, as sys.__stdout__: to close it would close what lies below.
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, newline="\n", write_through=True
-    )
-
-
 class Program(click.Group):
     """The group of all commands."""
 
@@ -222,43 +201,7 @@ class Program(click.Group):
 
     def run(self, args: Sequence[str] | None = None) -> int:
         """Parse, do, and tell what went wrong: the exit code."""
-        if sys.stderr is None:  # closed by who started us: there is nobody to tell
-            sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (it stays until the end)
-        if sys.stdout is None:
-            say("standard output is closed")
-            return Exit.FAILED
-        try:
-            # What a terminal of another encoding cannot show is escaped, not an error.
-            codecs.register_error(_ESCAPING, _escaped)
-            sys.stdout = _written_whole(sys.stdout)
-            for stream in (sys.stdout, sys.stderr):
-                if isinstance(stream, io.TextIOWrapper):
-                    stream.reconfigure(errors=_ESCAPING)
-            choose_shape(Shape())
-            code = self._do(list(sys.argv[1:] if args is None else args) or ["--help"])
-            sys.stdout.flush()
-            return code
-        except BrokenPipeError:
-            drop(sys.stdout)
-            return Exit.BROKEN_PIPE
-        except (KeyboardInterrupt, click.Abort) as error:
-            return by_signal(error) or Exit.INTERRUPTED
-        except SystemExit:  # by a signal: the output may be gone with the terminal
-            try:
-                sys.stdout.flush()
-            except OSError:
-                drop(sys.stdout)
-            raise
-        except click.UsageError as error:
-            name = error.ctx.command_path if error.ctx is not None else NAME
-            say(" ".join(error.format_message().split()), hint=f"{name} --help")
-            return Exit.USAGE
-        except click.ClickException as error:
-            say(error.format_message())
-            return Exit.USAGE
-        except Exception as error:  # every error ends here, as a line and a code
-            ended = by_signal(error) if exit_of(error) is Exit.BUG else None
-            return _tell(error) if ended is None else ended
+        return running.run(lambda: self._do(list(sys.argv[1:] if args is None else args) or ["--help"]))
 
     def _do(self, args: list[str]) -> int:
         if (instruction := os.environ.get(COMPLETION)) is not None:
@@ -272,6 +215,15 @@ class Program(click.Group):
                 return int(self.invoke(context) or Exit.OK)
         except click.exceptions.Exit as error:  # --help and --version
             return error.exit_code
+        except click.Abort as error:
+            return by_signal(error) or Exit.INTERRUPTED
+        except click.UsageError as error:
+            name = error.ctx.command_path if error.ctx is not None else NAME
+            say(" ".join(error.format_message().split()), hint=f"{name} --help")
+            return Exit.USAGE
+        except click.ClickException as error:
+            say(error.format_message())
+            return Exit.USAGE
 
 
 def _others() -> dict[str, Entry]:
@@ -279,51 +231,6 @@ def _others() -> dict[str, Entry]:
     from vmatlas import registry
 
     return {name: entry for name, entry in registry.entries(registry.COMMANDS).items() if name not in COMMANDS}
-
-
-_ESCAPING = "vmatlas.escaped"
-
-
-def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """Characters as \\uNNNN: "backslashreplace" writes those below 256 as \\xNN, which stands for a byte here."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    told = map(ord, error.object[error.start : error.end])
-    return "".join(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}" for code in told), error.end
-
-
-def _traceback(error: BaseException) -> Iterator[str]:
-    """As Python's own, with each message in one line: what stands in it is whoever's, a board's or a name."""
-    import traceback
-
-    from vmatlas.cli.render.text import one_line
-
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if before is not None:
-        yield from _traceback(before)
-        how = "the cause of" if before is error.__cause__ else "what was dealt with at"
-        yield f"This was {how} the following:"
-    yield "Traceback (most recent call last):"
-    for frame in traceback.format_tb(error.__traceback__):
-        yield from map(one_line, frame.splitlines())
-    yield f"{type(error).__module__}.{type(error).__qualname__}: {one_line(str(error))}"
-    yield from map(one_line, getattr(error, "__notes__", ()))
-
-
-def _tell(error: Exception) -> int:
-    code = exit_of(error)
-    if os.environ.get("VMATLAS_DEBUG") == "1":
-        sys.stderr.writelines(f"{line}\n" for line in _traceback(error))
-    if isinstance(error, MemoryError):
-        error.__traceback__ = error.__context__ = None  # whose frames hold what took the memory
-    line, hint = story_of(error)
-    if isinstance(error, OSError) and error.filename is None:
-        try:
-            sys.stdout.flush()  # what was told before it failed
-        except (OSError, ValueError):
-            drop(sys.stdout)  # it is the output itself: a full disk, say
-    say(line, hint=REPORT if code is Exit.BUG else hint)
-    return code
 
 
 program = Program(

@@ -13,15 +13,8 @@ import click
 
 from vmatlas.cli.ending import as_ctrl_c
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    DurationType,
-    asking_options,
-    build_ids_option,
-    only_one,
-    processes_argument,
-)
+from vmatlas.cli.options import DurationType, asking_options, build_ids_option, processes_argument
+from vmatlas.cli.words import Asked, Chooses, only_one
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,14 +7,15 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from vmatlas.cli.exits import say
-from vmatlas.cli.options import Asked, Chooses, ParameterType, ProcessType, asked_of, chooses, warn_if_incomplete
+from vmatlas.cli.options import ParameterType, ProcessType
+from vmatlas.cli.words import Asked, Chooses, asked_of, chooses, warn_if_incomplete
 from vmatlas.errors import UsageError, VmatlasError
 
 if TYPE_CHECKING:
@@ -60,19 +61,6 @@ class AnySourceType(SourceType):
 def _is_there(word: str) -> bool:
     """Whether a word is a file, or a moment of one."""
     return word == STDIN or os.path.lexists(word) or os.path.lexists(word.rpartition("@")[0] or word)
-
-
-def only_file(words: Sequence[Asked | Chooses | str]) -> str | None:
-    """The file, where one is named; None where all are processes. Raises UsageError for a file beside others."""
-    files = [word for word in words if isinstance(word, str)]
-    if files and len(words) > 1:
-        raise UsageError(f"'{files[0]}' is a file: it goes alone", hint="one file, or processes")
-    return files[0] if files else None
-
-
-def processes_of(words: Sequence[Asked | Chooses | str]) -> tuple[Asked | Chooses, ...]:
-    """The processes among words."""
-    return tuple(word for word in words if not isinstance(word, str))
 
 
 def load(path: str, *, or_process: bool = True, lenient: bool = False) -> Capture:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import AddressType, Asked, Chooses, ProcessType, json_option, only_one
+from vmatlas.cli.options import AddressType, ProcessType, json_option
+from vmatlas.cli.words import Asked, Chooses, only_one
 from vmatlas.errors import UsageError
 
 

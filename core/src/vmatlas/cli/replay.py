@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.maps import View, show_map, view_options
+from vmatlas.cli.maps import view_options
 from vmatlas.cli.options import build_ids_option, residency_option
 from vmatlas.cli.recorded import KEEPS_RESIDENCY, check_build_ids, check_residency, load, opened, split
+from vmatlas.cli.showing import View, show_map
 from vmatlas.errors import UsageError
 
 
@@ -60,8 +61,8 @@ def command(path: str, residency: bool, build_ids: bool, moments: bool, **shown:
 
 def _show_moments(path: str, *, as_json: bool, as_csv: bool) -> int:
     from vmatlas.capture import Capture
-    from vmatlas.cli.options import refuse_both
     from vmatlas.cli.render import output, series
+    from vmatlas.cli.words import refuse_both
 
     refuse_both(as_json, as_csv)
     file, when = split(path, or_process=False)

@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    asking_options,
-    format_options,
-    refuse_both,
-    residency_option,
-    shape_options,
-)
+from vmatlas.cli.options import asking_options, format_options, residency_option, shape_options
 from vmatlas.cli.recorded import SourceType, replay
+from vmatlas.cli.words import Asked, Chooses, refuse_both
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from vmatlas import errors
 from vmatlas.cli.asking import named, opened
 from vmatlas.cli.exits import Exit, exit_of, say
-from vmatlas.cli.options import Asked, Chooses, only_one, tell_if_kernels, warn_of_gaps
 from vmatlas.cli.render.text import count, one_line
+from vmatlas.cli.words import Asked, Chooses, only_one, tell_if_kernels, warn_of_gaps
 
 if TYPE_CHECKING:
     from vmatlas.backend import Listing, Target

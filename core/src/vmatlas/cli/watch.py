@@ -12,16 +12,8 @@ import click
 
 from vmatlas.cli.diff import chosen, growth_options
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    asking_options,
-    bytes_option,
-    csv_option,
-    only_one,
-    processes_argument,
-    refuse_both,
-)
+from vmatlas.cli.options import asking_options, bytes_option, csv_option, processes_argument
+from vmatlas.cli.words import Asked, Chooses, only_one, refuse_both
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from vmatlas.cli.exits import say
-from vmatlas.cli.options import Asked, Chooses
 from vmatlas.cli.render.together import Whose
 from vmatlas.cli.survey import Unread
 from vmatlas.cli.whom import Whom, chosen
+from vmatlas.cli.words import Asked, Chooses
 from vmatlas.errors import NoSuchProcess, OperationFailed, UsageError, VmatlasError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vmatlas.cli.asking import in_time, patience_for_lists
 from vmatlas.cli.exits import say
-from vmatlas.cli.options import Asked, Chooses, reach
 from vmatlas.cli.render.text import count
+from vmatlas.cli.words import Asked, Chooses, reach
 
 if TYPE_CHECKING:
     from vmatlas.backend import Target

@@ -8,20 +8,15 @@ import click
 
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import (
-    Asked,
-    Chooses,
-    all_of,
     asking_options,
     during_option,
     force_option,
     format_options,
-    only_one,
     process_argument,
-    refuse_both,
     shape_options,
-    warn_if_incomplete,
     where_option,
 )
+from vmatlas.cli.words import Asked, Chooses, all_of, only_one, refuse_both, warn_if_incomplete
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

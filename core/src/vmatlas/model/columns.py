@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, count, islice
 from operator import ge, gt, lt
-from typing import NamedTuple
 
 from vmatlas import compiled
 from vmatlas.model.region import (
@@ -24,7 +23,7 @@ from vmatlas.model.region import (
     Region,
     SystemFlags,
 )
-from vmatlas.values import dataclass, field
+from vmatlas.values import NamedTuple, dataclass, field
 
 MOST_REGIONS = 1_250_000
 """How many regions (names, answers) one stream may tell of: Linux allows a process 65,530, and 1,048,576 where a

@@ -20,7 +20,6 @@ The columns of an address space, the same in the first three:
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Callable, Sequence
 from operator import sub
@@ -128,6 +127,8 @@ class Exports:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The regions as a JSON array. ASCII: other characters are escaped, so that nothing is lost on any terminal."""
+        import json
+
         return json.dumps(self.to_dicts(), indent=indent)
 
     def to_arrow(self) -> pyarrow.Table:
@@ -244,6 +245,8 @@ class PageExports:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The runs as a JSON array."""
+        import json
+
         return json.dumps(self.to_dicts(), indent=indent)
 
     def to_arrow(self) -> pyarrow.Table:

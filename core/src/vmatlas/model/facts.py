@@ -10,10 +10,12 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
+from vmatlas.contracts import Protocol
 from vmatlas.model.columns import Columns, Label, pack_device
 from vmatlas.model.region import UNKNOWN
+from vmatlas.values import NamedTuple
 
 # device, inode, what hides the offset, label, protection, shared, kind: `struct meaning` of native/binding.h
 _FACTS = struct.Struct("=QQQIBBBx")
@@ -81,35 +83,27 @@ class Rows(Protocol):
 
     def __len__(self) -> int:
         """How many regions."""
-        ...
 
     def facts(self) -> list[tuple[bytes, int]]:
         """The distinct facts: the decoder's own bytes and a number beside them."""
-        ...
 
     def signature(self) -> bytes:
         """All facts in one: equal for maps of equal facts in equal order, as those of one process mostly are."""
-        ...
 
     def marks(self) -> list[bytes]:
         """The distinct texts of a further column."""
-        ...
 
     def fill(self, meanings: bytes) -> Filled:
         """The columns from `start` to `label`, from the packed meaning of each fact."""
-        ...
 
     def number(self, which: int) -> array[int]:
         """One of the further numbers of each region."""
-        ...
 
     def sum(self, one: int, other: int) -> array[int]:
         """Two of them added; at most UNKNOWN."""
-        ...
 
     def pick(self, which: int, objects: list[_Object]) -> list[_Object]:
         """For each region the object of its mark; `which` is the number that names the mark."""
-        ...
 
 
 def columns_of_rows(rows: Rows, meanings: bytes, labels: list[Label]) -> Columns:

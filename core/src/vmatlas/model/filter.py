@@ -33,16 +33,15 @@ No I/O.
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
 from vmatlas.model.memory import REGION_FIELDS
 from vmatlas.model.region import Kind, Protection, Region, SystemFlags
-from vmatlas.values import dataclass
+from vmatlas.values import NamedTuple, dataclass
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # Texts, compiled by `re` when first used: most programs never parse a filter, and every one imports this module.
@@ -555,17 +554,23 @@ def _patterns(key: str, glob: str | None) -> frozenset[str]:
     return frozenset() if glob is None else frozenset([glob])
 
 
+def _as_expression(glob: str) -> str:
+    import fnmatch  # most questions have no pattern
+
+    return fnmatch.translate(glob)
+
+
 def _pattern(glob: str) -> Callable[[str], object]:
     """By the pattern, or with every bracket in it for itself: a name as it is shown is a pattern that matches it."""
-    match = re.compile(fnmatch.translate(glob)).match
+    match = re.compile(_as_expression(glob)).match
     if "[" not in glob:
         return match
-    plainly = re.compile(fnmatch.translate(glob.replace("[", "[[]"))).match
+    plainly = re.compile(_as_expression(glob.replace("[", "[[]"))).match
     return lambda text: match(text) or plainly(text)
 
 
 def _with_text(text: str) -> Callable[[Region], bool]:
-    contains = re.compile(fnmatch.translate("*" + text.replace("[", "[[]") + "*")).match
+    contains = re.compile(_as_expression("*" + text.replace("[", "[[]") + "*")).match
     if "(deleted)" in text:  # as tables show it
         return lambda region: contains(region.label) is not None
     return lambda region: contains(region.path or region.name or "") is not None

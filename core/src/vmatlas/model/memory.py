@@ -7,9 +7,8 @@ and know which part of what was not told.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
-from vmatlas.values import dataclass
+from vmatlas.values import NamedTuple, dataclass
 
 
 class MemoryUse(NamedTuple):

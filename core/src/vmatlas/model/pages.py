@@ -13,12 +13,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, count, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from vmatlas.arguments import number, shown
 from vmatlas.errors import UsageError
 from vmatlas.model.export import PageExports
 from vmatlas.model.filter import check_region
+from vmatlas.values import NamedTuple
 
 if TYPE_CHECKING:
     from vmatlas.model.region import Region

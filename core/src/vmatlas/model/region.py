@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
 from vmatlas.model.memory import MemoryUse, memory_of_keys
+from vmatlas.values import NamedTuple
 
 UNKNOWN = 2**64 - 1
 """In a column of 64-bit numbers: the system does not tell. A `Region` shows it as None."""

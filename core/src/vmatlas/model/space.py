@@ -7,7 +7,7 @@ import operator
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from vmatlas.arguments import numbers, shown
 from vmatlas.errors import MalformedData, UsageError, VmatlasError
@@ -17,7 +17,7 @@ from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_f
 from vmatlas.model.memory import MemoryTotal
 from vmatlas.model.region import UNKNOWN, Kind, Region
 from vmatlas.model.system import Consistency, SystemInfo, Thread
-from vmatlas.values import dataclass, replace
+from vmatlas.values import NamedTuple, dataclass, replace
 
 if TYPE_CHECKING:
     from vmatlas.model.pages import PageRuns

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from vmatlas.values import dataclass
+from vmatlas.values import NamedTuple, dataclass
 
 ByteOrder = Literal["little", "big"]
 

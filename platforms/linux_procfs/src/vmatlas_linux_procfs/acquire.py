@@ -20,6 +20,7 @@ from vmatlas.backend import LocalProcess, Reading
 from vmatlas.errors import Unsupported
 from vmatlas.model import Columns
 from vmatlas.model.facts import Rows
+from vmatlas.patterns import pattern
 from vmatlas.systems.linux import LinuxProcess, links
 from vmatlas.systems.linux.host import MOST_TOLD, process_error, read_whole, too_long
 from vmatlas.systems.linux.scratch import LABEL, Scratch
@@ -43,10 +44,10 @@ _CHUNK = 8192
 _MOST = {MAPS: MOST_TOLD // 2, SMAPS: MOST_TOLD}
 """Bytes of a text: a million regions have fewer, with the names that are in use."""
 
-_LAST = re.compile(rb"ffffffffff600000-ffffffffff601000 ..xp .* \[vsyscall\]\n")
+_LAST = pattern(rb"ffffffffff600000-ffffffffff601000 ..xp .* \[vsyscall\]\n")
 """The last line of a whole text on x86-64, unless the kernel was started with vsyscall=none."""
 
-_SCRATCH = re.compile(re.escape(b" " + LABEL + b"\n"))
+_SCRATCH = pattern(re.escape(b" " + LABEL + b"\n"))
 
 
 def acquire(process: LocalProcess, name: str) -> Reading:

@@ -20,6 +20,7 @@ from array import array
 from binascii import unhexlify
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, zip_longest
+from typing import TYPE_CHECKING
 
 from vmatlas import compiled
 from vmatlas.capture import Capture, check_count
@@ -27,11 +28,14 @@ from vmatlas.errors import CR_LF, Disordered, MalformedData
 from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, SystemFlags
 from vmatlas.model.facts import Meaning, Packer, Rows, columns_of, columns_of_rows, meaning_of
 from vmatlas.model.region import PROTECTIONS
+from vmatlas.patterns import pattern
 from vmatlas.systems.linux import judge_empty_map, links, tell
 from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.order import in_order
-from vmatlas_linux_procfs.flags import VmFlags, flag_of
 from vmatlas_linux_procfs.unlisted import ESCAPE, UNLISTED, fill
+
+if TYPE_CHECKING:
+    from vmatlas_linux_procfs.flags import VmFlags
 
 MAPS = "maps"
 SMAPS = "smaps"
@@ -46,18 +50,17 @@ _HEAD = (
     rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][spS]) ([0-9a-f]{1,16})"
     rb" ([0-9a-f]{1,8}:[0-9a-f]{1,8} [0-9]{1,20}(?: ++(.*+)|))$"
 )
-LINE = re.compile(_HEAD, re.MULTILINE)
-FILE = re.compile(rb"([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20})(?: ++(.*+)|)")
+LINE = pattern(_HEAD, re.MULTILINE)
+FILE = pattern(rb"([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20})(?: ++(.*+)|)")
 # The same line, less strictly: rights and file are looked at once for each that is different from all before.
-_QUICK_LINE = re.compile(rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) (....) ([0-9a-f]{1,16}) (.*)\n")
-_WINDOWS_LINE = re.compile(
+_QUICK_LINE = pattern(rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) (....) ([0-9a-f]{1,16}) (.*)\n")
+_WINDOWS_LINE = pattern(
     rb"^(?:[0-9a-f-]++ .... [0-9a-f]++ [0-9a-f]++:[0-9a-f]++ [0-9]++(?: *+| ++\[[^\n]*\])"
     rb"|[A-Za-z][A-Za-z0-9_()]*+:[^\n]*)\r$",
     re.MULTILINE,
 )
 """A line that ends in CR and cannot but have been given it: of a region without a name, or in brackets, or of a key."""
-DETAIL = re.compile(rb"^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$", re.MULTILINE)
-NO_FLAGS = VmFlags(0)
+DETAIL = pattern(rb"^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$", re.MULTILINE)
 _SHAPE = "START-END rwxp OFFSET MAJOR:MINOR INODE NAME"
 _RIGHTS = {
     f"{protection.letters}{sharing}".encode(): (int(protection), sharing != "p")
@@ -445,7 +448,9 @@ def _amount(value: bytes | None) -> int | None:
 
 def _flags(value: bytes) -> VmFlags | None:
     """None for a text that is not made of pairs of letters."""
-    flags = NO_FLAGS
+    from vmatlas_linux_procfs.flags import VmFlags, flag_of  # a map without them does not pay for forty members
+
+    flags = VmFlags(0)
     for letters in value.decode("latin-1").split():
         flag = flag_of(letters)
         if flag is None:

@@ -11,6 +11,7 @@ import sys
 from array import array
 from errno import EACCES, EINVAL, ENAMETOOLONG, ENOENT, ENOSYS, ENOTTY, EPERM
 
+from vmatlas.patterns import pattern
 from vmatlas.systems.linux.procmap import FIELDS, MAX_NAME, PROCMAP_QUERY, SIZE, QueryFlags, record
 
 _TOP = 2**64
@@ -21,7 +22,7 @@ _RECORD = record(sys.byteorder)
 _NAMES = [name for name, _, _ in FIELDS]
 _START, _END, _NAME_SIZE = map(_NAMES.index, ("vma_start", "vma_end", "vma_name_size"))
 _POINTERS = slice(88, SIZE)
-_BOUNDS = re.compile(rb"^([0-9a-f]++)-([0-9a-f]++) ", re.MULTILINE)
+_BOUNDS = pattern(rb"^([0-9a-f]++)-([0-9a-f]++) ", re.MULTILINE)
 
 
 def ask_about_holes(maps: int, text: bytes | memoryview) -> bytes:

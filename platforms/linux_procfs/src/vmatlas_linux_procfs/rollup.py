@@ -7,7 +7,6 @@ rounds, and makes 700 bytes of it instead of as many for each region. One read(2
 from __future__ import annotations
 
 import os
-import re
 from array import array
 from collections.abc import Mapping, Sequence
 from errno import EACCES, EPERM
@@ -16,6 +15,7 @@ from vmatlas.backend import LocalProcess, Reading, Totals
 from vmatlas.errors import MalformedData, NoSuchProcess, Unsupported
 from vmatlas.model import MemoryUse
 from vmatlas.model.memory import UNTOLD, memory_of_keys
+from vmatlas.patterns import pattern
 from vmatlas.systems.linux import LinuxProcess, judge_empty_map
 from vmatlas.systems.linux.host import MOST_TOLD, process_error
 from vmatlas.systems.linux.stat import has_ended, parse_stat, process_of
@@ -26,8 +26,8 @@ ROLLUP = "smaps_rollup"
 
 _MOST_DIGITS = 17
 """What a kernel of 64 bits can count in kB has no more."""
-_TITLE = re.compile(rb"[0-9a-f]{1,16}-[0-9a-f]{1,16} ---p 0{8} 00:00 0 +\[rollup\]\n")
-_LINES = re.compile(rb"(?:[A-Za-z][A-Za-z0-9_]*+: *+[0-9]{1,%d} kB\n)*+" % _MOST_DIGITS)
+_TITLE = pattern(rb"[0-9a-f]{1,16}-[0-9a-f]{1,16} ---p 0{8} 00:00 0 +\[rollup\]\n")
+_LINES = pattern(rb"(?:[A-Za-z][A-Za-z0-9_]*+: *+[0-9]{1,%d} kB\n)*+" % _MOST_DIGITS)
 _MOST_KNOWN = 16
 _LONGEST = 1 << 14
 """Bytes of a text: the kernel makes 700, and never more than a page."""

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from vmatlas.errors import Disordered, MalformedData
+from vmatlas.patterns import pattern
 from vmatlas.systems.linux.procmap import FIELDS, SIZE, VMA_SHARED, record
+from vmatlas.values import NamedTuple
 
 UNLISTED = "unlisted"
 
@@ -27,7 +29,7 @@ READINGS = 3
 ESCAPE = b"\\012"
 """How the text shows a newline in a name. The same four characters in a name are shown alike."""
 
-_HEAD = re.compile(rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ", re.MULTILINE)
+_HEAD = pattern(rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ", re.MULTILINE)
 
 
 class Line(NamedTuple):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import csv_option, json_option, refuse_both, shape_options
+from vmatlas.cli.options import csv_option, json_option, shape_options
+from vmatlas.cli.words import refuse_both
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:

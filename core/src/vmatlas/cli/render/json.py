@@ -12,7 +12,9 @@ from json import JSONEncoder
 from json.encoder import encode_basestring_ascii
 from operator import itemgetter
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
+
+from vmatlas.values import NamedTuple
 
 _STEP = "  "
 _CONTAINERS = frozenset([dict, list, tuple])

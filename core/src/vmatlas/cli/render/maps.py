@@ -8,7 +8,6 @@ from itertools import pairwise
 from operator import sub
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from vmatlas.cli.render.json import Records
 from vmatlas.cli.render.memory import MEMORY_CSV
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import (
@@ -263,6 +262,8 @@ def map_json(space: AddressSpace, lines: Sequence[Line], *, gaps: bool, guesses:
     """The whole of it: where the map comes from, its regions in the order of the lines, and the holes if wanted."""
     value = origin_json(space)
     regions = columns_to_values(_of_lines(space, lines))
+    from vmatlas.cli.render.json import Records  # the table does not pay for it
+
     value["regions"] = Records(regions)
     if guesses is not None:
         from vmatlas.cli.render.naming import guess_json, threads_json

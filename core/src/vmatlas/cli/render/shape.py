@@ -6,9 +6,10 @@ What is imported for each command is this: no table yet.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmatlas.errors import UsageError
+from vmatlas.values import NamedTuple
 
 if TYPE_CHECKING:
     from vmatlas.cli.render.table import Row, Table

@@ -6,9 +6,9 @@ The same layout serves plain text (every column, at its full width) and terminal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from vmatlas.cli.render.text import NOTHING
+from vmatlas.values import NamedTuple
 
 GAP = "  "
 ELLIPSIS = "…"

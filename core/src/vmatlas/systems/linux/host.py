@@ -16,7 +16,6 @@ from vmatlas.capture import LARGEST
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import FileNow, FileRights, ProcessInfo, Region, SystemInfo, Thread
 from vmatlas.rounds import Rounds, rounds_of
-from vmatlas.systems.linux.listing import ask_each, describe_silent, read_stats
 from vmatlas.systems.linux.proc import (
     MOUNT,
     PROC,
@@ -551,6 +550,8 @@ class LinuxSystem:
 
     def began_since(self, pid: int, moment: int) -> bool:
         """By its stat."""
+        from vmatlas.systems.linux.listing import read_stats
+
         found = dict(read_stats([pid]))[pid]
         try:
             return isinstance(found, bytes) and parse_stat(found).start_time >= moment
@@ -559,6 +560,8 @@ class LinuxSystem:
 
     def described(self, pid: int) -> ProcessInfo | None:
         """See `vmatlas.backend.ListsNumbers`: from files for which nobody has to wait."""
+        from vmatlas.systems.linux.listing import describe_silent
+
         return describe_silent(pid)
 
     def belongs_to(self, pid: int, start_time: int | None, what: str) -> str | None:
@@ -652,6 +655,8 @@ class LinuxSystem:
                 yield pid, replace(info, user=user, number_inside=inside)
 
     def _briefly(self, pids: Iterable[int]) -> Iterator[tuple[int, ProcessInfo | None]]:
+        from vmatlas.systems.linux.listing import describe_silent, read_stats
+
         page, own = os.sysconf("SC_PAGE_SIZE"), os.getpid()
         hidden_by_mounts = functools.cache(lambda: frozenset(covered(read_own("mountinfo"))))
         for pid, found in read_stats(list(pids)):
@@ -743,6 +748,8 @@ def _in_rounds(
 
 def _asked_of(pid: int, start_time: int | None, question: Callable[[LinuxProcess], str | None]) -> str | None:
     """What a process is asked that began then; None where it is gone, or does not answer in time."""
+
+    from vmatlas.systems.linux.listing import ask_each
 
     def ask(pid: int) -> str | None:
         process = LinuxProcess(pid)

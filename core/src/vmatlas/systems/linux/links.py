@@ -16,15 +16,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from vmatlas.capture import check_count
 from vmatlas.errors import MalformedData
 from vmatlas.model import UNKNOWN, Columns
 from vmatlas.model.columns import unpack_device
+from vmatlas.patterns import pattern
 from vmatlas.systems.linux.mounts import OBJECTS, Numbers
 from vmatlas.systems.linux.naming import DELETED, is_in_a_folder, is_made_up, is_of_memory
-from vmatlas.values import dataclass, field, replace
+from vmatlas.values import NamedTuple, dataclass, field, replace
 
 if TYPE_CHECKING:
     from vmatlas.systems.linux.host import LinuxProcess
@@ -36,9 +37,9 @@ MOUNTED = "mounted"
 Name: TypeAlias = tuple[bytes, int]
 """A name as the kernel tells it, nothing escaped, and the inode that stands with it."""
 
-_ITEM = re.compile(rb"([01])([0-9]{1,20}) ([^\0]*)\0")
-_UNSETTLED = re.compile(rb"([0-9]{1,20}) ([^\0]*)\0")
-_DEVICE = re.compile(rb"([01]) ([0-9]{1,10}):([0-9]{1,10})\0")
+_ITEM = pattern(rb"([01])([0-9]{1,20}) ([^\0]*)\0")
+_UNSETTLED = pattern(rb"([0-9]{1,20}) ([^\0]*)\0")
+_DEVICE = pattern(rb"([01]) ([0-9]{1,10}):([0-9]{1,10})\0")
 
 
 _NO_DEVICE: Numbers = (0, 0)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from binascii import crc32
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from vmatlas.patterns import pattern
+from vmatlas.values import NamedTuple
 
 Numbers: TypeAlias = tuple[int, int]
 """Major and minor number of a device."""
@@ -23,12 +26,12 @@ LOCAL = frozenset(
 )
 """File systems that answer by themselves. All others may wait for somebody who never answers: a server, a daemon."""
 
-_LINE = re.compile(
+_LINE = pattern(
     rb"^(\d{1,18}) \d+ (\d{1,9}):(\d{1,9}) ([^ \n]+) ([^ \n]+) .*? - ([^ \n]+) [^ \n]* ?(.*)$", re.MULTILINE
 )
 _ESCAPES = [(b"\\%03o" % ord(letter), letter) for letter in (b" ", b"\t", b"\n", b"#", b",", b"=", b"\\")]
 """What the kernel does not write as it is (show_mountinfo(), seq_show_option()); the backslash, one of them, last."""
-_LAYERS = re.compile(rb"(?:^|,)(?:lowerdir\+?|upperdir|datadir\+?)=([^,]*)")
+_LAYERS = pattern(rb"(?:^|,)(?:lowerdir\+?|upperdir|datadir\+?)=([^,]*)")
 
 
 class Mount(NamedTuple):

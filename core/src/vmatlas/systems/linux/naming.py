@@ -12,6 +12,7 @@ import re
 
 from vmatlas.model import Kind, Label, Protection
 from vmatlas.model.columns import NO_LABEL
+from vmatlas.patterns import pattern
 
 DELETED = b" (deleted)"
 
@@ -26,17 +27,17 @@ _BRACKETED = {
     b"[sigpage]": Kind.VDSO,
     b"[timens]": Kind.VVAR,
 }
-_STACK_OF_THREAD = re.compile(rb"\[stack:\d+\]|\[anon: ?glibc: pthread stack: \d+\]|\[anon:stack_and_tls:[^]]*\]")
+_STACK_OF_THREAD = pattern(rb"\[stack:\d+\]|\[anon: ?glibc: pthread stack: \d+\]|\[anon:stack_and_tls:[^]]*\]")
 """Linux 3.4 to 4.4; glibc 2.42 and newer where asked for by a tunable; Android's bionic."""
-_MADE_UP = re.compile(rb"/dev/zero|/dev/ashmem/.*|/SYSV[0-9a-f]{8,}|/memfd:.*|/?/anon_hugepage", re.DOTALL)
+_MADE_UP = pattern(rb"/dev/zero|/dev/ashmem/.*|/SYSV[0-9a-f]{8,}|/memfd:.*|/?/anon_hugepage", re.DOTALL)
 """Names that the kernel makes up (before " (deleted)") which the rule of `is_made_up` would not tell from a file's."""
-_UNDELETED = re.compile(rb"/dmabuf:.*", re.DOTALL)
+_UNDELETED = pattern(rb"/dmabuf:.*", re.DOTALL)
 """Those that stand without that word."""
-_HUGE = re.compile(rb"/?/anon_hugepage")
-_BUFFERS = re.compile(rb"/(?:drm mm object|i915|ttm swap|dmabuf:.*)", re.DOTALL)
+_HUGE = pattern(rb"/?/anon_hugepage")
+_BUFFERS = pattern(rb"/(?:drm mm object|i915|ttm swap|dmabuf:.*)", re.DOTALL)
 """Those that are a driver's."""
-_DEVICES = re.compile(rb"anon_inode:.*|socket:\[\d+\]|/dev/(?!shm/|hugepages/|mqueue/|ashmem/).*", re.DOTALL)
-_OF_MEMORY = re.compile(rb"anon_inode:\[(?:aio|secretmem|kvm-gmem|guest_memfd)\]")
+_DEVICES = pattern(rb"anon_inode:.*|socket:\[\d+\]|/dev/(?!shm/|hugepages/|mqueue/|ashmem/).*", re.DOTALL)
+_OF_MEMORY = pattern(rb"anon_inode:\[(?:aio|secretmem|kvm-gmem|guest_memfd)\]")
 """Memory that some kernels name so, and others by a name of its own file system."""
 
 _NOTHING = Protection.NONE

@@ -13,10 +13,11 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from vmatlas.backend import NO_LIMIT, YES, Availability
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported
+from vmatlas.patterns import pattern
+from vmatlas.values import NamedTuple
 
 PROC = "/proc"
 MOUNT = "mount -t proc proc /proc"
@@ -127,7 +128,7 @@ def _without_self() -> Unsupported:
     return Unsupported("/proc is not mounted", hint=MOUNT)
 
 
-_NUMBERS = re.compile(rb"^NSpid:((?:\s+\d{1,10})+)\s*$", re.MULTILINE)
+_NUMBERS = pattern(rb"^NSpid:((?:\s+\d{1,10})+)\s*$", re.MULTILINE)
 
 
 def numbers_of(status: bytes) -> tuple[int, ...]:
@@ -242,8 +243,8 @@ def is_covered(pid: int) -> bool:
     return pid in _covered[1]
 
 
-_BELOW = re.compile(rb" /proc/\d")
-_FOLDER = re.compile(rb"/proc/(\d{1,10})(?:/|$)")
+_BELOW = pattern(rb" /proc/\d")
+_FOLDER = pattern(rb"/proc/(\d{1,10})(?:/|$)")
 
 
 def capabilities_of(status: bytes) -> int | None:
@@ -365,7 +366,7 @@ def _can_be_signalled(pid: int) -> bool:
 
 # ---- what stands between ----
 
-_EMULATORS = re.compile(
+_EMULATORS = pattern(
     r"(?:.*/)?(qemu-(?:aarch64(?:_be)?|alpha|arm(?:eb)?|cris|hexagon|hppa|i386|loongarch64|m68k|microblaze(?:el)?|"
     r"mips(?:el|64|64el|n32|n32el)?|nios2|or1k|ppc(?:64|64le)?|riscv(?:32|64)|s390x|sh4(?:eb)?|sparc(?:32plus|64)?|"
     r"x86_64|xtensa(?:eb)?)(?:-static)?)(?: \(deleted\))?"

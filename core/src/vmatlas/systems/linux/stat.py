@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vmatlas.errors import MalformedData, NoSuchProcess, TornRead
 from vmatlas.model import ProcessInfo
+from vmatlas.values import NamedTuple
 
 PF_EXITING = 0x00000004
 PF_KTHREAD = 0x00200000

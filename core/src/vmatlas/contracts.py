@@ -1,0 +1,54 @@
+"""Protocols whose keeping is soon found out, for what every command loads. No I/O.
+
+To ask one of `typing` whether a value keeps it takes 0.1 ms in Python 3.11 (which looks each member up in all classes
+anew), and brings in `inspect` since 3.12, as dear as a start of Python; each such class takes three times as long to
+make as a plain one. To a type checker these are the library's own.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol as Protocol
+    from typing import runtime_checkable as runtime_checkable
+else:
+
+    class _Contract(type):
+        """Of a contract: its members. Of a class that inherits from one and is none itself: a plain class."""
+
+        def members(cls) -> tuple[str, ...]:
+            """Names of all that a value must have, but for what begins with an underscore."""
+            told = vars(cls).get("_members")
+            if told is None:
+                names = {
+                    name: None
+                    for kind in cls.__mro__
+                    if isinstance(kind, _Contract)
+                    for name in (*vars(kind).get("__annotations__", ()), *vars(kind))
+                    if not name.startswith("_")
+                }
+                told = cls._members = tuple(names)
+            return told
+
+        def __instancecheck__(cls, value: object) -> bool:
+            kind = type(value)
+            if Protocol not in cls.__bases__:
+                return type.__subclasscheck__(cls, kind)
+            return all(hasattr(kind, name) or hasattr(value, name) for name in cls.members())
+
+        def __subclasscheck__(cls, kind: type) -> bool:
+            if Protocol not in cls.__bases__:
+                return type.__subclasscheck__(cls, kind)
+            return all(hasattr(kind, name) for name in cls.members())
+
+    class Protocol(metaclass=_Contract):
+        """As of `typing`, as a base class."""
+
+        __slots__ = ()
+
+    def runtime_checkable(contract: type) -> type:
+        """As of `typing`: a type checker lets `isinstance` be asked of those alone."""
+        return contract
+
+
+__all__ = ["Protocol", "runtime_checkable"]
