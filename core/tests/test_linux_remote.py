@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, Unanswered
-from vmatlas.systems.linux.remote import read_streams
+from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, Unanswered, Unsupported, VmatlasError
+from vmatlas.systems.linux.remote import clear_marks, read_streams
 from vmatlas.systems.linux.stat import judge_empty_map, parse_stat
+from vmatlas.target.wire import Result
 
 STAT = b"%d (x) Z 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 %d 0 77 " + b"0 " * 30 + b"\n"
 
@@ -91,3 +92,22 @@ def test_an_empty_map_is_no_zombies_where_the_stat_beside_it_tells_of_other_thre
 def test_a_stat_with_a_number_of_any_length_is_malformed(number: bytes) -> None:
     with pytest.raises(MalformedData, match="49 numbers"):
         parse_stat((STAT % (7, 1)).replace(b" 77 ", b" %s " % number), pid=7)
+
+
+class Worker:
+    """A process there, or none, whose clear_refs cannot be opened."""
+
+    pid, thread, start_time = 7, None, None
+
+    def __init__(self, *, ends: bool) -> None:
+        self.told = [STAT % (7, 1)] + [b""] * ends
+
+    def read_file(self, path: bytes, limit: int = 0) -> bytes:
+        assert path == b"/proc/7/stat"
+        return self.told.pop(0) if len(self.told) > 1 else self.told[0]
+
+
+@pytest.mark.parametrize(("ends", "kind"), [(False, Unsupported), (True, NoSuchProcess)])
+def test_a_kernel_without_marks_is_told_from_a_process_that_has_ended(ends: bool, kind: type[VmatlasError]) -> None:
+    with pytest.raises(kind):
+        clear_marks(Worker(ends=ends), "written", lambda path, what: Result(-1, 2, "ENOENT"))  # type: ignore[arg-type]

@@ -12,8 +12,9 @@ import pytest
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, NotRunnable, accelerator, find, install_qemu
 from vmatlas_images.accelerator import Accelerator
+from vmatlas_images.machine import Firmware
 from vmatlas_images.prepare import Prepared
-from vmatlas_images.qemu import EMULATORS, Sockets, arguments, find_qemu
+from vmatlas_images.qemu import EMULATORS, Sockets, arguments, find_qemu, qemu_for
 
 from .conftest import describe
 from .test_machine import GOOD
@@ -37,6 +38,41 @@ def test_a_missing_qemu_is_told_before_anything_is_fetched(cache: Cache, monkeyp
     ):
         pass
     assert not cache.root.exists()
+
+
+def old_qemu(folder: Path, says: str) -> None:
+    program = folder / "qemu-system-x86_64"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+
+
+FIRMWARE = """\
+  memory: 128
+  qemu: {at_least: "10.1", obtain: a newer one is in trixie}
+  firmware: {path: FOLDER/EFI.fd, package: qemu-efi-x}
+"""
+
+
+def test_a_qemu_that_is_too_old_and_firmware_that_is_missing_are_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = GOOD.replace("  memory: 128\n", FIRMWARE.replace("FOLDER", str(tmp_path)))
+    machine = describe(tmp_path, "good", text)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    for number, says in enumerate(("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg)", "something else")):
+        old_qemu(tmp_path, says)
+        os.utime(tmp_path / "qemu-system-x86_64", (number, number))
+        with pytest.raises(NotRunnable, match=r"and it takes 10\.1 or newer") as caught:
+            qemu_for(machine)
+        assert caught.value.hint == "a newer one is in trixie"
+    old_qemu(tmp_path, "QEMU emulator version 11.0.1")
+    with pytest.raises(NotRunnable, match=f"no firmware at {tmp_path}/EFI.fd") as caught:
+        qemu_for(machine)
+    assert caught.value.hint == "apt-get install --no-install-recommends qemu-efi-x"
+    (tmp_path / "EFI.fd").touch()
+    assert qemu_for(machine) == tmp_path / "qemu-system-x86_64"
+    line = " ".join(arguments(machine, Prepared(kernel=Path("/k")), "tcg", Sockets(3, 4, 5)))
+    assert f"-bios {tmp_path}/EFI.fd -kernel /k" in line
 
 
 def test_installing_names_the_command_where_it_cannot_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +108,9 @@ def test_installing_runs_apt_get_and_tells_what_it_said(tmp_path: Path, monkeypa
     with pytest.raises(NotRunnable, match="failed: E: no network"):
         install_qemu({"x86_64", "i386"})
     assert log.read_text().splitlines() == ["-q update", "install --no-install-recommends qemu-system-x86 -y -q"]
+    with pytest.raises(NotRunnable, match="failed: E: no network"):
+        install_qemu(set(), [Firmware(path="/nowhere/x", package="qemu-efi-x"), Firmware(path="/", package="there")])
+    assert log.read_text().splitlines()[-1] == "install --no-install-recommends qemu-efi-x there -y -q"
 
 
 def test_qemu_is_told_whole_paths_since_it_does_not_run_where_we_stand(

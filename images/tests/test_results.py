@@ -27,6 +27,9 @@ from vmatlas_images import (
 from vmatlas_images.report import LiveLines, summary
 from vmatlas_images.results import with_expectations
 
+from .conftest import describe
+from .test_machine import GOOD
+
 PASSED = Case("bounds", CaseState.PASSED, "linux-procfs")
 FAILED = Case("holes", CaseState.FAILED, "linux-ioctl", "0x1000 is no hole")
 REFUSED = Case("resident", CaseState.REFUSED, "linux-ioctl", "no residency")
@@ -205,3 +208,31 @@ def test_on_a_terminal_each_machine_has_a_live_line(machine: Machine) -> None:
         lines._progress.refresh()
         lines.follow(machine, "LOST")
     assert "kernel 10.0 MB" in out.getvalue()
+
+
+LACKING = """
+expect:
+  lacks: {"test_name[*-newline]": no newline}
+"""
+
+
+def test_what_a_kernel_is_declared_to_lack_is_a_refusal_and_no_failure(tmp_path: Path) -> None:
+    machine = describe(tmp_path, "good", GOOD[: GOOD.index("expect:")] + LACKING)
+    told = Case("test_name[linux-procfs-newline]", CaseState.FAILED, "linux-procfs", "Malformed: no newline here")
+    other = replace(told, name="test_name[linux-procfs-backslash]")
+    outcome = with_expectations(machine, Outcome((told, other)))
+    assert [(case.name, case.state) for case in outcome.cases] == [
+        (told.name, CaseState.REFUSED),
+        (other.name, CaseState.FAILED),
+        ("expect: lacks test_name[*-newline]", CaseState.PASSED),
+    ]
+    assert outcome.cases[0].reason == "the machine is declared so: Malformed: no newline here"
+
+
+@pytest.mark.parametrize("state", [CaseState.PASSED, CaseState.NOT_RUN, CaseState.FAILED])
+def test_what_is_declared_to_lack_and_does_not_fail_so_is_a_failure(tmp_path: Path, state: CaseState) -> None:
+    machine = describe(tmp_path, "good", GOOD[: GOOD.index("expect:")] + LACKING)
+    told = Case("test_name[linux-procfs-newline]", state, "linux-procfs", "another story")
+    cases = with_expectations(machine, Outcome((told,))).cases
+    assert (cases[0].state, cases[1].state) == (state, CaseState.FAILED)
+    assert cases[1].reason == "no such test failed, and said 'no newline'"

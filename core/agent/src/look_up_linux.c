@@ -6,11 +6,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "call_base.h"
 #include "frame.h"
 #include "system.h"
 
 enum {
-    NUMBER_OPENAT2 = 437, /* since 5.6; the same on every processor that agents are built for */
+    NUMBER_OPENAT2 = CALL_BASE + 437, /* since 5.6 */
     NO_XDEV = 0x01,       /* RESOLVE_*, include/uapi/linux/openat2.h */
     CACHED = 0x20,        /* since 5.12 */
     AS_REMEMBERED = 0x4000 | 0x800, /* AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT */

@@ -13,13 +13,14 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "call_base.h"
 #include "process_record.h"
 #include "source_linux.h"
 #include "stat_linux.h"
 #include "system.h"
 
-/* Numbers that older headers lack; these system calls have the same number on every processor. */
-enum { NUMBER_PIDFD_OPEN = 434, NUMBER_PROCESS_MADVISE = 440 };
+/* Numbers that older headers lack. */
+enum { NUMBER_PIDFD_OPEN = CALL_BASE + 434, NUMBER_PROCESS_MADVISE = CALL_BASE + 440 };
 
 void system_hello(struct fields *fields)
 {
@@ -163,7 +164,7 @@ int system_lock_all(uint32_t flags)
 {
     long native = (flags & LOCK_CURRENT) ? MCL_CURRENT : 0;
     native |= (flags & LOCK_FUTURE) ? MCL_FUTURE : 0;
-    native |= (flags & LOCK_ON_FAULT) ? 4 /* MCL_ONFAULT */ : 0;
+    native |= (flags & LOCK_ON_FAULT) ? MCL_ONFAULT : 0;
     return (int)syscall(SYS_mlockall, native);
 }
 

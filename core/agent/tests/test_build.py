@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,12 +97,9 @@ def test_what_a_killed_build_left_is_removed_and_a_build_that_lives_is_not(tmp_p
     assert (left.exists(), living.exists()) == (False, True)
 
 
-def test_an_agent_that_grew_beyond_its_bound_is_refused(
-    tmp_path: Path, pretender: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(building, "LARGEST", 5)
+def test_an_agent_that_grew_beyond_its_bound_is_refused(tmp_path: Path, pretender: str) -> None:
     with pytest.raises(BuildFailed, match="the bound is 5"):
-        build(host_target(), host_compiler(pretender), output=tmp_path)
+        build(replace(host_target(), largest=5), host_compiler(pretender), output=tmp_path)
     assert os.listdir(tmp_path) == []
 
 

@@ -39,7 +39,7 @@ Probe = Callable[[Path], str | None]
 class Accelerator:
     """The accelerator to use, and why."""
 
-    name: Literal["kvm", "tcg"]
+    name: Literal["kvm", "tcg", "none"]
     reason: str
     pace: float = field(default=1.0, compare=False)
     """How many times longer work takes on this host now than on the same host at rest."""
@@ -104,6 +104,11 @@ def host_pace() -> float:
     while time.thread_time() - worked < _SAMPLE:
         pass
     return max(1.0, round((time.monotonic() - began) / _SAMPLE, 1))
+
+
+def without() -> Accelerator:
+    """For a kernel that is a program of this host."""
+    return Accelerator("none", "the kernel is a program of this host", pace=host_pace())
 
 
 def choose(processor: str, cache: Cache | None = None, *, probe: Probe = probe) -> Accelerator:

@@ -17,7 +17,8 @@ from .errors import NotRunnable
 FindAgent = Callable[[str, str], Path]
 """Gives the built agent of a system and a processor."""
 
-_UNAME = {"armhf": "armv7l"}  # processors whose name in uname(2) is not the one in a description
+_UNAME = {"armhf": "armv7l", "ppc64el": "ppc64le", "loong64": "loongarch64"}
+"""Processors whose name in uname(2) is not the one in a description."""
 _one_build = threading.Lock()
 
 

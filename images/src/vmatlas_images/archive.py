@@ -32,7 +32,7 @@ from . import guarded
 from .cache import digest_of
 from .download import Progress, download, refuse_offline
 from .errors import FetchError, NotRunnable, NotThere, VerificationError
-from .machine import DebianKernel
+from .machine import DebianKernel, DebianProgram
 
 # Debian's names for processors.
 ARCHITECTURES = {
@@ -42,6 +42,9 @@ ARCHITECTURES = {
     "armhf": "armhf",
     "riscv64": "riscv64",
     "s390x": "s390x",
+    "ppc64el": "ppc64el",
+    "loong64": "loong64",
+    "mips64el": "mips64el",
 }
 _KEYRINGS = (
     "/usr/share/keyrings/debian-archive-keyring.gpg",
@@ -351,25 +354,28 @@ def verified_release(inrelease: Path, suite: str, mirror: str) -> Release:
     return release
 
 
-def kernels(source: DebianKernel, packages: Iterator[Package]) -> list[Package]:
+def kernels(source: DebianKernel | DebianProgram, packages: Iterator[Package]) -> list[Package]:
     """The packages that the description fits, best first."""
     found = [
         package
         for package in packages
         if fnmatch.fnmatchcase(package.name, source.package)
-        and re.match(r"linux-image-\d", package.name)
-        and not re.search(r"-(dbg|unsigned)$", package.name)
+        and (isinstance(source, DebianProgram) or _is_kernel(package.name))
         and package.version in source.versions
     ]
     return sorted(found, key=lambda package: Version(package.version), reverse=source.choose == "newest")
 
 
-def read_index(path: Path, suite: str) -> Iterator[Package]:
-    """The kernel packages of an index (names that start with linux-): the others are not parsed, which saves
+def _is_kernel(name: str) -> bool:
+    return re.match(r"linux-image-\d", name) is not None and not name.endswith(("-dbg", "-unsigned"))
+
+
+def read_index(path: Path, suite: str, begins: str = "linux-") -> Iterator[Package]:
+    """The packages of an index whose names begin so (those of kernels): the others are not parsed, which saves
     seconds."""
     with path.open(encoding="utf-8") as file:
         text = file.read()
-    for start in (found.start(1) for found in re.finditer(r"(?:^|\n\n)(Package: linux-)", text)):
+    for start in (found.start(1) for found in re.finditer(rf"(?:^|\n\n)(Package: {re.escape(begins)})", text)):
         yield _package(text, start, suite)
 
 
@@ -445,13 +451,14 @@ class Resolver:
         self._architecture = ARCHITECTURES[processor]
         self._space, self._end, self._progress = space, end, progress
 
-    def resolve(self, source: DebianKernel, but: Container[Package] = ()) -> Kernel:
+    def resolve(self, source: DebianKernel | DebianProgram, but: Container[Package] = ()) -> Kernel:
         """The kernel that is asked for, as the archive stands now. Raises `FetchError` when no package fits.
 
         `but` are packages that are listed and were not to be had.
         """
         refuse_offline(f"a kernel of {', '.join(source.suites)}")
-        known = [package for suite in source.suites for package in self._packages(suite)]
+        begins = re.split(r"[*?\[]", source.package)[0] if isinstance(source, DebianProgram) else "linux-"
+        known = [package for suite in source.suites for package in self._packages(suite, begins)]
         fitting = [package for package in kernels(source, iter(known)) if package not in but]
         if not fitting:
             raise FetchError(
@@ -460,6 +467,8 @@ class Resolver:
                 hint="old kernels leave a suite: widen at_least and below, or name another suite",
             )
         image = fitting[0]
+        if isinstance(source, DebianProgram):
+            return Kernel(image, image, image)
         # Up to 6.18 linux-image holds kernel and modules; later it is empty and depends on linux-binary and
         # linux-modules.
         return Kernel(image, *(self._part(image, part, known) for part in ("linux-binary-", "linux-modules-")))
@@ -476,8 +485,8 @@ class Resolver:
         refuse_offline(f"packages of {suite}")
         return with_all_they_need(names, self._index(suite), suite, but)
 
-    def _packages(self, suite: str) -> Iterator[Package]:
-        return read_index(self._index(suite), suite)
+    def _packages(self, suite: str, begins: str) -> Iterator[Package]:
+        return read_index(self._index(suite), suite, begins)
 
     def _index(self, suite: str) -> Path:
         inrelease = self._archive.release(suite, self._space, self._end, self._progress)

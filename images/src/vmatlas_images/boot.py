@@ -24,16 +24,17 @@ from typing import TypeVar
 from vmatlas.errors import VmatlasError
 
 from . import accelerator as acceleration
+from . import programs
 from .accelerator import Accelerator
 from .agents import FindAgent, built_agent
 from .cache import Cache
 from .console import Console, SerialConsole, Transcript, VgaConsole, converse
 from .download import Progress, quiet
-from .errors import ImagesError, NotAsExpected, StageError
+from .errors import ImagesError, NotAsExpected, NotRunnable, StageError
 from .guarded import Guarded
 from .machine import Machine
 from .prepare import Prepared, prepare
-from .qemu import Monitor, Sockets, arguments, find_qemu
+from .qemu import Monitor, Sockets, arguments, qemu_for
 from .sources import Fetched, fetch
 from .userland import fetch_userland, with_userland
 
@@ -76,7 +77,6 @@ class RunningMachine:
         self.seconds: dict[str, float] = {}
         self.notes: tuple[str, ...] = ()
         self._ended = False
-        qemu = find_qemu(machine.processor)
         self._folder = _socket_folder()
         self.socket_path = self._folder / "agent"
         self._qemu_says = (self._folder / "qemu").open("w+b")
@@ -86,13 +86,32 @@ class RunningMachine:
         self._stage = "boot"
         self._open: list[socket.socket] = []
         try:
-            self._start(qemu, prepared)
+            self._start_program(prepared) if machine.boot.is_program else self._start(prepared)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, qemu: Path, prepared: Prepared) -> None:
+    def _start_program(self, prepared: Prepared) -> None:
+        """A kernel that is a program of this host: its console and wire are its descriptors."""
         machine = self.machine
+        console, wire = socket.socketpair(), socket.socketpair()
+        self._open += [console[0], wire[0]]
+        with console[1], wire[1]:
+            started = programs.start_of(machine, prepared, self._folder, console[1].fileno(), wire[1].fileno())
+            self._guarded = Guarded(
+                started.command,
+                folder=self._folder,
+                output=self._qemu_says,
+                environment=started.environment,
+                keep=(console[1].fileno(), wire[1].fileno()),
+            )
+        self._console = SerialConsole(console[0], Transcript(self.console_path), machine.boot.panic)
+        programs.Relay(self._listen("agent"), wire[0], slowly=machine.boot.start == "user-mode")
+        self.stream = self._connect("agent")
+
+    def _start(self, prepared: Prepared) -> None:
+        machine = self.machine
+        qemu = qemu_for(machine)
         console, agent, monitor = (self._listen(name) for name in ("console", "agent", "monitor"))
         sockets = Sockets(console.fileno(), agent.fileno(), monitor.fileno())
         command = [str(qemu), *arguments(machine, prepared, self.accelerator.name, sockets)]
@@ -140,6 +159,8 @@ class RunningMachine:
                 if (panic := self._console.panic) is not None:
                     raise self._lost(f"the kernel panicked: {panic}")
             said = self._qemu_words()
+            if self.machine.boot.is_program:
+                raise self._ended_as_program(status, said)
             raise self._lost(
                 f"QEMU ended with status {status}{': ' + said if said else ' (the guest reset or halted)'}"
             )
@@ -243,6 +264,14 @@ class RunningMachine:
         self._qemu_says.seek(0)
         return " ".join(self._qemu_says.read(4000).decode("utf-8", "replace").split())[:500]
 
+    def _ended_as_program(self, status: int, said: str) -> VmatlasError:
+        """One that a host does not let run (no ptrace, no user namespaces, an older C library) is no lost machine."""
+        words = self._console.last_words() if self._console is not None else ""
+        if self.greeting is None and not programs.has_begun(self.machine, words):
+            told = " ".join(f"{said} {words}".split())[-500:] or "no word"
+            return NotRunnable(f"its program does not run on this host (status {status}): {told}")
+        return self._lost(f"its program ended with status {status}{': ' + said if said else ''}")
+
     def _lost(self, problem: str) -> StageError:
         words = self._console.last_words() if self._console is not None else ""
         hint = f"the console is in {self.console_path}"
@@ -256,6 +285,14 @@ def _socket_folder() -> Path:
         os.rmdir(folder)
         folder = tempfile.mkdtemp(prefix="vmatlas-", dir="/tmp")
     return Path(folder)
+
+
+def emulator_for(machine: Machine) -> Path | None:
+    """QEMU for the machine; None where it needs none. Raises `NotRunnable` where it cannot run on this host."""
+    if machine.boot.is_program:
+        programs.check_host(machine)
+        return None
+    return qemu_for(machine)
 
 
 @contextlib.contextmanager
@@ -278,7 +315,7 @@ def boot(
     `FetchError`, or `StageError` for a machine that did not come to its hello.
     """
     cache = cache or Cache()
-    find_qemu(machine.processor)  # before anything is fetched for it
+    emulator_for(machine)  # before anything is fetched for it
     seconds: dict[str, float] = {}
     with _timed(seconds, "fetch", watch):
         fetched = fetch(machine, cache, progress=progress)
@@ -290,6 +327,8 @@ def boot(
             if userland is not None:
                 space = held.enter_context(cache.workspace())
                 prepared = with_userland(prepared, machine, userland, agent, cache, space)
+            if accelerator is None and machine.boot.is_program:
+                accelerator = acceleration.without()
             accelerator = accelerator or acceleration.choose(machine.processor, cache)
         watch("boot")
         begun = time.monotonic()
@@ -313,7 +352,7 @@ def _come_up(running: RunningMachine) -> None:
     if machine.dialogue:
         converse(machine.dialogue, running.console, scale=running.accelerator.scale, check=running.check)
         return
-    while not running.console.said_anything():
+    while machine.boot.start != "sandbox" and not running.console.said_anything():
         running.check()
         running.console.wait(0.1)
 

@@ -202,7 +202,8 @@ def install_emulators(*, only: Sequence[str] = (), set_name: str = "") -> None:
     out = _console()
     try:
         chosen, _ = _choose(machines(), only, set_name, 0)
-        installed = install_qemu({machine.processor for machine in chosen})
+        firmware = [machine.boot.firmware for machine in chosen if machine.boot.firmware is not None]
+        installed = install_qemu({machine.processor for machine in chosen if not machine.boot.is_program}, firmware)
     except ImagesError as error:
         out.print(line(f"QEMU was not installed: {_line(error)}", style="yellow"))
         return

@@ -6,6 +6,7 @@ it run all the same, but those that an installation which failed makes void do n
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -28,8 +29,27 @@ _LOOK = 2.0  # seconds between two looks at a step
 
 
 def prove(machine: RunningMachine) -> Outcome:
-    """What is run on a machine: its own Python's tests where it has one, else the conformance suite from here."""
+    """What is run on a machine: its own Python's tests where it has one, else the conformance suite from here.
+
+    Raises NotAsExpected when a file of its own says that it is another machine than the description's.
+    """
+    _check_files(machine)
     return run_inside(machine) if machine.machine.python is not None else conform(machine)
+
+
+def _check_files(machine: RunningMachine) -> None:
+    """What the description says of the machine's files; how its memory is laid out is nowhere else to be had."""
+    files = machine.machine.expect.files
+    if not files:
+        return
+    with Agent(SocketStream(machine.stream.dup()), machine.machine.name, Limits(silence=_PATIENCE)) as agent:
+        for name, pattern in files.items():
+            try:
+                told = agent.read_file(name.encode(), 1 << 20).decode("utf-8", "replace")
+            except AgentRefused as error:
+                told = f"no such file: {error.failure.errno_name}"
+            if re.search(pattern, told) is None:
+                raise NotAsExpected(machine.machine.name, f"'{pattern}' in {name}", " ".join(told.split())[:300])
 
 
 def run_inside(machine: RunningMachine) -> Outcome:

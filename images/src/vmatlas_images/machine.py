@@ -31,7 +31,7 @@ from pydantic_core import ErrorDetails
 
 from .errors import MachineError
 
-Processor = Literal["x86_64", "i386", "aarch64", "armhf", "riscv64", "s390x"]
+Processor = Literal["x86_64", "i386", "aarch64", "armhf", "riscv64", "s390x", "ppc64el", "loong64", "mips64el"]
 Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 Text = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=86400), Strict(False)]
@@ -49,6 +49,7 @@ def _is_pattern(text: str) -> str:
 
 
 Texts = Annotated[tuple[Text, ...], Strict(False)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_is_pattern)]
 
 
 class Part(BaseModel):
@@ -106,6 +107,26 @@ class DebianKernel(Part):
         return VersionRange(at_least=self.at_least, below=self.below)
 
 
+class DebianProgram(Part):
+    """A kernel that is a program of this host, out of a package of Debian; found, fetched and verified as kernels are.
+
+    `package` is the package's name or a shell pattern, `program` the path of the program in it. Nothing is installed.
+    """
+
+    kind: Literal["debian-program"]
+    suites: Annotated[tuple[Text, ...], Strict(False), Field(min_length=1)]
+    package: Text
+    program: Text
+    at_least: Version | None = None
+    below: Version | None = None
+    choose: Literal["newest", "oldest"] = "newest"
+
+    @property
+    def versions(self) -> VersionRange:
+        """The versions that may be taken."""
+        return VersionRange(at_least=self.at_least, below=self.below)
+
+
 class Download(Part):
     """A file at a URL, verified by a digest written here or by the checksum file that its publisher keeps beside it.
 
@@ -150,13 +171,32 @@ class LocalFile(Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
-Source = Annotated[DebianKernel | Download | LocalFile, Field(discriminator="kind")]
+Source = Annotated[DebianKernel | DebianProgram | Download | LocalFile, Field(discriminator="kind")]
+
+
+class OfQemu(Part):
+    """Which QEMU a machine takes. `obtain` tells a user who has an older one what to do."""
+
+    at_least: Version
+    obtain: Text
+
+
+class Firmware(Part):
+    """A file that QEMU starts before the kernel (-bios), and Debian's package that has it."""
+
+    path: Annotated[str, Field(pattern=r"^/")]
+    package: Text
 
 
 class Boot(Part):
-    """What QEMU is told. `start`: the fetched file is a kernel with our initramfs, or a disk that boots itself."""
+    """What QEMU is told. `start`: the fetched file is a kernel with our initramfs, or a disk that boots itself.
 
-    start: Literal["kernel", "disk"]
+    Or it is a program of this host, and no QEMU is needed: a kernel that runs as one, with our initramfs (`user-mode`:
+    User-mode Linux), or one that runs our agent and answers its calls (`sandbox`: gVisor's runsc). Of what is below,
+    `memory` and `panic` are for these too, and `command_line`: what the program is told besides.
+    """
+
+    start: Literal["kernel", "disk", "user-mode", "sandbox"]
     board: Text = "pc"  # -machine
     cpu: Text = "max"
     memory: Annotated[int, Field(ge=16, le=65536)] = 256  # MiB
@@ -165,6 +205,8 @@ class Boot(Part):
     disk: Literal["ide", "virtio", "scsi"] = "ide"
     format: Literal["raw", "qcow2", "vmdk"] = "raw"
     console: Literal["serial", "vga"] = "serial"
+    qemu: OfQemu | None = None
+    firmware: Firmware | None = None
     panic: Texts = ()  # any of these on the console ends the stage at once
     arguments: Texts = ()  # added to QEMU's, as they are
 
@@ -172,7 +214,14 @@ class Boot(Part):
     def _has_one_way(self) -> Boot:
         if self.start == "disk" and self.command_line:
             raise ValueError("command_line is for `start: kernel`; a disk has its own loader")
+        if self.is_program and (self.qemu is not None or self.firmware is not None or self.arguments):
+            raise ValueError(f"qemu, firmware and arguments are QEMU's; `start: {self.start}` has none")
         return self
+
+    @property
+    def is_program(self) -> bool:
+        """Whether the kernel runs as a program of this host, without QEMU."""
+        return self.start in ("user-mode", "sandbox")
 
 
 class Agent(Part):
@@ -195,7 +244,7 @@ class Step(Part):
     told from its echo. `within` is seconds under TCG.
     """
 
-    wait: Annotated[str, Field(min_length=1), AfterValidator(_is_pattern)] | None = None
+    wait: Pattern | None = None
     at: Literal["anywhere", "last_line"] = "anywhere"
     type: str | None = None
     enter: bool = True
@@ -244,8 +293,13 @@ class Expect(Part):
     pointer_bits: Literal[32, 64] | None = None  # of the agent's own process
     byte_order: Literal["little", "big"] | None = None
     page_size: Annotated[int, Field(ge=4096)] | None = None  # bytes
+    files: dict[Text, Pattern] = {}
+    """Files of the machine, and a regular expression that must be found in the first mebibyte of each."""
     backends: dict[Text, Literal["answers"] | Refuses] = {}
     pages: dict[Text, Literal["answers"] | Refuses] = {}  # the sources of pages
+    lacks: dict[Text, Text] = {}
+    """What this kernel does not do, or does otherwise: tests of the suite by name (`*` is any text), and what their
+    failures must say. One of each must fail so: what the kernel has learned is to be taken out of here."""
 
     @property
     def answering(self) -> tuple[str, ...]:
@@ -297,7 +351,14 @@ class Machine(Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Machine:
-        if self.agent.delivery == "init" and self.boot.start != "kernel":
+        if self.boot.is_program:
+            if self.agent.delivery != "init" or self.agent.wire != "serial" or self.dialogue or self.python is not None:
+                raise ValueError(f"boot.start: {self.boot.start} needs agent.delivery: init alone, and no dialogue")
+            if not isinstance(self.source, DebianProgram | LocalFile):
+                raise ValueError(f"boot.start: {self.boot.start} needs source.kind: debian-program or file")
+        elif isinstance(self.source, DebianProgram):
+            raise ValueError("source.kind: debian-program needs boot.start: user-mode or sandbox")
+        if self.agent.delivery == "init" and self.boot.start == "disk":
             raise ValueError("agent.delivery: init needs boot.start: kernel (a disk has its own init): use cd")
         if self.agent.delivery == "cd" and not self.dialogue:
             raise ValueError("agent.delivery: cd needs a dialogue that starts the agent")
@@ -474,7 +535,7 @@ def _sentence(path: Path, node: yaml.Node, value: object, detail: ErrorDetails, 
     elif kind == "missing":
         message = "is missing"
     elif kind in ("union_tag_not_found", "union_tag_invalid"):
-        field, message = f"{field}.kind", "allowed: debian-kernel, url, file"
+        field, message = f"{field}.kind", "allowed: debian-kernel, debian-program, url, file"
     elif kind == "string_type":
         message = f"a text is needed, this is {detail['input']!r} (quote what only looks like a number or a yes/no)"
     elif kind == "string_pattern_mismatch":
@@ -511,8 +572,8 @@ def _is_field(step: int | str) -> bool:
 
 _PARTS: dict[str, type[Part]] = {
     "boot": Boot, "agent": Agent, "limits": Limits, "expect": Expect, "kernel": VersionRange, "dialogue": Step,
-    "backends": Refuses, "debian-kernel": DebianKernel, "url": Download, "file": LocalFile, "python": GuestPython,
-    "version": VersionRange,
+    "backends": Refuses, "debian-kernel": DebianKernel, "debian-program": DebianProgram, "url": Download,
+    "file": LocalFile, "python": GuestPython, "version": VersionRange, "qemu": OfQemu, "firmware": Firmware,
 }  # fmt: skip
 
 

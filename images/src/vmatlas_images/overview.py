@@ -9,11 +9,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from .agents import agent_is_built
+from .boot import emulator_for
 from .cache import Cache
 from .download import is_offline
 from .errors import ImagesError
-from .machine import DebianKernel, Download, LocalFile, Machine
-from .qemu import find_qemu
+from .machine import DebianKernel, DebianProgram, Download, LocalFile, Machine
 from .sets import MachineSet
 from .sources import is_cached, local_disk, local_path
 from .terminal import line
@@ -48,7 +48,7 @@ def _look(machine: Machine, cache: Cache, agent_stands: AgentStands) -> Overview
     try:
         if machine.python is not None:
             cached = is_userland_cached(machine, cache) and cached
-        find_qemu(machine.processor)
+        emulator_for(machine)
         if isinstance(machine.source, LocalFile):
             local_path(machine, machine.source)
             local_disk(machine)
@@ -62,7 +62,7 @@ def _look(machine: Machine, cache: Cache, agent_stands: AgentStands) -> Overview
 
 def _source(machine: Machine) -> str:
     source = machine.source
-    if isinstance(source, DebianKernel):
+    if isinstance(source, DebianKernel | DebianProgram):
         return f"Debian {', '.join(source.suites)}: {source.choose} {source.package}, {source.versions}"
     return source.url if isinstance(source, Download) else source.path
 

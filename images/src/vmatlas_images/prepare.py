@@ -25,7 +25,7 @@ from debian.debfile import DebError, DebFile
 
 from .cache import Cache, digest_of, key_of
 from .errors import FetchError, ImagesError
-from .machine import DebianKernel, Machine
+from .machine import DebianKernel, DebianProgram, Machine
 from .sources import Fetched, local_disk
 
 _RECIPE = 1  # part of every key: raise it when the same parts are prepared in another way
@@ -47,6 +47,7 @@ class Prepared:
     initramfs: Path | None = None
     disk: Path | None = None
     cd: Path | None = None
+    agent: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def prepare(machine: Machine, fetched: Fetched, agent: Path, cache: Cache | None
             cd = None
         if machine.boot.start == "disk":
             return Prepared(disk=boots, cd=cd)
+        if machine.boot.start == "sandbox":
+            return Prepared(kernel=boots, agent=agent)
         wanted = machine.source.modules if isinstance(machine.source, DebianKernel) else ()
         parts = [digest_of(agent) if cd is None else "", list(wanted), list(fetched.digests) if wanted else []]
 
@@ -110,6 +113,14 @@ def _boot_file(machine: Machine, fetched: Fetched, cache: Cache, limit: float) -
     path = fetched.files[0]
     if isinstance(machine.source, DebianKernel):
         return cached(cache, "kernel", [fetched.digests[0]], limit, lambda to: to.write_bytes(kernel_in(path)))
+    if isinstance(machine.source, DebianProgram):
+        name = machine.source.program
+
+        def lay(to: Path) -> None:
+            to.write_bytes(member(path, name))
+            to.chmod(0o755)
+
+        return cached(cache, Path(name).name, [fetched.digests[0], name], limit, lay)
     unpack = _UNPACKERS.get(Path(fetched.says).suffix)
     if unpack is None:
         return path
@@ -205,6 +216,14 @@ def _unpack(unpack: _Unpacker, path: Path, to: Path, limit: float) -> None:
         if error.errno is not None:
             raise
         raise FetchError(f"{path}: cannot be unpacked: {error}") from error  # as gzip and bz2 tell of damage
+
+
+def member(package: Path, wanted: str) -> bytes:
+    """A file of a Debian package. Raises `ImagesError` where it has none of that name."""
+    for name, content in _members(package):
+        if name.removeprefix("./") == wanted:
+            return content()
+    raise ImagesError(f"{package}: holds no {wanted}")
 
 
 def kernel_in(package: Path) -> bytes:

@@ -7,20 +7,22 @@ operating system.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from qemu.qmp import QMPClient, QMPError
 
 from .errors import ImagesError, NotRunnable
-from .machine import Machine
+from .machine import Firmware, Machine, version_numbers
 from .prepare import Prepared
 
 
@@ -40,9 +42,13 @@ EMULATORS: Mapping[str, Emulator] = {
     "armhf": Emulator("qemu-system-arm", ("qemu-system-arm",)),
     "riscv64": Emulator("qemu-system-riscv64", ("qemu-system-riscv", "qemu-system-misc")),
     "s390x": Emulator("qemu-system-s390x", ("qemu-system-s390x", "qemu-system-misc")),
+    "ppc64el": Emulator("qemu-system-ppc64", ("qemu-system-ppc",)),
+    "loong64": Emulator("qemu-system-loongarch64", ("qemu-system-misc",)),
+    "mips64el": Emulator("qemu-system-mips64el", ("qemu-system-mips",)),
 }
 # The library logs an error whenever QEMU goes away; who asked is told by an exception, so nothing shall be printed.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
+_INSTALL = "apt-get install --no-install-recommends"
 _DISKS = {"ide": "ide-hd", "virtio": "virtio-blk", "scsi": "scsi-hd"}
 
 
@@ -51,18 +57,37 @@ def find_qemu(processor: str) -> Path:
     emulator = EMULATORS[processor]
     found = shutil.which(emulator.program)
     if found is None:
-        raise NotRunnable(f"{emulator.program} is missing", hint=_install_command({emulator}))
+        raise NotRunnable(f"{emulator.program} is missing", hint=f"{_INSTALL} {_package(emulator)}")
     return Path(found).absolute()
+
+
+def qemu_for(machine: Machine) -> Path:
+    """QEMU for a machine, new enough and with its firmware. Raises `NotRunnable`, which says what to install."""
+    found, wanted, firmware = find_qemu(machine.processor), machine.boot.qemu, machine.boot.firmware
+    if wanted is not None:
+        release = _release_of(found, found.stat().st_mtime)
+        if version_numbers(release) < version_numbers(wanted.at_least):
+            told = (
+                f"{found.name} is {release or 'of no version that it tells'}, and it takes {wanted.at_least} or newer"
+            )
+            raise NotRunnable(told, hint=wanted.obtain)
+    if firmware is not None and not Path(firmware.path).is_file():
+        raise NotRunnable(f"no firmware at {firmware.path}", hint=f"{_INSTALL} {firmware.package}")
+    return found
+
+
+@functools.cache
+def _release_of(qemu: Path, modified: float) -> str:
+    """What it says of itself; asked again when the program was replaced."""
+    done = subprocess.run([qemu, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    told = re.search(r"version ([0-9][0-9.]*)", done.stdout)
+    return told[1] if told else ""
 
 
 def missing(processors: set[str]) -> list[Emulator]:
     """The emulators of these processors that are not installed."""
     wanted = {EMULATORS[processor] for processor in processors}
     return sorted((e for e in wanted if shutil.which(e.program) is None), key=lambda e: e.program)
-
-
-def _install_command(emulators: set[Emulator]) -> str:
-    return f"apt-get install --no-install-recommends {' '.join(sorted(set(map(_package, emulators))))}"
 
 
 def _package(emulator: Emulator) -> str:
@@ -77,17 +102,19 @@ def _package(emulator: Emulator) -> str:
     return emulator.packages[0]
 
 
-def install_qemu(processors: set[str]) -> list[str]:
-    """Installs the emulators that are missing, with apt-get; the names of the packages that were installed.
+def install_qemu(processors: set[str], firmware: Iterable[Firmware] = ()) -> list[str]:
+    """Installs the emulators and firmware that are missing, with apt-get; the names of the packages installed.
 
     Raises `NotRunnable` where that cannot be done (not root, no apt-get) and when apt-get fails.
     """
-    emulators = set(missing(processors))
-    if not emulators:
+    emulators = missing(processors)
+    packages = {_package(emulator) for emulator in emulators}
+    packages |= {each.package for each in firmware if not Path(each.path).is_file()}
+    if not packages:
         return []
-    command = _install_command(emulators)
+    command = f"{_INSTALL} {' '.join(sorted(packages))}"
     if shutil.which("apt-get") is None:
-        names = ", ".join(sorted(emulator.program for emulator in emulators))
+        names = ", ".join([emulator.program for emulator in emulators] or sorted(packages))
         raise NotRunnable(f"{names} missing, and this host has no apt-get", hint="install QEMU with its own packages")
     if os.geteuid() != 0:
         raise NotRunnable("QEMU can be installed by root alone", hint=f"sudo {command}")
@@ -99,7 +126,7 @@ def install_qemu(processors: set[str]) -> list[str]:
         if done.returncode != 0:
             said = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:")) or done.stderr[-300:]
             raise NotRunnable(f"{' '.join(words)} failed: {said}", hint=f"run it by hand: {command}")
-    return sorted(set(map(_package, emulators)))
+    return sorted(packages)
 
 
 @dataclass(frozen=True)
@@ -131,6 +158,8 @@ def arguments(machine: Machine, prepared: Prepared, accelerator: str, sockets: S
         "pci-serial": ["-device", "pci-serial,chardev=agent"],
         "virtio-serial": ["-device", "virtio-serial", "-device", "virtserialport,chardev=agent,name=vmatlas"],
     }[machine.agent.wire]
+    if boot.firmware is not None:
+        words += ["-bios", boot.firmware.path]
     if prepared.kernel is not None:
         words += ["-kernel", str(prepared.kernel.absolute())]
         if prepared.initramfs is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import fnmatch
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -181,7 +182,9 @@ class Report:
 def with_expectations(machine: Machine, outcome: Outcome) -> Outcome:
     """The outcome, with a test for each that the description says must answer or must refuse, and why: backends, and
     sources of pages."""
-    cases = [_must_answer(name, outcome) for name in machine.expect.all_answering]
+    outcome = replace(outcome, cases=tuple(_as_declared(case, machine.expect.lacks) for case in outcome.cases))
+    cases = [_must_lack(name, reason, outcome) for name, reason in machine.expect.lacks.items()]
+    cases += [_must_answer(name, outcome) for name in machine.expect.all_answering]
     cases += [_must_refuse(name, reason, outcome) for name, reason in machine.expect.all_refusing.items()]
     return replace(outcome, cases=(*outcome.cases, *cases))
 
@@ -204,6 +207,27 @@ def _must_refuse(backend: str, reason: str, outcome: Outcome) -> Case:
         return Case(name, CaseState.FAILED, backend, f"it refuses, but says: {said}", topic=EXPECTED)
     found = "it answers" if backend in outcome.answered else "it was not asked"
     return Case(name, CaseState.FAILED, backend, f"it must refuse here, and {found}", topic=EXPECTED)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether it is that test; `*` is any text, and all else is itself: names of tests have brackets."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
+
+
+def _as_declared(case: Case, lacks: Mapping[str, str]) -> Case:
+    """A test that failed as the description says that it must here is no fault: the kernel refuses that."""
+    for pattern, reason in lacks.items():
+        if case.state is CaseState.FAILED and _fits(case.name, pattern) and reason.lower() in case.reason.lower():
+            return replace(case, state=CaseState.REFUSED, reason=f"the machine is declared so: {case.reason}")
+    return case
+
+
+def _must_lack(pattern: str, reason: str, outcome: Outcome) -> Case:
+    name = f"expect: lacks {pattern}"
+    for case in outcome.cases:
+        if case.state is CaseState.REFUSED and _fits(case.name, pattern) and reason.lower() in case.reason.lower():
+            return Case(name, CaseState.PASSED, topic=EXPECTED)
+    return Case(name, CaseState.FAILED, reason=f"no such test failed, and said '{reason}'", topic=EXPECTED)
 
 
 def in_order(results: Sequence[MachineResult], machines: Sequence[Machine]) -> tuple[MachineResult, ...]:

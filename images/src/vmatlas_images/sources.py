@@ -18,7 +18,7 @@ from .archive import Kernel, Package, Resolver, configured_mirror, open_archive
 from .cache import Cache, digest_of, key_of
 from .download import Progress, download, is_offline, quiet, refuse_offline
 from .errors import FetchError, NotRunnable, NotThere, VerificationError
-from .machine import DebianKernel, Download, LocalFile, Machine
+from .machine import DebianKernel, DebianProgram, Download, LocalFile, Machine
 
 FRESH = 24 * 3600  # seconds for which a resolved package or a checksum file is not asked for again
 CHECKSUMS_WITHIN = 60.0  # seconds for a checksum file, of some kilobytes: a publisher out of reach is told soon
@@ -47,7 +47,7 @@ def fetch(
         if isinstance(source, LocalFile):
             return _local(machine, source)
         with cache.in_use():
-            if isinstance(source, DebianKernel):
+            if isinstance(source, DebianKernel | DebianProgram):
                 return _debian(machine, source, cache, progress, refresh)
             return _url(machine, source, cache, progress, refresh)
     except (FetchError, NotRunnable) as error:
@@ -90,7 +90,7 @@ def is_cached(machine: Machine, cache: Cache) -> bool:
     try:
         if isinstance(source, LocalFile):
             return local_path(machine, source).is_file()
-        if isinstance(source, DebianKernel):
+        if isinstance(source, DebianKernel | DebianProgram):
             return _recalled(_record_name(machine, source, _mirror_or_none()), cache, len(_wanted(source))) is not None
         return _known_download(source, cache) is not None
     except NotRunnable:
@@ -113,13 +113,13 @@ def _mirror_or_none() -> str:
         return ""
 
 
-def _wanted(source: DebianKernel) -> tuple[str, ...]:
+def _wanted(source: DebianKernel | DebianProgram) -> tuple[str, ...]:
     """Which of a kernel's packages are needed: modules may come in one of their own."""
-    return ("binary", "modules") if source.modules else ("binary",)
+    return ("binary", "modules") if isinstance(source, DebianKernel) and source.modules else ("binary",)
 
 
-def _record_name(machine: Machine, source: DebianKernel, mirror: str) -> str:
-    asked = source.model_dump(mode="json", exclude={"modules"})
+def _record_name(machine: Machine, source: DebianKernel | DebianProgram, mirror: str) -> str:
+    asked = source.model_dump(mode="json", exclude={"modules", "program"})
     return "debian-" + key_of(mirror, machine.processor, asked, _wanted(source))
 
 
@@ -140,7 +140,9 @@ def _recalled(name: str, cache: Cache, count: int) -> tuple[Fetched, float] | No
     return result, age
 
 
-def _debian(machine: Machine, source: DebianKernel, cache: Cache, progress: Progress, refresh: bool) -> Fetched:
+def _debian(
+    machine: Machine, source: DebianKernel | DebianProgram, cache: Cache, progress: Progress, refresh: bool
+) -> Fetched:
     end = time.monotonic() + machine.limits.fetch
     name = _record_name(machine, source, _mirror_or_none())
     count = len(_wanted(source))
@@ -162,7 +164,7 @@ def _debian(machine: Machine, source: DebianKernel, cache: Cache, progress: Prog
 
 
 def _resolved(
-    machine: Machine, source: DebianKernel, cache: Cache, progress: Progress, name: str, end: float
+    machine: Machine, source: DebianKernel | DebianProgram, cache: Cache, progress: Progress, name: str, end: float
 ) -> Fetched:
     with cache.workspace() as space:
         kernel, gone = _brought(machine, source, cache, progress, space, end)
@@ -176,12 +178,12 @@ def _resolved(
     return replace(recalled[0], notes=notes)
 
 
-def _parts(kernel: Kernel, source: DebianKernel) -> list[Package]:
+def _parts(kernel: Kernel, source: DebianKernel | DebianProgram) -> list[Package]:
     return [getattr(kernel, part) for part in _wanted(source)]
 
 
 def _brought(
-    machine: Machine, source: DebianKernel, cache: Cache, progress: Progress, space: Path, end: float
+    machine: Machine, source: DebianKernel | DebianProgram, cache: Cache, progress: Progress, space: Path, end: float
 ) -> tuple[Kernel, list[Package]]:
     """The first kernel in range that the mirror has, brought into the cache, and those it lists and does not have.
 

@@ -1,4 +1,5 @@
 #include "apart.h"
+#include "call_base.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -10,7 +11,7 @@
 #include <unistd.h>
 
 #ifndef SYS_close_range
-#define SYS_close_range 436 /* since Linux 5.9; on every processor (asm-generic/unistd.h) */
+#define SYS_close_range (CALL_BASE + 436) /* since Linux 5.9 */
 #endif
 
 enum { MAPS = 0, END = 1, MOST_DESCRIPTORS = 1 << 16 };

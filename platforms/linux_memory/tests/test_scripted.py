@@ -115,8 +115,21 @@ def test_processors_with_other_numbers() -> None:
     ]  # fmt: skip
     assert numbers.mlock2_number("x86_64", False) == numbers.mlock2_number("i686", False) == 376
     assert numbers.mlock2_number("armv7l", False) == numbers.mlock2_number("aarch64", False) == 390
+    assert numbers.numbers_of("mips64").flags[MapFlag.NO_RESERVE] == 0x400
+    assert numbers.numbers_of("mips64").anonymous == 0x800
+    assert (numbers.mlock2_number("mips64", True), numbers.mlock2_number("mips", False)) == (5319, 4359)
+    told = [OPERATIONS.lock_resource_of(machine) for machine in ("x86_64", "ppc64le", "mips64")]
+    assert told == [8, 8, resource_of_mips := 9]
+    assert LinuxMemory(ScriptedLibc(), "mips64").lock_resource == resource_of_mips
     with pytest.raises(vmatlas.Unsupported, match="nobody has tried it on the processor alpha"):
         LinuxMemory(ScriptedLibc(), "alpha").advise_process(42, None, [], 20)
+
+
+@pytest.mark.parametrize(("machine", "base"), [("x86_64", 0), ("ppc64le", 0), ("mips64", 5000)])
+def test_processors_that_count_system_calls_from_a_base_of_their_own_are_asked_by_it(machine: str, base: int) -> None:
+    libc = ScriptedLibc(system_calls={base + PIDFD: _descriptor, base + MADVISE: 0})
+    assert LinuxMemory(libc, machine).advise_process(42, None, [], 20) == 0
+    assert [call[1] for call in libc.calls] == [base + PIDFD, base + MADVISE]
 
 
 def test_protections_are_posixs() -> None:

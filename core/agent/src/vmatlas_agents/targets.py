@@ -121,6 +121,9 @@ class Target:
     ziglang does, takes ten times as long as the agent."""
     names_only: NamesOnly | None = None
     """How it is linked where ziglang has no C library for the system."""
+    largest: int = 100_000
+    """Bytes: an agent goes over serial lines, so it stays below. Where every instruction takes four bytes, and every
+    name that is used a table's entry, it is more."""
     qcc: str = ""
     """The variant (`qcc -V`) by which QNX's own compiler builds it, in place of ziglang."""
 
@@ -143,6 +146,17 @@ TARGETS = (
     Target("riscv64-linux-musl", "linux", ("riscv64",), musl="riscv64"),
     Target("arm-linux-musleabihf", "linux", ("armv7l", "armv8l"), musl="arm"),
     Target("s390x-linux-musl", "linux", ("s390x",), musl="s390x"),
+    Target("powerpc64le-linux-musl", "linux", ("ppc64le",), musl="powerpc64"),
+    Target("loongarch64-linux-musl", "linux", ("loongarch64",), musl="loongarch64"),
+    # uname says "mips64" of either order of bytes: Debian's name is the one that tells.
+    Target(
+        "mips64el-linux-muslabi64",
+        "linux",
+        ("mips64el",),
+        flags=("-static", "-Wno-option-ignored"),  # of -fno-PIC, which ziglang passes and this processor has no use for
+        musl="mips64",
+        largest=130_000,
+    ),
     Target("x86_64-freebsd", "freebsd", ("amd64", "x86_64"), flags=_OWN_ENTRY),
     Target("aarch64-freebsd", "freebsd", ("arm64", "aarch64"), flags=_OWN_ENTRY),
     Target("x86_64-netbsd", "netbsd", ("amd64", "x86_64"), flags=()),

@@ -13,9 +13,9 @@ READ = Protection.READ
 READ_EXECUTE = Protection.READ | Protection.EXECUTE
 
 
-ALIGNED = 1 << 16
-"""Bytes: where a ground may start. Some processors have System V memory only at multiples of more than a page (32-bit
-ARM: four, SHMLBA)."""
+ALIGNED = 1 << 18
+"""Bytes: where a ground may start. Some processors have System V memory only at multiples of more than a page (SHMLBA:
+four of 32-bit ARM, 256 KiB on MIPS)."""
 
 
 _RUN = secrets.token_hex(4).encode()

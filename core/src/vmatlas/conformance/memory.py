@@ -39,7 +39,7 @@ class AgentCalls:
         self.abilities = operations.abilities & ~(Ability.BUFFERS | Ability.MEMORY_OBJECT | Ability.SHARED_OBJECT)
         self.occupied = operations.occupied
         self.promises = operations.promises
-        self.lock_resource = operations.lock_resource
+        self.lock_resource = operations.lock_resource_of(worker.agent.hello.fields.get("machine", ""))
         self.stacks_grow = False  # they do on some, but an agent's is not called deep
 
     @property

@@ -189,6 +189,14 @@ class Operations(Calls, Protocol):
         """shm_unlink."""
         ...
 
+    def lock_resource_of(self, machine: str) -> int | None:
+        """`lock_resource` on a machine of that system whose uname says `machine`: the numbers of some differ."""
+        ...
+
+    def advised_since(self, advice: Advice) -> str | None:
+        """The system's release from which another process can be given this advice; None where that is not declared."""
+        ...
+
     def advise_process(self, pid: int, start_time: int | None, ranges: Sequence[tuple[int, int]], number: int) -> int:
         """One call for (address, size) ranges of a process: the bytes of the ranges that were completed.
 

@@ -95,6 +95,14 @@ class PosixCalls:
         """By the system's table."""
         return self.numbers.advice.get(advice)
 
+    def lock_resource_of(self, machine: str) -> int | None:
+        """One number on all machines, unless a system knows better."""
+        return self.lock_resource
+
+    def advised_since(self, advice: Advice) -> str | None:
+        """Not declared, unless a system does."""
+        return None
+
     def _protection(self, protection: Protection) -> int:
         return sum(
             number

@@ -16,6 +16,7 @@ from vmatlas.model import Kind, Region
 from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.posix import PosixCalls, refuse
 from vmatlas.operations.values import Advice
+from vmatlas.systems.linux.calls import call_base
 from vmatlas.systems.linux.denied import why_denied
 from vmatlas.systems.linux.proc import (
     capabilities_of,
@@ -50,7 +51,6 @@ class LinuxMemory(PosixCalls):
     )
 
     promises = Promise.LOCKS_ARE_TOLD | Promise.HOLES_STOP_ADVICE | Promise.DONTNEED_DISCARDS | Promise.HINTS_SUCCEED
-    lock_resource = 8  # asm-generic/resource.h
     stacks_grow = True
 
     def __init__(self, libc: Any = None, machine: str | None = None) -> None:
@@ -58,6 +58,15 @@ class LinuxMemory(PosixCalls):
         super().__init__(libc)
         self._machine = os.uname().machine if machine is None else machine
         self.numbers = numbers.numbers_of(self._machine)
+        self.lock_resource = self.lock_resource_of(self._machine)
+
+    def lock_resource_of(self, machine: str) -> int:
+        """RLIMIT_MEMLOCK, which some processors number in their own way."""
+        return numbers.lock_resource_of(machine)
+
+    def advised_since(self, advice: Advice) -> str | None:
+        """The release from which process_madvise takes it (process_madvise(2))."""
+        return numbers.SINCE.get(advice)
 
     def _system_call(self, number: int, what: str, *arguments: Any) -> int:
         if self._machine.startswith(numbers.OWN_NUMBERS):
@@ -190,8 +199,9 @@ class LinuxMemory(PosixCalls):
         The start time is what /proc tells of that number: it must be a /proc that means the same process by it.
         """
         check_numbers()
+        base = call_base(self._machine, self.address_bits == 64)
         try:
-            descriptor = self._system_call(numbers.PIDFD_OPEN, "pidfd_open", ctypes.c_int(pid), ctypes.c_uint(0))
+            descriptor = self._system_call(base + numbers.PIDFD_OPEN, "pidfd_open", ctypes.c_int(pid), ctypes.c_uint(0))
         except OperationFailed as refusal:
             # A thread's id: EINVAL, and ENOENT on newer kernels. /proc shows it, so its start time could be read.
             if refusal.errno_name in ("EINVAL", "ENOENT"):
@@ -203,9 +213,9 @@ class LinuxMemory(PosixCalls):
                 raise refuse("the process has ended", ESRCH)
             vector = (_Iovec * max(len(ranges), 1))(*[_Iovec(address, size) for address, size in ranges])
             if number == self.advice_number(Advice.WILLNEED) and ranges and apart.is_possible():
-                return apart.advise(numbers.PROCESS_MADVISE, descriptor, bytes(vector), len(ranges), number)
+                return apart.advise(base + numbers.PROCESS_MADVISE, descriptor, bytes(vector), len(ranges), number)
             return self._system_call(
-                numbers.PROCESS_MADVISE,
+                base + numbers.PROCESS_MADVISE,
                 "process_madvise",
                 ctypes.c_int(descriptor),
                 vector,

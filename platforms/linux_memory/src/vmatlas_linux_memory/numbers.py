@@ -1,7 +1,7 @@
 """How Linux numbers what is asked of its memory: include/uapi/asm-generic/mman-common.h and mman.h, mman(2) pages.
 
 The same on every processor but alpha, mips, parisc, sparc, powerpc and xtensa, which number some flags of mmap and
-mlockall, or some advice, in their own way: see `numbers_of`.
+mlockall, system calls, limits, or some advice, in their own way: see `numbers_of`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from vmatlas.operations.posix import Numbers
 from vmatlas.operations.values import Advice
+from vmatlas.systems.linux.calls import call_base
 from vmatlas.target.program import MapFlag
 
 ADVICE = {
@@ -72,7 +73,7 @@ MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 """DONTUNMAP since 5.7; for shared and file mappings since 5.13."""
 
 PIDFD_OPEN, PROCESS_MADVISE = 434, 440
-"""System calls since 5.3 and 5.10: the same number everywhere but on alpha (and with an offset on mips)."""
+"""System calls since 5.3 and 5.10, and `call_base` on some processors."""
 
 _MLOCK2 = {
     "x86_64": 325,
@@ -86,12 +87,34 @@ _MLOCK2 = {
 _MLOCK2_GENERIC = 284
 """aarch64, riscv64, loongarch64: include/uapi/asm-generic/unistd.h."""
 
-OWN_NUMBERS = ("alpha", "mips", "parisc", "hppa", "sparc", "xtensa")
+_MLOCK2_MIPS = {4000: 359, 5000: 319, 6000: 323}
+"""Of each ABI of mips, by its `call_base`, which is to be added."""
+
+MIPS_FLAGS = FLAGS | {
+    MapFlag.NO_RESERVE: 0x400,
+    MapFlag.POPULATE: 0x10000,
+    MapFlag.GROWS_DOWN: 0x1000,
+    MapFlag.LOCKED: 0x8000,
+    MapFlag.HUGE: 0x80000,
+    MapFlag.STACK: 0x40000,
+}
+"""arch/mips/include/uapi/asm/mman.h."""
+
+MEMLOCK = 8
+"""RLIMIT_MEMLOCK of setrlimit(2): include/uapi/asm-generic/resource.h."""
+
+_MEMLOCK_OWN = 9
+"""The same on mips and alpha: arch/mips/include/uapi/asm/resource.h, arch/alpha/include/uapi/asm/resource.h."""
+
+OWN_NUMBERS = ("alpha", "parisc", "hppa", "sparc", "xtensa")
 """Processors whose Linux numbers these things differently, and that nobody tried."""
 
 
 def mlock2_number(machine: str, wide: bool) -> int:
     """The system call mlock2; `wide`: this process has 64-bit pointers."""
+    if machine.startswith("mips"):
+        base = call_base(machine, wide)
+        return base + _MLOCK2_MIPS[base]
     if machine == "x86_64" and not wide:
         return _MLOCK2["i686"]
     if machine == "aarch64" and not wide:
@@ -104,7 +127,14 @@ def numbers_of(machine: str) -> Numbers:
     if machine.startswith("ppc"):
         flags = FLAGS | {MapFlag.NO_RESERVE: 0x40, MapFlag.LOCKED: 0x80}
         return replace(GENERIC, flags=flags, current=0x2000, future=0x4000)
+    if machine.startswith("mips"):
+        return replace(GENERIC, flags=MIPS_FLAGS, anonymous=0x800)
     return GENERIC
+
+
+def lock_resource_of(machine: str) -> int:
+    """The number of RLIMIT_MEMLOCK on the processor that uname names."""
+    return _MEMLOCK_OWN if machine.startswith(("mips", "alpha")) else MEMLOCK
 
 
 def lock_on_fault_flag(machine: str) -> int:

@@ -9,7 +9,7 @@ import pytest
 import vmatlas
 from vmatlas import Kind, MalformedData, OperationFailed, Protection, Region, registry
 from vmatlas.backend import Feature, Target
-from vmatlas.conformance.ground import NONE, READ, READ_EXECUTE, Ground, Placed, own_path
+from vmatlas.conformance.ground import ALIGNED, NONE, READ, READ_EXECUTE, Ground, Placed, own_path
 from vmatlas.target.agent import READ_WRITE, AgentTarget, MapFlag, MapObject, required
 
 PLAIN = own_path(b"plain")
@@ -151,7 +151,7 @@ def test_deleted_file(ground: Ground, files: Files, reader: Target, backend: str
 def test_shared_memory_objects(ground: Ground, reader: Target, backend: str, source: MapObject) -> None:
     name = b"/" + own_path(b"shared").rpartition(b"/")[2] if source is MapObject.SHARED_MEMORY else b"vmatlas-memory"
     try:
-        placed = ground.lay(16, 4, flags=MapFlag.SHARED, source=source, name=name)
+        placed = ground.lay(ALIGNED >> 12, 4, flags=MapFlag.SHARED, source=source, name=name)
     except OperationFailed as refused:
         if refused.errno_name != "ENOSYS":
             raise

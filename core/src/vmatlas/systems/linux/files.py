@@ -42,6 +42,7 @@ from typing import NamedTuple, Protocol
 from vmatlas.errors import OperationFailed, VmatlasError
 from vmatlas.model import FileNow, FileRights, Region
 from vmatlas.systems.linux import mounts
+from vmatlas.systems.linux.calls import own_call_base
 from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers
 from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.proc import head_of
@@ -49,7 +50,7 @@ from vmatlas.systems.linux.proc import head_of
 _FOLLOWING = os.O_PATH | os.O_CLOEXEC  # a link of /proc leads to the file itself, whatever its name
 _HANDLE = _FOLLOWING | os.O_NOFOLLOW
 _READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_OPENAT2 = 437  # on every processor but alpha (asm-generic/unistd.h); since Linux 5.6
+_OPENAT2 = 437  # and `own_call_base`; since Linux 5.6
 _HOW = struct.Struct("=QQQ")  # struct open_how: flags, mode, resolve
 _NO_XDEV, _CACHED = 0x01, 0x20  # RESOLVE_*, include/uapi/linux/openat2.h; CACHED since 5.12
 _AS_REMEMBERED = 0x4000 | 0x800  # AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT
@@ -664,7 +665,7 @@ def _library() -> ctypes.CDLL:
 def _openat2(folder: int, name: bytes, resolve: int) -> int:
     """openat2(2) for a handle, no link followed. Raises OSError."""
     how = _HOW.pack(_HANDLE, 0, resolve)
-    handle: int = _library().syscall(_OPENAT2, folder, name, how, _HOW.size)
+    handle: int = _library().syscall(own_call_base() + _OPENAT2, folder, name, how, _HOW.size)
     if handle < 0:
         raise _failure(name)
     return handle

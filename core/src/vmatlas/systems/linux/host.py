@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 CLEARS = {"referenced": b"1", "written": b"4"}
 """What is written to /proc/PID/clear_refs (proc(5))."""
 
+NO_MARKS = "this kernel has no /proc/PID/clear_refs"
+
 _DIRECTORY = "directory"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -397,7 +399,7 @@ class LinuxProcess(LocalProcess):
                 os.close(descriptor)
         except OSError as error:
             if error.errno == ENOENT and self.is_there():
-                raise Unsupported("this kernel has no /proc/PID/clear_refs", pid=self.pid) from None
+                raise Unsupported(NO_MARKS, pid=self.pid) from None
             raise clearing_error(error, self.pid, is_here=True) from None
 
     def _told_by(self, name: str) -> bytes | str:

@@ -15,7 +15,7 @@ from stat import S_ISREG
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unanswered, Unsupported, VmatlasError
 from vmatlas.model import Region
 from vmatlas.systems.linux import mounts
-from vmatlas.systems.linux.host import CLEARS, MOST_TOLD, clearing_error, process_error
+from vmatlas.systems.linux.host import CLEARS, MOST_TOLD, NO_MARKS, clearing_error, process_error
 from vmatlas.systems.linux.links import Name, OpenName, Settled
 from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers
 from vmatlas.systems.linux.naming import is_made_up, is_of_memory
@@ -274,7 +274,7 @@ def _is_there(process: RemoteProcess) -> bool:
 def clear_marks(process: RemoteProcess, which: str, write: Callable[[bytes, bytes], Result]) -> None:
     """See `ClearsMarks`: by an agent. `write` writes to a file there.
 
-    Raises NoSuchProcess, AccessDenied, OperationFailed, TargetLost.
+    Raises NoSuchProcess, AccessDenied, OperationFailed, TargetLost, Unsupported.
     """
     folder = b"/proc/%d/" % process.pid
     try:
@@ -283,6 +283,8 @@ def clear_marks(process: RemoteProcess, which: str, write: Callable[[bytes, byte
         raise remote_error(refused, process.pid) from None
     result = write(folder + b"clear_refs", CLEARS[which])
     if not result.ok:
+        if result.errno_name == "ENOENT" and _is_there(process):
+            raise Unsupported(NO_MARKS, pid=process.pid)
         number = getattr(errno, result.errno_name, 0)
         raise clearing_error(OSError(number, os.strerror(number)), process.pid, is_here=False)
 
