@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from vmatlas.conformance.made_core import made_core, note
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.conformance.thorough import examples
 from vmatlas.symbolizing import Symbolizer, symbolize_many
-from vmatlas.symbols.jit import parse_jit_map
-from vmatlas.symbols.table import Sections, SymbolTable, build_id_of_head, reader_of, symbols_of
+from vmatlas.symbols import jit
+from vmatlas.symbols.jit import jit_names
+from vmatlas.symbols.table import LONGEST_NAME, Sections, SymbolTable, build_id_of_head, reader_of, symbols_of
 from vmatlas.values import replace
 
 SOURCE = """
@@ -325,9 +327,68 @@ def test_file_of_any_numbers_gives_symbols_or_none(
 @settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200))
 def test_jit_map_of_any_bytes_is_read(content: bytes) -> None:
-    table = parse_jit_map(content)
-    if table is not None:
-        table.find_many([0, 1, 2**64 - 1])
+    jit_names(reader_of(content), len(content), [0, 1, 2**64 - 1])
+
+
+def perf_map(count: int) -> bytes:
+    """Short lines of functions of 16 bytes; of each tenth the code was made anew."""
+    lines = [b"%x 10 f%d\n" % (0x1000 + 16 * row, row) for row in range(count)]
+    return b"".join(lines + [b"0x%x 0x8 g%d\n" % (0x1000 + 16 * row, row) for row in range(0, count, 10)])
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1 << 16])
+def test_the_last_line_that_holds_an_address_counts_however_the_file_is_read(
+    monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(jit, "_PIECE", piece)
+    content = perf_map(50)
+    found = jit_names(reader_of(content), len(content), [0x1000, 0x1008, 0x1010, 0x101F, 0x10A1, 0x9999, 0xFFF])
+    told = {address: str(symbol) for address, symbol in found.items()}
+    assert told == {0x1000: "g0+0x0", 0x1008: "f0+0x8", 0x1010: "f1+0x0", 0x101F: "f1+0xf", 0x10A1: "g10+0x1"}
+    assert {(each.source, each.file, each.elf_address) for each in found.values()} == {("perf map", None, None)}
+
+
+def test_lines_that_hold_nothing_that_is_asked_for_cost_no_memory() -> None:
+    content = perf_map(100_000)
+    tracemalloc.start()
+    try:
+        found = jit_names(reader_of(content), len(content), [0x1000 + 16 * 5])
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(found[0x1050]) == "f5+0x0"
+    assert len(content) > 1_500_000 and most < 4_000_000  # one piece of it with its lines
+
+
+def test_no_more_of_it_is_read_than_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = perf_map(1000)
+    asked = [0x1000 + 16, 0x1000 + 16 * 999]
+    monkeypatch.setattr(jit, "_PIECE", 64)
+    read = []
+
+    def reads(offset: int, size: int) -> bytes:
+        read.append((offset, size))
+        return content[offset : offset + size]
+
+    assert set(jit_names(reads, len(content), asked[1:])) == {asked[1]}
+    assert min(read)[0] > len(content) // 2, "no further than to what is asked for"
+    for name, most in (("LARGEST", len(content) // 2), ("MOST_LINES", 500)):
+        with monkeypatch.context() as limited:
+            limited.setattr(jit, name, most)
+            assert set(jit_names(reader_of(content), len(content), asked)) == {asked[1]}
+
+
+def test_a_name_without_an_end_is_none() -> None:
+    long, longest = b"x" * (LONGEST_NAME + 1), b"y" * LONGEST_NAME
+    content = b"1000 10 before\n2000 10 " + long + b"\n3000 10 " + longest + b"\n4000 10 " + long * 5 + b"\n5000 8 z"
+    found = jit_names(reader_of(content), len(content), [0x1000, 0x2000, 0x3000, 0x4000, 0x5000])
+    assert {address: symbol.name for address, symbol in found.items()} == {
+        0x1000: "before",
+        0x3000: longest.decode(),
+        0x5000: "z",
+    }
+    table = SymbolTable([1, 5], [4, 8], [0, len(long) + 1], long + b"\0" + longest + b"\0", ".symtab")
+    assert [each and each.name for each in table.find_many([1, 5])] == [None, longest.decode()]
 
 
 def _sample() -> bytes:

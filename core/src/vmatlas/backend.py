@@ -179,7 +179,7 @@ class LocalProcess:
         """See `OpensFiles`."""
         return None
 
-    def jit_map(self) -> bytes | None:
+    def open_jit_map(self) -> int | None:
         """See `OpensFiles`."""
         return None
 
@@ -627,8 +627,9 @@ class OpensFiles(Protocol):
         """A descriptor to read the very file that a region shows, which the caller closes; None where it cannot be
         had: no rights, no regular file, or a file system that may not answer."""
 
-    def jit_map(self) -> bytes | None:
-        """What a JIT of the process wrote for perf; None where there is nothing that is its own."""
+    def open_jit_map(self) -> int | None:
+        """A descriptor to read what a JIT of the process wrote for perf, which the caller closes; None where there is
+        nothing that is its own."""
 
     def own_file(self, path: bytes) -> int | None:
         """A descriptor to read the regular file at a path as the process sees it, which the caller closes; None where

@@ -21,7 +21,7 @@ from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Region
 from vmatlas.process import Process
 from vmatlas.symbols.elf import HEAD, Elf, parse_elf
-from vmatlas.symbols.jit import parse_jit_map
+from vmatlas.symbols.jit import jit_names
 from vmatlas.symbols.places import Places
 from vmatlas.symbols.table import Sections, Symbol, SymbolTable, has_symbols, symbols_of
 
@@ -118,6 +118,7 @@ class Symbolizer:
         """Of a process of another machine, and of one whose system does not let its files be read, no name is told."""
         self._files: dict[object, _File | None] = {}
         self._why: dict[str, str] = {}
+        self._jit: dict[int, Symbol | None] = {}
         self._own: Process | None = None
         self._elsewhere, self._time = False, 0.0
         if isinstance(source, AddressSpace):
@@ -127,13 +128,13 @@ class Symbolizer:
             self._find_many: Callable[[Sequence[int]], list[Region | None]] = source.find_many
             lookup: Callable[[int], Region | None] = source.find
             self._open: Callable[[Region], int | None] = self._open_here
-            self._jit_text: Callable[[], bytes | None] = lambda: None
+            self._open_jit: Callable[[], int | None] = lambda: None
         elif isinstance(source, Process):
             self._page = source.target.system_info.page_size
             self._find_many, lookup = source.find_many, source.find
             opens = source.opens_files()
             self._open = opens.open_mapped if opens is not None else lambda region: None
-            self._jit_text = opens.jit_map if opens is not None else lambda: None
+            self._open_jit = opens.open_jit_map if opens is not None else lambda: None
         else:
             raise UsageError(f"{arguments.shown(source)} is neither a process nor a map")
         self._places = Places(elf_of=self._elf_of, lookup=lookup, page=self._page)
@@ -168,6 +169,7 @@ class Symbolizer:
                 rows = by_region.setdefault(at, [])
             if at is not None and start <= address < end:
                 rows.append(row)
+        of_no_file: list[int] = []
         for at, rows in by_region.items():
             shift = self._places.shift(at)
             if shift is not None:
@@ -177,9 +179,12 @@ class Symbolizer:
                 place = self._places.of(addresses[row], at)
                 if place is not None:
                     self._name(place[1], [row], [place[0]], own, symbols)
-                elif (table := self._jit) is not None:  # also in a memfd, as .NET has it
-                    found = table.find(addresses[row])
-                    symbols[row] = None if found is None else found._replace(elf_address=None)
+                else:  # also in a memfd, as .NET has it
+                    of_no_file.append(row)
+        if of_no_file:
+            made = self._made([addresses[row] for row in of_no_file])
+            for row in of_no_file:
+                symbols[row] = made[addresses[row]]
         return own, symbols
 
     def _name(
@@ -215,10 +220,21 @@ class Symbolizer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @functools.cached_property
-    def _jit(self) -> SymbolTable | None:
-        text = self._jit_text()
-        return None if text is None else parse_jit_map(text)
+    def _made(self, addresses: list[int]) -> dict[int, Symbol | None]:
+        """What a JIT says that it made at these addresses; each is looked for once."""
+        new = [each for each in addresses if each not in self._jit]
+        descriptor = self._open_jit() if new else None
+        found: dict[int, Symbol] = {}
+        if descriptor is not None:
+            try:
+                size = os.fstat(descriptor).st_size
+                found = jit_names(lambda offset, most: os.pread(descriptor, most, offset), size, new)
+            except OSError:
+                pass
+            finally:
+                os.close(descriptor)
+        self._jit.update((each, found.get(each)) for each in new)
+        return self._jit
 
     def _elf_of(self, region: Region) -> Elf | None:
         key = _key(region)

@@ -22,6 +22,8 @@ Read = Callable[[int, int], bytes]
 MOST_SYMBOLS = 4_000_000
 """A browser's debug file has a million."""
 _MOST_SECTIONS = 65_536
+LONGEST_NAME = 1 << 16
+"""Bytes of a name; what is called by a longer one has none. Mangled names of C++ have some thousand."""
 _LARGEST = 1 << 29
 """Bytes of a table, or of its names."""
 _MOST_UNPACKED = 1 << 26
@@ -221,9 +223,13 @@ class _Told(dict[int, tuple[int, int, str]]):
 
     def __missing__(self, row: int) -> tuple[int, int, str]:
         table = self._table
-        at = table._names[row - 1]
-        name = table._text[at : table._text.find(b"\0", at)].decode("utf-8", "surrogateescape")
-        told = self[row] = table._starts[row - 1], table._ends[row - 1], name
+        at, start = table._names[row - 1], table._starts[row - 1]
+        end = table._text.find(b"\0", at, at + LONGEST_NAME + 1)
+        if end < 0:  # a name without an end: it covers nothing
+            told = start, start, ""
+        else:
+            told = start, table._ends[row - 1], table._text[at:end].decode("utf-8", "surrogateescape")
+        self[row] = told
         return told
 
 

@@ -212,9 +212,9 @@ class LocalTargetProcess:
         """See `OpensFiles`."""
         return self._process.open_mapped(region)
 
-    def jit_map(self) -> bytes | None:
+    def open_jit_map(self) -> int | None:
         """See `OpensFiles`."""
-        return self._process.jit_map()
+        return self._process.open_jit_map()
 
     def own_file(self, path: bytes) -> int | None:
         """See `OpensFiles`."""

@@ -247,22 +247,18 @@ class LinuxProcess(LocalProcess):
         with ProcessFiles(self) as files:
             return files.own_file(path)
 
-    def jit_map(self) -> bytes | None:
+    def open_jit_map(self) -> int | None:
         """/tmp/perf-PID.map, by its number as it sees itself; no link, and none but its own user's or root's."""
-        from vmatlas.symbols.jit import LARGEST
-
         descriptor = self.own_file(b"/tmp/perf-%d.map" % (self.number_inside() or self.pid))
         if descriptor is None:
             return None
         try:
-            found = os.fstat(descriptor)
-            if found.st_uid not in (os.fstat(self.living().directory).st_uid, 0) or found.st_size > LARGEST:
-                return None
-            return head_of(descriptor, LARGEST)
+            if os.fstat(descriptor).st_uid in (os.fstat(self.living().directory).st_uid, 0):
+                return descriptor
         except OSError:
-            return None
-        finally:
-            os.close(descriptor)
+            pass
+        os.close(descriptor)
+        return None
 
     def file_rights(self, region: Region) -> FileRights | None:
         """See `files.ProcessFiles.rights`."""
