@@ -70,7 +70,11 @@ def run() -> Iterator[Run]:
 def audited(pid: int, **allowance: str) -> vmatlas.AuditReport:
     policy = Policy.of({"allow": [{"rules": list(FOUND), "reason": "known", **allowance}]}).only(list(FOUND))
     with vmatlas.open(pid) as process:
-        return vmatlas.audit(process.snapshot(), process.evidence(), policy)
+        report = vmatlas.audit(process.snapshot(), process.evidence(), policy)
+    unasked = [each.why for each in report.doubted if "kernel" in each.why]
+    if unasked:
+        pytest.skip(f"nothing can be looked up here: {unasked[0]}")
+    return report
 
 
 @pytest.mark.parametrize("what", ["program", "path"])

@@ -6,13 +6,19 @@ import csv
 import io
 import json
 import os
+import re
 
 import jsonschema
 import pytest
 
 import vmatlas
-from vmatlas.analysis.audit import RULES
+from vmatlas import Policy
+from vmatlas.analysis.audit import RULES, AuditReport, Doubted, Finding, Untold
 from vmatlas.cli.exits import Exit
+from vmatlas.cli.render.audit import Audited
+from vmatlas.cli.render.sarif import sarif
+from vmatlas.cli.render.together import Whose
+from vmatlas.model import Kind, Protection, Region
 
 WX = "writable-and-executable"
 
@@ -171,6 +177,35 @@ def test_sarif_has_results_rules_and_what_was_not_told(run, child, tmp_path):
     (told,) = json.loads(run("audit", file, "--sarif").stdout)["runs"]
     notes = told["invocations"][0]["toolExecutionNotifications"]
     assert "relro-undone" in {note["associatedRule"]["id"] for note in notes}
+
+
+def test_a_name_is_no_link_and_no_placeholder_in_sarif():
+    """Whoever reads the log shows `[text](address)` as a link, and takes `{0}` for an argument."""
+    name = r"\[a](http://b.c){1}\\"
+    file = Region(0x1000, 0x2000, Protection(7), False, path=f"/srv/{name}", kind=Kind.FILE)
+    rule = RULES[0]
+    finding = Finding(rule, rule.severity, (file,), f"{name} can be written")
+    allowance = Policy.of({"allow": [{"user": "web", "reason": name}]}).allowances[0]
+    report = AuditReport((finding,), (), (Untold(rule, name),), (Doubted(finding, allowance, name),))
+    log = sarif([Audited(Whose(1, name), report)], None, Policy.preset("default"), "1")
+    jsonschema.validate(log, SARIF)
+    told = list(messages(log))
+    assert sum(name in plain(text) for text in told) == 3  # the finding, what is not told, what is not allowed
+    for text in told:
+        assert not re.search(r"[][{}]", re.sub(r"\\[][\\]|{{|}}", "", text)), text
+
+
+def messages(log):
+    """The texts in it that may hold markup."""
+    for each in log.values() if isinstance(log, dict) else log if isinstance(log, list) else ():
+        yield from messages(each)
+    if isinstance(log, dict) and isinstance(log.get("text"), str):
+        yield log["text"]
+
+
+def plain(text):
+    """What a reader of the log shows."""
+    return re.sub(r"\\([][\\])", r"\1", text).replace("{{", "{").replace("}}", "}")
 
 
 def test_sarif_keeps_what_is_allowed_as_suppressed(run, child, policy):

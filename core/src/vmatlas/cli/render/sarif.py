@@ -44,13 +44,22 @@ def sarif(found: Sequence[Audited], unread: Unread | None, policy: Policy, versi
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
+_MARKUP = str.maketrans({"\\": r"\\", "[": r"\[", "]": r"\]", "{": "{{", "}": "}}"})
+
+
+def _message(text: str) -> dict[str, str]:
+    """A message that says just this: `[text](address)` would be a link (3.11.6), `{0}` stand for an argument (3.11.5),
+    and a process chooses its name."""
+    return {"text": text.translate(_MARKUP)}
+
+
 def _rule(rule: Rule, severity: Severity | None) -> dict[str, Any]:
     weight = severity or rule.severity
     return {
         "id": rule.id,
-        "shortDescription": {"text": rule.id.replace("-", " ")},
-        "fullDescription": {"text": rule.meaning},
-        "help": {"text": f"Honest cause: {rule.legitimate}. What to do: {rule.remedy}."},
+        "shortDescription": _message(rule.id.replace("-", " ")),
+        "fullDescription": _message(rule.meaning),
+        "help": _message(f"Honest cause: {rule.legitimate}. What to do: {rule.remedy}."),
         "defaultConfiguration": {"enabled": severity is not None, "level": _LEVELS[weight]},
         "properties": {"security-severity": _SECURITY[weight], "tags": ["security", "memory"]},
     }
@@ -66,7 +75,7 @@ def _result(whose: Whose, finding: Finding) -> dict[str, Any]:
         "ruleId": finding.id,
         "ruleIndex": _INDEX[finding.id],
         "level": _LEVELS[finding.severity],
-        "message": {"text": f"{who}: {finding.explanation}"},
+        "message": _message(f"{who}: {finding.explanation}"),
         "partialFingerprints": {"finding/v1": hashlib.sha256(os.fsencode(_safe(mark))).hexdigest()},
         "properties": {"pid": whose.pid, "severity": finding.severity.word, "runtime": finding.runtime},
     }
@@ -97,7 +106,7 @@ def _doubted(found: Sequence[Audited]) -> list[dict[str, Any]]:
     return [
         {
             "level": "warning",
-            "message": {"text": f"process {each.whose.pid}: not allowed ({told.allowance.reason}): {told.why}"},
+            "message": _message(f"process {each.whose.pid}: not allowed ({told.allowance.reason}): {told.why}"),
             "associatedRule": {"id": told.finding.id, "index": _INDEX[told.finding.id]},
         }
         for each in found
@@ -109,7 +118,7 @@ def _untold(found: Sequence[Audited]) -> list[dict[str, Any]]:
     return [
         {
             "level": "warning",
-            "message": {"text": f"process {each.whose.pid}: not told: {untold.why}"},
+            "message": _message(f"process {each.whose.pid}: not told: {untold.why}"),
             "associatedRule": {"id": untold.rule.id, "index": _INDEX[untold.rule.id]},
         }
         for each in found
@@ -122,4 +131,4 @@ def _unread(unread: Unread | None) -> list[dict[str, Any]]:
         return []
     told = [f"process {process.pid} ({process.name}): {error}" for process, error in unread.unanswered]
     told += [f"{number} processes: {why}" for number, why in lacks(unread)]
-    return [{"level": "error", "message": {"text": text}} for text in told]
+    return [{"level": "error", "message": _message(text)} for text in told]
