@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vmatlas
-from vmatlas import Details, Device, Kind, PageRun, PageRuns, PageState, Protection, Region
+from vmatlas import AddressSpace, Details, Device, Kind, PageRun, PageRuns, PageState, Protection, Region
 from vmatlas.analysis.naming import Certainty, Guess
 from vmatlas.picture import svg
 from vmatlas.picture.comparison import ComparisonView, comparison
+from vmatlas.picture.course import CELLS, ROWS, CourseView, course
 from vmatlas.picture.drawn import FORMATS, Picture, SpaceView, format_of, pictures
 from vmatlas.picture.html import as_json, ink_on
 from vmatlas.picture.palette import DARK, DARK_GROUND, LETTERS, LIGHT, LIGHT_GROUND, SAYS, Became, Sort
@@ -325,6 +326,84 @@ def test_any_two_maps_can_be_compared_and_all_that_is_there_is_drawn(before, aft
     assert view.article() and view.drawing() and plain(view.lines(80, colours=False))
 
 
+# A series
+
+
+def growing(moments: int = 6, **how: object) -> CourseView:
+    """Nameless memory that grows downward, a file that goes, a heap that stays."""
+
+    def read(index: int) -> AddressSpace:
+        heap = region(0x10000, 4, kind=Kind.HEAP, name="[heap]", **used(4 * PAGE))
+        low = region(0x7F0000100000 - index * 4 * PAGE, 4 * (index + 1), **used(4 * PAGE * (index + 1)))
+        file = [of_file(0x7F0000200000, 8, "/lib/a.so", READ | EXECUTE, **used(PAGE))] * (index < 3)
+        return space_of([heap, low, *file])
+
+    times = [float(each) for each in range(moments)]
+    return course(read, times, [1_750_000_000 + each for each in times], **how)
+
+
+def test_a_course_follows_every_sort_and_name():
+    view = growing()
+    assert view.tells_memory and view.elapsed == (0, 1, 2, 3, 4, 5)
+    sorts = {band.label: band.values for band in view.sorts}
+    assert sorts["anonymous"] == tuple(4 * PAGE * each for each in range(1, 7))
+    assert sorts["heap"] == (4 * PAGE,) * 6
+    assert sorts["image"] == (PAGE,) * 3 + (0,) * 3
+    names = {band.label: band.values for band in view.names}
+    assert set(names) == {"(nameless)", "[heap]", "/lib/a.so"}
+    assert view.names[0].label == "(nameless)"  # the most at the end
+    totals = [sum(column) for column in zip(*sorts.values(), strict=True)]
+    assert totals == [sum(column) for column in zip(*names.values(), strict=True)]
+    assert view.says == "6 moments in 5 s: from 36K to 112K in memory"
+
+
+def test_maps_of_a_course_are_on_one_line_so_what_stays_stands_still():
+    view = growing()
+    image, heap = (1 + 11 * list(Sort).index(sort) for sort in (Sort.IMAGE, Sort.HEAP))
+    where = [{at for at, value in enumerate(told) if heap <= value <= heap + 10} for told in view.maps]
+    assert where[0] and all(each == where[0] for each in where)
+    assert [any(image <= value <= image + 10 for value in told) for told in view.maps] == [True] * 3 + [False] * 3
+    assert all(len(told) == ROWS * CELLS for told in view.maps)
+    data = json.loads(re.search(r'class="data">(.*?)</script>', view.article())[1])
+    for told, runs in zip(view.maps, data["maps"], strict=True):
+        assert b"".join(bytes([runs[at]]) * runs[at + 1] for at in range(0, len(runs), 2)) == told
+
+
+def test_of_a_long_series_as_many_moments_are_drawn_as_can_be_told_apart():
+    asked = []
+    space = space_of([region(0x1000, 2, **used(PAGE))])
+    view = course(lambda index: asked.append(index) or space, list(range(1000)), list(range(1000)))
+    assert len(view.maps) == len(view.elapsed) == 120
+    assert (min(asked), max(asked)) == (0, 999) and view.elapsed[-1] == 999
+    assert "120 of 1,000 moments" in view.says
+    data = json.loads(re.search(r'class="data">(.*?)</script>', view.article())[1])
+    assert data["maps"][0] and not any(data["maps"][1:])  # what stayed the same is not told again
+
+
+def test_where_memory_in_use_is_not_told_of_every_moment_addresses_are_followed():
+    told = [space_of([region(0x1000, 2, **used(PAGE))]), space_of([region(0x1000, 3)])]
+    view = course(told.__getitem__, [0, 1], [0, 1])
+    assert not view.tells_memory
+    assert [band.values for band in view.sorts] == [(2 * PAGE, 3 * PAGE)]
+    assert "what is in memory is not told" in view.article()
+    with pytest.raises(vmatlas.UsageError, match="two moments at least"):
+        course(told.__getitem__, [0], [0])
+
+
+def test_every_renderer_shows_a_course():
+    view = growing()
+    drawing = ElementTree.fromstring(view.drawing())
+    assert len([each for each in drawing.iter() if each.tag.endswith("polygon")]) == 6
+    text = plain(view.lines(100, colours=False))
+    assert max(map(len, text.splitlines())) <= 100
+    assert re.search(r"▂.*█ +16K +96K +\+80K +anonymous", text)
+    page = tree(view.article())
+    assert sum(str(each.tag).endswith("polygon") for each in page.iter()) == 6
+    assert len(list(page.iter("input"))) == 1
+    picture = Picture((view, SpaceView(view.last)))
+    assert picture.title == "process 4321, over time"
+
+
 # The treemap
 
 
@@ -459,6 +538,22 @@ def test_hostile_names_are_text_and_nothing_else_in_every_renderer():
     assert shape(tree(view.article())) == shape(tree(other.article()))
     assert "<script>alert" not in view.article() and all(each.isprintable() or each == "\n" for each in view.article())
     ElementTree.fromstring(view.drawing())
+
+    def called(names: Sequence[str]) -> CourseView:
+        spaces = [
+            space_of(
+                [region(0x1000 * (1 + 2 * at), 1, name=name, **used(PAGE * turn)) for at, name in enumerate(names)]
+            )
+            for turn in (0, 1)
+        ]
+        return course(spaces.__getitem__, [0, 1], [0, 1])
+
+    over_time, harmless_course = called(HOSTILE), called([f"x{each}" for each in range(len(HOSTILE))])
+    assert shape(tree(over_time.article())) == shape(tree(harmless_course.article()))
+    assert shape(ElementTree.fromstring(over_time.drawing())) == shape(
+        ElementTree.fromstring(harmless_course.drawing())
+    )
+    assert all(each.isprintable() or each == "\n" for each in over_time.article() + over_time.drawing())
     notebook = Picture((SpaceView(hostile_scene()),))._repr_html_()
     [frame] = tree(notebook).iter("iframe")
     assert frame.get("srcdoc") == hostile["html"] and frame.get("sandbox") == "allow-scripts"

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas.picture.drawn import pictures
+from vmatlas.picture.drawn import Picture, pictures
 from vmatlas.picture.palette import LIGHT, Sort
 from vmatlas.picture.scene import Scene, scene_of
 
 from .strategies import space_of
-from .test_picture import HOSTILE, hostile_scene, many
+from .test_picture import HOSTILE, compared, growing, hostile_scene, many
 
 selenium = pytest.importorskip("selenium", reason="selenium drives the browser: pip install selenium")
 
@@ -208,12 +208,21 @@ def test_nobody_is_kept_from_it(browser, tmp_path):
     from axe_core_python.selenium import Axe
 
     page = Page(browser, [scene_of(space_of(many(60))), hostile_scene()], tmp_path)
-    for scheme, width in (("light", 1400), ("dark", 1400), ("light", 390)):
+    others = tmp_path / "others.html"
+    others.write_text(Picture((compared(), growing())).html(), "utf-8")
+    for scheme, width, path, chosen in (
+        ("light", 390, page.path, 0),
+        ("dark", 1400, page.path, 1),
+        ("light", 1400, others, 0),
+        ("dark", 390, others, 1),
+    ):
         page.media(prefers_color_scheme=scheme)
         page.size(width, 900)
+        page.browser.get(path.as_uri())
+        page.browser.find_element("css selector", f".choose option[value='{chosen}']").click()
         faults = Axe().run(page.browser)["violations"]
         told = [(fault["id"], [node["target"] for node in fault["nodes"]]) for fault in faults]
-        assert told == [], (scheme, width)
+        assert told == [], (scheme, width, path.name, chosen)
         assert page.ask("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -262,6 +271,28 @@ def test_any_number_of_regions_is_drawn(browser, tmp_path, number):
     assert page.colours()
     page.type("lib3.so")
     page.press("+", "+", "-", "0")
+    page.is_quiet()
+
+
+def test_a_slider_goes_through_the_moments_of_a_series(browser, tmp_path):
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.common.keys import Keys
+
+    assert isinstance(browser, Chrome)
+    page = Page(browser, [scene_of(space_of(many(5)))], tmp_path)
+    page.path.write_text(Picture((growing(),)).html(), "utf-8")
+    browser.get(page.path.as_uri())
+    assert "6 of 6" in page.text(".when")
+    last = page.ask("document.querySelector('canvas').toDataURL()")
+    assert page.text("[data-band='0']").split("\n")[-1] == "96K"
+    slider = browser.find_element("css selector", "input[type=range]")
+    slider.send_keys(Keys.HOME)
+    assert "1 of 6" in page.text(".when")
+    assert page.text("[data-band='0']").split("\n")[-1] == "16K"
+    assert page.ask("document.querySelector('canvas').toDataURL()") != last
+    assert page.ask("document.querySelector('.now').getAttribute('x1')") == "70"
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert "2 of 6" in page.text(".when")
     page.is_quiet()
 
 

@@ -11,15 +11,17 @@ from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace
 from vmatlas.model.pages import PageRuns
 from vmatlas.picture.comparison import comparison
+from vmatlas.picture.course import CourseView, course
 from vmatlas.picture.drawn import Picture, SpaceView
 from vmatlas.picture.scene import Scene, scene_of
+from vmatlas.series.reader import Series
 
 if TYPE_CHECKING:
     from vmatlas.process import Process
 
 
 def picture(
-    what: AddressSpace | Capture | Difference | Process | int | None = None,
+    what: AddressSpace | Capture | Difference | Series | Process | int | None = None,
     *,
     names: bool = True,
     pages: PageRuns | None = None,
@@ -29,10 +31,10 @@ def picture(
         vmatlas.picture(1234).save("atlas.html")
         vmatlas.picture(vmatlas.snapshot(1234, residency=True))
 
-    `what` is a map, a capture, a difference, an open process, or the number of one (None: this process). Of a process
-    its memory in use, its threads and its pages are asked for, as far as they are told; of a map is drawn what it
-    tells. `names`: nameless memory is called what it seems to be (guesses, each with a mark). `pages`: of a map, what
-    `Process.pages_in` gave of it: then memory in use is drawn where it is.
+    `what` is a map, a capture, a difference, a series, an open process, or the number of one (None: this process). Of a
+    process its memory in use, its threads and its pages are asked for, as far as they are told; of a map is drawn what
+    it tells. `names`: nameless memory is called what it seems to be (guesses, each with a mark). `pages`: of a map,
+    what `Process.pages_in` gave of it: then memory in use is drawn where it is.
 
     Raises UsageError for what is none of these, and what `snapshot` or `replay` raise.
     """
@@ -47,6 +49,9 @@ def picture(
     if isinstance(what, Difference):
         found = what.with_guesses() if wants_names and what.guesses is None else what
         return Picture((comparison(found),))
+    if isinstance(what, Series):
+        view = course_of_series(what, names=wants_names)
+        return Picture((view, SpaceView(view.last)))
     if isinstance(what, AddressSpace):
         return Picture((SpaceView(scene_of_space(what, names=wants_names, pages=pages)),))
     if pages is not None:
@@ -55,6 +60,31 @@ def picture(
         return Picture((SpaceView(scene_of_process(what, names=wants_names)),))
     with api.open(what) as process:
         return Picture((SpaceView(scene_of_process(process, names=wants_names)),))
+
+
+def course_of_series(series: Series, *, names: bool = True) -> CourseView:
+    """What became of an address space over the moments of a series.
+
+    Raises UsageError for a single moment, and what `Series` and `replay` raise.
+    """
+    from vmatlas import api
+    from vmatlas.analysis.naming import name_regions
+
+    held: tuple[int, Capture, AddressSpace] | None = None
+
+    def read(index: int) -> AddressSpace:
+        """The same object again where the kernel's bytes are the same."""
+        nonlocal held
+        capture = series[index]
+        if held is not None and held[1].streams == capture.streams:
+            held = index, capture, held[2]
+        else:
+            held = index, capture, api.replay(capture)
+        return held[2]
+
+    moments = series.moments
+    elapsed, times = [each.elapsed for each in moments], [each.time for each in moments]
+    return course(read, elapsed, times, names=name_regions if names else None)
 
 
 def scene_of_space(space: AddressSpace, *, names: bool = True, pages: PageRuns | None = None) -> Scene:

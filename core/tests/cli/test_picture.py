@@ -111,3 +111,16 @@ def test_two_moments_are_compared(run, child, tmp_path):
     assert run("picture", before, "--after", "1").exit_code == 2
     still = run("picture", child.pid, "--after", "0.01")
     assert still.exit_code == 0 and ", compared" in still.stdout
+
+
+def test_a_series_is_drawn_over_time_and_its_last_moment_with_it(run, child, tmp_path):
+    series = tmp_path / "leak.vmatlas"
+    assert run("record", child.pid, "--every", "0.05", "--for", "0.2", "-o", series).exit_code == 0
+    drawn = run("picture", series)
+    assert drawn.exit_code == 0, drawn.stderr
+    assert "OVER TIME" in drawn.stdout and "from low addresses to high" in drawn.stdout
+    assert "OVER TIME" not in run("picture", f"{series}@last").stdout
+    for name, views in (("a.html", 2), ("a.svg", 0)):
+        assert run("picture", series, "-o", tmp_path / name).exit_code == 0
+        assert (tmp_path / name).read_text().count("<article") == views
+    assert "polygon" in (tmp_path / "a.svg").read_text()

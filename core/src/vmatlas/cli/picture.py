@@ -59,13 +59,15 @@ def command(
       vmatlas picture 1234 -o atlas.html
       vmatlas picture worker.vmatlas -o worker.svg
       vmatlas picture children:1234 -o tree.html
+      vmatlas picture leak.vmatlas -o leak.html
       vmatlas picture 1234 --before worker.vmatlas -o since.html
       vmatlas picture 1234 --after 1s
 
     Without -o it is drawn here, as blocks where there are colours and as letters where there are none. An HTML file
     has everything in it and asks nobody: totals, the map to zoom and to search, a treemap of what is in memory, the
-    list of regions; of several processes one is shown, and the others to be chosen. FILE is a capture, a series (its
-    last moment, or the one that @ names), a core file, a minidump or the text of a map; - is one on standard input.
+    list of regions; of several processes one is shown, and the others to be chosen. FILE is a capture, a core file, a
+    minidump or the text of a map, or a series: what became of each sort, file and name, a slider through its moments,
+    and the last one; @ names a single one. - is standard input.
     Nameless memory is called what it seems to be, ? before it. --before and --after compare: what was added, removed,
     grown, filled, moved is drawn in the colours of changes, beside what each kind, file and name gained. Exit 7 when
     one of several could not be read.
@@ -83,7 +85,8 @@ def command(
     file = only_file(sources)
     if file is not None:
         refuse_asking(backend, target)
-        return _show([_of_file(file, names)], output, force)
+        show_picture(_of_file(file, names, output), output, force)
+        return Exit.OK
     words = processes_of(sources)
     asked = only_one(words)
     if asked is not None:
@@ -119,15 +122,29 @@ def _compared(
     return Picture((comparison(found.with_guesses() if names else found),))
 
 
-def _of_file(file: str, names: bool) -> Scene:
+def _of_file(file: str, names: bool, output: str | None) -> Picture:
+    """Of a series of which no moment is named all of it, and its last moment; an SVG has room for one of them."""
     from vmatlas import api
-    from vmatlas.cli.recorded import load
+    from vmatlas.capture import Capture
+    from vmatlas.cli.recorded import load, opened, split
     from vmatlas.cli.words import warn_if_incomplete
-    from vmatlas.picturing import scene_of_space
+    from vmatlas.picture.drawn import Picture, SpaceView
+    from vmatlas.picturing import course_of_series, scene_of_space
 
-    space = api.replay(load(file))
+    path, when = split(file)
+    if when is None:
+        with opened(path) as found:
+            if not isinstance(found, Capture) and len(found) > 1:
+                view = course_of_series(found, names=names)
+                warn_if_incomplete(view.last.space)
+                only = output is not None and output.lower().endswith(".svg")
+                return Picture((view,) if only else (view, SpaceView(view.last)))
+            capture = found if isinstance(found, Capture) else found[-1]
+    else:
+        capture = load(file)
+    space = api.replay(capture)
     warn_if_incomplete(space)
-    return scene_of_space(space, names=names)
+    return Picture((SpaceView(scene_of_space(space, names=names)),))
 
 
 def _of_process(

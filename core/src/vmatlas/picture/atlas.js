@@ -777,9 +777,94 @@
     }
   }
 
+  // ---------------------------------------------------------------- a series
+
+  class CourseView {
+    constructor(root, data) {
+      this.root = root;
+      this.data = data;
+      this.canvas = $(root, "canvas");
+      this.slider = $(root, "input[type=range]");
+      this.slider.addEventListener("input", () => this.show());
+      new ResizeObserver(() => { if (!printing) this.draw(); }).observe(this.canvas.parentElement);
+      darkly.addEventListener("change", () => this.draw());
+      for (const plot of root.querySelectorAll(".plot")) {
+        plot.addEventListener("click", (event) => {
+          const box = plot.getBoundingClientRect(), { left, width } = data.plot;
+          const part = ((event.clientX - box.left) / box.width * plot.viewBox.baseVal.width - left) / width;
+          const wanted = part * data.elapsed[data.elapsed.length - 1];
+          let best = 0;
+          data.elapsed.forEach((each, index) => { if (Math.abs(each - wanted) < Math.abs(data.elapsed[best] - wanted)) best = index; });
+          this.slider.value = String(best);
+          this.show();
+        });
+      }
+      this.show();
+    }
+
+    show() {
+      const data = this.data, index = Number(this.slider.value), passed = data.elapsed[index];
+      const when = `${new Date(data.times[index] * 1000).toISOString().replace("T", " ").slice(0, 19)} UTC, ${passed.toFixed(passed < 100 ? 1 : 0)} s after the first`;
+      $(this.root, ".when").textContent = `${index + 1} of ${data.elapsed.length}: ${when}`;
+      this.slider.setAttribute("aria-valuetext", when);
+      const { left, width } = data.plot, last = data.elapsed[data.elapsed.length - 1] || 1;
+      const x = String(left + width * passed / last);
+      for (const line of this.root.querySelectorAll(".now")) { line.setAttribute("x1", x); line.setAttribute("x2", x); }
+      data.bands.forEach((bands, number) => {
+        const cells = [...this.root.querySelectorAll(`[data-band="${number}"]`)].reverse();
+        bands.forEach((values, band) => { cells[band].textContent = human(values[index]); });
+      });
+      this.draw();
+    }
+
+    draw() {
+      const data = this.data, palette = colours();
+      let index = Number(this.slider.value);
+      while (data.maps[index] === null) index -= 1;
+      const width = Math.max(this.canvas.parentElement.clientWidth, 60), gutter = width > 640 ? GUTTER : 0;
+      const pitch = 24, height = data.rows.length * pitch, ratio = printing ? 3 : devicePixelRatio || 1;
+      this.canvas.width = Math.round(width * ratio);
+      this.canvas.height = Math.round(height * ratio);
+      this.canvas.style.width = `${width}px`;
+      this.canvas.style.height = `${height}px`;
+      const context = this.canvas.getContext("2d"), cell = (width - gutter) / data.cells;
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      context.font = "11px ui-monospace, 'DejaVu Sans Mono', monospace";
+      context.textAlign = "right";
+      data.rows.forEach((address, row) => {
+        context.fillStyle = palette.quiet;
+        if (gutter) context.fillText(address, gutter - 10, row * pitch + 15);
+        context.fillStyle = palette.rule;
+        context.fillRect(gutter, row * pitch + 10, width - gutter, 1);
+      });
+      const runs = data.maps[index];
+      let at = 0;
+      for (let run = 0; run < runs.length; run += 2) {
+        const value = runs[run], end = at + runs[run + 1];
+        while (at < end) { // a run may go over several lines
+          const row = Math.floor(at / data.cells), stop = Math.min(end, (row + 1) * data.cells);
+          if (value) {
+            const key = data.sorts[Math.floor((value - 1) / 11)], tenths = (value - 1) % 11;
+            const x = gutter + (at % data.cells) * cell, y = row * pitch + 2, wide = (stop - at) * cell;
+            context.fillStyle = palette.paper;
+            context.fillRect(x, y, wide, BAR);
+            context.fillStyle = palette.sorts[key];
+            context.globalAlpha = key === "reserved" ? 1 : tenths > 9 ? 0.62 : 0.3;
+            context.fillRect(x, y, wide, BAR);
+            context.globalAlpha = 1;
+            if (tenths <= 9 && tenths) context.fillRect(x, y + BAR * (1 - tenths / 9), wide, BAR * tenths / 9);
+          }
+          at = stop;
+        }
+      }
+    }
+
+    print() { this.draw(); }
+  }
+
   // ---------------------------------------------------------------- the page
 
-  const TYPES = { space: SpaceView };
+  const TYPES = { space: SpaceView, course: CourseView };
   const views = new Map();
 
   function open(article) {

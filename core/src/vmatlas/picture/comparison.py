@@ -226,7 +226,8 @@ def _growth_section(title: str, listed: Sequence[Growth]) -> str:
     first = '<th scope="col">in memory or swap</th>' if told else ""
     return (
         f"<section>\n<h2>{title} <small>what each gained, or lost</small></h2>\n"
-        '<div class="wide"><table class="growth">\n<thead><tr><th scope="col">what</th>'
+        f'<div class="wide" tabindex="0" role="group" aria-label="{title}"><table class="growth">\n'
+        '<thead><tr><th scope="col">what</th>'
         f'<th scope="col" class="bar middle">lost | gained</th>{first}<th scope="col">addresses</th>'
         f'<th scope="col">size now</th></tr></thead>\n<tbody>\n{"".join(rows)}</tbody>\n</table></div>\n'
         f"{more}</section>\n"

@@ -80,9 +80,9 @@ class Picture:
     @property
     def title(self) -> str:
         """What it is of, safe to show."""
-        if len(self.views) == 1:
-            return self.views[0].title
-        return f"{len(self.views):,} processes"
+        if len(self.views) > 1 and all(isinstance(view, SpaceView) for view in self.views):
+            return f"{len(self.views):,} processes"
+        return self.views[0].title
 
     def html(self) -> str:
         """One page that needs nothing else, nor asks for anything."""

@@ -162,7 +162,9 @@ def totals_section(scene: Scene) -> str:
 
     body = "".join(map(line, scene.totals))
     return (
-        '<section class="overview">\n<div class="wide"><table class="totals">\n<thead><tr><th scope="col">sort</th>'
+        '<section class="overview">\n'
+        '<div class="wide" tabindex="0" role="group" aria-label="totals"><table class="totals">\n'
+        '<thead><tr><th scope="col">sort</th>'
         f'<th scope="col" class="text bar">{"in memory" if tells else "size"}</th>{titles}'
         '<th scope="col">regions</th><th scope="col" title="the largest region">largest</th></tr></thead>\n'
         f"<tbody>\n{body}</tbody>\n<tfoot>{line(whole)}</tfoot>\n</table>"
