@@ -9,9 +9,11 @@ import os
 import random
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from vmatlas.conformance.thorough import examples
 from vmatlas.symbolizing import Symbolizer, symbolize_many
 from vmatlas.symbols import jit
 from vmatlas.symbols.jit import jit_names
-from vmatlas.symbols.table import LONGEST_NAME, Sections, SymbolTable, build_id_of_head, reader_of, symbols_of
+from vmatlas.symbols.table import LONGEST_NAME, Sections, SymbolTable, _merged, build_id_of_head, reader_of, symbols_of
 from vmatlas.values import replace
 
 SOURCE = """
@@ -328,6 +330,74 @@ def test_file_of_any_numbers_gives_symbols_or_none(
 @given(st.binary(max_size=200))
 def test_jit_map_of_any_bytes_is_read(content: bytes) -> None:
     jit_names(reader_of(content), len(content), [0, 1, 2**64 - 1])
+
+
+def elf(sections: list[tuple[int, int, int, int, int]], contents: bytes, *, entry: int = 64) -> bytes:
+    """An ELF file for x86-64: sections (name, type, offset, size, link), then what they hold; section 1 has names."""
+    head = struct.pack(
+        "<4s12BHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, *[0] * 9, 3, 62, 1, 0, 0, 64, 0, 64, 0, 0, entry, 0, 1
+    )
+    first = (0, 0, 0, len(sections) + 1, 1)  # more than the head can tell stand here
+    rows = [
+        struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, at, size, link, 0, 0, 0)
+        for name, kind, at, size, link in (first, *sections)
+    ]
+    return head + b"".join(row.ljust(entry, b"\0") for row in rows) + contents
+
+
+def most_memory(ask: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        ask()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_of_sections_that_share_their_bytes_cost_no_more_than_sections() -> None:
+    """65,000 sections that are all called by one MiB have 64 GiB of names."""
+    count = 1000
+    content = elf([], b"")
+    at = len(content) + 64 * count
+    content = elf([(0, 1, at, 1 << 20, 0)] * count, b"x" * (1 << 20))
+    sections: list[Sections] = []
+    assert most_memory(lambda: sections.append(Sections(reader_of(content)))) < 4 << 20
+    assert len(sections[0].all) == count + 1 and {len(each.name) for each in sections[0].all[1:]} == {64}
+
+
+def test_headers_and_notes_have_a_limit() -> None:
+    """What they claim costs nobody anything to claim: a file may be all holes."""
+    asked: list[int] = []
+
+    def reads(content: bytes) -> Callable[[int, int], bytes]:
+        def read(offset: int, size: int) -> bytes:
+            asked.append(size)
+            return content[offset : offset + size]
+
+        return read
+
+    Sections(reads(elf([(0, 1, 0, 0, 0)] * 1000, b"", entry=65_535)))
+    assert max(asked) <= 64, "of each 65,535 bytes"
+    note = struct.pack("<III", 4, 4, 3) + b"GNU\0" + b"idid"
+    at = len(elf([(0, 7, 0, 0, 0)] * 1001, b""))
+    zeros = [(0, 7, at + len(note), 60_000, 0)] * 1000
+    content = elf([*zeros, (0, 7, at, len(note), 0)], note + bytes(60_000))
+    asked.clear()
+    assert Sections(reads(content)).build_id == b"idid"
+    assert sum(size for size in asked if size == 60_000) < 1 << 17, "of all notes"
+
+
+def test_names_of_two_tables_in_one_are_not_copied() -> None:
+    """A million symbols called by one name of 64 KiB have 64 GiB of names."""
+    count = 1000
+    rows = list(range(1, count + 1))
+    long = b"\0" + b"x" * LONGEST_NAME + b"\0"
+    tables = [SymbolTable(rows, [row + 1 for row in rows], [1] * count, long, source) for source in ("a", "b")]
+    tables[1] = SymbolTable([7, 5000], [8, 5001], [1, 3], b"\0q\0other\0", ".dynsym")
+    merged: list[SymbolTable] = []
+    assert most_memory(lambda: merged.append(_merged(*tables))) < 4 << 20
+    found = [each and each.name[:9] for each in merged[0].find_many([7, 1, 5000, 6000])]
+    assert found == ["x" * 9, "x" * 9, "other", None]
 
 
 def perf_map(count: int) -> bytes:

@@ -27,7 +27,11 @@ LONGEST_NAME = 1 << 16
 _LARGEST = 1 << 29
 """Bytes of a table, or of its names."""
 _MOST_UNPACKED = 1 << 26
+_MOST_HEADERS = 1 << 24
+"""Bytes of all section headers: those of 65,536 sections have 4 MiB."""
+_LONGEST_SECTION_NAME = 64
 _MOST_NOTES = 1 << 16
+"""Bytes of notes of a file in which its build id is looked for."""
 _LONGEST_ID = 64
 
 _MAGIC = b"\x7fELF"
@@ -110,16 +114,14 @@ class Sections:
         first = layout.unpack_from(self._read(at, layout.size))
         count = count or first[5]  # of 65,280 and more section 0 tells how many, and which has the names
         names_at = first[6] if names_at == 0xFFFF else names_at
-        if count > _MOST_SECTIONS:
+        if count > _MOST_SECTIONS or count * entry > _MOST_HEADERS:
             return
         raw = self._read(at, count * entry)
         rows = [layout.unpack_from(raw, row * entry) for row in range(min(count, len(raw) // entry))]
         names = self._read(rows[names_at][4], min(rows[names_at][5], 1 << 20)) if names_at < len(rows) else b""
         for name, kind, _, address, offset, length, link, *_ in rows:
-            end = names.find(b"\0", name)
-            self.all.append(
-                Section(names[name : max(end, name)].decode("latin-1"), kind, address, offset, length, link)
-            )
+            called = names[name : name + _LONGEST_SECTION_NAME].partition(b"\0")[0].decode("latin-1")
+            self.all.append(Section(called, kind, address, offset, length, link))
 
     def named(self, name: str) -> Section | None:
         """The first of that name."""
@@ -132,8 +134,12 @@ class Sections:
     @property
     def build_id(self) -> bytes | None:
         """Of a note NT_GNU_BUILD_ID; None where there is none."""
+        left = _MOST_NOTES
         for each in self.all:
-            if each.type == _NOTE and (found := build_id_in(self.content(each, _MOST_NOTES), self.mark)) is not None:
+            if each.type != _NOTE or each.size > left:
+                continue
+            left -= max(each.size, 1)
+            if (found := build_id_in(self.content(each), self.mark)) is not None:
                 return found
         return None
 
@@ -207,11 +213,6 @@ class SymbolTable:
                 if address < end:
                     return Symbol(name, address - start, address, file, source)
         return None
-
-    def rows(self) -> dict[int, tuple[int, bytes]]:
-        """By address the end and the name of what is told there."""
-        told = (self._told[row + 1] for row in range(len(self._starts)))
-        return {start: (end, name.encode("utf-8", "surrogateescape")) for start, end, name in told}
 
 
 class _Told(dict[int, tuple[int, int, str]]):
@@ -328,11 +329,12 @@ def _end_labels(starts: list[int], ends: list[int], lengths: list[int], bounds: 
 
 
 def _merged(one: SymbolTable, other: SymbolTable) -> SymbolTable:
-    """Both in one; where both have an address, the first tells its name."""
-    rows = {**other.rows(), **one.rows()}
+    """Both in one; where both have an address, the first tells its name. Names are not copied: however many symbols
+    are called by one, it stands there once."""
+    text = one._text + b"\0" + other._text
+    rows: dict[int, tuple[int, int]] = {}
+    for table, shift in ((other, len(one._text) + 1), (one, 0)):
+        places = (name + shift for name in table._names)
+        rows.update(zip(table._starts, zip(table._ends, places, strict=True), strict=True))
     order = sorted(rows)
-    text, names = bytearray(), []
-    for each in order:
-        names.append(len(text))
-        text += rows[each][1] + b"\0"
-    return SymbolTable(order, [rows[each][0] for each in order], names, bytes(text), one.source)
+    return SymbolTable(order, [rows[each][0] for each in order], [rows[each][1] for each in order], text, one.source)
