@@ -94,7 +94,8 @@ if TYPE_CHECKING:
     from vmatlas.series.moments import Moment
     from vmatlas.series.reader import Series
     from vmatlas.survey import Surveyed, snapshots, survey
-    from vmatlas.symbolizing import symbolize_many
+    from vmatlas.symbolizing import source_lines, symbolize_many
+    from vmatlas.symbols.lines import SourceLine
     from vmatlas.symbols.table import Symbol
     from vmatlas.target.agent import Limits
     from vmatlas.target.connect import connect
@@ -157,6 +158,7 @@ __all__ = [
     "Selection",
     "Series",
     "Severity",
+    "SourceLine",
     "Summary",
     "Surveyed",
     "Symbol",
@@ -199,6 +201,7 @@ __all__ = [
     "select",
     "snapshot",
     "snapshots",
+    "source_lines",
     "summarize",
     "survey",
     "symbolize_many",
@@ -241,7 +244,8 @@ _HOMES = {
     "vmatlas.selection.resolving": "Selected select",
     "vmatlas.selection.words": "Selection",
     "vmatlas.survey": "Surveyed snapshots survey",
-    "vmatlas.symbolizing": "symbolize_many",
+    "vmatlas.symbolizing": "source_lines symbolize_many",
+    "vmatlas.symbols.lines": "SourceLine",
     "vmatlas.symbols.table": "Symbol",
     "vmatlas.target.agent": "Limits",
     "vmatlas.target.connect": "connect",

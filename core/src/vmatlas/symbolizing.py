@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vmatlas import arguments
@@ -22,6 +22,7 @@ from vmatlas.model import AddressSpace, Region
 from vmatlas.process import Process
 from vmatlas.symbols.elf import HEAD, Elf, parse_elf
 from vmatlas.symbols.jit import jit_names
+from vmatlas.symbols.lines import Frames, SourceLine
 from vmatlas.symbols.places import Places
 from vmatlas.symbols.table import Sections, Symbol, SymbolTable, has_symbols, symbols_of
 
@@ -37,6 +38,8 @@ class Place(NamedTuple):
     region: Region | None
     elf_address: int | None
     symbol: Symbol | None
+    lines: Frames = ()
+    """Where lines were asked for, and are told: the innermost function first."""
 
 
 class _File:
@@ -63,13 +66,37 @@ class _File:
             return None
         try:
             if self.build_id is not None and not has_symbols(Sections(self._read)):
-                debug = _debug_symbols(self.build_id)
-                if debug is not None:
-                    return debug, "debug file"
+                for file in _debug_files(self.build_id):
+                    debug = symbols_of(file._read)
+                    if debug is not None and debug.source == ".symtab":
+                        return debug, "debug file"
             own = symbols_of(self._read)
         except OSError:
             return None
         return None if own is None else (own, own.source)
+
+    def lines(self, addresses: Sequence[int]) -> list[Frames]:
+        """For each address of the file's own. Raises Unsupported, and Unreadable with the reason why none is told."""
+        from vmatlas.debug_lines import Unreadable, lines_of
+
+        try:
+            if self._has_lines:
+                return lines_of(self._descriptor, self._base, addresses)
+            for file in _debug_files(self.build_id) if self.build_id is not None else ():
+                if file._has_lines:
+                    return lines_of(file._descriptor, file._base, addresses)
+        except OSError as error:
+            raise Unreadable(f"it cannot be read: {error.strerror}") from None
+        raise Unreadable("no debug information of it is at hand")
+
+    @property
+    def _has_lines(self) -> bool:
+        """Raises OSError."""
+        return any(each.name in (".debug_line", ".zdebug_line") for each in Sections(self._read).all)
+
+    @property
+    def _base(self) -> int:
+        return self.elf.segments[0].address if self.elf is not None and self.elf.segments else 0
 
     def close(self) -> None:
         """Safe to call twice."""
@@ -78,23 +105,16 @@ class _File:
             self._descriptor = -1
 
 
-def _debug_symbols(build_id: bytes) -> SymbolTable | None:
-    """Of a debug file in the usual folders, which root alone writes to."""
+def _debug_files(build_id: bytes) -> Iterator[_File]:
+    """The debug files of it in the usual folders, which root alone writes to; one is closed when the next is wanted."""
     name = build_id.hex()
     for folder in DEBUG_FOLDERS:
         descriptor = _opened(os.path.join(folder, ".build-id", name[:2], f"{name[2:]}.debug"))
         if descriptor is None:
             continue
-        file = _File(descriptor)
-        try:
-            found = symbols_of(file._read) if file.build_id == build_id else None
-        except OSError:
-            found = None
-        finally:
-            file.close()
-        if found is not None and found.source == ".symtab":
-            return found
-    return None
+        with contextlib.closing(_File(descriptor)) as file:
+            if file.build_id == build_id:
+                yield file
 
 
 def _opened(path: str) -> int | None:
@@ -119,6 +139,7 @@ class Symbolizer:
         self._files: dict[object, _File | None] = {}
         self._why: dict[str, str] = {}
         self._jit: dict[int, Symbol | None] = {}
+        self._why_no_lines: dict[str, str] = {}
         self._own: Process | None = None
         self._elsewhere, self._time = False, 0.0
         if isinstance(source, AddressSpace):
@@ -199,6 +220,43 @@ class Symbolizer:
             return
         for row, place, symbol in zip(rows, places, found, strict=True):
             own[row], symbols[row] = place, symbol
+
+    def with_lines(self, addresses: Sequence[int], places: Sequence[Place]) -> list[Place]:
+        """The same places, with the lines of source code where debug information of the file is at hand.
+
+        Raises Unsupported where nothing here reads it.
+        """
+        from vmatlas.debug_lines import Unreadable, check_installed
+
+        check_installed()
+        rows: dict[object, list[tuple[int, int]]] = {}
+        for row, (address, place) in enumerate(zip(addresses, places, strict=True)):
+            found = None if place.region is None else self._places.of(address, place.region)
+            if found is not None:
+                rows.setdefault(_key(found[1]), []).append((row, found[0]))
+        told = list(places)
+        for key, asked in rows.items():
+            file = self._files.get(key)
+            if file is None:
+                continue
+            try:
+                frames = file.lines([own for _, own in asked])
+            except Unreadable as error:
+                for row, _ in asked:
+                    region = places[row].region
+                    self._why_no_lines[(region and region.path) or ""] = str(error)
+                continue
+            for (row, _), lines in zip(asked, frames, strict=True):
+                told[row] = told[row]._replace(lines=lines)
+        return told
+
+    def why_no_lines(self, place: Place) -> str | None:
+        """Why `with_lines` told none of a place, in words; None where it did."""
+        if place.lines:
+            return None
+        if place.region is None or place.elf_address is None:
+            return "it lies in no file that is read"
+        return self._why_no_lines.get(place.region.path or "", "its debug information tells none there")
 
     def why_not(self, region: Region) -> str | None:
         """Why nothing is told of the file that a region shows, in words; None where it was read, or has no path."""
@@ -303,13 +361,45 @@ def symbolize_many(source: Process | AddressSpace | int | None, addresses: Itera
     `vmatlas.replay` gives, for files that lie here with the same build id (or device and inode). Raises what
     `Process.find_many` raises.
     """
+    with _symbolizer(source) as symbolizer:
+        return symbolizer.symbols(addresses)
+
+
+def source_lines(source: Process | AddressSpace | int | None, addresses: Iterable[int]) -> list[Frames]:
+    """The functions that each address lies in, and the line of source code in each, in the order of the addresses.
+
+        for frames in source_lines(1234, [0x7f0012345678]):
+            print(*frames, sep=" <- ")
+
+    Of functions that were inlined there the innermost stands first, and last the one that the address lies in; no
+    frames where no debug information (DWARF, in the file or its debug file) is at hand, or tells none. An address is
+    looked up as it is: of a return address ask for the byte before. `source` as for `symbolize_many`. A process of its
+    own reads the information of a file, for at most 60 seconds and in at most 4 GiB.
+
+    Raises Unsupported where the package symbolic is not installed, and what `Process.find_many` raises.
+    """
+    with _symbolizer(source) as symbolizer:
+        asked = _listed(addresses)
+        return [each.lines for each in symbolizer.with_lines(asked, symbolizer.look_up(asked))]
+
+
+@contextlib.contextmanager
+def _symbolizer(source: Process | AddressSpace | int | None) -> Iterator[Symbolizer]:
     from vmatlas import api
 
     with contextlib.ExitStack() as closing:
         if not isinstance(source, (Process, AddressSpace)):
             source = closing.enter_context(api.open(source))
-        symbolizer = closing.enter_context(Symbolizer(source))
-        return symbolizer.symbols(addresses)
+        yield closing.enter_context(Symbolizer(source))
 
 
-__all__ = ["DEBUG_FOLDERS", "OpensFiles", "Place", "Symbol", "Symbolizer", "symbolize_many"]
+__all__ = [
+    "DEBUG_FOLDERS",
+    "OpensFiles",
+    "Place",
+    "SourceLine",
+    "Symbol",
+    "Symbolizer",
+    "source_lines",
+    "symbolize_many",
+]

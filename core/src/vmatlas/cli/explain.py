@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 @click.command("explain", short_help="Why a process ended: signal, fault, instruction, stacks.")
 @click.argument("source", metavar="FILE|PID", type=AnySourceType())
+@click.option("--lines", "lines", is_flag=True, help="Also lines of source code, by debug information.")
 @json_option
 @bytes_option
 @shape_options
 @asking_options
 def command(
     source: Asked | Chooses | str,
+    lines: bool,
     as_json: bool,
     exact: bool,
     patience: float | None,
@@ -37,16 +39,18 @@ def command(
     \b
     Examples:
       vmatlas explain core.1234
+      vmatlas explain core.1234 --lines
       vmatlas explain core.1234 --json
       vmatlas explain 1234
 
     - is a core on standard input. Of a process that lives (PID: one that was stopped, so that its threads stand still)
     there is no signal and no instruction, but its threads and their stacks. What the file does not tell is -. USED is
-    from the stack pointer to the end of the region that it lies in, FULL the part of that. See docs/postmortem.md.
+    from the stack pointer to the end of the region that it lies in, FULL the part of that. --lines takes the package
+    symbolic, and debug information in the mapped file or its debug file. See docs/postmortem.md.
     """
     from vmatlas.cli.render import explain, output
 
-    found = _explained(source, patience, backend, target)
+    found = _explained(source, lines, patience, backend, target)
     if as_json:
         output.show_json(explain.explanation_json(found))
     else:
@@ -55,7 +59,9 @@ def command(
     return Exit.OK
 
 
-def _explained(source: Asked | Chooses | str, patience: float | None, backend: str | None, target: str) -> Explanation:
+def _explained(
+    source: Asked | Chooses | str, lines: bool, patience: float | None, backend: str | None, target: str
+) -> Explanation:
     from vmatlas import operations
     from vmatlas.cli.words import warn_if_incomplete
 
@@ -65,11 +71,11 @@ def _explained(source: Asked | Chooses | str, patience: float | None, backend: s
         from vmatlas.cli.recorded import load, refuse_asking
 
         refuse_asking(backend, target)
-        found = operations.explain(load(source))
+        found = operations.explain(load(source), lines=lines)
     else:
         from vmatlas.cli.asking import opened
 
         with opened(source, target, backend, patience) as asked:
-            found = asked.ask(lambda: operations.explain(asked.process))
+            found = asked.ask(lambda: operations.explain(asked.process, lines=lines))
     warn_if_incomplete(found.space)
     return found

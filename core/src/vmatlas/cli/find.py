@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -14,11 +15,22 @@ from vmatlas.cli.words import Asked, Chooses, all_of, chooses, only_one, warn_if
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
+    from vmatlas.cli.render.find import Named
     from vmatlas.cli.render.table import Table
     from vmatlas.model import Filter, Region
     from vmatlas.process import Process
-    from vmatlas.symbolizing import Symbolizer
-    from vmatlas.symbols.table import Symbol
+    from vmatlas.symbolizing import Place, Symbolizer
+
+
+class _Names(Enum):
+    """Which names of addresses are asked for, by the option that asks."""
+
+    NONE = ""
+    SYMBOLS = "--symbol"
+    LINES = "--lines"
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
 
 
 class _AddressOrProcess(AddressType):
@@ -40,6 +52,7 @@ class _AddressOrProcess(AddressType):
 @click.option(
     "--symbol", "symbol", is_flag=True, help="Also the function or object that lies there, by its file's symbols."
 )
+@click.option("--lines", "lines", is_flag=True, help="--symbol, and the line of source code by debug information.")
 @json_option
 @shape_options
 @bytes_option
@@ -51,6 +64,7 @@ def command(
     wheres: tuple[Filter, ...],
     neighbours: bool,
     symbol: bool,
+    lines: bool,
     as_json: bool,
     exact: bool,
     patience: float | None,
@@ -67,27 +81,31 @@ def command(
       vmatlas find 1234 0 --or-next --where x,file
       vmatlas find children:1234 7f0012345678
       vmatlas find core.1234 7f0012345678 --symbol
+      vmatlas find 1234 7f0012345678 --lines
 
     Addresses are hexadecimal. ELF-ADDRESS is the address in the addresses of the ELF file, of a program or a library:
     what addr2line and objdump take. FILE-OFFSET is how far from the beginning of the file it stands. Both are - where
     there is no such file, or it cannot be read. SYMBOL is the function and how far into it the address lies: from the
-    file itself, its debug file (/usr/lib/debug/.build-id), or what a JIT wrote for perf; of C++ and Rust mangled. Words
-    choose several processes ('vmatlas --help' has them): the first, and what stands behind it and can be no address
-    (pid:1235). Of a FILE (a capture, a core file: see 'vmatlas maps') a mapped file is read only if the one at its path
-    here has the same build id, or device and inode. Exit 1 when an address lies in no region.
+    file itself, its debug file (/usr/lib/debug/.build-id), or what a JIT wrote for perf; of C++ and Rust mangled.
+    SOURCE is the line of source code, where those files have debug information (DWARF), which the package symbolic
+    reads; a line below says what an inlined function was inlined into. Words choose several processes ('vmatlas
+    --help' has them): the first, and what stands behind it and can be no address (pid:1235). Of a FILE (a capture, a
+    core file: see 'vmatlas maps') a mapped file is read only if the one at its path here has the same build id, or
+    device and inode. Exit 1 when an address lies in no region.
     """
     from vmatlas.cli.asking import opened
     from vmatlas.cli.render import find, output
     from vmatlas.model import ANY
 
     where = all_of(wheres)
+    names = _Names.LINES if lines else _Names.SYMBOLS if symbol else _Names.NONE
     if neighbours and (or_next or where != ANY):
         raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
-    if neighbours and symbol:
-        raise UsageError("--symbol goes without --neighbours")
-    if symbol and target != "local":
+    if neighbours and names:
+        raise UsageError(f"{names.value} goes without --neighbours")
+    if names and target != "local":
         hint = "give the ELF-ADDRESS to addr2line, with a copy of the file"
-        raise UsageError("--symbol reads mapped files, of this machine's processes alone", hint=hint)
+        raise UsageError(f"{names.value} reads mapped files, of this machine's processes alone", hint=hint)
     numbers = tuple(each for each in addresses if isinstance(each, int))
     more = [each for each in addresses if not isinstance(each, int)]
     if not numbers:
@@ -95,13 +113,11 @@ def command(
     if isinstance(process, str):
         if more:
             raise UsageError(f"'{process}' is a file: it goes alone", hint="one file, or processes")
-        return _of_file(process, numbers, or_next, where, neighbours, symbol, as_json, exact, backend, target)
+        return _of_file(process, numbers, or_next, where, neighbours, names, as_json, exact, backend, target)
     words = [process, *more]
     one, addresses = only_one(words), numbers
     if one is None:
-        return _of_several(
-            words, numbers, or_next, where, neighbours, symbol, as_json, exact, patience, backend, target
-        )
+        return _of_several(words, numbers, or_next, where, neighbours, names, as_json, exact, patience, backend, target)
     with opened(one, target, backend, patience) as asked:
         if neighbours:
             space = asked.snapshot()
@@ -113,12 +129,11 @@ def command(
                 output.show(find.neighbours_table(space, addresses, around, exact=exact))
             return _exit(addresses, [each.at for each in around], or_next, backend=backend)
         found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
-        in_elf, symbols = asked.ask(lambda: _in_elf(asked.process, addresses, found, symbol))
-        unread = asked.ask(lambda: _unread(asked.process, found, in_elf))
+        in_elf, told, unread = asked.ask(lambda: _in_elf(asked.process, addresses, found, names))
     if as_json:
-        output.show_json(find.found_json(addresses, found, in_elf, symbols))
+        output.show_json(find.found_json(addresses, found, in_elf, told))
     else:
-        output.show(find.found_table(addresses, found, in_elf, symbols, exact=exact))
+        output.show(find.found_table(addresses, found, in_elf, told, exact=exact))
     for line in unread:
         say(line)
     return _exit(addresses, found, or_next, backend=backend)
@@ -130,7 +145,7 @@ def _of_file(
     or_next: bool,
     where: Filter,
     neighbours: bool,
-    symbol: bool,
+    names: _Names,
     as_json: bool,
     exact: bool,
     backend: str | None,
@@ -150,13 +165,12 @@ def _of_file(
         among = space.where(where)
         found = [among.find(address, or_next=or_next) for address in addresses]
         with Symbolizer(space) as symbolizer:
-            places = symbolizer.look_up_in(addresses, found)
-            if symbol:
-                unread = _unknown(found, [each.elf_address for each in places], symbolizer)
+            places, names_told, without = _named(symbolizer, addresses, found, names)
+            if names:
+                unread = [*_unknown(found, [each.elf_address for each in places], symbolizer), *without]
         in_elf = [each.elf_address for each in places]
-        symbols = [each.symbol for each in places] if symbol else None
-        told = find.found_json(addresses, found, in_elf, symbols)
-        table = find.found_table(addresses, found, in_elf, symbols, exact=exact)
+        told = find.found_json(addresses, found, in_elf, names_told)
+        table = find.found_table(addresses, found, in_elf, names_told, exact=exact)
     if as_json:
         output.show_json(told)
     else:
@@ -191,7 +205,7 @@ def _of_several(
     or_next: bool,
     where: Filter,
     neighbours: bool,
-    symbol: bool,
+    names: _Names,
     as_json: bool,
     exact: bool,
     patience: float | None,
@@ -212,10 +226,10 @@ def _of_several(
             told = find.neighbours_json(addresses, around)
             return space.incomplete, _Found(table, told, [each.at for each in around], [])
         at = _find(asked, addresses, or_next, where)
-        in_elf, symbols = _in_elf(asked, addresses, at, symbol)
-        table = find.found_table(addresses, at, in_elf, symbols, exact=exact)
-        told = find.found_json(addresses, at, in_elf, symbols)
-        return None, _Found(table, told, at, _unread(asked, at, in_elf))
+        in_elf, named_so, unread = _in_elf(asked, addresses, at, names)
+        table = find.found_table(addresses, at, in_elf, named_so, exact=exact)
+        told = find.found_json(addresses, at, in_elf, named_so)
+        return None, _Found(table, told, at, unread)
 
     with chosen(words, target, patience) as (place, selected):
         survey = Survey(place, backend, patience, ask, selected)
@@ -241,19 +255,40 @@ def _find(asked: Process, addresses: tuple[int, ...], or_next: bool, where: Filt
 
 
 def _in_elf(
-    asked: Process, addresses: tuple[int, ...], found: list[Region | None], symbol: bool
-) -> tuple[list[int | None], list[Symbol | None] | None]:
-    """The ELF addresses, and the symbols where they are asked for."""
+    asked: Process, addresses: tuple[int, ...], found: list[Region | None], names: _Names
+) -> tuple[list[int | None], Named | None, list[str]]:
+    """The ELF addresses, the names where they are asked for, and a line for each file that tells none."""
+    from vmatlas.symbolizing import Symbolizer
+
     in_elf = [
         None if region is None else asked.elf_address(address, region)
         for address, region in zip(addresses, found, strict=True)
     ]
-    if not symbol:
-        return in_elf, None
-    from vmatlas.symbolizing import Symbolizer
-
+    unread = _unread(asked, found, in_elf)
+    if not names:
+        return in_elf, None, unread
     with Symbolizer(asked) as symbolizer:
-        return in_elf, [each.symbol for each in symbolizer.look_up_in(addresses, found)]
+        _, told, without = _named(symbolizer, addresses, found, names)
+    return in_elf, told, [*unread, *without]
+
+
+def _named(
+    symbolizer: Symbolizer, addresses: Sequence[int], found: Sequence[Region | None], names: _Names
+) -> tuple[list[Place], Named | None, list[str]]:
+    """What was looked up, what is to be shown of it, and a line for each file without lines of source code."""
+    from vmatlas.cli.render.find import Named
+
+    places = symbolizer.look_up_in(addresses, found)
+    without: list[str] = []
+    if names is _Names.LINES:
+        places = symbolizer.with_lines(addresses, places)
+        without = [
+            f"no lines of {each.region.path}: {why}"
+            for each in places
+            if each.region is not None and each.region.path and (why := symbolizer.why_no_lines(each)) is not None
+        ]
+    told = Named([each.symbol for each in places], [each.lines for each in places] if names is _Names.LINES else None)
+    return places, told if names else None, list(dict.fromkeys(without))
 
 
 def _unread(asked: Process, found: list[Region | None], in_elf: list[int | None]) -> list[str]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vmatlas import api
@@ -48,8 +48,8 @@ from vmatlas.process import Process
 from vmatlas.target.program import READ_WRITE
 
 if TYPE_CHECKING:
+    from vmatlas.operations.explaining import Named, Names
     from vmatlas.symbolizing import Symbolizer
-    from vmatlas.symbols.table import Symbol
 
 __all__ = [
     "Ability",
@@ -205,7 +205,10 @@ def classify_fault(
 
 
 def explain(
-    source: Process | api.Pid | Capture | str | os.PathLike[str] = None, *, target: Target | None = None
+    source: Process | api.Pid | Capture | str | os.PathLike[str] = None,
+    *,
+    target: Target | None = None,
+    lines: bool = False,
 ) -> Explanation:
     """Why a process ended and where it stood, from the core file that it left: signal, fault, instruction, stacks.
 
@@ -214,14 +217,18 @@ def explain(
     `source` is a file, a `Capture` of one, or a process that lives: a pid, a `vmatlas.Process`, None for this one. Of
     that, and of a capture that was made while the process lived, there is no signal and no instruction, but the threads
     and their stacks (of a capture where they were recorded). What is not told is None; the whole of it is a paragraph
-    in `text`. A function's name is told where the mapped file is at hand and the same: see `vmatlas.symbolize_many`.
-    Raises what `vmatlas.replay` and `vmatlas.snapshot` raise.
+    in `text`. A function's name is told where the mapped file is at hand and the same: see `vmatlas.symbolize_many`;
+    with `lines` the lines of source code as well: see `vmatlas.source_lines`.
+    Raises what `vmatlas.replay` and `vmatlas.snapshot` raise, and with `lines` Unsupported.
     """
     from vmatlas import registry, remains
     from vmatlas.backend import TellsCrash
+    from vmatlas.debug_lines import check_installed
     from vmatlas.operations import explaining
     from vmatlas.symbolizing import Symbolizer
 
+    if lines:
+        check_installed()
     if isinstance(source, (str, os.PathLike)):
         source = remains.load(source)
     if isinstance(source, Capture):
@@ -235,15 +242,26 @@ def explain(
         space = api.replay(source)
         with Symbolizer(space) as symbolizer:
             crash = crash or explaining.of_live_threads(space, source.name)
-            return explaining.explain_crash(crash, space, names=_names(symbolizer))
+            return explaining.explain_crash(crash, space, names=_names(symbolizer, lines=lines))
     with contextlib.ExitStack() as closing:
         asked = source if isinstance(source, Process) else closing.enter_context(api.open(source, target=target))
         space = asked.snapshot(threads=True)
         return explaining.explain_crash(explaining.of_live_threads(space, asked.name), space, asked.guard_at)
 
 
-def _names(symbolizer: Symbolizer) -> Callable[[Sequence[int]], list[tuple[int | None, Symbol | None]]]:
-    return lambda addresses: [(each.elf_address, each.symbol) for each in symbolizer.look_up(addresses)]
+def _names(symbolizer: Symbolizer, *, lines: bool) -> Names:
+    from vmatlas.operations.explaining import Named
+
+    def names(addresses: Sequence[int]) -> list[Named]:
+        places = symbolizer.look_up(addresses)
+        if lines:
+            places = symbolizer.with_lines(addresses, places)
+        return [
+            Named(each.elf_address, each.symbol, each.lines, symbolizer.why_no_lines(each) if lines else None)
+            for each in places
+        ]
+
+    return names
 
 
 # ---- mapping ----

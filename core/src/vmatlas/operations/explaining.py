@@ -12,6 +12,7 @@ from vmatlas.model import AddressSpace, Kind, Protection, Region
 from vmatlas.model.crash import Crash, CrashedThread, Module
 from vmatlas.operations import faults
 from vmatlas.operations.values import Fault, FaultCause
+from vmatlas.symbols.lines import Frames
 from vmatlas.symbols.table import Symbol
 
 _OF_MEMORY = ("SIGSEGV", "SIGBUS")
@@ -37,6 +38,10 @@ class Place(NamedTuple):
     """The address in the addresses of its ELF file, where that file is at hand."""
     symbol: Symbol | None = None
     """The function that it lies in, by the symbols at hand."""
+    lines: Frames = ()
+    """The lines of source code there, where they were asked for and are told; the innermost function first."""
+    no_lines: str | None = None
+    """Why none are told, where they were asked for."""
 
 
 class ThreadStack(NamedTuple):
@@ -82,15 +87,24 @@ class Explanation:
         return f"<Explanation of pid {self.space.pid}: {self.crash.signal_name or 'no signal'}>"
 
 
-Names = Callable[[Sequence[int]], Sequence[tuple[int | None, Symbol | None]]]
-"""Tells for addresses the address in the ELF file, and the symbol."""
+class Named(NamedTuple):
+    """What the files at hand tell of an address."""
+
+    elf_address: int | None = None
+    symbol: Symbol | None = None
+    lines: Frames = ()
+    no_lines: str | None = None
+
+
+Names = Callable[[Sequence[int]], Sequence[Named]]
+"""Tells it for addresses."""
 
 
 def explain_crash(
     crash: Crash,
     space: AddressSpace,
     guard_at: faults.GuardAt = lambda address: None,
-    names: Names = lambda addresses: [(None, None)] * len(addresses),
+    names: Names = lambda addresses: [Named()] * len(addresses),
 ) -> Explanation:
     """`guard_at` asks the process of the map, where there is one."""
     counters = [each.program_counter for each in crash.threads]
@@ -133,9 +147,7 @@ def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults
     )
 
 
-def _instruction(
-    crash: Crash, space: AddressSpace, address: int | None, named: Mapping[int, tuple[int | None, Symbol | None]]
-) -> Place | None:
+def _instruction(crash: Crash, space: AddressSpace, address: int | None, named: Mapping[int, Named]) -> Place | None:
     if address is None:
         return None
     if crash.no_map:
@@ -143,14 +155,14 @@ def _instruction(
     region = space.find(address)
     is_told = region is not None and region.offset is not None
     offset = region.offset + address - region.start if region is not None and region.offset is not None else None
-    return Place(address, region, offset if is_told else None, None, *named.get(address, (None, None)))
+    return Place(address, region, offset if is_told else None, None, *named.get(address, Named()))
 
 
 def _thread(
     crash: Crash,
     thread: CrashedThread,
     space: AddressSpace,
-    named: Mapping[int, tuple[int | None, Symbol | None]],
+    named: Mapping[int, Named],
 ) -> ThreadStack:
     pointer = thread.stack_pointer or None
     stack = None if pointer is None else space.find(pointer)
@@ -211,7 +223,13 @@ def _lies(crash: Crash, at: Place) -> str:
     nameless = "memory whose name is not told" if at.region.kind is Kind.OTHER else "nameless memory"
     where = at.region.label or f"{nameless} ({at.region.permissions})"
     into = f", {at.file_offset:#x} bytes into the file" if at.file_offset is not None else ""
-    return f"lies in {where}{into}" + (f", in {at.symbol}" if at.symbol is not None else "")
+    return f"lies in {where}{into}" + (f", in {at.symbol}" if at.symbol is not None else "") + _in_source(at)
+
+
+def _in_source(at: Place) -> str:
+    if at.no_lines is not None:
+        return f" (no line of source code is told: {at.no_lines})"
+    return f": {', inlined into '.join(map(str, at.lines))}" if at.lines else ""
 
 
 def _of_stacks(crash: Crash, threads: tuple[ThreadStack, ...], fault: Fault | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from vmatlas.cli.render.find import symbol_json
+from vmatlas.cli.render.find import lines_json, symbol_json
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, hexadecimal, label_of, one_line, range_text, size_text
 from vmatlas.model.export import region_to_dict
@@ -110,5 +110,13 @@ def _place(place: Place | None) -> dict[str, Any] | None:
         return None
     region = None if place.region is None else region_to_dict(place.region)
     module = None if place.module is None else place.module.name
-    return {"address": place.address, "file_offset": place.file_offset, "region": region, "module": module,
-            "elf_address": place.elf_address, "symbol": symbol_json(place.symbol)}  # fmt: skip
+    return {
+        "address": place.address,
+        "file_offset": place.file_offset,
+        "region": region,
+        "module": module,
+        "elf_address": place.elf_address,
+        "symbol": symbol_json(place.symbol),
+        "lines": lines_json(place.lines),
+        "no_lines": place.no_lines,
+    }

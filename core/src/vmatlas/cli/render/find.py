@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from vmatlas.cli.render.maps import alarms, headline, legend, style_of
 from vmatlas.cli.render.table import Column, Row, Table
 from vmatlas.cli.render.text import NOTHING, hexadecimal, human, label_of, one_line, range_text, size_text
 from vmatlas.model import AddressSpace, Neighbours, Region
 from vmatlas.model.export import region_to_dict
+from vmatlas.symbols.lines import Frames, SourceLine
 from vmatlas.symbols.table import Symbol
 
 _COLUMNS = (
@@ -24,6 +26,15 @@ _COLUMNS = (
 )
 
 _SYMBOL = Column("SYMBOL", crops=True)
+_SOURCE = Column("SOURCE", crops=True)
+
+
+class Named(NamedTuple):
+    """The names of addresses, in their order."""
+
+    symbols: Sequence[Symbol | None]
+    lines: Sequence[Frames] | None
+    """None where they were not asked for."""
 
 
 def file_offset(region: Region, address: int) -> int | None:
@@ -37,32 +48,44 @@ def found_table(
     addresses: Sequence[int],
     found: Sequence[Region | None],
     in_elf: Sequence[int | None],
-    symbols: Sequence[Symbol | None] | None = None,
+    named: Named | None = None,
     *,
     exact: bool,
 ) -> Table:
     """A line for each address, in the order asked; `in_elf` are the addresses in the ELF files, where there are any,
-    and `symbols` what lies there, if that was asked."""
-    columns = _COLUMNS if symbols is None else (*_COLUMNS[:5], _SYMBOL, *_COLUMNS[5:])
+    and `named` what lies there, if that was asked. Below an address what the function there was inlined into."""
+    symbols = [None] * len(found) if named is None else named.symbols
+    lines = [()] * len(found) if named is None or named.lines is None else named.lines
+    more = () if named is None else (_SYMBOL,) if named.lines is None else (_SYMBOL, _SOURCE)
+    columns = (*_COLUMNS[:5], *more, *_COLUMNS[5:])
     rows: list[Row] = []
-    for address, region, own, symbol in zip(addresses, found, in_elf, symbols or [None] * len(found), strict=True):
+    for address, region, own, symbol, frames in zip(addresses, found, in_elf, symbols, lines, strict=True):
         if region is None:
             rows.append(Row((f"{address:x}", *[NOTHING] * (len(columns) - 1)), "bad"))
             continue
-        told = () if symbols is None else (NOTHING if symbol is None else one_line(str(symbol)),)
+        names = (NOTHING if symbol is None else one_line(str(symbol)), _source(frames[0]) if frames else NOTHING)
         cells = (
             f"{address:x}",
             range_text(region.start, region.end),
             region.permissions,
             size_text(region.size, exact=exact),
             hexadecimal(own),
-            *told,
+            *names[: len(more)],
             hexadecimal(file_offset(region, address)),
             region.kind.label,
             label_of(region),
         )
         rows.append(Row(cells, style_of(region), {0: "heading"} | alarms(region, 2, len(columns) - 1)))
+        for inner, outer in pairwise(frames):
+            into = f"{one_line(inner.function)} inlined into {one_line(outer.function)}"
+            rows.append(Row(("", "", "", "", "", into, _source(outer), "", "", ""), "note"))
     return Table(columns, rows, legend=legend(region.kind for region in found if region is not None))
+
+
+def _source(line: SourceLine) -> str:
+    if line.file is None:
+        return NOTHING
+    return one_line(line.file if line.line is None else f"{line.file}:{line.line}")
 
 
 def symbol_json(symbol: Symbol | None) -> dict[str, Any] | None:
@@ -70,22 +93,30 @@ def symbol_json(symbol: Symbol | None) -> dict[str, Any] | None:
     return None if symbol is None else {"name": symbol.name, "offset": symbol.offset, "source": symbol.source}
 
 
+def lines_json(frames: Frames) -> list[dict[str, Any]]:
+    """The function, the file and the line of each, the innermost first."""
+    return [each._asdict() for each in frames]
+
+
 def found_json(
     addresses: Sequence[int],
     found: Sequence[Region | None],
     in_elf: Sequence[int | None],
-    symbols: Sequence[Symbol | None] | None = None,
+    named: Named | None = None,
 ) -> list[dict[str, Any]]:
     """For each address its region, or null."""
+    symbols = [None] * len(found) if named is None else named.symbols
+    lines = [None] * len(found) if named is None or named.lines is None else named.lines
     return [
         {
             "address": address,
             "elf_address": own,
             "symbol": symbol_json(symbol),
+            "lines": None if frames is None else lines_json(frames),
             "file_offset": None if region is None else file_offset(region, address),
             "region": None if region is None else region_to_dict(region),
         }
-        for address, region, own, symbol in zip(addresses, found, in_elf, symbols or [None] * len(found), strict=True)
+        for address, region, own, symbol, frames in zip(addresses, found, in_elf, symbols, lines, strict=True)
     ]
 
 
