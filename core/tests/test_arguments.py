@@ -198,6 +198,11 @@ CASES: dict[str, Case] = {
         {"source": None, "addresses": []},
         {"source": "pid", "addresses": "addresses"},
     ),
+    "source_lines": (
+        vmatlas.source_lines,
+        {"source": None, "addresses": []},
+        {"source": "pid", "addresses": "addresses"},
+    ),
     "recover": (
         vmatlas.recover,
         {"process": None, "address": 0, "path": "/no-such-folder/x"},
@@ -450,7 +455,7 @@ OPERATIONS: dict[str, Case] = {
         {"address": 0},
         {"address": "address", "process": "pid", "access": "access", "target": "target"},
     ),
-    "explain": (operations.explain, {}, {"source": "pid or file", "target": "target"}),
+    "explain": (operations.explain, {}, {"source": "pid or file", "target": "target", "lines": "flag"}),
     "written": (tracked("written"), {"process": None, "seconds": 0}, TRACKED),
     "working_set": (tracked("working_set"), {"process": None, "seconds": 0}, TRACKED),
     "Mapping.protect": (

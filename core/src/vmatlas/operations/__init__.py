@@ -204,6 +204,7 @@ def classify_fault(
         return faults.classify(address, space, access, asked.guard_at, asked.file_size, asked.stack_limit)
 
 
+@flags_checked
 def explain(
     source: Process | api.Pid | Capture | str | os.PathLike[str] = None,
     *,
