@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmatlas.errors import OperationFailed
-from vmatlas.operations.advising import LARGEST, MOST, batches, go_through, going_on, pieces
+from vmatlas.errors import AccessDenied, OperationFailed
+from vmatlas.operations.advising import LARGEST, MOST, Adviser, batches, go_through, going_on, pieces
 from vmatlas.operations.values import Advice, Advised
+from vmatlas.target.local import LOCAL
 
 from .kernel import PAGE, refusal
 
@@ -117,6 +120,47 @@ def test_going_on_takes_up_behind_the_piece_that_was_refused():
     assert asked[1:] == [[(2 * GIGABYTE, 3 * GIGABYTE), (50, 60), (90, 99)], [(90, 99)]]
     assert (told.advised, told.refused, told.stopped_at) == (6, ((GIGABYTE, 2 * GIGABYTE), (50, 60)), None)
     assert told.reason == "refused 1" and told.ranges == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other processes are advised on Linux")
+@pytest.mark.parametrize("name", ["EINVAL", "ENOMEM"])
+def test_as_many_refusals_as_a_process_likes_cost_their_number(monkeypatch, name):
+    """A map is read for the first alone, and what is behind is not handed over again and again."""
+    number = 3000
+    kernel = Kernel({2 * row * PAGE: name for row in range(0, number, 2)})
+    adviser = Adviser(_Advised(), Advice.COLD, None)
+    kernel.asked.clear()
+    monkeypatch.setattr(adviser, "ask", kernel)
+    ranges = [(2 * row * PAGE, (2 * row + 1) * PAGE) for row in range(number)]
+    told = going_on(adviser.advise, ranges, go_on=True)
+    assert told.refused == tuple(ranges[::2]) and told.advised == number // 2 * PAGE
+    assert (told.ranges, told.asked) == (number, number * PAGE)
+    assert kernel.done == [(start, PAGE) for start, _ in ranges[1::2]], "each once, in order"
+    assert adviser._process.readings <= 1 and told.reason.startswith("advice 'cold' stopped at 0x0-")
+    assert sum(map(len, kernel.asked)) < 8 * number + 2 * MOST
+
+
+class _Advised:
+    """A process of this machine, which counts how often its map is read."""
+
+    target, pid, start_time, readings = LOCAL, 7, None, 0
+
+    def snapshot(self, **_):
+        self.readings += 1
+        raise AccessDenied("not now")
+
+
+def test_all_goes_well_in_one_call_for_as_many_as_the_kernel_takes():
+    asked = []
+
+    def advise(some):
+        asked.append(len(some))
+        return Advised(Advice.COLD, 7, len(some), 0, len(some))
+
+    told = going_on(advise, [(row, row + 1) for row in range(2 * MOST + 5)], go_on=True)
+    assert asked == [MOST, MOST, 5] and told.complete
+    assert (told.ranges, told.asked, told.advised) == (2 * MOST + 5,) * 3
+    assert going_on(advise, [], go_on=True).complete
 
 
 def test_kernel_that_does_not_say_why_is_quoted_so():

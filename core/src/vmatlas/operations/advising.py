@@ -32,6 +32,9 @@ MOST = 1024
 LARGEST = 0x7FFF_F000 // 2**20 * 2**20
 """Bytes that one call takes: it silently cuts what is above 2 GiB less a page (MAX_RW_COUNT; seen on Linux 6.18)."""
 
+_AFTER_REFUSAL = 4
+"""Ranges that are handed over behind one that was refused."""
+
 _PIECE = 2**30
 """A larger range is handed over in pieces cut at such addresses, where huge pages of every size begin."""
 
@@ -105,27 +108,39 @@ def go_through(ask: Ask, ranges: Iterable[Range]) -> tuple[int, tuple[int, int] 
 
 
 def going_on(advise: Callable[[list[Range]], Advised], ranges: list[Range], *, go_on: bool) -> Advised:
-    """Advise ranges; with `go_on` also those behind one that was refused, each time anew.
+    """Advise ranges; with `go_on` also those behind one that was refused.
 
     What is refused to all (rights, a process that is gone, an advice that the kernel has not) ends it: it is raised.
+    After a refusal few are handed over at a time, and more as long as all goes well: each may be refused.
     """
-    told = advise(ranges)
-    if not go_on or told.stopped_at is None:
-        return told
-    first, done, refused, left = told, told.advised, [told.stopped_at], ranges
-    while told.stopped_at is not None and (left := _behind(left, told.stopped_at)):
-        told = advise(left)
+    if not go_on:
+        return advise(ranges)
+    first: Advised | None = None
+    done, refused = 0, []
+    at, size = 0, MOST
+    cut: list[Range] = []  # what is left of one of which a piece was refused
+    while True:
+        some = cut + ranges[at : at + size]
+        told = advise(some)
         done += told.advised
-        if told.stopped_at is not None:
+        if told.stopped_at is None:
+            at, cut, size = at + size, [], min(4 * size, MOST)
+        else:
+            first = first or told
             refused.append(told.stopped_at)
-    return replace(first, advised=done, stopped_at=None, refused=tuple(refused))
+            behind, left = _behind(some, told.stopped_at)
+            at, cut, size = at + behind - len(cut), left, _AFTER_REFUSAL
+        if at >= len(ranges) and not cut:
+            asked = sum(end - start for start, end in ranges)
+            return replace(
+                first or told, ranges=len(ranges), asked=asked, advised=done, stopped_at=None, refused=tuple(refused)
+            )
 
 
-def _behind(ranges: list[Range], stopped: Range) -> list[Range]:
-    """What comes after a range, or a piece of one, in the order in which they were given."""
+def _behind(ranges: list[Range], stopped: Range) -> tuple[int, list[Range]]:
+    """How many ranges it came to, up to the one that was refused, or a piece of it; and what is left of that."""
     at = next(number for number, (start, end) in enumerate(ranges) if start <= stopped[0] < end)
-    rest = [(stopped[1], ranges[at][1])] if stopped[1] < ranges[at][1] else []
-    return rest + ranges[at + 1 :]
+    return at + 1, [(stopped[1], ranges[at][1])] if stopped[1] < ranges[at][1] else []
 
 
 class Adviser:
@@ -136,6 +151,7 @@ class Adviser:
         self._process = process
         self._advice = advice
         self._start_time = start_time
+        self._has_told = False
         target = process.target
         system = target.system_info.system
         self._operations: Operations = operations_of(system)
@@ -225,10 +241,13 @@ class Adviser:
             return False
 
     def _told(self, failure: OperationFailed, start: int, end: int) -> OperationFailed:
+        """The story of the first refusal: it takes a reading of the map. Of others the kernel's word is enough: a
+        process may have a refusal in every second page."""
         where = f"{start:#x}-{end:#x}"
         why = self._operations.range_refused(failure, self._advice) if failure.errno_name else failure.message
         hint = None
-        if failure.errno_name != "ENOMEM":
+        asks_map, self._has_told = not self._has_told, True
+        if asks_map and failure.errno_name != "ENOMEM":
             cause = cause_in_map(
                 lambda: self._process.snapshot(residency=True),
                 start,
@@ -238,7 +257,7 @@ class Adviser:
                 guards=OF_GUARDS.get(self._advice),
             )
             why = why if cause is None else f"{cause} ({failure.errno_name})"
-        if failure.errno_name == "ENOMEM" and (hole := self._first_hole(start, end)) is not None:
+        if asks_map and failure.errno_name == "ENOMEM" and (hole := self._first_hole(start, end)) is not None:
             why = f"nothing is mapped at {hole:#x} ({failure.errno_name})"
             hint = "ask with the regions of a new reading of the map; pages on both sides of the hole may be advised"
         return OperationFailed(
