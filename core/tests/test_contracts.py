@@ -21,6 +21,10 @@ def _contract(base, checkable):
 
         def tell(self) -> str: ...
 
+        def members(self) -> int: ...
+
+        def mro(self) -> int: ...
+
     class Made(Told):
         """No contract itself."""
 
@@ -49,6 +53,12 @@ class Whole:
 
     def tell(self) -> str:
         return "told"
+
+    def members(self) -> int:
+        return 0
+
+    def mro(self) -> int:
+        return 0
 
 
 class Part:

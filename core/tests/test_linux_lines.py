@@ -17,7 +17,7 @@ from vmatlas.systems.linux import host, listing
 from vmatlas.systems.linux.host import LinuxProcess
 from vmatlas.systems.linux.membership import cgroup_of, user_of
 from vmatlas.systems.linux.mounts import read
-from vmatlas.systems.linux.proc import keys_of, lines_of, mount_of
+from vmatlas.systems.linux.proc import key_of, lines_of, mount_of
 
 ENDS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r\r"]
 """What ends a line to `str.splitlines`, and not to the kernel."""
@@ -27,7 +27,8 @@ ENDS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\
 def test_only_a_newline_ends_a_line(end: str) -> None:
     name = f"a{end}b:\tc".encode()
     assert lines_of(b"Name:\t" + name + b"\nPid:\t7\n") == [b"Name:\t" + name, b"Pid:\t7"]
-    assert keys_of(b"Name:\t" + name + b"\nPid:\t7\n") == {b"Name": name, b"Pid": b"7"}
+    status = b"Name:\t" + name + b"\nPid:\t7 \n"
+    assert [key_of(status, key) for key in (b"Name", b"Pid", b"b", b"ame", b"Uid")] == [name, b"7", b"", b"", b""]
 
 
 class Scripted(LinuxProcess):

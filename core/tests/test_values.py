@@ -92,6 +92,7 @@ def test_the_functions_of_the_library_take_it(kind):
     assert dataclasses.asdict(one) == {"x": 1, "y": 2, "seen": {}}
     assert dataclasses.replace(one, y=5) == kind(1, 5)
     assert values.replace(OURS(1, 2), x=5) == OURS(5, 2)
+    assert values.asdict(OURS(1, 2)) == dataclasses.asdict(THEIRS(1, 2))
 
 
 @pytest.mark.parametrize("kind", [OUR_PILE, THEIR_PILE])

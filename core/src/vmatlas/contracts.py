@@ -16,30 +16,30 @@ else:
     class _Contract(type):
         """Of a contract: its members. Of a class that inherits from one and is none itself: a plain class."""
 
-        def members(cls) -> tuple[str, ...]:
-            """Names of all that a value must have, but for what begins with an underscore."""
-            told = vars(cls).get("_members")
-            if told is None:
-                names = {
-                    name: None
-                    for kind in cls.__mro__
-                    if isinstance(kind, _Contract)
-                    for name in (*vars(kind).get("__annotations__", ()), *vars(kind))
-                    if not name.startswith("_")
-                }
-                told = cls._members = tuple(names)
-            return told
-
         def __instancecheck__(cls, value: object) -> bool:
             kind = type(value)
             if Protocol not in cls.__bases__:
                 return type.__subclasscheck__(cls, kind)
-            return all(hasattr(kind, name) or hasattr(value, name) for name in cls.members())
+            return all(hasattr(kind, name) or hasattr(value, name) for name in _members(cls))
 
         def __subclasscheck__(cls, kind: type) -> bool:
             if Protocol not in cls.__bases__:
                 return type.__subclasscheck__(cls, kind)
-            return all(hasattr(kind, name) for name in cls.members())
+            return all(hasattr(kind, name) for name in _members(cls))
+
+    def _members(contract: type) -> tuple[str, ...]:
+        """Names of all that a value must have, but for what begins with an underscore."""
+        told = vars(contract).get("_members")
+        if told is None:
+            names = {
+                name: None
+                for kind in contract.__mro__
+                if isinstance(kind, _Contract)
+                for name in (*vars(kind).get("__annotations__", ()), *vars(kind))
+                if not name.startswith("_")
+            }
+            told = contract._members = tuple(names)
+        return told
 
     class Protocol(metaclass=_Contract):
         """As of `typing`, as a base class."""

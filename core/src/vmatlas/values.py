@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from dataclasses import Field
+    from dataclasses import asdict as asdict
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from dataclasses import replace as replace
@@ -73,6 +74,10 @@ else:
     def replace(value: Any, /, **changes: object) -> Any:
         """As of `dataclasses`, of values that are made here."""
         return type(value)(**{name: getattr(value, name) for name in value.__slots__} | changes)
+
+    def asdict(value: Any, /) -> dict[str, object]:
+        """As of `dataclasses`, of values that are made here and hold no others."""
+        return dict(zip(value.__slots__, _values(value), strict=True))
 
     def dataclass(*, slots: bool, frozen: bool = False, eq: bool = True, repr: bool = True) -> Callable[[type], type]:
         """As of `dataclasses`; always with slots."""

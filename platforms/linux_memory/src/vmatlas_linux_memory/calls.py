@@ -21,7 +21,7 @@ from vmatlas.systems.linux.denied import why_denied
 from vmatlas.systems.linux.proc import (
     capabilities_of,
     check_numbers,
-    keys_of,
+    key_of,
     most_regions,
     own_regions,
     read_own,
@@ -245,7 +245,7 @@ _CAP_IPC_LOCK = 14
 
 
 def _locked(status: bytes) -> int | None:
-    told = keys_of(status).get(b"VmLck", b"").split()
+    told = key_of(status, b"VmLck").split()
     return int(told[0]) * 1024 if told else None
 
 

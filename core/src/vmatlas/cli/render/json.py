@@ -27,10 +27,11 @@ class Records(NamedTuple):
     columns: Mapping[str, Sequence[Any]]
 
 
-def pretty(value: Any) -> str:
-    """A value of dictionaries with text as keys, lists, tuples, texts, numbers, truths, None, and `Records`."""
+def pretty(value: Any, end: str = "") -> str:
+    """A value of dictionaries with text as keys, lists, tuples, texts, numbers, truths, None, `Records`; then `end`."""
     parts: list[str] = []
     _tell(value, "\n", parts)
+    parts.append(end)
     return "".join(parts)
 
 

@@ -24,6 +24,7 @@ from vmatlas.model import AddressSpace, Gap, Kind, Protection, Region
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import columns_to_values, region_to_dict
 from vmatlas.model.region import UNKNOWN
+from vmatlas.values import asdict
 
 if TYPE_CHECKING:
     from vmatlas.analysis.naming import Guess
@@ -277,8 +278,6 @@ def map_json(space: AddressSpace, lines: Sequence[Line], *, gaps: bool, guesses:
 
 def origin_json(space: AddressSpace) -> dict[str, Any]:
     """Where an address space comes from."""
-    import dataclasses
-
     origin = space.origin
     return {
         "pid": origin.pid,
@@ -287,7 +286,7 @@ def origin_json(space: AddressSpace) -> dict[str, Any]:
         "start_time": origin.start_time,
         "thread": origin.thread,
         "target": origin.target,
-        "system": dataclasses.asdict(origin.system),
+        "system": asdict(origin.system),
         "backend": origin.backend,
         "time": origin.time,
         "consistency": origin.consistency.value,

@@ -72,7 +72,7 @@ def show_json(value: object) -> None:
 
     if chosen_shape() != Shape():
         raise UsageError("--columns, --limit and --reverse go with tables and CSV", hint="JSON has all: jq chooses")
-    sys.stdout.write(pretty(value) + "\n")
+    sys.stdout.write(pretty(value, "\n"))
 
 
 def show_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, titled: bool = True) -> None:

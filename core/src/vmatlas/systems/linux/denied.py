@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from vmatlas.systems.linux.proc import PROC, keys_of, read_file, read_own
+from vmatlas.systems.linux.proc import PROC, key_of, read_file, read_own
 
 _REMEDY = "or have the capability CAP_SYS_PTRACE"
 _SAME = "it runs as the same user, but"
@@ -44,12 +44,12 @@ def told_by(own: bytes, other: bytes, owner: int | None) -> str | None:
 
 def _ids(status: bytes, key: bytes) -> list[int]:
     """Real, effective, saved, and that of the file system."""
-    words = keys_of(status).get(key, b"").split()
+    words = key_of(status, key).split()
     return [int(word) for word in words] if len(words) == 4 and all(word.isdigit() for word in words) else []
 
 
 def _capabilities(status: bytes, key: bytes) -> int | None:
-    told = keys_of(status).get(key, b"").strip()
+    told = key_of(status, key)
     try:
         return int(told, 16) if told else None
     except ValueError:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from vmatlas.backend import bare
 from vmatlas.model import ProcessInfo
 from vmatlas.patience import AT_MOST, Crew, Errand
-from vmatlas.systems.linux.proc import keys_of, numbers_of, user_in
+from vmatlas.systems.linux.proc import key_of, numbers_of, user_in
 
 SILENCE = 2.0
 """Seconds after which a process is passed over."""
@@ -124,15 +124,14 @@ def describe_silent(pid: int) -> ProcessInfo | None:
         return None
     except OSError:
         return bare(pid)
-    told, inside = keys_of(status), numbers_of(status)
-    parent = told.get(b"PPid", b"")
+    parent, inside = key_of(status, b"PPid"), numbers_of(status)
     return ProcessInfo(
         pid=pid,
         parent=int(parent) if parent.isdigit() and len(parent) <= 10 else None,
         name=name,
         start_time=None,
-        state=told.get(b"State", b"")[:1].decode("ascii", "replace"),
-        kernel=told.get(b"Kthread") == b"1",
+        state=key_of(status, b"State")[:1].decode("ascii", "replace"),
+        kernel=key_of(status, b"Kthread") == b"1",
         user=user_in(status),
         number_inside=inside[-1] if len(inside) > 1 else None,
     )
