@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import vmatlas
 from vmatlas import AddressSpace, Details, Device, Kind, PageRun, PageRuns, PageState, Protection, Region
+from vmatlas.analysis.audit.finding import Untold
 from vmatlas.analysis.naming import Certainty, Guess
 from vmatlas.picture import svg
 from vmatlas.picture.comparison import ComparisonView, comparison
@@ -25,9 +27,11 @@ from vmatlas.picture.course import CELLS, ROWS, CourseView, course
 from vmatlas.picture.drawn import FORMATS, Picture, SpaceView, format_of, pictures
 from vmatlas.picture.html import as_json, ink_on
 from vmatlas.picture.palette import DARK, DARK_GROUND, LETTERS, LIGHT, LIGHT_GROUND, SAYS, Became, Sort
+from vmatlas.picture.report import Report
 from vmatlas.picture.scene import MOST_AREAS, Scene, cells, scene_of
 from vmatlas.picture.text import plain
 from vmatlas.picture.treemap import Box, squarified
+from vmatlas.picturing import summary_of
 
 from .strategies import ORIGIN, space_of, spaces
 
@@ -404,6 +408,45 @@ def test_every_renderer_shows_a_course():
     assert picture.title == "process 4321, over time"
 
 
+# A report
+
+
+def reported(names: Sequence[str] = ("x", "y")) -> Report:
+    regions = [region(0x10000 * (1 + at), 2, protection=Protection(7), **used(PAGE)) for at, _ in enumerate(names)]
+    named = [each._replace(name=name) for each, name in zip(regions, names, strict=True)]
+    files = [of_file(0x7F0000000000 + 0x10000 * at, 1, f"/{name}", **used(PAGE)) for at, name in enumerate(names)]
+    space = space_of([*named, *files]).named(names[0])
+    scene = scene_of(space)
+    return Report(scene, summary_of(scene), vmatlas.audit(space))
+
+
+def test_a_report_has_findings_totals_and_the_picture():
+    report = reported()
+    untold = Untold(report.audit[0].rule, "nobody was asked")
+    report = replace(report, audit=replace(report.audit, untold=(untold,)))
+    page = tree(report.html())
+    text = " ".join("".join(page.itertext()).split())
+    assert "writable-and-executable" in text and "/x" in text
+    assert "What could not be told: writable-and-executable: nobody was asked" in text
+    assert {each.get("href") for each in page.iter("a")} == {"#findings", "#use", "#picture"}
+    assert {"findings", "use", "picture"} <= {each.get("id") for each in page.iter()}
+    assert [each.get("hidden") for each in page.iter("article")] == [None, None]
+    assert not list(page.iter("select"))
+    assert repr(report) == "<Report of process 4321 (x): 2 findings>"
+
+
+def test_a_report_on_a_series_tells_what_grows():
+    view = growing(12)
+    spaces = [(float(at), space_of([region(0x10000, 4 + at, **used(4 * PAGE + at * PAGE))])) for at in range(12)]
+    trends = vmatlas.trends(spaces)
+    report = Report(view.last, summary_of(view.last), vmatlas.audit(view.last.space), trends, view)
+    text = " ".join("".join(tree(report.html()).itertext()).split())
+    assert "grows" in text and "over time" in text and "+44K" in text  # gained in all
+    steady = vmatlas.trends([(float(at), spaces[0][1]) for at in range(5)])
+    still = Report(view.last, summary_of(view.last), vmatlas.audit(view.last.space), steady, view)
+    assert "Nothing grows nor shrinks" in still.html()
+
+
 # The treemap
 
 
@@ -554,6 +597,9 @@ def test_hostile_names_are_text_and_nothing_else_in_every_renderer():
         ElementTree.fromstring(harmless_course.drawing())
     )
     assert all(each.isprintable() or each == "\n" for each in over_time.article() + over_time.drawing())
+    told, told_plainly = reported(HOSTILE).html(), reported([f"x{each}" for each in range(len(HOSTILE))]).html()
+    assert shape(tree(told)) == shape(tree(told_plainly))
+    assert all(each.isprintable() or each == "\n" for each in told)
     notebook = Picture((SpaceView(hostile_scene()),))._repr_html_()
     [frame] = tree(notebook).iter("iframe")
     assert frame.get("srcdoc") == hostile["html"] and frame.get("sandbox") == "allow-scripts"

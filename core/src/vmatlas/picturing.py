@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vmatlas import arguments
 from vmatlas.analysis.diff import Difference
+from vmatlas.analysis.summary import Summary, summarize
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace
@@ -119,3 +120,9 @@ def scene_of_process(process: Process, *, names: bool = True, pages: bool = True
             if runs.incomplete is not None:
                 notes.append(f"of the pages something may be missing: {runs.incomplete}")
     return scene_of(space, guesses=name_regions(space) if names else None, pages=runs, notes=notes)
+
+
+def summary_of(scene: Scene) -> Summary:
+    """The totals of what is drawn, by the same guesses."""
+    guesses = {piece.region.start: piece.guess for piece in scene.pieces if piece.guess is not None}
+    return summarize(scene.space, guesses)

@@ -76,8 +76,7 @@ def command(
 
     if output is not None:
         format_of(output)  # before anything is asked
-        if not force and os.path.lexists(output):
-            raise _taken(output)
+        refuse_taken(output, force)
     if before is not None or seconds is not None:
         compared = _compared(sources, before, seconds, names, patience, backend, target)
         show_picture(compared, output, force)
@@ -211,6 +210,12 @@ def show_picture(picture: Picture, output: str | None, force: bool) -> None:
             raise
         raise _taken(output) from None
     sys.stdout.write(one_line(f"{output}: {picture.title}, {count(os.path.getsize(output), 'byte')}") + "\n")
+
+
+def refuse_taken(path: str, force: bool) -> None:
+    """Raises UsageError for a file that is there, and may not be replaced."""
+    if not force and os.path.lexists(path):
+        raise _taken(path)
 
 
 def _taken(path: str) -> UsageError:

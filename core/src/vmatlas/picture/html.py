@@ -49,8 +49,9 @@ _TITLES = {"resident": "in memory", "private": "private", "swapped": "swap"}
 """Of columns of the list."""
 
 
-def page(title: str, articles: Sequence[tuple[str, str]], *, made: str = "") -> str:
-    """The whole page, of articles each with what it is called; of several one is shown, and the others to be chosen."""
+def page(title: str, articles: Sequence[tuple[str, str]], *, together: bool = False) -> str:
+    """The whole page, of articles each with what it is called; of several one is shown, and the others to be chosen,
+    unless they stand `together`."""
     style = f"{_file('atlas.css')}\n{_colours()}"
     script = _file("atlas.js")
     policy = (
@@ -65,16 +66,14 @@ def page(title: str, articles: Sequence[tuple[str, str]], *, made: str = "") -> 
         f'<meta name="generator" content="vmatlas">\n<title>{quoted(title)}</title>\n<style>{style}</style>\n</head>\n',
         "<body>\n<main>\n",
     ]
-    if len(articles) > 1:
+    if len(articles) > 1 and not together:
         options = "".join(
             f'<option value="{number}">{quoted(name)}</option>' for number, (name, _) in enumerate(articles)
         )
         parts.append(f'<p class="choose"><label>Shown: <select>{options}</select></label></p>\n')
     for number, (_, article) in enumerate(articles):
-        parts.append(f'<article class="view"{" hidden" if number else ""}>\n{article}</article>\n')
+        parts.append(f'<article class="view"{" hidden" if number and not together else ""}>\n{article}</article>\n')
     parts.append("</main>\n")
-    if made:
-        parts.append(f'<footer class="quiet"><p>{quoted(made)}</p></footer>\n')
     parts.append(f'<script type="application/json" id="palettes">{as_json(_palettes())}</script>\n')
     parts.append(f"<script>{script}</script>\n</body>\n</html>\n")
     return "".join(parts)
