@@ -55,12 +55,11 @@ def build_sdist(*_: object) -> str:
 
 def lay_together(space: Path) -> None:
     """The sources of all, with one pyproject.toml, in a folder."""
-    shutil.copytree(
-        ROOT / "core",
-        space,
-        ignore=shutil.ignore_patterns("agent", "fleet", "tests", "*.egg-info", "*.so", "build"),
-        dirs_exist_ok=True,
-    )
+    for path in (ROOT / "core").iterdir():
+        if path.name in ("src", "man"):
+            shutil.copytree(path, space / path.name, ignore=_MADE)
+        elif path.is_file():
+            shutil.copy(path, space)
     whole = tomllib.loads((space / "pyproject.toml").read_text("utf-8"))
     project, package_data, twins = (
         whole["project"],

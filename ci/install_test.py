@@ -263,7 +263,7 @@ def debians_python(version: str, space: Path, processor: str = "x86_64") -> Path
     for suite in SUITES:
         try:
             resolver = Resolver(open_archive(processor), processor, space, time.monotonic() + LIMIT, lambda *_: None)
-            names = [f"python{version}", f"python{version}-venv", "coreutils", "dash"]
+            names = [f"python{version}", f"python{version}-venv", "coreutils", "dash", "ca-certificates"]
             packages = resolver.with_all_they_need(names, suite, {"debconf", "debconf-2.0", "dpkg", "perl-base"})
             files = resolver.bring(packages)
         except ImagesError as error:
@@ -277,8 +277,11 @@ def debians_python(version: str, space: Path, processor: str = "x86_64") -> Path
             run(
                 ["sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"', "sh", file, root]
             )
-        for name in ("proc", "dev", "tmp", "root"):
-            (root / name).mkdir(exist_ok=True)
+        for name in ("proc", "dev", "tmp", "root", "etc/ssl/certs"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        # What ca-certificates' script makes: Debian's pip reads it, though it asks no network.
+        known = sorted(root.glob("usr/share/ca-certificates/mozilla/*.crt"))
+        (root / "etc/ssl/certs/ca-certificates.crt").write_bytes(b"".join(path.read_bytes() for path in known))
         return root
     raise Skipped(f"neither this machine nor Debian has it ({'; '.join(said)})")
 
