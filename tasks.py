@@ -95,6 +95,12 @@ def wheels(context: Context, output: str = "", here: bool = False, test: bool = 
         _run(context, f"python ci/install_test.py {folder}{few}")
 
 
+@task(help={"output": "the folder that it goes to (.vmatlas/site-made)"})
+def site(context: Context, output: str = "") -> None:
+    """Make the documentation site of docs/, docstrings and help; a warning or a link that leads nowhere is an error."""
+    _run(context, f"python ci/site.py {shlex.quote(str(_file(output, '.vmatlas/site-made')))}")
+
+
 @task(pre=[agents])
 def test(context: Context, only: str = "") -> None:
     """Run the tests that need no machine. --only EXPRESSION chooses some (pytest's -k)."""

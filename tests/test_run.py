@@ -159,7 +159,7 @@ def test_what_tasks_run_finds_its_settings_in_the_checkout_and_not_where_it_is_c
 
     for task, *given in (
         (module.check,), (module.agents,), (module.lock,), (module.test,), (module.test_as_user,),
-        (module.test_faults,), (module.fuzz,), (module.wheels, "here"), (module.bench, "here.json"),
+        (module.test_faults,), (module.fuzz,), (module.site,), (module.wheels, "here"), (module.bench, "here.json"),
     ):  # fmt: skip
         task.body(Watched(), *given)
     assert len(ran) > 9
