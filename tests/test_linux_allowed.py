@@ -111,6 +111,39 @@ def test_a_process_that_mounts_something_there_is_not_allowed(
     assert LINUX.doubt(pid, None, "user") is None, "that is what the kernel says"
 
 
+UNMOUNTS = 'mkdir -p "$0$0"; cp "$1" "$0$0/cat"; cd /; exec 9<"$0$0/cat"; umount -l "$0"; exec /proc/self/fd/9'
+
+
+@pytest.mark.parametrize(
+    ("script", "is_found"),
+    [
+        ('mount -t tmpfs none "$0"; ' + UNMOUNTS, True),
+        ('mkdir "$0/mine"; mount --bind "$0/mine" "$0"; ' + UNMOUNTS, True),
+        ('mount -t tmpfs none "$0"; mkdir "$0/a"; mount --bind "$0" "$0/a"; ' + UNMOUNTS, True),
+        (OTHER + 'exec "$0/cat"', False),
+        ('exec "$0/cat"', False),
+        (HELD + 'mount -t tmpfs none "$0"; exec /proc/self/fd/9', False),
+    ],
+    ids=["another file system", "a folder of ours", "one that has two mounts", "mounted", "ours", "hidden"],
+)
+def test_code_from_a_mount_that_is_gone_is_found(engine: Path, run: Run, script: str, is_found: bool) -> None:
+    pid = run(engine, script)
+    if is_found and not may_ask_mapped():
+        pytest.skip("which mount it was takes the right to follow /proc/PID/map_files")
+    with vmatlas.open(pid) as process:
+        report = vmatlas.audit(process.snapshot(), process.evidence(), Policy.preset("default").only(["deleted-file"]))
+    told = [(each.thing, each.severity.word) for each in report]
+    assert told == [(f"{engine}/cat", "medium")] * is_found
+
+
+def may_ask_mapped() -> bool:
+    try:
+        os.stat(next(os.scandir("/proc/self/map_files")).path)
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("what", ["program", "path"])
 def test_a_file_that_was_unlinked_here_is_allowed(engine: Path, run: Run, what: str) -> None:
     pid = run(engine, "")

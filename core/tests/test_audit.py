@@ -107,6 +107,24 @@ def test_a_file_that_was_made_without_a_name_is_not_called_unlinked_nor_nameless
     assert suspicions(nameless._replace(path="/srv/#8")) == [("deleted-file", 0x1000)]  # a name like that
 
 
+def test_code_of_a_file_system_that_was_unmounted_is_found_and_who_cannot_tell_says_so():
+    code = FILE._replace(protection=R | X, deleted=False)
+    data = FILE._replace(start=0x3000, end=0x4000, protection=R, path="/srv/data", inode=9, deleted=False)
+    asked = []
+
+    def unmounted(answer):
+        return Evidence(unmounted=lambda regions: asked.extend(regions) or [answer] * len(regions))
+
+    policy = Policy.preset("default").only(["deleted-file"])
+    found = audit(space_of([code, data]), unmounted(True), policy)
+    assert [(each.id, each.severity, each.thing) for each in found] == [("deleted-file", Severity.MEDIUM, code.path)]
+    assert "was unmounted under it" in found[0].explanation
+    assert asked == [code], "data, which is no more than noted, is not asked about"
+    assert not audit(space_of([code]), unmounted(False), policy)
+    (untold,) = audit(space_of([code]), unmounted(None), policy).untold
+    assert untold.why == "of 1 file of code nobody can tell whether it can still be looked at"
+
+
 def test_only_the_paths_of_deleted_files_are_looked_up():
     asked = []
     regions = [FILE, FILE._replace(start=0x3000, end=0x4000, path="/old", deleted=True)]

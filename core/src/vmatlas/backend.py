@@ -155,6 +155,10 @@ class LocalProcess:
         """Who may write that file, or put another in its place; None where that is not told."""
         return None
 
+    def unmounted(self, regions: Sequence[Region]) -> list[bool | None]:
+        """See `SeesFiles`."""
+        return [None] * len(regions)
+
     def misnamed(self, region: Region) -> str | None:
         """See `SeesFiles.misnamed`."""
         return None
@@ -523,6 +527,9 @@ class SeesFiles(Protocol):
 
     def file_rights(self, region: Region) -> FileRights | None:
         """Who may write the file that is mapped at a region, or put another in its place; None: it is not told."""
+
+    def unmounted(self, regions: Sequence[Region]) -> list[bool | None]:
+        """Whether the file system of the file that is mapped at each is mounted nowhere any more; None: not told."""
 
     def misnamed(self, region: Region) -> str | None:
         """Why the path of the file that is mapped at a region leads to another file, or none, for who asks, in words;

@@ -718,6 +718,7 @@ class Process:
             changed=self._copied,
             most_regions=None if limits is None else limits.most_regions,
             known_files=None if sees is None else sees.known_files,
+            unmounted=None if sees is None else sees.unmounted,
             misnamed=None if sees is None else sees.misnamed,
             belongs_to=None if members is None else self._belonging(members.belongs_to),
             doubt=None if members is None else self._belonging(members.doubt),

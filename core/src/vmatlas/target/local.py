@@ -178,6 +178,11 @@ class LocalTargetProcess:
         with self._process.lock:
             return self._process.file_rights(region)
 
+    def unmounted(self, regions: Sequence[Region]) -> list[bool | None]:
+        """See `SeesFiles`."""
+        with self._process.lock:
+            return self._process.unmounted(regions)
+
     def misnamed(self, region: Region) -> str | None:
         """See `SeesFiles`."""
         with self._process.lock:

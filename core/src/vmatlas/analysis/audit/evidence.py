@@ -38,6 +38,8 @@ class Evidence:
     """How many regions the system allows a process."""
     known_files: Callable[[], Callable[[str], bool | None] | None] | None = None
     """Whether a package manager of the process's system knows a path."""
+    unmounted: Callable[[Sequence[Region]], Sequence[bool | None]] | None = None
+    """Whether the file system of the file that is mapped at each of these regions is mounted nowhere any more."""
     misnamed: Callable[[Region], str | None] | None = None
     """Why the path of the file that is mapped at a region leads to another file, or none, for who asks; for the
     allowances of a policy, as the rest."""

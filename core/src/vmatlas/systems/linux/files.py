@@ -331,6 +331,36 @@ class ProcessFiles:
             return None
         return FileRights(file.mode, file.user, folder and folder.mode, folder and folder.user)
 
+    def unmounted(self, region: Region) -> bool | None:
+        """Whether the mount is gone through which the file of a region was mapped: neither the process nor we have it,
+        and the path that the kernel tells, from where that mount began, leads to no such file. None: not told.
+
+        Who unmounts a folder lazily (umount -l) chooses what its files seem to be.
+        """
+        if region.device is None or region.inode is None or region.path_bytes is None:
+            return None
+        device = region.device.major, region.device.minor
+        if holds_objects(device):
+            return False
+        file = self.mapped(region.start, region.end, region.path_bytes)
+        number = None if file is None else file.mount
+        known = self.table.of_device(device) if number is None else self.table.mount(number)
+        # A table ends at the root of its process, which a chroot may have moved: the path may lead there all the same.
+        if known is not None or self.is_linked(region.path_bytes, file, region.inode, device):
+            return False
+        # Where the mount is told, nobody gets out of it by mounting on the way what is not asked.
+        return None if number is None and self._may_not_answer(region.path_bytes) else True
+
+    def _may_not_answer(self, path: bytes) -> bool:
+        """Whether a path leads to a file system that is not asked."""
+        for root in self.roots:
+            try:
+                with _refused(), self._looked_up(root, path):
+                    pass
+            except Unasked:
+                return True
+        return False
+
     def misnamed(self, region: Region) -> str | None:
         """Why the path of the file that is mapped at a region leads to no such file from our own root; None: it does.
 

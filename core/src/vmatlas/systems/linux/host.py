@@ -267,6 +267,13 @@ class LinuxProcess(LocalProcess):
         with ProcessFiles(self) as files:
             return files.rights(region)
 
+    def unmounted(self, regions: Sequence[Region]) -> list[bool | None]:
+        """See `files.ProcessFiles.unmounted`."""
+        from vmatlas.systems.linux.files import ProcessFiles
+
+        with ProcessFiles(self) as files:
+            return list(map(files.unmounted, regions))
+
     def misnamed(self, region: Region) -> str | None:
         """See `files.ProcessFiles.misnamed`."""
         from vmatlas.systems.linux.files import ProcessFiles

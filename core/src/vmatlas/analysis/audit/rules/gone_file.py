@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.legible import count
 from vmatlas.model import FileNow, Protection, Region
 
 _IN_PLACE_OF_A_FILE = {"file": "another file", "symbolic link": "a symbolic link"}
@@ -15,6 +16,9 @@ _IN_PLACE_OF_A_FILE = {"file": "another file", "symbolic link": "a symbolic link
 
 _AS_NAMED = "its name ends in ' (deleted)', which a kernel adds to that of an unlinked file, or which is its own"
 """Where no file system is at hand: a core file, a saved map."""
+
+
+_UNMOUNTED = "its file system was unmounted under it: what stands at that path now is another file, or none"
 
 
 def _judged(case: Case, region: Region) -> tuple[str, str]:
@@ -57,6 +61,15 @@ def _asked(case: Case, region: Region) -> tuple[str, str]:
 
 def _deleted(case: Case) -> Iterator[Hit | Silence]:
     yield from _found(case, DELETED.id)
+    files = [each for each, *_ in case.code_of_files if each.deleted is False]
+    if not files or case.evidence.unmounted is None:
+        return
+    answers = case.evidence.unmounted(files)
+    for region, is_unmounted in zip(files, answers, strict=True):
+        if is_unmounted:
+            yield Hit(tuple(case.named_as(region)), _UNMOUNTED)
+    if untold := sum(each is None for each in answers):
+        yield Silence(f"of {count(untold, 'file')} of code nobody can tell whether it can still be looked at")
 
 
 def _nameless(case: Case) -> Iterator[Hit | Silence]:
@@ -72,9 +85,10 @@ def _replaced(case: Case) -> Iterator[Hit | Silence]:
 DELETED = Rule(
     "deleted-file",
     Severity.MEDIUM,
-    "The process uses a file that has been unlinked: of code, it runs what nobody can look at on the disk any more. "
-    "A data file is only noted.",
-    "an upgrade that removed the file, while the process that had it goes on; data files that are unlinked on purpose",
+    "The process uses a file that has been unlinked, or code of a file system that was unmounted: it runs what nobody "
+    "can look at on the disk any more. A data file is only noted.",
+    "an upgrade that removed the file, or its image, while the process that had it goes on; data files that are "
+    "unlinked on purpose",
     "restart the process; `/proc/PID/map_files` still leads to the content",
     _deleted,
     asks="the map; what stands at the path now",
