@@ -222,6 +222,14 @@ def machine_fetch(context: Context, only: str = "") -> None:
     raise Exit(code=int(fetch_machines(_words(only))))
 
 
+@task(help={"only": "patterns of machine names; the others keep their entries"})
+def lock_kernels(context: Context, only: str = "") -> None:
+    """Write images/kernels.lock anew: which packages the kernels are today. VMATLAS_LOCKED=1 runs those."""
+    from vmatlas_images.command import lock_kernels as lock
+
+    raise Exit(code=int(lock(_words(only))))
+
+
 @task
 def machine_clean(context: Context) -> None:
     """Empty the cache of fetched and prepared kernels."""

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     """An empty cache of the test's own; the environment names it too, and nothing else of vmatlas."""
-    for name in ("OFFLINE", "IMAGES", "DEBIAN_MIRROR", "DEBIAN_KEYRING", "ACCELERATOR"):
+    for name in ("OFFLINE", "LOCKED", "IMAGES", "DEBIAN_MIRROR", "DEBIAN_KEYRING", "ACCELERATOR"):
         monkeypatch.delenv(f"VMATLAS_{name}", raising=False)
     monkeypatch.setenv("VMATLAS_CACHE", str(tmp_path / "cache"))
     return Cache()
@@ -86,7 +86,9 @@ class Server:
     stalled: dict[str, int] = field(default_factory=dict)  # bytes after which it says no more, and stays on the line
     pace: dict[str, float] = field(default_factory=dict)  # seconds that the whole file takes
     stale: dict[str, bytes] = field(default_factory=dict)  # what a cache on the way gives to who does not ask past it
+    tags: dict[str, str] = field(default_factory=dict)  # ETags: of what has one, parts are given
     asked: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)  # what of Range was asked for, and given
 
 
 @pytest.fixture
@@ -105,7 +107,17 @@ def server() -> Iterator[Server]:
             content = state.files.get(path) if is_anew else state.stale.get(path, state.files.get(path))
             if content is None:
                 return self.send_error(404)
-            self.send_response(200)
+            wanted = self.headers.get("Range") if self.headers.get("If-Range") == state.tags.get(path) else None
+            if wanted is not None and path in state.tags:
+                state.parts.append(wanted)
+                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                content = content[start:]
+            else:
+                self.send_response(200)
+            if path in state.tags:
+                self.send_header("ETag", state.tags[path])
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if wait := state.trickle.get(path):

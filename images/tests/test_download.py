@@ -49,6 +49,40 @@ def test_a_server_that_hangs_up_half_way_is_told_from_a_whole_file(server: Serve
         download(f"{server.url}/disk", tmp_path / "f", limit=PATIENCE)
 
 
+def test_a_download_goes_on_where_it_was_cut(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmatlas_images.download._PAUSE", 0.01)
+    server.files["disk"] = bytes(range(256)) * 400
+    server.truncated["disk"], server.tags["disk"] = 15_000, '"one"'
+    download(f"{server.url}/disk", tmp_path / "f", limit=PATIENCE)
+    assert (tmp_path / "f").read_bytes() == server.files["disk"]
+    assert server.parts == [f"bytes={start}-" for start in range(15_000, 102_400, 15_000)], "more than four attempts"
+
+
+def test_a_file_that_is_another_now_is_fetched_from_its_beginning(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["disk"] = b"x" * 100_000
+    server.truncated["disk"], server.tags["disk"] = 60_000, '"one"'
+
+    def changed(_: float) -> None:
+        server.files["disk"], server.tags["disk"] = b"y" * 90_000, '"two"'
+        server.truncated.clear()
+
+    monkeypatch.setattr("vmatlas_images.download.time.sleep", changed)
+    download(f"{server.url}/disk", tmp_path / "f", limit=PATIENCE)
+    assert (tmp_path / "f").read_bytes() == b"y" * 90_000
+    assert server.parts == []
+
+
+def test_a_weak_tag_joins_nothing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmatlas_images.download._PAUSE", 0.01)
+    server.files["disk"] = b"x" * 100_000
+    server.truncated["disk"], server.tags["disk"] = 60_000, 'W/"one"'
+    with pytest.raises(FetchError, match="after 4 attempts"):
+        download(f"{server.url}/disk", tmp_path / "f", limit=PATIENCE)
+    assert server.parts == []
+
+
 def test_a_trickle_is_ended_by_the_limit(server: Server, tmp_path: Path) -> None:
     server.files["disk"] = b"x" * int(40 * PATIENCE)
     server.trickle["disk"] = 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmatlas_images import MachineError, find, load, machines
-from vmatlas_images.machine import VersionRange, natural
+from vmatlas_images.lock import NAME, read_lock
+from vmatlas_images.machine import DebianKernel, DebianProgram, VersionRange, natural
 
 GOOD = """\
 name: good
@@ -211,3 +213,16 @@ def test_a_release_of_any_length_is_compared() -> None:
     assert "9" * 5000 in VersionRange(at_least="6.1")
     assert "9" * 5000 not in VersionRange(at_least="6.1", below="7")
     assert f"6.12.{'9' * 5000}" in VersionRange(at_least="6.12", below="6.13")
+
+
+def test_every_kernel_of_ours_is_locked_as_its_description_has_it() -> None:
+    ours = {each.name: each for each in machines() if each.path.parent == Path(__file__).parents[1]}
+    sources = {name: each.source for name, each in ours.items()}
+    wanted = {name: each for name, each in sources.items() if isinstance(each, DebianKernel | DebianProgram)}
+    locked = read_lock(Path(__file__).parents[1] / NAME)
+    assert sorted(locked) == sorted(wanted), "./run invoke lock-kernels"
+    for name, kernel in locked.items():
+        source, package = wanted[name], kernel.package.split()[0]
+        assert kernel.release in source.versions
+        assert fnmatch.fnmatchcase(package, source.package)
+        assert len(kernel.sha256) == (2 if isinstance(source, DebianKernel) and source.modules else 1)

@@ -18,6 +18,7 @@ import pytest
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, FetchError, Machine, NotRunnable, VerificationError, archive, fetch
 from vmatlas_images.archive import verified_release
+from vmatlas_images.lock import LockedKernel, read_lock, write_lock
 from vmatlas_images.prepare import prepare
 from vmatlas_images.sources import is_cached, read_checksums
 
@@ -438,3 +439,40 @@ def test_a_real_kernel_comes_from_this_hosts_mirror_or_the_cache() -> None:
     fetched = fetch(find("linux-6.1"))
     assert fetched.says.startswith("linux-image-6.1.")
     assert hashlib.sha256(fetched.files[0].read_bytes()).hexdigest() == fetched.digests[0]
+
+
+@pytest.mark.usefixtures("carrier")
+def test_a_locked_kernel_is_taken_though_there_is_a_newer_one(
+    mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = fetch(kernel(tmp_path, "  choose: oldest"), cache)
+    assert old.release is not None
+    locked = LockedKernel(package=old.says, release=old.release, sha256=old.digests)
+    write_lock(tmp_path / "kernels.lock", {"k": locked})
+    assert read_lock(tmp_path / "kernels.lock") == {"k": locked}
+    monkeypatch.setenv("VMATLAS_LOCKED", "1")
+    mirror.server.asked.clear()
+    assert fetch(kernel(tmp_path), cache) == old
+    assert mirror.server.asked == [], "it is in the cache"
+    cache.clean()
+    assert fetch(kernel(tmp_path), cache) == old
+    with pytest.raises(NotRunnable, match="has no kernel of this machine"):
+        fetch(kernel(tmp_path, name="other"), cache)
+
+
+@pytest.mark.usefixtures("carrier")
+def test_a_locked_kernel_that_the_mirror_has_no_more_or_otherwise_is_not_run(
+    mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMATLAS_LOCKED", "1")
+    gone = LockedKernel(
+        package="linux-image-6.12.1-cloud-amd64 6.12.1-1 (trixie)", release="6.12.1-1", sha256=("0" * 64,)
+    )
+    write_lock(tmp_path / "kernels.lock", {"k": gone})
+    with pytest.raises(NotRunnable, match=r"kernels.lock wants linux-image-6.12.1.* does not list it") as caught:
+        fetch(kernel(tmp_path), cache)
+    assert caught.value.hint == "./run invoke lock-kernels writes it anew, from what the mirror has today"
+    other = gone.model_copy(update={"package": "linux-image-6.12.9-cloud-amd64 6.12.9-1 (trixie)"})
+    write_lock(tmp_path / "kernels.lock", {"k": other})
+    with pytest.raises(VerificationError, match="and others in the lock file"):
+        fetch(kernel(tmp_path), cache)

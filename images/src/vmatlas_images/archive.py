@@ -451,15 +451,20 @@ class Resolver:
         self._architecture = ARCHITECTURES[processor]
         self._space, self._end, self._progress = space, end, progress
 
-    def resolve(self, source: DebianKernel | DebianProgram, but: Container[Package] = ()) -> Kernel:
+    def resolve(
+        self, source: DebianKernel | DebianProgram, but: Container[Package] = (), only: str | None = None
+    ) -> Kernel:
         """The kernel that is asked for, as the archive stands now. Raises `FetchError` when no package fits.
 
-        `but` are packages that are listed and were not to be had.
+        `but` are packages that are listed and were not to be had; `only` is the one that is wanted, as reports call it.
         """
         refuse_offline(f"a kernel of {', '.join(source.suites)}")
         begins = re.split(r"[*?\[]", source.package)[0] if isinstance(source, DebianProgram) else "linux-"
         known = [package for suite in source.suites for package in self._packages(suite, begins)]
         fitting = [package for package in kernels(source, iter(known)) if package not in but]
+        fitting = [package for package in fitting if only is None or str(package) == only]
+        if not fitting and only is not None:
+            raise FetchError(f"{self._archive.mirror} does not list it")
         if not fitting:
             raise FetchError(
                 f"no package {source.package} with version {source.versions} in {', '.join(source.suites)} "

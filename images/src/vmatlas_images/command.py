@@ -19,7 +19,8 @@ from .cache import Cache
 from .errors import FetchError, ImagesError, MachineError, NotRunnable, VerificationError
 from .handshake import greet
 from .inside import prove
-from .machine import Machine, find, machines
+from .lock import NAME, LockedKernel, is_locked, read_lock, write_lock
+from .machine import DebianKernel, DebianProgram, Machine, find, machines
 from .matrix import run, select
 from .new_platform import make
 from .overview import overview, table
@@ -260,6 +261,41 @@ def fetch_machines(only: Sequence[str]) -> ExitCode:
                 worst = _failed(error)
             else:
                 out.print(line(f"{machine.name}: {fetched.says}"))
+    return worst
+
+
+def lock_kernels(only: Sequence[str]) -> ExitCode:
+    """Write the lock files anew (lock.py), from what the kernels of machines come to today.
+
+    What cannot be had now keeps its entry; who is no longer described has none.
+    """
+    out = _console()
+    worst = ExitCode.PASSED
+    if is_locked():
+        return _usage(ImagesError("VMATLAS_LOCKED is set: what is to be locked is what the mirror has, so unset it"))
+    try:
+        known = [each for each in machines() if isinstance(each.source, DebianKernel | DebianProgram)]
+        chosen = select(known, only)
+        for folder in sorted({machine.path.parent for machine in known}):
+            here = [machine for machine in known if machine.path.parent == folder]
+            kernels = {
+                name: kernel for name, kernel in read_lock(folder / NAME).items() if name in {m.name for m in here}
+            }
+            for machine in (each for each in here if each in chosen):
+                try:
+                    fetched = fetch(machine, Cache(), refresh=True)
+                except ImagesError as error:
+                    worst = _failed(error)
+                    continue
+                kernels[machine.name] = LockedKernel(
+                    package=fetched.says, release=fetched.release or "", sha256=fetched.digests
+                )
+                out.print(line(f"{machine.name}: {fetched.says}"))
+            write_lock(folder / NAME, kernels)
+    except MachineError as error:
+        return _usage(error)
+    except OSError as error:
+        return _usage(ImagesError(f"{error.filename}: cannot be written: {error.strerror}"))
     return worst
 
 

@@ -18,6 +18,7 @@ from .archive import Kernel, Package, Resolver, configured_mirror, open_archive
 from .cache import Cache, digest_of, key_of
 from .download import Progress, download, is_offline, quiet, refuse_offline
 from .errors import FetchError, NotRunnable, NotThere, VerificationError
+from .lock import LockedKernel, gone, locked
 from .machine import DebianKernel, DebianProgram, Download, LocalFile, Machine
 
 FRESH = 24 * 3600  # seconds for which a resolved package or a checksum file is not asked for again
@@ -144,6 +145,8 @@ def _debian(
     machine: Machine, source: DebianKernel | DebianProgram, cache: Cache, progress: Progress, refresh: bool
 ) -> Fetched:
     end = time.monotonic() + machine.limits.fetch
+    if (kernel := locked(machine)) is not None:
+        return _as_locked(machine, source, kernel, cache, progress, end)
     name = _record_name(machine, source, _mirror_or_none())
     count = len(_wanted(source))
     with cache.lock(name, limit=machine.limits.fetch):
@@ -163,18 +166,46 @@ def _debian(
             return Fetched(old.says, old.files, old.digests, old.release, (note,))
 
 
+def _as_locked(
+    machine: Machine,
+    source: DebianKernel | DebianProgram,
+    kernel: LockedKernel,
+    cache: Cache,
+    progress: Progress,
+    end: float,
+) -> Fetched:
+    """The very packages of the lock file, from the cache or the mirror."""
+    result = Fetched(
+        kernel.package, tuple(cache.file("sha256", each) for each in kernel.sha256), kernel.sha256, kernel.release
+    )
+    with cache.lock("locked-" + key_of(*kernel.sha256), limit=machine.limits.fetch), cache.workspace() as space:
+        if all(cache.has("sha256", digest) for digest in kernel.sha256):
+            return result
+        refuse_offline(kernel.package)
+        try:
+            found, _ = _brought(machine, source, cache, progress, space, end, only=kernel.package)
+        except VerificationError:
+            raise
+        except FetchError as error:
+            raise gone(kernel, error.message) from error
+    digests = tuple(package.sha256 for package in _parts(found, source))
+    if digests != kernel.sha256:
+        raise VerificationError(f"{kernel.package} has the digests {', '.join(digests)}, and others in the lock file")
+    return result
+
+
 def _resolved(
     machine: Machine, source: DebianKernel | DebianProgram, cache: Cache, progress: Progress, name: str, end: float
 ) -> Fetched:
     with cache.workspace() as space:
-        kernel, gone = _brought(machine, source, cache, progress, space, end)
+        kernel, absent = _brought(machine, source, cache, progress, space, end)
         digests = [package.sha256 for package in _parts(kernel, source)]
         record = {"says": str(kernel.image), "digests": " ".join(digests), "release": kernel.image.version}
         cache.write_record(name, record)
     recalled = _recalled(name, cache, len(digests))
     if recalled is None:
         raise FetchError(f"{kernel.image} was fetched and is not in the cache {cache.root}: is something removing it?")
-    notes = tuple(f"the mirror lists {package} and does not have it: the next in range was taken" for package in gone)
+    notes = tuple(f"the mirror lists {package} and does not have it: the next in range was taken" for package in absent)
     return replace(recalled[0], notes=notes)
 
 
@@ -183,34 +214,42 @@ def _parts(kernel: Kernel, source: DebianKernel | DebianProgram) -> list[Package
 
 
 def _brought(
-    machine: Machine, source: DebianKernel | DebianProgram, cache: Cache, progress: Progress, space: Path, end: float
+    machine: Machine,
+    source: DebianKernel | DebianProgram,
+    cache: Cache,
+    progress: Progress,
+    space: Path,
+    end: float,
+    only: str | None = None,
 ) -> tuple[Kernel, list[Package]]:
     """The first kernel in range that the mirror has, brought into the cache, and those it lists and does not have.
+
+    `only` is the one that is wanted, as reports call it.
 
     A package that is not there is no verdict on the mirror yet: the index may be an old one. So it is read again, past
     all caches; what that one lists and the mirror lacks as well is passed over. Raises `NotThere` when nothing is left.
     """
-    gone: list[Package] = []
+    absent: list[Package] = []
     missing: NotThere | None = None
     while True:
-        folder = space / f"index-{len(gone)}{'-again' if missing else ''}"
+        folder = space / f"index-{len(absent)}{'-again' if missing else ''}"
         folder.mkdir()
         archive = open_archive(machine.processor, anew=missing is not None)
         resolver = Resolver(archive, machine.processor, folder, end, progress)
         try:
-            kernel = resolver.resolve(source, gone)
+            kernel = resolver.resolve(source, absent, only)
         except VerificationError:
             raise
         except FetchError as error:
-            raise missing if missing is not None and gone else error from None
+            raise missing if missing is not None and absent else error from None
         try:
             for package in _parts(kernel, source):
                 if not cache.has("sha256", package.sha256):
                     cache.add(resolver.bring([package])[0], "sha256", package.sha256, origin=package.name)
-            return kernel, gone
+            return kernel, absent
         except NotThere as error:
             if missing is not None:
-                gone.append(kernel.image)
+                absent.append(kernel.image)
             missing = error
 
 
