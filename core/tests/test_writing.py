@@ -62,6 +62,22 @@ def test_nothing_is_replaced_that_came_meanwhile(tmp_path, monkeypatch):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["x", "y"]
 
 
+@pytest.mark.parametrize(("call", "replace"), [("replace", True), ("unlink", False)])
+def test_an_interruption_behind_the_last_step_is_an_interruption(tmp_path, monkeypatch, call, replace):
+    """What was begun under a temporary name is not looked for once more."""
+    done = getattr(os, call)
+
+    def interrupted(*arguments, **more):
+        done(*arguments, **more)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(str(tmp_path / "x"), b"new", replace=replace)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("x", b"new")]
+
+
 def no_links(*_, **__):
     raise PermissionError(1, "no links here")
 

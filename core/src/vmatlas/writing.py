@@ -192,7 +192,8 @@ def _write(folder: int, name: str, content: Pieces, replace: bool, mode: int | N
         else:
             _move_to_free_name(folder, temporary, name)
     except BaseException:
-        os.unlink(temporary, dir_fd=folder)
+        with contextlib.suppress(FileNotFoundError):  # an interruption, after it got its name
+            os.unlink(temporary, dir_fd=folder)
         raise
 
 
