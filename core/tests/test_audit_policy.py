@@ -128,6 +128,29 @@ def test_what_is_wrong_in_a_policy_is_told_in_a_line(told, message):
     assert str(error.value).startswith("policy.yaml") or "is no policy" in message
 
 
+@pytest.mark.parametrize("wrong", [[], {}, 10**5000, None, 1.5, b"strict", object(), Policy.preset("strict")], ids=type)
+def test_arguments_of_another_kind_are_told_in_a_line_everywhere(wrong):
+    allowance = {"rules": ["nameless-code"], "reason": "known"}
+    asked = [
+        lambda: Policy.preset(wrong),
+        lambda: Severity.of(wrong),
+        lambda: Policy.preset("default").only([wrong]),
+        lambda: Policy.preset("default").without([wrong]),
+        lambda: Policy.of([wrong], wrong),
+        lambda: Policy.of({"extends": wrong}),
+        lambda: Policy.of({"allow": [{**allowance, "reason": wrong}]}),
+    ]
+    if not isinstance(wrong, list | dict | Policy):  # no key of a mapping
+        asked += [lambda: Policy.of({wrong: 1}), lambda: Policy.of({"rules": {wrong: True}})]
+    if wrong is not None:
+        for key in ("path", "program", "until"):
+            asked.append(lambda key=key: Policy.of({"allow": [{**allowance, key: wrong}]}))
+    for ask in asked:
+        with pytest.raises(UsageError) as error:
+            ask()
+        assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
 def test_only_and_ignore_choose_rules_and_those_alone_have_to_speak():
     policy = Policy.preset("default").only(["changed-code", "unknown-code"])
     assert set(policy.severities) == policy.required == {"changed-code", "unknown-code"}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
+from vmatlas import arguments
 from vmatlas.errors import UsageError
 from vmatlas.model import Region
 
@@ -37,9 +38,9 @@ class Severity(enum.IntEnum):
         """From its word. Raises UsageError."""
         try:
             return cls[word.upper()] if word == word.lower() else cls[word]
-        except KeyError:
+        except (KeyError, AttributeError):
             words = ", ".join(each.word for each in cls)
-            raise UsageError(f"'{word}' is no severity", hint=f"one of: {words}") from None
+            raise UsageError(f"{arguments.shown(word)} is no severity", hint=f"one of: {words}") from None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

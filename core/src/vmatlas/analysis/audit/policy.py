@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from vmatlas import arguments
 from vmatlas.analysis.audit.evidence import Evidence
 from vmatlas.analysis.audit.finding import Finding, Severity
 from vmatlas.analysis.audit.rule import Rule
@@ -117,13 +118,16 @@ class Policy:
     def preset(cls, name: str) -> Policy:
         """ "default"; "strict" (every rule, at least medium, and those of `default` have to speak); "jit-friendly" (as
         `default`; what recognised compilers give cause to is a note). Raises UsageError."""
-        if name not in PRESETS:
-            raise UsageError(f"'{name}' is no policy", hint=f"one of: {', '.join(PRESETS)}; or a YAML file")
+        if not isinstance(name, str) or name not in PRESETS:
+            raise UsageError(
+                f"{arguments.shown(name)} is no policy", hint=f"one of: {', '.join(PRESETS)}; or a YAML file"
+            )
         return PRESETS[name]
 
     @classmethod
     def of(cls, told: object, name: str = "the policy") -> Policy:
         """From a mapping, as YAML gives it. Raises UsageError, with the place of what is wrong."""
+        name = name if isinstance(name, str) else arguments.shown(name)
         mapping = _mapping(told, name, _OF_POLICY)
         base = cls.preset(_text(mapping.get("extends", "default"), f"{name}: extends"))
         severities, required = dict(base.severities), set(base.required)
@@ -144,9 +148,9 @@ def check_id(word: object, where: str = "") -> str:
     """The id of a rule. Raises UsageError, with what may have been meant."""
     if isinstance(word, str) and word in BY_ID:
         return word
-    close = difflib.get_close_matches(str(word), BY_ID, 1)
+    close = _close(word, BY_ID)
     hint = f"meant: {close[0]}?" if close else "'vmatlas audit --rules' lists them"
-    raise UsageError(f"{where}'{word}' is no rule", hint=hint)
+    raise UsageError(f"{where}{arguments.shown(word)} is no rule", hint=hint)
 
 
 def _apply(rule: str, value: object, severities: dict[str, Severity], required: set[str], where: str) -> None:
@@ -183,7 +187,7 @@ def _allowance(told: object, where: str) -> Allowance:
         raise UsageError(f"{where}: rules: is no list of rules")
     until = mapping.get("until")
     if until is not None and (not isinstance(until, datetime.date) or isinstance(until, datetime.datetime)):
-        raise UsageError(f"{where}: until: '{until}' is no date", hint="YEAR-MONTH-DAY: 2027-01-31")
+        raise UsageError(f"{where}: until: {arguments.shown(until)} is no date", hint="YEAR-MONTH-DAY: 2027-01-31")
     patterns = {
         key: None if mapping.get(key) is None else _text(mapping[key], f"{where}: {key}")
         for key in ("path", *_SUBJECTS)
@@ -199,15 +203,20 @@ def _mapping(told: object, where: str, keys: tuple[str, ...] | None) -> Mapping[
         raise UsageError(f"{where}: is no mapping of names to values")
     for key in told:
         if keys is not None and key not in keys:
-            close = difflib.get_close_matches(str(key), keys, 1)
+            close = _close(key, keys)
             hint = f"meant: {close[0]}?" if close else f"one of: {', '.join(keys)}"
-            raise UsageError(f"{where}: '{key}' is not known", hint=hint)
+            raise UsageError(f"{where}: {arguments.shown(key)} is not known", hint=hint)
     return told
+
+
+def _close(word: object, known: Iterable[str]) -> list[str]:
+    """What may have been meant."""
+    return difflib.get_close_matches(word, list(known), 1) if isinstance(word, str) else []
 
 
 def _text(told: object, where: str) -> str:
     if not isinstance(told, str):
-        raise UsageError(f"{where}: '{told}' is no text", hint="put it in quotation marks")
+        raise UsageError(f"{where}: {arguments.shown(told)} is no text", hint="put it in quotation marks")
     return told
 
 
