@@ -51,6 +51,7 @@ _MOST_REASONS = 12
 @click.option("--all-deadline", metavar="TIME", type=DurationType(), help="For all hosts together: 10m, 1h.")
 @click.option("--retries", metavar="N", type=click.IntRange(0, 100), default=2, help="For a lost host. Default: 2.")
 @patience_option
+@click.option("--scheduler", metavar="URL", help="Let the workers of a Dask scheduler ask: tcp://HOST:8786, tls://...")
 def command(
     inventory: str,
     location: str,
@@ -68,6 +69,7 @@ def command(
     all_deadline: float | None,
     retries: int,
     patience: float | None,
+    scheduler: str | None,
 ) -> int:
     """Ask the hosts of an inventory, many at once, and keep what they tell: a data set of Parquet files, by day and
     host, which 'vmatlas sql' and others read. A host that fails is a row with the reason. See docs/fleet.md.
@@ -126,7 +128,14 @@ def command(
         began = time.monotonic()
         with as_ctrl_c(), _progress() as progress:
             try:
-                outcome = record(hosts.hosts, order, pace, data, run, progress, already=already)
+                if scheduler is None:
+                    outcome = record(hosts.hosts, order, pace, data, run, progress, already=already)
+                else:
+                    from vmatlas_fleet.distributed import record_by_scheduler
+
+                    outcome = record_by_scheduler(
+                        scheduler, hosts.hosts, order, pace, data, run, progress, already=already
+                    )
             except OSError as error:
                 return _tell_unwritten(error, location, run)
         return _tell(outcome, run, time.monotonic() - began)
