@@ -109,6 +109,14 @@ def test(context: Context, only: str = "") -> None:
 
 
 @task(pre=[agents])
+def fleet_engines(context: Context) -> None:
+    """Install Dask, Polars and Spark (800 MB; Spark takes a Java), and run the tests of a fleet that take them."""
+    pip = "python -P -m pip install -q --disable-pip-version-check --no-compile --no-deps --no-build-isolation"
+    _run(context, f"{pip} --require-hashes -r ci/engines.lock")
+    _run(context, "pytest core/fleet/tests/test_engines.py core/fleet/tests/test_distributed.py")
+
+
+@task(pre=[agents])
 def test_as_user(context: Context) -> None:
     """Run the tests that depend on who asks as the user nobody (called by root), without the slow ones."""
     _run(context, f"tests/as_user pytest {WORKERS} {TESTS_OF_USERS} -m 'not machine and not slow and not hypothesis'")

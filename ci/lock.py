@@ -1,6 +1,6 @@
 """What others made and we install: every version, and the digest of each of its files, for every Python and processor.
 
-    python ci/lock.py    resolves anew: tests/requirements.lock, which ./run installs, ci/tools.lock and ci/site.lock
+    python ci/lock.py    resolves anew: tests/requirements.lock, which ./run installs, and those of ci/
 
 A lock names no index: whichever one pip is set to serves it, and what it serves must have the digests.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED, LOCK = ROOT / "tests" / "requirements.txt", ROOT / "tests" / "requirements.lock"
-TOOLS, SITE = ROOT / "ci" / "tools.lock", ROOT / "ci" / "site.lock"
+TOOLS, SITE, ENGINES = (ROOT / "ci" / f"{name}.lock" for name in ("tools", "site", "engines"))
 """Of what stands in the .txt beside each."""
 
 OLDEST = "3.11"
@@ -63,9 +63,19 @@ def tool(*words: str | Path, text: str = "", lock: Path = TOOLS) -> None:
 
 
 def resolve(asked: Sequence[str], lock: Path, what: str) -> None:
-    """Write a lock for some requirements, with the newest versions that there are."""
+    """Write a lock for some requirements, with the newest versions that there are; those of engines.lock go into the
+    environment of ./run."""
     text = "\n".join(asked) + "\n"
-    options = ["--quiet", "--universal", "--upgrade", "--generate-hashes", "--no-header", "--no-annotate"]
+    beside = ["--constraint", LOCK] if lock == ENGINES else []
+    options: list[str | Path] = [
+        *beside,
+        "--quiet",
+        "--universal",
+        "--upgrade",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+    ]
     tool(
         "uv", "pip", "compile", *options, "--no-emit-index-url", "--python-version", OLDEST, "-o", lock, "-", text=text
     )
@@ -75,7 +85,7 @@ def resolve(asked: Sequence[str], lock: Path, what: str) -> None:
 def main() -> None:
     """All locks; that of the tools last, so that the tools that are known made the others."""
     resolve([*ASKED.read_text("utf-8").splitlines(), *needs()], LOCK, "tests/requirements.txt and our pyproject.toml")
-    for lock in (SITE, TOOLS):
+    for lock in (SITE, ENGINES, TOOLS):
         asked = lock.with_suffix(".txt")
         resolve(asked.read_text("utf-8").splitlines(), lock, asked.relative_to(ROOT).as_posix())
 

@@ -17,7 +17,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKS = [ROOT / "tests" / "requirements.lock", ROOT / "ci" / "tools.lock", ROOT / "ci" / "site.lock"]
+LOCKS = [
+    ROOT / "tests" / "requirements.lock",
+    *(ROOT / "ci" / f"{name}.lock" for name in ("tools", "site", "engines")),
+]
 PROJECTS = [folder / "pyproject.toml" for folder in runpy.run_path(str(ROOT / "ci" / "lock.py"))["distributions"]()]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 LICENCES = ROOT / "core" / "agent" / "licenses"

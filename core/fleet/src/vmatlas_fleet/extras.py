@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,7 @@ _LIBRARIES = ("pyarrow", "duckdb", "distributed", "fsspec")
 """Each is what its distribution is called as well."""
 
 
+@functools.cache
 def needed(module: str) -> Any:
     """A library, or a module of one. Raises Unsupported, with what to install."""
     try:

@@ -152,7 +152,8 @@ class _Regions:
         self._offset, self._device, self._inode = array("Q"), array("Q"), array("Q")
         self._protection, self._shared, self._kind = array("B"), array("B"), array("B")
         self._labels: dict[Label, int] = {}
-        self._label: list[Any] = []
+        self._label, self._label_base, self._label_numbers = array("I"), array("I"), array("I")
+        """Of each region the label's number in its process, where that process's begin; of each of those, that here."""
         self._build_ids, self._build_id = _Words(), array("Q")
         self._flag_words, self._flags = _Words(), array("Q")
         self._memory: dict[str, array[int]] = {}
@@ -162,23 +163,31 @@ class _Regions:
         count = len(columns)
         if not count:
             return
-        reach = columns.end[-1] - columns.start[0]
-        if reach >= _LARGEST and max(map(int.__sub__, columns.end, columns.start)) >= _LARGEST:
-            raise MalformedData("maps", 0, "regions of less than 2**63 bytes", pid=process.pid)
+        starts, ends = columns.start, columns.end
+        if ends[-1] - starts[-1] >= _LARGEST or (count > 1 and ends[-2] - starts[0] >= _LARGEST):
+            if max(map(int.__sub__, ends, starts)) >= _LARGEST:
+                raise MalformedData("maps", 0, "regions of less than 2**63 bytes", pid=process.pid)
         self._whose.add(process, count)
-        for name in ("start", "end", "offset", "device", "inode", "protection", "shared", "kind"):
-            mine: array[int] = getattr(self, name if name in ("start", "end") else f"_{name}")
-            mine.extend(getattr(columns, name))
-        mapped = array("I", (self._labels.setdefault(label, len(self._labels)) for label in columns.labels))
-        self._label.append(_held(mapped).take(_held(columns.label)))
+        self.start.extend(columns.start)
+        self.end.extend(columns.end)
+        self._offset.extend(columns.offset)
+        self._device.extend(columns.device)
+        self._inode.extend(columns.inode)
+        self._protection.extend(columns.protection)
+        self._shared.extend(columns.shared)
+        self._kind.extend(columns.kind)
+        self._label.extend(columns.label)
+        self._label_base.extend(array("I", [len(self._label_numbers)]) * count)
+        labels = self._labels
+        self._label_numbers.extend([labels.setdefault(label, len(labels)) for label in columns.labels])
         if columns.build_id is not None:
             _fill(self._build_id, before)
             numbers = {each: self._build_ids(None if each is None else each.hex()) for each in set(columns.build_id)}
             self._build_id.extend(_or_unknown(numbers[each]) for each in columns.build_id)
         if columns.flags is not None:
             _fill(self._flags, before)
-            labels = {each: None if each is None else " ".join(each.labels()) for each in set(columns.flags)}
-            told = {each: _or_unknown(self._flag_words(words)) for each, words in labels.items()}
+            flags = {each: None if each is None else " ".join(each.labels()) for each in set(columns.flags)}
+            told = {each: _or_unknown(self._flag_words(words)) for each, words in flags.items()}
             self._flags.extend(map(told.__getitem__, columns.flags))
         if columns.resident is not None or columns.private_resident is not None:
             uses = [region.memory for region in columns.regions()]
@@ -194,7 +203,7 @@ class _Regions:
             return arrow_schema(REGIONS).empty_table()
         for column in (self._build_id, self._flags, *self._memory.values()):
             _fill(column, count)
-        label = pa.concat_arrays(self._label)
+        label = _held(self._label_numbers).take(pc.add(_held(self._label), _held(self._label_base)))
         labels = list(self._labels)
         paths, names = _Words(), _Words()
         path_of = pa.array([paths(each.path) for each in labels], pa.int32())
