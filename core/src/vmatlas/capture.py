@@ -16,6 +16,7 @@ from vmatlas.errors import MalformedData, UsageError, legible
 from vmatlas.extents import occupied, open_plain
 from vmatlas.model import ANY, Consistency, Filter, Origin, Query, SystemInfo
 from vmatlas.model.columns import MOST_REGIONS as MOST_REGIONS
+from vmatlas.notebook import draw
 from vmatlas.values import dataclass
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ _PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
 @dataclass(frozen=True, slots=True, repr=False)
 class Capture:
     """Named byte streams as the kernel gave them, with the system and the process that they come from."""
+
+    picture = draw
 
     streams: Mapping[str, bytes]
     system: SystemInfo

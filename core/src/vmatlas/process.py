@@ -57,6 +57,7 @@ from vmatlas.model import (
 )
 from vmatlas.model.filter import check_filter, check_region
 from vmatlas.model.space import check_space
+from vmatlas.notebook import draw
 from vmatlas.reading import MapReader, PageReader
 from vmatlas.target.local import LOCAL
 from vmatlas.values import replace
@@ -148,6 +149,8 @@ class Process:
     def target(self) -> Target:
         """Where it lives."""
         return self._target
+
+    picture = draw
 
     def close(self) -> None:
         """Let go of the descriptors; questions raise UsageError from then on. Safe to call twice."""

@@ -18,6 +18,7 @@ from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, MemoryUse, Region
 from vmatlas.model.memory import OTHERS_KEYS
 from vmatlas.model.space import check_space
+from vmatlas.notebook import draw, repr_html
 
 if TYPE_CHECKING:
     from vmatlas.analysis.naming import Guess
@@ -97,6 +98,9 @@ class Difference:
 
     def __bool__(self) -> bool:
         return bool(self.changes)
+
+    _repr_html_ = repr_html
+    picture = draw
 
     def with_guesses(self) -> Difference:
         """The same, with what `name_regions` says of both maps, which must be whole: `growth_by` puts what has no name

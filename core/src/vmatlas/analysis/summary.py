@@ -12,6 +12,7 @@ from vmatlas import arguments
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Kind, MemoryTotal, MemoryUse, Protection, Region
 from vmatlas.model.space import check_space
+from vmatlas.notebook import repr_html
 
 if TYPE_CHECKING:
     from vmatlas.analysis.naming import Guess
@@ -134,6 +135,8 @@ class Summary:
         resident = "" if self.total.resident is None else f", {self.total.resident:,} in memory"
         uses = ", ".join(f"{use.value} {total.size:,}" for use, total in self.uses.items())
         return f"<Summary of {self.total.regions} regions, {self.total.size:,} bytes{resident}: {uses}>"
+
+    _repr_html_ = repr_html
 
 
 def summarize(space: AddressSpace, guesses: Mapping[int, Guess] | None = None) -> Summary:

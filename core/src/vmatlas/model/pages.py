@@ -19,6 +19,7 @@ from vmatlas.arguments import number, shown
 from vmatlas.errors import UsageError
 from vmatlas.model.export import PageExports
 from vmatlas.model.filter import check_region
+from vmatlas.notebook import repr_html
 from vmatlas.values import NamedTuple
 
 if TYPE_CHECKING:
@@ -270,6 +271,8 @@ class PageRuns(PageExports, Sequence[PageRun]):
 
     def __repr__(self) -> str:
         return f"<PageRuns of pid {self.pid}: {len(self)} runs, {self.total:,} bytes, by {self.origin.backend}>"
+
+    _repr_html_ = repr_html
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.columns, self.origin, self.told, self.incomplete)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from vmatlas.arguments import shown
 from vmatlas.errors import UsageError
 from vmatlas.model.memory import MemoryUse, memory_of_keys
+from vmatlas.notebook import repr_html
 from vmatlas.values import NamedTuple
 
 UNKNOWN = 2**64 - 1
@@ -245,6 +246,9 @@ class Region(NamedTuple):
         if self.resident is not None:
             told.append(f"({self.resident:,} bytes in memory)")
         return f"<Region {' '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        return repr_html(self)
 
     @property
     def memory(self) -> MemoryUse | None:

@@ -17,6 +17,7 @@ from vmatlas.model.filter import ANY, NOT_ALWAYS_TOLD, Criteria, Filter, check_f
 from vmatlas.model.memory import MemoryTotal
 from vmatlas.model.region import UNKNOWN, Kind, Region
 from vmatlas.model.system import Consistency, SystemInfo, Thread
+from vmatlas.notebook import draw, repr_html
 from vmatlas.values import NamedTuple, dataclass, replace
 
 if TYPE_CHECKING:
@@ -190,6 +191,9 @@ class AddressSpace(Exports, Sequence[Region]):
 
     def __repr__(self) -> str:
         return f"<AddressSpace of pid {self.pid}: {len(self)} regions, {self.total:,} bytes, by {self.backend}>"
+
+    _repr_html_ = repr_html
+    picture = draw
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.columns, self.origin, self._entries)

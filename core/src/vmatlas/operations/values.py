@@ -278,3 +278,9 @@ class Fault:
 
     def __repr__(self) -> str:
         return f"<Fault at {self.address:#x}: {self.cause.value}>"
+
+    def _repr_html_(self) -> str:
+        from vmatlas.picture.notebook import sentence
+
+        named = (("before", self.before), ("at", self.at), ("after", self.after))
+        return sentence(self.text, [(name, region) for name, region in named if region is not None])

@@ -13,6 +13,7 @@ from vmatlas import arguments
 from vmatlas.capture import DENSEST, LARGEST, LARGEST_FILE, Capture, most
 from vmatlas.errors import MalformedData
 from vmatlas.extents import occupied, open_plain
+from vmatlas.notebook import draw
 from vmatlas.series import moments
 from vmatlas.series.frames import MAGIC, MOST_BEGIN, SAME, SESSION, WHOLE, Cut, Frame, check_begin, content_of, frames
 from vmatlas.series.moments import Moment, State, Work
@@ -220,6 +221,8 @@ class Series(Sequence[Capture]):
 
     def _content(self, number: int) -> bytes:
         return content_of(self._file, self._shown, self._offsets[number], self._ends[number])
+
+    picture = draw
 
     def close(self) -> None:
         """Let go of the file. Safe to call twice."""

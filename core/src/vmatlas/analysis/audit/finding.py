@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, overload
 from vmatlas import arguments
 from vmatlas.errors import UsageError
 from vmatlas.model import Region
+from vmatlas.notebook import repr_html
 
 if TYPE_CHECKING:
     from vmatlas.analysis.audit.policy import Allowance
@@ -54,6 +55,8 @@ class Finding:
     explanation: str
     runtime: str = ""
     """Where the cause is a just-in-time compiler that was recognised: which one, and by what."""
+
+    _repr_html_ = repr_html
 
     @property
     def id(self) -> str:
@@ -132,6 +135,8 @@ class AuditReport(Sequence[Finding]):
 
     def __len__(self) -> int:
         return len(self.findings)
+
+    _repr_html_ = repr_html
 
     def and_also(self, other: AuditReport) -> AuditReport:
         """With what another one of the same process found, in order."""
