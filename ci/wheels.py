@@ -150,13 +150,17 @@ def _check_all(wheels: list[Path]) -> None:
     """Hold the wheels with twins to what their names say, by those who wrote that down. Raises Unfit."""
     compiled = [wheel for wheel in wheels if "-abi3-" in wheel.name]
     tool("abi3audit", "--strict", *compiled)
-    program = environment(TOOLS) / "bin" / "auditwheel"
     for wheel in compiled:
-        told = json.loads(subprocess.run([program, "show", "--json", wheel], check=True, capture_output=True).stdout)
-        named, found = (_TAG.fullmatch(tag) for tag in (wheel.stem.rpartition("-")[2], told["overall_tag"]))
+        # No library of this machine is looked at: its libc.so may be a text for the linker, and is not the one meant.
+        words = [environment(TOOLS) / "bin" / "auditwheel", "show", "--json", "--ldpaths", "/nonexistent", wheel]
+        told = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+        named, found = (_TAG.fullmatch(tag) for tag in (wheel.stem.rpartition("-")[2], told["sym_tag"]))
         fits = named and found and named[1] == found[1] and named[4] == found[4]
         if not fits or (int(found[2]), int(found[3])) > (int(named[2]), int(named[3])):
-            raise Unfit(f"{wheel.name}: auditwheel finds it fit for {told['overall_tag']}")
+            raise Unfit(f"{wheel.name}: auditwheel finds it fit for {told['sym_tag']}")
+        # musl's loader takes libc.so for itself (ldso/dynlink.c), whatever the file is called.
+        if others := set(told["external_libs"]) - ({"libc.so"} if named[1] == "musllinux" else set()):
+            raise Unfit(f"{wheel.name}: needs {', '.join(sorted(others))}")
 
 
 def _digests(output: Path) -> Iterator[tuple[Path, str]]:
