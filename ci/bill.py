@@ -52,16 +52,20 @@ def linked(ziglang: Path) -> Iterator[Component]:
         )
 
 
-def ours(wheel: Path, ziglang: Path) -> tuple[Component, Message]:
-    """A wheel of ours as a component, and its metadata."""
-    with zipfile.ZipFile(wheel) as held:
-        names = held.namelist()
-        told = BytesParser().parsebytes(held.read(next(name for name in names if name.endswith(".dist-info/METADATA"))))
-        agents = [
-            Component(name=PurePosixPath(name).name, type=ComponentType.FILE, hashes=[_digest(held.read(name))])
-            for name in names
-            if "/built/" in name and not name.endswith(".digests")
-        ]
+def ours(wheels: Sequence[Path], ziglang: Path) -> tuple[Component, Message]:
+    """A distribution of ours, of which there may be a wheel for each machine, as a component; and its metadata."""
+    agents: list[Component] = []
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as held:
+            names = held.namelist()
+            metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
+            told = BytesParser().parsebytes(held.read(metadata))
+            agents += [
+                Component(name=PurePosixPath(name).name, type=ComponentType.FILE, hashes=[_digest(held.read(name))])
+                for name in names
+                if "/built/" in name and not name.endswith(".digests")
+            ]
+    files = [Component(name=each.name, type=ComponentType.FILE, hashes=[_digest(each.read_bytes())]) for each in wheels]
     component = Component(
         name=told["Name"],
         version=told["Version"],
@@ -69,16 +73,18 @@ def ours(wheel: Path, ziglang: Path) -> tuple[Component, Message]:
         description=told["Summary"],
         licenses=[_LICENCES.make_from_string(told["License-Expression"])],
         purl=PackageURL("pypi", name=told["Name"], version=told["Version"]),
-        hashes=[_digest(wheel.read_bytes())],
         bom_ref=told["Name"],
-        components=[*agents, *linked(ziglang)] if agents else [],
+        components=[*files, *agents, *(linked(ziglang) if agents else ())],
     )
     return component, told
 
 
 def bill(wheels: Sequence[Path], ziglang: Path) -> Bom:
     """The bill of some wheels. What they need of others' is named with its bounds; it is not in them."""
-    made = [ours(wheel, ziglang) for wheel in wheels]
+    by_name: dict[str, list[Path]] = {}
+    for wheel in wheels:
+        by_name.setdefault(wheel.name.partition("-")[0], []).append(wheel)
+    made = [ours(each, ziglang) for each in by_name.values()]
     known = {component.name: component for component, _ in made}
     bom = Bom(components=known.values())
     for component, told in made:
