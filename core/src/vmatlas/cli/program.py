@@ -122,7 +122,7 @@ _HELP = """The memory map of any process, on every kernel.
 MEANT = {
     "processes": "ps pgrep list ls top tasks pids process",
     "maps": "map pmap procmap vmmap procstat vm mem memory show print cat mappings regions segments layout smaps",
-    "picture": "draw plot chart graph html svg view gui visualize visualise image treemap atlas",
+    "picture": "draw plot chart graph html svg gui visualize visualise image treemap atlas",
     "report": "page dossier briefing",
     "find": "search lookup look-up where whereis addr address at query locate resolve addr2line",
     "pages": "page pagemap residency touched guards hugepages rss incore mincore page-types",
