@@ -123,7 +123,7 @@ MEANT = {
     "processes": "ps pgrep list ls top tasks pids process",
     "maps": "map pmap procmap vmmap procstat vm mem memory show print cat mappings regions segments layout smaps",
     "picture": "draw plot chart graph html svg gui visualize visualise image treemap atlas",
-    "report": "page dossier briefing",
+    "report": "dossier briefing",
     "find": "search lookup look-up where whereis addr address at query locate resolve addr2line",
     "pages": "page pagemap residency touched guards hugepages rss incore mincore page-types",
     "numa": "numa_maps numastat nodes node policy numactl",
