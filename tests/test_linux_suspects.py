@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ import pytest
 import vmatlas
 from vmatlas import Policy
 from vmatlas.analysis.audit import RULES
+from vmatlas.cli import audit as audit_command
+from vmatlas.cli.exits import Exit
+from vmatlas.cli.program import program as command_line
 from vmatlas.conformance.patience import PATIENCE
 
 from .conftest import Program, Start
@@ -64,36 +68,64 @@ def test_a_rule_that_a_program_shows_is_named_by_the_command(start: Start, folde
     assert done.stdout.splitlines()[1].split()[1:3] == ["high", "dual-mapping"]
 
 
-def test_one_process_writes_what_another_executes(start: Start, folder: Path) -> None:
-    """Each of them alone is innocent."""
-    code = folder / "shared.bin"
-    code.write_bytes(b"\xc3" * os.sysconf("SC_PAGESIZE"))
+@contextmanager
+def shared_by_two(*files: Path) -> Iterator[list[int]]:
+    """The numbers of two processes: one may write the files, the other one executes them."""
+    for code in files:
+        code.write_bytes(b"\xc3" * os.sysconf("SC_PAGESIZE"))
     script = (
-        "import mmap, sys; file = open(sys.argv[1], 'r+b'); "
-        "mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, int(sys.argv[2])); print('ready', flush=True); "
-        "sys.stdin.read()"
+        "import mmap, sys; files = [open(each, 'r+b') for each in sys.argv[2:]]; "
+        "mapped = [mmap.mmap(each.fileno(), 0, mmap.MAP_SHARED, int(sys.argv[1])) for each in files]; "
+        "print('ready', flush=True); sys.stdin.read()"
     )
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", script, code, str(rights)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", script, str(rights), *files], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         for rights in (3, 5)
     ]
     try:
         for each in started:
             assert each.stdout is not None and each.stdout.readline() == b"ready\n"
-        numbers = [str(each.pid) for each in started]
-        command = [sys.executable, "-m", "vmatlas", "audit", "--only", "dual-mapping", "--json"]
-        together = subprocess.run([*command, *numbers], capture_output=True, text=True, timeout=PATIENCE)
-        told = {each["pid"]: each["findings"] for each in json.loads(together.stdout)["processes"]}
-        assert [len(told[each.pid]) for each in started] == [0, 1]
-        assert f"process {started[0].pid} " in told[started[1].pid][0]["explanation"]
-        for number in numbers:
-            assert subprocess.run([*command, number], capture_output=True, timeout=PATIENCE).returncode == 0
+        yield [each.pid for each in started]
     finally:
         for each in started:
             each.kill()
             each.communicate()
+
+
+def test_one_process_writes_what_another_executes(folder: Path) -> None:
+    """Each of them alone is innocent."""
+    with shared_by_two(folder / "shared.bin") as (writes, executes):
+        numbers = [str(writes), str(executes)]
+        command = [sys.executable, "-m", "vmatlas", "audit", "--only", "dual-mapping", "--json"]
+        together = subprocess.run([*command, *numbers], capture_output=True, text=True, timeout=PATIENCE)
+        told = {each["pid"]: each["findings"] for each in json.loads(together.stdout)["processes"]}
+        assert [len(told[each]) for each in (writes, executes)] == [0, 1]
+        assert f"process {writes} " in told[executes][0]["explanation"]
+        for number in numbers:
+            assert subprocess.run([*command, number], capture_output=True, timeout=PATIENCE).returncode == 0
+
+
+def test_what_is_found_across_processes_is_settled_once_for_each(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process may execute thousands of files that another one writes."""
+    policy = folder / "policy.yaml"
+    policy.write_text(f"allow: [{{rules: dual-mapping, path: {folder}/0*, reason: known}}]")
+    asked, settled = [], audit_command._settled
+
+    def counted(place, process, findings, policy):  # type: ignore[no-untyped-def]
+        asked.append((process.pid, len(findings)))
+        return settled(place, process, findings, policy)
+
+    monkeypatch.setattr(audit_command, "_settled", counted)
+    with shared_by_two(*(folder / f"{number:02}" for number in range(20))) as (writes, executes):
+        words = ["audit", "--only", "dual-mapping", "--policy", str(policy), "--json"]
+        assert command_line.run([*words, str(writes), str(executes)]) == Exit.FOUND
+        told = {each["pid"]: each for each in json.loads(capsys.readouterr().out)["processes"]}
+    assert asked == [(executes, 20)]
+    assert (len(told[executes]["findings"]), len(told[executes]["allowed"])) == (10, 10)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc) in PATH")

@@ -171,6 +171,19 @@ def test_a_baseline_knows_a_finding_up_to_the_weight_that_it_had():
         assert baseline.has("app", dataclasses.replace(finding, severity=Severity.NOTE))
 
 
+def test_what_a_baseline_knows_of_one_user_is_new_of_another():
+    (finding,) = audit(space_of([WX]))
+    told = {"findings": [{"finding": finding.id, "process": "app", "thing": None, "severity": "high"}]}
+    baseline = Baseline.of({**told, "user": 0}, "known.json")
+    assert baseline.has("app", finding, 0)
+    assert not baseline.has("app", finding, 65534) and not baseline.has("app", finding, None)
+    older = Baseline.of(told, "known.json")  # of a capture, or from before users were told
+    assert older.has("app", finding, 0) and older.has("app", finding, None)
+    for wrong in ("root", -1, True, 1.0, 1 << 32):
+        with pytest.raises(UsageError, match="is no audit"):
+            Baseline.of({**told, "user": wrong}, "known.json")
+
+
 def test_a_baseline_knows_a_finding_again_by_rule_name_and_thing():
     (finding,) = audit(space_of([WX]))
     told = {"findings": [{"finding": "writable-and-executable", "process": "app", "thing": None, "severity": "high"}]}

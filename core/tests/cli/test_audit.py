@@ -91,7 +91,10 @@ def test_what_the_baseline_has_is_not_told_again(run, child, tmp_path):
     done = run("audit", child.pid, "--baseline", known, "--json")
     told = json.loads(done.stdout)
     assert WX not in {each["finding"] for each in told["findings"]}
-    assert told["known"] == 1
+    assert (told["known"], told["user"]) == (1, os.geteuid())
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**json.loads(known.read_text()), "user": 12345}))
+    assert run("audit", child.pid, "--only", WX, "--baseline", other).exit_code == Exit.FOUND, "of another user"
     assert run("audit", child.pid, "--only", WX, "--baseline", known).exit_code == Exit.OK
     several = tmp_path / "several.json"
     several.write_text(run("audit", child.pid, "self", "--json").stdout)

@@ -45,22 +45,22 @@ class _Ask:
     target: str
     patience: float | None
 
-    def audited(self, space: AddressSpace, report: AuditReport) -> Audited:
+    def audited(self, space: AddressSpace, report: AuditReport, user: int | None = None) -> Audited:
         """Without what the baseline has."""
         from vmatlas.cli.render.together import Whose
 
-        return self.new_of(Whose(space.pid, space.origin.name), report)
+        return self.new_of(Whose(space.pid, space.origin.name), user, report)
 
-    def new_of(self, whose: Whose, report: AuditReport) -> Audited:
+    def new_of(self, whose: Whose, user: int | None, report: AuditReport) -> Audited:
         """The same, of whoever it is."""
         from dataclasses import replace
 
         from vmatlas.cli.render.audit import Audited
 
         if self.baseline is None:
-            return Audited(whose, report)
-        new = tuple(each for each in report.findings if not self.baseline.has(whose.name, each))
-        return Audited(whose, replace(report, findings=new), len(report.findings) - len(new))
+            return Audited(whose, report, user)
+        new = tuple(each for each in report.findings if not self.baseline.has(whose.name, each, user))
+        return Audited(whose, replace(report, findings=new), user, len(report.findings) - len(new))
 
 
 @dataclass(slots=True)
@@ -300,11 +300,21 @@ def _of_process(source: Asked, ask: _Ask) -> _Looked:
     from vmatlas.analysis import audit as judge
     from vmatlas.cli.survey import of_one
 
-    def judged(space: AddressSpace, asked: Process) -> AuditReport:
-        return judge(space, asked.evidence(), ask.policy)
+    def judged(space: AddressSpace, asked: Process) -> tuple[AuditReport, int | None]:
+        return judge(space, asked.evidence(), ask.policy), _user_of(asked)
 
-    space, report = of_one(source, ask.target, ask.backend, ask.patience, judged, residency=False)
-    return _Looked([ask.audited(space, report)], is_incomplete=space.incomplete is not None)
+    space, (report, user) = of_one(source, ask.target, ask.backend, ask.patience, judged, residency=False)
+    return _Looked([ask.audited(space, report, user)], is_incomplete=space.incomplete is not None)
+
+
+def _user_of(asked: Process) -> int | None:
+    """The number of the user whose rights a process of this machine has."""
+    from vmatlas.backend import ListsNumbers
+    from vmatlas.target.local import LOCAL
+
+    system: object = LOCAL.system if asked.target is LOCAL else None
+    found = system.among([asked.pid]) if isinstance(system, ListsNumbers) else ()
+    return next((info.user for _, info in found if info is not None), None)
 
 
 def _of_several(
@@ -327,31 +337,35 @@ def _of_several(
     with telling(survey, lambda: show(looked)):
         for process, (report, objects) in survey:
             across.add(process, objects)
-            looked.found.append(ask.new_of(Whose(process.pid, process.name), report))
+            looked.found.append(ask.new_of(Whose(process.pid, process.name), process.user, report))
+    shared: dict[int, tuple[ProcessInfo, list[Finding]]] = {}  # a process may execute thousands that another one writes
     for process, finding in across.findings():
-        at = next(number for number, each in enumerate(looked.found) if each.whose.pid == process.pid)
-        told = looked.found[at]
-        more = ask.new_of(told.whose, _settled(place, process, finding, policy))
+        shared.setdefault(process.pid, (process, []))[1].append(finding)
+    for at, told in enumerate(looked.found):
+        if told.whose.pid not in shared:
+            continue
+        process, findings = shared[told.whose.pid]
+        more = ask.new_of(told.whose, told.user, _settled(place, process, findings, policy))
         looked.found[at] = told._replace(report=told.report.and_also(more.report), known=told.known + more.known)
     return looked
 
 
-def _settled(place: Target, process: ProcessInfo, finding: Finding, policy: Policy) -> AuditReport:
-    """What is found across processes, by the allowances."""
+def _settled(place: Target, process: ProcessInfo, findings: list[Finding], policy: Policy) -> AuditReport:
+    """What is found across processes in one of them, by the allowances."""
     from vmatlas import api
     from vmatlas.analysis.audit import Evidence
     from vmatlas.analysis.audit.judge import settled
     from vmatlas.target.local import LOCAL
 
     if not policy.allowances or place is not LOCAL:
-        return settled([finding], Evidence(), policy)
+        return settled(findings, Evidence(), policy)
     ended = Evidence(misnamed=lambda _: "the process has ended")
     try:
         with api.open(process.pid) as opened:
             is_it = process.start_time in (None, opened.start_time)
-            return settled([finding], opened.evidence() if is_it else ended, policy)
+            return settled(findings, opened.evidence() if is_it else ended, policy)
     except VmatlasError:
-        return settled([finding], ended, policy)
+        return settled(findings, ended, policy)
 
 
 # ---- looking again ----

@@ -48,6 +48,8 @@ class Audited(NamedTuple):
 
     whose: Whose
     report: AuditReport
+    user: int | None = None
+    """The number of the user whose rights it has; None where that is not told."""
     known: int = 0
     """Findings that stand in the baseline."""
 
@@ -197,6 +199,7 @@ def audited_json(each: Audited, error: str | None = None) -> dict[str, Any]:
     return {
         "pid": each.whose.pid,
         "process": each.whose.name,
+        "user": each.user,
         "error": error,
         "findings": [finding_json(each.whose, finding) for finding in each.report.findings],
         "allowed": [
