@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import compress
-from operator import add, gt
+from operator import add, and_, gt
 from typing import NamedTuple
 
 from vmatlas.capture import LARGEST, MOST_REGIONS, Capture
@@ -90,16 +90,22 @@ class Segments:
     """Program headers, in the order of the file, a column for each field. Cut out of the bytes when it is asked for:
     there can be a million, and nobody needs all fields."""
 
-    __slots__ = ("_halves", "_words")
+    __slots__ = ("_entry", "_halves", "_low", "_whole", "_words")
 
     def __init__(self, header: Header, content: bytes) -> None:
         """Of the bytes of all program headers; what is left of one at the end is nothing."""
-        whole = content[: len(content) - len(content) % header.entry]
-        self._halves = array("I", whole)
-        self._words = array("Q", whole) if header.bits == 64 else None
+        self._entry = header.entry
+        self._low = (24 if header.bits == 32 else 4) + (0 if header.byte_order == "little" else 3)
+        self._whole = content[: len(content) - len(content) % header.entry]
+        self._halves: memoryview[int] | array[int] = memoryview(self._whole).cast("I")
+        self._words: memoryview[int] | array[int] | None = None
+        if header.bits == 64:
+            self._words = memoryview(self._whole).cast("Q")
         if header.byte_order != sys.byteorder:
+            self._halves = array("I", self._whole)
             self._halves.byteswap()
             if self._words is not None:
+                self._words = array("Q", self._whole)
                 self._words.byteswap()
 
     def __len__(self) -> int:
@@ -108,14 +114,12 @@ class Segments:
     @property
     def kind(self) -> array[int]:
         """`p_type`."""
-        return self._halves[0 :: 8 if self._words is None else 14]
+        return array("I", self._halves[0 :: self._entry // 4].tobytes())
 
     @property
     def flags(self) -> bytes:
         """The rights in `p_flags`: PF_X 1, PF_W 2, PF_R 4; a byte each."""
-        first = 24 if self._words is None else 4
-        low = first if sys.byteorder == "little" else first + 3
-        return self._halves.tobytes()[low :: 32 if self._words is None else 56].translate(_LOW_BITS)
+        return self._whole[self._low :: self._entry].translate(_LOW_BITS)
 
     @property
     def offset(self) -> array[int]:
@@ -143,7 +147,9 @@ class Segments:
         return self._column(7, 6)
 
     def _column(self, half: int, word: int) -> array[int]:
-        return array("Q", self._halves[half::8].tolist()) if self._words is None else self._words[word::7]
+        if self._words is None:
+            return array("Q", self._halves[half::8].tolist())
+        return array("Q", self._words[word::7].tobytes())
 
     def rows(self, kind: int) -> list[int]:
         """Those of a kind."""
@@ -425,11 +431,13 @@ def _cut(source: Source, segments: Segments) -> str | None:
     offsets = segments.offset
     if max(offsets, default=0) + max(sizes, default=0) <= source.size:
         return None
-    ends = list(map(add, offsets, sizes))
-    if max(ends, default=0) <= source.size:
+    beyond = list(map(source.size.__lt__, map(add, offsets, sizes)))
+    if not any(beyond):
         return None
     kinds = segments.kind
-    missing = sum(end > source.size and kinds[row] == _LOAD and sizes[row] > 0 for row, end in enumerate(ends))
+    if 0 in sizes:
+        beyond = list(map(and_, beyond, map(bool, sizes)))
+    missing = sum(compress(beyond, map(_LOAD.__eq__, kinds)))
     if not missing:
         return None
     return (

@@ -13,7 +13,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from operator import add
+from itertools import compress
 
 from vmatlas.capture import Capture
 from vmatlas.errors import MalformedData
@@ -236,10 +236,9 @@ def _facts(
     """What each region is, packed; the kind is worked out once for each different name and protection."""
     packer = Packer()
     meanings = _Meanings(packer, told.mapped)
-    # The name's number and the rights in one, so that nothing is made for each region but its number.
-    named = map(_MANY_RIGHTS.__mul__, map(meanings.numbers.__getitem__, names))
-    keys = map(add, named, rights) if told.mapped is not None else iter(rights)
-    pieces = list(map(meanings.__getitem__, keys))
+    pieces = list(map(meanings.__getitem__, rights))  # as if none had a name, which is so of most
+    for row in compress(range(len(names)), map((-1).__ne__, names)) if told.mapped is not None else ():
+        pieces[row] = meanings[_MANY_RIGHTS * meanings.numbers[names[row]] + rights[row]]
     for row, (label, kind) in _special(told, starts, ends, rights, names).items():
         pieces[row] = packer.pack(_meaning(label, rights[row], kind))
     return b"".join(pieces), packer.labels
