@@ -101,6 +101,17 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path, capsys: pytest.Cap
     assert not list(tmp_path.glob(".vmatlas-*"))
 
 
+def test_standard_output_is_no_file_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with mapped(tmp_path / "a") as address:
+        assert program.run(["recover", "self", f"{address:x}", "-o", "-"]) == Exit.USAGE
+        assert "-o ./-" in capsys.readouterr().err
+        assert program.run(["recover", "self", f"{address:x}", "-o", "./-"]) == Exit.OK
+    assert (tmp_path / "-").read_bytes() == CONTENT
+
+
 def test_what_shows_no_file_is_refused(tmp_path: Path) -> None:
     stack = next(each for each in vmatlas.snapshot() if each.kind is vmatlas.Kind.STACK)
     with pytest.raises(UsageError, match=r"no file is mapped at .*\[stack\]"):

@@ -39,6 +39,8 @@ def command(process: Asked | Chooses, address: int, output: str, force: bool, as
     asked = only_one([process])
     if asked is None:
         raise UsageError("recover takes one process, by its number", hint="vmatlas recover PID ADDRESS -o FILE")
+    if output == "-":
+        raise UsageError("the copy is written to a file, and not to standard output", hint="-o ./- is a file called -")
     with api.open(asked.pid) as opened:
         try:
             found = recover(opened, address, output, replace=force)
