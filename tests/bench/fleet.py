@@ -209,6 +209,7 @@ def many_regions(space: Path, count: int) -> None:
     chance = random.Random(1)
     maps = [each.answer for each in vmatlas.survey(lambda process: process.snapshot()) if each.answer is not None]
     maps = [each for each in maps if 50 < len(each) < 1000][:40]
+    variants = [[moved(each, chance) for _ in range(24)] for each in maps]  # few come twice in a file
     data = DataSet.at(str(space / "regions"))
     run = new_run(what=("maps",), select=(), options={}, hosts=0)
     ledger = Ledger(data, run, Order(run.run), Outcome())
@@ -221,7 +222,7 @@ def many_regions(space: Path, count: int) -> None:
         regions = 0
         while regions < min(50_000, count - written):
             which = chance.randrange(len(maps))
-            processes.append((ProcessInfo(pid, 1, f"program{which}", 1000 + pid), moved(maps[which], chance)))
+            processes.append((ProcessInfo(pid, 1, f"program{which}", 1000 + pid), chance.choice(variants[which])))
             regions += len(maps[which])
             pid += chance.randrange(1, 9)
         began, before = time.monotonic(), time.process_time()

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from vmatlas.errors import TargetLost, Unsupported, UsageError
 from vmatlas.target.agent import AgentTarget
 from vmatlas.target.asking import Limits
 from vmatlas.target.connect import connect
-from vmatlas.target.ssh import command_for
+from vmatlas.target.ssh import command_for, connect_by_ssh
 
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
@@ -209,6 +210,31 @@ def test_destinations(monkeypatch: pytest.MonkeyPatch, destination: str, port: s
     command = command_for(destination)
     assert command[command.index("--") + 1] == host
     assert (command[command.index("-p") + 1] if "-p" in command else None) == port
+
+
+def test_an_agent_that_is_kept_is_sent_once_and_run_from_there(server: Server, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    rest = f"{server.url.removeprefix('ssh:')}?folder={tmp_path}"
+    kept: list[tuple[str, int]] = []
+    for _ in range(2):
+        target = connect_by_ssh(rest, Limits(), asks=False, keeps=True)
+        assert target.system_info.system == "linux"
+        target.close()
+        (agent,) = (tmp_path / "vmatlas").iterdir()
+        kept.append((agent.name, agent.stat().st_mtime_ns))
+    assert kept[0] == kept[1]
+    assert agent.name == f"agent-{sha256(agent.read_bytes()).hexdigest()}"
+    assert agent.stat().st_mode & 0o777 == 0o700 and agent.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder to another user takes root")
+def test_an_agent_is_kept_in_no_folder_of_another_user(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "vmatlas").mkdir()
+    os.chown(tmp_path / "vmatlas", 65534, 65534)
+    rest = f"{server.url.removeprefix('ssh:')}?folder={tmp_path}"
+    with pytest.raises(TargetLost) as lost:
+        connect_by_ssh(rest, Limits(), keeps=True)
+    assert "is of another user" in lost.value.last_words
 
 
 @pytest.mark.parametrize("destination", ["-oProxyCommand=touch /tmp/x", "a host", ":22", ""])

@@ -67,6 +67,8 @@ class Order:
     services: bool = False
     """Which program, service and container each process is of: on another machine two more questions a process."""
     captures: bool = False
+    keeps_agents: bool = False
+    """Agents that are put on a host by ssh stay there."""
     policy: Policy | None = None
     patience: float | None = None
     """Seconds of silence after which a process is given up, and a host."""
@@ -145,7 +147,7 @@ def _reached(host: Host, order: Order, deadline: Deadline) -> Iterator[Target]:
     if scheme == "ssh":
         from vmatlas.target.ssh import connect_by_ssh
 
-        target: Target = connect_by_ssh(rest, limits, asks=False)
+        target: Target = connect_by_ssh(rest, limits, asks=False, keeps=order.keeps_agents)
     else:
         target = connect(host.target, limits)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -22,6 +23,7 @@ from vmatlas.target.streams import ByteStream, ChildStream, StreamEnded
 
 GREETING = b"vmatlas-here "
 READY = b"vmatlas-ready"
+ANSWER = b"vmatlas-"
 
 _STEPS = (
     "set -e",
@@ -43,26 +45,52 @@ _STEPS = (
 )
 """One line for the shell there: some login shells (csh) pass no others on."""
 
+_KEEPING = (
+    "set -e",
+    "umask 077",
+    "part=",
+    "trap 'rm -f \"$part\"' EXIT",
+    "trap 'exit 1' HUP INT TERM PIPE",
+    'mkdir -p "$place"',
+    # What is run from there, nobody else may have put there.
+    '[ -O "$place" ] || { printf "%s is of another user\\n" "$place" >&2; exit 1; }',
+    'printf "\\n%s%s %s\\n" vmatlas- here "$(uname -sm) $(uname -p 2>/dev/null)"',
+    "read -r size digest",
+    "agent=$place/agent-$digest",
+    'if [ -x "$agent" ]; then printf "%s%s\\n" vmatlas- kept; else printf "%s%s\\n" vmatlas- needed',
+    'part=$(mktemp "$place/part.XXXXXX")',
+    'head -c "$size" >"$part"',
+    '[ "$(($(wc -c <"$part")))" -eq "$size" ]',
+    'chmod 700 "$part"',
+    'mv "$part" "$agent"',
+    'printf "%s%s\\n" vmatlas- ready; fi',
+    'exec "$agent"',
+)
+"""The same, where an agent stays there under its digest: whole, since it is renamed when all of it has come."""
 
-def connect_by_ssh(rest: str, limits: Limits, *, asks: bool = True) -> AgentTarget:
+
+def connect_by_ssh(rest: str, limits: Limits, *, asks: bool = True, keeps: bool = False) -> AgentTarget:
     """`rest` is what ssh takes, or USER@HOST:PORT; then perhaps ?folder=PATH, where the agent is put.
 
     `asks`: whether ssh may ask who sits there (for a password, whether a host is known); without, it fails instead.
+    `keeps`: the agent stays there under its digest, in ~/.cache/vmatlas (or FOLDER/vmatlas), and is not sent again.
     Raises UsageError, Unsupported, TargetLost.
     """
     name = f"ssh:{rest}"
     destination, _, options = rest.partition("?")
     try:
-        stream = ChildStream(command_for(destination, _folder_of(options, name), asks=asks))
+        stream = ChildStream(command_for(destination, _folder_of(options, name), asks=asks, keeps=keeps))
     except StreamEnded as error:
         raise TargetLost(f"no connection: {error}", target=name) from None
     try:
         system, machine = Login(stream, name, limits.deadline).greeted()
         agent = built_agent(system, machine, name).read_bytes()
         ready = Login(stream, name, limits.deadline)
-        stream.send(b"%d\n" % len(agent), limits.connecting())
-        stream.send(agent, LOGIN_SECONDS if limits.deadline is None else min(limits.deadline.left, LOGIN_SECONDS))
-        ready.wait_for(READY + b"\n")
+        digest = b" " + sha256(agent).hexdigest().encode() if keeps else b""
+        stream.send(b"%d%s\n" % (len(agent), digest), limits.connecting())
+        if not keeps or ready.answer() == b"needed":
+            stream.send(agent, LOGIN_SECONDS if limits.deadline is None else min(limits.deadline.left, LOGIN_SECONDS))
+            ready.wait_for(READY + b"\n")
     except StreamEnded as error:
         stream.close()
         raise TargetLost(
@@ -94,8 +122,8 @@ def _is_folder(path: str) -> bool:
     return path.startswith("/") and path.isprintable() and "!" not in path  # csh takes that for its history
 
 
-def command_for(destination: str, folder: str | None = None, *, asks: bool = True) -> list[str]:
-    """The ssh command; `folder` there is where the agent is put, by default TMPDIR or /tmp. `asks`: see above.
+def command_for(destination: str, folder: str | None = None, *, asks: bool = True, keeps: bool = False) -> list[str]:
+    """The ssh command; `folder` there is where the agent is put, by default TMPDIR or /tmp. The others: see above.
 
     Raises UsageError for what ssh would take for an option, Unsupported when there is no ssh.
     """
@@ -108,8 +136,13 @@ def command_for(destination: str, folder: str | None = None, *, asks: bool = Tru
     ssh = shutil.which("ssh")
     if ssh is None:
         raise Unsupported("there is no ssh here", hint="on Debian and Ubuntu: apt-get install openssh-client")
-    place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${TMPDIR:-/tmp}"'
-    command = f"exec sh -c {shlex.quote('; '.join((place, *_STEPS)))}"
+    if keeps:
+        place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${XDG_CACHE_HOME:-$HOME/.cache}"'
+        steps = (f"{place}/vmatlas", *_KEEPING)
+    else:
+        place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${TMPDIR:-/tmp}"'
+        steps = (place, *_STEPS)
+    command = f"exec sh -c {shlex.quote('; '.join(steps))}"
     quiet = [] if asks else ["-o", "BatchMode=yes"]
     return [ssh, "-T", "-e", "none", *quiet, *(["-p", port] if port else []), "--", host, command]
 
@@ -136,6 +169,11 @@ class Login:
             raise Unsupported(f"uname there says {' '.join(words)[:100]!r}", target=self._name)
         # On QNX `uname -m` tells the board: x86pc for 32 and for 64 bits. Elsewhere `uname -p` may say anything.
         return words[0], words[2] if words[0] == "QNX" and len(words) == 3 else words[1]
+
+    def answer(self) -> bytes:
+        """The word behind "vmatlas-" in its next line of that form. Raises TargetLost, StreamEnded."""
+        start = self.wait_for(ANSWER)
+        return bytes(self._said[start : self.wait_for(b"\n", start) - 1])
 
     def wait_for(self, mark: bytes, start: int = 0) -> int:
         """Where the mark ends that stands behind `start`, once it has come. Raises TargetLost, StreamEnded."""

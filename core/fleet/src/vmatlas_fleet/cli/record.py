@@ -51,6 +51,9 @@ _MOST_REASONS = 12
 @click.option("--all-deadline", metavar="TIME", type=DurationType(), help="For all hosts together: 10m, 1h.")
 @click.option("--retries", metavar="N", type=click.IntRange(0, 100), default=2, help="For a lost host. Default: 2.")
 @patience_option
+@click.option(
+    "--keep-agents", is_flag=True, help="Leave agents on hosts (~/.cache/vmatlas there): sent once, not again."
+)
 @click.option("--scheduler", metavar="URL", help="Let the workers of a Dask scheduler ask: tcp://HOST:8786, tls://...")
 def command(
     inventory: str,
@@ -69,6 +72,7 @@ def command(
     all_deadline: float | None,
     retries: int,
     patience: float | None,
+    keep_agents: bool,
     scheduler: str | None,
 ) -> int:
     """Ask the hosts of an inventory, many at once, and keep what they tell: a data set of Parquet files, by day and
@@ -116,6 +120,7 @@ def command(
         build_ids=build_ids,
         services=services,
         captures=captures,
+        keeps_agents=keep_agents,
         policy=policy,
         patience=patience,
     )
