@@ -32,7 +32,7 @@ SUITES = ("trixie", "forky", "sid")
 """Of Debian, which has one Python in each."""
 
 OTHERS = ("click", "rich", "pyyaml")
-FOR_PIPX = ("pip", "pipx")
+FOR_PIPX = ("pip",)
 LIMIT = 600.0
 """Seconds for one step: on a loaded machine, and with a network that is slow."""
 
