@@ -300,6 +300,9 @@ def test_one_object_is_followed_into_other_processes():
         (FileRights(0o100755, 0, 0o40777, 0), True),
         (FileRights(0o100755, 0, 0o41777, 0), False),  # sticky: only its owner takes a file away
         (FileRights(0o100755, 0, None, None), False),
+        (FileRights(0o100755, 0, 0o40755, 0, (("/a", 0o40755), ("/", 0o41777))), False),
+        (FileRights(0o100755, 0, 0o41777, 0, (("/a/b", 0o40755), ("/a", 0o40777), ("/", 0o40755))), True),
+        (FileRights(0o100755, 0, 0o40777, 0, (("/a", 0o40777),)), True),
     ],
 )
 def test_code_that_everybody_may_write_or_replace_is_found(rights, found):

@@ -127,6 +127,13 @@ def anybodys_folder(bad: bool, folder: str) -> None:
     code_of(file_in(folder))
 
 
+def anybodys_folder_above(bad: bool, folder: str) -> None:
+    inner = os.path.join(folder, "a", "b")
+    os.makedirs(inner, exist_ok=True)
+    os.chmod(os.path.join(folder, "a"), 0o777 if bad else 0o1777)
+    code_of(file_in(inner))
+
+
 def temporary(bad: bool, folder: str) -> None:
     code_of(file_in(folder) if bad else os.path.realpath(sys.executable))
 
@@ -187,6 +194,7 @@ TRAITS = {
     "executable-stack": stack,
     "code-anybody-may-write": anybodys_file,
     "code-anybody-may-write/folder": anybodys_folder,
+    "code-anybody-may-write/above": anybodys_folder_above,
     "code-in-temporary-folder": temporary,
     "changed-code": changed,
     "relro-undone": relro,

@@ -321,6 +321,9 @@ class FileRights(NamedTuple):
     folder_mode: int | None
     """Of the folder that it lies in; None where that is not told, or it lies in none any more."""
     folder_user: int | None
+    above: tuple[tuple[str, int], ...] = ()
+    """The folders above that one, upwards to the root: the path of each, and its st_mode. Who may rename one of them
+    puts another file in the place of this one, too."""
 
 
 class FileNow(NamedTuple):

@@ -305,31 +305,29 @@ class ProcessFiles:
         return FileNow(None, unasked)
 
     def rights(self, region: Region) -> FileRights | None:
-        """Of the file that is mapped at a region, and of the folder that holds it; None where that is not told.
+        """Of the file that is mapped at a region, and of the folders on the way to it; None where that is not told.
 
-        From what the kernel remembers. The folder is that of the path, where the mapped file still stands.
+        From what the kernel remembers. The folders are those of the path, where the mapped file still stands.
         """
         if region.device is None or region.inode is None or region.path_bytes is None:
             return None
         device = region.device.major, region.device.minor
         name = region.path_bytes + (DELETED if region.deleted else b"")
         file = self.mapped(region.start, region.end, name)
-        folder = None
+        folders: list[tuple[bytes, File]] = []
         if not region.deleted:
-            path, _, last = region.path_bytes.rpartition(b"/")
             for root in self.roots:
-                with (
-                    _refused(Unasked),
-                    self._looked_up(root, path) as above,
-                    self._looked_up(root, path + b"/" + last) as seen,
-                ):
+                way: list[tuple[bytes, File]] = []
+                with _refused(Unasked), self._looked_up(root, region.path_bytes, way) as seen:
                     is_it = seen.file.identity == file.identity if file else seen.is_of_map(device, region.inode)
                     if is_it:
-                        file, folder = seen.file, above.file
+                        file, folders = seen.file, way[::-1]
                         break
         if file is None:
             return None
-        return FileRights(file.mode, file.user, folder and folder.mode, folder and folder.user)
+        folder = folders[0][1] if folders else None
+        above = tuple((os.fsdecode(name), each.mode) for name, each in folders[1:])
+        return FileRights(file.mode, file.user, folder and folder.mode, folder and folder.user, above)
 
     def unmounted(self, region: Region) -> bool | None:
         """Whether the mount is gone through which the file of a region was mapped: neither the process nor we have it,
@@ -505,14 +503,18 @@ class ProcessFiles:
         return self._roots
 
     @contextlib.contextmanager
-    def _looked_up(self, root: int, path: bytes) -> Iterator[Seen]:
-        """Raises OSError, Unasked."""
+    def _looked_up(self, root: int, path: bytes, way: list[tuple[bytes, File]] | None = None) -> Iterator[Seen]:
+        """`way` gets the folders on the way, from the root on. Raises OSError, Unasked."""
         at = os.dup(root)
+        walked = b""
         try:
             mount = self._mounts.of(at)
             for step in path.split(b"/"):
                 if step in (b"", b".", b".."):
                     continue  # the kernel's names hold none
+                if way is not None:
+                    way.append((walked or b"/", _statx(at, b"", _AS_REMEMBERED | _EMPTY_PATH)))
+                    walked += b"/" + step
                 try:
                     following, crossed = self._step(at, step, mount)
                 except OSError as error:

@@ -10,7 +10,7 @@ from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
-    """By the rights of the file and of its folder, which are asked of the mapped file itself."""
+    """By the rights of the file, which are asked of the mapped file itself, and of the folders that lead to it."""
     asked = case.evidence.file_rights
     if asked is None:
         if case.code_of_files:
@@ -26,20 +26,30 @@ def check(case: Case) -> Iterator[Hit | Silence]:
             mode = stat.filemode(rights.mode)
             yield Hit(tuple(regions), f"everybody may write the file ({mode}, user {rights.user})")
         folder = rights.folder_mode
-        if folder is not None and folder & stat.S_IWOTH and not folder & stat.S_ISVTX:
+        if folder is not None and _is_everybodys(folder):
             yield Hit(tuple(regions), f"everybody may put another in its place: its folder is {stat.filemode(folder)}")
+            continue
+        for path, above in rights.above:
+            if _is_everybodys(above):
+                yield Hit(tuple(regions), f"everybody may put another in its place: {path} is {stat.filemode(above)}")
+                break
     if untold:
         yield Silence(f"the rights of {untold} of {len(case.code_of_files)} files of code are not told")
+
+
+def _is_everybodys(folder: int) -> bool:
+    """Whether every user may rename and remove what is in a folder; where it is sticky its owner alone may."""
+    return bool(folder & stat.S_IWOTH and not folder & stat.S_ISVTX)
 
 
 RULE = Rule(
     "code-anybody-may-write",
     Severity.HIGH,
-    "Code is run from a file that every user may write, or from a folder where every user may replace it.",
+    "Code is run from a file that every user may write, or where every user may replace it, or a folder on the way.",
     "none on a machine with several users; images of containers that were made with umask 0",
     "take the right away: chmod o-w",
     check,
     systems=frozenset({"linux"}),
-    asks="the rights of the files of code and of their folders",
+    asks="the rights of the files of code and of the folders on the way",
     is_thorough=True,
 )
