@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.conformance.thorough import THOROUGH
 from vmatlas.picture.drawn import Picture, pictures
 from vmatlas.picture.palette import LIGHT, Sort
 from vmatlas.picture.scene import Scene, scene_of
@@ -207,14 +208,13 @@ def test_nobody_is_kept_from_it(browser, tmp_path):
     """By the rules of axe: names and roles, contrast of texts; light, dark, and narrow."""
     from axe_core_python.selenium import Axe
 
-    page = Page(browser, [scene_of(space_of(many(60))), hostile_scene()], tmp_path)
+    page = Page(browser, [scene_of(space_of(many(12))), scene_of(space_of(many(3)))], tmp_path)
     others = tmp_path / "others.html"
     others.write_text(Picture((compared(), growing())).html(), "utf-8")
     for scheme, width, path, chosen in (
         ("light", 390, page.path, 0),
-        ("dark", 1400, page.path, 1),
-        ("light", 1400, others, 0),
-        ("dark", 390, others, 1),
+        ("dark", 1400, others, 0),
+        ("light", 1400, others, 1),
     ):
         page.media(prefers_color_scheme=scheme)
         page.size(width, 900)
@@ -252,7 +252,7 @@ def test_of_several_one_is_shown_and_the_others_can_be_chosen(browser, tmp_path)
     page.is_quiet()
 
 
-@pytest.mark.parametrize("number", [0, 1, 100_000], ids=lambda number: f"{number}-regions")
+@pytest.mark.parametrize("number", [0, 1, 100_000 if THOROUGH else 20_000], ids=["none", "one", "many"])
 def test_any_number_of_regions_is_drawn(browser, tmp_path, number):
     made = many(min(number, 2000))
     if number > 2000:  # the same again, higher: making each anew takes longer than all else here
