@@ -145,6 +145,23 @@ def test_what_is_larger_than_all_else_is_folded_and_the_rest_is_to_scale():
     assert lengths[0] == scene.fold == pytest.approx(sum(lengths[1:]) / 3, abs=1)  # a quarter of all
 
 
+def test_what_is_only_reserved_leaves_room_to_what_may_be_touched():
+    """As in a browser: a thousand times as much is reserved as may be touched."""
+    reserved = [region(0x10000000000 * each, 2**24, protection=Protection.NONE) for each in range(1, 9)]
+    guards = [region(0x7E0000000000 + 64 * PAGE * each, 1, protection=Protection.NONE) for each in range(8)]
+    touched = [region(0x7F0000000000 + 64 * PAGE * each, 20) for each in range(12)]
+    scene = scene_of(space_of([*reserved, *guards, *touched]))
+    lengths = [end - begin for begin, end in zip(scene.begins, scene.ends, strict=True)]
+    assert lengths[16:] == pytest.approx([each.size for each in touched])
+    assert lengths[8:16] == pytest.approx([PAGE] * 8)  # what is small stays as it is
+    assert sum(lengths[:16]) == pytest.approx(sum(lengths) / 5)
+    assert [scene.is_folded(row) for row in range(28)] == [True] * 8 + [False] * 20
+    for format, text in rendered(scene).items():
+        assert "reserved addresses of more than" in text.lower(), format
+    alone = scene_of(space_of(reserved))
+    assert [end - begin for begin, end in zip(alone.begins, alone.ends, strict=True)] == [2**24 * PAGE] * 8
+
+
 def test_where_no_region_is_larger_than_a_quarter_nothing_is_folded():
     scene = scene_of(space_of([region(0x1000000 * each, 10) for each in range(1, 9)]))
     assert not any(map(scene.is_folded, range(8)))

@@ -62,7 +62,7 @@
           at += Math.min(Number(gap * grain), data.mark);
         }
         this.begins[row] = at;
-        at += Math.min(this.sizes[row], data.fold);
+        at += row in data.drawn ? data.drawn[row] : this.sizes[row];
         this.ends[row] = at;
       }
       if (this.areas.length) this.areas[this.areas.length - 1].end = at;
@@ -339,7 +339,7 @@
           this.mark(context, marks[index + 2], solid, from, y, Math.max(to - from, 0.6));
         }
       }
-      if (space.sizes[row] > space.data.fold && width > 26) { // folded: not to scale
+      if (row in space.data.drawn && width > 26) { // folded: not to scale
         const middle = x + width / 2;
         context.strokeStyle = palette.paper;
         context.lineWidth = 3;
@@ -759,7 +759,7 @@
       }
       if (data.offset && data.offset[row] !== null) add("offset in the file", `${BigInt(data.offset[row]).toString(16)}`, "mono");
       if (row + 1 < space.count) { const free = space.starts[row + 1] - space.end(row); add("free behind it", free ? human(Number(free)) : "nothing"); }
-      if (space.sizes[row] > data.fold) add("drawn", "folded: not to scale");
+      if (row in data.drawn) add("drawn", "folded: not to scale");
       const parts = [title];
       if (guess) {
         parts.push(element("p", { class: "quiet", text: `A guess${guess.weak ? ", and a weak one" : ""}: the kernel gives it no name. What speaks for it:` }));

@@ -239,7 +239,10 @@ def _made(
     tells: bool,
 ) -> CourseView:
     cuts = _cut(ranges, [*last.space.columns.start, *last.space.columns.end])
-    blank = [Region(start, end, Protection.NONE, kind=Kind.OTHER) for start, end in cuts]
+    # What is only reserved now is folded as in the map; of what is not there any more nobody can tell.
+    empty = {each.start for each in last.space if not each.protection and each.path is None}
+    rights = {True: Protection.NONE, False: Protection.READ}
+    blank = [Region(start, end, rights[start in empty], kind=Kind.OTHER) for start, end in cuts]
     base = scene_of(AddressSpace.of(blank, last.space.origin))
     maps: list[bytes] = []
     seen: AddressSpace | None = None

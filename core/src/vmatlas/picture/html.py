@@ -250,8 +250,8 @@ def map_section(scene: Scene, what: str = "Address space") -> str:
     else:
         items.append("<li>what is in memory is not told here</li>")
     items.append("<li>a thin line: free addresses, long gaps folded</li>")
-    if any(map(scene.is_folded, range(len(scene.pieces)))):
-        items.append(f"<li>//: a region of more than {human(scene.fold)}, folded to that length</li>")
+    if scene.folds:
+        items.append(f"<li>//: {scene.folds}, folded to that length</li>")
     return (
         f"<section>\n<h2>{what} <small>from low to high, line by line, to scale but for what is folded</small>"
         "</h2>\n"
@@ -383,7 +383,7 @@ def space_data(scene: Scene) -> dict[str, Any]:
         "offset": [None if each is None else _number(each) for each in offsets],
         "memory": memory,
         "unit": unit,
-        "fold": float(scene.fold),
+        "drawn": {row: scene.ends[row] - scene.begins[row] for row in range(len(pieces)) if scene.is_folded(row)},
         "mark": scene.mark,
         "areas": [area.first for area in scene.areas],
         "columns": _columns(scene),

@@ -1,9 +1,9 @@
 """The scene: what of an address space is drawn where, how large, and as what. Pure: every renderer draws the same one.
 
 Regions stand in a line, by address, each as long as it has bytes, but for what would leave no room to the rest: a gap
-is folded to a mark, a region to `fold`, so that none takes more than a quarter of the line. The line is in areas,
-which lie far apart. Where pages are told, each is filled where it is in memory; else a region is filled to the part of
-it that is.
+is folded to a mark, a region to `fold`, so that none takes more than a quarter of the line, and addresses that are
+only reserved to less, so that all of them take no more than a fifth. The line is in areas, which lie far apart. Where
+pages are told, each is filled where it is in memory; else a region is filled to the part of it that is.
 """
 
 from __future__ import annotations
@@ -142,6 +142,8 @@ class Scene:
     ends: array[float]
     fold: int
     """The most bytes that are drawn of a region; what is larger is folded to it."""
+    reserve: float
+    """The same of a region without any right, nor a file."""
     mark: float
     """The same of a gap."""
     length: float
@@ -197,7 +199,16 @@ class Scene:
     def is_folded(self, row: int) -> bool:
         """Whether it is drawn shorter than it is."""
         region = self.pieces[row].region
-        return region.end - region.start > self.fold
+        return region.end - region.start > (self.reserve if _is_reserved(region) else self.fold)
+
+    @property
+    def folds(self) -> str:
+        """What is folded, in words; empty where nothing is."""
+        rows = [row for row in range(len(self.pieces)) if self.is_folded(row)]
+        reserved = sum(_is_reserved(self.pieces[row].region) for row in rows)
+        told = [f"a region of more than {human(self.fold)}"] if len(rows) > reserved else []
+        told += [f"reserved addresses of more than {human(round(self.reserve))}"] if reserved else []
+        return ", ".join(told)
 
 
 def scene_of(
@@ -228,9 +239,8 @@ def scene_of(
         sort: Look = sort_of(region, _file(region) in code) if became is None else became[row][0]
         remark = "" if became is None else became[row][1]
         pieces.append(Piece(region, sort, name, known.get(region.start), region.memory, remark))
-    sizes = [region.end - region.start for region in regions]
-    fold, mark = _folds(sizes)
-    begins, ends, areas = _line(regions, fold, mark)
+    fold, reserve, mark = _folds(regions)
+    begins, ends, areas = _line(regions, fold, reserve, mark)
     totals, whole = _totals(pieces, adds_up=space.origin.private_adds_up)
     found = [gap for gap in space.gaps() if gap.end < _KERNEL_HALF or gap.start >= _KERNEL_HALF]
     use = whole.total.memory.use if became is None else whole.total.memory.at_least  # a part of a region tells nothing
@@ -247,6 +257,7 @@ def scene_of(
         begins,
         ends,
         fold,
+        reserve,
         mark,
         ends[-1] if len(ends) else 0.0,
         totals,
@@ -266,14 +277,43 @@ def _file(region: Region) -> tuple[str | None, object, object] | None:
     return None if region.path is None else (region.path, region.device, region.inode)
 
 
-def _folds(sizes: Sequence[int]) -> tuple[int, float]:
-    """The most that is drawn of a region, and of a gap.
+def _is_reserved(region: Region) -> bool:
+    """Whether it is only kept free: nothing can be in it."""
+    return not region.protection and region.path is None
 
-    The largest fold of which no region takes more than its share of what is drawn; of few regions none is folded.
+
+_RESERVED_SHARE = 5
+"""All that is reserved takes one part of so many of the line at the most."""
+
+
+def _folds(regions: Sequence[Region]) -> tuple[int, float, float]:
+    """The most that is drawn of a region, of one that is only reserved, and of a gap.
+
+    Reserved addresses would leave no room to the rest: a browser reserves a thousand times what it may touch.
     """
+    sizes = [each.end - each.start for each in regions if not _is_reserved(each)]
+    reserved = [each.end - each.start for each in regions if _is_reserved(each)]
+    if not sizes:
+        sizes, reserved = reserved, []
+    fold = _fold(sizes)
+    drawn = float(sum(min(size, fold) for size in sizes))
+    reserve, room = float(max(reserved, default=fold)), drawn / (_RESERVED_SHARE - 1)
+    if sum(reserved) > room:
+        left = room
+        for number, size in enumerate(sorted(reserved)):  # the small ones as they are, the rest alike
+            reserve = left / (len(reserved) - number)
+            if size > reserve:
+                break
+            left -= size
+    drawn += sum(min(size, reserve) for size in reserved)
+    return fold, reserve, drawn / max(_MARKS, 4 * len(regions)) if regions else 0.0
+
+
+def _fold(sizes: Sequence[int]) -> int:
+    """The largest length of which no region takes more than its share of what is drawn; of few none is folded."""
     largest, total = max(sizes, default=0), sum(sizes)
     if len(sizes) <= _SHARE or largest * _SHARE <= total:
-        return largest, total / max(_MARKS, 4 * len(sizes)) if sizes else 0.0
+        return largest
     ordered = sorted(sizes)
     below, fold = total, largest
     for folded, size in enumerate(reversed(ordered), 1):
@@ -285,13 +325,15 @@ def _folds(sizes: Sequence[int]) -> tuple[int, float]:
         smaller = ordered[-folded - 1] if folded < len(ordered) else 0
         if smaller <= fold:
             break
-    drawn = sum(min(size, fold) for size in sizes)
-    return fold, drawn / max(_MARKS, 4 * len(sizes))
+    return fold
 
 
-def _line(regions: Sequence[Region], fold: int, mark: float) -> tuple[array[float], array[float], list[Area]]:
+def _line(
+    regions: Sequence[Region], fold: int, reserve: float, mark: float
+) -> tuple[array[float], array[float], list[Area]]:
     """Where each region begins and ends, and the areas."""
-    drawn = sum(min(each.end - each.start, fold) for each in regions)
+    lengths = [min(each.end - each.start, reserve if _is_reserved(each) else fold) for each in regions]
+    drawn = sum(lengths)
     gaps = [(after.start - before.end, row) for row, (before, after) in enumerate(pairwise(regions), 1)]
     far = sorted((each for each in gaps if each[0] >= min(_FAR, max(drawn, 1))), reverse=True)[: MOST_AREAS - 1]
     breaks = {row: gap for gap, row in far}
@@ -305,7 +347,7 @@ def _line(regions: Sequence[Region], fold: int, mark: float) -> tuple[array[floa
         elif row:
             at += min(float(region.start - regions[row - 1].end), mark)
         begins.append(at)
-        at += min(region.end - region.start, fold)
+        at += lengths[row]
         ends.append(at)
     if regions:
         areas.append(Area(first, len(regions), area_begin, at, free))

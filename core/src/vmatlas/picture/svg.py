@@ -91,8 +91,8 @@ def _legend(scene: Scene) -> str:
     else:
         told.append("What is in memory is not told here.")
     told.append("A thin line: free addresses.")
-    if any(map(scene.is_folded, range(len(scene.pieces)))):
-        told.append(f"//: more than {human(scene.fold)}, folded to that.")
+    if scene.folds:
+        told.append(f"//: {scene.folds}, folded to that.")
     return " ".join(told)
 
 

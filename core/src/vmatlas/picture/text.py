@@ -247,6 +247,6 @@ def _legend(scene: Scene, width: int, *, colours: bool) -> Iterator[Line]:
         words = "░▒▓█ none, some, most, all of it in memory."
     else:
         words = "A capital: most of it is in memory; a small letter: most of it is not; a dot: free."
-    if any(map(scene.is_folded, range(len(scene.pieces)))):
-        words += f" A region of more than {human(scene.fold)} is folded to that."
+    if scene.folds:
+        words += f" {scene.folds[0].upper()}{scene.folds[1:]}: folded to that."
     yield from _wrapped(words, width, "note")
