@@ -296,3 +296,24 @@ def test_files_are_for_their_owner_alone_and_nothing_half_written_is_left(record
     assert not list((data / "_writing").iterdir())
     assert json.loads((data / "vmatlas-fleet.json").read_text()) == {"schema": 1}
     assert QUICK.retries == 0
+
+
+@pytest.mark.parametrize("words", [("fleet",), ("fleet", "record"), ("fleet", "hosts"), ("fleet", "diff"), ("sql",)])
+def test_each_command_has_help_with_examples_that_fits_a_terminal(run, words):
+    shown = run(*words, "--help")
+    assert shown.exit_code == 0 and "Examples:" in shown.stdout
+    assert f"vmatlas {words[0]}" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 120
+
+
+def test_the_program_lists_the_commands_of_other_distributions_and_names_where_a_missing_one_is(run, monkeypatch):
+    from vmatlas import registry
+    from vmatlas.cli import program
+
+    assert "fleet" in run("--help").stdout
+    assert "record  Ask the hosts of an inventory" in run("fleet").stdout
+    assert run("fleet", "x").exit_code == 2
+    monkeypatch.setattr(program, "_others", dict)
+    result = run("fleet", "record")
+    assert result.exit_code == 2 and "it comes with vmatlas-fleet" in result.stderr
+    assert registry.COMMANDS == "vmatlas.commands"

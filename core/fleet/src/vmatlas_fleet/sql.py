@@ -100,6 +100,7 @@ def opened(location: str) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         if isinstance(data.storage, Remote):
             connection.register_filesystem(data.storage.files)
+        connection.execute("SET parquet_metadata_cache = true")  # a fleet has many small files
         for _, made in FUNCTIONS.values():
             connection.execute(made)
         for table in TABLES:
@@ -164,7 +165,7 @@ def _source(connection: duckdb.DuckDBPyConnection, table: Table, location: str) 
 def _now() -> Iterator[str]:
     """Of each host what its newest recording told that asked for it."""
     yield (
-        "CREATE VIEW newest AS SELECT host, word, max(run) AS run FROM (SELECT host, run, status, "
+        "CREATE TABLE newest AS SELECT host, word, max(run) AS run FROM (SELECT host, run, status, "
         "unnest(string_split(what, ',')) AS word FROM hosts) WHERE status <> 'failed' GROUP BY ALL"
     )
     yield (

@@ -138,7 +138,7 @@ def command_for(destination: str, folder: str | None = None, *, asks: bool = Tru
         raise Unsupported("there is no ssh here", hint="on Debian and Ubuntu: apt-get install openssh-client")
     if keeps:
         place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${XDG_CACHE_HOME:-$HOME/.cache}"'
-        steps = (f"{place}/vmatlas", *_KEEPING)
+        steps: tuple[str, ...] = (f"{place}/vmatlas", *_KEEPING)
     else:
         place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${TMPDIR:-/tmp}"'
         steps = (place, *_STEPS)

@@ -5,9 +5,15 @@
 --
 -- $library = libssl: its name without the version
 -- $before = 3: versions below this one are old
-SELECT DISTINCT r.host, r.pid, p.name AS process, p.unit, r.path, version(r.path) AS version, r.deleted, r.build_id,
-  r.day AS seen
-FROM regions_now AS r LEFT JOIN processes_now AS p USING (host, run, pid, start_time)
-WHERE r.path LIKE '%/' || $library || '%' AND library(r.path) = $library
-  AND (r.deleted OR version_order(version(r.path)) < version_order($before))
-ORDER BY r.host, r.pid, r.path
+WITH mapped AS MATERIALIZED (
+  SELECT DISTINCT host, run, pid, start_time, path, deleted, build_id, day
+  FROM regions_now
+  WHERE path LIKE '%/' || $library || '%' AND library(path) = $library
+), old AS MATERIALIZED (  -- asked of each path once
+  SELECT path, version(path) AS version, version_order(version(path)) < version_order($before) AS is_old
+  FROM (SELECT DISTINCT path FROM mapped)
+)
+SELECT m.host, m.pid, p.name AS process, p.unit, m.path, o.version, m.deleted, m.build_id, m.day AS seen
+FROM mapped AS m JOIN old AS o USING (path) LEFT JOIN processes_now AS p USING (host, run, pid, start_time)
+WHERE m.deleted OR o.is_old
+ORDER BY m.host, m.pid, m.path
