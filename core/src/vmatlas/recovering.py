@@ -63,6 +63,16 @@ def recover(process: Process | Pid, address: int, path: str | os.PathLike[str], 
     if not isinstance(process, Process):
         with api.open(process) as opened:
             return recover(opened, address, path, replace=replace)
+    region, descriptor = held_file(process, address)
+    try:
+        return copy_out(descriptor, region, target, replace=replace)
+    finally:
+        os.close(descriptor)
+
+
+def held_file(process: Process, address: int) -> tuple[Region, int]:
+    """The region at an address, and a descriptor to read its file, which the caller closes: all that the process is
+    asked for, and may not answer. Raises what `recover` raises of it."""
     region = process.find(address)
     if region is None:
         raise UsageError(f"nothing is mapped at {address:#x}", hint="vmatlas maps has what is")
@@ -75,10 +85,7 @@ def recover(process: Process | Pid, address: int, path: str | os.PathLike[str], 
     descriptor = opens.open_mapped(region)
     if descriptor is None:
         raise _not_had(process, region)
-    try:
-        return _copied(descriptor, region, os.fspath(target), replace)
-    finally:
-        os.close(descriptor)
+    return region, descriptor
 
 
 def _not_had(process: Process, region: Region) -> Exception:
@@ -91,7 +98,9 @@ def _not_had(process: Process, region: Region) -> Exception:
     )
 
 
-def _copied(descriptor: int, region: Region, path: str, replace: bool) -> Recovered:
+def copy_out(descriptor: int, region: Region, path: str | os.PathLike[str], *, replace: bool) -> Recovered:
+    """Copy a file that is held, for as long as that takes. Raises what `recover` raises of it."""
+    path = os.fspath(arguments.path(path, "copy"))
     before = os.fstat(descriptor)
     size = before.st_size
     most = _checked_room(descriptor, region, size, path)

@@ -67,6 +67,7 @@ def mute(child: Child, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
         ("diff", "PID", "--after", "0"),
         ("record", "PID", "-o", "OUT"),
         ("advise", "PID", "--cold", "--dry-run"),
+        ("recover", "PID", "400000", "-o", "OUT"),
     ],
 )
 def test_a_command_about_a_process_that_does_not_answer_ends_with_one_line(mute: Child, run: Run, words) -> None:
@@ -132,7 +133,8 @@ def test_every_command_that_asks_somebody_takes_patience() -> None:
         command = program.get_command(click.Context(program), name)
         assert command is not None
         options = {option for each in command.params for option in each.opts}
-        assert ("--patience" in options) is ("--target" in options), name
+        asks_here_alone = name == "recover"
+        assert ("--patience" in options) is ("--target" in options or asks_here_alone), name
 
 
 @pytest.mark.parametrize(

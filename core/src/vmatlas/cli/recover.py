@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import AddressType, ProcessType, json_option
+from vmatlas.cli.options import AddressType, ProcessType, json_option, patience_option
 from vmatlas.cli.words import Asked, Chooses, only_one
 from vmatlas.errors import UsageError
 
@@ -16,7 +18,10 @@ from vmatlas.errors import UsageError
 @click.option("-o", "--output", metavar="FILE", required=True, help="Where to write it; never over another file.")
 @click.option("--force", is_flag=True, help="Replace what stands at FILE.")
 @json_option
-def command(process: Asked | Chooses, address: int, output: str, force: bool, as_json: bool) -> int:
+@patience_option
+def command(
+    process: Asked | Chooses, address: int, output: str, force: bool, as_json: bool, patience: float | None
+) -> int:
     """Copy out the file that a process has mapped at an address: also one that was deleted, or that lies in another
     namespace. Tell its build id and its digest.
 
@@ -31,21 +36,24 @@ def command(process: Asked | Chooses, address: int, output: str, force: bool, as
     the file meanwhile, also through a shared mapping: it is read once more. Holes stay holes; what does not fit where
     FILE is made is not begun.
     """
-    from vmatlas import api
+    from vmatlas.cli.asking import opened
     from vmatlas.cli.render import output as shown
     from vmatlas.cli.render.text import one_line
-    from vmatlas.recovering import recover
+    from vmatlas.recovering import copy_out, held_file
 
     asked = only_one([process])
     if asked is None:
         raise UsageError("recover takes one process, by its number", hint="vmatlas recover PID ADDRESS -o FILE")
     if output == "-":
         raise UsageError("the copy is written to a file, and not to standard output", hint="-o ./- is a file called -")
-    with api.open(asked.pid) as opened:
-        try:
-            found = recover(opened, address, output, replace=force)
-        except FileExistsError as error:
-            raise UsageError(f"{output}: {error.strerror or 'it is there'}", hint="--force replaces a file") from None
+    with opened(asked, "local", None, patience) as asking:
+        region, descriptor = asking.ask(lambda: held_file(asking.process, address))
+    try:
+        found = copy_out(descriptor, region, output, replace=force)
+    except FileExistsError as error:
+        raise UsageError(f"{output}: {error.strerror or 'it is there'}", hint="--force replaces a file") from None
+    finally:
+        os.close(descriptor)
     build_id = None if found.build_id is None else found.build_id.hex()
     if as_json:
         shown.show_json(
