@@ -15,9 +15,9 @@
 
 enum { STREAM_ROOM = 8 * FRAME_LIMIT };
 
-int system_start(char *port, size_t size, uint32_t *baud)
+int system_start(char *port, size_t size, uint32_t *baud, uint32_t *payload)
 {
-    (void)port, (void)size, (void)baud;
+    (void)port, (void)size, (void)baud, (void)payload;
     return 0;
 }
 

@@ -17,6 +17,8 @@
 #include "text.h"
 #include "watch.h"
 
+uint32_t largest_request = FRAME_PAYLOAD;
+
 /* An operation that changes something is done once: its result is remembered and said again to a repeat. */
 enum effect { ASKS, CHANGES };
 
@@ -179,7 +181,7 @@ static void do_hello(struct reader *reader, struct answer *answer)
     add_field(&fields, "role", role_name());
     add_number_field(&fields, "pid", (uint64_t)getpid());
     add_number_field(&fields, "user", (uint64_t)geteuid());
-    add_number_field(&fields, "max_payload", FRAME_PAYLOAD);
+    add_number_field(&fields, "max_payload", largest_request);
     add_machine(&fields);
     add_abilities(&fields);
     answer_end(answer, bytes, fields.used);

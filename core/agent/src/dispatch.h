@@ -4,6 +4,9 @@
 
 #include "answer.h"
 
+/* Bytes of payload that a host should put into one request: what the machine's line can hold while nobody reads it. */
+extern uint32_t largest_request;
+
 /* Works on a request for this very process; the answer, which was begun, is finished when it returns. */
 void dispatch(const struct frame *request, const uint8_t *payload, struct answer *answer);
 

@@ -166,7 +166,7 @@ static void keep_serving(void)
     }
 }
 
-int system_start(char *port, size_t size, uint32_t *baud)
+int system_start(char *port, size_t size, uint32_t *baud, uint32_t *payload)
 {
     static char line[4096];
     char number[16] = "";
@@ -189,6 +189,10 @@ int system_start(char *port, size_t size, uint32_t *baud)
     take_option(line, "vmatlas.baud=", number, sizeof number);
     if (number[0] != '\0')
         *baud = (uint32_t)strtoul(number, NULL, 10);
+    number[0] = '\0';
+    take_option(line, "vmatlas.payload=", number, sizeof number);
+    if (number[0] != '\0')
+        *payload = (uint32_t)strtoul(number, NULL, 10);
     keep_serving();
     return 1;
 }

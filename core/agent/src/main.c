@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "children.h"
+#include "dispatch.h"
 #include "guard.h"
 #include "life.h"
 #include "port.h"
@@ -75,7 +76,7 @@ int main(int argc, char **argv)
 
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
         return show_version();
-    if (system_start(port, sizeof port, &baud))
+    if (system_start(port, sizeof port, &baud, &largest_request))
         agent_role = ROLE_INIT;
     else if (read_arguments(argc, argv, port, &baud) != 0)
         return usage();

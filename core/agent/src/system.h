@@ -75,9 +75,9 @@ int system_look_up(const char *root, char *path, const struct answering *answeri
 
 /* ---- life ---- */
 
-/* Called first in main: 1 when this process is the machine's init (then *port and *baud are set and the caller serves; init
- * itself never returns from it, the process that returns is its child), 0 otherwise. */
-int system_start(char *port, size_t size, uint32_t *baud);
+/* Called first in main: 1 when this process is the machine's init (then *port and *baud are set, *payload where its command line
+ * says so, and the caller serves; init itself never returns from it, the process that returns is its child), 0 otherwise. */
+int system_start(char *port, size_t size, uint32_t *baud, uint32_t *payload);
 /* Where a port given as SCHEME:NAME is now; 0, or -1 when it is not there (yet). Plain paths are copied. */
 int system_find_port(const char *port, char *path, size_t size);
 int system_limit(uint32_t resource, uint64_t soft, uint64_t hard); /* UINT64_MAX: none */

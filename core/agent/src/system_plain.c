@@ -57,9 +57,9 @@ int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uin
     return lacking();
 }
 
-int system_start(char *port, size_t size, uint32_t *baud)
+int system_start(char *port, size_t size, uint32_t *baud, uint32_t *payload)
 {
-    (void)port, (void)size, (void)baud;
+    (void)port, (void)size, (void)baud, (void)payload;
     return 0;
 }
 

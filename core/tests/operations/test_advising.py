@@ -14,6 +14,7 @@ from vmatlas.errors import AccessDenied, OperationFailed
 from vmatlas.operations.advising import LARGEST, MOST, Adviser, batches, go_through, going_on, pieces
 from vmatlas.operations.values import Advice, Advised
 from vmatlas.target.local import LOCAL
+from vmatlas.target.program import Hello
 
 from .kernel import PAGE, refusal
 
@@ -177,6 +178,19 @@ def test_no_ranges_ask_nothing():
     kernel = Kernel()
     assert go_through(kernel, []) == (0, None, None)
     assert kernel.asked == []
+
+
+def test_no_more_ranges_go_at_once_than_a_line_holds() -> None:
+    kernel = Kernel()
+    ranges = [(number * 2 * PAGE, (number * 2 + 1) * PAGE) for number in range(1, 301)]
+    assert go_through(kernel, ranges, 126) == (300 * PAGE, None, None)
+    assert [len(batch) for batch in kernel.asked] == [126, 126, 48]
+
+
+@pytest.mark.parametrize(("told", "most"), [("2048", 2048), ("32768", 32768), ("4000000", 32768), ("1", 1024)])
+def test_what_an_agent_says_that_its_line_holds_is_believed_within_bounds(told: str, most: int) -> None:
+    assert Hello({"max_payload": told}).max_payload == most
+    assert Hello({}).max_payload == 32768
 
 
 def test_a_region_of_the_whole_address_space_is_handed_over_piece_by_piece_and_not_laid_out_before() -> None:

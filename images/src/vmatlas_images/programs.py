@@ -13,6 +13,7 @@ import fcntl
 import os
 import platform
 import socket
+import sys
 import termios
 import threading
 import time
@@ -27,12 +28,23 @@ from .prepare import Prepared
 _PIECE = 1 << 16  # bytes
 _SIP = 512
 """Bytes. A serial line of User-mode Linux (6.1) that was throttled, since its 4,096 bytes were full, never goes on
-(arch/um/drivers/line.c): what comes is given out in sips, each once the one before was taken, ..."""
+(arch/um/drivers/line.c). Requests are made small for it (`vmatlas.payload=` on its command line); what is larger all
+the same is given out in sips, each once the one before was taken, ..."""
 _SWALLOW = 0.002
 """... and so many seconds later, in which it is read."""
 _STUCK = 10.0
 """Seconds after which the next sip is given all the same."""
 _HOSTS = {"amd64": "x86_64", "arm64": "aarch64"}
+_ONTO = """
+import os, sys
+wire, console = map(int, sys.argv[1:3])
+for descriptor, onto in ((wire, 0), (wire, 1), (console, 2)):
+    os.dup2(descriptor, onto)
+os.closerange(3, max(wire, console) + 1)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Gives a program its wire as standard input and output, and the console for what it complains of. No shell: some know
+no descriptor above 9."""
 _BEGUN = "Linux version "
 """What a kernel of Linux says first. Before it User-mode Linux asks what the host lets it do, and ends if that is too
 little."""
@@ -67,13 +79,16 @@ def start_of(machine: Machine, prepared: Prepared, folder: Path, console: int, w
     assert prepared.agent is not None
     options = [str(prepared.kernel), f"--root={folder / 'state'}", "--rootless", "--network=none", "--ignore-cgroups"]
     command = [*options, *words, "do", str(prepared.agent.absolute())]
-    onto = f'exec "$@" <&{wire} >&{wire} 2>&{console} {wire}<&- {console}<&-'
-    return Start(["sh", "-c", onto, "sh", *command], environment)
+    onto = [sys.executable, "-I", "-S", "-c", _ONTO, str(wire), str(console)]
+    return Start([*onto, *command], environment)
 
 
 def has_begun(machine: Machine, said: str) -> bool:
-    """Whether the kernel itself has begun, by its console: what ends it from then on is its own doing."""
-    return _BEGUN in said if machine.boot.start == "user-mode" else bool(said)
+    """Whether the kernel itself has begun, by its console: what ends it from then on is its own doing.
+
+    Of a sandbox nothing is heard before its agent's hello but what went wrong.
+    """
+    return machine.boot.start == "user-mode" and _BEGUN in said
 
 
 class Relay:
@@ -91,7 +106,7 @@ class Relay:
             threading.Thread(target=work, name=f"relay{work.__name__}", daemon=True).start()
 
     def _inwards(self) -> None:
-        with contextlib.suppress(OSError):  # one of the two is closed: the machine has ended
+        with contextlib.suppress(OSError, ValueError):  # one of the two is closed: the machine has ended
             while True:
                 client = self._listening.accept()[0]
                 with client:

@@ -29,6 +29,9 @@ from vmatlas.target.wire import Operation, pack, read_result
 MOST = 1024
 """Ranges that one call takes (UIO_MAXIOV)."""
 
+_HEAD, _OF_A_RANGE = 24, 16
+"""Bytes of a request to an agent."""
+
 LARGEST = 0x7FFF_F000 // 2**20 * 2**20
 """Bytes that one call takes: it silently cuts what is above 2 GiB less a page (MAX_RW_COUNT; seen on Linux 6.18)."""
 
@@ -65,14 +68,16 @@ def batches(ranges: Iterable[Range], most: int = MOST, largest: int = LARGEST) -
         yield batch
 
 
-def go_through(ask: Ask, ranges: Iterable[Range]) -> tuple[int, tuple[int, int] | None, OperationFailed | None]:
-    """Ask for all: bytes done, and the (address, size) at which it stopped and why.
+def go_through(
+    ask: Ask, ranges: Iterable[Range], most: int = MOST
+) -> tuple[int, tuple[int, int] | None, OperationFailed | None]:
+    """Ask for all, at most so many at a time: bytes done, and the (address, size) at which it stopped and why.
 
     A call tells how many bytes of whole ranges it did, and why not more only when the first one failed. So the one that
     stopped a call is asked for once more, alone, for its reason.
     """
     done = 0
-    upcoming = batches(ranges)  # one by one: a board may tell of regions without an end
+    upcoming = batches(ranges, most)  # one by one: a board may tell of regions without an end
     waiting: deque[list[tuple[int, int]]] = deque()
     while batch := waiting.popleft() if waiting else next(upcoming, []):
         try:
@@ -188,6 +193,13 @@ class Adviser:
             )
         return result.value
 
+    def _most(self) -> int:
+        """Ranges of one call: as many as an agent's line can hold."""
+        target = self._process.target
+        if not isinstance(target, AgentTarget):
+            return MOST
+        return min(MOST, (target.agent.hello.max_payload - _HEAD) // _OF_A_RANGE)
+
     def probe(self) -> None:
         """Whether the kernel would take the advice from us. Raises what its refusal means."""
         if (refusal := self._refusal()) is not None:
@@ -206,7 +218,7 @@ class Adviser:
         asked = sum(end - start for start, end in ranges)
         target = self._process.target
         with target.agent.talk.question() if isinstance(target, AgentTarget) else contextlib.nullcontext():
-            done, stopped, failure = go_through(self.ask, ranges)
+            done, stopped, failure = go_through(self.ask, ranges, self._most())
         if stopped is None or failure is None:
             return Advised(self._advice, self._process.pid, len(ranges), asked, done)
         # EINVAL, above all: of the advice, or of this range?

@@ -17,6 +17,7 @@ from vmatlas.target.asking import MOST_OF_SOURCE, Answer, Conversation, Limits
 from vmatlas.target.streams import ByteStream
 from vmatlas.target.wire import (
     HELLO,
+    MAX_PAYLOAD,
     STREAM,
     ListedProcess,
     Looked,
@@ -40,6 +41,8 @@ _A_REGION = 8192
 """Bytes that what a kernel tells of one region may have: a record of 104, a name of 4,096, a build id."""
 _BESIDE = 1 << 17
 """What an answer may have beside what was asked for."""
+_LEAST_PAYLOAD = 1024
+"""Bytes: no line of ours holds less, and a request that names a file may need as much."""
 _WITHOUT_LIMIT = 1 << 21
 """What an answer may have though few regions were asked for: a source of text heeds no limit."""
 
@@ -65,6 +68,12 @@ class Hello:
     def _malformed(self, key: str, expected: str) -> MalformedData:
         found = self.fields[key].encode("utf-8", "surrogateescape")
         return MalformedData(HELLO, 0, f"'{key}' to be {expected}", found=found)
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of payload that a request to it should have at most."""
+        told = self._number("max_payload") if "max_payload" in self.fields else MAX_PAYLOAD
+        return min(max(told, _LEAST_PAYLOAD), MAX_PAYLOAD)
 
     def check(self) -> None:
         """Whether it says all that the rest is read by. Raises Unsupported for what lacks, MalformedData."""
@@ -185,7 +194,7 @@ class Agent:
 
         A `new` one is in the place of no other, nor of a link (EEXIST): for folders that others may write to.
         """
-        size, written = 24_000, 0
+        size, written = min(24_000, self.hello.max_payload * 3 // 4), 0
         for start in range(0, max(len(content), 1), size):
             piece = content[start : start + size]
             flags = 3 if start else 4 if new else 0 if create else 2
