@@ -258,9 +258,7 @@ class _Lookup:
         return [self._of_number(self._own)]
 
     def _pid(self, value: str) -> list[ProcessInfo]:
-        number = pid_of(int(value))
-        assert number is not None
-        return [self._of_number(number)]
+        return [self._of_number(_number(value))]
 
     def _of_number(self, pid: int) -> ProcessInfo:
         """Raises NoSuchProcess. One that may not be looked at is known by its number alone."""
@@ -332,7 +330,7 @@ class _Lookup:
             raise UsageError(f"there is no user {wanted}", hint="user:NAME or user:NUMBER") from None
 
     def _children(self, wanted: str) -> list[ProcessInfo]:
-        root = self._own if wanted == SELF else int(wanted)
+        root = self._own if wanted == SELF else _number(wanted)
         listed = self._listed
         found = {each.pid: each for each in listed if each.pid == root} or {root: self._of_number(root)}
         below: dict[int, list[ProcessInfo]] = {}
@@ -447,6 +445,13 @@ def _is_pattern(wanted: str) -> bool:
 
 def _fits(name: str, wanted: str) -> bool:
     return bool(name) and (name == wanted or fnmatchcase(name, wanted))
+
+
+def _number(digits: str) -> int:
+    """A process's. Raises UsageError for one that none can have."""
+    number = pid_of(int(digits))
+    assert number is not None
+    return number
 
 
 def _read_pidfile(path: str) -> tuple[int, float]:
