@@ -699,6 +699,14 @@ def test_regions_too_small_to_be_seen_are_drawn_as_the_pixel_that_they_share(mon
     assert 100 < len(list(drawing.iter())) < 16 * 60 * 4  # at most a ground, a light part and a full one for each pixel
 
 
+@pytest.mark.parametrize("width", [40, 60, 79, 200])
+@pytest.mark.parametrize("colours", [False, True])
+def test_no_line_of_text_is_wider_than_it_may_be(width, colours):
+    for view in (SpaceView(scene_of(space_of(many(300)))), compared(), growing(40)):
+        lines = ["".join(span.text for span in line) for line in view.lines(width, colours=colours)]
+        assert max(map(len, lines)) <= width, [line for line in lines if len(line) > width]
+
+
 # The value
 
 

@@ -13,7 +13,7 @@ from vmatlas.cli.exits import Exit
 from vmatlas.cli.options import DurationType, asking_options
 from vmatlas.cli.recorded import STDIN, AnySourceType, refuse_asking
 from vmatlas.cli.words import Asked, Chooses, only_file, only_one, processes_of
-from vmatlas.errors import UsageError
+from vmatlas.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
     from vmatlas.picture.drawn import Picture
@@ -113,7 +113,10 @@ def _compared(
     if seconds is not None:
         if not isinstance(sources[0], Asked):
             raise UsageError("--after goes with one process, by its number", hint="vmatlas picture PID --after 10s")
-        spaces = watched(sources[0], seconds, True, names, patience, backend, target)
+        try:
+            spaces = watched(sources[0], seconds, True, names, patience, backend, target)
+        except Unsupported:  # nothing tells the memory in use there
+            spaces = watched(sources[0], seconds, False, names, patience, backend, target)
     else:
         assert before is not None
         spaces = two_maps(before, sources[0], False, names, patience, backend, target)

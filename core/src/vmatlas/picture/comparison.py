@@ -76,10 +76,11 @@ class ComparisonView:
         """As text."""
         for title, listed in self.growths:
             if listed:
-                yield [Span(f"{title}, what each gained", "heading")]
+                yield from text.wrapped(f"{title}, what each gained", width, "heading")
                 for each in listed[:_MOST]:
                     held = "-" if each.held is None else _signed(each.held)
-                    told = f"{held:>8} in memory  {_signed(each.size):>8} of addresses  {_key(each)}"
+                    held = f"{held:>8} in memory" if width >= 64 else f"{held:>7}"
+                    told = f"{held}  {_signed(each.size):>8} of addresses  {_key(each)}"
                     yield [Span(told if len(told) <= width else f"{told[: width - 1]}…")]
                 yield []
         head = (self.title, self.says, self.origin)

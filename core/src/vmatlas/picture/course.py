@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from vmatlas.errors import UsageError
 from vmatlas.legible import escape, human
 from vmatlas.model import AddressSpace, Kind, Protection, Region
-from vmatlas.picture import html
+from vmatlas.picture import html, text
 from vmatlas.picture.palette import LIGHT, LIGHT_GROUND, Look, Sort
 from vmatlas.picture.scene import Scene, scene_of
 from vmatlas.picture.text import Line, Span, style_of
@@ -151,20 +151,21 @@ class CourseView:
 
     def lines(self, width: int, *, colours: bool) -> Iterator[Line]:
         """As text."""
-        yield [Span(self.title, "heading")]
-        yield [Span(self.says)]
+        for told, style in ((self.title, "heading"), (self.says, "")):
+            yield from text.wrapped(told, width, style)
         yield []
+        is_wide = width >= 64
         room = max(min(width - 50, 40), 10)
         for name, bands in (("SORT", self.sorts), ("FILE OR NAME", self.names)):
-            yield [Span(f"{'OVER TIME':{room}}     FIRST      LAST    GAINED  {name}", "heading")]
+            numbers = f"{'FIRST':>10}{'LAST':>10}{'GAINED':>10}" if is_wide else f"{'LAST':>8}"
+            yield [Span(f"{'OVER TIME':{room}}{numbers}  {name}", "heading")]
             for band in bands:
                 first, last = band.values[0], band.values[-1]
-                sign = "+" if last > first else "-" if last < first else ""
-                told = f"  {human(first):>8}  {human(last):>8}  {sign + human(abs(last - first)):>8}  "
-                left = max(width - room - len(told), 8)
+                numbers = f"{human(first):>10}{human(last):>10}{_gained(band):>10}" if is_wide else f"{human(last):>8}"
+                left = max(width - room - len(numbers) - 2, 8)
                 label = band.label if len(band.label) <= left else f"…{band.label[1 - left :]}"
                 style = style_of(band.look) if bands is self.sorts else ""
-                yield [Span(_spark(band.values, room), style), Span(told + label)]
+                yield [Span(_spark(band.values, room), style), Span(f"{numbers}  {label}")]
             yield []
 
 

@@ -50,9 +50,9 @@ def style_of(sort: Look) -> str:
 def picture(scene: Scene, width: int, *, colours: bool, head: Sequence[str] = ()) -> Iterator[Line]:
     """Of one address space: whose (or what `head` says), the totals, the map, and what its signs mean."""
     for number, told in enumerate(head or (scene.title, scene.says, scene.origin)):
-        yield from _wrapped(told, width, "" if number else "heading")
+        yield from wrapped(told, width, "" if number else "heading")
     for note in scene.notes:
-        yield from _wrapped(f"! {note}", width, "warning")
+        yield from wrapped(f"! {note}", width, "warning")
     yield []
     yield from _totals(scene, width, colours=colours)
     yield []
@@ -61,7 +61,8 @@ def picture(scene: Scene, width: int, *, colours: bool, head: Sequence[str] = ()
     yield from _legend(scene, width, colours=colours)
 
 
-def _wrapped(text: str, width: int, style: str) -> Iterator[Line]:
+def wrapped(text: str, width: int, style: str) -> Iterator[Line]:
+    """On as many lines as it takes."""
     import textwrap
 
     for line in textwrap.wrap(text, max(width, 20), break_on_hyphens=False) or [""]:
@@ -92,7 +93,7 @@ def _totals(scene: Scene, width: int, *, colours: bool) -> Iterator[Line]:
     def told(each: SortTotal) -> list[str]:
         return [tell(each) for _, tell in columns]
 
-    for leaving in ("LARGEST", "SHARED", "COMMITTED", "PRIVATE", "SWAP"):  # where there is no room for all
+    for leaving in ("LARGEST", "SHARED", "COMMITTED", "PRIVATE", "SWAP", "REGIONS"):  # where there is no room for all
         if names + sum(max(len(title), 5) + _GAP for title, _ in columns) > width:
             columns = [each for each in columns if each[0] != leaving]
     titles = [title for title, _ in columns]
@@ -116,7 +117,7 @@ def _totals(scene: Scene, width: int, *, colours: bool) -> Iterator[Line]:
     if scene.largest_gap is not None:
         gap = scene.largest_gap
         told_gap = f"free between regions {human(scene.free)}, the largest gap {human(gap.size)} at {gap.start:x}"
-        yield from _wrapped(told_gap, width, "note")
+        yield from wrapped(told_gap, width, "note")
 
 
 def _weight(each: SortTotal, tells: bool) -> int:
@@ -148,7 +149,7 @@ def _map(scene: Scene, width: int, *, colours: bool) -> Iterator[Line]:
     names = _NAMES if width - _ADDRESS - _NAMES - 2 * _GAP >= _LEAST else 0
     inner = max(width - _ADDRESS - _GAP - (names + _GAP if names else 0), 8)
     scale = _scale(scene, inner)
-    yield [Span("from low addresses to high; a cell is " + human(max(round(scale), 1)), "note")]
+    yield from wrapped(f"from low addresses to high; a cell is {human(max(round(scale), 1))}", width, "note")
     for number, area in enumerate(scene.areas):
         if number:
             words = f"{human(area.free_before)} free"
@@ -249,4 +250,4 @@ def _legend(scene: Scene, width: int, *, colours: bool) -> Iterator[Line]:
         words = "A capital: most of it is in memory; a small letter: most of it is not; a dot: free."
     if scene.folds:
         words += f" {scene.folds[0].upper()}{scene.folds[1:]}: folded to that."
-    yield from _wrapped(words, width, "note")
+    yield from wrapped(words, width, "note")
