@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from vmatlas.cli import audit as audit_command
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.program import program as command_line
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.systems.linux.host import LinuxProcess
 
 from .conftest import Program, Start
 from .programs.suspect import TRAITS
@@ -126,6 +128,24 @@ def test_what_is_found_across_processes_is_settled_once_for_each(
         told = {each["pid"]: each for each in json.loads(capsys.readouterr().out)["processes"]}
     assert asked == [(executes, 20)]
     assert (len(told[executes]["findings"]), len(told[executes]["allowed"])) == (10, 10)
+
+
+def test_who_does_not_answer_any_more_is_allowed_nothing_and_holds_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = folder / "policy.yaml"
+    policy.write_text(f"allow: [{{rules: dual-mapping, path: {folder}/*, reason: known}}]")
+    never = threading.Event()
+    monkeypatch.setattr(LinuxProcess, "misnamed", lambda *_: never.wait())
+    monkeypatch.setattr(audit_command, "_FOR_ALLOWANCES", 0.2)
+    try:
+        with shared_by_two(folder / "shared.bin") as (writes, executes):
+            words = ["audit", "--only", "dual-mapping", "--policy", str(policy), "--json"]
+            assert command_line.run([*words, str(writes), str(executes)]) == Exit.FOUND
+    finally:
+        never.set()
+    told = {each["pid"]: each for each in json.loads(capsys.readouterr().out)["processes"]}
+    assert "does not answer any more" in told[executes]["doubted"][0]["why"] and not told[executes]["allowed"]
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc) in PATH")

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _SEVERITIES = ("note", "low", "medium", "high")
 
+_FOR_ALLOWANCES = 2.0
+"""Seconds that are waited for what a process belongs to, once its map was read: it may have stopped to answer since."""
+
 _Seen: TypeAlias = "tuple[int, str, str | None, str, Severity]"
 """By what --watch knows a finding again: what weighs more now is new."""
 
@@ -355,17 +358,23 @@ def _settled(place: Target, process: ProcessInfo, findings: list[Finding], polic
     from vmatlas import api
     from vmatlas.analysis.audit import Evidence
     from vmatlas.analysis.audit.judge import settled
+    from vmatlas.cli.asking import in_time
     from vmatlas.target.local import LOCAL
 
     if not policy.allowances or place is not LOCAL:
         return settled(findings, Evidence(), policy)
-    ended = Evidence(misnamed=lambda _: "the process has ended")
-    try:
+
+    def known(_: Callable[[], None]) -> AuditReport:
         with api.open(process.pid) as opened:
-            is_it = process.start_time in (None, opened.start_time)
-            return settled(findings, opened.evidence() if is_it else ended, policy)
+            if process.start_time not in (None, opened.start_time):
+                raise NoSuchProcess(f"the process {process.pid} has ended")
+            return settled(findings, opened.evidence(), policy)
+
+    try:
+        return in_time(known, place, _FOR_ALLOWANCES, f"what is allowed of process {process.pid}")
     except VmatlasError:
-        return settled(findings, ended, policy)
+        untold = Evidence(misnamed=lambda _: "the process has ended, or does not answer any more")
+        return settled(findings, untold, policy)
 
 
 # ---- looking again ----
