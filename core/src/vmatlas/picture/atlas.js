@@ -23,7 +23,7 @@
     const exact = size === Math.trunc(value) * 1024 ** power;
     return (value >= 9.95 || exact ? value.toFixed(0) : value.toFixed(1)) + "KMGTPE"[power - 1];
   }
-  const bytes = (size) => (size === null ? "not told" : `${human(size)} (${size.toLocaleString("en")})`);
+  const bytes = (size) => (size === null ? "not told" : size === 0 ? "0" : `${human(size)} (${size.toLocaleString("en")})`);
   const percent = (part) => `${(part * 100).toFixed(part > 0 && part < 0.1 ? 1 : 0)} %`;
   const many = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
