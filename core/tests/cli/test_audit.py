@@ -13,7 +13,7 @@ import pytest
 
 import vmatlas
 from vmatlas import Policy
-from vmatlas.analysis.audit import RULES, AuditReport, Doubted, Finding, Untold
+from vmatlas.analysis.audit import RULES, AuditReport, Doubted, Evidence, Finding, Untold
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.render.audit import Audited
 from vmatlas.cli.render.sarif import sarif
@@ -284,6 +284,16 @@ def test_rules_are_listed_by_the_policy_and_explained(run):
     told = run("audit", "--explain", "dual-mapping").stdout
     assert "Honest cause: " in told and "What to do: " in told
     assert run("audit", "--explain", "dual").exit_code == Exit.USAGE
+
+
+def test_watching_says_once_which_rule_cannot_speak_and_ends_so(run, child, monkeypatch):
+    monkeypatch.setattr(vmatlas.Process, "evidence", lambda self: Evidence())
+    words = ["audit", child.pid, "--only", "changed-code", "--watch", "--interval", "0.05", "--for", "0.5"]
+    done = run(*words, "--json")
+    assert (done.exit_code, done.stderr.count("changed-code")) == (Exit.INCOMPLETE, 1)
+    (line,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["pid"], each["finding"]) for each in line["untold"]] == [(child.pid, "changed-code")]
+    assert run(*words[:3], f"changed-code,{WX}", *words[4:]).exit_code == Exit.FOUND
 
 
 def test_watching_tells_a_finding_once(run, child):

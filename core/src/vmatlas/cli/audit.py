@@ -389,9 +389,11 @@ def _watched(
     as_json: bool,
     exact: bool,
 ) -> int:
-    """Until the process has ended, or the time is over, or Ctrl-C: findings that no look before had."""
+    """Until the process has ended, or the time is over, or Ctrl-C: findings that no look before had, and who or what
+    could not be told for the first time. The exit code is that of all looks: 1, else 7, else 0."""
     end = float("inf") if seconds is None else time.monotonic() + seconds
     seen: set[_Seen] = set()
+    told: set[object] = set()
     code, looks = Exit.OK, 0
     try:
         while True:
@@ -404,15 +406,44 @@ def _watched(
                 say("the process has ended")
                 return code
             looks += 1
+            now = looked.code(ask)
+            if looked.unread is not None and looked.unread.is_incomplete and now is Exit.OK:
+                now = Exit.INCOMPLETE
+            if code is not Exit.FOUND and now is not Exit.OK:
+                code = now
+            untold = _tell_new_gaps(looked, told)
             looked.found = _new_of(looked.found, seen)
-            if looked.found:
-                _show_new(looked, as_json=as_json, exact=exact)
-                code = Exit.FOUND if looked.code(ask) is Exit.FOUND else code
+            if looked.found or (as_json and untold is not None):
+                _show_new(looked, untold or [], as_json=as_json, exact=exact)
             time.sleep(max(min(due, end) - time.monotonic(), 0))
             if time.monotonic() >= end:
                 return code
     except KeyboardInterrupt:
         return code
+
+
+def _tell_new_gaps(looked: _Looked, told: set[object]) -> list[dict[str, Any]] | None:
+    """Says who was not read, and which rules could not speak, where no look before did; the rules' part as JSON. None
+    where there is nothing new."""
+    from vmatlas.cli.render import audit
+
+    is_new = looked.unread is not None and looked.unread.tell_new(told)
+    for line in audit.doubted_lines(looked.found):
+        if line not in told:
+            told.add(line)
+            say(f"warning: {line}")
+    untold: list[dict[str, Any]] = [
+        {"pid": each.whose.pid, "finding": one.rule.id, "why": one.why}
+        for each in looked.found
+        for one in each.report.untold
+        if (each.whose.pid, one.rule.id) not in told
+    ]
+    rules: dict[str, None] = dict.fromkeys(each["finding"] for each in untold if each["finding"] not in told)
+    told.update((each["pid"], each["finding"]) for each in untold)
+    told.update(rules)
+    if rules:
+        say(f"warning: not everything can be told here: {', '.join(rules)} (--json says why)")
+    return untold if untold or is_new else None
 
 
 def _new_of(found: Sequence[Audited], seen: set[_Seen]) -> list[Audited]:
@@ -431,16 +462,18 @@ def _new_of(found: Sequence[Audited], seen: set[_Seen]) -> list[Audited]:
     return new
 
 
-def _show_new(looked: _Looked, *, as_json: bool, exact: bool) -> None:
+def _show_new(looked: _Looked, untold: list[dict[str, Any]], *, as_json: bool, exact: bool) -> None:
     import datetime
     import json
 
     from vmatlas.cli.render import audit, output
+    from vmatlas.cli.render.together import unread_json
 
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     if as_json:
         told = [audit.finding_json(each.whose, one) for each in looked.found for one in each.report.findings]
-        sys.stdout.write(json.dumps({"time": now, "findings": told}) + "\n")
+        unread = {} if looked.unread is None else unread_json(looked.unread)
+        sys.stdout.write(json.dumps({"time": now, "findings": told, "untold": untold, **unread}) + "\n")
     else:
         sys.stdout.write(f"{now}\n")
         output.show(audit.findings_table(looked.found, exact=exact, named=looked.named))

@@ -131,8 +131,29 @@ class Unread:
             say(known, hint=self._hint())
         if self.unlisted is not None:
             say(self.unlisted)
-            self._is_incomplete = True
-        return Exit.INCOMPLETE if self._is_incomplete else Exit.OK
+        return Exit.INCOMPLETE if self.is_incomplete else Exit.OK
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether anybody who has memory was not read, or may be missing."""
+        return self._is_incomplete or self.unlisted is not None
+
+    def tell_new(self, told: set[object]) -> bool:
+        """The same as `tell`, of what is not in `told`, which gets it: for who looks again and again. Whether there was
+        anything."""
+        silent = [(process, error) for process, error in self.unanswered if ("silent", process.pid) not in told]
+        told.update(("silent", process.pid) for process, _ in silent)
+        for _, error in silent:
+            say(str(error), hint=error.hint if error is silent[-1][1] else None)
+        unread = {(reason, each.pid) for reason, who in self.unread.items() for each in who} - told
+        told.update(unread)
+        if unread:
+            say(f"{len(unread):,} more not read: {self._words()}", hint=self._hint())
+        is_new = self.unlisted is not None and self.unlisted not in told
+        if self.unlisted is not None and is_new:
+            told.add(self.unlisted)
+            say(self.unlisted)
+        return bool(silent or unread or is_new)
 
     def _hint(self) -> str | None:
         """Where they differ, the most frequent first."""
