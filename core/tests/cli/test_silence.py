@@ -96,6 +96,26 @@ def test_a_watch_of_a_process_that_no_longer_answers_ends(child: Child, run: Run
     assert "did not answer" in done.stderr
 
 
+def test_who_never_answered_a_watch_of_several_is_told_when_its_time_is_over(
+    child: Child, run: Run, monkeypatch
+) -> None:
+    never = threading.Event()
+    real = Process.watch
+
+    def watch(process: Process, *arguments: Any, **how: Any) -> Iterator[Any]:
+        if process.pid == child.pid:
+            never.wait()
+        yield from real(process, *arguments, **how)
+
+    monkeypatch.setattr(Process, "watch", watch)
+    try:
+        done = run("watch", child.pid, os.getpid(), "--interval", "0.1", "--for", "1", "--patience", "60")
+    finally:
+        never.set()
+    assert done.exit_code == Exit.INCOMPLETE
+    assert done.stderr.count(f"process {child.pid} (") == 1
+
+
 def test_all_go_on_without_a_process_that_does_not_answer_and_give_it_a_line(mute: Child, run: Run) -> None:
     done = run("summary", "--all", "--patience", "0.5")
     assert done.exit_code == Exit.INCOMPLETE

@@ -61,6 +61,7 @@ class _Watcher(threading.Thread):
         self.asking: float | None = None
         """Since when it asks; None: it waits until it is time to look again."""
         self.is_done = False
+        self.has_looked = False
 
     def run(self) -> None:
         """Watch until the process ends, or `stop`."""
@@ -88,7 +89,7 @@ class _Watcher(threading.Thread):
         self._told.put((self, found))
 
     def _rest(self, seconds: float) -> None:
-        self.asking = None
+        self.asking, self.has_looked = None, True
         if self._wire is not None:
             self._wire.release()
         try:
@@ -170,6 +171,7 @@ def _show_all(
     while not all(watcher.is_done for watcher in watchers):
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
+            _give_up([each for each in watchers if not each.has_looked], unread, 0)  # of them nothing was told at all
             return
         try:
             watcher, what = told.get(timeout=_LOOK if left is None else min(_LOOK, left))
