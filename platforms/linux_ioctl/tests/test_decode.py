@@ -30,6 +30,18 @@ def decoded(*, byte_order: ByteOrder = "little", query: Query | None = None, **s
     )
 
 
+def test_a_process_that_lives_may_have_unmapped_all_that_it_had():
+    alive = b"7 (x) t " + b"1 " * 50
+    assert list(decoded(vmas=b"", stat=alive)) == []
+    with pytest.raises(NoSuchProcess, match="zombie"):
+        decoded(
+            vmas=b"",
+            stat=alive.replace(b" t ", b" Z ").replace(b"1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", b"0 " * 16 + b"1"),
+        )
+    with pytest.raises(MalformedData):
+        decoded(vmas=b"")
+
+
 def stream(regions: list[Region], byte_order: ByteOrder) -> bytes:
     """As the kernel fills the records (fs/proc/task_mmu.c, do_procmap_query): the oracle of the round trip."""
     layout = record(byte_order)

@@ -16,7 +16,7 @@ from errno import ENAMETOOLONG, ENOENT, ENOTTY, ESRCH, errorcode
 
 from vmatlas.backend import Finder, LocalProcess, Reading
 from vmatlas.errors import OperationFailed, TornRead, Unsupported, VmatlasError
-from vmatlas.model import Columns, Query, Region
+from vmatlas.model import ANY, Columns, Query, Region
 from vmatlas.model.facts import Rows
 from vmatlas.systems.linux import LinuxProcess, links
 from vmatlas.systems.linux.host import MOST_TOLD, too_long
@@ -24,7 +24,7 @@ from vmatlas.systems.linux.mounts import Numbers
 from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.procmap import MAX_BUILD_ID, MAX_NAME, PROCMAP_QUERY, SIZE, UNTOLD, QueryFlags, record
 from vmatlas.systems.linux.scratch import LABEL, Scratch
-from vmatlas.systems.linux.vanishing import read_until_told
+from vmatlas.systems.linux.vanishing import STAT, read_until_told
 from vmatlas.threads import available, demanded
 from vmatlas.values import replace
 from vmatlas_linux_ioctl.apart import Apart, Silent
@@ -56,7 +56,11 @@ def acquire(process: LocalProcess, query: Query) -> Reading:
     """Raises NoSuchProcess, AccessDenied, Unsupported (ENOTTY: the kernel is older), OperationFailed, TornRead."""
     if not isinstance(process, LinuxProcess):
         raise TypeError("a process of this machine is opened by vmatlas.systems.linux")
-    return read_until_told(process, VMAS, lambda asked: _ask(asked, query))
+    reading = read_until_told(process, VMAS, lambda asked: _ask(asked, query))
+    if not reading.streams[VMAS] and STAT not in reading.streams and query.address is None and query.where == ANY:
+        # It has no region of its own (any more), and lives: which `stat` tells.
+        return Reading({**reading.streams, STAT: process.read_file(STAT)}, reading.incomplete)
+    return reading
 
 
 def read(process: LocalProcess, query: Query, most: int) -> Columns | None:

@@ -50,7 +50,7 @@ def decode(capture: Capture) -> AddressSpace:
     data = capture.stream(VMAS)
     if not data:
         if capture.query.address is None and capture.query.where == ANY:
-            judge_empty_map(capture.streams.get(STAT), VMAS, pid=capture.pid)
+            judge_empty_map(capture.streams.get(STAT), VMAS, pid=capture.pid, of_memory=True)
         return AddressSpace(Columns(), capture.origin)
     settled = links.Settled.of(capture.streams)
     if NATIVE is not None and capture.system.byte_order == sys.byteorder:

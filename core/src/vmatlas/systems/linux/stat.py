@@ -91,8 +91,11 @@ def has_ended(stat: Stat, pid: int) -> NoSuchProcess:
     return NoSuchProcess(f"process {pid} ({stat.name}) has ended; it is a zombie without memory", pid=pid)
 
 
-def judge_empty_map(stat: bytes | None, stream: str, *, pid: int) -> None:
+def judge_empty_map(stat: bytes | None, stream: str, *, pid: int, of_memory: bool = False) -> None:
     """What an empty map means: returns for a kernel thread, whose address space is empty.
+
+    `of_memory`: it was told of memory that is there (of what exec or the end left behind it is told that it is gone); a
+    process that lives may have unmapped all that it had.
 
     Raises NoSuchProcess for a zombie or a process on the way out, TornRead for one that lives on in other threads, and
     MalformedData when there is nothing to tell by.
@@ -106,4 +109,5 @@ def judge_empty_map(stat: bytes | None, stream: str, *, pid: int) -> None:
         raise TornRead(f"process {pid} ({parsed.name}) lives on in other threads than the one that was read", pid=pid)
     if parsed.is_gone:
         raise has_ended(parsed, pid)
-    raise MalformedData(stream, 0, f"the regions of process {pid} ({parsed.name}), which is alive", pid=pid)
+    if not of_memory:
+        raise MalformedData(stream, 0, f"the regions of process {pid} ({parsed.name}), which is alive", pid=pid)
