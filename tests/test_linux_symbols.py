@@ -448,6 +448,23 @@ def test_no_more_of_it_is_read_than_is_stated(monkeypatch: pytest.MonkeyPatch) -
             assert set(jit_names(reader_of(content), len(content), asked)) == {asked[1]}
 
 
+def test_numbers_of_a_perf_map_are_read_as_perf_reads_them() -> None:
+    content = (
+        b"00007F9A2595F000 4F void [System.Private.CoreLib] System.Foo::Bar()[Tier0]\n"
+        b"0X1000 0XA capital\n  2000 8  blanks\n3000\t8\ttab\nno line\n4000 8\n"
+    )
+    asked = [0x7F9A2595F04E, 0x1009, 0x2000, 0x3000, 0x4000, 0x7F9A2595F04F]
+    found = jit_names(reader_of(content), len(content), asked)
+    assert [str(found.get(each)) for each in asked] == [
+        "void [System.Private.CoreLib] System.Foo::Bar()[Tier0]+0x4e",
+        "capital+0x9",
+        " blanks+0x0",
+        "tab+0x0",
+        "None",
+        "None",
+    ]
+
+
 def test_a_name_without_an_end_is_none() -> None:
     long, longest = b"x" * (LONGEST_NAME + 1), b"y" * LONGEST_NAME
     content = b"1000 10 before\n2000 10 " + long + b"\n3000 10 " + longest + b"\n4000 10 " + long * 5 + b"\n5000 8 z"

@@ -23,7 +23,9 @@ _PIECE = 1 << 16
 _LONGEST = LONGEST_NAME + 64
 """Bytes of a line; a longer one is none."""
 
-_LINE = re.compile(rb"^(?:0x)?([0-9a-f]{1,16}) (?:0x)?([0-9a-f]{1,16}) ([^\n]+)$", re.MULTILINE)
+_NUMBER = rb"(?:0x)?([0-9a-f]{1,16})"
+_LINE = re.compile(rb"^[ \t]*+" + _NUMBER + rb"[ \t]++" + _NUMBER + rb"[ \t]([^\n]+)$", re.MULTILINE | re.IGNORECASE)
+"""As perf reads it, by strtoull: .NET writes capitals."""
 
 
 def jit_names(read: Read, size: int, addresses: Iterable[int]) -> dict[int, Symbol]:
