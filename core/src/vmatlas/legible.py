@@ -14,7 +14,7 @@ _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
 
 
 def human(size: int) -> str:
-    """Bytes in at most five characters: "132K", "1.5M", "2M". "2M" is exact, "2.0M" is rounded."""
+    """Bytes in at most five characters: "132K", "1.5M", "2M". Below ten "2M" is exact, "2.0M" rounded; above, all."""
     if size < 1024:
         return str(size)
     value, power = float(size), 0
