@@ -257,6 +257,7 @@ def test_reused_pid_is_never_taken_for_the_old_process(
     program.hear()
     with vmatlas.open(program.pid, backend=backend) as asked, vmatlas.open(program.pid, backend=backend) as unasked:
         ask(asked)
+        (info,), space = vmatlas.select(program.pid), asked.snapshot()
         program.end()
         time.sleep(0.05)  # start times are counted in hundredths of a second
         if not born_with_pid(program.pid, ["/bin/sleep", "3600"]):
@@ -266,6 +267,11 @@ def test_reused_pid_is_never_taken_for_the_old_process(
             for process in (asked, unasked):
                 with pytest.raises(vmatlas.NoSuchProcess):
                     ask(process)
+                with pytest.raises(vmatlas.NoSuchProcess, match="is another's now"):
+                    vmatlas.snapshot(process, backend=backend)
+            for was in (info, space):
+                with pytest.raises(vmatlas.NoSuchProcess, match="is another's now"):
+                    vmatlas.find(was, 4096)
             with vmatlas.open(program.pid, backend=backend) as new:
                 ask(new)
                 assert new.start_time != asked.start_time

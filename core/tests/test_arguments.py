@@ -203,6 +203,7 @@ CASES: dict[str, Case] = {
         {"source": None, "addresses": []},
         {"source": "pid", "addresses": "addresses"},
     ),
+    "picture": (vmatlas.picture, {}, {"what": "pid", "names": "flag", "pages": "guesses"}),
     "recover": (
         vmatlas.recover,
         {"process": None, "address": 0, "path": "/no-such-folder/x"},

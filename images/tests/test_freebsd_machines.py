@@ -127,7 +127,7 @@ def test_publisher_that_hardly_answers_is_given_up_soon(
 def test_image_that_cannot_be_fetched_is_not_run_with_its_reason(
     server: Server, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_module("vmatlas_images.boot"), "find_qemu", lambda processor: Path("/bin/true"))
+    monkeypatch.setattr(import_module("vmatlas_images.boot"), "qemu_for", lambda machine: Path("/bin/true"))
     never: Callable[..., object] = lambda *_: pytest.fail("nothing ran")  # noqa: E731
     report = run([_at(server, tmp_path)], never, hello=never, output=tmp_path / "out", cache=cache)  # type: ignore[arg-type]
     (result,) = report.results

@@ -55,7 +55,7 @@ def test_licensed_image_is_a_file_of_the_users_that_a_variable_names(machine: Ma
 def test_without_an_image_each_row_says_not_run_and_why(
     cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_module("vmatlas_images.boot"), "find_qemu", lambda processor: Path("/bin/true"))
+    monkeypatch.setattr(import_module("vmatlas_images.boot"), "qemu_for", lambda machine: Path("/bin/true"))
 
     def never(*_: object) -> None:
         pytest.fail("nothing ran")

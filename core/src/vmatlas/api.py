@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from vmatlas import arguments, registry
-from vmatlas.backend import PAGES, THREADS, Listing, Roll, Target, TellsTotals
+from vmatlas.backend import PAGES, THREADS, Listing, Roll, Target, TargetProcess, TellsTotals
 from vmatlas.capture import Capture
 from vmatlas.contracts import Protocol, runtime_checkable
-from vmatlas.errors import Unsupported, UsageError, VmatlasError
+from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
 from vmatlas.process import Process, threads_of
 from vmatlas.target.local import LOCAL
@@ -69,7 +69,8 @@ def open(
 ) -> Process:
     """A handle on a process.
 
-    `pid` is a number, None for the process that asks (on another machine: the agent), or anything with `.pid`.
+    `pid` is a number, None for the process that asks (on another machine: the agent), or anything with `.pid`. Of a
+    `Process`, a `ProcessInfo` or an `AddressSpace` the same process is meant, and none that has its number now.
     `backend` names one backend for all its questions; otherwise each question goes to the one that answers it best.
     `thread` asks through one thread of the process (Linux: /proc/PID/task/TID/maps).
 
@@ -80,9 +81,20 @@ def open(
         registry.backend(backend)
     number, task = pid_of(pid), pid_of(thread, "thread")
     try:
-        return Process(place, place.open(number, task), backend)
+        opened = place.open(number, task)
+        if isinstance(pid, (Process, ProcessInfo, AddressSpace)) and _is_another(opened, pid):
+            opened.close()
+            raise NoSuchProcess(
+                f"the process {number} that was handed over is no more: its number is another's now", pid=number
+            )
+        return Process(place, opened, backend)
     except VmatlasError as error:
         raise error.located(target=place.name) from None
+
+
+def _is_another(opened: TargetProcess, meant: Process | ProcessInfo | AddressSpace) -> bool:
+    """Whether it began at another time, where both tell that."""
+    return None not in (opened.start_time, meant.start_time) and opened.start_time != meant.start_time
 
 
 def snapshot(

@@ -17,9 +17,9 @@ def repr_html(value: object) -> str:
     return shown
 
 
-def draw(value: object) -> Picture:
+def draw(self: object) -> Picture:
     """A picture of it, with guesses at what has no name: `vmatlas.picture` tells more."""
     from importlib import import_module
 
-    drawn: Picture = import_module("vmatlas.picturing").picture(value)
+    drawn: Picture = import_module("vmatlas.picturing").picture(self)
     return drawn

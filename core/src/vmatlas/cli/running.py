@@ -89,7 +89,7 @@ def _traceback(error: BaseException) -> Iterator[str]:
         yield f"This was {how} the following:"
     yield "Traceback (most recent call last):"
     for frame in traceback.format_tb(error.__traceback__):
-        yield from map(one_line, frame.splitlines())
+        yield from map(one_line, frame.rstrip("\n").split("\n"))
     yield f"{type(error).__module__}.{type(error).__qualname__}: {one_line(str(error))}"
     yield from map(one_line, getattr(error, "__notes__", ()))
 
