@@ -278,6 +278,40 @@ def test_names_of_containers_are_in_the_files_of_their_managers(tmp_path, monkey
     assert str(docker) in container_names.where_looked()
 
 
+def test_a_name_that_may_not_be_read_is_not_told_to_be_none(placed, tmp_path, monkeypatch):
+    as_no_root(monkeypatch, tmp_path / "docker")
+    monkeypatch.setattr(container_names, "DOCKER", (str(tmp_path / "docker" / "containers"),))
+    monkeypatch.setattr(container_names, "CONTAINERD", ())
+    monkeypatch.setattr(container_names, "PODMAN", ())
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing"))
+    placed |= {1: OF_DOCKER, 2: "/lxc/web", 3: "/"}
+    for wanted, chosen in (("web", [2]), ("*", [2]), (ID[:12], [1])):
+        found = membership.members(of(placed), "container", wanted, str)
+        assert [each.pid for each in found.processes] == chosen
+        assert (found.gap is None) == (wanted == ID[:12]), "a number is known"
+    with pytest.raises(NoSuchProcess) as nobody:
+        membership.members(of(placed), "container", "shop", str)
+    told = nobody.value.incomplete
+    assert told is not None and f"({ID[:12]}): no right to read" in told and str(tmp_path / "docker") in told
+    del placed[1]
+    with pytest.raises(NoSuchProcess) as nobody:
+        membership.members(of(placed), "container", "shop", str)
+    assert nobody.value.incomplete is None, "there is nobody whose name is not known"
+
+
+def as_no_root(monkeypatch: pytest.MonkeyPatch, closed: Path) -> None:
+    """What lies below a folder may not be looked at."""
+    looked = os.stat
+
+    def stat(path: object, *arguments: object, **keywords: object) -> os.stat_result:
+        if isinstance(path, str) and path.startswith(str(closed)):
+            raise PermissionError(EACCES, os.strerror(EACCES), path)
+        return looked(path, *arguments, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(closed)))
+
+
 def write(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 
 from vmatlas.patience import Crew, Errand
@@ -37,6 +38,13 @@ def names_of(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
         return errand.answer() if errand.asked_by(crew, _SILENCE) else {}
 
 
+def closed_folders() -> list[str]:
+    """Of the folders where names are looked for, those that may not be read."""
+    errand = Errand(_closed)
+    with Crew(1) as crew:
+        return errand.answer() if errand.asked_by(crew, _SILENCE) else []
+
+
 def where_looked() -> str:
     """The folders where names are looked for, for people: those that there are."""
     errand = Errand(_where)
@@ -44,9 +52,26 @@ def where_looked() -> str:
         return errand.answer() if errand.asked_by(crew, _SILENCE) else "folders that do not answer"
 
 
+def _there() -> list[str]:
+    """Those that there are, and those that may be: docker lets root alone look below /var/lib/docker."""
+    return [folder for folder in (*_docker(), *CONTAINERD, *_podman()) if _may_be_there(folder)]
+
+
+def _may_be_there(folder: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(folder).st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+
+
+def _closed() -> list[str]:
+    return [folder for folder in _there() if not os.access(folder, os.R_OK | os.X_OK)]
+
+
 def _where() -> str:
-    found = [folder for folder in (*_docker(), *CONTAINERD, *_podman()) if os.path.isdir(folder)]
-    closed = [folder for folder in found if not os.access(folder, os.R_OK | os.X_OK)]
+    found, closed = _there(), _closed()
     if not found:
         return "nothing: docker, podman and containerd keep none here"
     return ", ".join(found) + (f" (no right to read {', '.join(closed)}: try sudo)" if closed else "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from errno import ENAMETOOLONG, ENOENT, ESRCH
 
 from vmatlas.backend import Members, Programs
@@ -158,7 +158,8 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
             untold.setdefault(why, []).append(each)
     path = _folder_called(wanted, own_folder) if what == "cgroup" else ""
     seen = [places for _, places in placed]
-    judge = cgroups.folder(path) if path else _match(what, wanted, seen)
+    called = _called_so(seen) if what == "container" else {}
+    judge = cgroups.folder(path) if path else _match(what, wanted, called)
 
     @functools.cache  # many are in one cgroup, and whoever may make cgroups makes them 1,000 folders deep
     def match(path: str) -> int | None:
@@ -176,9 +177,12 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
                 counted[folder] = None
         elif any(place.is_cut and (not path or path.startswith(place.path)) for place in places):
             untold.setdefault(_TOO_LONG, []).append(process)
-    gap = "; ".join(_not_told("cgroup", why, who) for why, who in untold.items()) or None
+    gaps = [_not_told("cgroup", why, who) for why, who in untold.items()]
+    if not (found and cgroups.is_digits(wanted)) and (hidden := _names_hidden(called)) is not None:
+        gaps.append(hidden)
+    gap = "; ".join(gaps) or None
     if not found:
-        nobody = _nobody(what, wanted, seen)
+        nobody = _nobody(what, wanted, seen, called)
         nobody.incomplete = gap
         raise nobody
     return Members(found, tuple(counted), gap, _of_several(what, wanted, folders))
@@ -237,16 +241,31 @@ def _folder_called(wanted: str, own_folder: Callable[[str], str]) -> str:
     return path
 
 
-def _match(what: str, wanted: str, seen: Sequence[Sequence[Place]]) -> Match:
-    return cgroups.unit(wanted) if what == "unit" else cgroups.container(_ids_of(wanted, seen))
+def _match(what: str, wanted: str, called: Mapping[Container, tuple[str, ...]]) -> Match:
+    """Of containers all that are called so, or whose number it is or begins so: for whoever may make cgroups may call
+    one as he likes, and must not take the place of another."""
+    if what == "unit":
+        return cgroups.unit(wanted)
+    return cgroups.container(frozenset(each.id for each, names in called.items() if _is_meant(each, wanted, names)))
 
 
-def _ids_of(wanted: str, seen: Sequence[Sequence[Place]]) -> frozenset[str]:
-    """The containers that are called so, or whose number it is or begins so: all of them, for whoever may make cgroups
-    may call one as he likes, and must not take the place of another."""
+def _called_so(seen: Sequence[Sequence[Place]]) -> dict[Container, tuple[str, ...]]:
+    """The containers that processes are in, and their names, where these are found."""
     containers = _containers(seen)
     names = cgroup_names(containers)
-    return frozenset(each.id for each in containers if _is_meant(each, wanted, names.get(each.id, ())))
+    return {each: names.get(each.id, ()) for each in containers}
+
+
+def _names_hidden(called: Mapping[Container, tuple[str, ...]]) -> str | None:
+    """Why it is not told what some containers are called, in words; None where it is, or nobody keeps names of them."""
+    from vmatlas.systems.linux.container_names import closed_folders
+
+    nameless = [each.short for each, names in called.items() if not names and not each.is_named]
+    if not nameless or not (closed := closed_folders()):
+        return None
+    number = "1 container is" if len(nameless) == 1 else f"{len(nameless):,} containers are"
+    shown = ", ".join(nameless[:_MOST_SHOWN]) + ", ..." * (len(nameless) > _MOST_SHOWN)
+    return f"what {number} called is not told ({shown}): no right to read {', '.join(closed)}"
 
 
 def _is_meant(container: Container, wanted: str, names: Sequence[str]) -> bool:
@@ -271,7 +290,9 @@ def _folder_of_memory(places: Sequence[Place], match: Callable[[str], int | None
     return None if place is None or depth is None else cgroups.path_of(place.parts[:depth])
 
 
-def _nobody(what: str, wanted: str, seen: Sequence[Sequence[Place]]) -> NoSuchProcess:
+def _nobody(
+    what: str, wanted: str, seen: Sequence[Sequence[Place]], called: Mapping[Container, tuple[str, ...]]
+) -> NoSuchProcess:
     if what == "cgroup":
         return NoSuchProcess(f"no process is in the cgroup {wanted}", hint="/proc/PID/cgroup tells where a process is")
     if what == "unit":
@@ -279,9 +300,7 @@ def _nobody(what: str, wanted: str, seen: Sequence[Sequence[Place]]) -> NoSuchPr
         return NoSuchProcess(f"the unit {wanted} has no process", hint=_there("units with processes", sorted(own)))
     from vmatlas.systems.linux.container_names import where_looked
 
-    containers = _containers(seen)
-    names = cgroup_names(containers)
-    told = [" ".join((*names.get(each.id, ()), each.short)) for each in containers]
+    told = [" ".join((*names, each.short)) for each, names in called.items()]
     hint = f"{_there('containers with processes', told)}; names are looked up in {where_looked()}"
     return NoSuchProcess(f"no process is in a container {wanted}", hint=hint)
 
