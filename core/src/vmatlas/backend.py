@@ -14,7 +14,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import NotImplementedType
+from types import NotImplementedType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmatlas.capture import Capture
@@ -468,6 +468,14 @@ class Target(Protocol):
 
     def close(self) -> None:
         """End the connection. Safe to call twice."""
+
+    def __enter__(self) -> Target:
+        """A context manager: its end closes it."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
 
 
 class TargetProcess(Protocol):

@@ -91,6 +91,12 @@ class LocalTarget:
     def close(self) -> None:
         """There is nothing to end."""
 
+    def __enter__(self) -> LocalTarget:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class LocalTargetProcess:
     """A process of this machine."""
