@@ -29,7 +29,7 @@ from vmatlas.model import AddressSpace, ProcessInfo
 from vmatlas.target.asking import Deadline
 from vmatlas_fleet.asking import Order, ask_host
 from vmatlas_fleet.dataset import DataSet, new_run
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.recording import Ledger, Outcome, Pace, Task, record
 from vmatlas_fleet.tables import Gathered
 

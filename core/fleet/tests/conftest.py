@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from vmatlas_fleet.asking import Order
 from vmatlas_fleet.dataset import DataSet, Run, new_run
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.recording import Outcome, Pace, record
 
 Rows = list[dict[str, Any]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from vmatlas.model import AddressSpace, Device, Kind, MemoryUse, Origin, ProcessInfo, Protection, Region, SystemInfo
 from vmatlas_fleet.asking import Order, Told
 from vmatlas_fleet.dataset import DataSet, Run
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.recording import Ledger, Outcome, Task
 from vmatlas_fleet.tables import Gathered, memory_of
 

@@ -21,7 +21,7 @@ from vmatlas_fleet import distributed
 from vmatlas_fleet.asking import Order
 from vmatlas_fleet.dataset import DataSet, Run, new_run
 from vmatlas_fleet.distributed import record_by_scheduler
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.recording import Outcome, Pace
 
 from .conftest import rows_of

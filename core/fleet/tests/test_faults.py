@@ -20,7 +20,7 @@ from vmatlas.conformance.patience import PATIENCE
 from vmatlas_fleet import recording
 from vmatlas_fleet.asking import Order, Told
 from vmatlas_fleet.dataset import DataSet, new_run
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.recording import Pace, record
 from vmatlas_fleet.storage import UNSEEN, Folder
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from vmatlas.errors import Unsupported, UsageError
-from vmatlas_fleet.inventory import Host, Inventory, of_lines, of_mapping, read
+from vmatlas_fleet.hosts import Host
+from vmatlas_fleet.inventory import Inventory, of_lines, of_mapping, read
 
 OURS = """
 hosts:

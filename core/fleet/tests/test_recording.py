@@ -16,7 +16,7 @@ from vmatlas.conformance.patience import PATIENCE
 from vmatlas_fleet import recording
 from vmatlas_fleet.asking import Told
 from vmatlas_fleet.dataset import DataSet, folder_of, host_of
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.recording import Pace
 from vmatlas_fleet.schema import TABLES, arrow_schema, document
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vmatlas.errors import Unsupported, UsageError, legible
-from vmatlas_fleet.inventory import LARGEST, Group, Host, check_name, is_target, memberships
+from vmatlas_fleet.hosts import LARGEST, Group, Host, check_name, is_target, memberships
 
 SECONDS = 300.0
 """How long it may take: an inventory may be a program that asks a cloud."""

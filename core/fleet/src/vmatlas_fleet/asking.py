@@ -26,7 +26,7 @@ from vmatlas.target.agent import AgentTarget
 from vmatlas.target.asking import Deadline, Limits
 from vmatlas.target.connect import connect
 from vmatlas.target.local import LOCAL
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.tables import Gathered, memory_of, number, text
 
 if TYPE_CHECKING:

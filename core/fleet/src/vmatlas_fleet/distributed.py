@@ -20,7 +20,7 @@ from vmatlas.target.asking import Deadline
 from vmatlas_fleet.asking import Order, Told, ask_host
 from vmatlas_fleet.dataset import DataSet, Run
 from vmatlas_fleet.extras import needed
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.recording import Ledger, Outcome, Pace, Progress, Silent, Task, wants_again
 
 _LOOK = 0.05

@@ -1,69 +1,17 @@
-"""Which hosts there are: from a file of our own, from Ansible's list, from lines on standard input. Asks nobody.
-
-What an inventory says beside the hosts, their groups and their labels (Ansible's variables above all, which hold
-passwords) is not kept: nothing of it can get into a data set. A target's URL may hold a secret too (`agent:COMMAND`):
-it stays in memory, and `Host.clean` takes it out of what is written down.
-"""
+"""Which hosts there are: from a file of our own, from Ansible's list, from lines on standard input. Asks nobody."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 from vmatlas.errors import UsageError, legible
 from vmatlas.target.connect import words
-
-LARGEST = 1 << 26
-"""Bytes of an inventory: a million hosts have some 50 MB."""
-
-_LONGEST_NAME = 120
-"""Bytes of a host's name: as the name of a folder each may take three letters, and such a name has 255 at most."""
-_SHORTEST_SECRET = 4
-"""Letters of a word of a command that is taken out of texts: shorter ones stand everywhere by chance."""
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """One machine to be asked."""
-
-    name: str
-    """What it is called in the data set."""
-    target: str = field(repr=False)
-    """A URL as `vmatlas.connect` takes it; empty where `problem` says why there is none."""
-    groups: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    problem: str = ""
-    """Why it cannot be asked at all; empty where it can."""
-
-    @property
-    def scheme(self) -> str:
-        """The word that its URL begins with: "ssh"."""
-        return self.target.partition(":")[0]
-
-    def clean(self, text: str) -> str:
-        """Somebody's words without the target's URL, and without the arguments of a command in it."""
-        scheme, _, rest = self.target.partition(":")
-        if not rest:
-            return text
-        text = text.replace(self.target, self.name).replace(rest, self.name)
-        if scheme == "agent":
-            for word in _arguments_of(rest):
-                text = text.replace(word, "***")
-        return text
-
-
-def _arguments_of(command: str) -> list[str]:
-    """The longest first: one may be a part of another. Of an option with a value the value alone, too."""
-    try:
-        _, *arguments = shlex.split(command)
-    except ValueError:
-        arguments = command.split()[1:]
-    found = {each for word in arguments for each in (word, word.rpartition("=")[2])}
-    return sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)
+from vmatlas_fleet.ansible import hosts_of, listed
+from vmatlas_fleet.hosts import LARGEST, Group, Host, check_name, is_target, memberships
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +45,6 @@ def read(source: str, standard_input: TextIO | None = None) -> Inventory:
     Raises UsageError for what is no inventory, OSError for the file, Unsupported where there is no Ansible.
     """
     if source.startswith("ansible:"):
-        from vmatlas_fleet.ansible import listed
-
         return of_mapping(_json(listed(source.removeprefix("ansible:")), source), source)
     if source == "-":
         text = "" if standard_input is None else standard_input.read(LARGEST + 1)
@@ -183,11 +129,6 @@ def of_lines(text: str, where: str) -> Inventory:
 _HINT = "a line is URL or NAME URL, as: web-1 ssh:root@10.0.0.1"
 
 
-def is_target(text: str) -> bool:
-    """Whether it is a URL that `vmatlas.connect` may take."""
-    return text == "local" or text.startswith(tuple(words()))
-
-
 def _name_of(target: str, at: str) -> str:
     """What a host is called whose URL stands alone."""
     scheme, _, rest = target.partition(":")
@@ -199,21 +140,11 @@ def _name_of(target: str, at: str) -> str:
 # ---- mappings ----
 
 
-class Group(NamedTuple):
-    """What an inventory says of a group."""
-
-    hosts: tuple[str, ...]
-    children: tuple[str, ...]
-    labels: Mapping[str, str]
-
-
 def of_mapping(told: object, where: str) -> Inventory:
     """Of our own form, or of what `ansible-inventory --list` gives. Raises UsageError."""
     if not isinstance(told, dict):
         raise UsageError(f"{where}: no inventory", hint="it has 'hosts:', and perhaps 'groups:'; see docs/fleet.md")
     if "_meta" in told:
-        from vmatlas_fleet.ansible import hosts_of
-
         return _checked(hosts_of(told, where), where)
     if isinstance(told.get("all"), dict):
         raise UsageError(f"{where}: this is Ansible's own form", hint=f"Ansible reads it: ansible:{where}")
@@ -300,67 +231,6 @@ def _group_of(name: str, value: object, where: str) -> Group:
         raise UsageError(f"{at}: no group", hint="a list of hosts, or hosts:, groups: and labels:")
     hosts = tuple(_names(value.get("hosts"), f"{at}, hosts"))
     return Group(hosts, tuple(_names(value.get("groups"), f"{at}, groups")), _labels(value.get("labels"), at))
-
-
-def memberships(
-    groups: Mapping[str, Group], where: str
-) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
-    """Of each host its groups, those that hold these too, and their labels, the innermost's last.
-
-    Raises UsageError for a group that holds itself, and for one that is not there.
-    """
-    parents: dict[str, list[str]] = {name: [] for name in groups}
-    for name, group in groups.items():
-        for child in group.children:
-            if child not in groups:
-                raise UsageError(f"{where}, group '{name}': there is no group '{legible(child, 60)}'")
-            parents[child].append(name)
-    order = _outermost_first(groups, where)
-    above: dict[str, dict[str, None]] = {}
-    inherited: dict[str, dict[str, str]] = {}
-    for name in order:
-        above[name] = dict.fromkeys([each for parent in parents[name] for each in above[parent]]) | {name: None}
-        inherited[name] = {}
-        for parent in parents[name]:
-            inherited[name] |= inherited[parent]
-        inherited[name] |= groups[name].labels
-    inside: dict[str, dict[str, None]] = {}
-    labels: dict[str, dict[str, str]] = {}
-    for name in order:
-        for host in groups[name].hosts:
-            inside.setdefault(host, {}).update(above[name])
-            labels.setdefault(host, {}).update(inherited[name])
-    return {host: tuple(sorted(names)) for host, names in inside.items()}, labels
-
-
-def _outermost_first(groups: Mapping[str, Group], where: str) -> list[str]:
-    """Every group before those that it holds. Raises UsageError for a loop, which is named."""
-    from graphlib import CycleError, TopologicalSorter
-
-    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(groups, ()))
-    for name, group in groups.items():
-        for child in group.children:
-            sorter.add(child, name)
-    try:
-        return list(sorter.static_order())
-    except CycleError as error:
-        loop = " holds ".join(f"'{legible(each, 60)}'" for each in error.args[1][:8])
-        raise UsageError(f"{where}: a group holds itself: {loop}") from None
-
-
-def check_name(name: object, where: str) -> None:
-    """Raises UsageError for what cannot be the name of a host or a group."""
-    if (
-        not isinstance(name, str)
-        or not name
-        or not name.isprintable()
-        or len(name.encode("utf-8", "replace")) > _LONGEST_NAME
-    ):
-        shown = legible(str(name), 60)
-        raise UsageError(
-            f"{where}: '{shown}' is no name",
-            hint=f"a name is text that prints, of at most {_LONGEST_NAME} bytes (in YAML 'on' and 0123 are none)",
-        )
 
 
 def _checked(hosts: Iterable[Host], where: str) -> Inventory:

@@ -21,7 +21,7 @@ from vmatlas.patience import THREAD
 from vmatlas.target.asking import Deadline
 from vmatlas_fleet.asking import Order, Told, ask_host
 from vmatlas_fleet.dataset import DataSet, Run
-from vmatlas_fleet.inventory import Host
+from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.schema import HOSTS
 from vmatlas_fleet.tables import number, of_rows, text
 

@@ -126,6 +126,18 @@ def named(space: AddressSpace, process: Process) -> AddressSpace:
     return space.named(process.name, process.number_inside)
 
 
+def tells_memory(process: Process) -> bool:
+    """Whether any backend tells the memory in use of it."""
+    from vmatlas.errors import Unsupported
+    from vmatlas.model import Query
+
+    try:
+        process.choice(Query(residency=True))
+    except Unsupported:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def opened(
     asked: Asked, url: str, backend: str | None, patience: float | None, *, thread: int | None = None

@@ -163,7 +163,7 @@ def _live(
 ) -> Trends:
     from vmatlas.analysis.trend import trends
     from vmatlas.cli.asking import opened as opened_process
-    from vmatlas.cli.watch import tells_memory
+    from vmatlas.cli.asking import tells_memory
     from vmatlas.recording import next_look
 
     with opened_process(source, target, backend, patience) as asked:
@@ -207,9 +207,8 @@ def _live_of_several(
     target: str,
 ) -> tuple[list[tuple[str | None, Trends]], Unread]:
     from vmatlas.analysis.trend import Followed
-    from vmatlas.cli.asking import named
+    from vmatlas.cli.asking import named, tells_memory
     from vmatlas.cli.looking import Looks
-    from vmatlas.cli.watch import tells_memory
     from vmatlas.cli.whom import chosen
 
     def ask(asked: Process) -> AddressSpace:

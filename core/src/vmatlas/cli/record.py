@@ -206,8 +206,7 @@ def _series(
     target: str,
 ) -> int:
     """Asked in another thread, written in this one: what interrupts it leaves a whole moment at the end, or none."""
-    from vmatlas.cli.asking import opened
-    from vmatlas.cli.watch import tells_memory
+    from vmatlas.cli.asking import opened, tells_memory
     from vmatlas.recording import boot_of, recorded
 
     if path == "-":
@@ -254,8 +253,8 @@ def _series_of_several(
     target: str,
 ) -> int:
     """A file for each, a moment for each of them in every round: at the same place of its clock."""
+    from vmatlas.cli.asking import tells_memory
     from vmatlas.cli.looking import Looks
-    from vmatlas.cli.watch import tells_memory
     from vmatlas.cli.whom import chosen
     from vmatlas.recording import boot_of
     from vmatlas.series.writer import SeriesWriter

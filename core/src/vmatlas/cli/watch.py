@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vmatlas.analysis import Difference
     from vmatlas.cli.render.together import Whose
     from vmatlas.model import Filter
-    from vmatlas.process import Process
 
 
 @click.command("watch", short_help="What changes in a process, live.")
@@ -72,7 +71,7 @@ def command(
     Of several processes (or words that choose them: 'vmatlas --help'), at most 64, each line says whose it is; it ends
     with the last of them. Those that begin later are not among them.
     """
-    from vmatlas.cli.asking import named, opened
+    from vmatlas.cli.asking import named, opened, tells_memory
 
     refuse_both(as_json, as_csv)
     if seconds is not None and not 0 <= seconds < float("inf"):
@@ -126,18 +125,6 @@ def _wait(pause: float, end: float | None) -> None:
     time.sleep(max(min(pause, left), 0))
     if pause >= left:
         raise _TimeIsOver
-
-
-def tells_memory(process: Process) -> bool:
-    """Whether any backend tells the memory in use of it."""
-    from vmatlas.errors import Unsupported
-    from vmatlas.model import Query
-
-    try:
-        process.choice(Query(residency=True))
-    except Unsupported:
-        return False
-    return True
 
 
 def _show(

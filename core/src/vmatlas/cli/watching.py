@@ -66,8 +66,7 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         """Watch until the process ends, or `stop`."""
         from vmatlas import api
-        from vmatlas.cli.asking import named
-        from vmatlas.cli.watch import tells_memory
+        from vmatlas.cli.asking import named, tells_memory
         from vmatlas.survey import check_identity
 
         found: BaseException | None = None
