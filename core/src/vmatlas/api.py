@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from vmatlas import arguments, registry
-from vmatlas.backend import PAGES, THREADS, Listing, Roll, Target, TargetProcess, TellsTotals
+from vmatlas.backend import PAGES, THREADS, Listing, Roll, Target, TellsTotals, may_be
 from vmatlas.capture import Capture
 from vmatlas.contracts import Protocol, runtime_checkable
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
@@ -82,7 +82,7 @@ def open(
     number, task = pid_of(pid), pid_of(thread, "thread")
     try:
         opened = place.open(number, task)
-        if isinstance(pid, (Process, ProcessInfo, AddressSpace)) and _is_another(opened, pid):
+        if isinstance(pid, (Process, ProcessInfo, AddressSpace)) and not may_be(opened, pid):
             opened.close()
             raise NoSuchProcess(
                 f"the process {number} that was handed over is no more: its number is another's now", pid=number
@@ -90,11 +90,6 @@ def open(
         return Process(place, opened, backend)
     except VmatlasError as error:
         raise error.located(target=place.name) from None
-
-
-def _is_another(opened: TargetProcess, meant: Process | ProcessInfo | AddressSpace) -> bool:
-    """Whether it began at another time, where both tell that."""
-    return None not in (opened.start_time, meant.start_time) and opened.start_time != meant.start_time
 
 
 def snapshot(

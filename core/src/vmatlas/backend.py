@@ -790,7 +790,19 @@ def bare(pid: int) -> ProcessInfo:
     return ProcessInfo(pid=pid, parent=None, name="", start_time=None, kernel=None)
 
 
-def may_be(one: ProcessInfo, other: ProcessInfo) -> bool:
+class Identified(Protocol):
+    """What knows which process it is of: `ProcessInfo`, `TargetProcess`, `vmatlas.Process`, a map."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    @property
+    def start_time(self) -> int | None:
+        """When it started, in the system's own unit."""
+
+
+def may_be(one: Identified, other: Identified) -> bool:
     """Whether two that were told at different moments may be one process: who did not answer has no start time."""
     return one.pid == other.pid and (None in (one.start_time, other.start_time) or one.start_time == other.start_time)
 

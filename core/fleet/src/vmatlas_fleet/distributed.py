@@ -21,7 +21,7 @@ from vmatlas_fleet.asking import Order, Told, ask_host
 from vmatlas_fleet.dataset import DataSet, Run
 from vmatlas_fleet.extras import needed
 from vmatlas_fleet.hosts import Host
-from vmatlas_fleet.recording import Ledger, Outcome, Pace, Progress, Silent, Task, wants_again
+from vmatlas_fleet.recording import Ledger, Outcome, Pace, Progress, Silent, Task, begun, wants_again
 
 _LOOK = 0.05
 """Seconds between two looks at what the workers have done."""
@@ -54,9 +54,7 @@ def record_by_scheduler(
     already: Iterable[str] = (),
 ) -> Outcome:
     """As `vmatlas_fleet.recording.record`, by the workers of a scheduler. Raises TargetLost where there is none too."""
-    known = set(already)
-    outcome = Outcome(hosts=len(hosts), already=sum(host.name in known for host in hosts))
-    tasks = [Task(host) for host in hosts if host.name not in known]
+    outcome, tasks = begun(hosts, already)
     if tasks:
         with _quiet(), _connected(url) as client:
             asked = _Asked(

@@ -209,6 +209,13 @@ def wants_again(task: Task, told: Told, pace: Pace) -> float | None:
     return pause if task.deadline is None or pause < task.deadline.left else None
 
 
+def begun(hosts: Sequence[Host], already: Iterable[str]) -> tuple[Outcome, list[Task]]:
+    """What has become of all hosts so far, and what is to be done: those that the recording does not have yet."""
+    known = set(already)
+    tasks = [Task(host) for host in hosts if host.name not in known]
+    return Outcome(hosts=len(hosts), already=len(hosts) - len(tasks)), tasks
+
+
 def record(
     hosts: Sequence[Host],
     order: Order,
@@ -225,9 +232,7 @@ def record(
     and `interrupted` says so. Raises OSError where what was told cannot be written: then nothing more is asked, and
     what was written before is there.
     """
-    known = set(already)
-    outcome = Outcome(hosts=len(hosts), already=sum(host.name in known for host in hosts))
-    tasks = [Task(host) for host in hosts if host.name not in known]
+    outcome, tasks = begun(hosts, already)
     threads = _Threads(tasks, order, pace, Ledger(data, run, order, outcome))
     threads.run(progress or Silent())
     return outcome

@@ -258,8 +258,6 @@ def _in_elf(
     asked: Process, addresses: tuple[int, ...], found: list[Region | None], names: _Names
 ) -> tuple[list[int | None], Named | None, list[str]]:
     """The ELF addresses, the names where they are asked for, and a line for each file that tells none."""
-    from vmatlas.symbolizing import Symbolizer
-
     in_elf = [
         None if region is None else asked.elf_address(address, region)
         for address, region in zip(addresses, found, strict=True)
@@ -267,6 +265,8 @@ def _in_elf(
     unread = _unread(asked, found, in_elf)
     if not names:
         return in_elf, None, unread
+    from vmatlas.symbolizing import Symbolizer
+
     with Symbolizer(asked) as symbolizer:
         _, told, without = _named(symbolizer, addresses, found, names)
     return in_elf, told, [*unread, *without]

@@ -224,11 +224,12 @@ def explain(
     """
     from vmatlas import registry, remains
     from vmatlas.backend import TellsCrash
-    from vmatlas.debug_lines import check_installed
     from vmatlas.operations import explaining
     from vmatlas.symbolizing import Symbolizer
 
     if lines:
+        from vmatlas.debug_lines import check_installed
+
         check_installed()
     if isinstance(source, (str, os.PathLike)):
         source = remains.load(source)

@@ -104,11 +104,7 @@ def _safe(text: str) -> str:
 
 def _doubted(found: Sequence[Audited]) -> list[dict[str, Any]]:
     return [
-        {
-            "level": "warning",
-            "message": _message(f"process {each.whose.pid}: not allowed ({told.allowance.reason}): {told.why}"),
-            "associatedRule": {"id": told.finding.id, "index": _INDEX[told.finding.id]},
-        }
+        _warning(each, told.finding.id, f"not allowed ({told.allowance.reason}): {told.why}")
         for each in found
         for told in each.report.doubted
     ]
@@ -116,14 +112,16 @@ def _doubted(found: Sequence[Audited]) -> list[dict[str, Any]]:
 
 def _untold(found: Sequence[Audited]) -> list[dict[str, Any]]:
     return [
-        {
-            "level": "warning",
-            "message": _message(f"process {each.whose.pid}: not told: {untold.why}"),
-            "associatedRule": {"id": untold.rule.id, "index": _INDEX[untold.rule.id]},
-        }
-        for each in found
-        for untold in each.report.untold
+        _warning(each, untold.rule.id, f"not told: {untold.why}") for each in found for untold in each.report.untold
     ]
+
+
+def _warning(audited: Audited, rule: str, words: str) -> dict[str, Any]:
+    return {
+        "level": "warning",
+        "message": _message(f"process {audited.whose.pid}: {words}"),
+        "associatedRule": {"id": rule, "index": _INDEX[rule]},
+    }
 
 
 def _unread(unread: Unread | None) -> list[dict[str, Any]]:
