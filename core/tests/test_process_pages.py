@@ -155,7 +155,7 @@ def test_what_nobody_tells_is_refused_with_the_reason_of_each(machine: Machine) 
 
 @pytest.mark.parametrize(
     ("system", "words"),
-    [("qnx", r"with the map, .*entries\(\)"), ("freebsd", "mincore.*resident"), ("netbsd", "mincore")],
+    [("freebsd", "mincore.*resident"), ("netbsd", "mincore")],
 )
 def test_a_system_that_tells_no_pages_says_what_it_tells_instead(machine: Machine, system: str, words: str) -> None:
     if system not in registry.entries(registry.SYSTEMS):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from vmatlas.backend import YES, Availability, LocalProcess, Reading
 from vmatlas.errors import AccessDenied, NoSuchProcess, OperationFailed, TornRead, Unsupported, VmatlasError
+from vmatlas.model import Query
 from vmatlas_qnx import decode, layout, names
 
 Devctl = Callable[[int, int, bytearray], tuple[int, int]]
@@ -97,11 +98,7 @@ def acquire(process: LocalProcess, stream: str, devctl: Devctl = _libc_devctl) -
     """`stream` is "mapinfo" or "pagedata". Raises NoSuchProcess, AccessDenied, Unsupported, TornRead,
     OperationFailed.
     """
-    descriptor = process.descriptor(_AS, lambda: open_process(process.pid))
-    info = bytearray(layout.INFO)
-    errno, _ = devctl(descriptor, layout.PROCESS_INFO, info)
-    if errno:
-        raise process_error(errno, process.pid, "DCMD_PROC_INFO")
+    descriptor, info = _open(process, devctl)
     incomplete = None
     entries = _entries(process.pid, descriptor, stream, devctl)
     for attempt in range(ATTEMPTS):
@@ -115,8 +112,35 @@ def acquire(process: LocalProcess, stream: str, devctl: Devctl = _libc_devctl) -
             incomplete = UNSETTLED
         entries = again
     if not entries:
-        incomplete = kernel_itself(layout.read_info(bytes(info), sys.byteorder))
-    return Reading({decode.PROCESS: bytes(info), stream: entries, names.STREAM: told}, incomplete)
+        incomplete = kernel_itself(layout.read_info(info, sys.byteorder))
+    return Reading({decode.PROCESS: info, stream: entries, names.STREAM: told}, incomplete)
+
+
+def acquire_pages(process: LocalProcess, query: Query, devctl: Devctl = _libc_devctl) -> Reading:
+    """The entries of PAGEDATA for `query.ranges`. Raises what `acquire` raises."""
+    from vmatlas_qnx.pages import PAGES, pack
+
+    descriptor, info = _open(process, devctl)
+    entries = _entries(process.pid, descriptor, decode.PAGEDATA, devctl)
+    incomplete = None if entries else why_no_entry(layout.read_info(info, sys.byteorder))
+    return Reading({PAGES: pack(entries, query.ranges, sys.byteorder)}, incomplete)
+
+
+def _open(process: LocalProcess, devctl: Devctl) -> tuple[int, bytes]:
+    """Its descriptor, and what the system tells of it. Raises NoSuchProcess, AccessDenied, OperationFailed."""
+    descriptor = process.descriptor(_AS, lambda: open_process(process.pid))
+    info = bytearray(layout.INFO)
+    errno, _ = devctl(descriptor, layout.PROCESS_INFO, info)
+    if errno:
+        raise process_error(errno, process.pid, "DCMD_PROC_INFO")
+    return descriptor, bytes(info)
+
+
+def why_no_entry(info: layout.ProcessInfo | None) -> str | None:
+    """Why a process has no entry. Raises NoSuchProcess for one that has ended."""
+    if info is not None and info.is_zombie:
+        raise NoSuchProcess(f"process {info.pid} has ended; it is a zombie without memory", pid=info.pid)
+    return kernel_itself(info)
 
 
 def kernel_itself(info: layout.ProcessInfo | None) -> str | None:

@@ -1,4 +1,5 @@
-"""Ties acquire and decode together as the backends `qnx-mapinfo` and `qnx-pagedata`.
+"""Ties acquire and decode together as the backends `qnx-mapinfo` and `qnx-pagedata`, and as the page source
+`qnx-pagedata-pages`.
 
 Cheap to import, since every backend is looked at for the choice: acquire and decode are imported when first used.
 """
@@ -11,6 +12,7 @@ from vmatlas.backend import Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Consistency, Query, Question
+from vmatlas.model.pages import PageRuns, PageState
 
 if TYPE_CHECKING:
     from vmatlas.model.crash import Crash
@@ -80,6 +82,43 @@ class QnxBackend:
         return decode_crash(capture)
 
 
+TOLD_OF_PAGES = PageState.PRESENT | PageState.FILE | PageState.ANONYMOUS
+"""Of device memory, and of what may be such, neither of the last two."""
+
+
+class PagedataPages:
+    """PAGEDATA, asked which pages are in memory."""
+
+    name = "qnx-pagedata-pages"
+    system = "qnx"
+    distribution = "vmatlas-qnx"
+    source = "qnx.pagedata"
+    consistency = Consistency.SINGLE_CALL
+    stream = "pages-pagedata"
+    states = TOLD_OF_PAGES
+    cost = 10
+    passes_holes = True
+
+    def probe(self) -> Availability:
+        """Whether this machine answers the device command, found out by asking about this process."""
+        from vmatlas_qnx.acquire import probe
+
+        return probe(_PAGEDATA)
+
+    def acquire(self, process: LocalProcess, query: Query) -> Reading:
+        """See `vmatlas_qnx.acquire`."""
+        from vmatlas_qnx.acquire import acquire_pages
+
+        return acquire_pages(process, query)
+
+    def pages(self, capture: Capture) -> PageRuns:
+        """See `vmatlas_qnx.pages`."""
+        from vmatlas_qnx.pages import decode_pages
+
+        return decode_pages(capture)
+
+
 _TOLD = Feature.FLAGS | Feature.OFFSET | Feature.ANY_FILE_NAME | Feature.ANONYMOUS_SHARING
 MAPINFO = QnxBackend(_MAPINFO, _TOLD)
 PAGEDATA = QnxBackend(_PAGEDATA, _TOLD | Feature.RESIDENCY)
+PAGEDATA_PAGES = PagedataPages()

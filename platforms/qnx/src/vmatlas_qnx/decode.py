@@ -49,11 +49,7 @@ def decode(capture: Capture) -> AddressSpace:
     told = stream == PAGEDATA
     if NATIVE is not None and order == sys.byteorder and (space := _decode_by_twin(capture, data, told)) is not None:
         return space
-    if len(data) % ENTRY:
-        at = len(data) // ENTRY * ENTRY
-        raise MalformedData(stream, at, f"a whole entry of {ENTRY} bytes", found=data[at:], pid=capture.pid)
-    entries = read_entries(data, order)
-    _check(entries, stream, data, capture)
+    entries = checked_entries(capture, stream, data)
     answers = names.unpack(capture.streams.get(names.STREAM, b""), order)
     # A name may be an earlier round's, of what lay there before memory that is asked for none.
     named = [entry.vaddr for entry in entries if entry.vaddr in answers and names.has_name(entry)]
@@ -110,7 +106,7 @@ def _columns_of_rows(rows: Rows, paths: Sequence[str | None], told: bool) -> Col
 def _meaning(fact: bytes, paths: Sequence[str | None]) -> Meaning:
     dev, name, traits, flags = _FACT.unpack(fact)
     path = paths[name]
-    kind = Kind.HEAP if traits & _IS_HEAP else _kind(Entry(0, 0, flags, dev, 0, 0, 0), path)
+    kind = Kind.HEAP if traits & _IS_HEAP else kind_of(Entry(0, 0, flags, dev, 0, 0, 0), path)
     return Meaning(
         device=UNKNOWN,
         inode=UNKNOWN,
@@ -134,19 +130,28 @@ def _limit(capture: Capture) -> int:
     return min(1 << capture.system.pointer_width, UNKNOWN - 1)
 
 
-def _check(entries: Sequence[Entry], stream: str, data: bytes, capture: Capture) -> None:
-    """Raises MalformedData for an entry beyond the end of memory, Disordered for one that is empty or out of order."""
+def checked_entries(capture: Capture, stream: str, data: bytes, *, begin: int = 0) -> list[Entry]:
+    """The entries that some bytes are, which begin at `begin` of the stream.
+
+    Raises MalformedData for a part of an entry and for one beyond the end of memory, Disordered for one that is empty
+    or out of order.
+    """
+    if len(data) % ENTRY:
+        at = len(data) // ENTRY * ENTRY
+        raise MalformedData(stream, begin + at, f"a whole entry of {ENTRY} bytes", found=data[at:], pid=capture.pid)
+    entries = read_entries(data, capture.system.byte_order)
     limit = _limit(capture)
     end = 0
     for row, entry in enumerate(entries):
         at = row * ENTRY
         if entry.vaddr + entry.size > limit:
             expected = f"an entry that ends at or below {limit:#x}"
-            raise MalformedData(stream, at, expected, found=data[at : at + 16], pid=capture.pid)
+            raise MalformedData(stream, begin + at, expected, found=data[at : at + 16], pid=capture.pid)
         if not entry.size or entry.vaddr < end:
             expected = "an entry after the one before it, and not empty"
-            raise Disordered(stream, at, expected, found=data[at : at + 16], pid=capture.pid)
+            raise Disordered(stream, begin + at, expected, found=data[at : at + 16], pid=capture.pid)
         end = entry.vaddr + entry.size
+    return entries
 
 
 def _merge(entries: Sequence[Entry], paths: Mapping[int, str]) -> list[list[Entry]]:
@@ -200,13 +205,13 @@ def _region(run: Sequence[Entry], paths: Mapping[int, str], told: bool) -> _Row:
         first.vaddr,
         last.vaddr + last.size,
         first.flags & ~_PAGE_BITS,
-        _kind(first, path),
+        kind_of(first, path),
         path,
         sum(_resident(entry, told) for entry in run) if told else UNKNOWN,
     )
 
 
-def _kind(entry: Entry, path: str | None) -> Kind:
+def kind_of(entry: Entry, path: str | None) -> Kind:
     """Told from what mappings were seen to become; the heap is found among its neighbours (`_find_heap`)."""
     flags = MapFlags(entry.flags)
     if flags & MapFlags.ELF or entry.dev == OBJECT_ELF:

@@ -17,10 +17,6 @@ class QnxSystem:
     """This QNX machine."""
 
     name = "qnx"
-    why_no_pages = (
-        "QNX tells what is in memory with the map, in entries that are split where it changes: snapshot(residency=True)"
-        ".entries(), --residency"
-    )
 
     def info(self) -> SystemInfo:
         """From uname()."""

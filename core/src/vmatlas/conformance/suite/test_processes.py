@@ -63,7 +63,9 @@ def test_process_of_the_kernel_is_an_empty_space(reader: Target, backend: str) -
     if not kernel:
         pytest.skip("this machine lists no process of the kernel (a container hides them)")
     space = vmatlas.snapshot(kernel[0].pid, target=reader, backend=backend)
-    assert (len(space), space.incomplete) == (0, None)
+    assert len(space) == 0
+    # QNX's kernel does have memory, and tells none: then it is said. A thread of Linux' kernel has none at all.
+    assert space.incomplete is None or "is the kernel itself" in space.incomplete
 
 
 def test_process_of_another_user_is_refused_or_whole(
