@@ -232,6 +232,8 @@ def test_a_process_of_the_kernel_is_an_empty_map(run):
         pytest.skip("no process of the kernel can be seen here (a container)")
     result = run("maps", kernel.pid)
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1), result.stderr
+    assert f"process {kernel.pid} belongs to the kernel" in result.stderr
+    assert "has memory of its own; 'vmatlas processes' tells which others have" in result.stderr
 
 
 @pytest.mark.parametrize(

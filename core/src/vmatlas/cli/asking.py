@@ -126,6 +126,36 @@ def named(space: AddressSpace, process: Process) -> AddressSpace:
     return space.named(process.name, process.number_inside)
 
 
+def instead_of(space: AddressSpace, process: Process) -> str | None:
+    """Whom to ask where a whole map is empty: the first process with memory of its own. None where it is not empty, or
+    no such process is listed. Raises TargetLost.
+    """
+    if len(space):
+        return None
+    others = (each for each in process.target.processes() if each.kernel is False and not each.state.startswith("Z"))
+    first = min(others, key=lambda each: each.pid, default=None)
+    if first is None:
+        return None
+    import shlex
+
+    name = process.target.name
+    listed = "vmatlas processes" + ("" if name == "local" else f" --target {shlex.quote(name)}")
+    return f"process {first.pid} ({first.name}) has memory of its own; '{listed}' tells which others have"
+
+
+def tell_if_kernels_own(process: Process) -> None:
+    """A line on standard error when a process has no memory at all, and why; for a question that does not read its
+    whole map. Raises what `Process.snapshot` raises.
+    """
+    from vmatlas.cli.words import tell_if_kernels, warn_if_incomplete
+
+    if process.find(0, or_next=True) is None:
+        space = process.snapshot()
+        if not len(space):
+            warn_if_incomplete(space)
+            tell_if_kernels(space, instead_of(space, process))
+
+
 def tells_memory(process: Process) -> bool:
     """Whether any backend tells the memory in use of it."""
     from vmatlas.errors import Unsupported

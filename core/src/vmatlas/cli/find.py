@@ -93,7 +93,7 @@ def command(
     core file: see 'vmatlas maps') a mapped file is read only if the one at its path here has the same build id, or
     device and inode. Exit 1 when an address lies in no region.
     """
-    from vmatlas.cli.asking import opened
+    from vmatlas.cli.asking import opened, tell_if_kernels_own
     from vmatlas.cli.render import find, output
     from vmatlas.model import ANY
 
@@ -130,6 +130,8 @@ def command(
             return _exit(addresses, [each.at for each in around], or_next, backend=backend)
         found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
         in_elf, told, unread = asked.ask(lambda: _in_elf(asked.process, addresses, found, names))
+        if not any(found):
+            asked.ask(lambda: tell_if_kernels_own(asked.process))
     if as_json:
         output.show_json(find.found_json(addresses, found, in_elf, told))
     else:

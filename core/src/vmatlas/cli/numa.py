@@ -42,7 +42,7 @@ def command(
     The kernel walks all page tables of the process for it. Where there are no memory nodes (Linux: CONFIG_NUMA), exit
     5. A region that came after the map was read is left out.
     """
-    from vmatlas.cli.asking import named, opened
+    from vmatlas.cli.asking import instead_of, named, opened
     from vmatlas.cli.render import numa, output
 
     refuse_both(as_json, as_csv)
@@ -54,9 +54,10 @@ def command(
         handle = asked.process
         space = asked.ask(lambda: named(handle.snapshot(where=where), handle))
         uses = asked.ask(handle.numa)
+        instead = None if wheres else instead_of(space, handle)
     warn_if_incomplete(space)
     if not wheres:
-        tell_if_kernels(space)
+        tell_if_kernels(space, instead)
     told = numa.of_regions(space, uses)
     if as_json:
         output.show_json(numa.numa_json(space, told))

@@ -97,7 +97,7 @@ def command(
     # present, H huge, 0 zeros, S swapped, G a guard, d another state, . none of them (never touched); + pages of
     several kinds, g a guard among others.
     """
-    from vmatlas.cli.asking import named, opened
+    from vmatlas.cli.asking import instead_of, named, opened
     from vmatlas.cli.render import output, pages
     from vmatlas.model.columns import MOST_REGIONS
 
@@ -113,13 +113,14 @@ def command(
             found = space.find(at)
             space = type(space).of([] if found is None else [found], space.origin)
         runs = asked.ask(lambda: handle.pages_in(space, of=state))
+        instead = instead_of(space, handle) if at is None and not wheres else None
     if (as_json or at is not None) and len(runs) > MOST_REGIONS:
         expected = f"at most {MOST_REGIONS:,} runs of pages where each is shown, not {len(runs):,}"
         hint = "without --json and --at they are counted; --where and --state ask for fewer"
         raise MalformedData("pages", 0, expected, pid=space.pid, hint=hint)
     warn_if_incomplete(space)
     if at is None and not wheres:
-        tell_if_kernels(space)
+        tell_if_kernels(space, instead)
     if state is None and (untold := pages.untold(runs)):
         say(f"not told by {runs.origin.backend} here: {', '.join(untold)}")
     if as_json:

@@ -19,8 +19,12 @@ from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
     from vmatlas.capture import Capture
-    from vmatlas.model import ProcessInfo
+    from vmatlas.model import AddressSpace, ProcessInfo
     from vmatlas.process import Process
+
+
+_HARDLY_ANY = 4096
+"""Bytes: so little holds no map of many regions, and is decoded to see whether it holds any."""
 
 
 @click.command("record", short_help="Save a process's map as a capture.")
@@ -103,7 +107,8 @@ def command(
         return _series(
             *(process, path, residency, build_ids, threads, every, seconds, append, force), patience, backend, target
         )
-    from vmatlas.cli.asking import opened
+    from vmatlas.cli.asking import instead_of, opened
+    from vmatlas.cli.words import tell_if_kernels
 
     to_stdout = path == "-"
     if to_stdout and sys.stdout.isatty():
@@ -114,14 +119,33 @@ def command(
         raise _taken(path)
     with opened(process, target, backend, patience) as asked:
         capture = asked.ask(lambda: asked.process.capture(**how))
+        space = _space_where_small(capture)
+        instead = None if space is None else instead_of(space, asked.process)
     if capture.incomplete is not None:
         say(f"warning: the capture may lack something: {capture.incomplete}")
+    if space is not None:
+        tell_if_kernels(space, instead)
     if to_stdout:
         sys.stdout.flush()
         capture.write(sys.stdout.buffer)
         return Exit.OK
     _save(capture, path, force)
     return Exit.OK
+
+
+def _size_of(capture: Capture) -> int:
+    return sum(map(len, capture.streams.values()))
+
+
+def _space_where_small(capture: Capture) -> AddressSpace | None:
+    """What it decodes to where it hardly holds any region; None, too, where it does not: reading it tells why."""
+    from vmatlas import api
+    from vmatlas.errors import VmatlasError
+
+    try:
+        return api.replay(capture) if _size_of(capture) < _HARDLY_ANY else None
+    except VmatlasError:
+        return None
 
 
 def _save(capture: Capture, path: str, force: bool) -> None:
@@ -133,8 +157,7 @@ def _save(capture: Capture, path: str, force: bool) -> None:
         if force:
             raise
         raise _taken(path) from None
-    size = sum(map(len, capture.streams.values()))
-    told = f"{path}: process {capture.pid}, {count(size, 'byte')} from {capture.backend}"
+    told = f"{path}: process {capture.pid}, {count(_size_of(capture), 'byte')} from {capture.backend}"
     sys.stdout.write(one_line(told) + "\n")
 
 

@@ -97,13 +97,13 @@ class Seen(NamedTuple):
         return maps.map_json(self.shown, lines, gaps=view.gaps, guesses=self.guesses)
 
 
-def see(space: AddressSpace, view: View) -> Seen:
-    """What the view wants of a whole address space; says what may be missing in it."""
+def see(space: AddressSpace, view: View, instead: str | None = None) -> Seen:
+    """What the view wants of a whole address space; says what may be missing in it, and whom to ask instead."""
     from vmatlas.model import ANY
 
     warn_if_incomplete(space)
     if view.where == ANY:
-        tell_if_kernels(space)
+        tell_if_kernels(space, instead)
     if view.entries:
         space = space.entries()
     guesses = None
@@ -119,11 +119,20 @@ def see(space: AddressSpace, view: View) -> Seen:
     return Seen(space, shown, missed, guesses)
 
 
-def show_map(space: AddressSpace, view: View, *, build_ids: bool = False, ask: str | None = None) -> Exit:
-    """Show a whole address space as the view wants it. `ask` is the command that tells more of an address."""
+def show_map(
+    space: AddressSpace,
+    view: View,
+    *,
+    build_ids: bool = False,
+    ask: str | None = None,
+    instead: str | None = None,
+) -> Exit:
+    """Show a whole address space as the view wants it. `ask` is the command that tells more of an address, `instead`
+    whom to ask where there is nothing.
+    """
     from vmatlas.cli.render import maps, output
 
-    seen = see(space, view)
+    seen = see(space, view, instead)
     lines = maps.order(seen.shown, gaps=view.gaps, by=view.sort)
     if view.as_json:
         output.show_json(seen.json(lines, view))
@@ -149,7 +158,8 @@ def show(
     target: str = "local",
 ) -> int:
     """What `vmatlas maps` does; each argument is what its option says, and its default is the option's."""
-    from vmatlas.cli.asking import opened
+    from vmatlas.cli.asking import instead_of, opened
+    from vmatlas.model import ANY
 
     if (file := only_file(sources)) is not None:
         return _of_file(file, view, residency, build_ids, guards, thread, lenient, backend, target)
@@ -164,8 +174,9 @@ def show(
     with opened(process, target, backend, patience, thread=thread) as asked:
         how = _how(view, residency, build_ids, guards, asked.process)
         space = asked.snapshot(**how)
+        instead = instead_of(space, asked.process) if view.where == ANY else None
     ask = f"vmatlas find {space.pid}" if target == "local" else None
-    return show_map(space, view, build_ids=build_ids, ask=ask)
+    return show_map(space, view, build_ids=build_ids, ask=ask, instead=instead)
 
 
 def _of_file(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vmatlas import errors
-from vmatlas.cli.asking import named, opened
+from vmatlas.cli.asking import instead_of, named, opened
 from vmatlas.cli.exits import Exit, exit_of, say
 from vmatlas.cli.render.text import count, one_line
 from vmatlas.cli.words import Asked, Chooses, only_one, tell_if_kernels, warn_of_gaps
@@ -77,8 +77,9 @@ def of_one(
             return space, judge(space, asked.process)
 
         space, answer = asked.ask(both)
+        instead = instead_of(space, asked.process)
     warn_of_gaps(space.pid, space.incomplete)
-    tell_if_kernels(space)
+    tell_if_kernels(space, instead)
     return space, answer
 
 

@@ -122,12 +122,20 @@ def warn_if_incomplete(space: AddressSpace) -> None:
     warn_of_gaps(space.pid, space.incomplete)
 
 
-def tell_if_kernels(space: AddressSpace) -> None:
-    """A line on standard error when a whole map is empty: that is so of the kernel's own processes alone."""
-    if not len(space) and space.incomplete is None:
-        from vmatlas.cli.exits import say
+def tell_if_kernels(space: AddressSpace, instead: str | None = None) -> None:
+    """A line on standard error when a whole map is empty: that is so of the kernel's own processes alone. Where the
+    system said more than that (`AddressSpace.incomplete`), the line that tells it has come already.
 
-        say(f"process {space.pid} belongs to the kernel: it has no memory of its own")
+    `instead` is whom to ask: see `vmatlas.cli.asking.instead_of`.
+    """
+    if len(space):
+        return
+    from vmatlas.cli.exits import say
+
+    if space.incomplete is None:
+        say(f"process {space.pid} belongs to the kernel: it has no memory of its own", hint=instead)
+    elif instead is not None:
+        say(instead)
 
 
 def tell_unguessed(space: AddressSpace) -> None:
