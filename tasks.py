@@ -214,12 +214,20 @@ def machines(context: Context) -> None:
     raise Exit(code=int(list_machines()))
 
 
-@task
-def machine_boot(context: Context, name: str) -> None:
-    """Boot a machine for a person: its console and its agent at hand, until Ctrl-C."""
+@task(help={"keep": "leave it up for so long at most (30m), for --target qemu:NAME to join"})
+def machine_boot(context: Context, name: str, keep: str = "") -> None:
+    """Boot a machine for a person: its console and its agent at hand, until Ctrl-C, or for as long as --keep says."""
     from vmatlas_images.command import boot_machine
 
-    raise Exit(code=int(boot_machine(name)))
+    raise Exit(code=int(boot_machine(name, keep=keep)))
+
+
+@task
+def machine_end(context: Context, name: str) -> None:
+    """End a machine that was booted to stay."""
+    from vmatlas_images.command import end_machine
+
+    raise Exit(code=int(end_machine(name)))
 
 
 @task

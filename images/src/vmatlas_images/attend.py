@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
 from .agents import FindAgent, built_agent
-from .boot import Hello, boot
+from .boot import Hello, RunningMachine, boot
 from .cache import Cache
 from .errors import StageError
 from .machine import Machine
 from .terminal import line
+
+Stay = Callable[[RunningMachine, Callable[[], None]], None]
+"""How long a machine stays: returns when it shall end. It is given what waits a moment, and raises `StageError` when
+the machine has ended by itself.
+"""
+
+
+def _until_interrupted(running: RunningMachine, wait: Callable[[], None]) -> None:
+    while True:
+        wait()
 
 
 def attend(
@@ -23,8 +34,11 @@ def attend(
     cache: Cache | None = None,
     console: Path | None = None,
     find_agent: FindAgent = built_agent,
+    stay: Stay = _until_interrupted,
+    ends: str = "Ctrl-C ends it.",
 ) -> None:
-    """Boots the machine, says where everything is, and returns after Ctrl-C, when the machine is ended.
+    """Boots the machine, says where everything is and how it `ends`, and returns after Ctrl-C or when `stay` does, when
+    it is ended.
 
     The agent's socket takes one connection at a time. Raises what `boot` raises, and `StageError` when the machine
     ends by itself.
@@ -47,16 +61,20 @@ def attend(
             f"  accelerator: {running.accelerator}",
             f"  console:     {running.console_path}   (tail -f shows it)",
             f"  agent:       {running.socket_path}   (a Unix socket, one connection at a time)",
-            "Ctrl-C ends it.",
+            ends,
         ):
             out.print(line(words), soft_wrap=True)
         try:
-            while True:
-                running.check()
-                running.console.wait(0.5)
+            stay(running, lambda: _moment(running))
+            out.print(line(f"{machine.name}: ended"))
         except KeyboardInterrupt:
             out.print(line(f"{machine.name}: ended"))
         except StageError as error:
             for words in error.last_words.splitlines():
                 out.print(line(words))
             raise
+
+
+def _moment(running: RunningMachine) -> None:
+    running.check()
+    running.console.wait(0.5)

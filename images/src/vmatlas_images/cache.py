@@ -66,7 +66,7 @@ def key_of(*parts: object) -> str:
 
 
 _EMPTIED = ("files", "prepared", "records", "consoles", "tmp")
-_ROOMS = (*_EMPTIED, "locks")
+_ROOMS = (*_EMPTIED, "locks", "kept")
 _MOST_LINKS = 40
 """On the way to a folder, as for the kernel."""
 

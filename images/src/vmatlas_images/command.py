@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,12 +13,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vmatlas.arguments import duration
+from vmatlas.errors import UsageError
+
 from .accelerator import is_tcg_wanted
-from .attend import attend
 from .cache import Cache
 from .errors import FetchError, ImagesError, MachineError, NotRunnable, VerificationError
 from .handshake import greet
 from .inside import prove
+from .keep import LONGEST, end_kept, hold, hold_apart
 from .lock import NAME, LockedKernel, is_locked, read_lock, write_lock
 from .machine import DebianKernel, DebianProgram, Machine, find, machines
 from .matrix import run, select
@@ -232,14 +235,52 @@ def list_machines() -> ExitCode:
     return ExitCode.PASSED
 
 
-def boot_machine(name: str) -> ExitCode:
-    """Boot a machine for a person, until Ctrl-C."""
+def boot_machine(name: str, *, keep: str = "") -> ExitCode:
+    """Boot a machine for a person, until Ctrl-C; with a time to `keep` it, leave it up for that long at most."""
     try:
-        attend(find(name), hello=greet, out=_console())
+        machine = find(name)
+        if not keep:
+            hold(machine, out=_console())
+        else:
+            return ExitCode(hold_apart(machine.name, _time_to_keep(keep), _console()))
     except MachineError as error:
         return _usage(error)
     except ImagesError as error:
         return _failed(error)
+    return ExitCode.PASSED
+
+
+def hold_machine(name: str, seconds: float, came_up: Callable[[], None]) -> ExitCode:
+    """Boot a machine and hold it for so many seconds (keeper.py)."""
+    try:
+        hold(find(name), seconds, out=_console(), came_up=came_up)
+    except MachineError as error:
+        return _usage(error)
+    except ImagesError as error:
+        return _failed(error)
+    return ExitCode.PASSED
+
+
+def _time_to_keep(text: str) -> float:
+    """Raises `MachineError`."""
+    try:
+        seconds = duration(text, "value of --keep")
+    except UsageError as error:
+        raise MachineError(error.message, hint=error.hint) from None
+    if not 1 <= seconds <= LONGEST:
+        raise MachineError(f"--keep {text}: a machine is kept for a second at least and a day at most", hint="30m, say")
+    return seconds
+
+
+def end_machine(name: str) -> ExitCode:
+    """End a machine that was booted to stay."""
+    try:
+        ended = end_kept(find(name).name)
+    except MachineError as error:
+        return _usage(error)
+    except ImagesError as error:
+        return _failed(error)
+    _console().print(line(f"{name}: {'ended' if ended else 'is not up'}"))
     return ExitCode.PASSED
 
 
