@@ -187,11 +187,11 @@ def test_all_platforms(
 @task(
     help={
         "results": "records of runs, separated by commas (.vmatlas/results.json)",
-        "output": "where the page goes (.vmatlas/page.html)",
+        "output": "where the page goes (.vmatlas/page.html); of a name that ends in .txt, as 80 columns of text",
     }
 )
 def page(context: Context, results: str = "", output: str = "") -> None:
-    """Make one page of runs that were kept: a single HTML file, fit for publishing."""
+    """Make one page of runs that were kept: a single HTML file, fit for publishing, or its twin in text."""
     from vmatlas_images.command import make_page
 
     records = [Path(each) for each in _words(results)] or [HERE / ".vmatlas/results.json"]

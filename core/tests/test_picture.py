@@ -21,6 +21,7 @@ import vmatlas
 from vmatlas import AddressSpace, Details, Device, Kind, PageRun, PageRuns, PageState, Protection, Region
 from vmatlas.analysis.audit.finding import Untold
 from vmatlas.analysis.naming import Certainty, Guess
+from vmatlas.conformance.colours import SEEN_BY, contrast, seen
 from vmatlas.picture import svg
 from vmatlas.picture.comparison import ComparisonView, comparison
 from vmatlas.picture.course import CELLS, ROWS, CourseView, course
@@ -487,37 +488,8 @@ def test_boxes_of_a_treemap_are_near_to_squares():
 
 # Colours
 
-_SEEN_BY = {
-    "all": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "protanopia": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
-    "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.01182, 0.04294, 0.968881)),
-    "tritanopia": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.3039)),
-}
-"""What becomes of linear red, green and blue: Machado, Oliveira, Fernandes (2009), of the full severity."""
 
-
-def linear(colour: str) -> list[float]:
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    return [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts]
-
-
-def lab(rgb: Sequence[float]) -> tuple[float, float, float]:
-    """CIE 1976 L*a*b*, of D65."""
-    red, green, blue = rgb
-    x = (0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.95047
-    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    z = (0.0193 * red + 0.1192 * green + 0.9505 * blue) / 1.08883
-    fx, fy, fz = (each ** (1 / 3) if each > 0.008856 else 7.787 * each + 16 / 116 for each in (x, y, z))
-    return 116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)
-
-
-def seen(colour: str, by: str) -> tuple[float, float, float]:
-    rgb = linear(colour)
-    made = [sum(map(float.__mul__, map(float, row), rgb)) for row in _SEEN_BY[by]]
-    return lab([min(max(each, 0.0), 1.0) for each in made])
-
-
-@pytest.mark.parametrize("by", _SEEN_BY)
+@pytest.mark.parametrize("by", SEEN_BY)
 @pytest.mark.parametrize(("palette", "ground"), [(LIGHT, LIGHT_GROUND), (DARK, DARK_GROUND)], ids=["light", "dark"])
 def test_colours_of_sorts_are_told_apart_by_everybody(palette, ground, by):
     """20 is ten times what the eye can just tell; 15 from the ground for what is hatched besides."""
@@ -540,10 +512,7 @@ def test_every_colour_has_words_and_a_letter():
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 def test_text_on_every_colour_can_be_read(palette):
     for colour in palette.values():
-        red, green, blue = linear(colour)
-        light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-        contrast = (light + 0.05) / 0.05 if ink_on(colour) == "#000000" else 1.05 / (light + 0.05)
-        assert contrast >= 4.5, colour
+        assert contrast(colour, ink_on(colour)) >= 4.5, colour
 
 
 # The renderers

@@ -10,7 +10,8 @@ import time
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import combinations, pairwise
+from math import dist
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,10 +19,12 @@ import html5lib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
+from vmatlas.conformance.colours import SEEN_BY, contrast, seen
 from vmatlas.conformance.thorough import examples
 from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find
-from vmatlas_images.page import CONSOLE_BYTES, _rows, render, visible, write_page
+from vmatlas_images.page import COLOURS, CONSOLE_BYTES, TEXT_COLUMNS, _rows, render, render_text, visible, write_page
 from vmatlas_images.record import Record, load, merge, save
 
 MADE = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -127,6 +130,38 @@ def test_every_way_to_end_is_told_with_its_reason(machine: Machine, tmp_path: Pa
         "2026-01-02 03:04 UTC",
     ):  # fmt: skip
         assert said.replace(" ,", ",") in words, said
+
+
+@settings(max_examples=examples(50), deadline=None)
+@given(said=hostile)
+def test_as_text_no_line_is_wider_than_80_columns_whatever_a_machine_says(said: bytes) -> None:
+    words = said.decode("utf-8", "replace") or "plain"
+    text = render_text(told(find_once("linux-6.1"), None, words))
+    assert max(cell_len(each) for each in text.splitlines()) <= TEXT_COLUMNS
+    assert {each for each in text if unicodedata.category(each).startswith("C")} == {"\n"}
+
+
+def test_as_text_the_page_tells_the_same_but_for_the_consoles(machine: Machine, tmp_path: Path) -> None:
+    write_page(told(machine, None, "the reason"), tmp_path / "page.txt")
+    text = (tmp_path / "page.txt").read_text("utf-8")
+    for words in (
+        "linux-6.1: FAILED", "linux-6.12: LOST", "linux-6.17: NOT RUN", "linux-newest: left out by the reason",
+        "linux-procfs, layouts: FAILED: b: the reason", "1 refused as declared (declared): the reason",
+        "1 not run (processes): the reason", "linux-ioctl refuses: the reason", "linux-procfs: residency",
+        "What the topics are",
+    ):  # fmt: skip
+        assert words in text
+    [counts] = [each.split() for each in text.splitlines() if each.startswith("  linux-procfs   ")]
+    assert counts == ["linux-procfs", "2", "1", "1", "1"]
+
+
+@pytest.mark.parametrize("by", SEEN_BY)
+@pytest.mark.parametrize("of", COLOURS)
+def test_how_a_test_ended_is_told_apart_by_everybody(of: str, by: str) -> None:
+    assert set(COLOURS[of]) == set(CaseState)
+    for one, other in combinations(COLOURS[of].values(), 2):
+        assert dist(seen(one[0], by), seen(other[0], by)) >= 20
+    assert all(contrast(ground, ink) >= 4.5 for ground, ink in COLOURS[of].values())
 
 
 def test_what_each_backend_tells_is_a_table_of_its_own(machine: Machine) -> None:

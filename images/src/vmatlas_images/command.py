@@ -111,12 +111,14 @@ def _keep(report: Report, folder: Path, page: Path, out: Console) -> bool:
     try:
         write_junit(report, folder / "machines.xml")
         save(report, folder / "results.json")
-        write_page(load(folder / "results.json"), page)
+        record = load(folder / "results.json")
+        for each in (page, folder / "page.txt"):
+            write_page(record, each)
     except OSError as error:
         _complain(ImagesError(f"the report could not be kept: {error.strerror}: {error.filename or folder}"))
         return False
     out.print(line(f"Kept in {folder}: machines.xml (JUnit), results.json, consoles (and what the suites printed)"))
-    out.print(line(f"The page: {page}"), soft_wrap=True)
+    out.print(line(f"The page: {page}; as text: {folder / 'page.txt'}"), soft_wrap=True)
     return True
 
 

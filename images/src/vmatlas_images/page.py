@@ -1,4 +1,5 @@
-"""The page of a run: one HTML file, with all in it, that can be published. It works without scripts and asks nobody.
+"""The page of a run: one HTML file, with all in it, that can be published, and its twin in 80 columns of text. It works
+without scripts and asks nobody.
 
 Whatever comes from a machine (consoles, reasons, kernel names) is hostile: the template engine escapes all of it, and
 what has no place in a text is made visible.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import io
 import os
 import stat
 import unicodedata
@@ -19,16 +21,25 @@ from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
 
 from vmatlas.backend import Feature
+from vmatlas.picture.html import look
 
 from .conform import topic_of
 from .record import Record, replace_file
 from .report import summary
 from .results import EXPECTED, Case, CaseState, MachineResult, Report, State
+from .terminal import line
 
 CONSOLE_BYTES = 64 * 1024
 """How much of a console's end the page has."""
+
+TEXT_COLUMNS = 80
+"""How wide the page is as text: a terminal, a mail."""
 
 PACKAGES = "packages"
 """The topic of all tests that are not the suite's: those of the packages, where a guest's own Python ran them."""
@@ -45,6 +56,24 @@ _SIGNS = {
     CaseState.REFUSED: "\N{SQUARED MINUS}",
     CaseState.PASSED: "\N{CHECK MARK}",
 }
+COLOURS = {
+    "light": {
+        CaseState.PASSED: ("#dff1e3", "#0f4f22"),
+        CaseState.FAILED: ("#7a1008", "#ffffff"),
+        CaseState.REFUSED: ("#8ec6f2", "#0a1f33"),
+        CaseState.NOT_RUN: ("#f6c94a", "#221a00"),
+    },
+    "dark": {
+        CaseState.PASSED: ("#1d3a27", "#bfeccb"),
+        CaseState.FAILED: ("#ff8f7d", "#1d0400"),
+        CaseState.REFUSED: ("#2a58b8", "#ffffff"),
+        CaseState.NOT_RUN: ("#e8b63a", "#1d1400"),
+    },
+}
+"""The ground and the ink of each state, by daylight (and on paper) and at night: a test computes how far the grounds
+are apart, also for those who see fewer colours. Each state has its sign besides."""
+_OF_MACHINES = {CaseState.FAILED: ("lost", "nothing-ran"), CaseState.NOT_RUN: ("left-out",)}
+"""What is said of machines, and shown as that state."""
 _KIND = {state: state.name.lower().replace("_", "-") for state in CaseState}
 
 
@@ -114,8 +143,12 @@ class Block:
 
 
 def write_page(record: Record, path: Path) -> None:
-    """Make the page. Consoles are read where the report says that they lie; one that is no file there is said so."""
-    replace_file(path, render(record).encode("utf-8"))
+    """Make the page: as text where the name ends in .txt, else as HTML.
+
+    Consoles are read where the report says that they lie; one that is no file there is said so.
+    """
+    made = render_text(record) if path.suffix.lower() == ".txt" else render(record)
+    replace_file(path, made.encode("utf-8"))
 
 
 def render(record: Record) -> str:
@@ -137,8 +170,110 @@ def render(record: Record) -> str:
             legend=", ".join(f"{_SIGNS[state]} {state.value}" for state in CaseState),
             features=[str(feature.name) for feature in Feature],
             tells=_tells(record.report),
+            look=Markup(look()),
+            colours=Markup(_colours()),
         )
     )
+
+
+def _colours() -> str:
+    def rules(of: str) -> str:
+        return "\n".join(
+            f"{', '.join(f'.{kind}:is(summary, .state)' for kind in (_KIND[state], *_OF_MACHINES.get(state, ())))} "
+            f"{{ background: {ground}; color: {ink}; }}"
+            for state, (ground, ink) in COLOURS[of].items()
+        )
+
+    return f"{rules('light')}\n@media screen and (prefers-color-scheme: dark) {{\n{rules('dark')}\n}}"
+
+
+def render_text(record: Record) -> str:
+    """The same in TEXT_COLUMNS, for a terminal or a mail. Of consoles it has what a lost machine said last; of tests
+    how many ended how, and the reasons of those that did not pass."""
+    report, found = record.report, topics(record.report)
+    out = Console(file=io.StringIO(), width=TEXT_COLUMNS, color_system=None, highlight=False, soft_wrap=False)
+
+    def say(words: str, indent: int = 0) -> None:
+        out.print(Padding(line(words), (0, 0, 0, indent)))
+
+    say("vmatlas on real kernels")
+    say(f"{summary(report)}.")
+    say(f"Made {report.made:%Y-%m-%d %H:%M} UTC by vmatlas {record.vmatlas}.")
+    for result in report.results:
+        say("")
+        _say_machine(result, found, out)
+    for machine in report.left_out:
+        say("")
+        say(f"{machine.name}: left out by {report.left_out_by}")
+    for title, told in (
+        ("What the topics are", [(topic, _about()[topic]) for topic in found]),
+        ("What each backend tells, as it declares", _said_features(report)),
+    ):
+        if told:
+            say("")
+            say(title)
+        for name, words in told:
+            say(f"{name}: {words}", 2)
+    assert isinstance(out.file, io.StringIO)
+    return "".join(f"{each.rstrip()}\n" for each in out.file.getvalue().splitlines())
+
+
+def _said_features(report: Report) -> list[tuple[str, str]]:
+    known = [str(feature.name) for feature in Feature]
+    return [
+        (backend, ", ".join(each.lower().replace("_", " ") for each in known if each in told) or "nothing besides maps")
+        for backend, told in _tells(report).items()
+    ]
+
+
+def _say_machine(result: MachineResult, found: Sequence[str], out: Console) -> None:
+    """Its row of the page: the verdict, how many tests of each backend ended how, and why those that did not pass."""
+
+    def say(words: str, indent: int) -> None:
+        out.print(Padding(line(words), (0, 0, 0, indent)))
+
+    labels = f" ({', '.join(result.machine.labels)})" if result.machine.labels else ""
+    say(f"{result.machine.name}: {result.verdict}{labels}", 0)
+    facts = (result.kernel or "kernel not known", result.machine.processor, result.accelerator)
+    say(", ".join(filter(None, (*facts, f"{result.total_seconds:.0f} s"))), 2)
+    for words in filter(None, (result.reason, *result.notes)):
+        say(words, 2)
+    if result.last_words:
+        say("Its last words:", 2)
+        for words in result.last_words.splitlines():
+            say(words, 4)
+    rows = list(_rows(result, found))
+    if not rows:
+        return
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=40, overflow="fold")
+    for _ in _WORDS:
+        table.add_column(width=8, justify="right", overflow="fold")
+    table.add_row(line(""), *(line(word) for word in reversed(_WORDS.values())))
+    for row in rows:
+        counts = [sum(dict(cell.counts).get(state, 0) for cell in row.cells) for state in reversed(_WORDS)]
+        table.add_row(line(row.backend or "any"), *(line(f"{count:,}") for count in counts))
+    out.print(Padding(table, (0, 0, 0, 2)))
+    for row in rows:
+        for words in _stories(row):
+            say(words, 4)
+
+
+def _stories(row: Row) -> Iterator[str]:
+    """Why a backend refused a machine, what failed, and why others of its tests did not pass: each reason once."""
+    name = row.backend or "any"
+    if row.why:
+        yield f"{name} refuses: {row.why}"
+    others: dict[tuple[CaseState, str], list[str]] = {}
+    for cell in row.cells:
+        for claim in cell.claims:
+            for _, case in claim.cases:
+                if case.state is CaseState.FAILED:
+                    yield f"{name}, {cell.topic}: FAILED: {claim.text}: {case.reason}"
+                elif case.state is not CaseState.PASSED:
+                    others.setdefault((case.state, case.reason), []).append(cell.topic)
+    for (state, reason), found in others.items():
+        yield f"{name}: {len(found)} {state.value} ({', '.join(dict.fromkeys(found))}): {reason}"
 
 
 @cache

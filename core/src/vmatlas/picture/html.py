@@ -52,7 +52,7 @@ _TITLES = {"resident": "in memory", "private": "private", "swapped": "swap"}
 def page(title: str, articles: Sequence[tuple[str, str]], *, together: bool = False) -> str:
     """The whole page, of articles each with what it is called; of several one is shown, and the others to be chosen,
     unless they stand `together`."""
-    style = f"{_file('atlas.css')}\n{_colours()}"
+    style = f"{look()}\n{_file('atlas.css')}\n{_colours()}"
     script = _file("atlas.js")
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; "
@@ -77,6 +77,12 @@ def page(title: str, articles: Sequence[tuple[str, str]], *, together: bool = Fa
     parts.append(f'<script type="application/json" id="palettes">{as_json(_palettes())}</script>\n')
     parts.append(f"<script>{script}</script>\n</body>\n</html>\n")
     return "".join(parts)
+
+
+def look() -> str:
+    """The style that all of our pages share, those of other distributions too: custom properties, by daylight, at night
+    and on paper."""
+    return _file("look.css")
 
 
 def space_article(scene: Scene) -> str:
