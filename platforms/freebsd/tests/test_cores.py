@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -193,6 +194,14 @@ def test_what_procstat_prints_is_read_back(text: str) -> None:
     assert [each.resident for each in space] == [each.resident for each in known]
     assert space.pid in (53, 46)
     assert "neither offsets" in (space.incomplete or "")
+
+
+def test_old_procstat_calls_the_column_of_flags_fl_and_has_two_letters() -> None:
+    content = (CAPTURES / "plain-sleep.procstat.txt").read_bytes()
+    old = re.sub(rb"(0x[0-9a-f]+ [rwx-]{3}(?: +\d+){4} [A-Z-]{2})[A-Z-]+", rb"\1", content).replace(b"FLAG ", b"FL")
+    assert old != content
+    told, known = vmatlas.replay(capture_of(old)), vmatlas.replay(capture_of(content))
+    assert [each[:7] for each in told] == [each[:7] for each in known]
 
 
 def test_odd_line_of_procstat_is_an_error_with_the_byte_or_counted() -> None:

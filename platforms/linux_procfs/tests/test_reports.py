@@ -29,6 +29,8 @@ from vmatlas.cli.program import program
 from vmatlas.conformance.thorough import examples
 from vmatlas_linux_procfs import BACKEND
 
+from .test_reports_of_versions import CASES as OTHERS
+
 REPORTS = Path(__file__).parent / "reports"
 
 TOMBSTONE = b"""*** *** *** *** *** *** *** *** *** *** *** *** *** *** *** ***
@@ -249,6 +251,7 @@ def test_what_only_looks_like_a_crash_is_no_capture(tmp_path: Path) -> None:
 SOURCES = [
     TOMBSTONE,
     GO,
+    *(told.text for told in OTHERS.values()),
     *(text(name) for name in ("pmap-X.txt", "pmap-XX-p.txt", "asan-map.txt", "asan-segv.txt")),
     *(text(name) for name in ("journal.json.xz", "journal.export.xz", "hs_err-25.log.xz")),
 ]

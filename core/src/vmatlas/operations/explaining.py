@@ -176,7 +176,7 @@ def _sentences(
     crash: Crash, space: AddressSpace, fault: Fault | None, at: Place | None, threads: tuple[ThreadStack, ...]
 ) -> list[str]:
     called = crash.arguments or crash.program
-    who = f"Process {space.pid}" + (f" ({called})" if called else "")
+    who = (f"Process {space.pid}" if space.pid else "A process") + (f" ({called})" if called else "")
     if crash.signal is None:
         told = [f"{who} was not stopped by a signal, as far as that is told."]
     else:

@@ -2,7 +2,7 @@
 
 It prints of each record all but the offset, the file's identity and the number of the object: these are None.
 
-      PID              START                END PRT  RES PRES REF SHD FLAG  TP PATH
+      PID              START                END PRT  RES PRES REF SHD FLAG  TP PATH    (FL, of two letters, in old ones)
        21          0x1000000          0x1003000 r--    3    8   2   0 CN--- vn /bin/sh
 """
 
@@ -24,10 +24,10 @@ PROCSTAT = "procstat"
 """The stream that holds the text."""
 
 _USUAL_PAGE = 4096
-_HEAD = re.compile(rb" *PID +START +END +PRT +RES +PRES +REF +SHD +FLAGS? +TP +PATH *")
+_HEAD = re.compile(rb" *PID +START +END +PRT +RES +PRES +REF +SHD +FL(?:AGS?)? +TP +PATH *")
 _LINE = re.compile(
     rb" *(\d{1,10}) +0x([0-9a-f]{1,16}) +0x([0-9a-f]{1,16}) ([r-])([w-])([x-]) +(\d{1,10}) +(\d{1,10}) +(\d{1,10})"
-    rb" +(\d{1,10}) ([A-Z-]{4,8}) +([a-z?-]{2})(?: (.*))?"
+    rb" +(\d{1,10}) ([A-Z-]{2,8}) +([a-z?-]{2})(?: (.*))?"
 )
 _TYPES = {b"--": EntryType.NONE, b"df": EntryType.DEFAULT, b"vn": EntryType.VNODE, b"sw": EntryType.SWAP,
           b"dv": EntryType.DEVICE, b"ph": EntryType.PHYS, b"dd": EntryType.DEAD, b"sg": EntryType.SG,

@@ -2,14 +2,17 @@
 
     pmap        pmap -X and -XX (procps): a line for each region, in the words of smaps
     journal     an entry that systemd-coredump wrote (journalctl --all -o json, -o export): /proc/PID/maps, whole
+    pmap-short  pmap without -X: ranges and rights, but half of a name; refused, with what to ask for
     hs-err      a JVM's report: /proc/PID/maps below "Dynamic libraries:", signal and registers above
+    glibc       what glibc before 2.26 printed when it gave up: /proc/PID/maps below "Memory map:"
     sanitizer   a report of a sanitizer; a map in it only where the shadow found no place, ranges and names alone
     tombstone   Android's debuggerd: range, rights, offset and name of each region
     go          a crash of Go's runtime: no map at all
 
 A capture keeps of them the lines that tell of the map, and those that tell of the end: a report also holds the
 environment, and pieces of memory. Facts: tried on pmap 4.0.2, systemd 262, OpenJDK 17 and 25 and gcc 12's libasan;
-tombstones by system/core/debuggerd of Android, not tried on a device; Go's by its runtime/signal_unix.go.
+tombstones (Android 4.4 to 14, also as logcat shows them) by system/core/debuggerd, not tried on a device; hs_err of
+older JVMs by hotspot's vmError.cpp; Go's by its runtime/signal_unix.go; glibc's by its libc_fatal.c of 2.25.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from vmatlas.model.facts import Meaning, Packer, columns_of
 from vmatlas.systems.linux.naming import tell
 from vmatlas.systems.linux.order import in_order
 from vmatlas_linux_procfs.core_notes import AT_PAGESZ, SIGNALS, WITH_ADDRESS
-from vmatlas_linux_procfs.decode import MAPS, SMAPS, decode
+from vmatlas_linux_procfs.decode import LINE, MAPS, SMAPS, decode
 from vmatlas_linux_procfs.texts import passed_over, without_odd_lines
 
 REPORT = "report-"
@@ -43,6 +46,7 @@ _NO_MAP = {
     "sanitizer": "this report of a sanitizer tells no map",
     "go": "a crash of Go tells no map",
     "journal": "this entry of the journal tells no map: it has no field COREDUMP_PROC_MAPS",
+    "glibc": "this report of the C library tells no map",
 }
 _NUMBERS = {name: number for number, name in SIGNALS.items()}
 
@@ -309,6 +313,9 @@ def _page_size(vector: bytes) -> int:
     return 0
 
 
+_JVMS = {b"windows": "Windows", b"bsd": "macOS or a BSD", b"aix": "AIX", b"solaris": "Solaris"}
+
+
 def _hs_err(text: bytes, name: str, lenient: bool) -> _Found:
     head, mark, rest = text.partition(b"\nDynamic libraries:\n")
     maps = rest.partition(b"\n\n")[0] + b"\n" if mark else b""
@@ -316,9 +323,11 @@ def _hs_err(text: bytes, name: str, lenient: bool) -> _Found:
         line + b"\n" for line in maps.split(b"\n") if line and not line.startswith(b"Total number of mappings")
     )
     gaps = [] if maps else ["this hs_err tells no map"]
-    if b"\n# JRE version" in head and b"-linux-" not in head and b" linux-" not in head:
+    if b" linux-" not in head:
         gaps.append("it does not say that it is of Linux")
     found = re.search(rb"\bpid=(\d{1,10})\b", head)
+    if (elsewhere := re.search(rb"^# Java VM: .*\b(windows|bsd|aix|solaris)-", head, re.MULTILINE)) is not None:
+        raise Unsupported(f"{name} is the report of a JVM on {_JVMS[elsewhere[1]]}; those of Linux are read")
     return _Found(maps, _kept("hs-err", head), gaps, pid=int(found[1]) if found else 0, name="java")
 
 
@@ -327,6 +336,7 @@ def _with_rows(form: str, begin: re.Pattern[bytes], end: re.Pattern[bytes]) -> C
 
     def read(text: bytes, name: str, lenient: bool) -> _Found:
         pattern, gap = _ROWS[form]
+        text = _without_logcat(text) if form == "tombstone" else text
         kept = _kept(form, text)
         lines = text.split(b"\n")
         at = next((row for row, line in enumerate(lines) if begin.match(line)), None)
@@ -344,11 +354,38 @@ def _with_rows(form: str, begin: re.Pattern[bytes], end: re.Pattern[bytes]) -> C
                 if not lenient:
                     raise MalformedData(name, _place(lines, number), "a line of its map, in order", found=line[:80])
                 passed, first = passed + 1, first or number + 1
-        found_pid = re.search(rb"(?:^|\n)(?:==(\d{1,10})==|pid: (\d{1,10}), tid: )", text)
-        pid = int(found_pid[1] or found_pid[2]) if found_pid else 0
+        found_pid = re.search(rb"(?:^|\n)(?:==(\d{1,10})==|pid: (\d{1,10}), tid: |WARNING: .*\(pid=(\d{1,10})\))", text)
+        pid = int(found_pid[1] or found_pid[2] or found_pid[3]) if found_pid else 0
         return _Found(b"", kept, [*gaps, *passed_over(passed, first)], pid=pid, frozen=form == "tombstone")
 
     return read
+
+
+_LOGCAT = re.compile(rb"^.*\bDEBUG *(?:\( *\d+\))? ?: ")
+
+
+def _without_logcat(text: bytes) -> bytes:
+    """The lines that debuggerd wrote, without what logcat puts before each; what others wrote between them is left
+    out. A text that has none of it is as it was."""
+    found = [_LOGCAT.match(line) for line in text.split(b"\n")]
+    if not any(found):
+        return text
+    return b"".join(each.string[each.end() :] + b"\n" for each in found if each is not None)
+
+
+def _glibc(text: bytes, name: str, lenient: bool) -> _Found:
+    head, _, rest = text.partition(b" Memory map: =")
+    lines = rest.partition(b"\n")[2].split(b"\n")
+    end = next((row for row, line in enumerate(lines) if LINE.fullmatch(line) is None), len(lines))
+    maps = b"".join(line + b"\n" for line in lines[:end])
+    return _Found(maps, _kept("glibc", head), [] if maps else [_NO_MAP["glibc"]])
+
+
+def _pmap_short(text: bytes, name: str, lenient: bool) -> _Found:
+    raise Unsupported(
+        f"{name} is what pmap prints without -X: neither offsets, nor devices, nor whole names",
+        hint="pmap -XX -p PID tells all of it",
+    )
 
 
 def _go(text: bytes, name: str, lenient: bool) -> _Found:
@@ -379,8 +416,8 @@ _ROWS = {
     "tombstone": (
         re.compile(
             rb"(?:--->| {4})(?P<start>[0-9a-f']{1,17})-(?P<last>[0-9a-f']{1,17}) (?P<rights>[r-][w-][x-]) +"
-            rb"(?P<offset>[0-9a-f]{1,16}) +[0-9a-f]{1,16}(?:  (?P<name>.*?)(?:  ?\(BuildId: [0-9a-f]*\))?"
-            rb"(?: \(load bias 0x[0-9a-f]+\))?)? *"
+            rb"(?P<offset>[0-9a-f]{1,16}) +[0-9a-f]{1,16}(?:  (?P<name>.*?)(?: {1,2}\(BuildId: [0-9a-f]*\))?"
+            rb"(?: {1,2}\(load bias 0x[0-9a-f]+\))?)? *"
         ),
         "a tombstone tells neither what is shared, nor devices and inodes",
     ),
@@ -421,8 +458,10 @@ def _has_rows(form: str, lines: bytes) -> bool:
 
 _READERS: dict[str, Callable[[bytes, str, bool], _Found]] = {
     "pmap": _pmap,
+    "pmap-short": _pmap_short,
     "journal": _journal,
     "hs-err": _hs_err,
+    "glibc": _glibc,
     "sanitizer": _with_rows(
         "sanitizer",
         re.compile(rb"==\d+==Process memory map follows:"),
@@ -450,36 +489,44 @@ _SAYS: dict[str, dict[str, re.Pattern[bytes]]] = {
         "hs-err": {
             "signal": rb"^# +(SIG[A-Z]+) \(0x[0-9a-f]+\) at pc=",
             "pc": rb"^# +SIG[A-Z]+ \(0x[0-9a-f]+\) at pc=" + _HEX,
-            "thread": rb"^#.*\btid=(\d{1,10})\b",
+            # Before JDK 9 tid= was the library's number of the thread (an address), and stood as 0x... later.
+            "thread": rb"^(?:#.*\btid=|Current thread .*\bid=)(\d{1,10})\b",
             "sp": rb"^Stack: .*\bsp=" + _HEX,
-            "code": rb"^siginfo: .*si_code: (-?\d{1,9})",
-            "address": rb"^siginfo: .*si_addr: " + _HEX,
+            "code": rb"^siginfo:.*\bsi_code[:=] ?(-?\d{1,9})",
+            "address": rb"^siginfo:.*\bsi_addr[:=] ?" + _HEX,
             "arguments": rb"^Command Line: (.*)$",
+            "said": rb"^# +((?:Internal|Out of Memory) Error \(.*?\))(?:, pid=|$)",
         },
         "sanitizer": {
-            "signal": rb"^==\d+==ERROR: [A-Za-z]+Sanitizer: (SEGV|BUS|FPE|ILL|ABRT|TRAP) ",
-            "address": rb"^==\d+==ERROR: [A-Za-z]+Sanitizer: (?:SEGV|BUS) on unknown address " + _HEX,
-            "pc": rb"^==\d+==ERROR: .*\bpc " + _HEX,
-            "sp": rb"^==\d+==ERROR: .*\bsp " + _HEX,
-            "high": rb"^==\d+==Hint: this fault was caused by a dereference of a (high) value address",
-            "said": rb"^==\d+==ERROR: ([A-Za-z]+Sanitizer: .*?)(?: \(?(?:at )?pc |$)",
+            "signal": rb"^==\d+== ?ERROR: [A-Za-z]+Sanitizer: (SEGV|BUS|FPE|ILL|ABRT|TRAP|stack-overflow) ",
+            "address": (
+                rb"^==\d+== ?ERROR: [A-Za-z]+Sanitizer: (?:(?:SEGV|BUS) on unknown|stack-overflow on) address " + _HEX
+            ),
+            "pc": rb"^==\d+== ?ERROR: .*\bpc " + _HEX,
+            "sp": rb"^==\d+== ?ERROR: .*\bsp " + _HEX,
+            "high": rb"^==\d+== ?Hint: this fault was caused by a dereference of a (high) value address",
+            "said": (
+                rb"^(?:==\d+== ?(?:ERROR|WARNING): |WARNING: )([A-Za-z]+Sanitizer: .*?)(?: \(?(?:at )?pc | \(pid=|$)"
+            ),
         },
         "tombstone": {
             "signal": rb"^signal \d+ \((SIG[A-Z]+)\)",
             "code": rb"^signal \d+ \(SIG[A-Z]+\), code (-?\d{1,9}) ",
-            "address": rb"^signal .*, fault addr 0x([0-9a-f]{1,16})\b",
+            "address": rb"^signal .*, fault addr (?:0x)?([0-9a-f]{1,16})\b",
             "thread": rb"^pid: \d+, tid: (\d{1,10}), name: ",
             "program": rb"^pid: \d+, tid: \d+, name: (.*?)  >>> ",
             "arguments": rb"^pid: \d+, tid: \d+, name: .*  >>> (.*) <<<",
             "sp": rb"^ .*\b[re]?sp +([0-9a-f]{8,16})\b",
             "pc": rb"^ .*\b(?:pc|rip|eip) +([0-9a-f]{8,16})\b(?!  /)",
+            "said": rb"^Abort message: (.*)$",
         },
+        "glibc": {"said": rb"^\*\*\* (.*?) \*\*\*(?:: .*)?$"},
         "go": {
             "signal": rb"^(?:\[signal )?(SIG[A-Z]+): ",
-            "code": rb"\b(?:sig)?code=(?:0x)?([0-9a-f]{1,8})\b",
+            "code": rb"\b(?:sigcode=|code=(?=0x))((?:0x[0-9a-f]{1,8}|\d{1,20})\b)",
             "address": rb"\baddr=0x([0-9a-f]{1,16})\b",
             "pc": rb"\b(?:pc|PC)=0x([0-9a-f]{1,16})\b",
-            "sp": rb"^(?:rsp|esp|sp) +0x([0-9a-f]{1,16})$",
+            "sp": rb"^(?:(?:rsp|esp|sp) +0x|runtime: sp=0x)([0-9a-f]{1,16})\b",
             "said": rb"^((?:panic|fatal error): .*)$",
         },
     }.items()
@@ -487,11 +534,57 @@ _SAYS: dict[str, dict[str, re.Pattern[bytes]]] = {
 
 
 def _kept(form: str, text: bytes) -> list[bytes]:
-    """The first line that says each, whole."""
+    """The first line that says each, whole; of a tombstone also those of its other threads."""
     places = {found.start() for pattern in _SAYS[form].values() if (found := pattern.search(text)) is not None}
+    if form == "tombstone":
+        places |= _threads_of_tombstone(text)
     starts = sorted({text.rfind(b"\n", 0, place) + 1 for place in places})
     ends = [text.find(b"\n", start) for start in starts]
     return [text[start : end if end >= 0 else None][:4096] for start, end in zip(starts, ends, strict=True)]
+
+
+def _code(told: bytes | None) -> int | None:
+    """A signal's code. Go prints it without a sign, in hexadecimal or in decimal digits."""
+    if told is None:
+        return None
+    code = int(told, 16 if told.startswith(b"0x") else 10)
+    return code - (1 << 64) if 1 << 63 <= code < 1 << 64 else code
+
+
+_THREAD_OF_TOMBSTONE = re.compile(rb"^pid: \d+, tid: (\d{1,10}), name: ", re.MULTILINE)
+
+
+def _threads_of_tombstone(text: bytes) -> set[int]:
+    """Where the lines stand that begin a thread, and those with its two registers (none of a backtrace, or the map)."""
+    places: set[int] = set()
+    wanted: list[re.Pattern[bytes]] = []
+    place = 0
+    for line in text.split(b"\n"):
+        if _THREAD_OF_TOMBSTONE.match(line):
+            wanted = [_SAYS["tombstone"]["sp"], _SAYS["tombstone"]["pc"]]
+            places.add(place)
+        elif line.startswith((b"backtrace:", b"memory map", b"stack:")):
+            wanted = []
+        elif found := [each for each in wanted if each.search(line)]:
+            wanted = [each for each in wanted if each not in found]
+            places.add(place)
+        place += len(line) + 1
+    return places
+
+
+def _other_threads(lines: bytes) -> list[CrashedThread]:
+    """Of a tombstone, those behind the first."""
+    begins = list(_THREAD_OF_TOMBSTONE.finditer(lines))
+    ends = [each.start() for each in begins[1:]] + [len(lines)]
+    return [
+        CrashedThread(int(begin[1]), *(_register(lines[begin.start() : end], each) for each in ("pc", "sp")))
+        for begin, end in list(zip(begins, ends, strict=True))[1:]
+    ]
+
+
+def _register(lines: bytes, which: str) -> int | None:
+    found = _SAYS["tombstone"][which].search(lines)
+    return None if found is None else int(found[1], 16)
 
 
 def _crash(form: str, lines: bytes) -> Crash | None:
@@ -508,11 +601,13 @@ def _crash(form: str, lines: bytes) -> Crash | None:
         return told[what].decode("utf-8", "surrogateescape") or None if what in told else None
 
     name = text("signal")
+    if name == "stack-overflow":  # a sanitizer's word for an access near the stack pointer
+        name = "SEGV"
     if name is not None and not name.startswith("SIG"):
         name = f"SIG{name}"
     signal = number("number", 10) if "number" in told else _NUMBERS.get(name or "")
     name = name or SIGNALS.get(signal or 0)
-    code = number("code", 16 if form == "go" else 10)
+    code = _code(told.get("code"))
     address, why = number("address"), "the text does not tell it"
     if name is None:
         address, why = None, "the process did not stop by a signal"
@@ -523,6 +618,7 @@ def _crash(form: str, lines: bytes) -> Crash | None:
     elif code == 128 or "high" in told:
         address, why = None, "the processor does not tell it: so it is for an address that is not canonical"
     thread = CrashedThread(number("thread", 10), number("pc"), number("sp"))
+    others = _other_threads(lines) if form == "tombstone" else []
     return Crash(
         signal=signal,
         signal_name=name,
@@ -530,7 +626,7 @@ def _crash(form: str, lines: bytes) -> Crash | None:
         fault_address=address,
         fault_span=1,
         no_address="" if address is not None else why,
-        threads=(thread,) if any(each is not None for each in thread) else (),
+        threads=(thread, *others) if any(each is not None for each in thread) else (),
         program=text("program"),
         arguments=text("arguments"),
         said=text("said"),
