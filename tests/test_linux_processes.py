@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import random
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
-from tests.conftest import Start, as_root, unshared
+from tests.conftest import Start, as_root, born_with_pid, unshared, wait_until
 from vmatlas import Kind, NoSuchProcess, operations
 from vmatlas.cli.render.processes import processes_table
 from vmatlas.conformance.patience import PATIENCE
@@ -47,13 +46,6 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait(PATIENCE)
-
-
-def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def state(pid: int) -> str:
@@ -233,20 +225,6 @@ def test_process_that_executes_itself_without_pause_gives_whole_maps(tmp_path: P
             answers += 1
     print(f"{backend}: {answers} answers, {torn} torn reads")
     assert answers > 10
-
-
-def born_with_pid(pid: int, command: list[str]) -> bool:
-    """Start a process under a chosen pid: clone3(2) with set_tid, since Linux 5.5. False when the kernel refuses."""
-    wanted = (ctypes.c_int * 1)(pid)
-    # flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
-    arguments = struct.pack("11Q", 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(wanted), 1, 0)
-    made = ctypes.CDLL(None).syscall(435, ctypes.c_char_p(arguments), ctypes.c_size_t(len(arguments)))
-    if made == 0:
-        try:
-            os.execv(command[0], command)
-        finally:
-            os._exit(127)
-    return bool(made == pid)
 
 
 def test_reused_pid_is_never_taken_for_the_old_process(

@@ -33,8 +33,9 @@ _SEVERITIES = ("note", "low", "medium", "high")
 _FOR_ALLOWANCES = 2.0
 """Seconds that are waited for what a process belongs to, once its map was read: it may have stopped to answer since."""
 
-_Seen: TypeAlias = "tuple[int, str, str | None, str, Severity]"
-"""By what --watch knows a finding again: what weighs more now is new."""
+_Seen: TypeAlias = "tuple[int, int | None, str, str | None, str, Severity]"
+"""By what --watch knows a finding again: which process (one with the number of another one started at another time),
+and what is found. What weighs more now is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +53,18 @@ class _Ask:
         """Without what the baseline has."""
         from vmatlas.cli.render.together import Whose
 
-        return self.new_of(Whose(space.pid, space.origin.name), user, report)
+        return self.new_of(Whose(space.pid, space.origin.name), user, space.origin.start_time, report)
 
-    def new_of(self, whose: Whose, user: int | None, report: AuditReport) -> Audited:
+    def new_of(self, whose: Whose, user: int | None, start_time: int | None, report: AuditReport) -> Audited:
         """The same, of whoever it is."""
         from dataclasses import replace
 
         from vmatlas.cli.render.audit import Audited
 
         if self.baseline is None:
-            return Audited(whose, report, user)
+            return Audited(whose, report, user, start_time=start_time)
         new = tuple(each for each in report.findings if not self.baseline.has(whose.name, each, user))
-        return Audited(whose, replace(report, findings=new), user, len(report.findings) - len(new))
+        return Audited(whose, replace(report, findings=new), user, len(report.findings) - len(new), start_time)
 
 
 @dataclass(slots=True)
@@ -340,7 +341,8 @@ def _of_several(
     with telling(survey, lambda: show(looked)):
         for process, (report, objects) in survey:
             across.add(process, objects)
-            looked.found.append(ask.new_of(Whose(process.pid, process.name), process.user, report))
+            whose = Whose(process.pid, process.name)
+            looked.found.append(ask.new_of(whose, process.user, process.start_time, report))
     shared: dict[int, tuple[ProcessInfo, list[Finding]]] = {}  # a process may execute thousands that another one writes
     for process, finding in across.findings():
         shared.setdefault(process.pid, (process, []))[1].append(finding)
@@ -348,7 +350,7 @@ def _of_several(
         if told.whose.pid not in shared:
             continue
         process, findings = shared[told.whose.pid]
-        more = ask.new_of(told.whose, told.user, _settled(place, process, findings, policy))
+        more = ask.new_of(told.whose, told.user, told.start_time, _settled(place, process, findings, policy))
         looked.found[at] = told._replace(report=told.report.and_also(more.report), known=told.known + more.known)
     return looked
 
@@ -394,6 +396,7 @@ def _watched(
     end = float("inf") if seconds is None else time.monotonic() + seconds
     seen: set[_Seen] = set()
     told: set[object] = set()
+    first: Audited | None = None
     code, looks = Exit.OK, 0
     try:
         while True:
@@ -405,6 +408,11 @@ def _watched(
                     raise
                 say("the process has ended")
                 return code
+            if looked.unread is None:  # one process, of which its number is told alone
+                first = first or looked.found[0]
+                if first.start_time != looked.found[0].start_time:
+                    say("the process has ended: its number is another's now")
+                    return code
             looks += 1
             now = looked.code(ask)
             if looked.unread is not None and looked.unread.is_incomplete and now is Exit.OK:
@@ -436,10 +444,10 @@ def _tell_new_gaps(looked: _Looked, told: set[object]) -> list[dict[str, Any]] |
         {"pid": each.whose.pid, "finding": one.rule.id, "why": one.why}
         for each in looked.found
         for one in each.report.untold
-        if (each.whose.pid, one.rule.id) not in told
+        if (each.whose.pid, each.start_time, one.rule.id) not in told
     ]
     rules: dict[str, None] = dict.fromkeys(each["finding"] for each in untold if each["finding"] not in told)
-    told.update((each["pid"], each["finding"]) for each in untold)
+    told.update((each.whose.pid, each.start_time, one.rule.id) for each in looked.found for one in each.report.untold)
     told.update(rules)
     if rules:
         say(f"warning: not everything can be told here: {', '.join(rules)} (--json says why)")
@@ -453,7 +461,8 @@ def _new_of(found: Sequence[Audited], seen: set[_Seen]) -> list[Audited]:
     new = []
     for each in found:
         marked = {
-            (each.whose.pid, one.id, one.thing, one.explanation, one.severity): one for one in each.report.findings
+            (each.whose.pid, each.start_time, one.id, one.thing, one.explanation, one.severity): one
+            for one in each.report.findings
         }
         fresh = tuple(one for mark, one in marked.items() if mark not in seen)
         seen.update(marked)

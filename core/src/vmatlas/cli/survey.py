@@ -142,11 +142,11 @@ class Unread:
     def tell_new(self, told: set[object]) -> bool:
         """The same as `tell`, of what is not in `told`, which gets it: for who looks again and again. Whether there was
         anything."""
-        silent = [(process, error) for process, error in self.unanswered if ("silent", process.pid) not in told]
-        told.update(("silent", process.pid) for process, _ in silent)
+        silent = [(who, error) for who, error in self.unanswered if ("silent", who.pid, who.start_time) not in told]
+        told.update(("silent", who.pid, who.start_time) for who, _ in silent)
         for _, error in silent:
             say(str(error), hint=error.hint if error is silent[-1][1] else None)
-        unread = {(reason, each.pid) for reason, who in self.unread.items() for each in who} - told
+        unread = {(reason, each.pid, each.start_time) for reason, who in self.unread.items() for each in who} - told
         told.update(unread)
         if unread:
             say(f"{len(unread):,} more not read: {self._words()}", hint=self._hint())

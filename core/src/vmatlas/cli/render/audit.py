@@ -52,6 +52,8 @@ class Audited(NamedTuple):
     """The number of the user whose rights it has; None where that is not told."""
     known: int = 0
     """Findings that stand in the baseline."""
+    start_time: int | None = None
+    """When it started: with the number, who it is."""
 
 
 def findings_table(
