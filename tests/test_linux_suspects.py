@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import mmap
 import os
 import shutil
 import subprocess
@@ -60,6 +62,34 @@ def test_a_trait_is_found_and_its_twin_is_not(start: Start, trait: str, folder: 
         ids = {each.id for each in report}
         assert rule not in {each.rule.id for each in report.untold if "of them" not in each.why} or rule in ids
         assert (rule in ids) is expected, (which, report.findings)
+
+
+@pytest.mark.parametrize(
+    ("seals", "words"),
+    [
+        (0, "it is not sealed: who has it open may write it"),
+        (fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK, "it is sealed: nobody can write it any more"),
+        (0x10, "it is sealed but for who had mapped it to write it before"),  # F_SEAL_FUTURE_WRITE, since Linux 5.1
+    ],
+)
+def test_whether_code_in_memory_is_sealed_is_told_to_whom_its_descriptors_are(seals: int, words: str) -> None:
+    """By the mapping itself as root, by the descriptor that the process has kept as anybody else."""
+    fd = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, mmap.PAGESIZE)
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        mapped = mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+    except OSError as error:
+        pytest.skip(f"not to be had here: {error}")
+    finally:
+        kept = os.dup(fd)
+        os.close(fd)
+    try:
+        explained = [each.explanation for each in found(os.getpid()) if each.thing == "/memfd:sealed"]
+        assert [each.rpartition("; ")[2] for each in explained] == [words]
+    finally:
+        mapped.close()
+        os.close(kept)
 
 
 def test_a_rule_that_a_program_shows_is_named_by_the_command(start: Start, folder: Path) -> None:

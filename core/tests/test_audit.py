@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from pathlib import Path
@@ -373,6 +374,54 @@ def test_files_that_no_package_brought_are_found_where_packages_are_asked():
     assert audit(space_of([FILE]), Evidence(known_files=lambda: None), policy).untold
 
 
+class Sealing(SystemFlags):
+    """Flags of which one tells that memory is sealed."""
+
+    SEAL = 1
+
+    @property
+    def sealed(self):
+        return Sealing.SEAL in self
+
+
+SEALED, UNSEALED = Sealing.SEAL, Sealing(0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "release", "found", "silent"),
+    [
+        ((SEALED, SEALED), "6.18.1", [], False),
+        ((SEALED, UNSEALED), "6.18.1", [(0x3000, Severity.LOW)], False),
+        ((UNSEALED, UNSEALED), "6.18.1", [(None, Severity.NOTE)], False),
+        ((UNSEALED, UNSEALED), "6.9.12", [], True),
+        ((SEALED, None), "6.18.1", [], True),
+        (None, "6.18.1", [], True),
+    ],
+)
+def test_code_that_is_not_sealed_is_found_where_other_memory_is_and_else_noted(flags, release, found, silent):
+    other = FILE._replace(start=0x3000, end=0x4000, path="/lib/b.so", inode=8)
+    space = space_of([FILE, other])
+    system = dataclasses.replace(space.system, release=release)
+    space = vmatlas.AddressSpace.of(space, dataclasses.replace(space.origin, system=system))
+    seen = None
+    if flags is not None:
+        regions = [region._replace(flags=each) for region, each in zip(space, flags, strict=True)]
+        seen = vmatlas.AddressSpace.of(regions, space.origin)
+    report = audit(space, Evidence(look_again=lambda: seen), Policy.preset("default").only(["unsealed-code"]))
+    assert [(each.region and each.region.start, each.severity) for each in report] == found
+    assert bool(report.untold) is silent
+
+
+def test_an_object_in_memory_tells_how_it_is_sealed_or_that_nobody_does():
+    memory = FILE._replace(path="/memfd:x", kind=Kind.SHARED_MEMORY, shared=False)
+    only = Policy.preset("default").only(["code-in-memory-file"])
+    for seals, words in ((frozenset({"write"}), "; it is sealed"), (frozenset(), "; it is not sealed")):
+        (finding,) = audit(space_of([memory]), Evidence(seals=lambda _, seals=seals: seals), only)
+        assert words in finding.explanation
+    report = audit(space_of([memory]), policy=only)
+    assert len(report) == 1 and "sealed against writing is not told" in report.untold[0].why
+
+
 def test_rights_that_are_not_told_are_no_pass():
     report = audit(space_of([FILE._replace(protection=Protection.UNTOLD)]))
     assert not report
@@ -386,14 +435,26 @@ def test_what_is_no_evidence_and_no_policy_is_refused():
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.id for rule in RULES])
-def test_each_rule_says_what_it_is_and_stands_in_the_documents(rule):
+def test_each_rule_says_what_it_is(rule):
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.id)
     assert all(len(text) > 20 for text in (rule.meaning, rule.legitimate, rule.remedy))
+
+
+NAMES = {"linux": "Linux", "freebsd": "FreeBSD", "netbsd": "NetBSD", "qnx": "QNX"}
+
+
+def row_of(rule):
+    """The row of the documents' table that tells of a rule."""
+    systems = "every system" if rule.systems is None else ", ".join(NAMES[each] for each in sorted(rule.systems))
+    more = ", ".join(["`--thorough`"] * rule.is_thorough + ["strict alone"] * (not rule.is_usual))
+    asks = f"{rule.asks}; {more}" if more else rule.asks
+    return f"| `{rule.id}` | {rule.severity.word} | {rule.meaning} | {rule.legitimate} | {systems} | {asks} |"
+
+
+def test_the_table_of_rules_in_the_documents_is_what_the_rules_say():
     text = Path(__file__).parents[2].joinpath("docs", "audit.md").read_text("utf-8")
-    row = next(line for line in text.splitlines() if line.startswith(f"| `{rule.id}` |"))
-    assert row.split(" | ")[1] == rule.severity.word
-    assert ("`--thorough`" in row) is rule.is_thorough
-    assert ("strict alone" in row) is not rule.is_usual
+    told = [line for line in text.splitlines() if re.match(r"\| `[a-z-]+` \| (high|medium|low|note) \|", line)]
+    assert told == [row_of(rule) for rule in RULES]
 
 
 HOSTILE = 20_000

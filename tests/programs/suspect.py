@@ -92,6 +92,24 @@ def executed_memfd(bad: bool, _: str) -> None:
     os.execv(f"/proc/self/fd/{fd}" if bad else program, ["cat"])
 
 
+def seal(address: int, size: int) -> None:
+    """mseal(2), which is 462 on every processor; Linux 6.10 and newer, 64 bits."""
+    if libc.syscall(462, ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_ulong(0)) != 0:
+        raise OSError(ctypes.get_errno(), f"mseal: {os.strerror(ctypes.get_errno())}")
+
+
+def partly_sealed(bad: bool, folder: str) -> None:
+    """All code of files but one, or all of it."""
+    left = file_in(folder)
+    code_of(left)
+    with open("/proc/self/maps") as file:
+        lines = [line.split(None, 5) for line in file]
+    for bounds, rights, _, _, inode, *name in lines:
+        if "x" in rights and inode != "0" and not (bad and name and name[0].strip() == left):
+            low, _, high = bounds.partition("-")
+            seal(int(low, 16), int(high, 16) - int(low, 16))
+
+
 def in_shared_memory(bad: bool, _: str) -> None:
     path = file_in("/dev/shm", f"suspect-{os.getpid()}")
     try:
@@ -202,6 +220,7 @@ TRAITS = {
     "replaced-file": replaced,
     "nameless-file": never_named,
     "many-regions": many,
+    "unsealed-code": partly_sealed,
 }
 
 

@@ -155,6 +155,10 @@ class LocalProcess:
         """Who may write that file, or put another in its place; None where that is not told."""
         return None
 
+    def seals(self, region: Region) -> frozenset[str] | None:
+        """See `SeesFiles`."""
+        return None
+
     def unmounted(self, regions: Sequence[Region]) -> list[bool | None]:
         """See `SeesFiles`."""
         return [None] * len(regions)
@@ -535,6 +539,10 @@ class SeesFiles(Protocol):
 
     def file_rights(self, region: Region) -> FileRights | None:
         """Who may write the file that is mapped at a region, or put another in its place; None: it is not told."""
+
+    def seals(self, region: Region) -> frozenset[str] | None:
+        """How the object in memory (a memfd) that is mapped at a region is sealed, in the system's words: "write",
+        "future-write", "grow", "shrink", "exec", "seal" (no seal can be added); None: it is not told."""
 
     def unmounted(self, regions: Sequence[Region]) -> list[bool | None]:
         """Whether the file system of the file that is mapped at each is mounted nowhere any more; None: not told."""

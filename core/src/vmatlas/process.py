@@ -717,6 +717,7 @@ class Process:
             threads=self.threads,
             hidden_guards=self._hidden_guards,
             file_rights=None if sees is None else sees.file_rights,
+            seals=None if sees is None else sees.seals,
             elf=self._elf if isinstance(process, ReadsFiles) else None,
             changed=self._copied,
             most_regions=None if limits is None else limits.most_regions,

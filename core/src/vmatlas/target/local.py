@@ -184,6 +184,11 @@ class LocalTargetProcess:
         with self._process.lock:
             return self._process.file_rights(region)
 
+    def seals(self, region: Region) -> frozenset[str] | None:
+        """See `SeesFiles`."""
+        with self._process.lock:
+            return self._process.seals(region)
+
     def unmounted(self, regions: Sequence[Region]) -> list[bool | None]:
         """See `SeesFiles`."""
         with self._process.lock:

@@ -29,6 +29,8 @@ class Evidence:
     hidden_guards: Callable[[], Sequence[tuple[int, int]] | None] | None = None
     """All guards that the map does not show, [start, end) in order."""
     file_rights: Callable[[Region], FileRights | None] | None = None
+    seals: Callable[[Region], frozenset[str] | None] | None = None
+    """How the object in memory that is mapped at a region is sealed: `SeesFiles.seals` of `vmatlas.backend`."""
     elf: Callable[[Region], Elf | None] | None = None
     """The headers of the file that a region shows; None for what is no ELF file, or cannot be read."""
     changed: Callable[[Sequence[tuple[int, int]]], list[tuple[int, int]] | None] | None = None

@@ -6,6 +6,7 @@ trait and one without in the tests.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TypeAlias
 
 from vmatlas.analysis.audit.evidence import Evidence
 from vmatlas.analysis.audit.finding import Severity
-from vmatlas.model import AddressSpace, Kind, Protection, Region
+from vmatlas.model import AddressSpace, Kind, Protection, Region, SystemInfo
 
 _EXECUTE, _UNTOLD = int(Protection.EXECUTE), 8
 
@@ -173,6 +174,12 @@ class Case:
     def without_rights(self) -> int:
         """Regions whose rights are not told: a core that names memory and did not keep it."""
         return sum(1 for bits in self.space.columns.protection if bits & _UNTOLD)
+
+
+def release_of(system: SystemInfo) -> tuple[int, int] | None:
+    """The first two numbers of a kernel's release; None where it has no such form."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", system.release)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def name_of(region: Region) -> str:

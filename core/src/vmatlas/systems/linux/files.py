@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import functools
+import itertools
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -66,6 +68,11 @@ _TRIES = 50
 _DEEPEST = 256
 """Folders above the root of a process. No path is deeper."""
 
+
+_GET_SEALS = 1034  # F_GET_SEALS: include/uapi/linux/fcntl.h
+_SEALS = {1: "seal", 2: "shrink", 4: "grow", 8: "write", 16: "future-write", 32: "exec"}
+_MOST_OPEN = 1024
+"""So many of the files that a process has open are looked at."""
 
 _WHAT = {
     S_IFDIR: "folder",
@@ -452,6 +459,44 @@ class ProcessFiles:
             with _refused(Unasked), self._looked_up(root, name) as seen:
                 if seen.is_of_map(device, region.inode):
                     return self._reading(seen.handle, seen.file)
+        return None
+
+    def seals(self, region: Region) -> frozenset[str] | None:
+        """How the object in memory that is mapped at a region is sealed: F_GET_SEALS, fcntl(2) since Linux 3.17, which
+        any descriptor of it tells. None where none is to be had, or what is mapped there is no such object.
+
+        Without CAP_CHECKPOINT_RESTORE by the descriptors that the process has of it, if it kept one.
+        """
+        if region.device is None or not holds_objects((region.device.major, region.device.minor)):
+            return None
+        descriptor = self.opened(region)
+        if descriptor is None:
+            descriptor = self._open_there(((region.device.major, region.device.minor), region.inode))
+        if descriptor is None:
+            return None
+        try:
+            found = fcntl.fcntl(descriptor, _GET_SEALS)
+        except OSError:  # huge pages of a kernel before 4.16
+            return None
+        finally:
+            os.close(descriptor)
+        return frozenset(word for bit, word in _SEALS.items() if found & bit)
+
+    def _open_there(self, identity: tuple[Numbers, int | None]) -> int | None:
+        """A descriptor of a file that the process has open itself, among its first ones; None where it has not."""
+        with _refused():
+            folder = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._process.directory)
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in itertools.islice(entries, _MOST_OPEN):
+                        with _refused():
+                            file = _statx(folder, os.fsencode(entry.name), _AS_REMEMBERED)
+                            if file.identity == identity and S_ISREG(file.mode):
+                                with self._led_to(b"fd/" + os.fsencode(entry.name)) as handle:
+                                    if _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH).identity == identity:
+                                        return self._reading(handle, file)
+            finally:
+                os.close(folder)
         return None
 
     def own_file(self, path: bytes) -> int | None:

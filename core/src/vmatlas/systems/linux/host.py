@@ -267,6 +267,13 @@ class LinuxProcess(LocalProcess):
         with ProcessFiles(self) as files:
             return files.rights(region)
 
+    def seals(self, region: Region) -> frozenset[str] | None:
+        """See `files.ProcessFiles.seals`."""
+        from vmatlas.systems.linux.files import ProcessFiles
+
+        with ProcessFiles(self) as files:
+            return files.seals(region)
+
     def unmounted(self, regions: Sequence[Region]) -> list[bool | None]:
         """See `files.ProcessFiles.unmounted`."""
         from vmatlas.systems.linux.files import ProcessFiles

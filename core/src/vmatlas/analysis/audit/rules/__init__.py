@@ -19,6 +19,7 @@ from vmatlas.analysis.audit.rules import (
     unguarded_stack,
     unguarded_thread,
     unknown_code,
+    unsealed_code,
     writable_code,
 )
 
@@ -41,4 +42,5 @@ RULES: tuple[Rule, ...] = (
     many_regions.RULE,
     fixed_program.RULE,
     unknown_code.RULE,
+    unsealed_code.RULE,
 )

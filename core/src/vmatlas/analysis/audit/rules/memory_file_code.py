@@ -21,8 +21,23 @@ def check(case: Case) -> Iterator[Hit | Silence]:
         if not (region.path or "").startswith(FOLDERS)
         and not (region.shared and region.protection & Protection.WRITE)  # said as writable and executable
     )
+    untold = False
     for region in itertools.chain(of_objects, case.code_below(FOLDERS)):
-        yield Hit((region,), f"code is run from {name_of(region)}, which lies in memory alone")
+        seals = None if case.evidence.seals is None else case.evidence.seals(region)
+        untold |= seals is None
+        sealed = "" if seals is None else f"; {_words(seals)}"
+        yield Hit((region,), f"code is run from {name_of(region)}, which lies in memory alone{sealed}")
+    if untold:
+        yield Silence("whether the objects are sealed against writing is not told here")
+
+
+def _words(seals: frozenset[str]) -> str:
+    """What they keep others from, in words: fcntl(2), F_ADD_SEALS."""
+    if "write" in seals:
+        return "it is sealed: nobody can write it any more"
+    if "future-write" in seals:
+        return "it is sealed but for who had mapped it to write it before"
+    return "it is not sealed: who has it open may write it"
 
 
 RULE = Rule(
@@ -34,5 +49,6 @@ RULE = Rule(
     "the object's content is in /proc/PID/map_files or /proc/PID/exe while the process lives: keep it before it ends",
     check,
     by_rights=True,
+    asks="the map; the seals of the object",
     of_code=True,
 )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from vmatlas.analysis.audit.finding import Severity
-from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence, release_of
 from vmatlas.model import Kind, Protection, Region, Thread
 
 _HIDDEN_SINCE = (6, 13)
@@ -75,8 +74,8 @@ def _guards(case: Case) -> Sequence[tuple[int, int]] | None:
     if found is not None:
         return found
     system = case.space.system
-    release = re.match(r"(\d{1,4})\.(\d{1,4})", system.release)
-    if system.system != "linux" or (release and (int(release[1]), int(release[2])) < _HIDDEN_SINCE):
+    release = release_of(system)
+    if system.system != "linux" or (release is not None and release < _HIDDEN_SINCE):
         return ()
     return None
 
