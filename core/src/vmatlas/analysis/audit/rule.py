@@ -17,6 +17,8 @@ from vmatlas.analysis.audit.evidence import Evidence
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.model import AddressSpace, Kind, Protection, Region, SystemInfo
 
+NO_STACK = "which memory is a stack is not told here"
+
 _EXECUTE, _UNTOLD = int(Protection.EXECUTE), 8
 
 
@@ -169,6 +171,22 @@ class Case:
             return False
         found = None if self.seen_again is None else self.seen_again.find(region.start)
         return found is not None and found.kind is Kind.STACK
+
+    @cached_property
+    def tells_stacks(self) -> bool:
+        """Whether the map says what is a stack: each process has one, or no memory at all."""
+        return not len(self.space) or Kind.STACK in self.space.columns.kind
+
+    @cached_property
+    def nameless_files(self) -> tuple[int, int]:
+        """How many regions of files have no name, and how many of these are code: FreeBSD and NetBSD look a name up
+        that leads to a file (vn_fullpath), and find none where it was unlinked, and sometimes else. Linux has one."""
+        columns = self.space.columns
+        if self.space.system.system == "linux":
+            return 0, 0
+        nameless = {number for number, each in enumerate(columns.labels) if each.path is None}
+        rows = [row for row, kind in enumerate(columns.kind) if kind == Kind.FILE and columns.label[row] in nameless]
+        return len(rows), len({*rows} & {*self.code_rows})
 
     @cached_property
     def without_rights(self) -> int:

@@ -64,11 +64,16 @@ def test_what_is_suspicious_is_found_where_it_lies(ground: Ground, _file: None, 
         return
     region = space.find(executed.start)
     assert region is not None
+    untold = {each.rule.id for each in report.untold}
     if region.path is not None:
         assert "code-in-temporary-folder" in _found(report, executed)
+    else:
+        assert "code-in-temporary-folder" in untold
     if region.device is not None and region.inode and region.shared is not None:
         assert "dual-mapping" in _found(report, executed)
         assert "dual-mapping" in _found(report, written)
+    else:
+        assert "dual-mapping" in untold
 
 
 def test_a_rule_that_does_not_know_the_system_says_so(ground: Ground, reader: Target, backend: str) -> None:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence, name_of
-from vmatlas.model import UNKNOWN, AddressSpace, Protection, Region
+from vmatlas.legible import count
+from vmatlas.model import UNKNOWN, AddressSpace, Kind, Protection, Region
 
 Identity = tuple[int, int]
 """Device and inode, as columns hold them: no file has the same on one machine."""
@@ -54,6 +55,30 @@ def check(case: Case) -> Iterator[Hit | Silence]:
             yield Hit(
                 tuple(regions), f"{name_of(low)} can be written at {low.start:#x} and is executed at {run.start:#x}"
             )
+    if untold := _untold(case):
+        yield Silence(f"which object {count(untold, 'region')} of code show is not told by number here")
+
+
+def _untold(case: Case) -> int:
+    """How many regions of code may show what is mapped writable elsewhere: files another file, memory other memory."""
+    columns = case.space.columns
+    if UNKNOWN not in columns.inode and UNKNOWN not in columns.device:
+        return 0
+
+    def untold(row: int) -> bool:
+        kind = columns.kind[row]
+        may_be = kind in _OBJECTS or (kind == Kind.ANONYMOUS and columns.shared[row] != 0)
+        return may_be and (columns.inode[row] == UNKNOWN or columns.device[row] == UNKNOWN)
+
+    written = {
+        columns.kind[row] == Kind.FILE
+        for row, bits in enumerate(columns.protection)
+        if bits & Protection.WRITE and columns.shared[row] and untold(row)
+    }
+    return sum(untold(row) and (columns.kind[row] == Kind.FILE) in written for row in case.code_rows)
+
+
+_OBJECTS = (Kind.FILE, Kind.SHARED_MEMORY)
 
 
 RULE = Rule(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
-from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.analysis.audit.rule import NO_STACK, Case, Hit, Rule, Silence
 from vmatlas.model import Kind
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
-    """Writable or not: it is hardly ever meant."""
+    """Writable or not: it is hardly ever meant. Where no stack is told, it is found as any other memory."""
+    if not case.tells_stacks:
+        yield Silence(NO_STACK)
+        return
     for region in case.code(Kind.STACK, Kind.ANONYMOUS):
         if case.is_stack(region):
             yield Hit((region,), f"the stack is {region.permissions}")

@@ -61,6 +61,9 @@ def _asked(case: Case, region: Region) -> tuple[str, str]:
 
 def _deleted(case: Case) -> Iterator[Hit | Silence]:
     yield from _found(case, DELETED.id)
+    if case.nameless_files[0]:
+        number = count(case.nameless_files[0], "region")
+        yield Silence(f"{number} of files have no name here: they were unlinked or replaced, or none was found")
     files = [each for each, *_ in case.code_of_files if each.deleted is False]
     if not files or case.evidence.unmounted is None:
         return
@@ -91,11 +94,13 @@ DELETED = Rule(
     "unlinked on purpose",
     "restart the process; `/proc/PID/map_files` still leads to the content",
     _deleted,
+    systems=frozenset({"freebsd", "linux", "netbsd"}),
     asks="the map; what stands at the path now",
 )
 NAMELESS = replace(
     DELETED,
     id="nameless-file",
+    systems=frozenset({"linux"}),
     meaning="The process uses a file that was made without a name in any folder (Linux: O_TMPFILE). Unless it was "
     "given one since (linkat), which no map tells, nobody can have looked at it on the disk.",
     legitimate="data of programs that keep temporary files so (a note); code hardly ever",
@@ -105,6 +110,7 @@ NAMELESS = replace(
 REPLACED = replace(
     DELETED,
     id="replaced-file",
+    systems=frozenset({"linux"}),
     meaning="Another file, newer or older, or a symbolic link stands at the path of the mapped one: the process runs "
     "the old one.",
     legitimate="an upgrade of a library or program whose services were not restarted",

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence, name_of
+from vmatlas.legible import count
 from vmatlas.model import Kind, Protection
+from vmatlas.model.columns import UNKNOWN_BYTE
 
 FOLDERS = ("/dev/shm/", "/dev/shmem/")
 """Where POSIX shared memory has its names: of Linux; of QNX."""
@@ -21,6 +23,10 @@ def check(case: Case) -> Iterator[Hit | Silence]:
         if not (region.path or "").startswith(FOLDERS)
         and not (region.shared and region.protection & Protection.WRITE)  # said as writable and executable
     )
+    columns = case.space.columns
+    rows = [row for row in case.code_rows if columns.kind[row] == Kind.ANONYMOUS]
+    if may_be := sum(columns.shared[row] == UNKNOWN_BYTE for row in rows):
+        yield Silence(f"whether {count(may_be, 'region')} of nameless code are shared memory is not told here")
     untold = False
     for region in itertools.chain(of_objects, case.code_below(FOLDERS)):
         seals = None if case.evidence.seals is None else case.evidence.seals(region)

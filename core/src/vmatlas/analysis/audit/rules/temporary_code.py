@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.legible import count
 from vmatlas.model import Kind
 
 FOLDERS = ("/tmp/", "/var/tmp/", "/usr/tmp/", "/run/user/", "/data/local/tmp/", "/private/tmp/")
@@ -18,6 +19,8 @@ def check(case: Case) -> Iterator[Hit | Silence]:
         if region.kind is Kind.FILE:
             folder = next(each for each in FOLDERS if (region.path or "").startswith(each))
             yield Hit((region,), f"code is run from {folder.rstrip('/')}, where every user may leave files")
+    if case.nameless_files[1]:
+        yield Silence(f"{count(case.nameless_files[1], 'region')} of code of files have no name here")
 
 
 RULE = Rule(

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
-from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence, name_of
+from vmatlas.analysis.audit.rule import NO_STACK, Case, Hit, Rule, Silence, name_of
 from vmatlas.model import Kind, Protection, Region
 
 
@@ -15,6 +15,9 @@ def check(case: Case) -> Iterator[Hit | Silence]:
     """Only stacks that the system knows as such: on Linux the first thread's, and others where the C library names
     them. A stack of which a part was locked is several regions, and on Linux only the system's flags tell the lower
     ones from other memory: without them such memory is no finding."""
+    if not case.tells_stacks:
+        yield Silence(NO_STACK)
+        return
     columns = case.space.columns
     for row in _stacks(columns.kind):
         if row == 0 or columns.end[row - 1] != columns.start[row]:
