@@ -167,7 +167,7 @@ class LocalProcess:
         """See `SeesFiles.misnamed`."""
         return None
 
-    def known_files(self) -> Callable[[str], bool | None] | None:
+    def known_files(self) -> Callable[[Region], bool | None] | None:
         """See `SeesFiles.known_files`."""
         return None
 
@@ -551,9 +551,9 @@ class SeesFiles(Protocol):
         """Why the path of the file that is mapped at a region leads to another file, or none, for who asks, in words;
         None: it leads there. A process may have mounts of its own."""
 
-    def known_files(self) -> Callable[[str], bool | None] | None:
-        """Whether a package manager knows a path of the process's, None where that cannot be told; None instead of the
-        answer where there is none to ask."""
+    def known_files(self) -> Callable[[Region], bool | None] | None:
+        """Whether a package manager knows the file that is mapped at a region, None where that cannot be told; None
+        instead of the answer where there is none to ask."""
 
 
 @runtime_checkable

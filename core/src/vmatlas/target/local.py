@@ -199,7 +199,7 @@ class LocalTargetProcess:
         with self._process.lock:
             return self._process.misnamed(region)
 
-    def known_files(self) -> Callable[[str], bool | None] | None:
+    def known_files(self) -> Callable[[Region], bool | None] | None:
         """See `SeesFiles`."""
         with self._process.lock:
             return self._process.known_files()

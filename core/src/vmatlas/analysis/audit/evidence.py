@@ -38,8 +38,8 @@ class Evidence:
     written."""
     most_regions: Callable[[], int | None] | None = None
     """How many regions the system allows a process."""
-    known_files: Callable[[], Callable[[str], bool | None] | None] | None = None
-    """Whether a package manager of the process's system knows a path."""
+    known_files: Callable[[], Callable[[Region], bool | None] | None] | None = None
+    """Whether a package manager of the process's system brought the file that is mapped at a region."""
     unmounted: Callable[[Sequence[Region]], Sequence[bool | None]] | None = None
     """Whether the file system of the file that is mapped at each of these regions is mounted nowhere any more."""
     misnamed: Callable[[Region], str | None] | None = None

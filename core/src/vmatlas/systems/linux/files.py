@@ -38,7 +38,7 @@ from errno import (
     EXDEV,
     errorcode,
 )
-from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, S_ISREG
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, S_ISDIR, S_ISREG
 from typing import NamedTuple, Protocol
 
 from vmatlas.errors import OperationFailed, VmatlasError
@@ -225,6 +225,7 @@ class ProcessFiles:
         self._roots: list[int] | None = None
         self._mounts = HeldMounts(self._raw_tables)
         self._may_not_ask_mapped = False
+        self._chroot: int | None = None
 
     def __enter__(self) -> ProcessFiles:
         return self
@@ -233,6 +234,9 @@ class ProcessFiles:
         for root in self._roots or ():
             os.close(root)
         self._roots = None
+        if self._chroot is not None:
+            os.close(self._chroot)
+        self._chroot = None
         self._mounts.close()
 
     @functools.cached_property
@@ -535,17 +539,75 @@ class ProcessFiles:
         """
         if self._roots is None:
             self._roots = []
-            folder = self._process.directory
-            try:
-                elsewhere = os.stat("ns/mnt", dir_fd=folder).st_ino != os.stat("/proc/self/ns/mnt").st_ino
-            except OSError:  # not ours to ask
-                elsewhere = True
-            if elsewhere:
+            if self._is_elsewhere:
                 with _refused():
-                    self._roots.append(_top(os.open("root", _HANDLE & ~os.O_NOFOLLOW, dir_fd=folder)))
+                    self._roots.append(_top(self._own_root()))
             with _refused():
                 self._roots.append(os.open("/", _HANDLE))
         return self._roots
+
+    @functools.cached_property
+    def _is_elsewhere(self) -> bool:
+        """Whether the process is in another mount namespace than we, or may be."""
+        try:
+            told = os.stat("ns/mnt", dir_fd=self._process.directory)
+        except OSError:  # not ours to ask
+            return True
+        return told.st_ino != os.stat("/proc/self/ns/mnt").st_ino
+
+    def _own_root(self) -> int:
+        """A handle on the root of the process. Raises OSError."""
+        return os.open("root", _FOLLOWING, dir_fd=self._process.directory)
+
+    @functools.cached_property
+    def own_roots(self) -> list[Root]:
+        """The machine whose files the process has, by its roots: that of its mount namespace, and where a chroot moved
+        its own, that one. Empty where they are not told. Valid until the files are closed."""
+        if not self.roots or (self._is_elsewhere and len(self.roots) < 2):
+            return []
+        found = []
+        with _refused():
+            self._chroot = self._own_root()
+            prefix = os.readlink(b"root", dir_fd=self._process.directory).rstrip(b"/")
+            found.append(Root(self.roots[0], b"", is_ours=not self._is_elsewhere))
+            if _place(self._chroot) != _place(self.roots[0]):
+                found.append(Root(self._chroot, prefix, is_ours=False))
+        return found
+
+    def open_at(self, root: Root, path: bytes) -> int | None:
+        """A descriptor to read the regular file, or the folder, at a path below a root; None where there is none.
+
+        In ours a link is followed; below another one none is, and the file system has to answer. Raises OSError,
+        Unasked.
+        """
+        if root.is_ours:
+            try:
+                return os.open(path, _READING)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        try:
+            with self._looked_up(root.handle, path) as seen:
+                if not S_ISREG(seen.file.mode) and not S_ISDIR(seen.file.mode):
+                    return None
+                if not self._mounts.of(seen.handle).answers:
+                    raise Unasked("its file system may not answer")
+                return os.open(b"/proc/self/fd/%d" % seen.handle, _READING)
+        except _Nowhere:
+            return None
+
+    @staticmethod
+    def open_in(root: Root, folder: int, name: bytes) -> int:
+        """A descriptor to read a regular file in a folder that was opened so; none that is mounted there. Raises
+        OSError."""
+        if root.is_ours:
+            return os.open(name, _READING, dir_fd=folder)
+        handle = _openat2(folder, name, _NO_XDEV)
+        try:
+            if not S_ISREG(_statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH).mode):
+                raise FileNotFoundError(ENOENT, "no file")
+            return os.open(b"/proc/self/fd/%d" % handle, _READING)
+        finally:
+            os.close(handle)
 
     @contextlib.contextmanager
     def _looked_up(self, root: int, path: bytes, way: list[tuple[bytes, File]] | None = None) -> Iterator[Seen]:
@@ -595,6 +657,22 @@ class ProcessFiles:
                 if error.errno != EAGAIN:
                     raise
         raise Unasked(f"its file system ({mount.what}) may not answer")
+
+
+class Root(NamedTuple):
+    """A root from which paths of a process lead to its files."""
+
+    handle: int
+    prefix: bytes
+    """What the kernel's names have before what lies below it: the folder that a chroot made the root."""
+    is_ours: bool
+    """It is that of our own mount namespace: what is mounted there is root's."""
+
+    def below(self, name: bytes) -> bytes | None:
+        """The path from this root on of a file that the kernel calls so; None for one that does not lie below it."""
+        if not self.prefix:
+            return name
+        return name[len(self.prefix) :] if name.startswith(self.prefix + b"/") else None
 
 
 class Seen(NamedTuple):

@@ -288,15 +288,11 @@ class LinuxProcess(LocalProcess):
         with ProcessFiles(self) as files:
             return files.misnamed(region)
 
-    def known_files(self) -> Callable[[str], bool | None] | None:
-        """See `packages.known`; of a process with other mounts than ours nothing is told."""
+    def known_files(self) -> Callable[[Region], bool | None] | None:
+        """See `packages.known`."""
         from vmatlas.systems.linux import packages
 
-        try:
-            is_ours = os.stat("ns/mnt", dir_fd=self.living().directory).st_ino == os.stat(f"{PROC}/self/ns/mnt").st_ino
-        except OSError:
-            is_ours = False
-        return packages.known() if is_ours else lambda _: None
+        return packages.known(self)
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `files.open_mapped`. None where the file is not to be had, or cannot be read."""

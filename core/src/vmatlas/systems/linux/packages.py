@@ -1,59 +1,203 @@
-"""Which files the package manager of this machine brought: dpkg's lists."""
+"""Which files package managers brought, by their own lists: dpkg's, and rpm's database. No program of theirs is run.
+
+A process with other mounts than ours, or another root, may have lists of its own: those of the machine that its paths
+are of. They are read through its root, and whoever made them may have made them up, so they have limits of bytes and
+time; a list that could not be read to its end tells what it has, and of the rest that nobody can tell.
+"""
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
-LISTS = "/var/lib/dpkg/info"
-DIVERSIONS = "/var/lib/dpkg/diversions"
+from vmatlas.errors import VmatlasError
+from vmatlas.model import FileRights, Region
+from vmatlas.systems.linux import rpm
+from vmatlas.systems.linux.files import HeldProcess, ProcessFiles, Root, Unasked
+
+LISTS = b"/var/lib/dpkg/info"
+DIVERSIONS = b"/var/lib/dpkg/diversions"
+_RPM = (b"/usr/lib/sysimage/rpm", b"/var/lib/rpm")
+"""Where rpm has its database, of newer and of older distributions; one may be a link to the other."""
 _MOST = 1 << 28
 """Bytes of lists, in all. A desktop has some 40 MiB."""
+_MOST_FILES = 1 << 22
+_LARGEST_DIVERSIONS = 1 << 20
+_LONGEST = 20.0
+"""Seconds that the lists of one root may take. A desktop's take one."""
+_KEPT = 4
+"""Lists of so many roots are kept."""
 _MERGED = (b"/bin/", b"/sbin/", b"/lib", b"/lib32/", b"/lib64/", b"/libx32/", b"/libo32/")
 """What /usr has as well, where the two were merged: a list may name either (dpkg's lists of Debian 12 do)."""
 
 
-def known() -> Callable[[str], bool | None] | None:
-    """Whether a package that is installed has a file of this path; None where dpkg has no lists here.
+class Lists(NamedTuple):
+    """What the packages below one root brought."""
+
+    files: frozenset[bytes]
+    is_whole: bool
+    """Whether what is not in it was brought by none; else it may have been."""
+
+
+_UNTOLD = Lists(frozenset(), is_whole=False)
+
+
+class Audited(HeldProcess, Protocol):
+    """What is asked of a process here beside its files."""
+
+    def file_rights(self, region: Region) -> FileRights | None:
+        """Of the file that is mapped at a region."""
+        ...
+
+
+def known(process: Audited) -> Callable[[Region], bool | None] | None:
+    """Whether a package that is installed has the file that is mapped at a region, by its path; None in its place where
+    no package manager has lists. The answer is None where that cannot be told.
+
+    Anybody may have mounts of their own, and below them a list and a file of any path. So where the process has, a
+    list vouches for a file only where both are root's, as we see it.
+    """
+    found: list[tuple[Root, Lists]] = []
+    with ProcessFiles(process) as files:
+        roots = files.own_roots
+        if not roots:
+            return lambda _: None
+        for root in roots:
+            try:
+                lists = _lists_below(files, root)
+            except (OSError, Unasked):  # it is there, and may not be read
+                lists = _UNTOLD
+            if lists is not None:
+                found.append((root, lists))
+    if not found:
+        return None
+
+    def knows(region: Region) -> bool | None:
+        for root, lists in reversed(found):  # the innermost that it lies below
+            path = root.below(region.path_bytes or b"")
+            if path is None:
+                continue
+            if _plain(path) not in lists.files:
+                return False if lists.is_whole else None
+            return True if root.is_ours or _is_of_root(process, region) else None
+        return False
+
+    return knows
+
+
+def _is_of_root(process: Audited, region: Region) -> bool:
+    try:
+        rights = process.file_rights(region)
+    except VmatlasError:
+        return False
+    return rights is not None and rights.user == 0
+
+
+_Marks: TypeAlias = "tuple[tuple[int, int, int, int], ...]"
+"""By what lists are known again: device, inode, time of the last change, size of each."""
+_known: dict[_Marks, Lists] = {}
+
+
+def _lists_below(files: ProcessFiles, root: Root) -> Lists | None:
+    """Those of dpkg and of rpm; None where there are none. Raises OSError, Unasked."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(path: bytes) -> int | None:
+            descriptor = files.open_at(root, path)
+            if descriptor is not None:
+                stack.callback(os.close, descriptor)
+            return descriptor
+
+        folder = opened(LISTS)
+        databases = [
+            (name, descriptor)
+            for where in _RPM
+            for name in (*_DATABASES, *_UNREAD)
+            if (descriptor := opened(b"%b/%b" % (where, name))) is not None
+        ]
+        lists = [*([] if folder is None else [folder]), *(descriptor for _, descriptor in databases)]
+        status = list(map(os.fstat, lists))
+        if not lists:
+            return None
+        if not root.is_ours and any(each.st_uid != 0 for each in status):
+            return _UNTOLD
+        marks = tuple((each.st_dev, each.st_ino, each.st_mtime_ns, each.st_size) for each in status)
+        told = _known.get(marks)
+        if told is None:
+            told = _read(_names(files, root, folder, opened(DIVERSIONS), databases))
+            while len(_known) >= _KEPT:
+                _known.pop(next(iter(_known)), None)
+            _known[marks] = told
+        return told
+
+
+def _read(names: Iterable[Iterable[bytes] | None]) -> Lists:
+    """All of them, as far as there is time and room; None among them: something is there that is not read."""
+    found: set[bytes] = set()
+    is_whole = True
+    end = time.monotonic() + _LONGEST
+    try:
+        for each in names:
+            if each is None:
+                is_whole = False
+            else:
+                found.update(map(_plain, each))
+            if len(found) > _MOST_FILES or time.monotonic() > end:
+                is_whole = False
+                break
+    except (OSError, ValueError):  # it is no such list, or changed while it was read
+        is_whole = False
+    found.discard(b"")
+    return Lists(frozenset(found), is_whole and bool(found))
+
+
+def _names(
+    files: ProcessFiles,
+    root: Root,
+    folder: int | None,
+    diversions: int | None,
+    databases: Sequence[tuple[bytes, int]],
+) -> Iterator[Iterable[bytes] | None]:
+    """The paths of each package. Raises OSError, ValueError.
 
     deb(5), dpkg(1): info/PACKAGE.list has a path in each line. What was diverted (dpkg-divert(1)) has another name.
     """
-    files = _files()
-    return None if files is None else lambda path: _plain(os.fsencode(path)) in files
-
-
-@functools.cache
-def _files() -> frozenset[bytes] | None:
-    try:
-        names = [name for name in os.listdir(LISTS) if name.endswith(".list")]
-    except OSError:
-        return None
-    if not names:
-        return None
-    found: set[bytes] = set()
     left = _MOST
-    for name in names:
+    for name in [] if folder is None else os.listdir(folder):
+        if not name.endswith(".list"):
+            continue
         try:
-            with open(f"{LISTS}/{name}", "rb") as file:
-                text = file.read(left + 1)
-        except OSError:
+            descriptor = files.open_in(root, folder or 0, os.fsencode(name))
+        except FileNotFoundError:
             continue  # removed meanwhile
-        left -= len(text)
-        if left < 0:
-            return None
-        found.update(map(_plain, text.split(b"\n")))
-    found.update(map(_plain, _diverted()))
-    return frozenset(found)
+        try:
+            size = os.fstat(descriptor).st_size
+            text = os.read(descriptor, size) if size <= left else None
+        finally:
+            os.close(descriptor)
+        left -= size
+        yield None if text is None else text.split(b"\n")
+    if diversions is not None:
+        # The names to which files of packages were moved: the second line of each three.
+        yield os.read(diversions, _LARGEST_DIVERSIONS).split(b"\n")[1::3]
+    for kind, descriptor in databases:
+        size = os.fstat(descriptor).st_size
+        if size and (kind not in _DATABASES or size > _MOST):
+            yield None
+        elif size:
+            yield from map(rpm.files_of, _DATABASES[kind](descriptor))
 
 
-def _diverted() -> list[bytes]:
-    """The names to which files of packages were moved: the second line of each three."""
-    try:
-        with open(DIVERSIONS, "rb") as file:
-            return file.read(_MOST).split(b"\n")[1::3]
-    except OSError:
-        return []
+_DATABASES: Mapping[bytes, Callable[[int], Iterator[bytes]]] = {
+    b"rpmdb.sqlite": rpm.sqlite_headers,
+    b"Packages.db": rpm.ndb_headers,
+}
+"""Of rpm: their names, and what reads them."""
+_UNREAD = (b"rpmdb.sqlite-wal", b"Packages")
+"""What is known to be there and is not read: what sqlite keeps for later, and Berkeley DB (rpm before 4.16)."""
 
 
 def _plain(path: bytes) -> bytes:

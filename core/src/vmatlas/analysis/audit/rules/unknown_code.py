@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.legible import count
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
@@ -15,17 +16,17 @@ def check(case: Case) -> Iterator[Hit | Silence]:
     list_of = case.evidence.known_files
     knows = None if list_of is None else list_of()
     if knows is None:
-        yield Silence("there is no package manager's list of files to ask (dpkg)")
+        yield Silence("there is no package manager's list of files to ask (dpkg, rpm)")
         return
     untold = 0
     for regions in case.code_of_files:
-        known = knows(regions[0].path or "")
+        known = knows(regions[0])
         if known is None:
             untold += 1
         elif not known:
             yield Hit(tuple(regions), "no installed package has this file")
     if untold:
-        yield Silence(f"{untold} files lie in another mount namespace, whose packages are not asked")
+        yield Silence(f"of {count(untold, 'file')} of code the list of packages cannot tell, or cannot be believed")
 
 
 RULE = Rule(
