@@ -8,9 +8,12 @@ import sys
 
 import pytest
 
+from vmatlas import UsageError, registry
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model.system import has_64_bits
+from vmatlas.systems.names import VARIABLE, system_called
 from vmatlas.systems.posix import describe_machine, describe_user
+from vmatlas.target.program import Hello
 
 
 def said(*command: str) -> str:
@@ -57,3 +60,34 @@ def test_user_is_told_with_what_it_may(monkeypatch: pytest.MonkeyPatch, real: in
     monkeypatch.setattr(os, "getuid", lambda: real)
     monkeypatch.setattr(os, "geteuid", lambda: effective)
     assert describe_user() == told
+
+
+@pytest.mark.parametrize(
+    ("declared", "said", "served"),
+    [
+        ("", "Linux", "linux"),
+        ("", "ExampleBSD", "examplebsd"),
+        ("examplebsd=freebsd", "ExampleBSD", "freebsd"),
+        ("ExampleBSD=FreeBSD, other=netbsd", "other", "netbsd"),
+        ("examplebsd=freebsd", "NetBSD", "netbsd"),
+    ],
+)
+def test_a_derived_system_is_served_as_declared_and_by_no_guess(
+    monkeypatch: pytest.MonkeyPatch, declared: str, said: str, served: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, declared)
+    assert system_called(said) == served
+    assert Hello({"system": said}).system == served
+
+
+def test_a_declaration_that_is_none_is_a_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "examplebsd")
+    with pytest.raises(UsageError, match="names no systems"):
+        system_called("ExampleBSD")
+
+
+def test_a_distribution_declares_one_by_registering_the_system_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    linux = registry.entries(registry.SYSTEMS)["linux"]
+    monkeypatch.setattr(registry, "entries", lambda group: {"derived": linux})
+    monkeypatch.setattr(registry, "system", lambda name: {"derived": linux.load()}[name])
+    assert system_called("Derived") == "linux"

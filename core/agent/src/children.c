@@ -103,6 +103,9 @@ static void run_program(const char *path, int told)
     (void)fcntl(kept, F_SETFD, FD_CLOEXEC);
     (void)signal(SIGPIPE, SIG_DFL); /* what the agent ignores, a program would ignore too: exec resets handlers only */
     (void)signal(SIGHUP, SIG_DFL);
+#ifdef SIGSYS
+    (void)signal(SIGSYS, SIG_DFL);
+#endif
     (void)execve(path, arguments, environ);
     error = (uint32_t)errno;
     (void)!write(kept, &error, sizeof error);

@@ -83,6 +83,9 @@ int main(int argc, char **argv)
     on_signal(SIGTERM, stop);
     on_signal(SIGINT, stop);
     on_signal(SIGPIPE, SIG_IGN);
+#ifdef SIGSYS
+    on_signal(SIGSYS, SIG_IGN); /* BSDs end by it who makes a call that the kernel lacks; ignored, it is ENOSYS as elsewhere */
+#endif
     on_signal(SIGHUP, port[0] != '\0' ? SIG_IGN : stop); /* a line that hangs up is opened again */
     catch_faults();
     children_begin(serve);

@@ -1,4 +1,4 @@
-/* NetBSD: hello, processes, the memory calls that POSIX lacks (system_plain.c says what there is not). Never run yet. */
+/* NetBSD: hello, processes, the memory calls that POSIX lacks (system_plain.c says what there is not). */
 #include "source_netbsd.h"
 
 #include <string.h>
@@ -51,11 +51,12 @@ int system_processes(struct source_sink *sink, uint32_t only)
 
 int system_map_flags(uint32_t flags)
 {
-    const uint32_t lacking = MAP_FLAG_FIXED_NOT_OVER | MAP_FLAG_POPULATE | MAP_FLAG_GROWS_DOWN | MAP_FLAG_HUGE;
+    const uint32_t lacking = MAP_FLAG_POPULATE | MAP_FLAG_GROWS_DOWN | MAP_FLAG_HUGE;
     int native = (flags & MAP_FLAG_SHARED) ? MAP_SHARED : MAP_PRIVATE;
     if (flags >= 2 * MAP_FLAG_STACK || (flags & lacking) != 0)
         return -1;
     native |= (flags & MAP_FLAG_FIXED) ? MAP_FIXED : 0;
+    native |= (flags & MAP_FLAG_FIXED_NOT_OVER) ? MAP_TRYFIXED : 0; /* elsewhere where something is there */
     native |= (flags & MAP_FLAG_NO_RESERVE) ? MAP_NORESERVE : 0;
     native |= (flags & MAP_FLAG_LOCKED) ? MAP_WIRED : 0;
     native |= (flags & MAP_FLAG_STACK) ? MAP_STACK : 0;
@@ -64,12 +65,11 @@ int system_map_flags(uint32_t flags)
 
 int system_advise(void *address, size_t length, int advice) { return madvise(address, length, advice); }
 
-/* memfd_create came with 11; the agent is built for 10.1. */
+/* memfd_create came with 11, and the agent is built for 10.1, where it is ENOSYS. */
 int system_open_memory(const char *name)
 {
-    (void)name;
-    errno = ENOSYS;
-    return -1;
+    enum { MEMFD_CREATE = 500, CLOSE_ON_EXEC = 1 }; /* sys/kern/syscalls.master, sys/sys/mman.h */
+    return syscall(MEMFD_CREATE, name, (unsigned)CLOSE_ON_EXEC);
 }
 
 /* ---- children, ports ---- */

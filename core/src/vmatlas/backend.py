@@ -94,6 +94,12 @@ class Feature(enum.Flag):
     """It can ask through one thread of a process."""
     TOTALS = enum.auto()
     """It tells the memory in use of a whole process, without a map: see TellsTotals."""
+    ANY_SIZE = enum.auto()
+    """Maps of any number of regions. Without it, one with more than the kernel tells is refused (Unsupported), or told
+    to be incomplete."""
+    NAMELESS_SHARING = enum.auto()
+    """POSIX shared memory is told as shared memory also when its name is gone. Without it, it may be told as a file,
+    where the system keeps such objects as files."""
 
 
 @dataclass(frozen=True, slots=True)

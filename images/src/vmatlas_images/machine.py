@@ -202,7 +202,7 @@ class Boot(Part):
     memory: Annotated[int, Field(ge=16, le=65536)] = 256  # MiB
     processors: Annotated[int, Field(ge=1, le=64)] = 1
     command_line: str = ""
-    disk: Literal["ide", "virtio", "scsi"] = "ide"
+    disk: Literal["ide", "virtio", "virtio-mmio", "scsi"] = "ide"  # virtio-mmio: on a board without PCI; so is the CD
     format: Literal["raw", "qcow2", "vmdk"] = "raw"
     console: Literal["serial", "vga"] = "serial"
     qemu: OfQemu | None = None
@@ -228,12 +228,13 @@ class Agent(Part):
     """How the agent gets in: as /init of the initramfs, or on a CD that the dialogue starts it from.
 
     `processor` is the one that the agent is built for, when it is not the machine's (a 32-bit agent on a 64-bit
-    kernel). `wire` is the device at whose host end the agent's bytes arrive.
+    kernel). `wire` is the device at whose host end the agent's bytes arrive; `isa-serial` is a second serial port for a
+    board that has one of its own (microvm).
     """
 
     delivery: Literal["init", "cd"]
     processor: Processor | None = None
-    wire: Literal["serial", "pci-serial", "virtio-serial"] = "serial"
+    wire: Literal["serial", "isa-serial", "pci-serial", "virtio-serial"] = "serial"
 
 
 class Step(Part):

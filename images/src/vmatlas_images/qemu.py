@@ -49,7 +49,11 @@ EMULATORS: Mapping[str, Emulator] = {
 # The library logs an error whenever QEMU goes away; who asked is told by an exception, so nothing shall be printed.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 _INSTALL = "apt-get install --no-install-recommends"
-_DISKS = {"ide": "ide-hd", "virtio": "virtio-blk", "scsi": "scsi-hd"}
+_BLOCK = "virtio-blk-device"
+_DISKS = {"ide": "ide-hd", "virtio": "virtio-blk", "virtio-mmio": _BLOCK, "scsi": "scsi-hd"}
+_CDS = {(True, True): "ide-cd", (True, False): "scsi-cd", (False, True): _BLOCK, (False, False): _BLOCK}
+"""By whether there is PCI, and whether the boards have IDE."""
+_SECOND_PORT = "isa-serial,chardev=agent,index=1"  # COM2: 0x2f8, interrupt 3
 
 
 def find_qemu(processor: str) -> Path:
@@ -155,6 +159,7 @@ def arguments(machine: Machine, prepared: Prepared, accelerator: str, sockets: S
     words += ["-vga", "std"] if boot.console == "vga" else ["-vga", "none", "-serial", "chardev:console"]
     words += {
         "serial": ["-serial", "chardev:agent"],
+        "isa-serial": ["-device", _SECOND_PORT],
         "pci-serial": ["-device", "pci-serial,chardev=agent"],
         "virtio-serial": ["-device", "virtio-serial", "-device", "virtserialport,chardev=agent,name=vmatlas"],
     }[machine.agent.wire]
@@ -167,15 +172,17 @@ def arguments(machine: Machine, prepared: Prepared, accelerator: str, sockets: S
         if boot.command_line:
             words += ["-append", boot.command_line]
     has_ide = EMULATORS[machine.processor].boards_have_ide
-    if boot.disk == "scsi" or (prepared.cd is not None and not has_ide):
+    has_pci = boot.disk != "virtio-mmio"
+    if boot.disk == "scsi" or (prepared.cd is not None and not has_ide and has_pci):
         words += ["-device", "virtio-scsi"]
     if prepared.disk is not None:
         words += ["-drive", f"id=disk,if=none,format={boot.format},snapshot=on,file={_escaped(prepared.disk)}"]
         first = ",bootindex=0" if prepared.kernel is None else ""  # a kernel is first by itself
         words += ["-device", f"{_DISKS[boot.disk]},drive=disk{first}"]
     if prepared.cd is not None:
-        words += ["-drive", f"id=cd,if=none,media=cdrom,format=raw,readonly=on,file={_escaped(prepared.cd)}"]
-        words += ["-device", f"{'ide-cd' if has_ide else 'scsi-cd'},drive=cd"]
+        media = "media=cdrom," if has_pci else ""  # there it is a disk that cannot be written to
+        words += ["-drive", f"id=cd,if=none,{media}format=raw,readonly=on,file={_escaped(prepared.cd)}"]
+        words += ["-device", f"{_CDS[has_pci, has_ide]},drive=cd"]
     return [*words, *boot.arguments]
 
 

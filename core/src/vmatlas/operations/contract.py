@@ -54,6 +54,8 @@ class Promise(enum.Flag):
     """Private anonymous memory is zeros after DONTNEED; POSIX lets it keep its contents."""
     HINTS_SUCCEED = enum.auto()
     """NORMAL and WILLNEED do not fail for memory that is mapped."""
+    ALIKE_AGAIN_IS_ONE = enum.auto()
+    """What a change of rights has split is one region again once the rights are the same again."""
 
 
 class Calls(Protocol):

@@ -24,11 +24,10 @@ from vmatlas.backend import (
 )
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, FileNow, FileRights, Origin, ProcessInfo, Query, Region, SystemInfo
+from vmatlas.systems.names import system_called
 
 if TYPE_CHECKING:
     from vmatlas.model.pages import PageRuns
-
-_SYSTEMS = {"linux": "linux", "freebsd": "freebsd", "qnx": "qnx", "netbsd": "netbsd", "darwin": "darwin"}
 
 
 class LocalTarget:
@@ -46,7 +45,7 @@ class LocalTarget:
     def system(self) -> System:
         """What is known of this machine's system. Raises Unsupported when no installed plugin knows it."""
         word = sys.platform.rstrip("0123456789").replace("nto", "qnx")
-        return registry.system(_SYSTEMS.get(word, word))
+        return registry.system(system_called(word))
 
     @functools.cached_property
     def system_info(self) -> SystemInfo:

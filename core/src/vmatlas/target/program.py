@@ -92,8 +92,10 @@ class Hello:
 
     @property
     def system(self) -> str:
-        """In small letters: "linux"."""
-        return self.fields.get("system", "").lower()
+        """In small letters: "linux"; of a derived system the one that serves it (`systems.names`)."""
+        from vmatlas.systems.names import system_called
+
+        return system_called(self.fields.get("system", ""))
 
     @property
     def pid(self) -> int:

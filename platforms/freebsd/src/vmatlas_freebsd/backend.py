@@ -43,6 +43,8 @@ class FreeBSDSysctl:
         | Feature.FILE_ID
         | Feature.ANY_FILE_NAME
         | Feature.OWNERS_ONLY
+        | Feature.ANY_SIZE
+        | Feature.NAMELESS_SHARING
     )
     consistency = Consistency.PER_REGION  # the kernel lets go of the map at each entry
 
@@ -92,7 +94,8 @@ class FreeBSDProcfs:
     system = "freebsd"
     distribution = "vmatlas-freebsd"
     source = "freebsd.procfs_map"
-    features = Feature.RESIDENCY | Feature.FLAGS | Feature.OWNERS_ONLY
+    # The kernel cuts the text at 1,048,575 bytes: of a larger map it is incomplete, and says so.
+    features = Feature.RESIDENCY | Feature.FLAGS | Feature.OWNERS_ONLY | Feature.NAMELESS_SHARING
     consistency = Consistency.PER_REGION
 
     def probe(self) -> Availability:

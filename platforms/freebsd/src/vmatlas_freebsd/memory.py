@@ -50,7 +50,7 @@ class FreeBSDMemory(PosixCalls):
         shared=1, private=2, anonymous=0x1000, wait=0, no_wait=1, invalidate=2, flags=FLAGS, advice=ADVICE
     )
     abilities = PosixCalls.abilities | Ability.PLACE | Ability.MEMORY_OBJECT
-    promises = Promise.LOCKS_ARE_TOLD | Promise.HINTS_SUCCEED
+    promises = Promise.LOCKS_ARE_TOLD | Promise.HINTS_SUCCEED | Promise.ALIKE_AGAIN_IS_ONE
     lock_resource = 6  # sys/resource.h
     # MAP_EXCL over something: vm_map_insert says "no space", which mmap passes on as ENOMEM (sys/vm/vm_mmap.c).
     occupied = frozenset({"EEXIST", "ENOMEM"})

@@ -37,6 +37,8 @@ class LinuxIoctl:
         | Feature.ANONYMOUS_SHARING
         | Feature.DELETED
         | Feature.OWNERS_ONLY
+        | Feature.ANY_SIZE
+        | Feature.NAMELESS_SHARING
     )
     consistency = Consistency.PER_REGION
     blind_spots = UNTOLD

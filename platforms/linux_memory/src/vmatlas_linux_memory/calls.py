@@ -50,7 +50,13 @@ class LinuxMemory(PosixCalls):
         | Ability.ADVISE_PROCESS
     )
 
-    promises = Promise.LOCKS_ARE_TOLD | Promise.HOLES_STOP_ADVICE | Promise.DONTNEED_DISCARDS | Promise.HINTS_SUCCEED
+    promises = (
+        Promise.LOCKS_ARE_TOLD
+        | Promise.HOLES_STOP_ADVICE
+        | Promise.DONTNEED_DISCARDS
+        | Promise.HINTS_SUCCEED
+        | Promise.ALIKE_AGAIN_IS_ONE
+    )
     stacks_grow = True
 
     def __init__(self, libc: Any = None, machine: str | None = None) -> None:

@@ -55,6 +55,8 @@ class LinuxProcfs:
         | Feature.DELETED
         | Feature.OWNERS_ONLY
         | Feature.TOTALS
+        | Feature.ANY_SIZE
+        | Feature.NAMELESS_SHARING
     )
     compiled = "vmatlas_linux_procfs._native"
     consistency = Consistency.PER_REGION  # a page of text is of one moment before Linux 6.17 only: see README.md

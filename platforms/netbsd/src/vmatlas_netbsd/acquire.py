@@ -12,6 +12,7 @@ from errno import E2BIG, ENOMEM, ENOSPC, errorcode
 from typing import Any
 
 from vmatlas.backend import YES, Availability, LocalProcess, Reading
+from vmatlas.systems.names import system_called
 from vmatlas_netbsd.decode import MAP, PROCESS
 from vmatlas_netbsd.layout import (
     CTL_KERN,
@@ -92,7 +93,7 @@ def libc() -> Any:
 
 def probe() -> Availability:
     """Whether the kernel tells this process its own map."""
-    if (here := platform.system().lower()) != "netbsd":
+    if (here := system_called(platform.system())) != "netbsd":
         return Availability(False, f"it asks netbsd kernels; this is {here}")
     try:
         read_map(os.getpid())

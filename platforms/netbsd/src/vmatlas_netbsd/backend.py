@@ -22,13 +22,14 @@ SEGMENTS = "elf-segments"
 
 
 class NetBSDMap:
-    """The sysctl vm.proc.map (NetBSD 8 and newer). Never run yet."""
+    """The sysctl vm.proc.map (NetBSD 8 and newer)."""
 
     name = "netbsd-map"
     system = "netbsd"
     distribution = "vmatlas-netbsd"
     source = "netbsd.map"
-    # Names of files come from the kernel's name cache, so some have none.
+    # Names of files come from the kernel's name cache, so some have none; a POSIX shared memory object is a file there.
+    # A map of more than some 9,000 regions the kernel refuses to tell (E2BIG).
     features = (
         Feature.FLAGS
         | Feature.MAX_PROTECTION

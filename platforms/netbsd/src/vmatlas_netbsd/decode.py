@@ -32,6 +32,9 @@ MAP = "map"
 PROCESS = "process"
 """The stream with the record of the process, as it was after its map was read; empty: there is none."""
 
+SHARED_OBJECTS = b"/var/shm/.shmobj_"
+"""How the file of a POSIX shared memory object is called (lib/librt/shm.c): to the kernel it is a file of tmpfs."""
+
 _TYPES = {int(each): each.name.lower() for each in EntryType}
 _NO_OBJECT = frozenset([EntryType.NONE, EntryType.UNKNOWN])
 _SHARING = {False: 0, True: 1, None: UNKNOWN_BYTE}
@@ -77,11 +80,13 @@ def tell(record: KernelRegion) -> Meaning:
     protection = record.protection & 7
     if record.type == EntryType.VNODE:
         told = record.vn_type != 0
+        path = record.path.partition(b"\0")[0] or None
+        is_object = shared and path is not None and path.startswith(SHARED_OBJECTS)
         return Meaning(
             protection,
             shared,
-            Kind.FILE,
-            path=record.path.partition(b"\0")[0] or None,
+            Kind.SHARED_MEMORY if is_object else Kind.FILE,
+            path=path,
             offset=record.offset,
             device=device_numbers(record.vn_fsid) if told else None,
             inode=record.vn_fileid if told else None,

@@ -118,7 +118,14 @@ class PagedataPages:
         return decode_pages(capture)
 
 
-_TOLD = Feature.FLAGS | Feature.OFFSET | Feature.ANY_FILE_NAME | Feature.ANONYMOUS_SHARING
+_TOLD = (
+    Feature.FLAGS
+    | Feature.OFFSET
+    | Feature.ANY_FILE_NAME
+    | Feature.ANONYMOUS_SHARING
+    | Feature.ANY_SIZE
+    | Feature.NAMELESS_SHARING
+)
 MAPINFO = QnxBackend(_MAPINFO, _TOLD)
 PAGEDATA = QnxBackend(_PAGEDATA, _TOLD | Feature.RESIDENCY)
 PAGEDATA_PAGES = PagedataPages()

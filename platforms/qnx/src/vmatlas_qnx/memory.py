@@ -11,7 +11,7 @@ import os
 import stat
 from errno import ENOSYS
 
-from vmatlas.operations.contract import Ability
+from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.posix import Numbers, PosixCalls, refuse
 from vmatlas.operations.values import Advice
 from vmatlas.target.program import MapFlag
@@ -57,6 +57,7 @@ class QnxMemory(PosixCalls):
         advice=ADVICE,
     )
     abilities = PosixCalls.abilities
+    promises = Promise.ALIKE_AGAIN_IS_ONE
     lacking = {  # noqa: RUF012  (a table of the class, never changed)
         Ability.PLACE: "QNX takes an address as a hint, or replaces what is there",
         Ability.MOVE: _NO_MREMAP,

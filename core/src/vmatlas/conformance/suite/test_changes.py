@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 import vmatlas
-from vmatlas import Region
-from vmatlas.backend import Target
+from vmatlas import Region, Unsupported, registry
+from vmatlas.backend import Feature, Target
 from vmatlas.conformance import STRIPES
 from vmatlas.conformance.ground import READ, Ground
+from vmatlas.operations import Promise
+from vmatlas.operations.systems import operations_of
 from vmatlas.target.agent import READ_WRITE
 
 
@@ -21,15 +25,28 @@ def _shape(ground: Ground, regions: list[Region]) -> list[tuple[int, int, str]]:
     ]
 
 
+def _joins(reader: Target) -> bool:
+    """Whether the system makes one of what is alike again. Where no plugin tells, nothing is asserted of it."""
+    try:
+        return Promise.ALIKE_AGAIN_IS_ONE in operations_of(reader.system_info.system).promises
+    except Unsupported:
+        return False
+
+
 def test_region_after_mprotect_in_its_middle_is_three_and_then_one_again(
     ground: Ground, reader: Target, backend: str
 ) -> None:
+    """Some systems leave them three, each as it is (NetBSD: uvm_map_protect joins nothing)."""
     ground.lay(10, 9)
     assert _shape(ground, _laid(ground, reader, backend)) == [(10, 9, "rw-")]
     ground.protect(13, 3, READ)
     assert _shape(ground, _laid(ground, reader, backend)) == [(10, 3, "rw-"), (13, 3, "r--"), (16, 3, "rw-")]
     ground.protect(13, 3, READ_WRITE)
-    assert _shape(ground, _laid(ground, reader, backend)) == [(10, 9, "rw-")]
+    again = _shape(ground, _laid(ground, reader, backend))
+    if _joins(reader):
+        assert again == [(10, 9, "rw-")]
+    else:
+        assert again in ([(10, 9, "rw-")], [(10, 3, "rw-"), (13, 3, "rw-"), (16, 3, "rw-")])
 
 
 def test_adjacent_alike_mappings_are_one_region(ground: Ground, reader: Target, backend: str) -> None:
@@ -57,5 +74,11 @@ def test_unmapping_the_middle_leaves_a_hole(ground: Ground, reader: Target, back
 
 
 def test_ten_thousand_regions_are_all_there(stripes: Ground, reader: Target, backend: str) -> None:
-    laid = _laid(stripes, reader, backend)
+    try:
+        laid = _laid(stripes, reader, backend)
+    except Unsupported as refused:
+        if Feature.ANY_SIZE in registry.backend(backend).features:
+            raise
+        assert "more regions than" in refused.message
+        pytest.skip(f"refused as declared: {refused.message}")
     assert _shape(stripes, laid) == [(page, 1, "r--" if page % 2 else "rw-") for page in range(STRIPES)]
