@@ -274,8 +274,8 @@ def bench(context: Context, json: str = "", compare: str = "", plot: str = "", q
     _run(context, f"PYTHONPATH={shlex.quote(str(HERE))} python -P -m tests.bench" + "".join(options))
 
 
-@task(help={"minutes": "how long for each of the targets", "only": "frames, requests or host"})
+@task(help={"minutes": "how long for each of the targets", "only": "frames, requests, host, files or decoders"})
 def fuzz(context: Context, minutes: str = "10", only: str = "") -> None:
-    """Fuzz the agent's C and the host's parser under the sanitizers; what is found is kept in fuzz-found."""
+    """Fuzz what eats bytes from outside: the agent, its host, readers of files, decoders; finds go to fuzz-found."""
     parts = "".join(f" --only {name}" for name in _words(only))
     _run(context, f"python core/agent/fuzz --minutes {_number(minutes, '--minutes', float)}{parts}")

@@ -1,10 +1,11 @@
 """Fuzzes what eats bytes from outside: `python core/agent/fuzz --minutes 10`.
 
-Three targets: `frames`, the agent's decoder of frames; `requests`, the whole agent on a kernel made up by the fuzzer
-(kernel.c); `host`, the host's half (host.py). The C runs under the address and undefined-behaviour sanitizers, guided
-by coverage where clang has libFuzzer, otherwise by drive.c; the host's half is guided where atheris is installed. What
-is found is said, its input kept, and the exit code is 1. The corpus of each target is run first: it holds what was once
-found and what reaches far.
+Five targets: `frames`, the agent's decoder of frames; `requests`, the whole agent on a kernel made up by the fuzzer
+(kernel.c); `host`, the host's half (host.py); `files`, what reads the files that processes left (files.py); `decoders`,
+the compiled decoders of the plugins, each by its driver in the plugin's tests. The C runs under the address and
+undefined-behaviour sanitizers, the agent's guided by coverage where clang has libFuzzer, otherwise by drive.c; Python
+is guided where atheris is installed. What is found is said, its input kept, and the exit code is 1. The corpus of each
+target is run first: it holds what was once found and what reaches far.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from vmatlas_agents.build import NATIVE, headers, plugin_sources, sources_table
 from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES
 
 HERE = Path(__file__).parent
-TARGETS = ("frames", "requests", "host")
+TARGETS = ("frames", "requests", "host", "files", "decoders")
+IN_PYTHON = ("host", "files")
+PLATFORMS = HERE.resolve().parents[2] / "platforms"
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 COMMON = ("-std=gnu99", "-D_GNU_SOURCE", "-O1", "-g", "-w", *SANITIZERS)
 LEFT_OUT = {"main.c", "port.c", "tty.c", "guard.c", "init_linux.c", "dispatch.c", "watch.c"}
@@ -162,17 +165,44 @@ def run_native(target: str, options: argparse.Namespace, seconds: int) -> int:
     return 0 if runs > 0 else 1
 
 
-def run_host(options: argparse.Namespace, seconds: int) -> int:
-    """The host's half, in a process of its own."""
-    found = options.keep / "host"
+def run_python(target: str, options: argparse.Namespace, seconds: int) -> int:
+    """A target in Python, in a process of its own."""
+    found = options.keep / target
     found.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(HERE / "host.py"), str(options.seed), str(options.rounds), str(seconds), str(found)]
+    program = str(HERE / f"{target}.py")
+    command = [sys.executable, program, str(options.seed), str(options.rounds), str(seconds), str(found)]
     return subprocess.run(command, timeout=seconds + 600, check=False).returncode
+
+
+def run_decoders(options: argparse.Namespace, seconds: int) -> int:
+    """Each driver of the plugins for so long, with inputs by the seed. Raises Unable."""
+    if shutil.which("cc") is None:
+        raise Unable("no compiler 'cc' in PATH; on Debian and Ubuntu: apt-get install gcc libc6-dev")
+    from vmatlas.conformance.fuzz import build_driver
+
+    worst = 0
+    for driver in sorted(PLATFORMS.glob("*/tests/fuzz_decode.c")):
+        plugin = driver.parent.parent
+        called = f"decoders, {plugin.name}"
+        with tempfile.TemporaryDirectory(prefix="vmatlas-fuzz-") as folder:
+            program = build_driver(driver, plugin / "native", Path(folder))
+            for words in (["maps"], ["smaps"]) if plugin.name == "linux_procfs" else ([],):
+                bound = f"{seconds}s" if seconds else str(options.rounds)
+                command = [str(program), *words, bound, str(options.seed)]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 600, check=False)
+                shown = " ".join((called, *words))
+                if done.returncode:
+                    sys.stderr.write(f"{done.stdout}{done.stderr}\nfuzz: {shown}: FOUND something: {command[1:]}\n")
+                    worst = 1
+                else:
+                    counts = [int(word) for word in done.stdout.split()[1::2]]
+                    sys.stdout.write(f"fuzz: {shown} (not guided): {sum(counts):,} runs, nothing found\n")
+    return worst
 
 
 def main() -> int:
     """The command: 0 nothing was found, 1 something was, 2 it cannot be run here."""
-    parser = argparse.ArgumentParser(prog="python core/agent/fuzz", description="Fuzz what parses frames and requests.")
+    parser = argparse.ArgumentParser(prog="python core/agent/fuzz", description="Fuzz what parses bytes from outside.")
     parser.add_argument("--minutes", type=float, default=0.0, help="how long for each target")
     parser.add_argument("--rounds", type=int, default=0, help="so many inputs instead, the same ones every time")
     parser.add_argument("--only", choices=TARGETS, action="append", help="a target; may be given again")
@@ -190,7 +220,12 @@ def main() -> int:
     worst = 0
     for target in options.only or TARGETS:
         try:
-            code = run_host(options, seconds) if target == "host" else run_native(target, options, seconds)
+            if target == "decoders":
+                code = run_decoders(options, seconds)
+            elif target in IN_PYTHON:
+                code = run_python(target, options, seconds)
+            else:
+                code = run_native(target, options, seconds)
         except Unable as error:
             sys.stderr.write(f"fuzz: {target}: {error}\n")
             code = 2

@@ -14,6 +14,7 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -344,65 +345,72 @@ def some_input(corpus: list[bytes], draw: random.Random) -> bytes:
     return bytes(data)
 
 
-def run(seed: int, rounds: int, seconds: int, found: Path) -> int:
+Eats = Callable[[bytes], None]
+
+
+def run(name: str, corpus: list[bytes], eat: Eats, seed: int, rounds: int, seconds: int, found: Path) -> int:
     """Without atheris. 0, or 1 when an input was kept for which a claim does not hold."""
-    corpus = [path.read_bytes() for path in sorted((HERE / "corpus" / "host").glob("*"))]
     draw = random.Random(seed)
     until = time.monotonic() + seconds
     runs, waiting = 0, list(corpus)
     while waiting or ((not rounds or runs < rounds) and (not seconds or time.monotonic() < until)):
         data = waiting.pop() if waiting else some_input(corpus, draw)
         try:
-            one_input(data)
+            eat(data)
         except Exception:
             kept = found / f"crash-{seed}-{runs}"
             kept.write_bytes(data)
-            sys.stderr.write(f"fuzz: host: FOUND something; its input is {kept}\n")
+            sys.stderr.write(f"fuzz: {name}: FOUND something; its input is {kept}\n")
             raise
         runs += 1
-    sys.stdout.write(f"fuzz: host (python, not guided): {runs:,} runs, nothing found\n")
+    sys.stdout.write(f"fuzz: {name} (python, not guided): {runs:,} runs, nothing found\n")
     return 0
 
 
-def run_guided(seed: int, seconds: int, found: Path) -> int:
+def run_guided(name: str, corpus: list[bytes], largest: int, seed: int, seconds: int, found: Path) -> int:
     """With atheris, in a process of its own, since libFuzzer ends the one that it runs in."""
     program = (
         "import sys, atheris\n"
         f"sys.path.insert(0, {str(HERE)!r})\n"
-        "with atheris.instrument_imports(include=['vmatlas.target', 'host']):\n"
-        "    import host\n"
-        "atheris.Setup(sys.argv, host.one_input)\n"
+        f"with atheris.instrument_imports(include=['vmatlas', {name!r}]):\n"
+        f"    import {name} as eater\n"
+        "atheris.Setup(sys.argv, eater.one_input)\n"
         "atheris.Fuzz()\n"
     )
-    arguments = [f"-max_total_time={seconds}", f"-seed={seed}", "-max_len=2048", "-timeout=60", "-print_final_stats=1"]
-    arguments += [f"-artifact_prefix={found}/", "-verbosity=0", str(found)]
-    arguments += [str(HERE / "corpus" / "host")] if (HERE / "corpus" / "host").is_dir() else []
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 300,
-        check=False,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-    )
+    arguments = [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={largest}", "-timeout=60"]
+    arguments += ["-print_final_stats=1", f"-artifact_prefix={found}/", "-verbosity=0", "-rss_limit_mb=2048"]
+    with tempfile.TemporaryDirectory(prefix="vmatlas-fuzz-") as first:
+        for number, content in enumerate(corpus):
+            Path(first, f"{number:04}").write_bytes(content)
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments, str(found), first],
+            capture_output=True,
+            text=True,
+            timeout=seconds + 300,
+            check=False,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
     if done.returncode != 0:
-        sys.stderr.write(f"{done.stdout}{done.stderr}\nfuzz: host: FOUND something; its input is in {found}\n")
+        sys.stderr.write(f"{done.stdout}{done.stderr}\nfuzz: {name}: FOUND something; its input is in {found}\n")
         return 1
     runs = next((line.split()[-1] for line in done.stderr.splitlines() if "number_of_executed_units" in line), "0")
-    sys.stdout.write(f"fuzz: host (atheris, guided by coverage): {int(runs):,} runs, nothing found\n")
+    sys.stdout.write(f"fuzz: {name} (atheris, guided by coverage): {int(runs):,} runs, nothing found\n")
     return 0 if int(runs) else 1
 
 
-def main() -> int:
-    """The command."""
+def main(name: str, corpus: list[bytes], eat: Eats, largest: int) -> int:
+    """The command of a target in Python: `corpus` is run first."""
     seed, rounds, seconds = map(int, sys.argv[1:4])
     found = Path(sys.argv[4])
     try:
         import atheris  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
     except ImportError:
-        return run(seed, rounds, seconds, found)
-    return run_guided(seed, seconds, found) if seconds else run(seed, rounds, seconds, found)
+        return run(name, corpus, eat, seed, rounds, seconds, found)
+    if not seconds:
+        return run(name, corpus, eat, seed, rounds, seconds, found)
+    return run_guided(name, corpus, largest, seed, seconds, found)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    recorded = [path.read_bytes() for path in sorted((HERE / "corpus" / "host").glob("*"))]
+    sys.exit(main("host", recorded, one_input, 2048))

@@ -18,11 +18,17 @@ from vmatlas.conformance.thorough import examples
 from vmatlas_agents.build import NATIVE
 
 FUZZ = Path(__file__).parents[1] / "fuzz"
-ROUNDS = {"frames": examples(4_000), "requests": examples(1_500), "host": examples(3_000)}
+ROUNDS = {
+    "frames": examples(4_000),
+    "requests": examples(1_500),
+    "host": examples(3_000),
+    "files": examples(500),
+}
+IN_PYTHON = ("host", "files")
 
 
 def fuzz(target: str, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    if target != "host" and shutil.which("cc") is None:
+    if target not in IN_PYTHON and shutil.which("cc") is None:
         pytest.skip("no compiler 'cc' in PATH")
     command = [sys.executable, str(FUZZ), "--only", target, "--rounds", str(ROUNDS[target]), *options]
     command += ["--objects", str(tmp_path.parent / "fuzz-objects")]  # the tests here share them

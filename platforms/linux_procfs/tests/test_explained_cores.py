@@ -63,7 +63,13 @@ DEATHS = {
         FaultCause.NOT_BY_THE_MAP,
         "the file behind it may be shorter",
     ),
+    "the same, by the signal's code": (
+        ("SIGBUS", 2, DATA + 8),
+        FaultCause.NOT_BY_THE_MAP,
+        "its file is shorter, or could not be read",
+    ),
     "an address that is not aligned": (("SIGBUS", 1, DATA + 3), FaultCause.NOT_BY_THE_MAP, "is not aligned"),
+    "a protection key": (("SIGSEGV", 4, DATA + 8), FaultCause.PROTECTION, "a protection key forbids it"),
 }
 
 
@@ -105,6 +111,21 @@ def test_jump_to_what_cannot_be_executed_is_told(tmp_path: Path) -> None:
     found = died(tmp_path, "SIGSEGV", 2, DATA + 16, counter=DATA + 16)
     assert "it cannot be executed" in found.text
     assert "lies in no region: the program jumped" in died(tmp_path, "SIGSEGV", 1, 0x99, counter=0x99).text
+
+
+HOW_QEMUS_DIED = {
+    "qemu-user-7.2-aarch64-stack": "0x5500000f70, lies in no memory that can be a stack, but just below some",
+    "qemu-user-7.2-s390x-thread-stack": "just below some (0x400100d000-0x400180e000): most likely that stack has",
+    "qemu-user-7.2-aarch64-jump": "That memory cannot be executed: the program jumped into it",
+}
+
+
+@pytest.mark.parametrize("name", HOW_QEMUS_DIED)
+def test_where_no_address_is_told_the_registers_tell_an_overflow_and_a_jump(name: str, tmp_path: Path) -> None:
+    found = operations.explain(saved(name, tmp_path))
+    assert (found.fault, found.crash.fault_address) == (None, None)
+    assert HOW_QEMUS_DIED[name] in found.text
+    assert (found.threads[0].stack is None) == ("stack" in name)
 
 
 def test_signal_without_an_access_has_no_fault(tmp_path: Path) -> None:

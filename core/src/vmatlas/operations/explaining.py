@@ -18,8 +18,18 @@ from vmatlas.symbols.table import Symbol
 _OF_MEMORY = ("SIGSEGV", "SIGBUS")
 """The signals whose address is one that was accessed; of others it is the instruction's."""
 
-_UNALIGNED = 1
-"""BUS_ADRALN, on every system (POSIX's first code of SIGBUS)."""
+_CODES = {
+    ("SIGBUS", 1): "the address is not aligned as the instruction needs it",
+    ("SIGBUS", 2): "nothing stands behind the mapping there: its file is shorter, or could not be read",
+    ("SIGBUS", 4): "the memory itself is defective",
+    ("SIGSEGV", 4): "a protection key forbids it",
+    ("SIGSEGV", 8): "the tag of the pointer is not that of the memory",
+    ("SIGSEGV", 9): "the tag of the pointer is not that of the memory",
+}
+"""What a code says that no map can: BUS_ADRALN and BUS_ADRERR (POSIX), and of Linux BUS_MCEERR_AR, SEGV_PKUERR,
+SEGV_MTEAERR, SEGV_MTESERR."""
+_OF_POSIX = 2
+"""The codes of SIGBUS up to this one are every system's."""
 
 _NEARLY_FULL = 0.9
 
@@ -166,7 +176,7 @@ def _thread(
 ) -> ThreadStack:
     pointer = thread.stack_pointer or None
     stack = None if pointer is None else space.find(pointer)
-    if stack is not None and stack.kind is Kind.GUARD:
+    if stack is not None and (stack.kind is Kind.GUARD or not stack.protection):
         stack = None
     used = None if stack is None or pointer is None else stack.end - pointer
     return ThreadStack(thread.number, _instruction(crash, space, thread.program_counter, named), pointer, stack, used)
@@ -183,24 +193,32 @@ def _sentences(
         number = threads[0].number if threads else None
         thread = "" if number is None or len(threads) < 2 else f" in thread {number}"
         told = [f"{who} was stopped by {crash.signal_name or f'signal {crash.signal}'}{thread}."]
-        told += _of_the_address(crash, fault)
+        told += _of_the_address(crash, space, fault)
     if crash.said is not None:
         told.append(f"The report says: {crash.said}.")
     if at is not None:
         told.append(f"The instruction at {at.address:#x} {_lies(crash, at)}.")
+        if fault is None and crash.signal_name in _OF_MEMORY and _cannot_be_executed(at):
+            told.append("That memory cannot be executed: the program jumped into it.")
     if crash.no_map:
         told.append(f"What lies anywhere else is not told: {crash.no_map}.")
-    told += _of_stacks(crash, threads, fault)
+    told += _of_stacks(crash, space, threads, fault)
     return told
 
 
-def _of_the_address(crash: Crash, fault: Fault | None) -> list[str]:
+def _cannot_be_executed(at: Place) -> bool:
+    rights = at.region.protection if at.region is not None else Protection.UNTOLD
+    return not rights & (Protection.EXECUTE | Protection.UNTOLD)
+
+
+def _of_the_address(crash: Crash, space: AddressSpace, fault: Fault | None) -> list[str]:
     if fault is not None:
         words = "The processor tells the page alone, in which the address lies: " if crash.fault_span > 1 else ""
         text = fault.text if words else fault.text[0].upper() + fault.text[1:]
         told = [f"{words}{text}."]
-        if (crash.signal_name, crash.code) == ("SIGBUS", _UNALIGNED):
-            told.append("The signal's code says that the address is not aligned as the instruction needs it.")
+        is_known = space.system.system == "linux" or (crash.signal_name == "SIGBUS" and (crash.code or 0) <= _OF_POSIX)
+        if is_known and (words := _CODES.get((crash.signal_name or "", crash.code or 0))) is not None:
+            told.append(f"The signal's code says that {words}.")
         return told
     if crash.signal_name == "SIGABRT":
         return ["That is what abort() sends: the program ended itself."]
@@ -232,7 +250,7 @@ def _in_source(at: Place) -> str:
     return f": {', inlined into '.join(map(str, at.lines))}" if at.lines else ""
 
 
-def _of_stacks(crash: Crash, threads: tuple[ThreadStack, ...], fault: Fault | None) -> list[str]:
+def _of_stacks(crash: Crash, space: AddressSpace, threads: tuple[ThreadStack, ...], fault: Fault | None) -> list[str]:
     if not threads:
         return ["No thread is told."]
     first = threads[0]
@@ -241,7 +259,11 @@ def _of_stacks(crash: Crash, threads: tuple[ThreadStack, ...], fault: Fault | No
         if first.stack is not None and first.used is not None:
             told.append(f"Of its stack ({_range(first.stack)}, {first.stack.size:,} bytes) {first.used:,} are in use.")
         elif first.stack_pointer is not None and not crash.no_map:
-            told.append(f"Its stack pointer, {first.stack_pointer:#x}, lies in no memory that can be a stack.")
+            line = f"Its stack pointer, {first.stack_pointer:#x}, lies in no memory that can be a stack"
+            over = _stack_above(space, first.stack_pointer) if fault is None else None
+            if over is not None:  # no address is told, and this says as much
+                line += f", but just below some ({_range(over)}): most likely that stack has overflowed"
+            told.append(f"{line}.")
     others = threads[1:] if crash.signal is not None else threads
     known = [each for each in others if each.full is not None]
     if others:
@@ -255,6 +277,14 @@ def _of_stacks(crash: Crash, threads: tuple[ThreadStack, ...], fault: Fault | No
     if is_overflow and fault is not None and fault.stack is not None and _is_low(first, fault.stack):
         told.append("The stack pointer stands at the low end of that stack as well: it has overflowed.")
     return told
+
+
+def _stack_above(space: AddressSpace, pointer: int) -> Region | None:
+    """The memory that can be written and begins where the guard ends that a stack pointer lies in."""
+    _, at, after = space.neighbours(pointer)
+    if at is None or at.protection or after is None or after.start != at.end:
+        return None
+    return after if after.protection & Protection.WRITE and not after.protection & Protection.UNTOLD else None
 
 
 def _is_low(thread: ThreadStack, stack: Region) -> bool:
