@@ -3,7 +3,7 @@ files, and what a JIT wrote for perf.
 
 Of a process of this machine the very files that it has mapped are read. Of a capture, a core file or a minidump those
 that lie at the same path here, if they are the same: by the build id, or by device and inode. No other file is opened,
-and none of another machine. Lines of source code are not told: `addr2line` has them, with the ELF address.
+and none of another machine; but where the URL of a debuginfod server is set, it is asked for what is not at hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmatlas import arguments
 from vmatlas.backend import OpensFiles
@@ -25,6 +25,9 @@ from vmatlas.symbols.jit import jit_names
 from vmatlas.symbols.lines import Frames, SourceLine
 from vmatlas.symbols.places import Places
 from vmatlas.symbols.table import Sections, Symbol, SymbolTable, has_symbols, symbols_of
+
+if TYPE_CHECKING:
+    from vmatlas.debuginfod import Debuginfod
 
 DEBUG_FOLDERS = ("/usr/lib/debug", "/usr/local/lib/debug")
 """Below them, `.build-id/ab/cdef....debug` is the debug file of the build id abcdef...."""
@@ -45,9 +48,11 @@ class Place(NamedTuple):
 class _File:
     """A mapped file that was read once: its program headers, its build id and its symbols."""
 
-    def __init__(self, descriptor: int) -> None:
-        """Closes the descriptor when its symbols were read, or nobody needs them any more."""
+    def __init__(self, descriptor: int, debuginfod: Debuginfod | None = None) -> None:
+        """Closes the descriptor when its symbols were read, or nobody needs them any more. `debuginfod`: is asked for
+        the debug file where none is at hand."""
         self._descriptor = descriptor
+        self._debuginfod = debuginfod
         self.elf: Elf | None = None
         self.build_id: bytes | None = None
         with contextlib.suppress(OSError):
@@ -66,7 +71,7 @@ class _File:
             return None
         try:
             if self.build_id is not None and not has_symbols(Sections(self._read)):
-                for file in _debug_files(self.build_id):
+                for file in self._debug_files():
                     debug = symbols_of(file._read)
                     if debug is not None and debug.source == ".symtab":
                         return debug, "debug file"
@@ -82,12 +87,22 @@ class _File:
         try:
             if self._has_lines:
                 return lines_of(self._descriptor, self._base, addresses)
-            for file in _debug_files(self.build_id) if self.build_id is not None else ():
+            for file in self._debug_files():
                 if file._has_lines:
                     return lines_of(file._descriptor, file._base, addresses)
         except OSError as error:
             raise Unreadable(f"it cannot be read: {error.strerror}") from None
         raise Unreadable("no debug information of it is at hand")
+
+    def _debug_files(self) -> Iterator[_File]:
+        """Those in the usual folders, then that of a server; one is closed when the next is wanted."""
+        if self.build_id is None:
+            return
+        yield from _debug_files(self.build_id)
+        descriptor = None if self._debuginfod is None else self._debuginfod.file(self.build_id, "debuginfo")
+        if descriptor is not None:
+            with contextlib.closing(_File(descriptor)) as file:
+                yield file
 
     @property
     def _has_lines(self) -> bool:
@@ -134,8 +149,19 @@ def _opened(path: str) -> int | None:
 class Symbolizer:
     """Looks addresses of one process, or of one map, up; each file is read once. Close it, or use it in a `with`."""
 
-    def __init__(self, source: Process | AddressSpace) -> None:
-        """Of a process of another machine, and of one whose system does not let its files be read, no name is told."""
+    def __init__(self, source: Process | AddressSpace, *, debuginfod: Sequence[str] | None = None) -> None:
+        """Of a process of another machine, and of one whose system does not let its files be read, no name is told.
+
+        `debuginfod`: URLs of servers to ask for what is not at hand; None: those in DEBUGINFOD_URLS, none: nobody.
+        Raises UsageError for what is no URL.
+        """
+        self._debuginfod: Debuginfod | None = None
+        self._said: list[str] = []
+        if debuginfod or (debuginfod is None and os.environ.get("DEBUGINFOD_URLS")):
+            from vmatlas.debuginfod import Debuginfod, urls_of
+
+            urls, self._said = urls_of(debuginfod)
+            self._debuginfod = Debuginfod(urls) if urls else None
         self._files: dict[object, _File | None] = {}
         self._why: dict[str, str] = {}
         self._jit: dict[int, Symbol | None] = {}
@@ -262,8 +288,15 @@ class Symbolizer:
         """Why nothing is told of the file that a region shows, in words; None where it was read, or has no path."""
         return None if region.path is None else self._why.get(region.path)
 
+    @property
+    def said(self) -> list[str]:
+        """What went wrong with debuginfod servers, a line each."""
+        return [*self._said, *(self._debuginfod.said if self._debuginfod is not None else ())]
+
     def close(self) -> None:
         """Let go of the files. Safe to call twice."""
+        if self._debuginfod is not None:
+            self._debuginfod.close()
         for file in self._files.values():
             if file is not None:
                 file.close()
@@ -298,12 +331,20 @@ class Symbolizer:
         key = _key(region)
         if key not in self._files:
             descriptor = self._open(region)
-            self._files[key] = None if descriptor is None else _File(descriptor)
+            self._files[key] = None if descriptor is None else _File(descriptor, self._debuginfod)
         file = self._files[key]
         return None if file is None else file.elf
 
     def _open_here(self, region: Region) -> int | None:
-        """The file at a region's path on this machine, if it is the one that was mapped."""
+        """The file at a region's path on this machine, if it is the one that was mapped; else a server's."""
+        found = self._open_by_path(region)
+        if found is None and region.build_id is not None and self._debuginfod is not None:
+            found = self._debuginfod.file(region.build_id, "executable")
+            if found is not None and region.path is not None:
+                self._why.pop(region.path, None)
+        return found
+
+    def _open_by_path(self, region: Region) -> int | None:
         if region.path is None:
             return None
         if region.build_id is None and (region.device is None or not region.inode):
@@ -352,20 +393,25 @@ def _key(region: Region) -> object:
     return region.device, region.inode, region.path, region.build_id
 
 
-def symbolize_many(source: Process | AddressSpace | int | None, addresses: Iterable[int]) -> list[Symbol | None]:
+def symbolize_many(
+    source: Process | AddressSpace | int | None, addresses: Iterable[int], *, debuginfod: Sequence[str] | None = None
+) -> list[Symbol | None]:
     """The function or object at each address, in their order; None where none is known.
 
         symbolize_many(1234, [0x7f0012345678])
 
     `source` is a pid, a `vmatlas.Process`, None for this process, or an AddressSpace: of a core file the one that
-    `vmatlas.replay` gives, for files that lie here with the same build id (or device and inode). Raises what
-    `Process.find_many` raises.
+    `vmatlas.replay` gives, for files that lie here with the same build id (or device and inode).
+    `debuginfod`: URLs of servers that are asked for files which are not at hand, by build id; None: those in the
+    environment's DEBUGINFOD_URLS, `()`: none. Raises UsageError, and what `Process.find_many` raises.
     """
-    with _symbolizer(source) as symbolizer:
+    with _symbolizer(source, debuginfod) as symbolizer:
         return symbolizer.symbols(addresses)
 
 
-def source_lines(source: Process | AddressSpace | int | None, addresses: Iterable[int]) -> list[Frames]:
+def source_lines(
+    source: Process | AddressSpace | int | None, addresses: Iterable[int], *, debuginfod: Sequence[str] | None = None
+) -> list[Frames]:
     """The functions that each address lies in, and the line of source code in each, in the order of the addresses.
 
         for frames in source_lines(1234, [0x7f0012345678]):
@@ -373,24 +419,24 @@ def source_lines(source: Process | AddressSpace | int | None, addresses: Iterabl
 
     Of functions that were inlined there the innermost stands first, and last the one that the address lies in; no
     frames where no debug information (DWARF, in the file or its debug file) is at hand, or tells none. An address is
-    looked up as it is: of a return address ask for the byte before. `source` as for `symbolize_many`. A process of its
-    own reads the information of a file, for at most 60 seconds and in at most 4 GiB.
+    looked up as it is: of a return address ask for the byte before. `source` and `debuginfod` as for `symbolize_many`.
+    A process of its own reads the information of a file, for at most 60 seconds and in at most 4 GiB.
 
     Raises Unsupported where the package symbolic is not installed, and what `Process.find_many` raises.
     """
-    with _symbolizer(source) as symbolizer:
+    with _symbolizer(source, debuginfod) as symbolizer:
         asked = _listed(addresses)
         return [each.lines for each in symbolizer.with_lines(asked, symbolizer.look_up(asked))]
 
 
 @contextlib.contextmanager
-def _symbolizer(source: Process | AddressSpace | int | None) -> Iterator[Symbolizer]:
+def _symbolizer(source: Process | AddressSpace | int | None, debuginfod: Sequence[str] | None) -> Iterator[Symbolizer]:
     from vmatlas import api
 
     with contextlib.ExitStack() as closing:
         if not isinstance(source, (Process, AddressSpace)):
             source = closing.enter_context(api.open(source))
-        yield closing.enter_context(Symbolizer(source))
+        yield closing.enter_context(Symbolizer(source, debuginfod=debuginfod))
 
 
 __all__ = [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from vmatlas.cli.exits import Exit
-from vmatlas.cli.options import asking_options, bytes_option, json_option, shape_options
+from vmatlas.cli.exits import Exit, say
+from vmatlas.cli.options import asking_options, bytes_option, debuginfod_option, json_option, shape_options
 from vmatlas.cli.recorded import AnySourceType
 from vmatlas.cli.words import Asked, Chooses
 from vmatlas.errors import UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.command("explain", short_help="Why a process ended: signal, fault, instruction, stacks.")
 @click.argument("source", metavar="FILE|PID", type=AnySourceType())
 @click.option("--lines", "lines", is_flag=True, help="Also lines of source code, by debug information.")
+@debuginfod_option
 @json_option
 @bytes_option
 @shape_options
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 def command(
     source: Asked | Chooses | str,
     lines: bool,
+    debuginfod: tuple[str, ...],
     as_json: bool,
     exact: bool,
     patience: float | None,
@@ -46,11 +49,12 @@ def command(
     - is a core on standard input. Of a process that lives (PID: one that was stopped, so that its threads stand still)
     there is no signal and no instruction, but its threads and their stacks. What the file does not tell is -. USED is
     from the stack pointer to the end of the region that it lies in, FULL the part of that. --lines takes the package
-    symbolic, and debug information in the mapped file or its debug file. See docs/postmortem.md.
+    symbolic, and debug information in the mapped file or its debug file. What is not at hand a debuginfod server is
+    asked for, where one is named (--debuginfod, or DEBUGINFOD_URLS), and else nobody. See docs/postmortem.md.
     """
     from vmatlas.cli.render import explain, output
 
-    found = _explained(source, lines, patience, backend, target)
+    found = _explained(source, lines, debuginfod or None, patience, backend, target)
     if as_json:
         output.show_json(explain.explanation_json(found))
     else:
@@ -60,7 +64,12 @@ def command(
 
 
 def _explained(
-    source: Asked | Chooses | str, lines: bool, patience: float | None, backend: str | None, target: str
+    source: Asked | Chooses | str,
+    lines: bool,
+    debuginfod: Sequence[str] | None,
+    patience: float | None,
+    backend: str | None,
+    target: str,
 ) -> Explanation:
     from vmatlas import operations
     from vmatlas.cli.words import warn_if_incomplete
@@ -71,11 +80,15 @@ def _explained(
         from vmatlas.cli.recorded import load, refuse_asking
 
         refuse_asking(backend, target)
-        found = operations.explain(load(source), lines=lines)
+        found = operations.explain(
+            load(source), lines=lines, debuginfod=debuginfod, file=None if source == "-" else source
+        )
     else:
         from vmatlas.cli.asking import opened
 
         with opened(source, target, backend, patience) as asked:
-            found = asked.ask(lambda: operations.explain(asked.process, lines=lines))
+            found = asked.ask(lambda: operations.explain(asked.process, lines=lines, debuginfod=debuginfod))
     warn_if_incomplete(found.space)
+    for line in found.said:
+        say(line)
     return found

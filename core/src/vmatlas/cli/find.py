@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from vmatlas.cli.exits import Exit, say
-from vmatlas.cli.options import AddressType, asking_options, bytes_option, json_option, shape_options, where_option
+from vmatlas.cli.options import (
+    AddressType,
+    asking_options,
+    bytes_option,
+    debuginfod_option,
+    json_option,
+    shape_options,
+    where_option,
+)
 from vmatlas.cli.recorded import AnySourceType
 from vmatlas.cli.words import Asked, Chooses, all_of, chooses, only_one, warn_if_incomplete
 from vmatlas.errors import UsageError
@@ -53,6 +61,7 @@ class _AddressOrProcess(AddressType):
     "--symbol", "symbol", is_flag=True, help="Also the function or object that lies there, by its file's symbols."
 )
 @click.option("--lines", "lines", is_flag=True, help="--symbol, and the line of source code by debug information.")
+@debuginfod_option
 @json_option
 @shape_options
 @bytes_option
@@ -65,6 +74,7 @@ def command(
     neighbours: bool,
     symbol: bool,
     lines: bool,
+    debuginfod: tuple[str, ...],
     as_json: bool,
     exact: bool,
     patience: float | None,
@@ -91,7 +101,8 @@ def command(
     reads; a line below says what an inlined function was inlined into. Words choose several processes ('vmatlas
     --help' has them): the first, and what stands behind it and can be no address (pid:1235). Of a FILE (a capture, a
     core file: see 'vmatlas maps') a mapped file is read only if the one at its path here has the same build id, or
-    device and inode. Exit 1 when an address lies in no region.
+    device and inode. What is not at hand a debuginfod server is asked for, where one is named (--debuginfod, or
+    DEBUGINFOD_URLS), and else nobody. Exit 1 when an address lies in no region.
     """
     from vmatlas.cli.asking import opened, tell_if_kernels_own
     from vmatlas.cli.render import find, output
@@ -101,6 +112,9 @@ def command(
     names = _Names.LINES if lines else _Names.SYMBOLS if symbol else _Names.NONE
     if neighbours and (or_next or where != ANY):
         raise UsageError("--neighbours goes with the whole map only: without --or-next and --where")
+    if debuginfod and not names:
+        raise UsageError("--debuginfod goes with --symbol or --lines")
+    servers = debuginfod or None
     if neighbours and names:
         raise UsageError(f"{names.value} goes without --neighbours")
     if names and target != "local":
@@ -113,11 +127,13 @@ def command(
     if isinstance(process, str):
         if more:
             raise UsageError(f"'{process}' is a file: it goes alone", hint="one file, or processes")
-        return _of_file(process, numbers, or_next, where, neighbours, names, as_json, exact, backend, target)
+        return _of_file(process, numbers, or_next, where, neighbours, names, servers, as_json, exact, backend, target)
     words = [process, *more]
     one, addresses = only_one(words), numbers
     if one is None:
-        return _of_several(words, numbers, or_next, where, neighbours, names, as_json, exact, patience, backend, target)
+        return _of_several(
+            words, numbers, or_next, where, neighbours, names, servers, as_json, exact, patience, backend, target
+        )
     with opened(one, target, backend, patience) as asked:
         if neighbours:
             space = asked.snapshot()
@@ -129,7 +145,7 @@ def command(
                 output.show(find.neighbours_table(space, addresses, around, exact=exact))
             return _exit(addresses, [each.at for each in around], or_next, backend=backend)
         found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
-        in_elf, told, unread = asked.ask(lambda: _in_elf(asked.process, addresses, found, names))
+        in_elf, told, unread = asked.ask(lambda: _in_elf(asked.process, addresses, found, names, servers))
         if not any(found):
             asked.ask(lambda: tell_if_kernels_own(asked.process))
     if as_json:
@@ -148,6 +164,7 @@ def _of_file(
     where: Filter,
     neighbours: bool,
     names: _Names,
+    servers: Sequence[str] | None,
     as_json: bool,
     exact: bool,
     backend: str | None,
@@ -166,10 +183,14 @@ def _of_file(
     else:
         among = space.where(where)
         found = [among.find(address, or_next=or_next) for address in addresses]
-        with Symbolizer(space) as symbolizer:
+        with Symbolizer(space, debuginfod=servers if names else ()) as symbolizer:
             places, names_told, without = _named(symbolizer, addresses, found, names)
             if names:
-                unread = [*_unknown(found, [each.elf_address for each in places], symbolizer), *without]
+                unread = [
+                    *_unknown(found, [each.elf_address for each in places], symbolizer),
+                    *without,
+                    *symbolizer.said,
+                ]
         in_elf = [each.elf_address for each in places]
         told = find.found_json(addresses, found, in_elf, names_told)
         table = find.found_table(addresses, found, in_elf, names_told, exact=exact)
@@ -208,6 +229,7 @@ def _of_several(
     where: Filter,
     neighbours: bool,
     names: _Names,
+    servers: Sequence[str] | None,
     as_json: bool,
     exact: bool,
     patience: float | None,
@@ -228,7 +250,7 @@ def _of_several(
             told = find.neighbours_json(addresses, around)
             return space.incomplete, _Found(table, told, [each.at for each in around], [])
         at = _find(asked, addresses, or_next, where)
-        in_elf, named_so, unread = _in_elf(asked, addresses, at, names)
+        in_elf, named_so, unread = _in_elf(asked, addresses, at, names, servers)
         table = find.found_table(addresses, at, in_elf, named_so, exact=exact)
         told = find.found_json(addresses, at, in_elf, named_so)
         return None, _Found(table, told, at, unread)
@@ -257,7 +279,11 @@ def _find(asked: Process, addresses: tuple[int, ...], or_next: bool, where: Filt
 
 
 def _in_elf(
-    asked: Process, addresses: tuple[int, ...], found: list[Region | None], names: _Names
+    asked: Process,
+    addresses: tuple[int, ...],
+    found: list[Region | None],
+    names: _Names,
+    servers: Sequence[str] | None,
 ) -> tuple[list[int | None], Named | None, list[str]]:
     """The ELF addresses, the names where they are asked for, and a line for each file that tells none."""
     in_elf = [
@@ -269,9 +295,9 @@ def _in_elf(
         return in_elf, None, unread
     from vmatlas.symbolizing import Symbolizer
 
-    with Symbolizer(asked) as symbolizer:
+    with Symbolizer(asked, debuginfod=servers) as symbolizer:
         _, told, without = _named(symbolizer, addresses, found, names)
-    return in_elf, told, [*unread, *without]
+        return in_elf, told, [*unread, *without, *symbolizer.said]
 
 
 def _named(

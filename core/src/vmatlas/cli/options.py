@@ -215,6 +215,13 @@ patience_option = click.option(
     type=PatienceType(),
     help="Give up a question that made no way for so long. Default: 30; with --all 5; over a wire 10.",
 )
+debuginfod_option = click.option(
+    "--debuginfod",
+    "debuginfod",
+    metavar="URL",
+    multiple=True,
+    help="Ask this server for files that are not at hand, by build id. Default: those in DEBUGINFOD_URLS, if any.",
+)
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="CSV, with everything that is known.")
 residency_option = click.option("--residency", is_flag=True, help="Also the memory in use (dearer).")
 build_ids_option = click.option("--build-ids", is_flag=True, help="Also the ELF build id of each file (dearer).")

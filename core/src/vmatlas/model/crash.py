@@ -67,3 +67,9 @@ class Crash:
     """Why the file tells no map, in words; empty where it does."""
     said: str | None = None
     """What a report itself says of the end, where that was no signal: a sanitizer's finding, a panic of Go."""
+    unit: str | None = None
+    """The unit of systemd that the process was of."""
+    executable: str | None = None
+    """The path of the program, as systemd noted it."""
+    host: str | None = None
+    """The machine's name, as systemd noted it."""

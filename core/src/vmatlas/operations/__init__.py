@@ -16,7 +16,9 @@ Ordinary use cannot crash the interpreter: what can needs `unsafe=True`, and its
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import signal
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,7 @@ from vmatlas.process import Process
 from vmatlas.target.program import READ_WRITE
 
 if TYPE_CHECKING:
+    from vmatlas.model.crash import Crash
     from vmatlas.operations.explaining import Named, Names
     from vmatlas.symbolizing import Symbolizer
 
@@ -210,6 +213,8 @@ def explain(
     *,
     target: Target | None = None,
     lines: bool = False,
+    debuginfod: Sequence[str] | None = None,
+    file: str | os.PathLike[str] | None = None,
 ) -> Explanation:
     """Why a process ended and where it stood, from the core file that it left: signal, fault, instruction, stacks.
 
@@ -219,8 +224,10 @@ def explain(
     that, and of a capture that was made while the process lived, there is no signal and no instruction, but the threads
     and their stacks (of a capture where they were recorded). What is not told is None; the whole of it is a paragraph
     in `text`. A function's name is told where the mapped file is at hand and the same: see `vmatlas.symbolize_many`;
-    with `lines` the lines of source code as well: see `vmatlas.source_lines`.
-    Raises what `vmatlas.replay` and `vmatlas.snapshot` raise, and with `lines` Unsupported.
+    with `lines` the lines of source code as well: see `vmatlas.source_lines`. `debuginfod` as there: what was wrong
+    with a server stands in `said`. Of a core that systemd-coredump stored, what it noted is told as well (unit, command
+    line, program, host); `file` is the path of a core that is handed over as a Capture.
+    Raises what `vmatlas.replay` and `vmatlas.snapshot` raise, UsageError, and with `lines` Unsupported.
     """
     from vmatlas import registry, remains
     from vmatlas.backend import TellsCrash
@@ -232,23 +239,47 @@ def explain(
 
         check_installed()
     if isinstance(source, (str, os.PathLike)):
-        source = remains.load(source)
+        source, file = remains.load(source), source
     if isinstance(source, Capture):
         backend = registry.backend(source.backend, distribution=source.distribution)
         try:
             crash = backend.crash(source) if isinstance(backend, TellsCrash) else None
         except Unsupported:  # it lived
             crash = None
+        if crash is not None and file is not None:
+            crash = _with_noted(crash, file)
         if crash is not None and crash.no_map:
             return explaining.explain_crash(crash, AddressSpace(Columns(), source.origin))
         space = api.replay(source)
-        with Symbolizer(space) as symbolizer:
+        with Symbolizer(space, debuginfod=debuginfod) as symbolizer:
             crash = crash or explaining.of_live_threads(space, source.name)
-            return explaining.explain_crash(crash, space, names=_names(symbolizer, lines=lines))
+            found = explaining.explain_crash(crash, space, names=_names(symbolizer, lines=lines))
+            return dataclasses.replace(found, said=tuple(symbolizer.said))
     with contextlib.ExitStack() as closing:
         asked = source if isinstance(source, Process) else closing.enter_context(api.open(source, target=target))
         space = asked.snapshot(threads=True)
         return explaining.explain_crash(explaining.of_live_threads(space, asked.name), space, asked.guard_at)
+
+
+def _with_noted(crash: Crash, file: str | os.PathLike[str]) -> Crash:
+    """With what systemd-coredump noted of the file: its signal only where the core itself is cut before it."""
+    from vmatlas.stored import noted
+
+    told = noted(file)
+    number, name = crash.signal, crash.signal_name
+    if number is None and told.signal is not None:
+        number = told.signal
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(number).name
+    return dataclasses.replace(
+        crash,
+        signal=number,
+        signal_name=name,
+        arguments=told.arguments or crash.arguments,
+        unit=told.unit or crash.unit,
+        executable=told.executable or crash.executable,
+        host=told.host or crash.host,
+    )
 
 
 def _names(symbolizer: Symbolizer, *, lines: bool) -> Names:

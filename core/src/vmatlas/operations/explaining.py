@@ -89,6 +89,8 @@ class Explanation:
     """The one that the signal went to first."""
     text: str
     """All of it in a paragraph."""
+    said: tuple[str, ...] = ()
+    """What went wrong with debuginfod servers, where they were asked for names."""
 
     def __str__(self) -> str:
         return self.text
@@ -187,6 +189,8 @@ def _sentences(
 ) -> list[str]:
     called = crash.arguments or crash.program
     who = (f"Process {space.pid}" if space.pid else "A process") + (f" ({called})" if called else "")
+    if crash.unit is not None:
+        who += f" of {crash.unit}"
     if crash.signal is None:
         told = [f"{who} was not stopped by a signal, as far as that is told."]
     else:

@@ -229,8 +229,12 @@ def _journal(text: bytes, name: str, lenient: bool) -> _Found:
     gaps = [f"of {len(crashes):,} crashes it is the last"] if len(crashes) > 1 else []
     maps = _bytes(entry.get("COREDUMP_PROC_MAPS"))
     vector = _bytes(entry.get("COREDUMP_PROC_AUXV"))
-    kept = ("COREDUMP_PID", "COREDUMP_SIGNAL", "COREDUMP_COMM", "COREDUMP_CMDLINE")
-    lines = [f"{key}=".encode() + value.replace(b"\n", b" ") for key in kept if (value := _bytes(entry.get(key)))]
+    kept = ("PID", "SIGNAL", "COMM", "CMDLINE", "UNIT", "USER_UNIT", "EXE", "HOSTNAME")
+    lines = [
+        f"COREDUMP_{key}=".encode() + value.replace(b"\n", b" ")
+        for key in kept
+        if (value := _bytes(entry.get(f"COREDUMP_{key}")))
+    ]
     pid, when = _bytes(entry.get("COREDUMP_PID")), _bytes(entry.get("COREDUMP_TIMESTAMP"))
     comm = _bytes(entry.get("COREDUMP_COMM")).decode("utf-8", "surrogateescape") or None
     if not maps:
@@ -485,6 +489,10 @@ _SAYS: dict[str, dict[str, re.Pattern[bytes]]] = {
             "program": rb"^COREDUMP_COMM=(.*)$",
             "arguments": rb"^COREDUMP_CMDLINE=(.*)$",
             "thread": rb"^COREDUMP_PID=(\d{1,10})$",
+            "unit": rb"^COREDUMP_UNIT=(.*)$",
+            "user unit": rb"^COREDUMP_USER_UNIT=(.*)$",
+            "executable": rb"^COREDUMP_EXE=(.*)$",
+            "host": rb"^COREDUMP_HOSTNAME=(.*)$",
         },
         "hs-err": {
             "signal": rb"^# +(SIG[A-Z]+) \(0x[0-9a-f]+\) at pc=",
@@ -630,4 +638,7 @@ def _crash(form: str, lines: bytes) -> Crash | None:
         program=text("program"),
         arguments=text("arguments"),
         said=text("said"),
+        unit=text("unit") or text("user unit"),
+        executable=text("executable"),
+        host=text("host"),
     )
