@@ -52,7 +52,7 @@ def noted(path: str | os.PathLike[str]) -> Noted:
     journal = _by_coredumpctl(os.path.realpath(path))
     if attributes.pid is not None and journal.pid not in (None, attributes.pid):
         return attributes  # of another crash
-    return Noted(*(ours if ours is not None else theirs for ours, theirs in zip(journal, attributes, strict=True)))
+    return attributes._replace(**{key: value for key, value in journal._asdict().items() if value is not None})
 
 
 def _attributes(path: str | os.PathLike[str]) -> Noted:

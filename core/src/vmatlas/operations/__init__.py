@@ -239,7 +239,8 @@ def explain(
 
         check_installed()
     if isinstance(source, (str, os.PathLike)):
-        source, file = remains.load(source), source
+        file = source
+        source = remains.load(source)
     if isinstance(source, Capture):
         backend = registry.backend(source.backend, distribution=source.distribution)
         try:

@@ -221,8 +221,8 @@ def _of_the_address(crash: Crash, space: AddressSpace, fault: Fault | None) -> l
         text = fault.text if words else fault.text[0].upper() + fault.text[1:]
         told = [f"{words}{text}."]
         is_known = space.system.system == "linux" or (crash.signal_name == "SIGBUS" and (crash.code or 0) <= _OF_POSIX)
-        if is_known and (words := _CODES.get((crash.signal_name or "", crash.code or 0))) is not None:
-            told.append(f"The signal's code says that {words}.")
+        if is_known and (more := _CODES.get((crash.signal_name or "", crash.code or 0))) is not None:
+            told.append(f"The signal's code says that {more}.")
         return told
     if crash.signal_name == "SIGABRT":
         return ["That is what abort() sends: the program ended itself."]
