@@ -254,18 +254,20 @@ def installed_pythons() -> Iterator[Python]:
 
 def debians_python(version: str, space: Path, processor: str = "x86_64") -> Path:
     """The folder of a Debian with that Python, as far as Python needs one. Raises Skipped."""
-    from vmatlas_images.archive import ARCHITECTURES, Resolver, open_archive
     from vmatlas_images.errors import ImagesError
+    from vmatlas_images.fetch.archive import Verified, open_archive
+    from vmatlas_images.resolve.debian import ARCHITECTURES, with_all_they_need
 
     if shutil.which("dpkg-deb") is None:
         raise Skipped("there is no dpkg-deb, which unpacks Debian's packages")
     said = []
     for suite in SUITES:
         try:
-            resolver = Resolver(open_archive(processor), processor, space, time.monotonic() + LIMIT, lambda *_: None)
+            archive = Verified(open_archive(processor), processor, space, time.monotonic() + LIMIT, lambda *_: None)
             names = [f"python{version}", f"python{version}-venv", "coreutils", "dash", "ca-certificates"]
-            packages = resolver.with_all_they_need(names, suite, {"debconf", "debconf-2.0", "dpkg", "perl-base"})
-            files = resolver.bring(packages)
+            no_need = {"debconf", "debconf-2.0", "dpkg", "perl-base"}
+            packages = with_all_they_need(names, archive.index(suite), suite, no_need)
+            files = archive.bring(packages)
         except ImagesError as error:
             said.append(f"{suite}: {' '.join(str(error).split())[:100]}")
             continue

@@ -10,8 +10,8 @@ import pytest
 import vmatlas_agents
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import NotRunnable, built_agent, find, overview
-from vmatlas_images.agents import agent_is_built
-from vmatlas_images.overview import table
+from vmatlas_images.prepare.agents import agent_is_built
+from vmatlas_images.report.overview import table
 
 
 @pytest.fixture

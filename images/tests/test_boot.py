@@ -36,13 +36,13 @@ from vmatlas_images import (
     StageError,
     State,
     boot,
-    console,
     fetch,
     find,
     run,
 )
-from vmatlas_images.console import converse
-from vmatlas_images.machine import Step
+from vmatlas_images.describe.machine import Step
+from vmatlas_images.run import console
+from vmatlas_images.run.console import converse
 
 from .conftest import ask, describe, hello
 from .test_guard import within

@@ -18,12 +18,13 @@ import pytest
 
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, ImagesError, VerificationError
-from vmatlas_images.cache import default_root
+from vmatlas_images.fetch import cache as caching
+from vmatlas_images.fetch.cache import default_root
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from vmatlas_images.cache import Cache
+from vmatlas_images.fetch.cache import Cache
 cache = Cache(Path(sys.argv[1]))
 with cache.in_use(), cache.lock("one", limit=300), cache.workspace() as space:
     (space / "half").write_bytes(b"x" * 100_000)
@@ -222,10 +223,10 @@ def test_of_others_only_what_has_the_digest_is_copied(shared: Path, monkeypatch:
     evil, good = put(shared, b"", under=b"a kernel"), put(shared, b"good")
     os.truncate(shared / "files" / f"sha256-{evil}", 64 << 20)
     assert not Cache(shared).has("sha256", evil)
-    monkeypatch.setattr("vmatlas_images.cache._COPY_SECONDS", -1.0)
+    monkeypatch.setattr(caching, "_COPY_SECONDS", -1.0)
     assert not Cache(shared).has("sha256", good)
     assert written == []
-    monkeypatch.setattr("vmatlas_images.cache._COPY_SECONDS", PATIENCE)
+    monkeypatch.setattr(caching, "_COPY_SECONDS", PATIENCE)
     assert Cache(shared).has("sha256", good)
     assert written == ["file"]
 
@@ -233,7 +234,7 @@ def test_of_others_only_what_has_the_digest_is_copied(shared: Path, monkeypatch:
 def test_a_file_larger_than_any_download_is_not_copied(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = put(shared, b"good" * (1 << 18))
     place = shared / "files" / f"sha256-{digest}"
-    monkeypatch.setattr("vmatlas_images.cache._MOST_COPIED", 1000)
+    monkeypatch.setattr(caching, "_MOST_COPIED", 1000)
     assert not Cache(shared).has("sha256", digest)
     monkeypatch.undo()
     os.truncate(place, 1 << 40)

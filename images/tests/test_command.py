@@ -18,9 +18,9 @@ from vmatlas_images.command import (
     make_table,
     run_machines,
 )
-from vmatlas_images.qemu import EMULATORS
-from vmatlas_images.readme import BEGIN, END
-from vmatlas_images.results import ExitCode
+from vmatlas_images.report.readme import BEGIN, END
+from vmatlas_images.run.qemu import EMULATORS
+from vmatlas_images.run.results import ExitCode
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vmatlas_images.conform import read_junit
 from vmatlas_images.errors import ImagesError
-from vmatlas_images.results import CaseState
+from vmatlas_images.run import conform
+from vmatlas_images.run.conform import read_junit
+from vmatlas_images.run.results import CaseState
 
 REPORT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
 <testcase classname="test_two_words" name="a[linux-procfs]" time="0.5"><properties>
@@ -69,7 +70,7 @@ def test_a_time_that_is_none_is_no_time(tmp_path: Path, said: str) -> None:
 def test_a_report_of_too_many_cases_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "r.xml").write_text("<testsuite>" + "<testcase/>" * 11 + "</testsuite>")
     assert len(read_junit(tmp_path / "r.xml").cases) == 11
-    monkeypatch.setattr("vmatlas_images.conform._MOST_CASES", 10)
+    monkeypatch.setattr(conform, "_MOST_CASES", 10)
     with pytest.raises(ImagesError, match="it has 11 cases"):
         read_junit(tmp_path / "r.xml")
 

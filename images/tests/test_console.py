@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas_images.console import HEAD, TAIL, SerialConsole, Transcript, VgaConsole, converse, keys_of, screen_text
+from vmatlas_images.describe.machine import Step
 from vmatlas_images.errors import ImagesError
-from vmatlas_images.machine import Step
+from vmatlas_images.run.console import HEAD, TAIL, SerialConsole, Transcript, VgaConsole, converse, keys_of, screen_text
 
 
 class Guest:

@@ -14,7 +14,8 @@ import pytest
 
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import FetchError, NotRunnable
-from vmatlas_images.download import download
+from vmatlas_images.fetch import download as downloading
+from vmatlas_images.fetch.download import download
 
 from .conftest import Server
 
@@ -50,7 +51,7 @@ def test_a_server_that_hangs_up_half_way_is_told_from_a_whole_file(server: Serve
 
 
 def test_a_download_goes_on_where_it_was_cut(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmatlas_images.download._PAUSE", 0.01)
+    monkeypatch.setattr(downloading, "_PAUSE", 0.01)
     server.files["disk"] = bytes(range(256)) * 400
     server.truncated["disk"], server.tags["disk"] = 15_000, '"one"'
     download(f"{server.url}/disk", tmp_path / "f", limit=PATIENCE)
@@ -68,14 +69,14 @@ def test_a_file_that_is_another_now_is_fetched_from_its_beginning(
         server.files["disk"], server.tags["disk"] = b"y" * 90_000, '"two"'
         server.truncated.clear()
 
-    monkeypatch.setattr("vmatlas_images.download.time.sleep", changed)
+    monkeypatch.setattr(downloading.time, "sleep", changed)
     download(f"{server.url}/disk", tmp_path / "f", limit=PATIENCE)
     assert (tmp_path / "f").read_bytes() == b"y" * 90_000
     assert server.parts == []
 
 
 def test_a_weak_tag_joins_nothing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmatlas_images.download._PAUSE", 0.01)
+    monkeypatch.setattr(downloading, "_PAUSE", 0.01)
     server.files["disk"] = b"x" * 100_000
     server.truncated["disk"], server.tags["disk"] = 60_000, 'W/"one"'
     with pytest.raises(FetchError, match="after 4 attempts"):
@@ -95,8 +96,8 @@ def test_a_trickle_is_ended_by_the_limit(server: Server, tmp_path: Path) -> None
 def test_a_mirror_that_falls_silent_in_the_middle_is_given_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmatlas_images.download._SILENCE", 1.0)
-    monkeypatch.setattr("vmatlas_images.download._ATTEMPTS", 2)
+    monkeypatch.setattr(downloading, "_SILENCE", 1.0)
+    monkeypatch.setattr(downloading, "_ATTEMPTS", 2)
     server.files["f"], server.stalled["f"] = b"x" * 100_000, 40_000
     with pytest.raises(FetchError, match=r"timed out \(after 2 attempts\)"):
         download(f"{server.url}/f", tmp_path / "f", limit=PATIENCE)
@@ -208,7 +209,7 @@ def test_no_server_holds_a_download_beyond_its_limit(
 def test_endless_file_ends_at_the_most_that_it_may_have(
     harmful: Callable[[Callable[[socket.socket], None]], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmatlas_images.download._LARGEST", 1 << 20)
+    monkeypatch.setattr(downloading, "_LARGEST", 1 << 20)
     url = harmful(_for_ever(b"a" * 65536, 0, _OK + b"\r\n"))
     with pytest.raises(FetchError, match="longer than the 1,048,576 bytes"):
         download(url, tmp_path / "f", limit=PATIENCE)

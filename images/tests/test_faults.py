@@ -29,8 +29,8 @@ import pytest
 import vmatlas
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, built_agent, fetch, find
-from vmatlas_images.cache import digest_of
-from vmatlas_images.prepare import prepare
+from vmatlas_images.fetch.cache import digest_of
+from vmatlas_images.prepare.preparing import prepare
 
 from .conftest import Server
 from .test_guard import within

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas_images import Cache, FetchError, Machine, NotRunnable, fetch, machines, sources
-from vmatlas_images.console import converse
+from vmatlas_images import Cache, FetchError, Machine, NotRunnable, fetch, machines
+from vmatlas_images.describe.machine import Download
+from vmatlas_images.describe.plan import plan_of
 from vmatlas_images.errors import ImagesError
-from vmatlas_images.machine import Download
-from vmatlas_images.matrix import run
-from vmatlas_images.plan import plan_of
-from vmatlas_images.results import State
-from vmatlas_images.userland import install_commands
+from vmatlas_images.fetch import catalogue
+from vmatlas_images.prepare.userland import install_commands
+from vmatlas_images.run.console import converse
+from vmatlas_images.run.matrix import run
+from vmatlas_images.run.results import State
 
 from .conftest import Server, describe
 from .test_console import Guest, check_nothing
@@ -115,7 +116,7 @@ def _at(server: Server, folder: Path) -> Machine:
 def test_publisher_that_hardly_answers_is_given_up_soon(
     server: Server, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "CHECKSUMS_WITHIN", 1.0)
+    monkeypatch.setattr(catalogue, "CHECKSUMS_WITHIN", 1.0)
     server.files["CHECKSUM.SHA512"] = b"x" * int(40 * PATIENCE)
     server.trickle["CHECKSUM.SHA512"] = 0.05
     started = time.monotonic()
@@ -127,7 +128,7 @@ def test_publisher_that_hardly_answers_is_given_up_soon(
 def test_image_that_cannot_be_fetched_is_not_run_with_its_reason(
     server: Server, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_module("vmatlas_images.boot"), "qemu_for", lambda machine: Path("/bin/true"))
+    monkeypatch.setattr(import_module("vmatlas_images.run.boot"), "qemu_for", lambda machine: Path("/bin/true"))
     never: Callable[..., object] = lambda *_: pytest.fail("nothing ran")  # noqa: E731
     report = run([_at(server, tmp_path)], never, hello=never, output=tmp_path / "out", cache=cache)  # type: ignore[arg-type]
     (result,) = report.results

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas_images.guarded import Guarded, run
+from vmatlas_images.fetch.guarded import Guarded, run
 
 PARENT = """
 import os, subprocess, sys, time
 from pathlib import Path
-from vmatlas_images.guarded import Guarded
+from vmatlas_images.fetch.guarded import Guarded
 folder = Path(sys.argv[1])
 script = f"cd {folder}/..; sleep 3600 & echo $! > child; echo $$ > pid; wait"
 g = Guarded(["sh", "-c", script], folder=folder, output=subprocess.DEVNULL)

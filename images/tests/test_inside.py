@@ -14,10 +14,11 @@ import pytest
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.agent import Agent, Limits
 from vmatlas.target.streams import SocketStream
-from vmatlas_images import CaseState, ImagesError, Machine, NotAsExpected, NotRunnable, RunningMachine, inside
-from vmatlas_images.accelerator import Accelerator
-from vmatlas_images.agents import built_agent
-from vmatlas_images.inside import run_inside
+from vmatlas_images import CaseState, ImagesError, Machine, NotAsExpected, NotRunnable, RunningMachine
+from vmatlas_images.prepare.agents import built_agent
+from vmatlas_images.run import inside
+from vmatlas_images.run.accelerator import Accelerator
+from vmatlas_images.run.inside import run_inside
 
 from .conftest import describe
 

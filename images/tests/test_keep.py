@@ -22,7 +22,7 @@ from vmatlas.target.asking import Limits
 from vmatlas.target.connect import connect
 from vmatlas_images import Cache, find
 from vmatlas_images.errors import MachineError, StageError
-from vmatlas_images.keep import Kept, end_kept, hold_apart, kept, offered, turn
+from vmatlas_images.run.keep import Kept, end_kept, hold_apart, kept, offered, turn
 
 NAMES = ("gvisor", "linux-6.12")
 pytestmark = pytest.mark.timeout(4 * PATIENCE)
@@ -123,7 +123,7 @@ def test_one_boot_answers_many_questions_and_a_word_ends_it(name: str) -> None:
 def test_what_is_held_goes_with_its_holder_or_its_time(name: str, how: str) -> None:
     end_kept(name)
     seconds = 2.0 if how == "time" else 4 * PATIENCE
-    starter = "from rich.console import Console\nfrom vmatlas_images.keep import hold_apart\n"
+    starter = "from rich.console import Console\nfrom vmatlas_images.run.keep import hold_apart\n"
     starter += f"raise SystemExit(hold_apart({name!r}, {seconds}, Console()))"
     said = subprocess.run(
         [sys.executable, "-c", starter], capture_output=True, text=True, timeout=2 * PATIENCE, check=True

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmatlas_images import MachineError, find, load, machines
-from vmatlas_images.lock import NAME, read_lock
-from vmatlas_images.machine import DebianKernel, DebianProgram, VersionRange, natural
+from vmatlas_images.describe.machine import DebianKernel, DebianProgram, VersionRange, natural
+from vmatlas_images.resolve.lock import NAME, read_lock
 
 GOOD = """\
 name: good

@@ -32,8 +32,8 @@ from vmatlas_images import (
     StageError,
     State,
     VerificationError,
-    matrix,
 )
+from vmatlas_images.run import matrix
 
 from .conftest import describe
 from .test_machine import GOOD

@@ -16,7 +16,7 @@ from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import MachineError, load
 from vmatlas_images.command import new_platform
 from vmatlas_images.new_platform import MARK, make
-from vmatlas_images.results import ExitCode
+from vmatlas_images.run.results import ExitCode
 
 ROOT = Path(__file__).parents[2]
 LEFT_BEHIND = shutil.ignore_patterns(

@@ -24,8 +24,17 @@ from rich.cells import cell_len
 from vmatlas.conformance.colours import SEEN_BY, contrast, seen
 from vmatlas.conformance.thorough import examples
 from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find
-from vmatlas_images.page import COLOURS, CONSOLE_BYTES, TEXT_COLUMNS, _rows, render, render_text, visible, write_page
-from vmatlas_images.record import Record, load, merge, save
+from vmatlas_images.report.page import (
+    COLOURS,
+    CONSOLE_BYTES,
+    TEXT_COLUMNS,
+    _rows,
+    render,
+    render_text,
+    visible,
+    write_page,
+)
+from vmatlas_images.report.record import Record, load, merge, save
 
 MADE = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 HOSTILE = [

@@ -21,7 +21,7 @@ from pycdlib.dr import DirectoryRecord
 
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, FetchError, ImagesError
-from vmatlas_images.prepare import _UNPACKERS, Entry, _unpack, cpio, kernel_in, modules, write_cd
+from vmatlas_images.prepare.preparing import _UNPACKERS, Entry, _unpack, cpio, kernel_in, modules, write_cd
 
 from .conftest import deb
 
@@ -44,8 +44,8 @@ def test_what_unpacks_to_more_than_an_image_has_fills_no_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     packed, to = tmp_path / f"disk{suffix}", tmp_path / "disk"
-    monkeypatch.setattr("vmatlas_images.prepare._LARGEST_DISK", 8 << 20)
-    monkeypatch.setattr("vmatlas_images.prepare._MOST_WRITTEN", 4 << 20)
+    monkeypatch.setattr("vmatlas_images.prepare.preparing._LARGEST_DISK", 8 << 20)
+    monkeypatch.setattr("vmatlas_images.prepare.preparing._MOST_WRITTEN", 4 << 20)
     for content in (bytes(16 << 20), b"x" * (8 << 20)):
         packed.write_bytes(PACKERS[suffix](content))
         with pytest.raises(FetchError, match="unpacks to more than an image may have"):
@@ -71,7 +71,7 @@ def test_an_image_of_streams_in_which_nothing_is_ends_at_the_limit_of_time(
     packed.write_bytes(PACKERS[suffix](b"") * 500 + PACKERS[suffix](b"x"))
     _unpack(_UNPACKERS[suffix], packed, to, PATIENCE)
     assert to.read_bytes() == b"x"
-    monkeypatch.setattr("vmatlas_images.prepare.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("vmatlas_images.prepare.preparing.time.monotonic", lambda: float(next(clock)))
     with pytest.raises(ImagesError, match="not unpacked within 100 s"):
         _unpack(_UNPACKERS[suffix], packed, to, 100)
 

@@ -14,8 +14,8 @@ import pytest
 
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, Greeting, Machine, NotRunnable, StageError, boot
-from vmatlas_images.overview import overview
-from vmatlas_images.programs import Relay
+from vmatlas_images.report.overview import overview
+from vmatlas_images.run.programs import Relay
 
 from .conftest import ask, describe
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas_images import Cache, NotRunnable, accelerator, find, install_qemu
-from vmatlas_images.accelerator import Accelerator
-from vmatlas_images.machine import Firmware
-from vmatlas_images.prepare import Prepared
-from vmatlas_images.qemu import EMULATORS, Sockets, arguments, find_qemu, qemu_for
+from vmatlas_images import Cache, NotRunnable, find, install_qemu
+from vmatlas_images.describe.machine import Firmware
+from vmatlas_images.prepare.preparing import Prepared
+from vmatlas_images.run import accelerator
+from vmatlas_images.run.accelerator import Accelerator
+from vmatlas_images.run.qemu import EMULATORS, Sockets, arguments, find_qemu, qemu_for
 
 from .conftest import describe
 from .test_machine import GOOD

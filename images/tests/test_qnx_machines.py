@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from vmatlas_images import Cache, Machine, NotRunnable, fetch, machines
-from vmatlas_images.console import Transcript, VgaConsole, converse, keys_of
 from vmatlas_images.errors import ImagesError, MachineError
-from vmatlas_images.matrix import run
-from vmatlas_images.prepare import Prepared, prepare
-from vmatlas_images.qemu import Sockets, arguments
-from vmatlas_images.results import State
-from vmatlas_images.sources import local_disk
+from vmatlas_images.prepare.preparing import Prepared, prepare
+from vmatlas_images.resolve.local import local_disk
+from vmatlas_images.run.console import Transcript, VgaConsole, converse, keys_of
+from vmatlas_images.run.matrix import run
+from vmatlas_images.run.qemu import Sockets, arguments
+from vmatlas_images.run.results import State
 
 from .conftest import describe
 from .test_console import Guest, check_nothing, vga
@@ -55,7 +55,7 @@ def test_licensed_image_is_a_file_of_the_users_that_a_variable_names(machine: Ma
 def test_without_an_image_each_row_says_not_run_and_why(
     cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_module("vmatlas_images.boot"), "qemu_for", lambda machine: Path("/bin/true"))
+    monkeypatch.setattr(import_module("vmatlas_images.run.boot"), "qemu_for", lambda machine: Path("/bin/true"))
 
     def never(*_: object) -> None:
         pytest.fail("nothing ran")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from vmatlas_images import Case, CaseState, ImagesError, Machine, MachineResult, Outcome, Report, State, find, machines
-from vmatlas_images.readme import BEGIN, END, NOT_YET, read_rows, rewrite
-from vmatlas_images.record import Record
+from vmatlas_images.report.readme import BEGIN, END, NOT_YET, read_rows, rewrite
+from vmatlas_images.report.record import Record
 
 ROOT = Path(__file__).parents[2]
 OURS = {machine.name: machine for machine in machines() if machine.path.parent == ROOT / "images"}

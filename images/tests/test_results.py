@@ -24,8 +24,8 @@ from vmatlas_images import (
     show,
     write_junit,
 )
-from vmatlas_images.report import LiveLines, summary
-from vmatlas_images.results import with_expectations
+from vmatlas_images.report.shown import LiveLines, summary
+from vmatlas_images.run.results import with_expectations
 
 from .conftest import describe
 from .test_machine import GOOD

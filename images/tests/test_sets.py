@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from vmatlas_images import machines, select
+from vmatlas_images.describe.sets import find_set
 from vmatlas_images.errors import MachineError
-from vmatlas_images.sets import find_set
-from vmatlas_images.sources import is_local
+from vmatlas_images.resolve.local import is_local
 
 OURS = Path(__file__).parents[2] / "ci" / "sets.yaml"
 

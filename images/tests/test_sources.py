@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas_images import Cache, FetchError, Machine, NotRunnable, VerificationError, archive, fetch
-from vmatlas_images.archive import verified_release
-from vmatlas_images.lock import LockedKernel, read_lock, write_lock
-from vmatlas_images.prepare import prepare
-from vmatlas_images.sources import is_cached, read_checksums
+from vmatlas_images import Cache, FetchError, Machine, NotRunnable, VerificationError, fetch
+from vmatlas_images.fetch import archive
+from vmatlas_images.fetch.archive import verified_release
+from vmatlas_images.fetch.sources import is_cached
+from vmatlas_images.prepare.preparing import prepare
+from vmatlas_images.resolve.checksums import read_checksums
+from vmatlas_images.resolve.lock import LockedKernel, read_lock, write_lock
 
 from .conftest import Mirror, Server, Signer, describe
 

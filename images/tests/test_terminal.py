@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 import vmatlas_images
-from vmatlas_images.machine import Machine
-from vmatlas_images.machine import find as find_machine
-from vmatlas_images.report import LiveLines, show
-from vmatlas_images.results import Case, CaseState, MachineResult, Outcome, Report, State
+from vmatlas_images.describe.machine import Machine
+from vmatlas_images.describe.machine import find as find_machine
+from vmatlas_images.report.shown import LiveLines, show
+from vmatlas_images.run.results import Case, CaseState, MachineResult, Outcome, Report, State
 from vmatlas_images.terminal import line
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\x1b[31m\u202eevil\r\x9b31m\u2066\x08\x00[blink]\\[/]\x85\u2028"
@@ -66,7 +66,7 @@ def test_line_is_one_line() -> None:
 
 def test_nothing_else_makes_what_rich_prints() -> None:
     """No module makes a Text of its own, or gives a Console a bare str, in which rich looks for markup."""
-    for path in Path(vmatlas_images.__file__).parent.glob("*.py"):
+    for path in Path(vmatlas_images.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))
         imports = [each.module for each in ast.walk(tree) if isinstance(each, ast.ImportFrom)]
         assert "rich.text" not in imports or path.name == "terminal.py", path

@@ -1,16 +1,14 @@
 """The machines of vmatlas: YAML descriptions of real kernels, fetched, verified, booted in QEMU and reported on.
 
-from vmatlas_images import boot, find
-with boot(find("linux-6.12"), hello=...) as machine:
+from vmatlas_images import boot, find, greet
+with boot(find("linux-6.12"), hello=greet) as machine:
     machine.stream.sendall(...)         # a connected socket to the agent
+
+A machine's way leads through the rooms describe, resolve, fetch, prepare, run and report (images/README.md).
 """
 
-from .accelerator import Accelerator
-from .agents import built_agent
-from .attend import attend
-from .boot import Greeting, Hello, RunningMachine, boot
-from .cache import Cache
-from .download import Progress
+from .describe import machine
+from .describe.machine import Machine, find, load, machines
 from .errors import (
     FetchError,
     ImagesError,
@@ -20,13 +18,19 @@ from .errors import (
     StageError,
     VerificationError,
 )
-from .machine import Machine, find, load, machines
-from .matrix import Conformance, run, select
-from .overview import Overview, overview
-from .qemu import install_qemu
-from .report import LiveLines, show, write_junit
-from .results import Case, CaseState, ExitCode, MachineResult, Outcome, Report, State
-from .sources import Fetched, fetch
+from .fetch.cache import Cache
+from .fetch.download import Progress
+from .fetch.sources import Fetched, fetch
+from .prepare.agents import built_agent
+from .report.overview import Overview, overview
+from .report.shown import LiveLines, show, write_junit
+from .run.accelerator import Accelerator
+from .run.attend import attend
+from .run.boot import Greeting, Hello, RunningMachine, boot
+from .run.handshake import greet
+from .run.matrix import Conformance, run, select
+from .run.qemu import install_qemu
+from .run.results import Case, CaseState, ExitCode, MachineResult, Outcome, Report, State
 
 __all__ = [
     "Accelerator",
@@ -59,8 +63,10 @@ __all__ = [
     "built_agent",
     "fetch",
     "find",
+    "greet",
     "install_qemu",
     "load",
+    "machine",
     "machines",
     "overview",
     "run",

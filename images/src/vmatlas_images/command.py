@@ -16,27 +16,27 @@ from rich.console import Console
 from vmatlas.arguments import duration
 from vmatlas.errors import UsageError
 
-from .accelerator import is_tcg_wanted
-from .cache import Cache
+from .describe.machine import DebianKernel, DebianProgram, Machine, find, machines
+from .describe.sets import MachineSet, find_set, read_sets
 from .errors import FetchError, ImagesError, MachineError, NotRunnable, VerificationError
-from .handshake import greet
-from .inside import prove
-from .keep import LONGEST, end_kept, hold, hold_apart
-from .lock import NAME, LockedKernel, is_locked, read_lock, write_lock
-from .machine import DebianKernel, DebianProgram, Machine, find, machines
-from .matrix import run, select
+from .fetch.cache import Cache
+from .fetch.python import fetch_userland
+from .fetch.sources import fetch
 from .new_platform import make
-from .overview import overview, table
-from .page import write_page
-from .qemu import install_qemu
-from .readme import rewrite
-from .record import load, merge, save
-from .report import LiveLines, show, write_junit
-from .results import ExitCode, Report
-from .sets import MachineSet, find_set, read_sets
-from .sources import fetch
+from .report.overview import overview, table
+from .report.page import write_page
+from .report.readme import rewrite
+from .report.record import load, merge, save
+from .report.shown import LiveLines, show, write_junit
+from .resolve.lock import NAME, LockedKernel, is_locked, read_lock, write_lock
+from .run.accelerator import is_tcg_wanted
+from .run.handshake import greet
+from .run.inside import prove
+from .run.keep import LONGEST, end_kept, hold, hold_apart
+from .run.matrix import run, select
+from .run.qemu import install_qemu
+from .run.results import ExitCode, Report
 from .terminal import line
-from .userland import fetch_userland
 
 DEFAULT = "default"
 """The set that is run where nothing else is asked for."""

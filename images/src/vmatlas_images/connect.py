@@ -16,12 +16,12 @@ from rich.console import Console
 from vmatlas.target.agent import Agent, AgentTarget, Limits
 from vmatlas.target.streams import KEPT, SocketStream, StreamEnded
 
-from .boot import RunningMachine, boot
+from .describe.machine import find
 from .errors import StageError
-from .handshake import greet
-from .keep import Kept, kept, turn
-from .machine import find
-from .report import LiveLines
+from .report.shown import LiveLines
+from .run.boot import RunningMachine, boot
+from .run.handshake import greet
+from .run.keep import Kept, kept, turn
 from .terminal import line
 
 

@@ -7,7 +7,7 @@ import sys
 import threading
 
 from .command import hold_machine
-from .keep import STAY, UP
+from .run.keep import STAY, UP
 
 
 def main(name: str, seconds: float) -> int:

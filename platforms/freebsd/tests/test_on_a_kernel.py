@@ -21,8 +21,8 @@ from vmatlas.target.agent import READ_WRITE, Agent, AgentProcess, AgentTarget, L
 from vmatlas.target.streams import SocketStream
 from vmatlas_freebsd import KvmeFlags
 from vmatlas_images import NotRunnable, boot, find
-from vmatlas_images.boot import RunningMachine
-from vmatlas_images.handshake import greet
+from vmatlas_images.run.boot import RunningMachine
+from vmatlas_images.run.handshake import greet
 
 from .procstat import disagreements
 

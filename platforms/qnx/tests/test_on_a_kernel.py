@@ -23,8 +23,8 @@ from vmatlas.target.streams import SocketStream
 from vmatlas.target.wire import Frame, Operation, encode, pack, read_result, text16
 from vmatlas.target.wire import Kind as FrameKind
 from vmatlas_images import NotRunnable, boot, find
-from vmatlas_images.boot import RunningMachine
-from vmatlas_images.handshake import greet
+from vmatlas_images.run.boot import RunningMachine
+from vmatlas_images.run.handshake import greet
 from vmatlas_qnx import PAGEDATA, MapFlags
 
 from . import pidin

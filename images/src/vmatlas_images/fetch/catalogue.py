@@ -1,0 +1,94 @@
+"""What resolving asks of others, answered: by a Debian mirror, by publishers, and by what the cache kept of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from ..errors import NotRunnable
+from ..resolve.wanted import File, Package
+from .archive import Verified, configured_mirror, open_archive
+from .cache import Cache
+from .download import Progress, download
+
+CHECKSUMS_WITHIN = 60.0  # seconds for a checksum file, of some kilobytes: a publisher out of reach is told soon
+
+
+class Memory:
+    """What the cache alone tells: asks nobody."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    @property
+    def mirror(self) -> str:
+        """The Debian mirror that would be asked; "" where none is known."""
+        try:
+            return configured_mirror()
+        except NotRunnable:
+            return ""
+
+    def index(self, suite: str) -> Path:
+        """Raises `NotRunnable`."""
+        raise NotRunnable(f"the packages of {suite} are not asked for")
+
+    def checksums(self, url: str) -> str:
+        """Raises `NotRunnable`."""
+        raise NotRunnable(f"{url} is not asked for")
+
+    def remembered(self, name: str) -> tuple[Mapping[str, str], float] | None:
+        """A record of the cache, and its age."""
+        return self._cache.record(name)
+
+    def holds(self, files: Sequence[File]) -> bool:
+        """Whether all of these are in the cache."""
+        return all(self._cache.has(file.algorithm, file.digest) for file in files)
+
+
+class Publishers(Memory):
+    """The mirror and the publishers, until `end`; half-made things stand in `space`.
+
+    With `anew`, caches between here and a mirror are asked to give way.
+    """
+
+    def __init__(
+        self, processor: str, cache: Cache, space: Path, end: float, progress: Progress, *, anew: bool = False
+    ) -> None:
+        super().__init__(cache)
+        self._processor, self._end, self._progress, self._anew = processor, end, progress, anew
+        self._space = space / ("again" if anew else "first")
+
+    @cached_property
+    def _archive(self) -> Verified:
+        self._space.mkdir()
+        archive = open_archive(self._processor, anew=self._anew)
+        return Verified(archive, self._processor, self._space, self._end, self._progress)
+
+    def index(self, suite: str) -> Path:
+        """The suite's list of packages, verified. Raises `FetchError`, `VerificationError`, `NotRunnable`."""
+        return self._archive.index(suite)
+
+    def checksums(self, url: str) -> str:
+        """A publisher's checksum file, of at most 4 MiB. Raises `FetchError`."""
+        place = self._space.with_name("checksums")
+        limit = min(CHECKSUMS_WITHIN, max(1.0, self._end - time.monotonic()))
+        download(url, place, limit=limit, progress=self._progress, most=4 << 20)
+        return place.read_text("utf-8", "replace")
+
+    def bring(self, files: Sequence[File]) -> None:
+        """Those of a mirror's packages or of a URL that are not in the cache, into it, each with its digest checked.
+
+        Raises `FetchError`, and `NotThere` when one is not to be had where it should be.
+        """
+        missing = [file for file in files if not self._cache.has(file.algorithm, file.digest)]
+        packages = [file.place for file in missing if isinstance(file.place, Package)]
+        for package, path in zip(packages, self._archive.bring(packages) if packages else (), strict=True):
+            self._cache.add(path, "sha256", package.sha256, origin=package.name)
+        for file in missing:
+            if isinstance(file.place, str):
+                place = self._space.with_name("file")
+                limit = max(1.0, self._end - time.monotonic())
+                download(file.place, place, limit=limit, progress=self._progress)
+                self._cache.add(place, file.algorithm, file.digest, origin=file.place)
