@@ -82,7 +82,8 @@ class Publishers(Memory):
 
         Raises `FetchError`, and `NotThere` when one is not to be had where it should be.
         """
-        missing = [file for file in files if not self._cache.has(file.algorithm, file.digest)]
+        once = {(file.algorithm, file.digest): file for file in files}.values()  # a kernel and its modules may be one
+        missing = [file for file in once if not self._cache.has(file.algorithm, file.digest)]
         packages = [file.place for file in missing if isinstance(file.place, Package)]
         for package, path in zip(packages, self._archive.bring(packages) if packages else (), strict=True):
             self._cache.add(path, "sha256", package.sha256, origin=package.name)
