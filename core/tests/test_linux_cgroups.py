@@ -285,7 +285,7 @@ def test_a_name_that_may_not_be_read_is_not_told_to_be_none(placed, tmp_path, mo
     monkeypatch.setattr(container_names, "PODMAN", ())
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing"))
     placed |= {1: OF_DOCKER, 2: "/lxc/web", 3: "/"}
-    for wanted, chosen in (("web", [2]), ("*", [2]), (ID[:12], [1])):
+    for wanted, chosen in (("web", [2]), ("?*", [2]), (ID[:12], [1])):
         found = membership.members(of(placed), "container", wanted, str)
         assert [each.pid for each in found.processes] == chosen
         assert (found.gap is None) == (wanted == ID[:12]), "a number is known"
@@ -297,6 +297,27 @@ def test_a_name_that_may_not_be_read_is_not_told_to_be_none(placed, tmp_path, mo
     with pytest.raises(NoSuchProcess) as nobody:
         membership.members(of(placed), "container", "shop", str)
     assert nobody.value.incomplete is None, "there is nobody whose name is not known"
+
+
+def test_a_container_whose_name_nobody_keeps_is_told_with_its_number_and_every_name_fits_any(
+    placed, tmp_path, monkeypatch
+):
+    for manager in ("DOCKER", "CONTAINERD", "PODMAN"):
+        monkeypatch.setattr(container_names, manager, (str(tmp_path / manager),))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing"))
+    placed |= {1: OF_DOCKER, 2: "/lxc/web", 3: "/"}
+    found = membership.members(of(placed), "container", "w*", str)
+    assert [each.pid for each in found.processes] == [2]
+    assert found.gap is not None and f"1 container is called is not told ({ID[:12]})" in found.gap
+    assert "right" not in found.gap and f"container:{ID[:12]}" in found.gap, "root has every right, and sees none"
+    everyone = membership.members(of(placed), "container", "*", str)
+    assert ([each.pid for each in everyone.processes], everyone.gap) == ([1, 2], None)
+    sandbox = {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-name": "shop-7d"}
+    write(tmp_path / "CONTAINERD" / "moby" / ID / "config.json", {"annotations": {}})
+    assert container_names.names_of([ID]) == {}, "docker has its name, in a folder that is not known"
+    write(tmp_path / "CONTAINERD" / "k8s.io" / ID / "config.json", {"annotations": sandbox})
+    assert container_names.names_of([ID]) == {ID: ()}, "what holds a pod together has no name"
+    assert membership.members(of(placed), "container", "w*", str).gap is None
 
 
 def as_no_root(monkeypatch: pytest.MonkeyPatch, closed: Path) -> None:

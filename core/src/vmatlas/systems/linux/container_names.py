@@ -26,10 +26,12 @@ PODMAN = ("/var/lib/containers/storage",)
 _DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
 _ANNOTATIONS = ("nerdctl/name", "io.kubernetes.cri.container-name")
 _POD = "io.kubernetes.cri.sandbox-name"
+_NONE = ("",)
+"""Of a container whose files tell no name: it has none."""
 
 
 def names_of(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The names of containers, of those whose files can be read; a container may have several."""
+    """The names of containers, of those whose files can be read; one may have several, or none (a pod's own)."""
     wanted = frozenset(ids)
     if not wanted:
         return {}
@@ -94,8 +96,9 @@ def _podman() -> list[str]:
 def _look_up(ids: frozenset[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for number, name in (*_of_docker(ids), *_of_podman(ids), *_of_containerd(ids)):
-        if name and name not in found.setdefault(number, []):
-            found[number].append(name)
+        names = found.setdefault(number, [])
+        if name and name not in names:
+            names.append(name)
     return {number: tuple(names) for number, names in found.items()}
 
 
@@ -114,7 +117,7 @@ def _of_podman(ids: frozenset[str]) -> Iterator[tuple[str, str]]:
             for each in listed if isinstance(listed, list) else ():
                 match each:
                     case {"id": str(number), "names": [*names]} if number in ids:
-                        yield from ((number, name) for name in names if isinstance(name, str))
+                        yield from ((number, name) for name in names or _NONE if isinstance(name, str))
 
 
 def _of_containerd(ids: frozenset[str]) -> Iterator[tuple[str, str]]:
@@ -129,8 +132,9 @@ def _of_containerd(ids: frozenset[str]) -> Iterator[tuple[str, str]]:
                 match _json(os.path.join(namespace, number, "config.json")):
                     case {"annotations": {**told}}:
                         names = [name for key in _ANNOTATIONS if isinstance(name := told.get(key), str)]
-                        yield from ((number, name) for name in names)
-                        if names and isinstance(pod := told.get(_POD), str):
+                        pod = told.get(_POD)
+                        yield from ((number, name) for name in names or (_NONE if pod else ()))
+                        if names and isinstance(pod, str):
                             yield number, f"{pod}/{names[-1]}"
 
 

@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from errno import ENAMETOOLONG, ENOENT, ESRCH
+from typing import TypeAlias
 
 from vmatlas.backend import Members, Programs
 from vmatlas.errors import NoSuchProcess, UsageError, legible
@@ -90,7 +91,7 @@ def container_of(process: LinuxProcess) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _called(container: Container) -> str:
-    names = () if container.is_named else cgroup_names([container]).get(container.id, ())
+    names = None if container.is_named else cgroup_names([container]).get(container.id)
     return f"{names[0]} ({container.short})" if names else container.short
 
 
@@ -138,7 +139,7 @@ def _whole(places: list[Place]) -> list[Place]:
 
 
 def cgroup_names(containers: Sequence[Container]) -> dict[str, tuple[str, ...]]:
-    """What containers are called, by their numbers."""
+    """What containers are called, by their numbers; nothing of those of which no file is found that tells it."""
     from vmatlas.systems.linux.container_names import names_of
 
     return names_of({each.id for each in containers if not each.is_named})
@@ -178,7 +179,8 @@ def members(processes: Sequence[ProcessInfo], what: str, wanted: str, own_folder
         elif any(place.is_cut and (not path or path.startswith(place.path)) for place in places):
             untold.setdefault(_TOO_LONG, []).append(process)
     gaps = [_not_told("cgroup", why, who) for why, who in untold.items()]
-    if not (found and cgroups.is_digits(wanted)) and (hidden := _names_hidden(called)) is not None:
+    by_number = found and cgroups.is_digits(wanted)
+    if not by_number and wanted not in ANY_NAME and (hidden := _names_untold(called)) is not None:
         gaps.append(hidden)
     gap = "; ".join(gaps) or None
     if not found:
@@ -241,7 +243,14 @@ def _folder_called(wanted: str, own_folder: Callable[[str], str]) -> str:
     return path
 
 
-def _match(what: str, wanted: str, called: Mapping[Container, tuple[str, ...]]) -> Match:
+_Called: TypeAlias = Mapping[Container, tuple[str, ...] | None]
+"""Containers, and what each is called; None where no file is found that tells it."""
+
+ANY_NAME = ("*", "**")
+"""Patterns that whatever a container is called fits, known or not."""
+
+
+def _match(what: str, wanted: str, called: _Called) -> Match:
     """Of containers all that are called so, or whose number it is or begins so: for whoever may make cgroups may call
     one as he likes, and must not take the place of another."""
     if what == "unit":
@@ -249,27 +258,30 @@ def _match(what: str, wanted: str, called: Mapping[Container, tuple[str, ...]]) 
     return cgroups.container(frozenset(each.id for each, names in called.items() if _is_meant(each, wanted, names)))
 
 
-def _called_so(seen: Sequence[Sequence[Place]]) -> dict[Container, tuple[str, ...]]:
+def _called_so(seen: Sequence[Sequence[Place]]) -> dict[Container, tuple[str, ...] | None]:
     """The containers that processes are in, and their names, where these are found."""
     containers = _containers(seen)
     names = cgroup_names(containers)
-    return {each: names.get(each.id, ()) for each in containers}
+    return {each: () if each.is_named else names.get(each.id) for each in containers}
 
 
-def _names_hidden(called: Mapping[Container, tuple[str, ...]]) -> str | None:
-    """Why it is not told what some containers are called, in words; None where it is, or nobody keeps names of them."""
-    from vmatlas.systems.linux.container_names import closed_folders
+def _names_untold(called: _Called) -> str | None:
+    """Which containers may be meant as well, for nobody tells what they are called, and why; None: there are none."""
+    from vmatlas.systems.linux.container_names import closed_folders, where_looked
 
-    nameless = [each.short for each, names in called.items() if not names and not each.is_named]
-    if not nameless or not (closed := closed_folders()):
+    nameless = [each.short for each, names in called.items() if names is None]
+    if not nameless:
         return None
     number = "1 container is" if len(nameless) == 1 else f"{len(nameless):,} containers are"
     shown = ", ".join(nameless[:_MOST_SHOWN]) + ", ..." * (len(nameless) > _MOST_SHOWN)
-    return f"what {number} called is not told ({shown}): no right to read {', '.join(closed)}"
+    closed = closed_folders()
+    why = f"no right to read {', '.join(closed)}" if closed else f"looked for in {where_looked()}"
+    by_number = f"by its number one is chosen all the same: container:{nameless[0]}"
+    return f"what {number} called is not told ({shown}): {why}; {by_number}"
 
 
-def _is_meant(container: Container, wanted: str, names: Sequence[str]) -> bool:
-    if container.id == wanted or any(cgroups.fits(name, wanted) for name in names):
+def _is_meant(container: Container, wanted: str, names: Sequence[str] | None) -> bool:
+    if wanted in ANY_NAME or container.id == wanted or any(cgroups.fits(name, wanted) for name in names or ()):
         return True
     if container.is_named:
         return cgroups.fits(container.id, wanted)
@@ -290,9 +302,7 @@ def _folder_of_memory(places: Sequence[Place], match: Callable[[str], int | None
     return None if place is None or depth is None else cgroups.path_of(place.parts[:depth])
 
 
-def _nobody(
-    what: str, wanted: str, seen: Sequence[Sequence[Place]], called: Mapping[Container, tuple[str, ...]]
-) -> NoSuchProcess:
+def _nobody(what: str, wanted: str, seen: Sequence[Sequence[Place]], called: _Called) -> NoSuchProcess:
     if what == "cgroup":
         return NoSuchProcess(f"no process is in the cgroup {wanted}", hint="/proc/PID/cgroup tells where a process is")
     if what == "unit":
@@ -300,7 +310,7 @@ def _nobody(
         return NoSuchProcess(f"the unit {wanted} has no process", hint=_there("units with processes", sorted(own)))
     from vmatlas.systems.linux.container_names import where_looked
 
-    told = [" ".join((*names, each.short)) for each, names in called.items()]
+    told = [" ".join((*(names or ()), each.short)) for each, names in called.items()]
     hint = f"{_there('containers with processes', told)}; names are looked up in {where_looked()}"
     return NoSuchProcess(f"no process is in a container {wanted}", hint=hint)
 
