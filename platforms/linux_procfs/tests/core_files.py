@@ -28,11 +28,22 @@ def saved(name: str, folder: Path) -> Path:
 
 def truth(name: str) -> AddressSpace:
     """The map of the process just before it crashed."""
+    return of_text((CORES / f"{name}.maps").read_bytes())
+
+
+def of_text(maps: bytes) -> AddressSpace:
+    """What the text of /proc/PID/maps alone tells."""
     system = SystemInfo("linux", "6.18.5", "", "x86_64", "little", 64, PAGE)
-    streams = {"maps": (CORES / f"{name}.maps").read_bytes()}
     return vmatlas.replay(
         Capture(
-            streams, system, 1, "linux-procfs", "vmatlas-linux-procfs", Query(), 0.0, consistency=Consistency.FROZEN
+            {"maps": maps},
+            system,
+            1,
+            "linux-procfs",
+            "vmatlas-linux-procfs",
+            Query(),
+            0.0,
+            consistency=Consistency.FROZEN,
         )
     )
 

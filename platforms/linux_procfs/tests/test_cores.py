@@ -20,7 +20,7 @@ from vmatlas.files import elf_core
 from vmatlas.model.crash import Crash
 from vmatlas_linux_procfs import BACKEND
 
-from .core_files import CORES, PAGE, Load, Made, saved, truth
+from .core_files import CORES, PAGE, Load, Made, of_text, saved, truth
 
 NAMES = sorted(path.name.removesuffix(".core.xz") for path in CORES.glob("*.core.xz"))
 KERNELS = [name for name in NAMES if name.startswith("linux-")]
@@ -211,6 +211,29 @@ def test_that_a_file_is_deleted_is_not_known_but_for_what_never_had_a_name(tmp_p
     assert (file.path, file.deleted, file.kind) == ("/tmp/x (deleted)", None, Kind.FILE)
     assert (memory.path, memory.deleted, memory.kind) == ("/memfd:x", True, Kind.SHARED_MEMORY)
     assert (either.path, either.deleted, either.kind) == ("/x (deleted)", None, Kind.OTHER)
+
+
+def test_what_never_had_a_name_is_told_alike_live_in_a_text_and_in_a_core(tmp_path: Path) -> None:
+    names = (
+        b"/memfd:x",
+        b"/SYSV0000002a",
+        b"/dev/zero",
+        b"/anon_hugepage",
+        b"/secretmem",
+        b"/[aio]",
+        b"/i915",
+        b"/[new]",
+    )
+    files = [(0x1000 * at, 0x1000 * at + PAGE, 0, name + b" (deleted)") for at, name in enumerate(names, 16)]
+    by = Made()
+    notes = by.status() + by.psinfo() + by.files(files)
+    core = vmatlas.replay(made(tmp_path, by.core([Load(each[0], PAGE) for each in files], notes)))
+    lines = b"".join(b"%x-%x rw-s 00000000 00:0e 7   %s\n" % (start, end, name) for start, end, _, name in files)
+    text = of_text(lines)
+    told = [(name.decode(), True) for name in names]
+    assert [(each.path, each.deleted) for each in text] == told
+    assert [(each.path, each.deleted) for each in core] == told
+    assert Kind.FILE not in {each.kind for each in (*core, *text)}
 
 
 def test_signal_thread_and_address_of_a_crash(tmp_path: Path) -> None:

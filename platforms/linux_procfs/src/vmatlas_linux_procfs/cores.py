@@ -23,7 +23,7 @@ from vmatlas.model.columns import NO_LABEL, UNKNOWN_BYTE
 from vmatlas.model.crash import Crash
 from vmatlas.model.facts import Meaning, Packer, columns_of
 from vmatlas.symbols.table import build_id_of_head
-from vmatlas.systems.linux.naming import tell
+from vmatlas.systems.linux.naming import tell_without_sharing
 from vmatlas_linux_procfs.core_notes import (
     AT_EXECFN,
     AT_PAGESZ,
@@ -259,7 +259,8 @@ class _Meanings(dict[int, bytes]):
     def __missing__(self, key: int) -> bytes:
         number, rights = divmod(key, _MANY_RIGHTS)
         if number:
-            meaning = _meaning(*_file(self._names[number], rights))
+            label, kind = tell_without_sharing(self._names[number], protection=rights)
+            meaning = _meaning(label, rights, kind)
         else:
             kind = Kind.ANONYMOUS if rights else Kind.GUARD
             meaning = _meaning(NO_LABEL, rights, kind if self._has_names else Kind.OTHER)
@@ -270,21 +271,6 @@ class _Meanings(dict[int, bytes]):
 def _meaning(label: Label, protection: int, kind: Kind) -> Meaning:
     hidden = 0 if label.path is not None or (label.name or "[")[0] != "[" else UNKNOWN
     return Meaning(UNKNOWN, UNKNOWN, hidden, label, protection, UNKNOWN_BYTE, kind)
-
-
-def _file(name: bytes, protection: int) -> tuple[Label, int, Kind]:
-    """Of a name in NT_FILE. Whether it is shared is not told, so some kinds are not either."""
-    both = [
-        tell(name, protection=protection & 7, shared=shared, major=0, has_file=True, linked=None)
-        for shared in (False, True)
-    ]
-    (label, kind), (other, other_kind) = both
-    if kind is other_kind:
-        return label, protection, kind
-    if name.startswith(b"/dev/shm/"):
-        return label, protection, Kind.FILE
-    # "/x (deleted)" is a file of the root folder, or an object that never had a name; "/anon_hugepage" is either kind.
-    return (label if label.deleted is None else other), protection, Kind.OTHER
 
 
 def _special(

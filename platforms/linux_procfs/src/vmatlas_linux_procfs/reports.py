@@ -27,11 +27,11 @@ from typing import NamedTuple
 
 from vmatlas.capture import Capture, check_count
 from vmatlas.errors import MalformedData, Unsupported
-from vmatlas.model import UNKNOWN, AddressSpace, Consistency, Kind, Label, Protection, Query, SystemInfo, Thread
+from vmatlas.model import UNKNOWN, AddressSpace, Consistency, Kind, Protection, Query, SystemInfo, Thread
 from vmatlas.model.columns import NO_LABEL, UNKNOWN_BYTE
 from vmatlas.model.crash import Crash, CrashedThread
 from vmatlas.model.facts import Meaning, Packer, columns_of
-from vmatlas.systems.linux.naming import tell
+from vmatlas.systems.linux.naming import tell_without_sharing
 from vmatlas.systems.linux.order import in_order
 from vmatlas_linux_procfs.core_notes import AT_PAGESZ, SIGNALS, WITH_ADDRESS
 from vmatlas_linux_procfs.decode import LINE, MAPS, SMAPS, decode
@@ -446,13 +446,7 @@ def _meaning(row: _Row) -> Meaning:
     if not row.name:
         kind = {int(Protection.UNTOLD): Kind.OTHER, 0: Kind.GUARD}.get(row.protection, Kind.ANONYMOUS)
         return Meaning(UNKNOWN, UNKNOWN, UNKNOWN, NO_LABEL, row.protection, UNKNOWN_BYTE, kind)
-    told: list[tuple[Label, Kind]] = [
-        tell(row.name, protection=row.protection & 7, shared=shared, major=0, has_file=True, linked=None)
-        for shared in (False, True)
-    ]
-    (label, kind), (other, other_kind) = told
-    if kind is not other_kind:
-        label, kind = (label if label.deleted is None else other), Kind.OTHER
+    label, kind = tell_without_sharing(row.name, protection=row.protection)
     return Meaning(UNKNOWN, UNKNOWN, 0 if row.offset != UNKNOWN else UNKNOWN, label, row.protection, UNKNOWN_BYTE, kind)
 
 

@@ -36,6 +36,8 @@ _UNDELETED = pattern(rb"/dmabuf:.*", re.DOTALL)
 _HUGE = pattern(rb"/?/anon_hugepage")
 _BUFFERS = pattern(rb"/(?:drm mm object|i915|ttm swap|dmabuf:.*)", re.DOTALL)
 """Those that are a driver's."""
+_OBJECTS = pattern(rb"/(?:secretmem|\[[^/]*\]|drm mm object|i915|ttm swap)")
+"""Of objects that can be shared alone: what the kernel is known to call them."""
 _DEVICES = pattern(rb"anon_inode:.*|socket:\[\d+\]|/dev/(?!shm/|hugepages/|mqueue/|ashmem/).*", re.DOTALL)
 _OF_MEMORY = pattern(rb"anon_inode:\[(?:aio|secretmem|kvm-gmem|guest_memfd)\]")
 """Memory that some kernels name so, and others by a name of its own file system."""
@@ -106,6 +108,24 @@ def tell(
     if kind is Kind.ANONYMOUS and has_file and not name:  # a name that is longer than the kernel tells
         return label._replace(deleted=None), Kind.FILE
     return label, kind
+
+
+def tell_without_sharing(name: bytes, *, protection: int) -> tuple[Label, Kind]:
+    """The same where neither device nor sharing is told (a core file, a tombstone), so that some kinds are not either.
+
+    Names that the kernel is known to make for objects which never had one mean those, here as everywhere. Any other
+    that is called deleted may be one of those, an unlinked file, or a file that is really called so.
+    """
+    (label, kind), (other, other_kind) = [
+        tell(name, protection=protection & 7, shared=shared, major=0, has_file=True, linked=None)
+        for shared in (False, True)
+    ]
+    if kind is other_kind:
+        return label, kind
+    if name.startswith(b"/dev/shm/"):
+        return label, Kind.FILE
+    is_known = label.deleted is not None or _OBJECTS.fullmatch(name[: -len(DELETED)]) is not None
+    return (other if is_known else label), Kind.OTHER  # "/anon_hugepage" is of either kind
 
 
 @functools.lru_cache(4096)
