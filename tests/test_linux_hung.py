@@ -194,7 +194,7 @@ with ProcessFiles(process) as files:
     ("what", "told"),
     [
         ("number", "None its file system (fuse) may not answer\nNone\n"),
-        ("map", "None\n"),
+        ("map", "its file system is not asked, which may not answer (fuse)\n"),
     ],
 )
 def test_what_a_table_said_before_is_not_believed_of_what_is_held(

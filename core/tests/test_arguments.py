@@ -52,7 +52,7 @@ BAD: dict[str, list[Any]] = {
     "regions": [ODD, None, 5, [5], [ODD], HUGE],
     "space": [ODD, None, 5, "x", [], HUGE],
     "memories": [ODD, None, 5, "x", [5], [None], HUGE],
-    "processes": [ODD, 5, "x", [5], [None], HUGE],
+    "processes": [ODD, 1.5, -1, "x", ["x"], [True], [1.5], [None], HUGE],
     "selected": [ODD, None, 5, "x", [], HUGE],
     "word": [ODD, b"1", 1.5, -1, 2**31, True, [], "", "node", "nobody:x", "user:", "!", HUGE],
     "difference": [ODD, None, 5, "x", [], HUGE],
@@ -133,7 +133,7 @@ def tracked(name: str) -> Callable[..., object]:
 
 
 TRACKED = {
-    "process": "open process",
+    "process": "pid",
     "seconds": "interval",
     "where": "filter",
     "force": "flag",

@@ -20,9 +20,9 @@ def one(call: bytes, comm: bytes = b"worker\n") -> Thread:
 
 
 @pytest.mark.parametrize(("call", "pointer", "untold"), [
-    (WAITS, 0x7FD77B126D30, ""),
-    (b"-1 0x7ffd00001000 0x401000\n", 0x7FFD00001000, ""),  # in a page fault, say: no call
-    (b"0 0x3 0x0 0x0 0x0 0x0 0x0 0xbe8f1a40 0xb6e2d1d0\n", 0xBE8F1A40, ""),  # 32 bits
+    (WAITS, 0x7FD77B126D30, None),
+    (b"-1 0x7ffd00001000 0x401000\n", 0x7FFD00001000, None),  # in a page fault, say: no call
+    (b"0 0x3 0x0 0x0 0x0 0x0 0x0 0xbe8f1a40 0xb6e2d1d0\n", 0xBE8F1A40, None),  # 32 bits
     (b"running\n", None, "running"),
     (b"!EPERM", None, "EPERM"),
     (b"!LIMIT", None, "LIMIT"),
@@ -30,7 +30,7 @@ def one(call: bytes, comm: bytes = b"worker\n") -> Thread:
     (b"", None, "untold"),
 ])  # fmt: skip
 def test_the_last_two_numbers_are_stack_pointer_and_program_counter(
-    call: bytes, pointer: int | None, untold: str
+    call: bytes, pointer: int | None, untold: str | None
 ) -> None:
     assert one(call) == Thread(7, "worker", pointer, untold)
 
@@ -88,7 +88,7 @@ def test_whatever_a_stream_holds_it_gives_threads_or_is_malformed(stream: bytes)
     except MalformedData:
         return
     assert [thread.number for thread in threads] == sorted({thread.number for thread in threads})
-    assert all((thread.stack_pointer is None) == bool(thread.untold) for thread in threads)
+    assert all((thread.stack_pointer is None) == (thread.untold is not None) for thread in threads)
 
 
 def test_a_space_with_what_are_no_threads_is_refused() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 import vmatlas
-from vmatlas import ProcessInfo, Unanswered, UsageError, VmatlasError, patience
+from vmatlas import AddressSpace, NoSuchProcess, ProcessInfo, Unanswered, UsageError, VmatlasError, patience
 from vmatlas.backend import LocalProcess, Reading
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import Query
@@ -300,3 +301,26 @@ def test_who_else_is_chosen_and_cannot_be_told_is_said() -> None:
     asked = survey(lambda process: process.pid, target=place, among=vmatlas.select("name:chain", target=place))
     assert [each.answer for each in asked] == [None]
     assert "no list any more" in str(asked.incomplete)
+
+
+def test_whatever_names_a_process_is_taken_among_them() -> None:
+    """A number, a handle, a map, a program that was started: one, or several."""
+    own = os.getpid()
+    info = next(each for each in vmatlas.processes() if each.pid == own)
+    with vmatlas.open() as handle:
+        space = handle.snapshot()
+        for among in (own, info, handle, space, [own], [info, handle], (each for each in [space]), vmatlas.select(own)):
+            ((process, answer),) = vmatlas.snapshots(among=among)
+            assert (process.pid, type(answer)) == (own, AddressSpace)
+        [told] = vmatlas.memories(among=handle)
+        assert (told.process.pid, told.error, told.process.start_time) == (own, None, handle.start_time)
+        assert [each.pid for each in vmatlas.select(handle, space, info)] == [own]
+
+
+def test_a_process_that_was_handed_over_is_never_the_one_that_has_its_number_now() -> None:
+    space = vmatlas.snapshot()
+    before = AddressSpace(space.columns, replace(space.origin, start_time=1))
+    [told] = vmatlas.memories(among=before)
+    assert isinstance(told.error, NoSuchProcess)
+    with pytest.raises(NoSuchProcess, match="another's now"):
+        vmatlas.select(before)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vmatlas.api import (
         HasPid,
         Pid,
+        Pids,
         capture,
         find,
         find_many,
@@ -146,6 +147,7 @@ __all__ = [
     "PageState",
     "Picture",
     "Pid",
+    "Pids",
     "Policy",
     "Process",
     "ProcessInfo",
@@ -219,7 +221,8 @@ _HOMES = {
     "vmatlas.analysis.slopes": "Verdict",
     "vmatlas.analysis.trend": "Trend Trends trends",
     "vmatlas.api": (
-        "HasPid Pid capture find find_many iterate memory neighbours open processes replay replay_memory snapshot watch"
+        "HasPid Pid Pids capture find find_many iterate memory neighbours open processes replay replay_memory snapshot "
+        "watch"
     ),
     "vmatlas.backend": "Target",
     "vmatlas.capture": "Capture",

@@ -32,6 +32,10 @@ class HasPid(Protocol):
 Pid: TypeAlias = int | HasPid | None
 """A process: its number, None for the one that asks, or anything with `.pid`."""
 
+Pids: TypeAlias = Iterable[int | HasPid] | HasPid | int
+"""One process or several: what `vmatlas.select` gives, or numbers, or anything with `.pid`. Of a `Process`, a
+`ProcessInfo` or an `AddressSpace` the same process is meant, and none that has its number now."""
+
 
 def pid_of(process: Pid, what: str = "process") -> int | None:
     """The number of a process that a caller hands over; None: the one that asks. Raises UsageError."""

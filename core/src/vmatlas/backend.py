@@ -186,7 +186,7 @@ class LocalProcess:
         return None
 
     def why_unread(self, region: Region) -> str | None:
-        """Why the file system of the file that a region shows is not asked to read it; None where it is asked."""
+        """Why nothing is read of the file that a region shows, in words; None where it is read."""
         return None
 
     def open_mapped(self, region: Region) -> int | None:
@@ -645,7 +645,7 @@ class ReadsFiles(Protocol):
         """Bytes in that file, as it is now; None where it cannot be read, or that is not told."""
 
     def why_unread(self, region: Region) -> str | None:
-        """Why the file system of that file is not asked to read it, in words; None where it is asked."""
+        """Why nothing is read of that file, in words; None where it is read."""
 
 
 @runtime_checkable

@@ -648,15 +648,15 @@ class Process:
         return self._process.file_size(region)
 
     def why_unread(self, region: Region) -> str | None:
-        """Why nothing is read of the file that a region shows, in words: its file system may not answer.
+        """Why nothing is read of the file that a region shows, in words: no right to, or it is gone, or its file system
+        may not answer, or a sandbox refuses the call.
 
-        None where it is asked, and where that is not told (a capture, a system without mount tables).
+        None where it is read, where the region shows none, and where no file is read at all (a system without).
         """
         check_region(region)
         if not self._reads(region) or not isinstance(self._process, ReadsFiles):
             return None
-        told = self._process.why_unread(region)
-        return None if told is None else f"its file system is not asked, which may not answer ({told})"
+        return self._process.why_unread(region)
 
     @staticmethod
     def _reads(region: Region) -> bool:

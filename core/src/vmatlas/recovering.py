@@ -89,13 +89,11 @@ def held_file(process: Process, address: int) -> tuple[Region, int]:
 
 
 def _not_had(process: Process, region: Region) -> Exception:
-    why = process.why_unread(region)
-    if why is not None:
+    why = process.why_unread(region) or "no regular file is mapped, or it is not told"
+    if "may not answer" in why:
         return OperationFailed(f"{region.path}: {why}", pid=process.pid)
     hint = "unlinked files, and those of other users or namespaces, take CAP_CHECKPOINT_RESTORE or root"
-    return AccessDenied(
-        f"the file {region.label} is not to be had: no right, or no regular file", pid=process.pid, hint=hint
-    )
+    return AccessDenied(f"the file {region.label} is not to be had: {why}", pid=process.pid, hint=hint)
 
 
 def copy_out(descriptor: int, region: Region, path: str | os.PathLike[str], *, replace: bool) -> Recovered:

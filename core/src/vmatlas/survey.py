@@ -11,11 +11,12 @@ import contextlib
 import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from errno import ENOMEM
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vmatlas import api, arguments, registry
+from vmatlas.api import Pids
 from vmatlas.backend import Listing, ListsNumbers, Patient, Roll, Target, TellsWaits
 from vmatlas.errors import NoSuchProcess, OperationFailed, TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
@@ -71,13 +72,13 @@ def survey(
     backend: str | None = None,
     threads: int | None = None,
     patience: float = PATIENCE,
-    among: Iterable[ProcessInfo] | None = None,
+    among: Pids | None = None,
 ) -> Listing[Surveyed[_Answer]]:
     """Asks each process that is not the kernel's own; `ask` runs in other threads.
 
-    `among`: not all, but these (`vmatlas.select` gives some), each of which is asked as the one that it was then: where
-    another process has its number now, it has ended. Where one has, and words chose it, those that they choose now are
-    asked as well.
+    `among`: not all, but these (`vmatlas.select` gives some; a number is whoever has it now), each of which is asked as
+    the one that it was then: where another process has its number now, it has ended. Where one has, and words chose it,
+    those that they choose now are asked as well.
 
     What it gives is iterated over: in order of pid, and then those that came meanwhile, where others had ended before
     they were asked. Its `incomplete` says why processes may be missing: the system does not list them for the caller
@@ -103,28 +104,31 @@ def survey(
     return Listing(_survey(ask, everyone, backend, threads, patience), place, lambda: everyone.gap)
 
 
-def processes_given(among: Iterable[object]) -> list[ProcessInfo]:
-    """Raises UsageError for what are no processes."""
+def processes_given(among: Pids, place: Target) -> list[ProcessInfo]:
+    """Who that is now, each once; where it has ended, with the number and the start time that it had.
+
+    Raises UsageError for what are no processes, and for one that lives elsewhere.
+    """
+    from vmatlas.selection.resolving import known
+
+    given: Any = [among] if isinstance(among, int) or hasattr(among, "pid") else among
     hint = "vmatlas.select(...) gives such, and vmatlas.processes()"
-    listed = list(arguments.iterated(among, UsageError(f"{arguments.shown(among)} are no processes", hint=hint)))
-    found = [each for each in listed if isinstance(each, ProcessInfo)]
-    if len(found) != len(listed):
-        wrong = next(each for each in listed if not isinstance(each, ProcessInfo))
-        raise UsageError(f"{arguments.shown(wrong)} is no ProcessInfo", hint=hint)
-    return found
+    listed = arguments.iterated(given, UsageError(f"{arguments.shown(among)} are no processes", hint=hint))
+    infos = [each if isinstance(each, ProcessInfo) else known(each, place) for each in listed]
+    return list({(info.pid, info.start_time): info for info in infos}.values())
 
 
 class Chosen:
     """Processes that were chosen before; where one has ended meanwhile and words chose it (`vmatlas.select`), whom they
     choose now: it may go on in a child. In rounds, as everybody is asked: see `vmatlas.rounds`."""
 
-    def __init__(self, place: Target, among: Iterable[object], patience: float) -> None:
+    def __init__(self, place: Target, among: Pids, patience: float) -> None:
         """Raises UsageError for what are no processes."""
         from vmatlas.selection.resolving import Selected
 
         self.place = place
         self.count = 0
-        self._found = processes_given(among)
+        self._found = processes_given(among, place)
         self._patience = patience
         self._words = among if isinstance(among, Selected) and among.may_choose_others else None
         lists = MOST if place is LOCAL else MOST_REMOTE
@@ -377,7 +381,7 @@ def snapshots(
     where: Filter | str | None = None,
     threads: int | None = None,
     patience: float = PATIENCE,
-    among: Iterable[ProcessInfo] | None = None,
+    among: Pids | None = None,
 ) -> Listing[tuple[ProcessInfo, AddressSpace | VmatlasError]]:
     """The map of every process that is not the kernel's own, or the error that tells why there is none.
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmatlas import arguments
+from vmatlas.api import Pid
 from vmatlas.backend import OpensFiles
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Region
@@ -163,7 +164,8 @@ class Symbolizer:
             urls, self._said = urls_of(debuginfod)
             self._debuginfod = Debuginfod(urls) if urls else None
         self._files: dict[object, _File | None] = {}
-        self._why: dict[str, str] = {}
+        self._why: dict[object, str | None] = {}
+        self._asks_why: Callable[[Region], str | None] = lambda region: None
         self._jit: dict[int, Symbol | None] = {}
         self._why_no_lines: dict[str, str] = {}
         self._own: Process | None = None
@@ -179,6 +181,7 @@ class Symbolizer:
         elif isinstance(source, Process):
             self._page = source.target.system_info.page_size
             self._find_many, lookup = source.find_many, source.find
+            self._asks_why = source.why_unread
             opens = source.opens_files()
             self._open = opens.open_mapped if opens is not None else lambda region: None
             self._open_jit = opens.open_jit_map if opens is not None else lambda: None
@@ -281,12 +284,18 @@ class Symbolizer:
         if place.lines:
             return None
         if place.region is None or place.elf_address is None:
-            return "it lies in no file that is read"
+            why = None if place.region is None else self.why_not(place.region)
+            return why or "it lies in no file that is read"
         return self._why_no_lines.get(place.region.path or "", "its debug information tells none there")
 
     def why_not(self, region: Region) -> str | None:
         """Why nothing is told of the file that a region shows, in words; None where it was read, or has no path."""
-        return None if region.path is None else self._why.get(region.path)
+        key = _key(region)
+        if region.path is None or self._files.get(key) is not None:
+            return None
+        if key not in self._why:
+            self._why[key] = self._asks_why(region)
+        return self._why[key]
 
     @property
     def said(self) -> list[str]:
@@ -341,23 +350,23 @@ class Symbolizer:
         if found is None and region.build_id is not None and self._debuginfod is not None:
             found = self._debuginfod.file(region.build_id, "executable")
             if found is not None and region.path is not None:
-                self._why.pop(region.path, None)
+                self._why.pop(_key(region), None)
         return found
 
     def _open_by_path(self, region: Region) -> int | None:
         if region.path is None:
             return None
         if region.build_id is None and (region.device is None or not region.inode):
-            self._why[region.path] = "neither its build id nor device and inode are told: no file is taken for it"
+            self._why[_key(region)] = "neither its build id nor device and inode are told: no file is taken for it"
             return None
         descriptor = self._opened_here(region.path_bytes or b"")
         if descriptor is None:
-            self._why[region.path] = "no file that can be read lies at that path here"
+            self._why[_key(region)] = "no file that can be read lies at that path here"
             return None
         if self._is_it(descriptor, region):
             return descriptor
         os.close(descriptor)
-        self._why[region.path] = "another file lies at that path here"
+        self._why[_key(region)] = "another file lies at that path here"
         return None
 
     def _opened_here(self, path: bytes) -> int | None:
@@ -394,13 +403,13 @@ def _key(region: Region) -> object:
 
 
 def symbolize_many(
-    source: Process | AddressSpace | int | None, addresses: Iterable[int], *, debuginfod: Sequence[str] | None = None
+    source: Process | AddressSpace | Pid, addresses: Iterable[int], *, debuginfod: Sequence[str] | None = None
 ) -> list[Symbol | None]:
     """The function or object at each address, in their order; None where none is known.
 
         symbolize_many(1234, [0x7f0012345678])
 
-    `source` is a pid, a `vmatlas.Process`, None for this process, or an AddressSpace: of a core file the one that
+    `source` is a pid or anything with `.pid`, None for this process, or an AddressSpace: of a core file the one that
     `vmatlas.replay` gives, for files that lie here with the same build id (or device and inode).
     `debuginfod`: URLs of servers that are asked for files which are not at hand, by build id; None: those in the
     environment's DEBUGINFOD_URLS, `()`: none. Raises UsageError, and what `Process.find_many` raises.
@@ -410,7 +419,7 @@ def symbolize_many(
 
 
 def source_lines(
-    source: Process | AddressSpace | int | None, addresses: Iterable[int], *, debuginfod: Sequence[str] | None = None
+    source: Process | AddressSpace | Pid, addresses: Iterable[int], *, debuginfod: Sequence[str] | None = None
 ) -> list[Frames]:
     """The functions that each address lies in, and the line of source code in each, in the order of the addresses.
 
@@ -430,7 +439,7 @@ def source_lines(
 
 
 @contextlib.contextmanager
-def _symbolizer(source: Process | AddressSpace | int | None, debuginfod: Sequence[str] | None) -> Iterator[Symbolizer]:
+def _symbolizer(source: Process | AddressSpace | Pid, debuginfod: Sequence[str] | None) -> Iterator[Symbolizer]:
     from vmatlas import api
 
     with contextlib.ExitStack() as closing:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmatlas import arguments, registry
-from vmatlas.api import place_of
+from vmatlas.api import Pids, place_of
 from vmatlas.backend import (
     LimitsRegions,
     Listing,
@@ -76,7 +76,7 @@ def memories(
     regions: bool = False,
     threads: int | None = None,
     patience: float = PATIENCE,
-    among: Iterable[ProcessInfo] | None = None,
+    among: Pids | None = None,
 ) -> Listing[ProcessMemory]:
     """The memory in use of every process that is not the kernel's own, in order of pid; last those that came meanwhile.
 
@@ -318,7 +318,7 @@ def _memories_given(found: Iterable[object]) -> Iterator[ProcessMemory]:
 
 def _key(by: str, place: Target) -> Callable[[ProcessInfo], str | None]:
     if by == "name":
-        return lambda process: process.name or None
+        return lambda process: process.known_name
     system: object = LOCAL.system if place is LOCAL else None
     if not isinstance(system, TellsMembership):
         raise Unsupported(f"{place.name} does not tell the {by} of a process", hint="by name it is told everywhere")

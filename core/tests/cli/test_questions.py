@@ -116,11 +116,21 @@ def test_summary_of_all_by_use_has_the_child_among_the_others(run, rows_of, chil
     assert (int(row["SIZE"]), int(row["CODE"])) == (summary.total.size, summary.uses[Use.CODE].size)
 
 
+@pytest.mark.parametrize("word", ["self", "pid:{pid}", "{pid}"])
+def test_one_process_is_a_selection_of_one(run, word):
+    chosen = word.format(pid=os.getpid())
+    told = json.loads(run("summary", chosen, "--by", "program", "--json").stdout)
+    assert [each["pids"] for each in told["groups"]] == [[os.getpid()]]
+    (used,) = json.loads(run("summary", chosen, "--uses", "--json").stdout)["processes"]
+    assert used["pid"] == os.getpid()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([], ["self", "--all"], ["a/file", "--all"], ["self", "--json", "--csv"], ["self", "--by", "user"]),
-        *(["self", "--uses"], ["--all", "--uses", "--by", "name"], ["--all", "--by", "colour"]),
+        *([], ["self", "--all"], ["a/file", "--all"], ["self", "--json", "--csv"], ["self", "--uses", "--by", "user"]),
+        *(["a/file", "--uses"], ["a/file", "--by", "user"], ["--all", "--uses", "--by", "name"]),
+        ["--all", "--by", "colour"],
     ],
 )
 def test_summary_of_nobody_or_of_one_and_all_is_refused(run, arguments):

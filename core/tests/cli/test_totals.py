@@ -11,12 +11,12 @@ import pytest
 import vmatlas
 from vmatlas import AccessDenied, MemoryUse, NoSuchProcess, ProcessInfo, ProcessMemory, Unanswered
 from vmatlas.analysis import summarize
-from vmatlas.backend import Listing
+from vmatlas.backend import Listing, bare
 from vmatlas.cli.render.shape import Shape
 from vmatlas.cli.render.summary import processes_csv, processes_table, summary_tables
 from vmatlas.cli.render.table import plain_lines
 from vmatlas.cli.render.text import escape
-from vmatlas.cli.render.totals import groups_table, totals_table
+from vmatlas.cli.render.totals import groups_table, totals_json, totals_table
 from vmatlas.cli.survey import Unread
 from vmatlas.model import Kind, Protection, Region
 from vmatlas.model.memory import FIELDS
@@ -84,6 +84,20 @@ def test_no_process_is_called_as_the_total_or_as_what_it_lacks(name):
         _, *lines = plain_lines(alone)
         assert lines[-len(feet) :] == feet and not [line for line in lines[: -len(feet)] if line.startswith("* ")]
         assert all(row.cells[0] == "1" for row in table.rows if row.cells[-1] == by_pid)
+
+
+def test_an_empty_name_is_told_from_one_that_is_not_known():
+    found = [made(number, size, name=name) for number, size, name in ((7, 40, ""), (8, 30, "-"), (9, 20, "''"))]
+    unknown = ProcessMemory(bare(6), MemoryUse(resident=10, proportional=10), None, 1)
+    groups = vmatlas.group_memories([*found, unknown], "name")
+    assert [group.key for group in groups] == ["", "-", "''", None]
+    shown = ["''", "\\x2d", "\\x27'", "-"]
+    by_name = groups_table([*found, unknown], Unread(), "name", groups, exact=True)
+    each = totals_table([*found, unknown], Unread(), None, exact=True)
+    assert [row.cells[-1] for row in by_name.rows[:4]] == [row.cells[-1] for row in each.rows[:4]] == shown
+    told = totals_json([*found, unknown], Unread(), "name", groups, None)
+    assert [each["name"] for each in told["processes"]] == [each["key"] for each in told["groups"]]
+    assert told["processes"][-1]["name"] is None
 
 
 def test_the_largest_are_first_and_the_last_line_is_all_of_them(run, rows_of, child):

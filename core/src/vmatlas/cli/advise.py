@@ -114,7 +114,7 @@ def _of_several(
     if as_json:
         output.show_json(together_json([advise.advised_json(told) for _, told in found], survey))
     else:
-        tables = [(Whose(info.pid, info.name), advise.advised_table(told, exact=exact)) for info, told in found]
+        tables = [(Whose(info.pid, info.known_name), advise.advised_table(told, exact=exact)) for info, told in found]
         output.show(together(tables, survey))
     failed = [(told.advised.pid, told.advised.failure) for _, told in found if told.advised.failure is not None]
     for pid, failure in failed:

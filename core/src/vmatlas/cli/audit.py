@@ -341,7 +341,7 @@ def _of_several(
     with telling(survey, lambda: show(looked)):
         for process, (report, objects) in survey:
             across.add(process, objects)
-            whose = Whose(process.pid, process.name)
+            whose = Whose(process.pid, process.known_name)
             looked.found.append(ask.new_of(whose, process.user, process.start_time, report))
     shared: dict[int, tuple[ProcessInfo, list[Finding]]] = {}  # a process may execute thousands that another one writes
     for process, finding in across.findings():

@@ -203,7 +203,7 @@ def _of_several(
         before = {info.pid: space for info, space in survey}
         time.sleep(seconds)
         survey.ask_again(before)
-        found = [(Whose(info.pid, info.name), compare(before[info.pid], space)) for info, space in survey]
+        found = [(Whose(info.pid, info.known_name), compare(before[info.pid], space)) for info, space in survey]
     for _, difference in found:
         warn_if_incomplete(difference.after)
     if as_json:

@@ -60,6 +60,8 @@ def command(
     else:
         output.show_words(explain.paragraph(found))
         output.show(explain.threads_table(found, exact=exact))
+    for line in explain.unread_lines(found):
+        say(line)
     return Exit.OK
 
 

@@ -145,14 +145,14 @@ def command(
                 output.show(find.neighbours_table(space, addresses, around, exact=exact))
             return _exit(addresses, [each.at for each in around], or_next, backend=backend)
         found = asked.ask(lambda: _find(asked.process, addresses, or_next, where))
-        in_elf, told, unread = asked.ask(lambda: _in_elf(asked.process, addresses, found, names, servers))
+        in_elf, unread, told, without = asked.ask(lambda: _in_elf(asked.process, addresses, found, names, servers))
         if not any(found):
             asked.ask(lambda: tell_if_kernels_own(asked.process))
     if as_json:
-        output.show_json(find.found_json(addresses, found, in_elf, told))
+        output.show_json(find.found_json(addresses, found, in_elf, unread, told))
     else:
         output.show(find.found_table(addresses, found, in_elf, told, exact=exact))
-    for line in unread:
+    for line in (*_unread_lines(found, unread), *without):
         say(line)
     return _exit(addresses, found, or_next, backend=backend)
 
@@ -175,7 +175,7 @@ def _of_file(
     from vmatlas.symbolizing import Symbolizer
 
     space = replay(path, residency=False, backend=backend, target=target)
-    unread: list[str] = []
+    lines: list[str] = []
     if neighbours:
         around = [space.neighbours(address) for address in addresses]
         told, found = find.neighbours_json(addresses, around), [each.at for each in around]
@@ -185,32 +185,21 @@ def _of_file(
         found = [among.find(address, or_next=or_next) for address in addresses]
         with Symbolizer(space, debuginfod=servers if names else ()) as symbolizer:
             places, names_told, without = _named(symbolizer, addresses, found, names)
-            if names:
-                unread = [
-                    *_unknown(found, [each.elf_address for each in places], symbolizer),
-                    *without,
-                    *symbolizer.said,
-                ]
-        in_elf = [each.elf_address for each in places]
-        told = find.found_json(addresses, found, in_elf, names_told)
+            in_elf = [each.elf_address for each in places]
+            unread = [
+                symbolizer.why_not(region) if region is not None and own is None else None
+                for region, own in zip(found, in_elf, strict=True)
+            ]
+            lines = [*_unread_lines(found, unread), *without, *symbolizer.said]
+        told = find.found_json(addresses, found, in_elf, unread, names_told)
         table = find.found_table(addresses, found, in_elf, names_told, exact=exact)
     if as_json:
         output.show_json(told)
     else:
         output.show(table)
-    for line in unread:
+    for line in lines:
         say(line)
     return _exit(addresses, found, or_next)
-
-
-def _unknown(found: Sequence[Region | None], in_elf: Sequence[int | None], symbolizer: Symbolizer) -> list[str]:
-    """A line for each file of a saved map that is not read here."""
-    lines = {
-        f"no symbols of {region.path}: {why}": None
-        for region, own in zip(found, in_elf, strict=True)
-        if region is not None and own is None and (why := symbolizer.why_not(region)) is not None
-    }
-    return list(lines)
 
 
 class _Found(NamedTuple):
@@ -219,7 +208,7 @@ class _Found(NamedTuple):
     table: Table
     told: list[dict[str, Any]]
     at: Sequence[Region | None]
-    unread: list[str]
+    lines: list[str]
 
 
 def _of_several(
@@ -250,20 +239,20 @@ def _of_several(
             told = find.neighbours_json(addresses, around)
             return space.incomplete, _Found(table, told, [each.at for each in around], [])
         at = _find(asked, addresses, or_next, where)
-        in_elf, named_so, unread = _in_elf(asked, addresses, at, names, servers)
+        in_elf, unread, named_so, without = _in_elf(asked, addresses, at, names, servers)
         table = find.found_table(addresses, at, in_elf, named_so, exact=exact)
-        told = find.found_json(addresses, at, in_elf, named_so)
-        return None, _Found(table, told, at, unread)
+        told = find.found_json(addresses, at, in_elf, unread, named_so)
+        return None, _Found(table, told, at, [*_unread_lines(at, unread), *without])
 
     with chosen(words, target, patience) as (place, selected):
         survey = Survey(place, backend, patience, ask, selected)
-        found = [(Whose(info.pid, info.name), each) for info, each in survey]
+        found = [(Whose(info.pid, info.known_name), each) for info, each in survey]
     if as_json:
         told = [{"pid": whose.pid, "process": whose.name, "found": each.told} for whose, each in found]
         output.show_json(together_json(told, survey))
     else:
         output.show(together([(whose, each.table) for whose, each in found], survey))
-    for line in dict.fromkeys(line for _, each in found for line in each.unread):
+    for line in dict.fromkeys(line for _, each in found for line in each.lines):
         say(line)
     code = survey.tell()
     missed = [_exit(addresses, each.at, or_next, f" of process {whose.pid}", backend) for whose, each in found]
@@ -284,20 +273,21 @@ def _in_elf(
     found: list[Region | None],
     names: _Names,
     servers: Sequence[str] | None,
-) -> tuple[list[int | None], Named | None, list[str]]:
-    """The ELF addresses, the names where they are asked for, and a line for each file that tells none."""
+) -> tuple[list[int | None], list[str | None], Named | None, list[str]]:
+    """The ELF addresses, why there is none for want of the file, the names where they are asked for, and a line for
+    each file that tells no lines of source code, and for what went wrong with servers."""
     in_elf = [
         None if region is None else asked.elf_address(address, region)
         for address, region in zip(addresses, found, strict=True)
     ]
     unread = _unread(asked, found, in_elf)
     if not names:
-        return in_elf, None, unread
+        return in_elf, unread, None, []
     from vmatlas.symbolizing import Symbolizer
 
     with Symbolizer(asked, debuginfod=servers) as symbolizer:
         _, told, without = _named(symbolizer, addresses, found, names)
-        return in_elf, told, [*unread, *without, *symbolizer.said]
+        return in_elf, unread, told, [*without, *symbolizer.said]
 
 
 def _named(
@@ -319,16 +309,28 @@ def _named(
     return places, told if names else None, list(dict.fromkeys(without))
 
 
-def _unread(asked: Process, found: list[Region | None], in_elf: list[int | None]) -> list[str]:
-    """A line for each file of which no ELF address is told because nobody asks its file system, or no name."""
+def _unread(asked: Process, found: list[Region | None], in_elf: list[int | None]) -> list[str | None]:
+    """For each address why nothing is read of its file; None where it is read, or there is none."""
     from vmatlas.model import Kind
 
-    lines: dict[str, None] = {}
+    reasons: list[str | None] = []
     for region, own in zip(found, in_elf, strict=True):
-        if region is not None and region.inode and region.path is None and region.kind is Kind.FILE:
-            lines[f"the file at {region.start:#x} has a longer name than is told so: vmatlas maps has it"] = None
-        elif region is not None and own is None and (why := asked.why_unread(region)) is not None:
-            lines[f"no ELF-ADDRESS of {region.path}: {why}"] = None
+        if region is None or own is not None:
+            reasons.append(None)
+        elif region.inode and region.path is None and region.kind is Kind.FILE:
+            reasons.append("it has a longer name than is told so: vmatlas maps has it")
+        else:
+            reasons.append(asked.why_unread(region))
+    return reasons
+
+
+def _unread_lines(found: Sequence[Region | None], unread: Sequence[str | None]) -> list[str]:
+    """A line for each file of which nothing is read."""
+    lines = {
+        f"no ELF-ADDRESS of {region.path or f'the file at {region.start:#x}'}: {why}": None
+        for region, why in zip(found, unread, strict=True)
+        if region is not None and why is not None
+    }
     return list(lines)
 
 

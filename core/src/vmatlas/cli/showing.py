@@ -241,7 +241,8 @@ def _of_several(
         survey = Survey(place, backend, patience, ask, selected)
         found = [(info, see(space, view)) for info, space in survey]
     each = [
-        (Whose(info.pid, info.name), seen, maps.order(seen.shown, gaps=view.gaps, by=view.sort)) for info, seen in found
+        (Whose(info.pid, info.known_name), seen, maps.order(seen.shown, gaps=view.gaps, by=view.sort))
+        for info, seen in found
     ]
     if view.as_json:
         output.show_json(together_json([seen.json(lines, view) for _, seen, lines in each], survey))

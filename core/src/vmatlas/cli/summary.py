@@ -73,10 +73,14 @@ def command(
     from vmatlas.cli.whom import several
 
     source = sources_of(sources, everyone, "summary")
-    if (by not in (None, "name") or uses) and isinstance(source, (str, Asked)):
-        raise UsageError(f"{'--by' if by else '--uses'} goes with --all", hint="vmatlas summary --all --by user")
     if uses and by:
         raise UsageError("--uses and --by exclude each other")
+    if by not in (None, "name") or uses:
+        if isinstance(source, str):
+            hint = "vmatlas summary --all --by user"
+            raise UsageError(f"{'--by' if by else '--uses'} goes with processes, not with a file", hint=hint)
+        if isinstance(source, Asked):  # one that is chosen is as good as several
+            source = [source]
     if not isinstance(source, (str, Asked)) and not uses:
         with several(source, target, patience) as (place, selected):
             return _totals(TotalsSurvey(place, backend, patience, selected), place, by, exact, as_json, as_csv)

@@ -55,7 +55,7 @@ class _Watcher(threading.Thread):
     ) -> None:
         """`wire`: held while a question is asked, of an agent, which answers one at a time."""
         super().__init__(name="vmatlas", daemon=True)
-        self.info, self.whose = info, Whose(info.pid, info.name)
+        self.info, self.whose = info, Whose(info.pid, info.known_name)
         self._whom, self._backend, self._how, self._told, self._wire = whom, backend, how, told, wire
         self._is_over = threading.Event()
         self.asking: float | None = None

@@ -58,7 +58,8 @@ class ProcessInfo:
     pid: int
     parent: int | None
     name: str
-    """The system's short name for it (Linux: comm), not its command line; empty where it may not be looked at."""
+    """The system's short name for it (Linux: comm), not its command line; empty where it may not be looked at, and of
+    one that calls itself nothing (`known_name` tells them apart)."""
     start_time: int | None
     """When it started, in the system's own unit (Linux: clock ticks since boot): with the pid, its identity."""
     state: str = ""
@@ -75,6 +76,11 @@ class ProcessInfo:
     lives_on: bool = False
     """By its state it is a zombie, and it is not: its first thread has ended, and others of it live on (Linux)."""
 
+    @property
+    def known_name(self) -> str | None:
+        """`name`; None where it is not told."""
+        return None if not self.name and self.kernel is None else self.name
+
 
 class Thread(NamedTuple):
     """A thread of a process, and where its stack pointer was when it was asked."""
@@ -85,6 +91,6 @@ class Thread(NamedTuple):
     """What the system calls it, in short (Linux: its comm); None where that is not told."""
     stack_pointer: int | None
     """An address in the stack on which it stood; None where that is not told."""
-    untold: str = ""
+    untold: str | None = None
     """Why the stack pointer is not told: "running" (on a processor just then), "EPERM" (it takes the right to trace the
-    process), another error of the kernel's by its name; empty where it is told."""
+    process), another error of the kernel's by its name; None where it is told."""

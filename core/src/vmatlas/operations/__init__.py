@@ -291,7 +291,13 @@ def _names(symbolizer: Symbolizer, *, lines: bool) -> Names:
         if lines:
             places = symbolizer.with_lines(addresses, places)
         return [
-            Named(each.elf_address, each.symbol, each.lines, symbolizer.why_no_lines(each) if lines else None)
+            Named(
+                each.elf_address,
+                each.symbol,
+                each.lines,
+                symbolizer.why_no_lines(each) if lines else None,
+                None if each.region is None or each.elf_address is not None else symbolizer.why_not(each.region),
+            )
             for each in places
         ]
 

@@ -52,6 +52,8 @@ class Place(NamedTuple):
     """The lines of source code there, where they were asked for and are told; the innermost function first."""
     no_lines: str | None = None
     """Why none are told, where they were asked for."""
+    unread: str | None = None
+    """Why nothing was read of its file, in words; None where it was, or there is none."""
 
 
 class ThreadStack(NamedTuple):
@@ -106,6 +108,7 @@ class Named(NamedTuple):
     symbol: Symbol | None = None
     lines: Frames = ()
     no_lines: str | None = None
+    unread: str | None = None
 
 
 Names = Callable[[Sequence[int]], Sequence[Named]]

@@ -17,7 +17,8 @@ from array import array
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vmatlas import arguments
+from vmatlas import api, arguments
+from vmatlas.api import Pid
 from vmatlas.errors import Unsupported, UsageError
 from vmatlas.model import AddressSpace, Filter, Region
 from vmatlas.model.pages import PageRuns, PageState, RunColumns
@@ -73,7 +74,7 @@ class WorkingSet(NamedTuple):
 
 
 def written(
-    process: Process,
+    process: Process | Pid,
     seconds: float,
     *,
     where: Filter | str | None = None,
@@ -87,7 +88,10 @@ def written(
     UsageError without `force`, AccessDenied (it takes the owner of the process, or root), and what `Process.pages`
     raises.
     """
-    seconds, wanted = _checked(process, seconds, where, wait)
+    if not isinstance(process, Process):
+        with api.open(process) as opened:
+            return written(opened, seconds, where=where, force=force, wait=wait)
+    seconds, wanted = _checked(seconds, where, wait)
     clear = _clearing(process, "written", force)
     of = _states(process)  # before anything is cleared: whether it is told at all
     clear("written")
@@ -103,7 +107,7 @@ def written(
 
 
 def working_set(
-    process: Process,
+    process: Process | Pid,
     seconds: float,
     *,
     where: Filter | str | None = None,
@@ -114,7 +118,10 @@ def working_set(
 
     As `written`; Unsupported where the system does not tell (Linux: "Referenced" of smaps).
     """
-    seconds, wanted = _checked(process, seconds, where, wait)
+    if not isinstance(process, Process):
+        with api.open(process) as opened:
+            return working_set(opened, seconds, where=where, force=force, wait=wait)
+    seconds, wanted = _checked(seconds, where, wait)
     clear = _clearing(process, "referenced", force)
     if REFERENCED not in process.snapshot(residency=True).columns.details:
         raise Unsupported("this system does not tell which memory was looked at", pid=process.pid)
@@ -125,11 +132,7 @@ def working_set(
     return WorkingSet(process.snapshot(residency=True, where=wanted), taken)
 
 
-def _checked(
-    process: Process, seconds: float, where: Filter | str | None, wait: Callable[[float], object]
-) -> tuple[float, Filter]:
-    if not isinstance(process, Process):
-        raise UsageError(f"{arguments.shown(process)} is no vmatlas.Process", hint="give what vmatlas.open gives")
+def _checked(seconds: float, where: Filter | str | None, wait: Callable[[float], object]) -> tuple[float, Filter]:
     try:
         is_time = not isinstance(seconds, bool) and math.isfinite(seconds) and 0 <= seconds <= arguments.LONGEST
     except (TypeError, OverflowError):

@@ -8,12 +8,26 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import ClassVar, overload
 
 from vmatlas.api import HasPid, pid_of, place_of
-from vmatlas.backend import FindsMembers, HasName, KnowsUnlisted, ListsBriefly, Roll, Target, TellsStart, bare, may_be
+from vmatlas.arguments import shown
+from vmatlas.backend import (
+    FindsMembers,
+    HasName,
+    Identified,
+    KnowsUnlisted,
+    ListsBriefly,
+    Roll,
+    Target,
+    TellsStart,
+    bare,
+    may_be,
+)
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, UsageError, VmatlasError, legible
-from vmatlas.model import ProcessInfo
+from vmatlas.model import AddressSpace, ProcessInfo
+from vmatlas.process import Process
 from vmatlas.selection.words import SELF, Selection, Word
 from vmatlas.systems.posix import read_plain
 from vmatlas.target.local import LOCAL
@@ -113,11 +127,33 @@ def select(*words: str | int | HasPid, target: Target | None = None) -> Selected
     of Linux hides processes, or their names), Unsupported for what the target does not tell, UsageError, TargetLost.
     """
     texts = [word if isinstance(word, str) else SELF if word is None else str(pid_of(word)) for word in words]
-    return _select(Selection.of(*texts), place_of(target))
+    held = {word.pid: word for word in words if isinstance(word, (Process, ProcessInfo, AddressSpace))}
+    return _select(Selection.of(*texts), place_of(target), held)
 
 
-def _select(selection: Selection, place: Target) -> Selected:
-    lookup = _Lookup(place)
+def known(process: object, place: Target) -> ProcessInfo:
+    """Who that is now that a caller hands over; where it has ended, with the number and the start time that it had.
+
+    Raises UsageError for what is no process, and for one that lives on another target.
+    """
+    if process is None or isinstance(process, str):
+        raise UsageError(f"{shown(process)} is no process", hint="vmatlas.select(...) gives those that words choose")
+    if isinstance(process, Process) and process.target is not place:
+        raise UsageError(f"process {process.pid} lives on {process.target.name}, not on {place.name}")
+    number = pid_of(process)  # type: ignore[arg-type]
+    assert number is not None
+    held = process if isinstance(process, (Process, AddressSpace)) else None
+    try:
+        found = _Lookup(place)._of_number(number)
+    except NoSuchProcess:
+        found = bare(number)
+    if held is None or (found.start_time is not None and may_be(found, held)):
+        return found
+    return replace(bare(number), start_time=held.start_time)
+
+
+def _select(selection: Selection, place: Target, held: Mapping[int, Identified] = MappingProxyType({})) -> Selected:
+    lookup = _Lookup(place, held)
     found: dict[int, ProcessInfo] = {}
     unmatched: list[tuple[str, VmatlasError]] = []
     for word in selection.chosen:
@@ -150,8 +186,10 @@ def _select(selection: Selection, place: Target) -> Selected:
 class _Lookup:
     """One target, asked for its list once."""
 
-    def __init__(self, place: Target) -> None:
+    def __init__(self, place: Target, held: Mapping[int, Identified] = MappingProxyType({})) -> None:
+        """`held`: by their numbers, the processes that were handed over: nobody else is meant."""
         self._place = place
+        self._held = held
         self._unlisted: str | None = None
         self.cgroups: list[str] = []
         self.notes: list[str] = []
@@ -258,7 +296,13 @@ class _Lookup:
         return [self._of_number(self._own)]
 
     def _pid(self, value: str) -> list[ProcessInfo]:
-        return [self._of_number(_number(value))]
+        number = _number(value)
+        found = self._of_number(number)
+        if (held := self._held.get(number)) is not None and not may_be(found, held):
+            raise NoSuchProcess(
+                f"the process {number} that was handed over is no more: its number is another's now", pid=number
+            )
+        return [found]
 
     def _of_number(self, pid: int) -> ProcessInfo:
         """Raises NoSuchProcess. One that may not be looked at is known by its number alone."""

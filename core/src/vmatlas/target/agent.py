@@ -238,7 +238,7 @@ class AgentTargetProcess:
         pid: int,
         start_time: int | None,
         thread: int | None,
-        name: str = "",
+        name: str | None = None,
         number_inside: int | None = None,
     ) -> None:
         self._target = target
@@ -343,7 +343,7 @@ class AgentTargetProcess:
 
     def name_now(self) -> str | None:
         """As it was called when it was opened."""
-        return self._name or None
+        return self._name
 
     def number_inside(self) -> int | None:
         """As it was when it was opened."""
@@ -351,18 +351,25 @@ class AgentTargetProcess:
 
     def file_head(self, region: Region, size: int) -> bytes | None:
         """See `ReadsFiles`: on Linux through what it shows of a process's files; else by its path, if it is it."""
+        found = self._head(region, size)
+        return found if isinstance(found, bytes) else None
+
+    def _head(self, region: Region, size: int) -> bytes | str:
+        """The same, or why there is none, in words."""
         path = region.path_bytes
         if path is None or region.inode is None:
-            return None
+            return "its path and its inode are not both told"
         with self.question():
             if self.system.system == "linux":
                 from vmatlas.systems.linux.remote import file_head
 
                 return file_head(self, region, size)
             try:
-                return self.read_file(path, size) if self.inode(path) == region.inode else None
-            except (AgentRefused, ValueError):
-                return None
+                if self.inode(path) != region.inode:
+                    return "it does not lie at its path, or that may not be looked up"
+                return self.read_file(path, size)
+            except (AgentRefused, ValueError) as error:
+                return f"it cannot be read ({error})"
 
     def file_size(self, region: Region) -> int | None:
         """See `ReadsFiles`: an agent does not tell it."""
@@ -370,11 +377,8 @@ class AgentTargetProcess:
 
     def why_unread(self, region: Region) -> str | None:
         """See `ReadsFiles`."""
-        if self.system.system != "linux" or region.device is None:
-            return None
-        from vmatlas.systems.linux.remote import silent
-
-        return next(iter(silent(self, [region.device]).values()), None)
+        found = self._head(region, 1)
+        return found if isinstance(found, str) else None
 
     def stack_limit(self) -> int | None:
         """See `TellsStackLimit`: of Linux alone, by the files of /proc."""

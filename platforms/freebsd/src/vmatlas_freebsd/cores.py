@@ -118,7 +118,7 @@ def decode_core(capture: Capture) -> AddressSpace:
     else:
         space = nameless_space(capture)
     threads = [
-        Thread(each.number, None, each.stack_pointer or None, "" if each.stack_pointer else "untold")
+        Thread(each.number, None, each.stack_pointer or None, None if each.stack_pointer else "untold")
         for each in told.threads
         if each.number is not None
     ]

@@ -150,7 +150,7 @@ def decode_core(capture: Capture) -> AddressSpace:
     if told.mapped is not None and (ids := _read_build_ids(capture.streams.get(BUILD_IDS, b""))):
         columns.build_id = _ids_of_regions(told.mapped, ids, names)
     threads = [
-        Thread(each.number, None, each.stack_pointer or None, "" if each.stack_pointer else "untold")
+        Thread(each.number, None, each.stack_pointer or None, None if each.stack_pointer else "untold")
         for each in told.threads
         if each.number is not None
     ]

@@ -142,7 +142,7 @@ def decode_minidump(capture: Capture) -> AddressSpace:
     """Raises MalformedData, Disordered; Unsupported for a dump without a map."""
     dump = read_minidump(Pieces(capture.stream(STREAM)))
     threads = [
-        Thread(each.number, None, each.stack_pointer or None, "" if each.stack_pointer else "untold")
+        Thread(each.number, None, each.stack_pointer or None, None if each.stack_pointer else "untold")
         for each in _threads(dump, _processor(dump))
         if each.number is not None
     ]

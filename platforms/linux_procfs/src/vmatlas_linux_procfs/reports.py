@@ -105,7 +105,7 @@ def decode_of_report(capture: Capture) -> AddressSpace:
     crash = _crash(form, capture.stream(REPORT + form))
     threads = crash.threads if crash is not None else ()
     told = [
-        Thread(each.number, None, each.stack_pointer, "" if each.stack_pointer else "untold")
+        Thread(each.number, None, each.stack_pointer, None if each.stack_pointer else "untold")
         for each in threads
         if each.number is not None
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vmatlas.analysis.audit import AuditReport, Finding, Rule, Severity
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape, range_text, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, name_text, range_text, size_text
 from vmatlas.cli.render.together import Whose, lacks, together_csv, unread_json
 from vmatlas.model.export import region_to_dict
 
@@ -72,7 +72,7 @@ def _row(whose: Whose, finding: Finding, *, exact: bool, named: bool) -> Row:
     more = f" +{number - 1}" if number > 1 else ""
     cells = (
         str(whose.pid),
-        *((escape(whose.name or "") or NOTHING,) if named else ()),
+        *((name_text(whose.name),) if named else ()),
         finding.severity.word,
         finding.id,
         NOTHING if first is None else f"{range_text(first.start, first.end)}{more}",
@@ -96,7 +96,7 @@ def _feet(unread: Unread, *, named: bool) -> list[Row]:
     untold = (NOTHING, NOTHING, NOTHING)
     for process, error in unread.unanswered:
         why = f"in {error.seconds:.3g} s; waits for {error.waits_for or 'what is not told'}"
-        called = escape(process.name) or NOTHING
+        called = name_text(process.known_name)
         cells = (str(process.pid), *((called,) if named else ()), NOTHING, NO_ANSWER, *untold, escape(why))
         feet.append(Row((*cells, NOTHING if named else called), "", {0: "heading", 2 if not named else 3: "warning"}))
     for number, why in lacks(unread):
@@ -162,7 +162,7 @@ def files_table(found: Sequence[Audited], unread: Unread | None) -> Table:
     """A line for each file or name and rule, with the processes that have it: who is to be restarted."""
     rows = []
     for finding, whose in _by_thing(found):
-        told = [f"{escape(each.name or '') or NOTHING} {each.pid}" for each in whose[:_NAMED]]
+        told = [f"{name_text(each.name)} {each.pid}" for each in whose[:_NAMED]]
         more = ["..."] if len(whose) > _NAMED else []
         style = _STYLES.get(finding.severity)
         cells = (
@@ -240,7 +240,7 @@ def several_json(found: Sequence[Audited], unread: Unread, quick: Sequence[Rule]
     """Each process that was read, who did not answer in time (`error`), and who could not be read."""
     told = [audited_json(each) for each in found]
     told += [
-        {**audited_json(Audited(Whose(process.pid, process.name), AuditReport(()))), "error": str(error)}
+        {**audited_json(Audited(Whose(process.pid, process.known_name), AuditReport(()))), "error": str(error)}
         | {"findings": None, "allowed": None, "doubted": None, "untold": None, "known": None}
         for process, error in unread.unanswered
     ]

@@ -49,6 +49,17 @@ def _cells(thread: ThreadStack, *, exact: bool) -> tuple[str, ...]:
     )
 
 
+def unread_lines(found: Explanation) -> list[str]:
+    """A line for each file of which nothing was read where a thread stood, or the one that the signal went to."""
+    places = [found.instruction, *(each.instruction for each in found.threads)]
+    lines = {
+        f"no symbols of {label_of(at.region)}: {at.unread}": None
+        for at in places
+        if at is not None and at.region is not None and at.unread is not None
+    }
+    return list(lines)
+
+
 def _name_of(at: Place | None) -> str:
     where = _where(at)
     return where if at is None or at.symbol is None else one_line(f"{at.symbol} of {where}")
@@ -122,4 +133,5 @@ def _place(place: Place | None) -> dict[str, Any] | None:
         "symbol": symbol_json(place.symbol),
         "lines": lines_json(place.lines),
         "no_lines": place.no_lines,
+        "unread": place.unread,
     }

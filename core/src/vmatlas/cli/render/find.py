@@ -102,9 +102,10 @@ def found_json(
     addresses: Sequence[int],
     found: Sequence[Region | None],
     in_elf: Sequence[int | None],
+    unread: Sequence[str | None],
     named: Named | None = None,
 ) -> list[dict[str, Any]]:
-    """For each address its region, or null."""
+    """For each address its region, or null; `unread`: why nothing was read of its file."""
     symbols = [None] * len(found) if named is None else named.symbols
     lines = [None] * len(found) if named is None or named.lines is None else named.lines
     return [
@@ -115,8 +116,11 @@ def found_json(
             "lines": None if frames is None else lines_json(frames),
             "file_offset": None if region is None else file_offset(region, address),
             "region": None if region is None else region_to_dict(region),
+            "unread": why,
         }
-        for address, region, own, symbol, frames in zip(addresses, found, in_elf, symbols, lines, strict=True)
+        for address, region, own, why, symbol, frames in zip(
+            addresses, found, in_elf, unread, symbols, lines, strict=True
+        )
     ]
 
 

@@ -54,7 +54,7 @@ def threads_notes(space: AddressSpace) -> tuple[str, ...]:
         return ()
     if threads is None:
         return ("stack pointers are not known: the stacks of threads are told by their sizes alone",)
-    reasons = Counter(thread.untold for thread in threads if thread.stack_pointer is None)
+    reasons = Counter(thread.untold or "untold" for thread in threads if thread.stack_pointer is None)
     return tuple(
         f"{count(many, 'thread')} of {len(threads):,} told no stack pointer: {escape(_WHY.get(reason, reason))}"
         for reason, many in reasons.most_common()

@@ -78,8 +78,8 @@ def show_json(value: object) -> None:
 def show_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, titled: bool = True) -> None:
     """Rows as CSV (RFC 4180, but with "\\n" at the end of lines), with a line of titles unless it stands already.
 
-    Empty is None; lists are joined by spaces; paths are the bytes that they are, but on a terminal, where what does not
-    print is escaped as in tables.
+    Empty is None, an empty text two quotes; lists are joined by spaces; paths are the bytes that they are, but on a
+    terminal, where what does not print is escaped as in tables.
     """
     columns, rows = chosen_shape().csv(columns, list(rows))
     as_cell = _shown_csv_cell if sys.stdout.isatty() else _csv_cell
@@ -100,7 +100,7 @@ def show_text(text: bytes) -> None:
 def _csv_cell(value: Any) -> str:
     """Quoted for whatever might end it: the csv module of Python 3.11 and 3.12 leaves a carriage return bare."""
     text = _csv_text(value)
-    if text.isprintable() and "," not in text and '"' not in text:
+    if text.isprintable() and "," not in text and '"' not in text and value != "":
         return text
     return '"' + text.replace('"', '""') + '"'
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, name_text, size_text
 from vmatlas.model import ProcessInfo
 
 CSV_COLUMNS = (
@@ -43,7 +43,7 @@ def processes_table(processes: Sequence[ProcessInfo], users: Mapping[int, str]) 
                 size_text(process.resident, exact=False),
                 NOTHING if process.kernel is None else "yes" if process.kernel else "no",
                 *([NOTHING if process.number_inside is None else str(process.number_inside)] if inside else []),
-                escape(process.name) or NOTHING,
+                name_text(process.known_name),
             ),
             "note" if process.kernel else "",
             {} if process.kernel else {0: "heading"} | ({3: "warning"} if process.state == "Z" else {}),
@@ -62,6 +62,7 @@ def processes_dicts(processes: Sequence[ProcessInfo], users: Mapping[int, str]) 
     return [
         {
             **{column: getattr(process, column) for column in CSV_COLUMNS[:-1]},
+            "name": process.known_name,
             CSV_COLUMNS[-1]: None if process.user is None else users.get(process.user),
         }
         for process in processes

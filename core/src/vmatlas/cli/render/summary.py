@@ -9,7 +9,7 @@ from vmatlas.analysis import FileTotal, Summary, Total, Use
 from vmatlas.cli.render.maps import headline, origin_json
 from vmatlas.cli.render.memory import MEMORY_CSV, memory_csv, memory_json
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape, foot, human, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, foot, human, name_text, size_text
 from vmatlas.cli.render.together import lacks, together_json, unread_of
 from vmatlas.model import AddressSpace, ProcessInfo
 
@@ -133,7 +133,7 @@ def processes_table(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread
         if resident:
             cells.append(size_text(summary.total.resident, exact=exact))
             cells.append(size_text(summary.total.private_resident, exact=exact))
-        cells.append(escape(process.name) or NOTHING)
+        cells.append(name_text(process.known_name))
         rows.append(Row(tuple(cells), "", {0: "heading"}))
     empty, last = [NOTHING] * (len(columns) - 2), len(columns) - 1
     silent = [(str(who.pid), f"{who.name}: no answer in {error.seconds:.3g} s") for who, error in unread.unanswered]
@@ -221,7 +221,8 @@ def processes_json(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread)
     """A dictionary for each process, and who could not be read; of one that did not answer in time `error` says so, and
     the totals are null."""
     told = [
-        {"pid": process.pid, "name": process.name, "error": None} | summary_json(totals) for process, totals in found
+        {"pid": process.pid, "name": process.known_name, "error": None} | summary_json(totals)
+        for process, totals in found
     ]
     untold = dict.fromkeys(("total", "uses", "kinds", "names", "files"))
     told += [{"pid": who.pid, "name": who.name, "error": str(error)} | untold for who, error in unread.unanswered]
@@ -231,7 +232,7 @@ def processes_json(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread)
 def processes_csv(found: Sequence[tuple[ProcessInfo, Summary]], unread: Unread) -> list[dict[str, Any]]:
     """A row for each process; bytes. Of one that could not be read there is `error`, and nothing else."""
     rows: list[dict[str, Any]] = [
-        {"pid": process.pid, "name": process.name, **total_json(summary.total)}
+        {"pid": process.pid, "name": process.known_name, **total_json(summary.total)}
         | {use.value: _use_of(summary, use) for use in Use}
         for process, summary in found
     ]

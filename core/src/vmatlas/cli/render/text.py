@@ -15,6 +15,7 @@ __all__ = [
     "hexadecimal",
     "human",
     "label_of",
+    "name_text",
     "one_line",
     "range_text",
     "size_text",
@@ -50,3 +51,13 @@ def hexadecimal(number: int | None) -> str:
 def label_of(region: Region) -> str:
     """What the region is called, safe to print; "-" for nameless memory."""
     return escape(region.label) or NOTHING
+
+
+_NO_LETTER = "''"
+_LIKE_NOTHING = {"": _NO_LETTER, NOTHING: "\\x2d", _NO_LETTER: "\\x27'"}
+
+
+def name_text(name: str | None) -> str:
+    """What a process is called, or several are: `''` for the empty name, `-` where it is not told; a process that
+    calls itself one of these is shown with an escape."""
+    return NOTHING if name is None else _LIKE_NOTHING.get(name) or escape(name)

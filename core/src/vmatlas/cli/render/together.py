@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape
+from vmatlas.cli.render.text import NOTHING, count, escape, name_text
 
 if TYPE_CHECKING:
     from vmatlas.cli.survey import Unread
@@ -48,7 +48,7 @@ def together(
     last = len(_WHOSE) + len(columns) - 1
     for whose, reason in unread_of(unread) if unread is not None else ():
         empty = [NOTHING] * max(len(columns) - 1, 0)
-        cells = str(whose.pid), escape(whose.name or "") or NOTHING, *empty, escape(f"not read: {reason}")
+        cells = str(whose.pid), name_text(whose.name), *empty, escape(f"not read: {reason}")
         feet.append(Row(cells, "", {0: "heading", last: "bad"}))
     legend = dict.fromkeys(each for _, table in told for each in table.legend)
     return Table(
@@ -80,7 +80,7 @@ def _union(of: Sequence[tuple[Column, ...]]) -> tuple[Column, ...]:
 
 
 def _rows(whose: Whose, table: Table, columns: tuple[Column, ...]) -> Iterable[Row]:
-    before = str(whose.pid), escape(whose.name or "") or NOTHING
+    before = str(whose.pid), name_text(whose.name)
     places = {column.title: index for index, column in enumerate(table.columns)}
     wanted = [places.get(column.title) for column in columns]
     moved = {old: new + len(before) for new, old in enumerate(wanted) if old is not None}
@@ -95,7 +95,7 @@ def unread_of(unread: Unread) -> list[tuple[Whose, str]]:
     """Who could not be asked, each with the reason."""
     silent = {process.pid: str(error) for process, error in unread.unanswered}
     return [
-        (Whose(process.pid, process.name), silent.get(process.pid, reason))
+        (Whose(process.pid, process.known_name), silent.get(process.pid, reason))
         for reason, who in unread.unread.items()
         for process in who
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmatlas.cli.render.memory import MEMORY_CSV, memory_csv, memory_json, total_memory_json
 from vmatlas.cli.render.table import Column, Row, Table
-from vmatlas.cli.render.text import NOTHING, count, escape, foot, size_text
+from vmatlas.cli.render.text import NOTHING, count, escape, foot, name_text, size_text
 from vmatlas.cli.render.together import lacks, unread_json, unread_of
 from vmatlas.model import MemoryTotal, MemoryUse
 from vmatlas.model.cgroup import CgroupMemory
@@ -70,7 +70,7 @@ def groups_table(
                 *_measures(group.total.use, exact=exact),
                 _number(group.regions),
                 *(_charged(group.cgroups, exact=exact) if counted else ()),
-                escape(group.key) if group.key else NOTHING,
+                name_text(group.key),
             ),
             "",
             {6 + 3 * counted: "heading"},
@@ -174,7 +174,7 @@ def _order(each: ProcessMemory) -> tuple[int, int]:
 
 
 def _name(each: ProcessMemory) -> str:
-    return escape(each.process.name) or NOTHING
+    return name_text(each.process.known_name)
 
 
 def _number(number: int | None) -> str:
@@ -225,7 +225,7 @@ def totals_json(
     told = [
         {
             "pid": each.process.pid,
-            "name": each.process.name,
+            "name": each.process.known_name,
             "parent": each.process.parent,
             "start_time": each.process.start_time,
             "regions": each.regions,
@@ -264,7 +264,7 @@ def _cgroups_csv(cgroups: Sequence[CgroupMemory]) -> dict[str, int | None]:
 
 def _unread(process: Any, error: str) -> dict[str, Any]:
     untold = dict.fromkeys(("parent", "start_time", "regions", "memory"))
-    return {"pid": process.pid, "name": process.name, **untold, "error": error}
+    return {"pid": process.pid, "name": process.known_name, **untold, "error": error}
 
 
 def totals_csv(
@@ -279,7 +279,7 @@ def totals_csv(
             for group in groups
         ]
     rows: list[dict[str, Any]] = [
-        {"pid": each.process.pid, "name": each.process.name, "regions": each.regions, **memory_csv(each.memory)}
+        {"pid": each.process.pid, "name": each.process.known_name, "regions": each.regions, **memory_csv(each.memory)}
         for each in sorted(found, key=_order)
     ]
     rows += [{"pid": whose.pid, "name": whose.name, "error": reason} for whose, reason in unread_of(survey)]

@@ -45,7 +45,7 @@ from vmatlas.errors import OperationFailed, VmatlasError
 from vmatlas.model import FileNow, FileRights, Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.calls import own_call_base
-from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers
+from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers, may_not_answer
 from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.proc import head_of
 
@@ -114,10 +114,19 @@ def _short(error: OSError) -> OperationFailed:
 
 
 _NOT_TOLD, _NOT_THERE = "which file it is, is not told", "it is not mapped there any more"
+_NO_FILE = "no such file is at its path"
 
 
 class Unasked(Exception):
     """The file system was not asked: the text says why."""
+
+
+class _Silent(Unasked):
+    """For its file system may not answer."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"its file system ({what}) may not answer")
+        self.what = what
 
 
 class _Nowhere(OSError):
@@ -445,25 +454,61 @@ class ProcessFiles:
                 return seen.file.identity
         return None
 
-    def opened(self, region: Region) -> int | None:
-        """See `open_mapped`."""
+    def opened(self, region: Region) -> int | str:
+        """See `open_mapped`; where there is none to be had, why, in words."""
         if region.device is None or region.inode is None or region.path is None:
-            return None
+            return "its path, its device and its inode are not all told"
         device = region.device.major, region.device.minor
         name = (region.path_bytes or b"") + (DELETED if region.deleted else b"")
         bounds = b"%x-%x" % (region.start, region.end)
-        with _refused(), self._led_to(self._process.mapped_file(bounds)) as handle:
+        reasons: list[str] = []
+        with self._refused_for(reasons), self._led_to(self._process.mapped_file(bounds)) as handle:
             if self._process.mapped_name(bounds) == name:
                 return self._reading(handle, _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH))
-        with _refused(), self._led_to(_PROGRAM) as handle:  # deleted or not, by the right to read the map
+            reasons.append(_NOT_THERE)
+        with self._refused_for(reasons), self._led_to(_PROGRAM) as handle:  # by the right to read the map
             file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
             if (file.device, file.inode) == (device, region.inode):
                 return self._reading(handle, file)
         for root in self.roots:
-            with _refused(Unasked), self._looked_up(root, name) as seen:
+            with self._refused_for(reasons), self._looked_up(root, name) as seen:
                 if seen.is_of_map(device, region.inode):
                     return self._reading(seen.handle, seen.file)
-        return None
+                reasons.append("another file is at its path")
+        if region.deleted and _NO_FILE in reasons:
+            reasons[reasons.index(_NO_FILE)] = "it has been unlinked"
+        return "; ".join(dict.fromkeys(each for each in reasons if each != _NO_FILE or not region.deleted))
+
+    @contextlib.contextmanager
+    def _refused_for(self, reasons: list[str]) -> Iterator[None]:
+        """What the system does not tell is passed over, and why is kept. Raises OperationFailed, as `_refused` does."""
+        try:
+            yield
+        except _Silent as error:
+            reasons[:] = [may_not_answer(error.what)]
+        except Unasked as error:
+            reasons.append(str(error))
+        except OSError as error:
+            if error.errno in _SHORT:
+                raise _short(error) from None
+            if (why := self._why_refused(error)) is not None:
+                reasons.append(why)
+
+    def _why_refused(self, error: OSError) -> str | None:
+        """By what was asked; None where that alone says nothing of a file."""
+        if isinstance(error, _Nowhere):
+            return _NO_FILE
+        asked = error.filename if isinstance(error.filename, bytes) else b""
+        if not asked:
+            return f"statx is refused here ({error.strerror}): perhaps by a filter of system calls"
+        if asked == _PROGRAM:
+            return None
+        if b"map_files/" in asked:
+            if error.errno in (EACCES, EPERM):
+                return "no right to follow the links of /proc/PID/map_files, which takes CAP_CHECKPOINT_RESTORE or root"
+            return _NOT_THERE if os.path.isdir("/proc/self/map_files") else "this kernel has no /proc/PID/map_files"
+        what = "it may not be read" if asked.startswith(b"/proc/self/fd/") else "its path may not be looked up"
+        return f"{what} ({error.strerror})"
 
     def seals(self, region: Region) -> frozenset[str] | None:
         """How the object in memory that is mapped at a region is sealed: F_GET_SEALS, fcntl(2) since Linux 3.17, which
@@ -508,7 +553,7 @@ class ProcessFiles:
         had, or its file system may not answer. No link is followed at its end."""
         for root in self.roots:
             with _refused(Unasked), self._looked_up(root, path) as seen:
-                if (descriptor := self._reading(seen.handle, seen.file)) is not None:
+                if isinstance(descriptor := self._reading(seen.handle, seen.file), int):
                     return descriptor
         return None
 
@@ -521,13 +566,16 @@ class ProcessFiles:
         finally:
             os.close(handle)
 
-    def _reading(self, handle: int, file: File) -> int | None:
-        """A descriptor to read a file that is held; None for no regular one, and where its file system may not answer.
+    def _reading(self, handle: int, file: File) -> int | str:
+        """A descriptor to read a file that is held; why none is had, for no regular one, and where its file system may
+        not answer.
 
         Opening a device may do something. Raises OSError.
         """
-        if not S_ISREG(file.mode) or not (file.device in own_objects() or self._mounts.of(handle).answers):
-            return None
+        if not S_ISREG(file.mode):
+            return f"a {_WHAT.get(S_IFMT(file.mode), 'thing')} is mapped, and no regular file"
+        if file.device not in own_objects() and not (mount := self._mounts.of(handle)).answers:
+            return may_not_answer(mount.what)
         return os.open(b"/proc/self/fd/%d" % handle, _READING)
 
     @property
@@ -645,7 +693,7 @@ class ProcessFiles:
                 return _openat2(folder, name, _NO_XDEV), False
             except OSError as error:
                 if error.errno in (ENOSYS, EPERM):  # before Linux 5.6, or refused by a filter of system calls
-                    raise Unasked("this kernel has no openat2") from None
+                    raise Unasked("this kernel has no openat2, or a filter of system calls refuses it") from None
                 if error.errno != EXDEV:
                     raise
         for _ in range(_TRIES):
@@ -656,7 +704,7 @@ class ProcessFiles:
                     raise Unasked("this kernel cannot be asked for what it remembers alone") from None
                 if error.errno != EAGAIN:
                     raise
-        raise Unasked(f"its file system ({mount.what}) may not answer")
+        raise _Silent(mount.what)
 
 
 class Root(NamedTuple):
@@ -713,7 +761,23 @@ def open_mapped(process: HeldProcess, region: Region) -> int | None:
     not answer (FUSE, NFS, ...). The region is one of a map just read: its bounds and name are those of the kernel.
     """
     with ProcessFiles(process) as files:
-        return files.opened(region)
+        found = files.opened(region)
+    return found if isinstance(found, int) else None
+
+
+def why_unread(process: HeldProcess, region: Region) -> str | None:
+    """Why `open_mapped` gives none, or why nothing can be read of what it gives, in words; None where it is read."""
+    with ProcessFiles(process) as files:
+        found = files.opened(region)
+    if isinstance(found, str):
+        return found
+    try:
+        os.pread(found, 1, 0)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    finally:
+        os.close(found)
+    return None
 
 
 def silent(process: HeldProcess, devices: Iterable[Numbers]) -> dict[Numbers, str]:

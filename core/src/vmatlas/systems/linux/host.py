@@ -321,10 +321,10 @@ class LinuxProcess(LocalProcess):
             os.close(descriptor)
 
     def why_unread(self, region: Region) -> str | None:
-        """See `files.silent`."""
-        from vmatlas.systems.linux.files import silent
+        """See `files.why_unread`."""
+        from vmatlas.systems.linux.files import why_unread
 
-        return None if region.device is None else next(iter(silent(self, [region.device]).values()), None)
+        return why_unread(self, region)
 
     def guard_at(self, address: int) -> bool | None:
         """By /proc/PID/pagemap."""
@@ -347,8 +347,8 @@ class LinuxProcess(LocalProcess):
 
     def name_now(self) -> str | None:
         """From /proc/PID/comm."""
-        name = self._read_small("comm").removesuffix(b"\n")
-        return name.decode("utf-8", "surrogateescape") or None
+        told = self._read_small("comm")
+        return told.removesuffix(b"\n").decode("utf-8", "surrogateescape") if told else None
 
     def number_inside(self) -> int | None:
         """From the line NSpid of /proc/PID/status."""

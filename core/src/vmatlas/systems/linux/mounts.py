@@ -95,6 +95,11 @@ def _plain(text: bytes) -> bytes:
     return text
 
 
+def may_not_answer(what: str) -> str:
+    """Why nothing is read of a file on such a file system (`MountTable.describe`), in words."""
+    return f"its file system is not asked, which may not answer ({what})"
+
+
 class MountTable:
     """The mounts that the reader sees, and those that the process sees: numbers are the same everywhere."""
 

@@ -17,7 +17,7 @@ from vmatlas.model import Region
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import CLEARS, MOST_TOLD, NO_MARKS, clearing_error, process_error
 from vmatlas.systems.linux.links import Name, OpenName, Settled
-from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers
+from vmatlas.systems.linux.mounts import OBJECTS, MountTable, Numbers, may_not_answer
 from vmatlas.systems.linux.naming import is_made_up, is_of_memory
 from vmatlas.systems.linux.proc import shows_another, stack_limit_of
 from vmatlas.systems.linux.stat import Stat, has_ended, parse_stat
@@ -199,27 +199,32 @@ def silent(process: RemoteProcess, devices: Iterable[Numbers]) -> dict[Numbers, 
     return _RemoteFiles(process).table.silent(set(devices))
 
 
-def file_head(process: RemoteProcess, region: Region, size: int) -> bytes | None:
-    """See `files.open_mapped`: the first bytes of a mapped file, by an agent."""
+def file_head(process: RemoteProcess, region: Region, size: int) -> bytes | str:
+    """See `files.open_mapped`: the first bytes of a mapped file, by an agent; or why there are none, in words."""
     path = region.path_bytes
     if path is None or region.inode is None or region.device is None:
-        return None
+        return "its path, its device and its inode are not all told"
     files = _RemoteFiles(process)
-    if not files.table.answers(files.table.of_device(region.device)):
-        return None
+    mount = files.table.of_device(region.device)
+    if not files.table.answers(mount):
+        return may_not_answer(files.table.describe(mount))
     file = files.mapped(region.start, region.end, region.inode)
-    where: bytes | None = b"%s/map_files/%x-%x" % (files.folder, region.start, region.end)
-    if file is None and not region.deleted:
-        where = files.found(path, None, region.inode, region.device, regular=True)
-    elif file is None or not S_ISREG(file.mode):
-        where = None
-    if where is None:
-        return None
+    where = b"%s/map_files/%x-%x" % (files.folder, region.start, region.end)
+    no_link = "the agent may not follow /proc/PID/map_files, or it is not mapped there any more"
+    if file is None:
+        if region.deleted:
+            return f"it has been unlinked; {no_link}"
+        found = files.found(path, None, region.inode, region.device, regular=True)
+        if found is None:
+            return f"it does not lie at its path, or that may not be looked up; {no_link}"
+        where = found
+    elif not S_ISREG(file.mode):
+        return "no regular file is mapped"
     try:
         with process.apart() as other:  # the process may have mapped another file there meanwhile, that waits for ever
             return other.read_file(where, size)
-    except (AgentRefused, Unanswered, ValueError):
-        return None
+    except (AgentRefused, Unanswered, ValueError) as error:
+        return f"it cannot be read ({error.message if isinstance(error, VmatlasError) else error})"
 
 
 def stack_limit(process: RemoteProcess) -> int | None:
