@@ -641,9 +641,12 @@ class Process:
         return self._process if isinstance(self._process, OpensFiles) else None
 
     def file_size(self, region: Region) -> int | None:
-        """Bytes in the very file that a region shows, as it is now; None where it cannot be read, or is not told."""
+        """Bytes in the very file that a region shows, as it is now, whatever it is called; None where it has none, and
+        where that is not told."""
+        from vmatlas.symbols.places import OF_FILES
+
         check_region(region)
-        if not self._reads(region) or not isinstance(self._process, ReadsFiles):
+        if not region.inode or region.kind not in OF_FILES or not isinstance(self._process, ReadsFiles):
             return None
         return self._process.file_size(region)
 

@@ -737,6 +737,37 @@ def _beyond_the_file() -> None:
         raise vmatlas.UsageError(_refused(mine))
 
 
+def _beyond_an_unlinked_file() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(3 * PAGE)
+        mine = operations.map_file(file.fileno(), shared=True)
+        file.truncate(PAGE)
+        raise vmatlas.UsageError(_refused(mine))
+
+
+def _beyond_a_file_of_no_name() -> None:
+    descriptor = os.memfd_create("x")
+    os.truncate(descriptor, 3 * PAGE)
+    mine = operations.map_shared(3 * PAGE, descriptor=descriptor)
+    os.truncate(descriptor, PAGE)
+    raise vmatlas.UsageError(_refused(mine))
+
+
+def _beyond_a_file_whose_name_is_longer_than_is_told() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = os.open(".", os.O_RDONLY)
+        os.chdir(folder)
+        for _ in range(20):  # more than PATH_MAX
+            os.mkdir("d" * 250)
+            os.chdir("d" * 250)
+        with open("x", "w+b") as file:
+            os.fchdir(home)
+            file.truncate(3 * PAGE)
+            mine = operations.map_file(file.fileno(), shared=True)
+            file.truncate(PAGE)
+            raise vmatlas.UsageError(_refused(mine))
+
+
 def _partly_locked_before() -> None:
     with operations.map_anonymous(3 * PAGE) as mine:
         mine.protect(Protection.NONE, 2 * PAGE, PAGE)
@@ -757,6 +788,9 @@ def _wholly_locked_before() -> None:
         (_without_rights, "has no rights (---p): none of its pages can be had", 0),
         (_with_a_hole, "a part of the range is not mapped", 0),
         (_beyond_the_file, "reaches beyond the end of the file behind it, which has", 0),
+        (_beyond_an_unlinked_file, "reaches beyond the end of the file behind it, which has", 0),
+        (_beyond_a_file_of_no_name, "reaches beyond the end of the file behind it, which has", 0),
+        (_beyond_a_file_whose_name_is_longer_than_is_told, "reaches beyond the end of the file behind it", 0),
         (_partly_locked_before, f"; {2 * PAGE:,} bytes more are locked now than before, and stay so", 2 * PAGE),
         (_wholly_locked_before, "has no rights (---p)", 0),
     ],

@@ -248,7 +248,7 @@ class _Lookup:
             target=nobody.target,
             hint="whoever has more rights sees more (try sudo); vmatlas doctor tells what hides processes"
             if is_hidden
-            else None,
+            else nobody.hint,
         )
 
     @property

@@ -58,7 +58,7 @@ _NO_XDEV, _CACHED = 0x01, 0x20  # RESOLVE_*, include/uapi/linux/openat2.h; CACHE
 _AS_REMEMBERED = 0x4000 | 0x800  # AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT
 _EMPTY_PATH = 0x1000
 _BASIC, _MOUNT = 0x7FF, 0x1000  # STATX_BASIC_STATS; STATX_MNT_ID, since Linux 5.8
-_STATX = struct.Struct("=IIQIIIHHQ")  # mask, block size, attributes, links, user, group, mode, -, inode
+_STATX = struct.Struct("=IIQIIIHHQQ")  # mask, block size, attributes, links, user, group, mode, -, inode, size
 _STATX_DEVICE = struct.Struct("=II")
 _STATX_MOUNT = struct.Struct("=Q")
 _STATX_DEVICE_AT, _STATX_MOUNT_AT, _STATX_SIZE = 0x88, 0x90, 256
@@ -146,6 +146,8 @@ class File(NamedTuple):
     """The number of the mount through which it was reached; None where that is not told."""
     user: int = 0
     """Its owner, in the user namespace of the one who asks."""
+    size: int = 0
+    """Bytes, as far as the kernel remembers."""
 
     @property
     def identity(self) -> tuple[Numbers, int]:
@@ -479,6 +481,32 @@ class ProcessFiles:
             reasons[reasons.index(_NO_FILE)] = "it has been unlinked"
         return "; ".join(dict.fromkeys(each for each in reasons if each != _NO_FILE or not region.deleted))
 
+    def size(self, region: Region) -> int | None:
+        """Bytes in the file that is mapped at a region: also of one without a name, or that nobody may read."""
+        if region.device is None or region.inode is None:
+            return None
+        device = region.device.major, region.device.minor
+        bounds = b"%x-%x" % (region.start, region.end)
+        with _refused(), self._led_to(self._process.mapped_file(bounds)) as handle:
+            file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
+            if file.inode == region.inode:
+                return file.size if S_ISREG(file.mode) else None
+        if isinstance(descriptor := self.opened(region), int):
+            try:
+                return os.fstat(descriptor).st_size
+            finally:
+                os.close(descriptor)
+        return _size_of_ours(device, region.inode) if self._is_ours else None
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the process is the one that asks, which may look at what it holds itself."""
+        with _refused():
+            ours = os.stat("/proc/self")
+            asked = os.stat(self._process.directory)
+            return (ours.st_dev, ours.st_ino) == (asked.st_dev, asked.st_ino)
+        return False
+
     @contextlib.contextmanager
     def _refused_for(self, reasons: list[str]) -> Iterator[None]:
         """What the system does not tell is passed over, and why is kept. Raises OperationFailed, as `_refused` does."""
@@ -765,6 +793,23 @@ def open_mapped(process: HeldProcess, region: Region) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def _size_of_ours(device: Numbers, inode: int) -> int | None:
+    """Bytes in a file that this process has a descriptor of, as whoever maps memory of its own keeps one."""
+    with _refused():
+        for number in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):  # that of the folder is closed by now
+                told = os.fstat(number)
+                if (told.st_ino, os.major(told.st_dev), os.minor(told.st_dev)) == (inode, *device):
+                    return told.st_size if S_ISREG(told.st_mode) else None
+    return None
+
+
+def size_of(process: HeldProcess, region: Region) -> int | None:
+    """Bytes in the very file that a region shows, as it is now; None where that is not told."""
+    with ProcessFiles(process) as files:
+        return files.size(region)
+
+
 def why_unread(process: HeldProcess, region: Region) -> str | None:
     """Why `open_mapped` gives none, or why nothing can be read of what it gives, in words; None where it is read."""
     with ProcessFiles(process) as files:
@@ -899,9 +944,9 @@ def _statx(folder: int, path: bytes, flags: int) -> File:
         raise OSError(ENOSYS, os.strerror(ENOSYS)) from None
     if asked(folder, path, flags, _BASIC | _MOUNT, told) != 0:
         raise _failure(path)
-    known, _, _, links, user, _, mode, _, inode = _STATX.unpack_from(told)
+    known, _, _, links, user, _, mode, _, inode, size = _STATX.unpack_from(told)
     mount = _STATX_MOUNT.unpack_from(told, _STATX_MOUNT_AT)[0] if known & _MOUNT else None
-    return File(mode, links, inode, _STATX_DEVICE.unpack_from(told, _STATX_DEVICE_AT), mount, user)
+    return File(mode, links, inode, _STATX_DEVICE.unpack_from(told, _STATX_DEVICE_AT), mount, user, size)
 
 
 def _failure(path: bytes) -> OSError:

@@ -309,16 +309,10 @@ class LinuxProcess(LocalProcess):
             os.close(descriptor)
 
     def file_size(self, region: Region) -> int | None:
-        """See `files.open_mapped`. None where the file is not to be had."""
-        from vmatlas.systems.linux.files import open_mapped
+        """See `files.size_of`."""
+        from vmatlas.systems.linux.files import size_of
 
-        descriptor = open_mapped(self, region)
-        if descriptor is None:
-            return None
-        try:
-            return os.fstat(descriptor).st_size
-        finally:
-            os.close(descriptor)
+        return size_of(self, region)
 
     def why_unread(self, region: Region) -> str | None:
         """See `files.why_unread`."""
