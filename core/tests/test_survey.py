@@ -309,7 +309,8 @@ def test_whatever_names_a_process_is_taken_among_them() -> None:
     info = next(each for each in vmatlas.processes() if each.pid == own)
     with vmatlas.open() as handle:
         space = handle.snapshot()
-        for among in (own, info, handle, space, [own], [info, handle], (each for each in [space]), vmatlas.select(own)):
+        all_ways: list[vmatlas.Pids] = [own, info, handle, space, [own], [info, handle], (each for each in [space])]
+        for among in (*all_ways, vmatlas.select(own)):
             ((process, answer),) = vmatlas.snapshots(among=among)
             assert (process.pid, type(answer)) == (own, AddressSpace)
         [told] = vmatlas.memories(among=handle)

@@ -501,11 +501,11 @@ class ProcessFiles:
     @property
     def _is_ours(self) -> bool:
         """Whether the process is the one that asks, which may look at what it holds itself."""
-        with _refused():
-            ours = os.stat("/proc/self")
-            asked = os.stat(self._process.directory)
-            return (ours.st_dev, ours.st_ino) == (asked.st_dev, asked.st_ino)
-        return False
+        try:
+            ours, asked = os.stat("/proc/self"), os.stat(self._process.directory)
+        except OSError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (asked.st_dev, asked.st_ino)
 
     @contextlib.contextmanager
     def _refused_for(self, reasons: list[str]) -> Iterator[None]:
