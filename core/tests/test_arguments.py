@@ -60,6 +60,8 @@ BAD: dict[str, list[Any]] = {
     "query": [ODD, None, 5, {}, HUGE],
     "function": [ODD, None, 5, "x", HUGE],
     "interval": [ODD, None, "x", -1, True, float("nan"), float("inf"), [], 1j, HUGE],
+    "path or none": [ODD, 5, [], HUGE, "a\0b", "\ud800"],
+    "servers": [ODD, 5, "x", [5], ["x"], ["ftp://x"], [None], HUGE],
     "looks": [ODD, None, 5, "x", [], [5], [None], [(0.0, 5)], HUGE],
     "guesses": [ODD, 5, "x", [], HUGE],
     "seconds": [ODD, "x", -1, True, float("nan"), float("inf"), [], 1j, HUGE],
@@ -196,12 +198,12 @@ CASES: dict[str, Case] = {
     "symbolize_many": (
         vmatlas.symbolize_many,
         {"source": None, "addresses": []},
-        {"source": "pid", "addresses": "addresses"},
+        {"source": "pid", "addresses": "addresses", "debuginfod": "servers"},
     ),
     "source_lines": (
         vmatlas.source_lines,
         {"source": None, "addresses": []},
-        {"source": "pid", "addresses": "addresses"},
+        {"source": "pid", "addresses": "addresses", "debuginfod": "servers"},
     ),
     "picture": (vmatlas.picture, {}, {"what": "pid", "names": "flag", "pages": "guesses"}),
     "recover": (
@@ -456,7 +458,11 @@ OPERATIONS: dict[str, Case] = {
         {"address": 0},
         {"address": "address", "process": "pid", "access": "access", "target": "target"},
     ),
-    "explain": (operations.explain, {}, {"source": "pid or file", "target": "target", "lines": "flag"}),
+    "explain": (
+        operations.explain,
+        {},
+        {"source": "pid or file", "target": "target", "lines": "flag", "debuginfod": "servers", "file": "path or none"},
+    ),
     "written": (tracked("written"), {"process": None, "seconds": 0}, TRACKED),
     "working_set": (tracked("working_set"), {"process": None, "seconds": 0}, TRACKED),
     "Mapping.protect": (

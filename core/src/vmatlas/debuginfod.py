@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from vmatlas.arguments import shown
+from vmatlas.arguments import iterated, shown
 from vmatlas.errors import UsageError
 from vmatlas.symbols.table import Sections
 
@@ -47,7 +47,8 @@ What = Literal["debuginfo", "executable"]
 def urls_of(given: Sequence[str] | None) -> tuple[tuple[str, ...], list[str]]:
     """The servers to ask: those that are given, or where nothing is (None) those of the environment; and what is to be
     said of the others there. Raises UsageError for what is given and is no URL of http or https."""
-    asked = os.environ.get(ENVIRONMENT, "").split() if given is None else list(given)
+    wrong = UsageError(f"{shown(given)} are no URLs of debuginfod servers", hint="a list of them: http://HOST")
+    asked = os.environ.get(ENVIRONMENT, "").split() if given is None else list(iterated(given, wrong))
     found, said = [], []
     for each in asked:
         if _is_url(each):

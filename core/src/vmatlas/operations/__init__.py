@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from vmatlas import api
 from vmatlas.arguments import flags_checked, shown
+from vmatlas.arguments import path as path_given
 from vmatlas.backend import Target
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported, UsageError
@@ -238,6 +239,11 @@ def explain(
         from vmatlas.debug_lines import check_installed
 
         check_installed()
+    if debuginfod is not None:
+        from vmatlas.debuginfod import urls_of
+
+        debuginfod, _ = urls_of(debuginfod)
+    file = None if file is None else path_given(file, "core file")
     if isinstance(source, (str, os.PathLike)):
         file = source
         source = remains.load(source)

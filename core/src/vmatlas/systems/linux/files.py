@@ -491,21 +491,14 @@ class ProcessFiles:
             file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
             if file.inode == region.inode:
                 return file.size if S_ISREG(file.mode) else None
-        if isinstance(descriptor := self.opened(region), int):
-            try:
-                return os.fstat(descriptor).st_size
-            finally:
-                os.close(descriptor)
-        return _size_of_ours(device, region.inode) if self._is_ours else None
-
-    @property
-    def _is_ours(self) -> bool:
-        """Whether the process is the one that asks, which may look at what it holds itself."""
+        opened = self.opened(region)
+        descriptor = opened if isinstance(opened, int) else self._open_there((device, region.inode))
+        if descriptor is None:
+            return None
         try:
-            ours, asked = os.stat("/proc/self"), os.stat(self._process.directory)
-        except OSError:
-            return False
-        return (ours.st_dev, ours.st_ino) == (asked.st_dev, asked.st_ino)
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def _refused_for(self, reasons: list[str]) -> Iterator[None]:
@@ -546,9 +539,9 @@ class ProcessFiles:
         """
         if region.device is None or not holds_objects((region.device.major, region.device.minor)):
             return None
-        descriptor = self.opened(region)
-        if descriptor is None:
-            descriptor = self._open_there(((region.device.major, region.device.minor), region.inode))
+        opened = self.opened(region)
+        own = (region.device.major, region.device.minor), region.inode
+        descriptor = opened if isinstance(opened, int) else self._open_there(own)
         if descriptor is None:
             return None
         try:
@@ -571,7 +564,8 @@ class ProcessFiles:
                             if file.identity == identity and S_ISREG(file.mode):
                                 with self._led_to(b"fd/" + os.fsencode(entry.name)) as handle:
                                     if _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH).identity == identity:
-                                        return self._reading(handle, file)
+                                        descriptor = self._reading(handle, file)
+                                        return descriptor if isinstance(descriptor, int) else None
             finally:
                 os.close(folder)
         return None
@@ -791,17 +785,6 @@ def open_mapped(process: HeldProcess, region: Region) -> int | None:
     with ProcessFiles(process) as files:
         found = files.opened(region)
     return found if isinstance(found, int) else None
-
-
-def _size_of_ours(device: Numbers, inode: int) -> int | None:
-    """Bytes in a file that this process has a descriptor of, as whoever maps memory of its own keeps one."""
-    with _refused():
-        for number in map(int, os.listdir("/proc/self/fd")):
-            with contextlib.suppress(OSError):  # that of the folder is closed by now
-                told = os.fstat(number)
-                if (told.st_ino, os.major(told.st_dev), os.minor(told.st_dev)) == (inode, *device):
-                    return told.st_size if S_ISREG(told.st_mode) else None
-    return None
 
 
 def size_of(process: HeldProcess, region: Region) -> int | None:
