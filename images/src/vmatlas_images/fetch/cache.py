@@ -60,6 +60,11 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def key_of(*parts: object) -> str:
+    """A key made from JSON values: the same parts, the same key."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
 _EMPTIED = ("files", "prepared", "records", "consoles", "tmp")
 _ROOMS = (*_EMPTIED, "locks", "kept")
 _MOST_LINKS = 40

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 from ..errors import NotRunnable
-from ..resolve.wanted import File, Package
+from ..resolve.wanted import Before, Choice, File, Package, Question
 from .archive import Verified, configured_mirror, open_archive
-from .cache import Cache
+from .cache import Cache, key_of
 from .download import Progress, download
 
 CHECKSUMS_WITHIN = 60.0  # seconds for a checksum file, of some kilobytes: a publisher out of reach is told soon
@@ -38,9 +38,27 @@ class Memory:
         """Raises `NotRunnable`."""
         raise NotRunnable(f"{url} is not asked for")
 
-    def remembered(self, name: str) -> tuple[Mapping[str, str], float] | None:
-        """A record of the cache, and its age."""
-        return self._cache.record(name)
+    def before(self, question: Question, count: int | None = None) -> Before | None:
+        """What the cache keeps of it, and its age; None where it holds not all the files, or another number."""
+        found = self._cache.record(self._name(question))
+        if found is None or not {"says", "digests", "release"} <= found[0].keys():
+            return None
+        told, age = found
+        files = tuple(File(digest, None, told.get("algorithm", "sha256")) for digest in told["digests"].split())
+        if (count is not None and len(files) != count) or not files or not self.holds(files):
+            return None
+        return Before(Choice(told["says"], files, told["release"]), age)
+
+    def learn(self, question: Question, choice: Choice) -> None:
+        """Keep what it came to."""
+        told = {"says": choice.says, "release": choice.release or "", "algorithm": choice.files[0].algorithm}
+        self._cache.write_record(
+            self._name(question), told | {"digests": " ".join(file.digest for file in choice.files)}
+        )
+
+    def _name(self, question: Question) -> str:
+        of = (self.mirror,) if question.of_mirror else ()
+        return f"{question.kind}-{key_of(*of, *question.asked)}"
 
     def holds(self, files: Sequence[File]) -> bool:
         """Whether all of these are in the cache."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..describe.machine import Machine
-from ..describe.plan import plan_of
 from ..errors import FetchError, NotThere
-from ..resolve.python import WantedPython, known_python, name_of_python, resolve_python
-from .cache import Cache
+from ..resolve.python import WantedPython, known_python, resolve_python
+from ..resolve.wanted import Choice
+from .cache import Cache, key_of
 from .catalogue import Memory, Publishers
 from .download import Progress, quiet
 from .wheels import are_wheels_here, bring_wheels
@@ -36,7 +36,7 @@ def fetch_userland(machine: Machine, cache: Cache, *, progress: Progress = quiet
     with cache.in_use():
         if suite is None:
             return _with_wheels(resolve_python(machine, Memory(cache)), cache, end, progress)
-        with cache.lock(name_of_python(machine, plan_of(machine)), limit=limit), cache.workspace() as space:
+        with cache.lock("python-" + key_of(machine.processor, suite), limit=limit), cache.workspace() as space:
             wanted = _packages(machine, suite, cache, space, end, progress)
             if wanted.version not in machine.python.version:
                 told = f"{suite} has Python {wanted.version}; the description wants {machine.python.version}"
@@ -65,9 +65,8 @@ def _packages(machine: Machine, suite: str, cache: Cache, space: Path, end: floa
             return wanted.instead(error)
     except FetchError as error:
         return wanted.instead(error)
-    if wanted.remembered_as:
-        digests = " ".join(file.digest for file in wanted.files)
-        cache.write_record(wanted.remembered_as, {"version": wanted.version, "digests": digests})
+    if wanted.answers is not None:
+        publishers.learn(wanted.answers, Choice(wanted.version, wanted.files))
     if not publishers.holds(wanted.files):
         raise FetchError(f"the packages of {suite} were fetched and are not in the cache {cache.root}")
     return wanted

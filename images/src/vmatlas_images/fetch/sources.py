@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..describe.machine import DebianKernel, DebianProgram, LocalFile, Machine
 from ..errors import FetchError, NotRunnable, NotThere, VerificationError
-from ..resolve.kernel import is_known, name_of, resolve
+from ..resolve.kernel import is_known, resolve
 from ..resolve.wanted import Choice, Wanted
-from .cache import Cache, digest_of
+from .cache import Cache, digest_of, key_of
 from .catalogue import Memory, Publishers
 from .download import Progress, quiet
 
@@ -29,6 +29,7 @@ class Fetched:
     digests: tuple[str, ...]
     release: str | None = None  # the package's upstream version, where there is one
     notes: tuple[str, ...] = ()
+    disk: Path | None = None  # the user's own beside a kernel, which is not read here
 
 
 def fetch(
@@ -41,7 +42,9 @@ def fetch(
             return _own(resolve(machine, Memory(cache)))
         limit = machine.limits.fetch
         end = time.monotonic() + limit
-        with cache.in_use(), cache.lock(name_of(machine, Memory(cache)), limit=limit), cache.workspace() as space:
+        source = machine.source.model_dump(mode="json", exclude={"modules", "program"})
+        name = "source-" + key_of(machine.processor, source)
+        with cache.in_use(), cache.lock(name, limit=limit), cache.workspace() as space:
             return _fetched(machine, cache, space, end, progress, refresh)
     except (FetchError, NotRunnable) as error:
         error.located(target=machine.name)
@@ -55,12 +58,12 @@ def is_cached(machine: Machine, cache: Cache) -> bool:
 
 def _own(wanted: Wanted) -> Fetched:
     (choice,) = wanted.choices
-    (file,) = choice.files
-    path = Path(choice.says)
+    file, *beside = choice.files
+    path, *disks = (each.place for each in (file, *beside) if isinstance(each.place, Path))
     digest = digest_of(path)
     if file.digest and digest != file.digest:
         raise VerificationError(f"{path}: sha256 is {digest}, should be {file.digest}")
-    return Fetched(choice.says, (path,), (digest,))
+    return Fetched(choice.says, (path,), (digest,), disk=disks[0] if disks else None)
 
 
 def _fetched(machine: Machine, cache: Cache, space: Path, end: float, progress: Progress, refresh: bool) -> Fetched:
@@ -71,8 +74,9 @@ def _fetched(machine: Machine, cache: Cache, space: Path, end: float, progress: 
     """
     publishers = Publishers(machine.processor, cache, space, end, progress)
     wanted = resolve(machine, publishers, refresh=refresh)
-    for name, record in wanted.learned.items():
-        cache.write_record(name, record)
+    if wanted.learned is not None:
+        question, file = wanted.learned
+        publishers.learn(question, Choice(wanted.choices[0].says, (file,)))
     try:
         return _brought(wanted.choices[0], wanted, publishers, cache)
     except NotThere as error:
@@ -99,9 +103,8 @@ def _brought(
     choice: Choice, wanted: Wanted, publishers: Publishers, cache: Cache, notes: tuple[str, ...] = ()
 ) -> Fetched:
     publishers.bring(choice.files)
-    if wanted.remembered_as:
-        record = {"says": choice.says, "digests": " ".join(choice.digests), "release": choice.release or ""}
-        cache.write_record(wanted.remembered_as, record)
+    if wanted.answers is not None:
+        publishers.learn(wanted.answers, choice)
     if not publishers.holds(choice.files):
         raise FetchError(f"{choice.says} was fetched and is not in the cache {cache.root}: is something removing it?")
     return _here(choice, cache, wanted.notes + notes)
@@ -109,7 +112,7 @@ def _brought(
 
 def _here(choice: Choice, cache: Cache, notes: tuple[str, ...]) -> Fetched:
     paths = tuple(cache.file(file.algorithm, file.digest) for file in choice.files)
-    return Fetched(choice.says, paths, choice.digests, choice.release, notes)
+    return Fetched(choice.says, paths, tuple(file.digest for file in choice.files), choice.release, notes)
 
 
 def _instead(wanted: Wanted, cache: Cache, error: FetchError) -> Fetched:

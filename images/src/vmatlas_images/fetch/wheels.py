@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ..errors import FetchError, ImagesError, NotRunnable
 from ..resolve.offline import is_offline
-from ..resolve.wanted import key_of
 from . import guarded
-from .cache import Cache
+from .cache import Cache, key_of
 from .download import Progress
 
 _OFFLINE = "a guest's wheels"

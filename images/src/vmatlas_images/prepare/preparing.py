@@ -25,10 +25,8 @@ from debian.debfile import DebError, DebFile
 
 from ..describe.machine import DebianKernel, DebianProgram, Machine
 from ..errors import FetchError, ImagesError
-from ..fetch.cache import Cache, digest_of
+from ..fetch.cache import Cache, digest_of, key_of
 from ..fetch.sources import Fetched
-from ..resolve.local import local_disk
-from ..resolve.wanted import key_of
 
 _RECIPE = 1  # part of every key: raise it when the same parts are prepared in another way
 _KERNEL = re.compile(r"\.?/?(boot/vmlinu[xz]-[^/]+|usr/lib/modules/[^/]+/vmlinu[xz])")
@@ -101,7 +99,7 @@ def prepare(machine: Machine, fetched: Fetched, agent: Path, cache: Cache | None
 
         nothing = cd is not None and not wanted
         initramfs = None if nothing else cached(cache, "initramfs", parts, limit, make)
-        return Prepared(kernel=boots, initramfs=initramfs, disk=local_disk(machine), cd=cd)
+        return Prepared(kernel=boots, initramfs=initramfs, disk=fetched.disk, cd=cd)
 
 
 def cached(cache: Cache, name: str, parts: Sequence[object], limit: float, make: Callable[[Path], object]) -> Path:

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import ImagesError
-from ..fetch.cache import Cache
+from ..fetch.cache import Cache, key_of
 from ..fetch.wheels import pip
-from ..resolve.wanted import key_of
 
 _LEFT_OUT = ("build", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".*", "built")
 

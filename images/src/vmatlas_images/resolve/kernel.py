@@ -7,6 +7,7 @@ wanted, and the result says so. With VMATLAS_LOCKED it is what the lock file hol
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from ..describe.machine import DebianKernel, DebianProgram, Download, LocalFile, Machine
@@ -16,7 +17,7 @@ from .debian import ARCHITECTURES, Kernel, begins_of, kernels, read_index
 from .local import local_disk, local_path
 from .lock import LockedKernel, locked
 from .offline import is_offline, refuse_offline
-from .wanted import Before, Catalogue, Choice, File, Package, Wanted, key_of
+from .wanted import Before, Catalogue, Choice, File, Package, Question, Wanted
 
 FRESH = 24 * 3600  # seconds for which a resolved package or a checksum file is not asked for again
 
@@ -44,31 +45,27 @@ def is_known(machine: Machine, catalogue: Catalogue) -> bool:
             return local_path(machine, source).is_file()
         if isinstance(source, Download):
             return _known_url(source, catalogue) is not None
-        return _before(name_of(machine, catalogue), catalogue, len(_parts(source))) is not None
+        return catalogue.before(_question(machine, source), len(_parts(source))) is not None
     except NotRunnable:
         return False
 
 
-def name_of(machine: Machine, catalogue: Catalogue) -> str:
-    """The name under which what a source comes to is kept; two that come to the same have the same."""
-    source = machine.source
-    if isinstance(source, Download):
-        return "url-" + key_of(source.url)
-    if isinstance(source, LocalFile):
-        return "file-" + key_of(source.path)
+def _question(machine: Machine, source: DebianKernel | DebianProgram) -> Question:
+    """Two machines that come to the same ask the same."""
     asked = source.model_dump(mode="json", exclude={"modules", "program"})
-    return "debian-" + key_of(catalogue.mirror, machine.processor, asked, _parts(source))
+    return Question("debian", (machine.processor, asked, _parts(source)))
 
 
 def _own(machine: Machine, source: LocalFile) -> Wanted:
     path = local_path(machine, source)
-    local_disk(machine)  # what is missing is said before anything is prepared
-    return Wanted((Choice(str(path), (File(source.sha256 or "", path),)),))
+    disk = local_disk(machine)  # what is missing is said before anything is prepared
+    beside = () if disk is None else (File("", disk),)
+    return Wanted((Choice(str(path), (File(source.sha256 or "", path), *beside)),))
 
 
 def _debian(machine: Machine, source: DebianKernel | DebianProgram, catalogue: Catalogue, refresh: bool) -> Wanted:
-    name = name_of(machine, catalogue)
-    before = _before(name, catalogue, len(_parts(source)))
+    question = _question(machine, source)
+    before = catalogue.before(question, len(_parts(source)))
     if before is not None and (is_offline() or (before.age < FRESH and not refresh)):
         return Wanted((before.choice,))
     refuse_offline(f"the kernel package {source.package} of {', '.join(source.suites)}")
@@ -80,7 +77,7 @@ def _debian(machine: Machine, source: DebianKernel | DebianProgram, catalogue: C
         if before is None:
             raise
         return Wanted((before.choice,), (before.not_anew(error.message),))
-    return Wanted(choices, before=before, remembered_as=name)
+    return Wanted(choices, before=before, answers=question)
 
 
 def _locked(
@@ -97,8 +94,9 @@ def _locked(
         raise
     except FetchError as error:
         raise kernel.gone(error.message) from error
-    if choice.digests != kernel.sha256:
-        told = ", ".join(choice.digests)
+    digests = tuple(file.digest for file in choice.files)
+    if digests != kernel.sha256:
+        told = ", ".join(digests)
         raise VerificationError(f"{kernel.package} has the digests {told}, and others in the lock file")
     return Wanted((choice,), locked=kernel)
 
@@ -132,38 +130,26 @@ def _parts(source: DebianKernel | DebianProgram) -> tuple[str, ...]:
     return ("binary", "modules") if isinstance(source, DebianKernel) and source.modules else ("binary",)
 
 
-def _before(name: str, catalogue: Catalogue, count: int) -> Before | None:
-    """What was resolved before and is still here."""
-    found = catalogue.remembered(name)
-    if found is None:
-        return None
-    record, age = found
-    try:
-        files = tuple(File(digest) for digest in record["digests"].split())
-        choice = Choice(record["says"], files, record["release"])
-    except KeyError:
-        return None
-    return Before(choice, age) if len(files) == count and catalogue.holds(files) else None
-
-
 def _known_url(source: Download, catalogue: Catalogue) -> Before | None:
     """A download that is here, and the age of what told its digest."""
-    algorithm, digest, age = ("sha256", source.sha256, 0.0) if source.sha256 else ("sha512", source.sha512, 0.0)
-    if digest is None:
-        found = catalogue.remembered(_checksum_name(source))
-        if found is None or not {"algorithm", "digest"} <= found[0].keys():
-            return None
-        algorithm, digest, age = found[0]["algorithm"], found[0]["digest"], found[1]
-    choice = _at_url(source, algorithm, digest)
-    return Before(choice, age) if catalogue.holds(choice.files) else None
+    if source.checksum_file is None:
+        choice = _at_url(source, _stated(source))
+        return Before(choice, 0.0) if catalogue.holds(choice.files) else None
+    told = catalogue.before(_of_checksum(source))
+    return None if told is None else Before(_at_url(source, told.choice.files[0]), told.age)
 
 
-def _checksum_name(source: Download) -> str:
-    return "checksum-" + key_of(source.url, source.checksum_file)
+def _of_checksum(source: Download) -> Question:
+    return Question("checksum", (source.url, source.checksum_file), of_mirror=False)
 
 
-def _at_url(source: Download, algorithm: str, digest: str) -> Choice:
-    return Choice(source.url.rsplit("/", 1)[-1], (File(digest, source.url, algorithm),))
+def _stated(source: Download) -> File:
+    """By the description."""
+    return File(source.sha256) if source.sha256 else File(source.sha512 or "", None, "sha512")
+
+
+def _at_url(source: Download, file: File) -> Choice:
+    return Choice(source.url.rsplit("/", 1)[-1], (replace(file, place=source.url),))
 
 
 def _url(source: Download, catalogue: Catalogue, refresh: bool) -> Wanted:
@@ -174,8 +160,7 @@ def _url(source: Download, catalogue: Catalogue, refresh: bool) -> Wanted:
         return Wanted((known.choice,))
     refuse_offline(source.url)
     if source.checksum_file is None:
-        stated = ("sha256", source.sha256) if source.sha256 else ("sha512", source.sha512 or "")
-        return Wanted((_at_url(source, *stated),))
+        return Wanted((_at_url(source, _stated(source)),))
     name = urlsplit(source.url).path.rsplit("/", 1)[-1]
     try:
         algorithm, digest = read_checksums(catalogue.checksums(source.checksum_file), name, source.checksum_file)
@@ -186,5 +171,5 @@ def _url(source: Download, catalogue: Catalogue, refresh: bool) -> Wanted:
             raise
         note = f"checksum file read {known.age / 3600:.0f} h ago, and not anew: {error.message}"
         return Wanted((known.choice,), (note,))
-    learned = {_checksum_name(source): {"algorithm": algorithm, "digest": digest}}
-    return Wanted((_at_url(source, algorithm, digest),), learned=learned)
+    file = File(digest, source.url, algorithm)
+    return Wanted((_at_url(source, file),), learned=(_of_checksum(source), file))

@@ -10,7 +10,7 @@ from ..errors import FetchError, ImagesError, NotRunnable, VerificationError
 from .debian import with_all_they_need
 from .kernel import FRESH
 from .offline import is_offline, refuse_offline
-from .wanted import Before, Catalogue, Choice, File, Package, key_of
+from .wanted import Before, Catalogue, File, Package, Question
 
 # Asked for by maintainer scripts, of which none is run.
 _FOR_SCRIPTS = frozenset({"debconf", "debconf-2.0", "dpkg", "init-system-helpers", "install-info", "perl-base"})
@@ -21,30 +21,26 @@ class WantedPython:
     """The list. `version` is that of Debian's package python3.N-minimal ("3.11.2-6+deb12u8"), or what is asked for.
 
     `requirements` are pip's words, `platforms` those that wheels may be built for; none: wheels of Python alone. It is
-    kept under `remembered_as` once it was brought ("": it is not).
+    kept as the answer to `answers` once it was brought (None: it is not).
     """
 
     version: str
+    short: str  # 3.11 of 3.11.2-6+deb12u8
     files: tuple[File, ...]
     requirements: tuple[str, ...]
     platforms: tuple[str, ...]
     notes: tuple[str, ...] = ()
     before: Before | None = None
-    remembered_as: str = ""
-
-    @property
-    def short(self) -> str:
-        """3.11 of 3.11.2-6+deb12u8."""
-        return ".".join(map(str, version_numbers(self.version)[:2]))
+    answers: Question | None = None
 
     def instead(self, error: ImagesError) -> WantedPython:
         """What does when these were not to be had: those of before, with a note. Raises the error where none were."""
         if self.before is None or isinstance(error, VerificationError):
             raise error
         note = f"Python's packages as resolved {self.before.age / 3600:.0f} h ago, not anew: {error.message}"
-        return replace(
-            self, version=self.before.choice.says, files=self.before.choice.files, notes=(note,), remembered_as=""
-        )
+        version = self.before.choice.says
+        short = ".".join(map(str, version_numbers(version)[:2]))
+        return replace(self, version=version, short=short, files=self.before.choice.files, notes=(note,), answers=None)
 
 
 def resolve_python(machine: Machine, catalogue: Catalogue, *, refresh: bool = False) -> WantedPython:
@@ -53,8 +49,8 @@ def resolve_python(machine: Machine, catalogue: Catalogue, *, refresh: bool = Fa
     suite, plan = machine.python.suite, plan_of(machine)
     if suite is None:
         return _wanted(machine, plan, _asked_for(machine), ())
-    name = name_of_python(machine, plan)
-    before = _before(name, catalogue)
+    question = _question(machine, plan)
+    before = catalogue.before(question)
     if before is not None and not refresh and (before.age <= FRESH or is_offline()):
         return _wanted(machine, plan, before.choice.says, before.choice.files)
     nothing = _wanted(machine, plan, "", (), before)
@@ -62,7 +58,7 @@ def resolve_python(machine: Machine, catalogue: Catalogue, *, refresh: bool = Fa
         refuse_offline(f"packages of {suite}")
         packages = with_all_they_need(plan.packages, catalogue.index(suite), suite, _FOR_SCRIPTS)
         files = tuple(File(package.sha256, package) for package in packages)
-        return _wanted(machine, plan, _python_of(packages, suite), files, before, name)
+        return _wanted(machine, plan, _python_of(packages, suite), files, before, question)
     except (FetchError, NotRunnable) as error:
         return nothing.instead(error)
 
@@ -73,14 +69,13 @@ def known_python(machine: Machine, catalogue: Catalogue) -> WantedPython | None:
     plan = plan_of(machine)
     if machine.python.suite is None:
         return _wanted(machine, plan, _asked_for(machine), ())
-    before = _before(name_of_python(machine, plan), catalogue)
+    before = catalogue.before(_question(machine, plan))
     return None if before is None else _wanted(machine, plan, before.choice.says, before.choice.files)
 
 
-def name_of_python(machine: Machine, plan: Plan) -> str:
-    """The name under which it is kept."""
+def _question(machine: Machine, plan: Plan) -> Question:
     assert machine.python is not None
-    return "python-" + key_of(machine.processor, machine.python.suite, list(plan.packages))
+    return Question("python", (machine.processor, machine.python.suite, plan.packages), of_mirror=False)
 
 
 def _wanted(
@@ -89,24 +84,16 @@ def _wanted(
     version: str,
     files: tuple[File, ...],
     before: Before | None = None,
-    remembered_as: str = "",
+    answers: Question | None = None,
 ) -> WantedPython:
     platforms = tuple(f"{library}_{machine.processor}" for library in plan.libraries)
-    return WantedPython(version, files, plan.requirements, platforms, (), before, remembered_as)
+    short = ".".join(map(str, version_numbers(version)[:2]))
+    return WantedPython(version, short, files, plan.requirements, platforms, (), before, answers)
 
 
 def _asked_for(machine: Machine) -> str:
     assert machine.python is not None and machine.python.version.at_least is not None
     return machine.python.version.at_least
-
-
-def _before(name: str, catalogue: Catalogue) -> Before | None:
-    """What was resolved before and is still here."""
-    found = catalogue.remembered(name)
-    if found is None or not {"version", "digests"} <= found[0].keys():
-        return None
-    files = tuple(File(digest) for digest in found[0]["digests"].split())
-    return Before(Choice(found[0]["version"], files), found[1]) if catalogue.holds(files) else None
 
 
 def _python_of(packages: list[Package], suite: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -50,10 +48,14 @@ class Choice:
     files: tuple[File, ...]
     release: str | None = None
 
-    @property
-    def digests(self) -> tuple[str, ...]:
-        """Those of its files."""
-        return tuple(file.digest for file in self.files)
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked, to find the answer again: JSON values, and whether a mirror is part of it."""
+
+    kind: str
+    asked: tuple[object, ...]
+    of_mirror: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,15 @@ class Before:
 class Wanted:
     """The complete list. `choices` are in order: what a mirror lists and does not have is passed over for the next.
 
-    `before` is what does if none of them can be had. What is learned is kept: `learned` at once, the choice that was
-    brought under the name `remembered_as` ("": it is not).
+    `before` is what does if none of them can be had. What is learned is kept, each as the answer to `Question`s of its
+    kind: `learned` at once, the choice that was brought as that to `answers` (None: it is not).
     """
 
     choices: tuple[Choice, ...]
     notes: tuple[str, ...] = ()
     before: Before | None = None
-    remembered_as: str = ""
-    learned: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    answers: Question | None = None
+    learned: tuple[Question, File] | None = None
     locked: LockedKernel | None = None
     """What of the lock file it is."""
 
@@ -98,13 +100,8 @@ class Catalogue(Protocol):
     def checksums(self, url: str) -> str:
         """A publisher's checksum file. Raises `FetchError`."""
 
-    def remembered(self, name: str) -> tuple[Mapping[str, str], float] | None:
-        """What was kept under a name, and its age in seconds."""
+    def before(self, question: Question, count: int | None = None) -> Before | None:
+        """What it came to when it was asked last, if all its files (`count` of them) are in the cache."""
 
     def holds(self, files: Sequence[File]) -> bool:
         """Whether all of these are in the cache."""
-
-
-def key_of(*parts: object) -> str:
-    """A key made from JSON values: the same parts, the same key."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

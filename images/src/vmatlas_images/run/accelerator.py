@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import MachineError
-from ..fetch.cache import Cache
+from ..fetch.cache import Cache, key_of
 from ..fetch.guarded import Guarded
-from ..resolve.wanted import key_of
 from .qemu import find_qemu
 
 _SAMPLE = 0.1  # seconds of a processor
