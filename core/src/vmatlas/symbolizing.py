@@ -150,12 +150,16 @@ def _opened(path: str) -> int | None:
 class Symbolizer:
     """Looks addresses of one process, or of one map, up; each file is read once. Close it, or use it in a `with`."""
 
-    def __init__(self, source: Process | AddressSpace, *, debuginfod: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, source: Process | AddressSpace, *, debuginfod: Sequence[str] | None = None, demangle: bool = False
+    ) -> None:
         """Of a process of another machine, and of one whose system does not let its files be read, no name is told.
 
         `debuginfod`: URLs of servers to ask for what is not at hand; None: those in DEBUGINFOD_URLS, none: nobody.
+        `demangle`: mangled names of C++ and Rust are made legible as well, where a program here can do that.
         Raises UsageError for what is no URL.
         """
+        self._demangle = demangle
         self._debuginfod: Debuginfod | None = None
         self._said: list[str] = []
         if debuginfod or (debuginfod is None and os.environ.get("DEBUGINFOD_URLS")):
@@ -192,7 +196,7 @@ class Symbolizer:
     def symbols(self, addresses: Iterable[int]) -> list[Symbol | None]:
         """The symbol of each, in their order. Raises what `find_many` raises."""
         asked = _listed(addresses)
-        return self._both(asked, self._find_many(asked))[1]
+        return self._legible(self._both(asked, self._find_many(asked))[1])
 
     def look_up(self, addresses: Iterable[int]) -> list[Place]:
         """The region, the ELF address and the symbol of each, in their order. Raises what `find_many` raises."""
@@ -201,7 +205,24 @@ class Symbolizer:
 
     def look_up_in(self, addresses: Sequence[int], regions: Sequence[Region | None]) -> list[Place]:
         """The same where the regions are known."""
-        return list(map(Place, regions, *self._both(addresses, regions)))
+        own, symbols = self._both(addresses, regions)
+        return list(map(Place, regions, own, self._legible(symbols)))
+
+    def _legible(self, symbols: list[Symbol | None]) -> list[Symbol | None]:
+        """The same, with what mangled names mean, where that is asked for."""
+        told = self._meanings(each.name for each in symbols if each is not None) if self._demangle else {}
+        if not told:
+            return symbols
+        return [each and each._replace(legible=told.get(each.name)) for each in symbols]
+
+    def _meanings(self, names: Iterable[str]) -> dict[str, str]:
+        from vmatlas.demangling import is_mangled, is_possible, legible
+
+        mangled = list(filter(is_mangled, names))
+        if mangled and not is_possible():
+            line = "names of C++ and Rust are shown as the files have them: neither c++filt nor llvm-cxxfilt is here"
+            self._said = list(dict.fromkeys((*self._said, line)))
+        return legible(mangled)
 
     def _both(
         self, addresses: Sequence[int], regions: Sequence[Region | None]
@@ -275,6 +296,9 @@ class Symbolizer:
                     region = places[row].region
                     self._why_no_lines[(region and region.path) or ""] = str(error)
                 continue
+            if self._demangle:
+                means = self._meanings(each.function for lines in frames for each in lines)
+                frames = [tuple(each._replace(legible=means.get(each.function)) for each in lines) for lines in frames]
             for (row, _), lines in zip(asked, frames, strict=True):
                 told[row] = told[row]._replace(lines=lines)
         return told
@@ -299,7 +323,7 @@ class Symbolizer:
 
     @property
     def said(self) -> list[str]:
-        """What went wrong with debuginfod servers, a line each."""
+        """What went wrong with debuginfod servers, and what no name could be told for, a line each."""
         return [*self._said, *(self._debuginfod.said if self._debuginfod is not None else ())]
 
     def close(self) -> None:
@@ -403,7 +427,11 @@ def _key(region: Region) -> object:
 
 
 def symbolize_many(
-    source: Process | AddressSpace | Pid, addresses: Iterable[int], *, debuginfod: Sequence[str] | None = None
+    source: Process | AddressSpace | Pid,
+    addresses: Iterable[int],
+    *,
+    debuginfod: Sequence[str] | None = None,
+    demangle: bool = False,
 ) -> list[Symbol | None]:
     """The function or object at each address, in their order; None where none is known.
 
@@ -412,14 +440,20 @@ def symbolize_many(
     `source` is a pid or anything with `.pid`, None for this process, or an AddressSpace: of a core file the one that
     `vmatlas.replay` gives, for files that lie here with the same build id (or device and inode).
     `debuginfod`: URLs of servers that are asked for files which are not at hand, by build id; None: those in the
-    environment's DEBUGINFOD_URLS, `()`: none. Raises UsageError, and what `Process.find_many` raises.
+    environment's DEBUGINFOD_URLS, `()`: none. `demangle`: what a mangled name of C++ or Rust means stands in
+    `Symbol.legible`, where c++filt or llvm-cxxfilt is installed.
+    Raises UsageError, and what `Process.find_many` raises.
     """
-    with _symbolizer(source, debuginfod) as symbolizer:
+    with _symbolizer(source, debuginfod, demangle) as symbolizer:
         return symbolizer.symbols(addresses)
 
 
 def source_lines(
-    source: Process | AddressSpace | Pid, addresses: Iterable[int], *, debuginfod: Sequence[str] | None = None
+    source: Process | AddressSpace | Pid,
+    addresses: Iterable[int],
+    *,
+    debuginfod: Sequence[str] | None = None,
+    demangle: bool = False,
 ) -> list[Frames]:
     """The functions that each address lies in, and the line of source code in each, in the order of the addresses.
 
@@ -428,24 +462,26 @@ def source_lines(
 
     Of functions that were inlined there the innermost stands first, and last the one that the address lies in; no
     frames where no debug information (DWARF, in the file or its debug file) is at hand, or tells none. An address is
-    looked up as it is: of a return address ask for the byte before. `source` and `debuginfod` as for `symbolize_many`.
-    A process of its own reads the information of a file, for at most 60 seconds and in at most 4 GiB.
+    looked up as it is: of a return address ask for the byte before. `source` and what else there is as for
+    `symbolize_many`. A process of its own reads the information of a file, for at most 60 seconds and in at most 4 GiB.
 
     Raises Unsupported where the package symbolic is not installed, and what `Process.find_many` raises.
     """
-    with _symbolizer(source, debuginfod) as symbolizer:
+    with _symbolizer(source, debuginfod, demangle) as symbolizer:
         asked = _listed(addresses)
         return [each.lines for each in symbolizer.with_lines(asked, symbolizer.look_up(asked))]
 
 
 @contextlib.contextmanager
-def _symbolizer(source: Process | AddressSpace | Pid, debuginfod: Sequence[str] | None) -> Iterator[Symbolizer]:
+def _symbolizer(
+    source: Process | AddressSpace | Pid, debuginfod: Sequence[str] | None, demangle: bool
+) -> Iterator[Symbolizer]:
     from vmatlas import api
 
     with contextlib.ExitStack() as closing:
         if not isinstance(source, (Process, AddressSpace)):
             source = closing.enter_context(api.open(source))
-        yield closing.enter_context(Symbolizer(source, debuginfod=debuginfod))
+        yield closing.enter_context(Symbolizer(source, debuginfod=debuginfod, demangle=demangle))
 
 
 __all__ = [

@@ -96,7 +96,8 @@ def command(
     Addresses are hexadecimal. ELF-ADDRESS is the address in the addresses of the ELF file, of a program or a library:
     what addr2line and objdump take. FILE-OFFSET is how far from the beginning of the file it stands. Both are - where
     there is no such file, or it cannot be read. SYMBOL is the function and how far into it the address lies: from the
-    file itself, its debug file (/usr/lib/debug/.build-id), or what a JIT wrote for perf; of C++ and Rust mangled.
+    file itself, its debug file (/usr/lib/debug/.build-id), or what a JIT wrote for perf; of C++ and Rust made
+    legible by c++filt, where that is installed.
     SOURCE is the line of source code, where those files have debug information (DWARF), which the package symbolic
     reads; a line below says what an inlined function was inlined into. Words choose several processes ('vmatlas
     --help' has them): the first, and what stands behind it and can be no address (pid:1235). Of a FILE (a capture, a
@@ -183,7 +184,7 @@ def _of_file(
     else:
         among = space.where(where)
         found = [among.find(address, or_next=or_next) for address in addresses]
-        with Symbolizer(space, debuginfod=servers if names else ()) as symbolizer:
+        with Symbolizer(space, debuginfod=servers if names else (), demangle=bool(names)) as symbolizer:
             places, names_told, without = _named(symbolizer, addresses, found, names)
             in_elf = [each.elf_address for each in places]
             unread = [
@@ -285,7 +286,7 @@ def _in_elf(
         return in_elf, unread, None, []
     from vmatlas.symbolizing import Symbolizer
 
-    with Symbolizer(asked, debuginfod=servers) as symbolizer:
+    with Symbolizer(asked, debuginfod=servers, demangle=True) as symbolizer:
         _, told, without = _named(symbolizer, addresses, found, names)
         return in_elf, unread, told, [*without, *symbolizer.said]
 

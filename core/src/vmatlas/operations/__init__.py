@@ -258,7 +258,7 @@ def explain(
         if crash is not None and crash.no_map:
             return explaining.explain_crash(crash, AddressSpace(Columns(), source.origin))
         space = api.replay(source)
-        with Symbolizer(space, debuginfod=debuginfod) as symbolizer:
+        with Symbolizer(space, debuginfod=debuginfod, demangle=True) as symbolizer:
             crash = crash or explaining.of_live_threads(space, source.name)
             found = explaining.explain_crash(crash, space, names=_names(symbolizer, lines=lines))
             return dataclasses.replace(found, said=tuple(symbolizer.said))

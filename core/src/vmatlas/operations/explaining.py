@@ -92,7 +92,7 @@ class Explanation:
     text: str
     """All of it in a paragraph."""
     said: tuple[str, ...] = ()
-    """What went wrong with debuginfod servers, where they were asked for names."""
+    """What went wrong with debuginfod servers, and what names could not be told for."""
 
     def __str__(self) -> str:
         return self.text

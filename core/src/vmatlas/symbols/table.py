@@ -69,7 +69,7 @@ class Symbol(NamedTuple):
     """What lies at an address."""
 
     name: str
-    """As the file has it: of C++ and Rust mangled, which c++filt makes legible."""
+    """As the file has it: of C++ and Rust mangled."""
     offset: int
     """Bytes from its beginning."""
     elf_address: int | None = None
@@ -78,9 +78,11 @@ class Symbol(NamedTuple):
     """The path of the file that is mapped there; None of what a JIT made."""
     source: str = ""
     """Where the name stands: ".symtab", ".dynsym", ".gnu_debugdata", "debug file", "perf map"."""
+    legible: str | None = None
+    """What a mangled name means, where that was asked for (`demangle`) and is told."""
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.offset:#x}"
+        return f"{self.legible or self.name}+{self.offset:#x}"
 
 
 class Sections:
@@ -199,7 +201,7 @@ class SymbolTable:
         """The same of many, in their order. `file` and `source` go into each."""
         source, told, make = source or self.source, self._told, tuple.__new__
         return [
-            make(Symbol, (it[2], address - it[0], address, file, source))
+            make(Symbol, (it[2], address - it[0], address, file, source, None))
             if address < (it := told[row])[1]
             else self._further(address, row, file, source)
             for address, row in zip(addresses, map(bisect_right, repeat(self._starts), addresses), strict=True)

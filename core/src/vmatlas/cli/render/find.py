@@ -77,7 +77,7 @@ def found_table(
         )
         rows.append(Row(cells, style_of(region), {0: "heading"} | alarms(region, 2, len(columns) - 1)))
         for inner, outer in pairwise(frames):
-            into = f"{one_line(inner.function)} inlined into {one_line(outer.function)}"
+            into = f"{one_line(inner.called)} inlined into {one_line(outer.called)}"
             rows.append(Row(("", "", "", "", "", into, _source(outer), "", "", ""), "note"))
     return Table(columns, rows, legend=legend(region.kind for region in found if region is not None))
 
@@ -90,7 +90,9 @@ def _source(line: SourceLine) -> str:
 
 def symbol_json(symbol: Symbol | None) -> dict[str, Any] | None:
     """Its name, how far into it, and where the name stands."""
-    return None if symbol is None else {"name": symbol.name, "offset": symbol.offset, "source": symbol.source}
+    if symbol is None:
+        return None
+    return {"name": symbol.name, "legible": symbol.legible, "offset": symbol.offset, "source": symbol.source}
 
 
 def lines_json(frames: Frames) -> list[dict[str, Any]]:
