@@ -308,6 +308,30 @@ NUMBERS = st.one_of(st.integers(0, 64), st.sampled_from([2**31, 2**32 - 1]), st.
 OWN = Path(sys.executable).resolve()
 
 
+def test_table_of_more_symbols_than_are_read_is_told_and_not_read(
+    program: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmatlas.symbols.table.MOST_SYMBOLS", 3)
+    with Waiting(program) as run:
+        assert command_line.run(["find", str(run.pid), f"{run.work:x}", "--symbol"]) == 0
+    assert re.search(r"no symbols of \S+: it has \d+, more than are read", capsys.readouterr().err)
+
+
+def test_sections_of_a_file_are_read_once(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    class Counted(Sections):
+        def __init__(self, read: Callable[[int, int], bytes]) -> None:
+            made.append(read)
+            super().__init__(read)
+
+    monkeypatch.setattr(symbolizing, "Sections", Counted)
+    monkeypatch.setattr("vmatlas.symbols.table.Sections", Counted)
+    with Waiting(program) as run:
+        assert str(symbolize_many(run.pid, [run.work])[0]) == "work+0x0"
+    assert len(made) == 1
+
+
 @settings(max_examples=examples(150), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40_000), NUMBERS), max_size=8), st.integers(0, 40_000), st.data())
 def test_file_of_any_numbers_gives_symbols_or_none(

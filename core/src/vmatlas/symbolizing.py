@@ -25,7 +25,15 @@ from vmatlas.symbols.elf import HEAD, Elf, parse_elf
 from vmatlas.symbols.jit import jit_names
 from vmatlas.symbols.lines import Frames, SourceLine
 from vmatlas.symbols.places import Places
-from vmatlas.symbols.table import Sections, Symbol, SymbolTable, has_symbols, symbols_of
+from vmatlas.symbols.table import (
+    MOST_SYMBOLS,
+    Sections,
+    Symbol,
+    SymbolTable,
+    TooManySymbols,
+    has_symbols,
+    symbols_of,
+)
 
 if TYPE_CHECKING:
     from vmatlas.debuginfod import Debuginfod
@@ -56,9 +64,16 @@ class _File:
         self._debuginfod = debuginfod
         self.elf: Elf | None = None
         self.build_id: bytes | None = None
+        self.too_many = 0
+        """How many symbols it or its debug file has, where those are more than are read."""
         with contextlib.suppress(OSError):
             self.elf = parse_elf(os.pread(descriptor, HEAD, 0))
-            self.build_id = Sections(self._read).build_id if self.elf is not None else None
+            self.build_id = self._sections.build_id if self.elf is not None else None
+
+    @functools.cached_property
+    def _sections(self) -> Sections:
+        """Raises OSError."""
+        return Sections(self._read)
 
     def _read(self, offset: int, size: int) -> bytes:
         if offset >= 1 << 63:
@@ -71,13 +86,16 @@ class _File:
         if self.elf is None:
             return None
         try:
-            if self.build_id is not None and not has_symbols(Sections(self._read)):
+            if self.build_id is not None and not has_symbols(self._sections):
                 for file in self._debug_files():
-                    debug = symbols_of(file._read)
+                    debug = symbols_of(file._sections)
                     if debug is not None and debug.source == ".symtab":
                         return debug, "debug file"
-            own = symbols_of(self._read)
+            own = symbols_of(self._sections)
         except OSError:
+            return None
+        except TooManySymbols as error:
+            self.too_many = int(error.args[0])
             return None
         return None if own is None else (own, own.source)
 
@@ -108,7 +126,7 @@ class _File:
     @property
     def _has_lines(self) -> bool:
         """Raises OSError."""
-        return any(each.name in (".debug_line", ".zdebug_line") for each in Sections(self._read).all)
+        return any(each.name in (".debug_line", ".zdebug_line") for each in self._sections.all)
 
     @property
     def _base(self) -> int:
@@ -264,6 +282,9 @@ class Symbolizer:
         """Fills in what is told of addresses of a file; `of` is a region of it."""
         file = self._files.get(_key(of))
         told = None if file is None else file.symbols
+        if file is not None and file.too_many:
+            line = f"no symbols of {of.path}: it has {file.too_many:,}, more than are read ({MOST_SYMBOLS:,})"
+            self._said = list(dict.fromkeys((*self._said, line)))
         found = [None] * len(rows) if told is None else told[0].find_many(places, file=of.path, source=told[1])
         if len(rows) == len(own):  # all of one file
             own[:], symbols[:] = places, found

@@ -14,13 +14,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate, repeat
 from operator import add
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 Read = Callable[[int, int], bytes]
 """So many bytes of a file from a place on; fewer where it ends."""
 
-MOST_SYMBOLS = 4_000_000
-"""A browser's debug file has a million."""
+MOST_SYMBOLS = 2_000_000
+"""A browser's debug file has a million. A symbol takes some 130 bytes of memory while they are sorted, and 30 later;
+and the names are at hand."""
 _MOST_SECTIONS = 65_536
 LONGEST_NAME = 1 << 16
 """Bytes of a name; what is called by a longer one has none. Mangled names of C++ have some thousand."""
@@ -52,6 +53,10 @@ _MAPPED_BY_LETTER = frozenset((_ARM, _AARCH64, _RISCV))
 _GNU_BUILD_ID = 3
 _LOOKED_BACK = 32
 """So many symbols before an address are looked at: one may lie within another."""
+
+
+class TooManySymbols(Exception):
+    """Of a table that is not read, with how many there are."""
 
 
 class Section(NamedTuple):
@@ -181,10 +186,12 @@ def build_id_of_head(head: bytes) -> bytes | None:
 class SymbolTable:
     """Symbols by address, of the best table that a file has. Names are made when they are asked for."""
 
-    def __init__(self, starts: list[int], ends: list[int], names: list[int], text: bytes, source: str) -> None:
+    def __init__(
+        self, starts: Sequence[int], ends: Sequence[int], names: Sequence[int], text: bytes, source: str
+    ) -> None:
         """`starts` are sorted, and of equal ones the last is told; `names` say where in `text` a name begins."""
         self._starts, self._ends, self._names, self._text = starts, ends, names, text
-        self._reach = list(accumulate(ends, max))
+        self._reach = array("Q", accumulate(ends, max))
         """For each the highest end of it and of all before it: beyond that nothing needs to be looked at."""
         self._told = _Told(self)
         self.source = source
@@ -241,10 +248,10 @@ def has_symbols(sections: Sections) -> bool:
     return any(each.type == _SYMTAB and each.size for each in sections.all)
 
 
-def symbols_of(read: Read) -> SymbolTable | None:
-    """The best table of a file: .symtab, else .gnu_debugdata, else .dynsym; None where it has none. Raises what `read`
-    raises."""
-    sections = Sections(read)
+def symbols_of(read: Read | Sections) -> SymbolTable | None:
+    """The best table of a file (of its sections, where they were read): .symtab, else .gnu_debugdata, else .dynsym;
+    None where it has none. Raises what `read` raises, and TooManySymbols."""
+    sections = read if isinstance(read, Sections) else Sections(read)
     whole = _table(sections, _SYMTAB, ".symtab")
     if whole is not None:
         return whole
@@ -277,47 +284,67 @@ def _table(sections: Sections, kind: int, source: str) -> SymbolTable | None:
         return None
     size = 24 if sections.bits == 64 else 16
     if found.size // size > MOST_SYMBOLS:
-        return None
-    raw = sections.content(found)
+        raise TooManySymbols(found.size // size)
     text = sections.content(sections.all[found.link])
     # A file in an object's form (a debug file) keeps the sizes of sections that it has no bytes of.
     bounds = [(each.address, each.address + each.size) for each in sections.all]
-    count = len(raw) // size
-    raw = raw[: count * size]
-    halves, words = array("I", raw), array("Q" if size == 24 else "I", raw)
-    shorts = array("H", raw)
-    if sections.mark != ("<" if sys.byteorder == "little" else ">"):
-        for column in (halves, words, shorts):
-            column.byteswap()
+    rows = _rows(sections, sections.content(found), text)
+    if not rows:
+        return None
+    starts = array("Q", [row >> _ADDRESS for row in rows])
+    names = array("I", [_NO_NAME - (row >> _NAME & _NO_NAME) for row in rows])
+    lengths = array("Q", [row & _SIZE for row in rows])
+    del rows
+    ends = array("Q", [min(end, _SIZE) for end in map(add, starts, lengths)])
+    _end_labels(starts, ends, lengths, bounds)
+    return SymbolTable(starts, ends, names, text, source)
+
+
+_SIZE, _NO_NAME = (1 << 64) - 1, (1 << 32) - 1
+_NAME, _RANK, _ADDRESS = 64, 96, 102
+"""Where the fields of a row begin, in bits: below is the size, above the address. A number takes a quarter of the
+memory of a tuple, and there can be millions."""
+
+
+def _rows(sections: Sections, raw: bytes, text: bytes) -> list[int]:
+    """What is told of a table, by address, and of one address the best last: address, rank, name (the first in the
+    text last) and size, in one number."""
+    size = 24 if sections.bits == 64 else 16
+    raw = raw[: len(raw) - len(raw) % size]
+    swapped = sections.mark != ("<" if sys.byteorder == "little" else ">")
+
+    def column(code: Literal["H", "I", "Q"], first: int, step: int) -> array[int]:
+        found = array(code, memoryview(raw).cast(code)[first::step].tobytes())
+        if swapped:
+            found.byteswap()
+        return found
+
+    word: Literal["Q", "I"] = "Q" if size == 24 else "I"
     if size == 24:
-        kinds, where, names = raw[4::24], shorts[3::12], halves[0::6]
-        values, sizes = words[1::3], words[2::3]
+        kinds, where, names = raw[4::24], column("H", 3, 12), column("I", 0, 6)
+        values, sizes = column(word, 1, 3), column(word, 2, 3)
     else:
-        kinds, where, names = raw[12::16], shorts[7::8], halves[0::4]
-        values, sizes = words[1::4], words[2::4]
+        kinds, where, names = raw[12::16], column("H", 7, 8), column("I", 0, 4)
+        values, sizes = column(word, 1, 4), column(word, 2, 4)
     if sections.machine == _ARM:  # of a function the lowest bit says that it is Thumb
         values = array("I", [at & ~1 if info & 15 == _FUNCTION else at for at, info in zip(values, kinds, strict=True)])
     end, ranks = len(text), _RANKS
+    # A mark ($x) of what is code and what data is no name.
+    marks = 0x24 if sections.machine in _MAPPED_BY_LETTER else -1
     # 0xFF00 and above are no sections: absolute and common symbols. Of several at one address the last is told.
-    rows = sorted(
-        [
-            (value, (size > 0) * 32 + ranks[info] + 2 * (text[name] != 0x5F), -name, size)
-            for info, value, name, section, size in zip(kinds, values, names, where, sizes, strict=True)
-            if ranks[info] and value and 0 < name < end and 0 < section < 0xFF00
-        ]
-    )
-    if sections.machine in _MAPPED_BY_LETTER:
-        rows = [row for row in rows if text[-row[2]] != 0x24]  # "$"
-    if not rows:
-        return None
-    starts = [row[0] for row in rows]
-    lengths = [row[3] for row in rows]
-    ends = list(map(add, starts, lengths))
-    _end_labels(starts, ends, lengths, bounds)
-    return SymbolTable(starts, ends, [-row[2] for row in rows], text, source)
+    rows = [
+        value << _ADDRESS
+        | (((length > 0) * 32 + ranks[info] + 2 * (text[name] != 0x5F)) << _RANK)
+        | ((_NO_NAME - name) << _NAME)
+        | length
+        for info, value, name, section, length in zip(kinds, values, names, where, sizes, strict=True)
+        if ranks[info] and value and 0 < name < end and 0 < section < 0xFF00 and text[name] != marks
+    ]
+    rows.sort()
+    return rows
 
 
-def _end_labels(starts: list[int], ends: list[int], lengths: list[int], bounds: list[tuple[int, int]]) -> None:
+def _end_labels(starts: array[int], ends: array[int], lengths: array[int], bounds: list[tuple[int, int]]) -> None:
     """A label, which has no size, goes on to the next symbol, and not beyond its section."""
     if 0 not in lengths:
         return
@@ -327,7 +354,7 @@ def _end_labels(starts: list[int], ends: list[int], lengths: list[int], bounds: 
             place = bisect_right(firsts, starts[row]) - 1
             end = lasts[place] if place >= 0 else starts[row]
             above = bisect_right(starts, starts[row])
-            ends[row] = max(starts[row], min(end, starts[above] if above < len(starts) else end))
+            ends[row] = min(max(starts[row], min(end, starts[above] if above < len(starts) else end)), _SIZE)
 
 
 def _merged(one: SymbolTable, other: SymbolTable) -> SymbolTable:
@@ -338,5 +365,6 @@ def _merged(one: SymbolTable, other: SymbolTable) -> SymbolTable:
     for table, shift in ((other, len(one._text) + 1), (one, 0)):
         places = (name + shift for name in table._names)
         rows.update(zip(table._starts, zip(table._ends, places, strict=True), strict=True))
-    order = sorted(rows)
-    return SymbolTable(order, [rows[each][0] for each in order], [rows[each][1] for each in order], text, one.source)
+    order = array("Q", sorted(rows))
+    ends, names = array("Q", [rows[each][0] for each in order]), array("Q", [rows[each][1] for each in order])
+    return SymbolTable(order, ends, names, text, one.source)
