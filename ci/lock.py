@@ -20,7 +20,7 @@ TOOLS, SITE, ENGINES = (ROOT / "ci" / f"{name}.lock" for name in ("tools", "site
 """Of what stands in the .txt beside each."""
 
 OLDEST = "3.11"
-EXTRAS = {"core": ("metrics", "arrow", "numpy", "packed", "lines"), "core/fleet": ("parquet", "sql", "storage")}
+EXTRAS = {"core": ("metrics", "top", "arrow", "numpy", "packed", "lines"), "core/fleet": ("parquet", "sql", "storage")}
 """What ./run installs of the optional dependencies, by distribution."""
 
 _HEADER = "# Made by `invoke lock` from {what}: change that, and run it again.\n"

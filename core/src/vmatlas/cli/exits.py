@@ -12,7 +12,13 @@ from typing import TextIO
 
 from vmatlas.cli import unloaded
 
-OF_COMMAND_LINE = {"click": "click", "rich": "rich", "yaml": "pyyaml", "prometheus_client": "prometheus-client"}
+OF_COMMAND_LINE = {
+    "click": "click",
+    "rich": "rich",
+    "yaml": "pyyaml",
+    "prometheus_client": "prometheus-client",
+    "textual": "textual",
+}
 """What the command line takes of others', and the distribution that has it."""
 
 _LOADS = "it takes memory (ulimit -v) and descriptors (ulimit -n); else what is installed does not fit together"

@@ -42,6 +42,7 @@ COMMANDS = (
     "recover",
     "advise",
     "processes",
+    "top",
     "metrics",
     "doctor",
     "schema",
@@ -79,6 +80,7 @@ _HELP = """The memory map of any process, on every kernel.
     vmatlas find 1234 7f0012345678             what lies at an address
     vmatlas pages 1234                         what is in memory, what is a guard
     vmatlas summary 1234                       code, data, stack, libraries
+    vmatlas top                                who uses how much, as it changes
     vmatlas diff 1234 --after 10               what changes in ten seconds
     vmatlas watch 1234                         what changes, as it changes
     vmatlas growth 1234                        what grows, and how sure that is
@@ -120,7 +122,8 @@ _HELP = """The memory map of any process, on every kernel.
 
 
 MEANT = {
-    "processes": "ps pgrep list ls top tasks pids process",
+    "processes": "ps pgrep list ls tasks pids process",
+    "top": "htop atop btop smem interactive tui",
     "maps": "map pmap procmap vmmap procstat vm mem memory show print cat mappings regions segments layout smaps",
     "picture": "draw plot chart graph html svg gui visualize visualise image treemap atlas",
     "report": "dossier briefing",

@@ -128,7 +128,7 @@ class Unread:
             say(str(error), hint=error.hint if error is self.unanswered[-1][1] else None)
         if self.unread:
             unread = sum(map(len, self.unread.values()))
-            known = f"{count(self.read, 'process', 'processes')} read, {unread:,} not: {self._words()}"
+            known = f"{count(self.read, 'process', 'processes')} read, {unread:,} not: {self.words()}"
             say(known, hint=self._hint())
         if self.unlisted is not None:
             say(self.unlisted)
@@ -149,7 +149,7 @@ class Unread:
         unread = {(reason, each.pid, each.start_time) for reason, who in self.unread.items() for each in who} - told
         told.update(unread)
         if unread:
-            say(f"{len(unread):,} more not read: {self._words()}", hint=self._hint())
+            say(f"{len(unread):,} more not read: {self.words()}", hint=self._hint())
         is_new = self.unlisted is not None and self.unlisted not in told
         if self.unlisted is not None and is_new:
             told.add(self.unlisted)
@@ -168,9 +168,10 @@ class Unread:
             gaps.append("no process is listed that has memory")
         self.unlisted = "; ".join(filter(None, gaps)) or None
 
-    def _words(self) -> str:
-        """Who was not read, and why, in one line; empty when everybody was."""
-        ranked = sorted(self.unread.items(), key=lambda item: -len(item[1]))
+    def words(self, *, ended: bool = True) -> str:
+        """Who was not read, and why, in one line; empty when everybody was. `ended`: also who ended meanwhile."""
+        told = [each for each in self.unread.items() if ended or each[0] != _REASONS[errors.NoSuchProcess]]
+        ranked = sorted(told, key=lambda item: -len(item[1]))
         return ", ".join(f"{len(who)} {reason}{_whose(reason, who)}" for reason, who in ranked)
 
 
@@ -250,14 +251,15 @@ class TotalsSurvey(Unread):
         super().__init__(among)
         self._target, self._backend, self._patience = target, backend, patience
 
-    def found(self) -> list[ProcessMemory]:
-        """Those that could be read, each once: sums are made of them."""
+    def found(self, *, regions: bool = True, silently: bool = False) -> list[ProcessMemory]:
+        """Those that could be read, each once: sums are made of them. `regions`: how many each has; `silently`: without
+        a bar."""
         from vmatlas.survey import PATIENCE
         from vmatlas.totals import each_once, memories
 
         patience = PATIENCE if self._patience is None else self._patience
-        with _progress() as show:
-            found = memories(self._target, backend=self._backend, regions=True, patience=patience, among=self.among)
+        with contextlib.nullcontext(_nothing) if silently else _progress() as show:
+            found = memories(self._target, backend=self._backend, regions=regions, patience=patience, among=self.among)
             answers = []
             for number, each in enumerate(found, 1):
                 show(each.process, number, None)
@@ -279,6 +281,10 @@ def _whose(reason: str, processes: list[ProcessInfo]) -> str:
         return ""
     named = [f"{process.pid} {one_line(process.name)}".rstrip() for process in processes[:_NAMED]]
     return f" ({', '.join(named)}{', ...' if len(processes) > _NAMED else ''})"
+
+
+def _nothing(*_: object) -> None:
+    """Show nothing."""
 
 
 @contextlib.contextmanager

@@ -93,8 +93,9 @@ def all_of(wheres: tuple[Filter, ...]) -> Filter:
 
 
 @contextlib.contextmanager
-def reach(url: str, patience: float | None = None) -> Iterator[Target]:
+def reach(url: str, patience: float | None = None, *, quietly: bool = False) -> Iterator[Target]:
     """The target of that URL, for as long as the command needs it: lost when nothing comes for `patience` seconds.
+    `quietly`: nothing is drawn while it is waited for.
 
     Raises UsageError, Unsupported, TargetLost.
     """
@@ -109,7 +110,7 @@ def reach(url: str, patience: float | None = None) -> Iterator[Target]:
 
     usual = Limits()
     limits = usual if patience is None else replace(usual, silence=patience, again=min(usual.again, patience / 4))
-    with shown():
+    with contextlib.nullcontext() if quietly else shown():
         target = connect(url, limits)
         try:
             yield target

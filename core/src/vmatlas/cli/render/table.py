@@ -229,18 +229,19 @@ def _wrapped(table: Table, row: Row, layout: Layout, width: int, length: Callabl
     indent = sum(layout.widths[index] for index in layout.kept[:-1]) + len(GAP) * (len(layout.kept) - 1)
     room = width - indent
     if not table.columns[last].wraps or length(row.cells[last]) <= room or len(layout.kept) == 1:
-        yield _styled(table, row, layout, length)
+        yield styled_line(table, row, layout, length)
         return
     import textwrap
 
     first, *others = textwrap.wrap(row.cells[last], room, break_on_hyphens=False) or [""]
-    yield _styled(table, row._replace(cells=(*row.cells[:last], first, *row.cells[last + 1 :])), layout, length)
+    yield styled_line(table, row._replace(cells=(*row.cells[:last], first, *row.cells[last + 1 :])), layout, length)
     style = (row.emphasis or {}).get(last, row.style)
     for other in others:
         yield [Cell(" " * indent, ""), Cell(other, style)]
 
 
-def _styled(table: Table, row: Row, layout: Layout, length: Callable[[str], int]) -> list[Cell]:
+def styled_line(table: Table, row: Row, layout: Layout, length: Callable[[str], int]) -> list[Cell]:
+    """A row as its layout has room for it, in styled cells."""
     line: list[Cell] = []
     owed = 0  # how far an outlier has pushed the rest of its line to the right
     for index in layout.kept:
