@@ -95,6 +95,23 @@ def wheels(context: Context, output: str = "", here: bool = False, test: bool = 
         _run(context, f"python ci/install_test.py {folder}{few}")
 
 
+@task(
+    help={
+        "folder": "where the files of a release lie (dist)",
+        "key": "sign: a file with a private key of ssh, or a key that gpg knows",
+        "signers": "verify: who may sign by ssh, in lines of NAME KEYTYPE KEY (ssh-keygen's allowed signers)",
+    }
+)
+def sign(context: Context, folder: str = "", key: str = "", signers: str = "") -> None:
+    """Sign the digests of a release (--key), or verify the signature and every file (without)."""
+    how = ""
+    if key:
+        how = f" --key {shlex.quote(str(_file(key, '')) if _file(key, '').is_file() else key)}"
+    elif signers:
+        how = f" --signers {shlex.quote(str(_file(signers, '')))}"
+    _run(context, f"python ci/sign.py {shlex.quote(str(_file(folder, 'dist')))}{how}")
+
+
 @task(help={"output": "the folder that it goes to (.vmatlas/site-made)"})
 def site(context: Context, output: str = "") -> None:
     """Make the documentation site of docs/, docstrings and help; a warning or a link that leads nowhere is an error."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zipfile
 from email.parser import Parser
@@ -172,6 +175,103 @@ def test_the_address_of_a_release_is_in_the_metadata_and_in_the_links_of_the_rea
     told = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
     assert told["urls"]["Source"] == "https://example.org/vmatlas"
     assert (tmp_path / "README.md").read_text() == "[how](https://example.org/vmatlas/blob/HEAD/docs/install.md)"
+
+
+# A release that is signed
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """A folder as `invoke wheels` leaves it."""
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    for name in ("vmatlas-0.1.0-py3-none-any.whl", "vmatlas.intoto.json"):
+        (folder / name).write_bytes(name.encode())
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture
+def ssh_key(tmp_path: Path) -> Path:
+    """A key that nobody has used, and beside it who may sign: `signers`."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is not installed here")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key], check=True)
+    (tmp_path / "signers").write_text(f"releaser@example.org {key.with_suffix('.pub').read_text()}")
+    return key
+
+
+def test_a_release_is_signed_and_verified_by_a_key_of_ssh(release: Path, ssh_key: Path) -> None:
+    signing = ci("sign")
+    assert signing["sign"](release, str(ssh_key)) == release / "SHA256SUMS.sig"
+    assert "releaser@example.org" in signing["verify"](release, ssh_key.with_name("signers"))
+    (release / "vmatlas.intoto.json").unlink()  # whoever downloads takes what they need
+    signing["verify"](release, ssh_key.with_name("signers"))
+
+
+@pytest.mark.parametrize("what", ["a file", "the list", "both", "one more file", "another key", "no signature"])
+def test_what_is_not_as_it_was_signed_is_refused(release: Path, ssh_key: Path, what: str) -> None:
+    signing = ci("sign")
+    signing["sign"](release, str(ssh_key))
+    wheel, listed = release / "vmatlas-0.1.0-py3-none-any.whl", release / "SHA256SUMS"
+    if what in ("a file", "both"):
+        old = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        wheel.write_bytes(b"another")
+        if what == "both":
+            listed.write_text(listed.read_text().replace(old, hashlib.sha256(b"another").hexdigest()))
+    elif what == "the list":
+        listed.write_text(listed.read_text() + "\n")
+    elif what == "one more file":
+        (release / "vmatlas-9-py3-none-any.whl").write_bytes(b"")
+    elif what == "another key":
+        other = ssh_key.with_name("other")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", other], check=True)
+        signing["sign"](release, str(other))
+    else:
+        (release / "SHA256SUMS.sig").unlink()
+    with pytest.raises(signing["Unsound"]):
+        signing["verify"](release, ssh_key.with_name("signers"))
+
+
+def test_what_the_list_does_not_tell_rightly_is_not_signed(release: Path, ssh_key: Path) -> None:
+    signing = ci("sign")
+    (release / "vmatlas.intoto.json").unlink()
+    with pytest.raises(signing["Unsound"], match=r"vmatlas\.intoto\.json"):
+        signing["sign"](release, str(ssh_key))
+    assert not (release / "SHA256SUMS.sig").exists()
+
+
+def test_a_release_is_signed_and_verified_by_a_key_of_gpg(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("gpg") is None:
+        pytest.skip("gpg is not installed here")
+    signing = ci("sign")
+    with tempfile.TemporaryDirectory(prefix="gpg") as home:  # the path of the agent's socket must be short
+        monkeypatch.setenv("GNUPGHOME", home)
+        made = [
+            "gpg",
+            "--batch",
+            "--quiet",
+            "--passphrase",
+            "",
+            "--quick-generate-key",
+            "releaser@example.org",
+            "ed25519",
+        ]
+        try:
+            done = subprocess.run(made, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"gpg makes no key here: {done.stderr.strip()[-200:]}")
+            assert signing["sign"](release, "r@example.org") == release / "SHA256SUMS.asc"
+            assert len(signing["verify"](release, None)) == 40  # the fingerprint
+            (release / "SHA256SUMS").write_text((release / "SHA256SUMS").read_text() + "\n")
+            with pytest.raises(signing["Unsound"]):
+                signing["verify"](release, None)
+        finally:
+            subprocess.run(["gpgconf", "--kill", "all"], check=False)
 
 
 def test_the_version_is_one() -> None:
