@@ -130,7 +130,9 @@ def test_a_thread_that_overflows_its_stack_is_explained_as_such_now_and_from_a_c
         assert plain is not None, "below a thread's stack stands its guard, with or without a region"
         told = guards_are_told(process)
         if plain.protection != Protection.NONE and not told:
-            pytest.skip("the C library's guard shows in no map, and this kernel does not tell such (Linux 6.13 to 6.15)")
+            pytest.skip(
+                "the C library's guard shows in no map, and this kernel does not tell such (Linux 6.13 to 6.15)"
+            )
         (its,) = [each for each in process.threads() or () if each.number == thread]
         live = classify_fault(address, process, access=Protection.WRITE)
         saved = tmp_path / "overflow.vmatlas"

@@ -82,10 +82,6 @@ class QnxBackend:
         return decode_crash(capture)
 
 
-TOLD_OF_PAGES = PageState.PRESENT | PageState.FILE | PageState.ANONYMOUS
-"""Of device memory, and of what may be such, neither of the last two."""
-
-
 class PagedataPages:
     """PAGEDATA, asked which pages are in memory."""
 
@@ -95,7 +91,7 @@ class PagedataPages:
     source = "qnx.pagedata"
     consistency = Consistency.SINGLE_CALL
     stream = "pages-pagedata"
-    states = TOLD_OF_PAGES
+    states = PageState.PRESENT | PageState.FILE | PageState.ANONYMOUS  # of device memory neither of the last two
     cost = 10
     passes_holes = True
 
@@ -115,7 +111,7 @@ class PagedataPages:
         """See `vmatlas_qnx.pages`."""
         from vmatlas_qnx.pages import decode_pages
 
-        return decode_pages(capture)
+        return decode_pages(capture, self.states)
 
 
 _TOLD = (

@@ -14,7 +14,6 @@ from vmatlas.capture import Capture
 from vmatlas.errors import MalformedData
 from vmatlas.model import Kind
 from vmatlas.model.pages import PageRuns, PageState, RunColumns
-from vmatlas_qnx.backend import TOLD_OF_PAGES
 from vmatlas_qnx.decode import checked_entries, kind_of
 from vmatlas_qnx.flags import MapFlags
 from vmatlas_qnx.layout import ByteOrder, Entry
@@ -32,8 +31,8 @@ def pack(entries: bytes, ranges: tuple[tuple[int, int], ...], byte_order: ByteOr
     return _numbers([len(below), *chain.from_iterable(below)], byte_order).tobytes() + entries
 
 
-def decode_pages(capture: Capture) -> PageRuns:
-    """The stream `PAGES`. Pure. Raises MalformedData."""
+def decode_pages(capture: Capture, told: PageState) -> PageRuns:
+    """The stream `PAGES`, which tells so much. Pure. Raises MalformedData."""
     data, order = capture.stream(PAGES), capture.system.byte_order
     count = int.from_bytes(data[:_WORD], order)
     begin = _WORD + 2 * _WORD * count
@@ -57,7 +56,7 @@ def decode_pages(capture: Capture) -> PageRuns:
             columns.start.append(max(first, entry.vaddr))
             columns.end.append(min(last, end))
             columns.state.append(state)
-    return PageRuns(columns.joined(), capture.origin, TOLD_OF_PAGES, incomplete=capture.incomplete)
+    return PageRuns(columns.joined(), capture.origin, told, incomplete=capture.incomplete)
 
 
 def _state(entry: Entry) -> PageState:
