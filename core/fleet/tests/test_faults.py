@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.errors import MalformedData
 from vmatlas_fleet import recording
 from vmatlas_fleet.asking import Order, Told
 from vmatlas_fleet.dataset import DataSet, new_run
@@ -258,3 +259,37 @@ def test_through_ssh_nobody_is_asked_and_a_changed_key_is_no_answer(tmp_path, re
     (row,) = rows_of(data, "hosts")
     assert (row["status"], row["attempts"]) == ("failed", 1) and "Permission denied" in row["reason"]
     wait_for(lambda: not os.listdir(folder / "tmp"))
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "brackets", "too much", "a list", "nothing"])
+def test_what_somebody_left_for_a_recording_is_told_and_neither_waited_for_nor_read_for_ever(tmp_path, kind):
+    data = DataSet.at(str(tmp_path / "atlas"))
+    path = tmp_path / "atlas" / "_runs" / "99991231T000000Z-aaaaaa.json"
+    path.parent.mkdir()
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "too much":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        path.write_text({"brackets": "[" * 100_000, "a list": "[]", "nothing": ""}[kind])
+    with pytest.raises(MalformedData, match="99991231T"):
+        list(data.runs())
+
+
+def test_a_row_of_a_host_that_is_no_parquet_is_told(tmp_path):
+    data, run = DataSet.at(str(tmp_path / "atlas")), new_run(what=("maps",), select=("all",), options={}, hosts=1)
+    path = tmp_path / "atlas" / "hosts" / f"day={run.day}" / "host=web-1" / f"{run.run}.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    with pytest.raises(MalformedData, match="Parquet"):
+        data.answered(run)
+
+
+def test_nobody_waits_for_a_lock_that_is_a_pipe(tmp_path):
+    folder = Folder(str(tmp_path))
+    os.mkfifo(tmp_path / "held")
+    with pytest.raises(FileExistsError), folder.hold("held"):
+        pass

@@ -47,8 +47,8 @@ def test_hosts_groups_and_labels_are_read(tmp_path):
     [
         ("hosts: {a: {x: 1}}", "host 'a': 'x' is unknown"),
         ("hosts: {a: 'http://x'}", "host 'a': its target is none"),
-        ("hosts: {a: }\nhosts: {b: }", "'hosts' twice"),
-        ("hosts:\n  a:\n  b:\n  a:", "line 4: 'a' twice"),
+        ("hosts: {a: }\nhosts: {b: }", "'hosts' stands there twice"),
+        ("hosts:\n  a:\n  b:\n  a:", "line 4: no YAML: 'a' stands there twice"),
         ("hosts: [a, a]", "'a' twice"),
         ("groups: {g: {groups: [h]}}", "group 'g': there is no group 'h'"),
         ("groups: {g: {groups: [h]}, h: {groups: [i]}, i: {groups: [g]}}", "a group holds itself"),
@@ -65,7 +65,7 @@ def test_hosts_groups_and_labels_are_read(tmp_path):
         ("hosts: {a: {labels: {b: [1]}}}", "labels are words"),
         ("{" * 100_000, "nest"),
         ("[" * 100_000, "nest"),
-        ("a: !!python/object:os.system {}", "could not determine a constructor"),
+        ("a: !!python/object:os.system {}", "a tag that is written out"),
     ],
 )
 def test_what_is_no_inventory_is_told_in_a_line_with_its_place(tmp_path, text, words):

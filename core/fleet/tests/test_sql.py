@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ pytest.importorskip("duckdb", reason="duckdb is not installed: pip install duckd
 
 import pyarrow.parquet as pq
 
-from vmatlas.errors import UsageError
+from vmatlas.errors import MalformedData, UsageError
 from vmatlas_fleet import queries
 from vmatlas_fleet.schema import TABLES
 from vmatlas_fleet.sql import FUNCTIONS, VIEWS, ask, opened
@@ -237,3 +238,32 @@ def test_answers_are_tables_json_and_csv(run, data):
     listed = run("sql", "--queries").stdout
     assert all(name in listed for name in queries.names())
     assert "$library" in run("sql", "--queries", "--query", "versions").stdout
+
+
+# ---- data sets of somebody else ----
+
+
+def test_the_name_of_a_column_is_a_name_whatever_stands_in_it(tmp_path):
+    make(tmp_path / "atlas")
+    file = next((tmp_path / "atlas" / "regions").glob("day=*/host=*/*.parquet"))
+    table = pq.ParquetFile(file).read()
+    made = tmp_path / "made"
+    name = f"x\" FROM (SELECT 1); COPY (SELECT 1) TO '{made}'; CREATE VIEW zzz AS SELECT 1 AS \"y"
+    pq.write_table(table.append_column(name, table.column("start")), file)
+    with opened(str(tmp_path / "atlas")) as connection:
+        assert name in ask(connection, "SELECT * FROM regions LIMIT 1").columns
+        with pytest.raises(UsageError):
+            ask(connection, "SELECT * FROM zzz")
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("place", ["vmatlas-fleet.json", "regions/day=2026-11-30/host=web-1/a.parquet"])
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, place, kind):
+    make(tmp_path / "atlas")
+    path = tmp_path / "atlas" / place
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path) if kind == "a pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(MalformedData, match="a regular file"), opened(str(tmp_path / "atlas")):
+        pass

@@ -105,7 +105,7 @@ def test_what_the_baseline_has_is_not_told_again(run, child, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rules: [", "line 1"),
+        ("rules: [", "line 2"),
         ("rules:\n  nameless-code: off\n  nameless-code: on\n", "line 3: no YAML: 'nameless-code' stands there twice"),
         ("a: &a [*a]\n", "'a' is not known"),
         ("rules: {deleted: off}", "'deleted' is no rule"),

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, unquote
 
-from vmatlas.errors import MalformedData, UsageError
+from vmatlas.errors import MalformedData, UsageError, legible
 from vmatlas_fleet.extras import needed
 from vmatlas_fleet.schema import HOSTS, TABLES, VERSION
 from vmatlas_fleet.storage import Folder, Storage, storage_of
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 MARK = "vmatlas-fleet.json"
 RUNS = "_runs"
+_MOST_TOLD = 1 << 26
+"""Bytes of what is said of a data set or a recording: as many as an inventory may have."""
+_MOST_OF_ROW = 1 << 24
+"""Bytes of a host's one row."""
 CAPTURES = "captures"
 _RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 _DELTA = ("start", "pid", "start_time")
@@ -102,7 +106,7 @@ class DataSet:
         made = cls(storage_of(location))
         if makes and isinstance(made.storage, Folder):
             made.storage.sweep()
-        told = made.storage.read(MARK)
+        told = made.storage.read(MARK, _MOST_TOLD)
         if told is None:
             if not makes:
                 raise UsageError(f"{location} is no data set of vmatlas", hint="vmatlas fleet record makes one")
@@ -114,7 +118,7 @@ class DataSet:
             return made
         try:
             version = json.loads(told)["schema"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise MalformedData(MARK, 0, "the version of a schema", found=told) from None
         if makes and isinstance(version, int) and version < VERSION:
             made._mark(VERSION)
@@ -137,27 +141,32 @@ class DataSet:
                 yield self._run(name)
 
     def _run(self, name: str) -> Run:
-        content = self.storage.read(f"{RUNS}/{name}") or b""
+        content = self.storage.read(f"{RUNS}/{name}", _MOST_TOLD) or b""
         try:
             told = json.loads(content)
             run = Run(**(told | {"what": tuple(told["what"]), "select": tuple(told["select"])}))
             if not _RUN.fullmatch(run.run):
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise MalformedData(f"{RUNS}/{name}", 0, "what a recording asked", found=content) from None
         return run
 
     def answered(self, run: Run) -> set[str]:
-        """The hosts that a recording has whole. Raises OSError."""
-        pq = needed("pyarrow.parquet")
+        """The hosts that a recording has whole. Raises OSError, MalformedData."""
+        pa, pq = needed("pyarrow"), needed("pyarrow.parquet")
         found = set()
         day = f"{HOSTS.name}/day={run.day}"
         for folder in self.storage.names(day):
             host = host_of(folder)
-            content = None if host is None else self.storage.read(f"{day}/{folder}/{run.run}.parquet")
+            content = None if host is None else self.storage.read(f"{day}/{folder}/{run.run}.parquet", _MOST_OF_ROW)
             if host is None or content is None:
                 continue
-            rows = pq.read_table(io.BytesIO(content), columns=["status"]).to_pylist()
+            try:
+                kept = pq.ParquetFile(io.BytesIO(content))
+                rows = kept.read(columns=["status"]).to_pylist() if kept.metadata.num_rows == 1 else []
+            except (pa.ArrowException, OSError) as error:
+                name = f"{day}/{folder}/{run.run}.parquet"
+                raise MalformedData(name, 0, f"a host's row in Parquet ({legible(str(error), 100)})") from None
             if rows and rows[0]["status"] == "answered":
                 found.add(host)
         return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from vmatlas.errors import UsageError, legible
+from vmatlas.plain_yaml import read_yaml
 from vmatlas.target.connect import words
 from vmatlas_fleet.ansible import hosts_of, listed
 from vmatlas_fleet.hosts import LARGEST, Group, Host, check_name, is_target, memberships
@@ -61,7 +62,7 @@ def read(source: str, standard_input: TextIO | None = None) -> Inventory:
     if text.lstrip().startswith("{"):  # what ansible-inventory wrote; YAML may begin so as well
         with contextlib.suppress(UsageError):
             return of_mapping(_json(text, source), source)
-    return of_mapping(_yaml(text, source), source)
+    return of_mapping(read_yaml(text, source), source)
 
 
 def _check_size(size: int, where: str) -> None:
@@ -74,30 +75,6 @@ def _json(text: str, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: no JSON: {legible(str(error))}") from None
-
-
-def _yaml(text: str, where: str) -> Any:
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """The safe one, that refuses a key which stands twice: of two hosts of one name one would be lost."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen: set[object] = set()
-            for key, _ in node.value:
-                if key.tag == "tag:yaml.org,2002:str" and key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' twice", key.start_mark)
-                seen.add(key.value if isinstance(key.value, str) else None)
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f", line {mark.line + 1}" if mark is not None else ""
-        raise UsageError(f"{where}{at}: {legible(getattr(error, 'problem', None) or str(error))}") from None
-    except RecursionError:
-        raise UsageError(f"{where}: nested too deeply for an inventory") from None
 
 
 # ---- lines ----

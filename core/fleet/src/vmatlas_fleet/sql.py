@@ -10,7 +10,7 @@ from vmatlas.errors import UsageError, VmatlasError, legible
 from vmatlas_fleet.dataset import DataSet
 from vmatlas_fleet.extras import needed
 from vmatlas_fleet.schema import HOSTS, TABLES, Table
-from vmatlas_fleet.storage import Remote
+from vmatlas_fleet.storage import Folder, Remote
 
 if TYPE_CHECKING:
     import duckdb
@@ -104,6 +104,8 @@ def opened(location: str) -> Iterator[duckdb.DuckDBPyConnection]:
         for _, made in FUNCTIONS.values():
             connection.execute(made)
         for table in TABLES:
+            if isinstance(data.storage, Folder):
+                data.storage.check(table.name)
             connection.execute(_view(connection, table, location))
         for made in _now():
             connection.execute(made)
@@ -132,15 +134,20 @@ def _story(error: Exception, database: Any) -> VmatlasError:
     return UsageError(said, hint="vmatlas sql --tables tells which tables, columns and functions there are")
 
 
+def quoted(name: str) -> str:
+    """A name as SQL has it: what files call their columns is a name and nothing else, whatever stands in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _view(connection: duckdb.DuckDBPyConnection, table: Table, location: str) -> str:
     """A table as it is documented: what older files lack is null, and what newer ones have besides is there."""
     types = {each.name: _TYPES[each.type] for each in table.columns} | _PARTITIONS
     source, told = _source(connection, table, location)
-    columns = [f'"{name}"' if name in told else f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in types.items()] + [
-        f'"{name}"' for name in told if name not in types
-    ]
+    columns = [
+        quoted(name) if name in told else f"CAST(NULL AS {kind}) AS {quoted(name)}" for name, kind in types.items()
+    ] + [quoted(name) for name in told if name not in types]
     empty = "" if source else " WHERE false"
-    return f'CREATE VIEW "{table.name}" AS SELECT {", ".join(columns)} FROM {source or "(SELECT 1)"}{empty}'
+    return f"CREATE VIEW {quoted(table.name)} AS SELECT {', '.join(columns)} FROM {source or '(SELECT 1)'}{empty}"
 
 
 def _source(connection: duckdb.DuckDBPyConnection, table: Table, location: str) -> tuple[str, list[str]]:

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Protocol, cast
 
-from vmatlas.errors import UsageError
+from vmatlas.errors import MalformedData, UsageError
+from vmatlas.systems.posix import read_plain
+from vmatlas.writing import open_regular
 from vmatlas_fleet.extras import needed
 
 UNSEEN = "_writing"
@@ -33,8 +35,9 @@ class Storage(Protocol):
         """Put a file there, or in the place of one, at once. Raises OSError; nothing is left then."""
         ...
 
-    def read(self, name: str) -> bytes | None:
-        """All of it; None where there is none. Raises OSError."""
+    def read(self, name: str, most: int) -> bytes | None:
+        """All of it; None where there is none. Raises OSError; MalformedData for what has more than `most` bytes, and
+        for what is no file: a data set may be somebody else's."""
         ...
 
     def names(self, folder: str) -> list[str]:
@@ -58,6 +61,12 @@ def storage_of(location: str) -> Storage:
     if not found:
         return Folder(location)
     return Folder(rest) if scheme == "file" else Remote(location)
+
+
+def _checked(name: str, content: bytes, most: int) -> bytes:
+    if len(content) > most:
+        raise MalformedData(name, most, f"the end of a file of at most {most:,} bytes")
+    return content
 
 
 class Folder:
@@ -89,13 +98,27 @@ class Folder:
                 os.unlink(part)
             raise
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, most: int) -> bytes | None:
         """See `Storage`."""
         try:
-            with open(self._path(name), "rb") as file:
-                return file.read()
+            content, _ = read_plain(self._path(name), most + 1)
+        except ValueError:
+            raise MalformedData(name, 0, "a regular file") from None
         except (FileNotFoundError, NotADirectoryError):
             return None
+        return _checked(name, content, most)
+
+    def check(self, folder: str, below: int = 2) -> None:
+        """Look whether a folder, and those `below` it, hold regular files alone: an engine would wait for a pipe, and
+        read a device for ever. Raises OSError, MalformedData."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._path(folder)) as entries:
+            for entry in entries:
+                name = f"{folder}/{entry.name}"
+                if entry.is_dir():
+                    if below:
+                        self.check(name, below - 1)
+                elif not entry.is_file():
+                    raise MalformedData(name, 0, "a regular file")
 
     def names(self, folder: str) -> list[str]:
         """See `Storage`."""
@@ -124,7 +147,7 @@ class Folder:
 
         path = self._path(name)
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        with open(path, "ab") as lock:
+        with open(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -160,13 +183,13 @@ class Remote:
         self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
         self._files.pipe_file(self._path(name), held.getvalue())
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, most: int) -> bytes | None:
         """See `Storage`."""
         try:
-            content: bytes = self._files.cat_file(self._path(name))
+            content: bytes = self._files.cat_file(self._path(name), start=0, end=most + 1)
         except FileNotFoundError:
             return None
-        return content
+        return _checked(name, content, most)
 
     def names(self, folder: str) -> list[str]:
         """See `Storage`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vmatlas.errors import OperationFailed, UsageError
+from vmatlas.plain_yaml import read_yaml
 from vmatlas.systems.posix import read_plain
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def policy_of(word: str) -> Policy:
         return PRESETS[word]
     if "/" not in word and not word.endswith(_SUFFIXES) and not os.path.lexists(word):
         raise UsageError(f"'{word}' is no policy", hint=f"one of: {', '.join(PRESETS)}; or a YAML file")
-    return Policy.of(_yaml(word, read_text(word, _MOST_OF_POLICY)), word)
+    return Policy.of(read_yaml(read_text(word, _MOST_OF_POLICY), word), word)
 
 
 def baseline_of(path: str) -> Baseline:
@@ -51,31 +52,3 @@ def read_text(path: str, most: int) -> bytes:
     if len(text) > most:
         raise UsageError(f"{path} has more than {most:,} bytes")
     return text
-
-
-def _yaml(path: str, text: bytes) -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """A key that stands twice is a slip: the library takes the last one without a word."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in seen:
-                        raise yaml.constructor.ConstructorError(
-                            None, None, f"'{key.value}' stands there twice", key.start_mark
-                        )
-                    seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader)  # a SafeLoader: it makes plain values alone
-    except RecursionError:
-        raise UsageError(f"{path} is nested too deep") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark is not None else path
-        problem = getattr(error, "problem", None) or "it is no text"
-        raise UsageError(f"{where}: no YAML: {problem}") from None
