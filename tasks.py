@@ -217,7 +217,7 @@ def page(context: Context, results: str = "", output: str = "") -> None:
 
 @task(help={"results": "records of runs, separated by commas; machines that they do not tell of keep their rows"})
 def table(context: Context, results: str = "") -> None:
-    """Write the README's table of machines anew, from the records of runs."""
+    """Write the README's table of machines anew, from the records of runs, and add them to images/history.jsonl."""
     from vmatlas_images.command import make_table
 
     raise Exit(code=int(make_table([Path(each) for each in _words(results)], HERE / "README.md")))

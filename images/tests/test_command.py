@@ -182,9 +182,13 @@ def test_the_page_and_the_table_are_made_of_a_run_that_was_kept(
     assert make_page([results], page) == ExitCode.PASSED
     assert page.read_bytes() == (tmp_path / "elsewhere.html").read_bytes()
     readme.write_text(f"{BEGIN}\n{END}\n")
-    assert make_table([results], readme) == ExitCode.PASSED
+    assert make_table([results], readme, tmp_path / "history.jsonl") == ExitCode.PASSED
     assert "| linux-6.1 | not run yet |" in readme.read_text()
     capsys.readouterr()
-    assert make_page([tmp_path / "none.json"], page) == make_table([tmp_path / "none.json"], readme) == ExitCode.USAGE
+    assert (
+        make_page([tmp_path / "none.json"], page)
+        == make_table([tmp_path / "none.json"], readme, tmp_path / "history.jsonl")
+        == ExitCode.USAGE
+    )
     assert capsys.readouterr().err.count("none.json: cannot be read") == 2
     assert make_page([], page) == ExitCode.USAGE

@@ -16,13 +16,15 @@ from rich.console import Console
 from vmatlas.arguments import duration
 from vmatlas.errors import UsageError
 
-from .describe.machine import DebianKernel, DebianProgram, Machine, find, machines
+from .describe.machine import DebianKernel, DebianProgram, Machine, find, machines, own_folder
 from .describe.sets import MachineSet, find_set, read_sets
 from .errors import FetchError, ImagesError, MachineError, NotRunnable, VerificationError
 from .fetch.cache import Cache
 from .fetch.python import fetch_userland
 from .fetch.sources import fetch
 from .new_platform import make
+from .report.history import NAME as NAME_OF_HISTORY
+from .report.history import read_history, with_runs, write_history
 from .report.overview import overview, table
 from .report.page import write_page
 from .report.readme import rewrite
@@ -46,6 +48,9 @@ _WIDE = 150
 
 SETS = Path(__file__).resolve().parents[3] / "ci" / "sets.yaml"  # of the checkout, wherever one stands
 """The named sets of this repository's machines (sets.py)."""
+
+HISTORY = own_folder() / NAME_OF_HISTORY
+"""What passed on which kernel on which day (history.py), beside our machines' descriptions."""
 
 OUTPUT = Path(".vmatlas")
 """Where a run leaves its report and the consoles."""
@@ -112,8 +117,9 @@ def _keep(report: Report, folder: Path, page: Path, out: Console) -> bool:
         write_junit(report, folder / "machines.xml")
         save(report, folder / "results.json")
         record = load(folder / "results.json")
+        history = read_history(HISTORY)
         for each in (page, folder / "page.txt"):
-            write_page(record, each)
+            write_page(record, each, history)
     except OSError as error:
         _complain(ImagesError(f"the report could not be kept: {error.strerror}: {error.filename or folder}"))
         return False
@@ -152,7 +158,8 @@ def make_page(results: Sequence[Path], page: Path) -> ExitCode:
     if not results:
         return _usage(ImagesError("no record of a run is named: results.json of one is needed"))
     try:
-        write_page(merge([load(each) for each in results]), page)
+        records = [load(each) for each in results]
+        write_page(merge(records), page, with_runs(read_history(HISTORY), records))
     except ImagesError as error:
         return _usage(error)
     except OSError as error:
@@ -161,12 +168,19 @@ def make_page(results: Sequence[Path], page: Path) -> ExitCode:
     return ExitCode.PASSED
 
 
-def make_table(results: Sequence[Path], file: Path) -> ExitCode:
-    """Write the README's table of machines anew, from runs that were kept (later ones win)."""
+def make_table(results: Sequence[Path], file: Path, history: Path = HISTORY) -> ExitCode:
+    """Write the README's table of machines anew, from runs that were kept (later ones win), and add these to the
+    history.
+    """
     try:
-        rewrite(file, [load(each) for each in results], machines())
+        records = [load(each) for each in results]
+        entries = with_runs(read_history(history), records)
+        rewrite(file, records, machines())
+        write_history(history, entries)
     except ImagesError as error:
         return _usage(error)
+    except OSError as error:
+        return _usage(ImagesError(f"{history}: cannot be written: {error.strerror}"))
     return ExitCode.PASSED
 
 

@@ -418,15 +418,16 @@ def read(path: Path, kind: type[T]) -> tuple[T, yaml.Node]:
         raise MachineError("\n".join(said)) from error
 
 
+def own_folder() -> Path:
+    """Where our own descriptions lie: in the checkout, or where they were installed."""
+    checkout = Path(__file__).resolve().parents[3]
+    is_checkout = (checkout / "pyproject.toml").is_file()
+    return checkout if is_checkout else Path(sysconfig.get_path("data"), "share/vmatlas/machines")
+
+
 def folders() -> list[Path]:
     """Where descriptions are looked for: ours, then those named by `VMATLAS_IMAGES` (separated by colons)."""
-    checkout = Path(__file__).resolve().parents[3]
-    ours = (
-        checkout
-        if (checkout / "pyproject.toml").is_file()
-        else Path(sysconfig.get_path("data"), "share/vmatlas/machines")
-    )
-    found = [ours]
+    found = [own_folder()]
     for name in filter(None, os.environ.get("VMATLAS_IMAGES", "").split(os.pathsep)):
         folder = Path(name).expanduser()
         if not folder.is_dir():

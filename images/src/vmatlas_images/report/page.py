@@ -33,6 +33,7 @@ from ..files import replace_file
 from ..run.conform import topic_of
 from ..run.results import EXPECTED, Case, CaseState, MachineResult, Report, State
 from ..terminal import line
+from .history import Entry, courses, with_runs
 from .record import Record
 from .shown import summary
 
@@ -143,18 +144,21 @@ class Block:
         return self.result.verdict.lower().replace(" ", "-")
 
 
-def write_page(record: Record, path: Path) -> None:
-    """Make the page: as text where the name ends in .txt, else as HTML.
+def write_page(record: Record, path: Path, history: Sequence[Entry] = ()) -> None:
+    """Make the page: as text where the name ends in .txt, else as HTML. `history` are earlier runs; the record's own
+    are added.
 
     Consoles are read where the report says that they lie; one that is no file there is said so.
     """
-    made = render_text(record) if path.suffix.lower() == ".txt" else render(record)
+    as_text = path.suffix.lower() == ".txt"
+    made = render_text(record, history) if as_text else render(record, history)
     replace_file(path, made.encode("utf-8"))
 
 
-def render(record: Record) -> str:
+def render(record: Record, history: Sequence[Entry] = ()) -> str:
     """The page as text."""
     found = topics(record.report)
+    days, drawn = courses(with_runs(history, [record]))
     return (
         _environment()
         .get_template("page.html.j2")
@@ -171,6 +175,9 @@ def render(record: Record) -> str:
             legend=", ".join(f"{_SIGNS[state]} {state.value}" for state in CaseState),
             features=[str(feature.name) for feature in Feature],
             tells=_tells(record.report),
+            days=days,
+            courses=drawn,
+            signs=_SIGNS,
             look=Markup(look()),
             colours=Markup(_colours()),
         )
@@ -188,7 +195,7 @@ def _colours() -> str:
     return f"{rules('light')}\n@media screen and (prefers-color-scheme: dark) {{\n{rules('dark')}\n}}"
 
 
-def render_text(record: Record) -> str:
+def render_text(record: Record, history: Sequence[Entry] = ()) -> str:
     """The same in TEXT_COLUMNS, for a terminal or a mail. Of consoles it has what a lost machine said last; of tests
     how many ended how, and the reasons of those that did not pass."""
     report, found = record.report, topics(record.report)
@@ -215,6 +222,14 @@ def render_text(record: Record) -> str:
             say(title)
         for name, words in told:
             say(f"{name}: {words}", 2)
+    days, drawn = courses(with_runs(history, [record]))
+    if drawn:
+        say("")
+        say(f"What passed on which kernel, on the last {len(days)} days on which anything ran")
+    for course in drawn:
+        for entry in filter(None, course.entries):
+            lost = ", lost" if entry.lost else ""
+            say(f"{course.machine}: {entry.day}: {entry.passed} passed, {entry.failed} failed{lost}: {entry.kernel}", 2)
     assert isinstance(out.file, io.StringIO)
     return "".join(f"{each.rstrip()}\n" for each in out.file.getvalue().splitlines())
 
