@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,9 +151,12 @@ def machine(tmp_path):
         except FileNotFoundError:
             pytest.skip("unshare (package util-linux) is missing")
         started.append(process)
-        while os.path.realpath(f"/proc/{process.pid}/exe").rpartition("/")[2] not in ("sleep", "coreutils", "busybox"):
+        end = time.monotonic() + PATIENCE
+        while os.path.realpath(f"/proc/{process.pid}/exe").rpartition("/")[2] != SLEEP.rpartition("/")[2]:
             if process.poll() is not None:
                 pytest.skip(f"no such namespace here: {process.stderr.read().strip()}")
+            assert time.monotonic() < end
+            time.sleep(0.005)
         return process.pid
 
     yield start
@@ -177,7 +181,7 @@ def _dpkg(folder: Path) -> Path:
     return folder
 
 
-IN_ITS_PLACE = 'mkdir -p "$2"; mount --bind "$1" "$2"; exec sleep 3600'
+IN_ITS_PLACE = 'mount --bind "$1" "$2"; exec sleep 3600'
 
 
 @pytest.mark.skipif(not Path("/var/lib/dpkg/info").is_dir(), reason="no folder of dpkg's to lay another one over")
@@ -223,8 +227,8 @@ def test_what_is_not_read_to_its_end_tells_what_it_has_and_nothing_of_the_rest(m
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an empty file system in the place of another")
 def test_where_nothing_is_installed_so_nobody_is_asked(machine, tmp_path):
-    script = "for each in /var/lib/dpkg /var/lib/rpm /usr/lib/sysimage; do test -d $each && mount -t tmpfs none $each; "
-    assert told(machine(script + "done; exec sleep 3600")) is None
+    script = "for each in /var/lib /usr/lib/sysimage; do test ! -d $each || mount -t tmpfs none $each; done; "
+    assert told(machine(script + "exec sleep 3600")) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an empty file system in the place of another")
@@ -239,10 +243,7 @@ def test_rpm_s_database_is_asked_as_dpkg_s_lists_are(kind, machine, tmp_path):
         sqlite(base / "rpmdb.sqlite", [where])
     if kind in ("Packages", "rpmdb.sqlite-wal"):  # Berkeley DB; what a transaction of just now has written
         (base / kind).write_bytes(b"\0" * 4096)
-    script = (
-        "test -d /var/lib/dpkg && mount -t tmpfs none /var/lib/dpkg; mkdir -p /var/lib/rpm; "
-        'mount --bind "$1" /var/lib/rpm; exec sleep 3600'
-    )
+    script = 'mount -t tmpfs none /var/lib; mkdir /var/lib/rpm; mount --bind "$1" /var/lib/rpm; exec sleep 3600'
     found = told(machine(script, base))
     name = SLEEP.rpartition("/")[2]
     if kind == "Packages":
