@@ -134,7 +134,7 @@ else:
     def _is_equal(self: Any, other: object) -> bool:
         if other.__class__ is not self.__class__:
             return NotImplemented
-        return _values(self) == _values(other)
+        return self is other or _values(self) == _values(other)
 
     def _hash(self: Any) -> int:
         return hash(_values(self))

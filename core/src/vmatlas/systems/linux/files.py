@@ -22,6 +22,7 @@ import functools
 import itertools
 import os
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator
 from errno import (
     EACCES,
@@ -361,6 +362,10 @@ class ProcessFiles:
             return None
         device = region.device.major, region.device.minor
         if holds_objects(device):
+            return False
+        told = region.path_bytes, device, region.inode
+        if not self._is_elsewhere and (_stood(told) or self.is_linked(region.path_bytes, None, region.inode, device)):
+            _standing[told] = time.monotonic()
             return False
         file = self.mapped(region.start, region.end, region.path_bytes)
         number = None if file is None else file.mount
@@ -773,6 +778,23 @@ def _leads_to(mount: Mount | None, file: File | None, device: Numbers) -> bool:
     if file is not None and file.mount is not None:
         return mount.number == file.mount
     return mount.device == device or mount.is_overlay
+
+
+_standing: dict[tuple[bytes, Numbers, int], float] = {}
+"""Files of our own mount namespace, as the kernel calls them now, and when their paths led to them last: all processes
+have the same libraries. Only the newest are kept."""
+_STANDS = 1.0
+"""Seconds that this is believed: whoever hides a path meanwhile is seen at the next look."""
+_MOST_STANDING = 4096
+
+
+def _stood(told: tuple[bytes, Numbers, int]) -> bool:
+    seen = _standing.get(told)
+    if seen is not None and time.monotonic() - seen < _STANDS:
+        return True
+    if len(_standing) > _MOST_STANDING:
+        _standing.clear()
+    return False
 
 
 def open_mapped(process: HeldProcess, region: Region) -> int | None:

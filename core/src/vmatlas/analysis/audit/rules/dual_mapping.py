@@ -32,16 +32,18 @@ def objects(space: AddressSpace) -> Objects:
     written: dict[Identity, list[int]] = {}
     executed: dict[Identity, list[int]] = {}
     for row, bits in enumerate(columns.protection):
-        if not bits & 6 or bits & 8 or columns.inode[row] in _NONE or columns.device[row] == UNKNOWN:
+        if not bits & _EITHER or bits & _UNTOLD or columns.inode[row] in _NONE or columns.device[row] == UNKNOWN:
             continue
-        if bits & Protection.EXECUTE:
+        if bits & _EXECUTE:
             executed.setdefault((columns.device[row], columns.inode[row]), []).append(row)
-        if bits & Protection.WRITE and columns.shared[row] == 1:
+        if bits & _WRITE and columns.shared[row] == 1:
             written.setdefault((columns.device[row], columns.inode[row]), []).append(row)
     return Objects(space, written, executed)
 
 
 _NONE = (0, UNKNOWN)
+_WRITE, _EXECUTE, _UNTOLD = int(Protection.WRITE), int(Protection.EXECUTE), 8
+_EITHER = _WRITE | _EXECUTE
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
@@ -62,20 +64,20 @@ def check(case: Case) -> Iterator[Hit | Silence]:
 def _untold(case: Case) -> int:
     """How many regions of code may show what is mapped writable elsewhere: files another file, memory other memory."""
     columns = case.space.columns
-    if UNKNOWN not in columns.inode and UNKNOWN not in columns.device:
-        return 0
-
     def untold(row: int) -> bool:
         kind = columns.kind[row]
         may_be = kind in _OBJECTS or (kind == Kind.ANONYMOUS and columns.shared[row] != 0)
         return may_be and (columns.inode[row] == UNKNOWN or columns.device[row] == UNKNOWN)
 
+    code = [row for row in case.code_rows if untold(row)]
+    if not code:
+        return 0
     written = {
         columns.kind[row] == Kind.FILE
         for row, bits in enumerate(columns.protection)
-        if bits & Protection.WRITE and columns.shared[row] and untold(row)
+        if bits & _WRITE and columns.shared[row] and untold(row)
     }
-    return sum(untold(row) and (columns.kind[row] == Kind.FILE) in written for row in case.code_rows)
+    return sum((columns.kind[row] == Kind.FILE) in written for row in code)
 
 
 _OBJECTS = (Kind.FILE, Kind.SHARED_MEMORY)
