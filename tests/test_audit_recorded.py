@@ -13,6 +13,7 @@ from vmatlas.analysis import Severity
 from vmatlas.analysis.audit import RULES
 
 RECORDED = Path(__file__).parent / "captures" / "naming"
+AUDITED = Path(__file__).parent / "captures" / "audit"
 PLATFORMS = Path(__file__).parents[1] / "platforms"
 FREEBSD, QNX = (PLATFORMS / each / "tests" / "captures" for each in ("freebsd", "qnx"))
 R, W, X = Protection.READ, Protection.WRITE, Protection.EXECUTE
@@ -27,6 +28,39 @@ def test_a_compiler_is_recognised_and_nothing_is_found_beside_it(program: str) -
     assert [each.id for each in usual] == ["writable-and-executable"] * (program in COMPILERS)
     assert [each.severity for each in friendly] == [Severity.NOTE] * len(usual)
     assert all(COMPILERS[program] in each.runtime for each in friendly)
+
+
+MAKE_CODE = {
+    "ctypes": ({"writable-and-executable"}, "libffi: libffi.so."),
+    "luajit": ({"nameless-code"}, "LuaJIT: luajit is mapped"),
+    "php": ({"code-in-memory-file", "dual-mapping"}, "PHP's compiler: opcache.so is mapped"),
+    "postgres": ({"nameless-code"}, "LLVM's compiler in PostgreSQL: llvmjit.so is mapped"),
+    "qemu": ({"writable-and-executable"}, "QEMU: qemu-system-x86_64 is mapped"),
+    "sshd": (set(), ""),
+}
+"""Programs of Debian 12, and what is a note of them, with its cause: a callback of Python's ctypes, a loop in Lua and
+one in PHP, a query that PostgreSQL compiled, a machine without a disk; sshd makes no code."""
+
+
+@pytest.mark.parametrize("program", MAKE_CODE)
+def test_what_other_programs_make_on_purpose_is_a_note_with_its_cause(program: str) -> None:
+    space = vmatlas.replay(AUDITED / f"{program}.vmatlas")
+    found = vmatlas.audit(space, policy=Policy.preset("jit-friendly"))
+    expected, cause = MAKE_CODE[program]
+    assert {(each.id, each.severity) for each in found} == {(rule, Severity.NOTE) for rule in expected}
+    assert all(each.runtime.startswith(cause) for each in found)
+    usual = vmatlas.audit(space)
+    assert {each.id for each in usual if each.severity > Severity.NOTE} == expected
+
+
+def test_what_libffi_makes_stays_writable_and_is_small() -> None:
+    """Other code in a process that has it is nobody's."""
+    space = vmatlas.replay(AUDITED / "ctypes.vmatlas")
+    buffer = next(each for each in space if each.protection == R | W | X)
+    for other in (_rights(buffer, R | X), buffer._replace(start=0x10000, end=0x10000 + (2 << 20))):
+        others = [other, *(each for each in space if each != buffer)]
+        (found,) = vmatlas.audit(AddressSpace.of(others, space.origin), policy=Policy.preset("jit-friendly"))
+        assert found.severity > Severity.NOTE and not found.runtime
 
 
 def test_the_name_of_a_process_recognises_nothing() -> None:

@@ -32,6 +32,11 @@ def test_a_policy_turns_rules_off_and_weighs_them_otherwise():
     ]
 
 
+def test_on_and_off_may_stand_in_quotation_marks():
+    words = Policy.of({"rules": {"unknown-code": "on", "deleted-file": "off", "changed-code": {"severity": "on"}}})
+    assert words == Policy.of({"rules": {"unknown-code": True, "deleted-file": False}})
+
+
 def test_a_policy_builds_on_another():
     assert Policy.of({"extends": "jit-friendly"}).knows_runtimes
     assert set(Policy.of({"extends": "strict"}).severities) == {rule.id for rule in RULES}

@@ -164,7 +164,9 @@ def _apply(rule: str, value: object, severities: dict[str, Severity], required: 
         if must:
             required.add(rule)
         return
-    if value is False:  # YAML reads `off` so
+    if isinstance(value, str):  # YAML reads the words as true and false; in Python and in quotation marks they stay
+        value = {"on": True, "off": False}.get(value, value)
+    if value is False:
         severities.pop(rule, None)
         required.discard(rule)
     elif value is True:

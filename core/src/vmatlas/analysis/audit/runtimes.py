@@ -80,6 +80,13 @@ def _small(most: int) -> Looks:
     return looks
 
 
+def _closures(layout: Layout, region: Region) -> str | None:
+    """What libffi makes callbacks of: an object that it names, or private buffers that stay writable (`dlmmap`)."""
+    if (named := _named("libffi")(layout, region)) is not None:
+        return named
+    return _small(MIB)(layout, region) if region.protection & Protection.WRITE else None
+
+
 RUNTIMES = (
     Runtime("QEMU", r"qemu-[a-z0-9_-]+|qemu-kvm|kvm", _large(MIB, _named("tcg-jit"))),
     Runtime(".NET", r"libcoreclr\.so|libclrjit\.so", _named("doublemapper")),
@@ -89,7 +96,7 @@ RUNTIMES = (
     Runtime("Erlang's BEAM", r"beam\.smp", _large(MIB, _named("vmem"))),
     Runtime("PHP's compiler", r"opcache\.so", _shared_between_workers),
     Runtime("PCRE2's compiler", r"libpcre2-(8|16|32)\.so[0-9.]*", _small(MIB)),
-    Runtime("libffi", r"libffi\.so[0-9.]*", _named("libffi")),
+    Runtime("libffi", r"libffi\.so[0-9.]*", _closures),
 )
 """Where several are mapped, the first that the memory looks like is told."""
 

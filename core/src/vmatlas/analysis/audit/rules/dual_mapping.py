@@ -64,6 +64,7 @@ def check(case: Case) -> Iterator[Hit | Silence]:
 def _untold(case: Case) -> int:
     """How many regions of code may show what is mapped writable elsewhere: files another file, memory other memory."""
     columns = case.space.columns
+
     def untold(row: int) -> bool:
         kind = columns.kind[row]
         may_be = kind in _OBJECTS or (kind == Kind.ANONYMOUS and columns.shared[row] != 0)

@@ -13,6 +13,7 @@ from vmatlas.model.columns import UNKNOWN_BYTE
 
 FOLDERS = ("/dev/shm/", "/dev/shmem/")
 """Where POSIX shared memory has its names: of Linux; of QNX."""
+_MAY_BE_SEALED = "/memfd:"
 
 
 def check(case: Case) -> Iterator[Hit | Silence]:
@@ -29,12 +30,13 @@ def check(case: Case) -> Iterator[Hit | Silence]:
         yield Silence(f"whether {count(may_be, 'region')} of nameless code are shared memory is not told here")
     untold = False
     for region in itertools.chain(of_objects, case.code_below(FOLDERS)):
-        seals = None if case.evidence.seals is None else case.evidence.seals(region)
-        untold |= seals is None
+        may_be_sealed = (region.path or "").startswith(_MAY_BE_SEALED)
+        seals = case.evidence.seals(region) if may_be_sealed and case.evidence.seals is not None else None
+        untold |= may_be_sealed and seals is None
         sealed = "" if seals is None else f"; {_words(seals)}"
         yield Hit((region,), f"code is run from {name_of(region)}, which lies in memory alone{sealed}")
     if untold:
-        yield Silence("whether the objects are sealed against writing is not told here")
+        yield Silence("whether the memfds are sealed against writing is not told here")
 
 
 def _words(seals: frozenset[str]) -> str:

@@ -24,7 +24,8 @@ RULE = Rule(
     "writable-and-executable",
     Severity.HIGH,
     "Code can be written and run in the same place: whoever can write memory there runs code of their own.",
-    "just-in-time compilers that do not keep the two apart (older JVMs, .NET before 7, LuaJIT, PCRE2, QEMU)",
+    "just-in-time compilers that do not keep the two apart (older JVMs, .NET before 7, LuaJIT, PCRE2, QEMU); libffi's "
+    "callbacks",
     "find out who maps it (`vmatlas maps --names`); newer versions of most compilers map it twice or change its rights",
     check,
     by_rights=True,
