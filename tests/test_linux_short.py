@@ -171,6 +171,24 @@ def test_calls_that_can_be_done_without_change_no_answer(short: Run, asked: dict
     assert {lack: ended for lack, ended in found.items() if ended != whole} == {}
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have no readlink(2): see readlinkat")
+def test_links_that_may_not_be_read_are_told_as_that_and_not_as_another_namespace(
+    short: Run, asked: dict[str, str]
+) -> None:
+    for error in ("EPERM", "ENOSYS"):
+        ended = short(words("maps PID", asked), ["call", "readlink", error])
+        assert ended.code == Exit.UNSUPPORTED
+        assert "/proc/self may not be asked" in ended.said and "namespace" not in ended.said
+
+
+def test_without_descriptors_a_file_is_told_no_other_reason(short: Run, asked: dict[str, str], tmp_path: Path) -> None:
+    code = next(line for line in Path(f"/proc/{asked['PID']}/maps").read_text().splitlines() if "r-xp" in line)
+    for number in range(5, 11):
+        command = ["recover", asked["PID"], "0x" + code.split("-")[0], "-o", str(tmp_path / f"{number}")]
+        ended = short(command, ["descriptors", number])
+        assert ended.code == 0 or (ended.code == Exit.FAILED and "Too many open files" in ended.said), (number, ended)
+
+
 @needs_numbers
 @pytest.mark.parametrize("command", ["summary --all", "audit --all"])
 def test_what_asks_everybody_gets_by_on_little(short: Run, command: str) -> None:

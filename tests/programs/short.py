@@ -26,9 +26,9 @@ OTHERS = ("vmatlas_freebsd", "vmatlas_netbsd", "vmatlas_qnx", "encodings.cp437",
 
 NUMBERS = {
     "x86_64": {
-        "ioctl": 16, "socketpair": 53, "clone": 56, "prctl": 157, "sched_getaffinity": 204, "getdents64": 217,
-        "openat": 257, "readlinkat": 267, "pipe2": 293, "memfd_create": 319, "statx": 332, "pidfd_open": 434,
-        "clone3": 435, "openat2": 437, "process_madvise": 440,
+        "ioctl": 16, "socketpair": 53, "clone": 56, "readlink": 89, "prctl": 157, "sched_getaffinity": 204,
+        "getdents64": 217, "openat": 257, "readlinkat": 267, "pipe2": 293, "memfd_create": 319, "statx": 332,
+        "pidfd_open": 434, "clone3": 435, "openat2": 437, "process_madvise": 440,
     },
     "aarch64": {
         "ioctl": 29, "openat": 56, "pipe2": 59, "getdents64": 61, "readlinkat": 78, "sched_getaffinity": 123,

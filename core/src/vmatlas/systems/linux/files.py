@@ -916,12 +916,10 @@ def _remembered(folder: int, name: bytes) -> int:
 
 
 def _mount_number(handle: int) -> int | None:
-    """Which mount a handle lies on: proc_pid_fdinfo(5)."""
-    try:
-        with open(f"/proc/self/fdinfo/{handle}", "rb", buffering=0) as file:
-            told = file.read(4096)
-    except OSError:
-        return None
+    """Which mount a handle lies on: proc_pid_fdinfo(5). Raises OperationFailed, as `_refused` does."""
+    told = b""
+    with _refused(), open(f"/proc/self/fdinfo/{handle}", "rb", buffering=0) as file:
+        told = file.read(4096)
     _, found, number = told.partition(b"mnt_id:")
     return int(number.split(None, 1)[0]) if found else None
 

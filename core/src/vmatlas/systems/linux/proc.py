@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from errno import EACCES, ENOSYS, EPERM
 
 from vmatlas.backend import NO_LIMIT, YES, Availability
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported
@@ -102,8 +103,8 @@ def check_numbers() -> None:
         if _checked == (found.st_dev, found.st_ino):
             return
         number = os.readlink(f"{PROC}/self")
-    except OSError:
-        raise _without_self() from None
+    except OSError as error:
+        raise _without_self(error) from None
     own = os.getpid()
     if number != str(own):
         raise Unsupported(
@@ -128,7 +129,12 @@ def probe_proc() -> Availability:
     return YES
 
 
-def _without_self() -> Unsupported:
+def _without_self(error: OSError) -> Unsupported:
+    if error.errno in (EPERM, EACCES, ENOSYS):
+        return Unsupported(
+            f"{PROC}/self may not be asked ({error.strerror}), which says whose numbers these are",
+            hint="a filter of system calls (seccomp) or a security module refuses stat(2) or readlink(2)",
+        )
     if os.path.lexists(f"{PROC}/self"):  # the link is there, and leads nowhere for who has no number there
         return Unsupported(
             "/proc is of another pid namespace, in which this process is not: its numbers are those of others",
