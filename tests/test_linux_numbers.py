@@ -18,6 +18,94 @@ from vmatlas.conformance.patience import PATIENCE
 FOREIGN = "/proc is of another pid namespace"
 
 
+# a number that was given to another process
+
+HANDED_OVER = """
+import asyncio, multiprocessing, subprocess, sys, vmatlas
+from vmatlas import operations
+
+def reuse(number):
+    for _ in range(100):
+        try:
+            with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+                last.write(str(number - 1))
+        except OSError as error:
+            sys.exit(print("SKIP the kernel gives no chosen number:", error))
+        other = subprocess.Popen(["sleep", "60"])
+        if other.pid == number:
+            return other
+        other.kill()
+        other.wait()
+    sys.exit(print("SKIP the number was not given again"))
+
+def among(handed):
+    [each] = vmatlas.survey(lambda process: process.snapshot(), among=handed)
+    if each.error is None:
+        return each.answer
+    raise each.error
+
+def among_all(handed):
+    [each] = vmatlas.memories(among=[handed])
+    if each.error is None:
+        return each.memory
+    raise each.error
+
+def ask(what, handed):
+    other = reuse(handed.pid)
+    for question in (vmatlas.snapshot, vmatlas.memory, vmatlas.open, vmatlas.capture, vmatlas.select,
+                     lambda one: vmatlas.find(one, 0, or_next=True), lambda one: vmatlas.find_many(one, [0]),
+                     lambda one: next(vmatlas.iterate(one)), lambda one: next(vmatlas.watch(one, 0.01)),
+                     lambda one: operations.classify_fault(0, one), lambda one: operations.explain(one),
+                     lambda one: operations.advise(one, [(0, 4096)], operations.Advice.COLD),
+                     lambda one: vmatlas.symbolize_many(one, [0]),
+                     lambda one: vmatlas.recover(one, 0, "/nowhere/at/all"),
+                     lambda one: next(vmatlas.record_series(one, "/nowhere/at/all")), among, among_all):
+        try:
+            print("told:", what, question(handed))
+        except vmatlas.NoSuchProcess as error:
+            print(what, error.pid == handed.pid, "no more" if "no more" in error.message else "ended")
+    other.kill()
+    other.wait()
+
+def ended():
+    done = subprocess.Popen(["true"])
+    done.wait()
+    return done
+
+ask("subprocess", ended())
+joined = multiprocessing.get_context("fork").Process(target=int)
+joined.start()
+joined.join()
+ask("multiprocessing", joined)
+
+async def begun():
+    process = await asyncio.create_subprocess_exec("true")
+    await process.wait()
+    return process
+
+ask("asyncio", asyncio.run(begun()))
+import psutil
+for kind in (subprocess, psutil):
+    lived = kind.Popen(["cat"], stdin=subprocess.PIPE)
+    seen = psutil.Process(lived.pid)
+    assert len(vmatlas.snapshot(seen)) and len(vmatlas.select(seen)) == 1 and len(vmatlas.snapshot(lived))
+    lived.communicate()
+    ask("psutil", seen)
+ask("psutil's child", lived)
+"""
+
+
+def test_a_thing_that_stands_for_an_ended_process_never_means_who_has_its_number_now() -> None:
+    pytest.importorskip("psutil")
+    lines = unshared("--pid --fork --mount-proc", 'exec "$1" -c "$2"', HANDED_OVER)
+    if lines[-1].startswith("SKIP"):
+        pytest.skip(lines[-1])
+    whom = ("subprocess", "multiprocessing", "asyncio", "psutil", "psutil", "psutil's child")
+    assert len(lines) == 17 * len(whom), lines
+    for number, line in enumerate(lines):
+        assert line in {f"{whom[number // 17]} True {how}" for how in ("ended", "no more")}
+
+
 # /proc of another pid namespace
 
 ASK_ABOUT_A_CHILD = """

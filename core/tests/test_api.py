@@ -468,3 +468,40 @@ def test_a_walk_that_does_not_get_on_is_malformed(install, question):
             process.find(0, or_next=True, where="x")
         else:
             list(process.iterate())
+
+
+@dataclasses.dataclass
+class Handed:
+    """What a library may hand over for a process."""
+
+    pid: int = 42
+    returncode: int | None = None
+    exitcode: int | None = None
+    exitstatus: int | None = None
+    running: bool = True
+
+    def create_time(self) -> float:
+        return 1.0
+
+    def is_running(self) -> bool:
+        return self.running
+
+
+@pytest.mark.parametrize("end", [{"returncode": 0}, {"exitcode": -9}, {"exitstatus": 1}, {"running": False}])
+def test_an_object_that_says_that_its_process_has_ended_stands_for_none(end):
+    place = FakeTarget()
+    vmatlas.open(Handed(), target=place).close()
+    with pytest.raises(NoSuchProcess, match=r"the process 42 that was handed over .*may be another's now") as caught:
+        vmatlas.open(Handed(**end), target=place)
+    assert caught.value.pid == 42
+    assert "\n" not in str(caught.value)
+
+
+def test_an_object_that_tells_nothing_any_more_is_refused_in_one_line():
+    class Closed:
+        @property
+        def pid(self) -> int:
+            raise ValueError("process object is closed")
+
+    with pytest.raises(NoSuchProcess, match=r"stands for no process any more \(ValueError: process object is closed\)"):
+        vmatlas.open(Closed(), target=FakeTarget())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from vmatlas import arguments, registry
-from vmatlas.backend import PAGES, THREADS, Listing, Roll, Target, TellsTotals, may_be
+from vmatlas.backend import PAGES, THREADS, Identified, Listing, Roll, Target, TellsTotals, may_be
 from vmatlas.capture import Capture
 from vmatlas.contracts import Protocol, runtime_checkable
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
@@ -41,7 +41,7 @@ def pid_of(process: Pid, what: str = "process") -> int | None:
     """The number of a process that a caller hands over; None: the one that asks. Raises UsageError."""
     if process is None:
         return None
-    candidate: Any = process if isinstance(process, int) else getattr(process, "pid", process)
+    candidate: Any = process if isinstance(process, int) else _asked_of(process, "pid", process)
     try:
         pid = arguments.whole(candidate, what)
     except UsageError:
@@ -52,6 +52,61 @@ def pid_of(process: Pid, what: str = "process") -> int | None:
     if not 0 <= pid < 2**31:
         raise UsageError(f"{arguments.shown(pid)} is no {what} id", hint=f"{what} ids are whole numbers from 0")
     return pid
+
+
+_ENDS = "returncode", "exitcode", "exitstatus", "signalstatus"
+"""Where objects of processes say how theirs ended, None until then: subprocess, asyncio and psutil; multiprocessing;
+pexpect."""
+
+
+def _asked_of(handed: object, name: str, otherwise: object) -> object:
+    """An attribute of anybody's object. Raises NoSuchProcess where it refuses, as multiprocessing's do once closed."""
+    try:
+        return getattr(handed, name, otherwise)
+    except VmatlasError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise NoSuchProcess(f"{arguments.shown(handed)} stands for no process any more ({told})") from None
+
+
+def check_lives(handed: Pid) -> None:
+    """Whether the process that an object stands for has its number still, as far as the object knows.
+
+    A number is free for others once the process was waited for, and then the object knows; one that does not wait
+    (`psutil.Process`) compares start times. So whoever asks once the process of that number is held has the right one.
+    Raises NoSuchProcess.
+    """
+    if handed is None or isinstance(handed, int):
+        return
+    pid = pid_of(handed)
+    for name in _ENDS:
+        if (end := _asked_of(handed, name, None)) is not None:
+            raise NoSuchProcess(
+                f"the process {pid} that was handed over has ended ({name} {arguments.shown(end)}): its number may be "
+                "another's now",
+                pid=pid,
+            )
+    knows_start = callable(_asked_of(handed, "create_time", None))  # psutil's, and then this is no coroutine
+    is_running = _asked_of(handed, "is_running", None) if knows_start else None
+    if callable(is_running) and is_running() is False:
+        raise _is_no_more(pid)
+
+
+def check_same(handed: Pid, held: Identified) -> None:
+    """Whether the process that is held is the one that was handed over. Raises NoSuchProcess.
+
+    One place decides it for all that has `.pid`: our own values by their start time, others by what they know.
+    """
+    if isinstance(handed, (Process, ProcessInfo, AddressSpace, Capture)):
+        if not may_be(held, handed):
+            raise _is_no_more(handed.pid)
+    else:
+        check_lives(handed)
+
+
+def _is_no_more(pid: int | None) -> NoSuchProcess:
+    return NoSuchProcess(f"the process {pid} that was handed over is no more: its number may be another's now", pid=pid)
 
 
 def place_of(target: Target | None) -> Target:
@@ -74,7 +129,8 @@ def open(
     """A handle on a process.
 
     `pid` is a number, None for the process that asks (on another machine: the agent), or anything with `.pid`. Of a
-    `Process`, a `ProcessInfo` or an `AddressSpace` the same process is meant, and none that has its number now.
+    `Process`, a `ProcessInfo` or an `AddressSpace` the same process is meant, and none that has its number now; the
+    same holds of an object that says that its process has ended (`returncode`, `exitcode`), and of a `psutil.Process`.
     `backend` names one backend for all its questions; otherwise each question goes to the one that answers it best.
     `thread` asks through one thread of the process (Linux: /proc/PID/task/TID/maps).
 
@@ -85,12 +141,13 @@ def open(
         registry.backend(backend)
     number, task = pid_of(pid), pid_of(thread, "thread")
     try:
+        check_lives(pid)
         opened = place.open(number, task)
-        if isinstance(pid, (Process, ProcessInfo, AddressSpace)) and not may_be(opened, pid):
+        try:
+            check_same(pid, opened)
+        except NoSuchProcess:
             opened.close()
-            raise NoSuchProcess(
-                f"the process {number} that was handed over is no more: its number is another's now", pid=number
-            )
+            raise
         return Process(place, opened, backend)
     except VmatlasError as error:
         raise error.located(target=place.name) from None

@@ -111,7 +111,11 @@ def processes_given(among: Pids, place: Target) -> list[ProcessInfo]:
     """
     from vmatlas.selection.resolving import known
 
-    given: Any = [among] if isinstance(among, int) or hasattr(among, "pid") else among
+    try:
+        is_one = isinstance(among, int) or hasattr(among, "pid")
+    except ValueError:  # multiprocessing's, once closed
+        is_one = True
+    given: Any = [among] if is_one else among
     hint = "vmatlas.select(...) gives such, and vmatlas.processes()"
     listed = arguments.iterated(given, UsageError(f"{arguments.shown(among)} are no processes", hint=hint))
     infos = [each if isinstance(each, ProcessInfo) else known(each, place) for each in listed]

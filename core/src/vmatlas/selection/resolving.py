@@ -11,12 +11,11 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import ClassVar, overload
 
-from vmatlas.api import HasPid, pid_of, place_of
+from vmatlas.api import HasPid, check_lives, check_same, pid_of, place_of
 from vmatlas.arguments import shown
 from vmatlas.backend import (
     FindsMembers,
     HasName,
-    Identified,
     KnowsUnlisted,
     ListsBriefly,
     Roll,
@@ -42,6 +41,10 @@ _SLACK = 2.0
 """Seconds by which a file's time may be before that of the process that wrote it: clocks are told to the second."""
 
 
+_NEVER = -1
+"""The start time of who is known to have ended, and to have had a number: no process has it."""
+
+
 class Selected(Sequence[ProcessInfo]):
     """The processes that were chosen, in order of pid: who they were when they were looked for.
 
@@ -59,7 +62,9 @@ class Selected(Sequence[ProcessInfo]):
         unmatched: Iterable[tuple[str, VmatlasError]] = (),
         notes: Iterable[str] = (),
         incomplete: str | None = None,
+        handed: Mapping[int, HasPid] = MappingProxyType({}),
     ) -> None:
+        """`handed`: the objects among the words, by their numbers."""
         self.selection = selection
         """The words."""
         self.cgroups = tuple(dict.fromkeys(cgroups))
@@ -71,6 +76,7 @@ class Selected(Sequence[ProcessInfo]):
         several cgroups have."""
         self.incomplete = incomplete
         """None, or why the system may not have listed every process."""
+        self._handed = handed
         self._processes = tuple(sorted(processes, key=lambda each: each.pid))
 
     @property
@@ -81,7 +87,7 @@ class Selected(Sequence[ProcessInfo]):
     def chosen_now(self, place: Target) -> list[ProcessInfo]:
         """Whom the same words choose now; nobody, too. Raises what `select` raises else."""
         try:
-            return list(_select(self.selection, place))
+            return list(_select(self.selection, place, self._handed))
         except NoSuchProcess:
             return []
 
@@ -127,8 +133,9 @@ def select(*words: str | int | HasPid, target: Target | None = None) -> Selected
     of Linux hides processes, or their names), Unsupported for what the target does not tell, UsageError, TargetLost.
     """
     texts = [word if isinstance(word, str) else SELF if word is None else str(pid_of(word)) for word in words]
-    held = {word.pid: word for word in words if isinstance(word, (Process, ProcessInfo, AddressSpace))}
-    return _select(Selection.of(*texts), place_of(target), held)
+    given = zip(texts, words, strict=True)
+    handed = {int(text): word for text, word in given if not isinstance(word, (str, int)) and word is not None}
+    return _select(Selection.of(*texts), place_of(target), handed)
 
 
 def known(process: object, place: Target) -> ProcessInfo:
@@ -147,13 +154,17 @@ def known(process: object, place: Target) -> ProcessInfo:
         found = _Lookup(place)._of_number(number)
     except NoSuchProcess:
         found = bare(number)
+    try:
+        check_lives(process)  # type: ignore[arg-type]
+    except NoSuchProcess:
+        return replace(bare(number), start_time=_NEVER)
     if held is None or (found.start_time is not None and may_be(found, held)):
         return found
     return replace(bare(number), start_time=held.start_time)
 
 
-def _select(selection: Selection, place: Target, held: Mapping[int, Identified] = MappingProxyType({})) -> Selected:
-    lookup = _Lookup(place, held)
+def _select(selection: Selection, place: Target, handed: Mapping[int, HasPid] = MappingProxyType({})) -> Selected:
+    lookup = _Lookup(place, handed)
     found: dict[int, ProcessInfo] = {}
     unmatched: list[tuple[str, VmatlasError]] = []
     for word in selection.chosen:
@@ -180,16 +191,17 @@ def _select(selection: Selection, place: Target, held: Mapping[int, Identified] 
         unmatched=unmatched,
         notes=lookup.notes,
         incomplete=lookup.incomplete,
+        handed=handed,
     )
 
 
 class _Lookup:
     """One target, asked for its list once."""
 
-    def __init__(self, place: Target, held: Mapping[int, Identified] = MappingProxyType({})) -> None:
-        """`held`: by their numbers, the processes that were handed over: nobody else is meant."""
+    def __init__(self, place: Target, handed: Mapping[int, HasPid] = MappingProxyType({})) -> None:
+        """`handed`: by their numbers, what stands for processes and was handed over: nobody else is meant."""
         self._place = place
-        self._held = held
+        self._handed = handed
         self._unlisted: str | None = None
         self.cgroups: list[str] = []
         self.notes: list[str] = []
@@ -296,12 +308,8 @@ class _Lookup:
         return [self._of_number(self._own)]
 
     def _pid(self, value: str) -> list[ProcessInfo]:
-        number = _number(value)
-        found = self._of_number(number)
-        if (held := self._held.get(number)) is not None and not may_be(found, held):
-            raise NoSuchProcess(
-                f"the process {number} that was handed over is no more: its number is another's now", pid=number
-            )
+        found = self._of_number(_number(value))
+        check_same(self._handed.get(found.pid), found)
         return [found]
 
     def _of_number(self, pid: int) -> ProcessInfo:
