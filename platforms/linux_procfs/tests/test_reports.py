@@ -105,6 +105,32 @@ def test_odd_line_of_pmap_is_an_error_with_the_byte_or_counted() -> None:
     assert "1 odd line was passed over (the first: line 6)" in (space.incomplete or "")
 
 
+@pytest.mark.parametrize("name", ["pmap-X.txt", "pmap-XX-p.txt"])
+@pytest.mark.parametrize("lenient", [False, True])
+def test_pmap_of_several_processes_is_refused_and_never_the_first_of_them(name: str, lenient: bool) -> None:
+    content = text(name)
+    other = content.replace(b"27903:", b"27904:")
+    with pytest.raises(Unsupported, match=r"the maps of 2 processes \(27903: .*, 27904: .*\): one file holds one"):
+        capture_of(content + other, lenient=lenient)
+    tail = content.split(b"\n", 8)[8]  # the beginning was scrolled away
+    with pytest.raises(Unsupported, match="regions above the columns of pmap"):
+        capture_of(tail + other, lenient=lenient)
+
+
+def test_report_that_ends_within_its_map_says_so() -> None:
+    content = text("pmap-X.txt")
+    sums = "the sums with which pmap ends are not there"
+    assert sums not in (space_of(content).incomplete or "")
+    assert sums in (space_of(b"\n".join(content.split(b"\n")[:20])).incomplete or "")
+    within = "it ends within the map"
+    assert within not in (space_of(TOMBSTONE).incomplete or "")
+    assert within in (space_of(TOMBSTONE[: TOMBSTONE.index(b"1000  [stack]") + 4]).incomplete or "")
+    for name, last in (("hs_err-25.log.xz", b"[vsyscall]"), ("asan-map.txt", b"/libc.so.6\n")):
+        whole = text(name)
+        assert within not in (space_of(whole).incomplete or "")
+        assert within in (space_of(whole[: whole.rindex(last) + len(last)]).incomplete or "")
+
+
 @pytest.mark.parametrize("name", ["journal.json.xz", "journal.export.xz"])
 def test_entry_of_the_journal_holds_the_whole_map(name: str) -> None:
     capture = capture_of(text(name))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
-from vmatlas import MalformedData, remains
+from vmatlas import MalformedData, Unsupported, remains
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.program import program
 from vmatlas_linux_procfs.decode import MOST_KEYS
@@ -67,6 +67,84 @@ def test_keys_behind_a_line_that_was_passed_over_are_passed_over(tmp_path: Path)
     space = vmatlas.replay(remains.load(path, lenient=True))
     assert len(space) == 1
     assert "5 odd lines" in (space.incomplete or "")
+
+
+ROLLUP = b"""00400000-7ffc00021000 ---p 00000000 00:00 0                          [rollup]
+Rss:                1768 kB
+Pss:                 167 kB
+"""
+WHOLE = SMAPS + b"VmFlags: rd ex mr mw me \n"
+
+
+@pytest.mark.parametrize("text", [ROLLUP, ROLLUP[:-5], ROLLUP + ROLLUP])
+@pytest.mark.parametrize("lenient", [False, True])
+def test_totals_are_refused_by_name_and_are_no_region_of_terabytes(tmp_path: Path, text: bytes, lenient: bool) -> None:
+    path = tmp_path / "rollup.txt"
+    path.write_bytes(text)
+    with pytest.raises(Unsupported, match="text of smaps_rollup: the totals of a process, and no map"):
+        remains.load(path, lenient=lenient)
+
+
+@pytest.mark.parametrize("text", [SMAPS + ROLLUP, ROLLUP + SMAPS])
+def test_totals_beside_a_map_are_an_odd_line_wherever_they_stand(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "both.txt"
+    path.write_bytes(text)
+    with pytest.raises(MalformedData, match="not of smaps_rollup") as refused:
+        vmatlas.replay(path)
+    assert refused.value.offset == text.index(ROLLUP)
+    space = vmatlas.replay(remains.load(path, lenient=True))
+    assert [(each.label, each.resident) for each in space] == [("/bin/x", 4096)]
+    assert "3 odd lines were passed over" in (space.incomplete or "")
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [b"Rss:", b"Rss:     ", b"Rss:     1", b"Rss:     1\n", b"Rss:   152 k", b"Rss:  152 kBytes\n", b"Pss_Dirty:   1",
+     b"Private_Hugetlb:  1", b"VmFlags: rd e", b"VmFlags: rd e\n", b"VmFlags: r", b"THPeligible:  ",
+     b"Locked:  4 MB\n"],
+)  # fmt: skip
+def test_a_value_of_smaps_that_was_cut_is_no_smaller_value(tmp_path: Path, cut: bytes) -> None:
+    head = SMAPS.partition(b"\n")[0] + b"\n"
+    path = tmp_path / "cut.txt"
+    path.write_bytes(head + cut)
+    with pytest.raises(MalformedData, match="a value of smaps, whole") as refused:
+        vmatlas.replay(path)
+    assert refused.value.offset == len(head)
+    (region,) = vmatlas.replay(remains.load(path, lenient=True))
+    assert (region.resident, region.flags, dict(region.details)) == (None, None, {})
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        b"VmFlags: \n",
+        b"VmFlags: rd ?? x1\n",
+        b"VmFlags: rd ex",
+        b"THPeligible:    0\n",
+        b"Madvised:  17\n",
+        b"Name: y\n",
+    ],
+)
+def test_what_a_kernel_writes_is_no_cut_value(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "whole.txt"
+    path.write_bytes(SMAPS + whole)
+    assert len(vmatlas.replay(path)) == 1
+
+
+def test_a_text_that_may_have_been_cut_between_words_says_so(tmp_path: Path) -> None:
+    def incomplete_of(text: bytes) -> str:
+        path = tmp_path / "some.txt"
+        path.write_bytes(text)
+        return vmatlas.replay(path).incomplete or ""
+
+    open_end, lacks = "its last line has no end: it may be cut", "its last region has no"
+    assert open_end not in incomplete_of(TEXT)
+    assert open_end in incomplete_of(TEXT[:-3])
+    second = WHOLE.replace(b"00400000-00401000", b"00500000-00501000")
+    assert lacks not in incomplete_of(WHOLE + second)
+    assert f"{lacks} Private_Dirty, VmFlags, as others have: it may be cut there" in incomplete_of(
+        WHOLE + second[: second.index(b"Private_Dirty")]
+    )
 
 
 @pytest.mark.parametrize("line", [b"\n", b"ab\n", b"A: 0\n", b" \r\n", TEXT.split(b"\n")[0] + b"\n"])

@@ -48,6 +48,8 @@ _NO_MAP = {
     "journal": "this entry of the journal tells no map: it has no field COREDUMP_PROC_MAPS",
     "glibc": "this report of the C library tells no map",
 }
+_MOST_NAMED = 3
+_IS_OPEN = "it ends within the map: it may be cut"
 _NUMBERS = {name: number for number, name in SIGNALS.items()}
 
 
@@ -151,17 +153,33 @@ def crash_of_report(capture: Capture) -> Crash:
 def _pmap(text: bytes, name: str, lenient: bool) -> _Found:
     """The columns have the names of smaps' keys; only the last may have blanks in it, and VmFlags before it."""
     lines = text.split(b"\n")
-    at = next(row for row, line in enumerate(lines) if line.split()[:3] == [b"Address", b"Perm", b"Offset"])
+    heads = [row for row, line in enumerate(lines) if line.split()[:3] == [b"Address", b"Perm", b"Offset"]]
+    before = next((line for line in lines[: heads[0]] if _PMAP_HEAD.match(line)), None)
+    if before is not None:
+        raise Unsupported(
+            f"{name} has regions above the columns of pmap ({before.split()[0].decode()}): those of another map",
+            hint="pmap -XX -p PID, for each process",
+        )
+    if len(heads) > 1:
+        whose = [lines[row - 1].strip()[:40].decode("utf-8", "replace") for row in heads[:_MOST_NAMED] if row]
+        more = ", ..." if len(heads) > _MOST_NAMED else ""
+        raise Unsupported(
+            f"{name} has the maps of {len(heads):,} processes ({', '.join(whose)}{more}): one file holds one",
+            hint="pmap -XX -p PID, for each of them",
+        )
+    at = heads[0]
     keys = lines[at].split()
     flags = keys.index(b"VmFlags") if b"VmFlags" in keys else None
     if keys[:6] != [b"Address", b"Perm", b"Offset", b"Device", b"Inode", b"Size"] or keys[-1] != b"Mapping":
         raise MalformedData(name, _place(lines, at), "the columns of pmap -X", found=lines[at])
     told: list[bytes] = []
     passed = first = 0
+    is_whole = False
     for number, line in enumerate(lines[at + 1 :], at + 1):
         words = line.split()
         if not words or set(words[0]) == {ord("=")}:
-            break  # the sums stand below
+            is_whole = bool(words)  # the sums stand below
+            break
         told_line = _line_of_pmap(line, keys, flags)
         if told_line is not None:
             told.append(told_line)
@@ -171,6 +189,8 @@ def _pmap(text: bytes, name: str, lenient: bool) -> _Found:
             raise MalformedData(name, _place(lines, number), "a line of pmap -X", found=line[:80])
     whose = re.match(rb"(\d+): +(\S+)", lines[at - 1]) if at else None
     gaps = passed_over(passed, first)
+    if not is_whole:
+        gaps.append("the sums with which pmap ends are not there: it may be cut")
     if not any(b" /" in line for line in told):
         gaps.append("pmap without -p shows the last part of the files' names alone")
     program = whose[2].rpartition(b"/")[2].decode("utf-8", "surrogateescape") if whose else None
@@ -322,11 +342,14 @@ _JVMS = {b"windows": "Windows", b"bsd": "macOS or a BSD", b"aix": "AIX", b"solar
 
 def _hs_err(text: bytes, name: str, lenient: bool) -> _Found:
     head, mark, rest = text.partition(b"\nDynamic libraries:\n")
-    maps = rest.partition(b"\n\n")[0] + b"\n" if mark else b""
+    libraries, end, _ = rest.partition(b"\n\n")
+    maps = libraries + b"\n" if mark else b""
     maps = b"".join(
         line + b"\n" for line in maps.split(b"\n") if line and not line.startswith(b"Total number of mappings")
     )
     gaps = [] if maps else ["this hs_err tells no map"]
+    if maps and not end:
+        gaps.append(_IS_OPEN)
     if b" linux-" not in head:
         gaps.append("it does not say that it is of Linux")
     found = re.search(rb"\bpid=(\d{1,10})\b", head)
@@ -346,8 +369,10 @@ def _with_rows(form: str, begin: re.Pattern[bytes], end: re.Pattern[bytes]) -> C
         at = next((row for row, line in enumerate(lines) if begin.match(line)), None)
         gaps = [gap] if at is not None else [_NO_MAP.get(form, "this report tells no map")]
         passed = first = last = 0
+        is_open = at is not None
         for number, line in enumerate(lines[at + 1 :] if at is not None else (), (at or 0) + 1):
             if end.match(line):
+                is_open = False
                 break
             found = pattern.fullmatch(line)
             row = None if found is None else _row(found)
@@ -358,6 +383,7 @@ def _with_rows(form: str, begin: re.Pattern[bytes], end: re.Pattern[bytes]) -> C
                 if not lenient:
                     raise MalformedData(name, _place(lines, number), "a line of its map, in order", found=line[:80])
                 passed, first = passed + 1, first or number + 1
+        gaps += [_IS_OPEN] * is_open
         found_pid = re.search(rb"(?:^|\n)(?:==(\d{1,10})==|pid: (\d{1,10}), tid: |WARNING: .*\(pid=(\d{1,10})\))", text)
         pid = int(found_pid[1] or found_pid[2] or found_pid[3]) if found_pid else 0
         return _Found(b"", kept, [*gaps, *passed_over(passed, first)], pid=pid, frozen=form == "tombstone")
@@ -577,7 +603,7 @@ def _threads_of_tombstone(text: bytes) -> set[int]:
 def _other_threads(lines: bytes) -> list[CrashedThread]:
     """Of a tombstone, those behind the first."""
     begins = list(_THREAD_OF_TOMBSTONE.finditer(lines))
-    ends = [each.start() for each in begins[1:]] + [len(lines)]
+    ends = [*(each.start() for each in begins[1:]), len(lines)][: len(begins)]  # of a text that was cut early no begin
     return [
         CrashedThread(int(begin[1]), *(_register(lines[begin.start() : end], each) for each in ("pc", "sp")))
         for begin, end in list(zip(begins, ends, strict=True))[1:]

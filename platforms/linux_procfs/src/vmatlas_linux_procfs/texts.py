@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from vmatlas.capture import Capture
-from vmatlas.errors import MalformedData
+from vmatlas.errors import MalformedData, Unsupported
 from vmatlas.files.texts import MAPS as FORM_OF_MAPS
 from vmatlas.model import Query, SystemInfo
 from vmatlas_linux_procfs.decode import DETAIL, LINE, MAPS, MOST_KEYS, SMAPS
 
 _FILLED = re.compile(rb"[^\n]+")
 _USUAL_PAGE = 4096
+_SIZES = (
+    rb"Size|KernelPageSize|MMUPageSize|Rss|Pss(?:_[A-Za-z]+)?|(?:Shared|Private)_[A-Za-z]+|Referenced|Anonymous|KSM"
+    rb"|LazyFree|AnonHugePages|(?:Shmem|File)PmdMapped|Swap|SwapPss|Locked"
+)
+"""The keys of smaps whose values are amounts, and end in " kB" on every kernel: a number without it was cut."""
+_CUT = re.compile(
+    rb"^[ \t]*+(?:(?:" + _SIZES + rb"):(?![ \t]*+\d{1,20} kB[ \t\r]*+$)"
+    rb"|(?:THPeligible|ProtectionKey):(?![ \t]*+\d{1,10}[ \t\r]*+$)"
+    rb"|VmFlags:(?!(?:[ \t]++[^ \t\r\n]{2})*+[ \t\r]*+$))[^\n]*+",
+    re.MULTILINE,
+)
+"""A line of a key that every kernel writes otherwise."""
+_ROLLUP = re.compile(rb"^[ \t]*+[0-9a-f]{1,16}-[0-9a-f]{1,16} ---p 0+ 0+:0+ 0 +\[rollup\][ \t\r]*+$", re.MULTILINE)
+"""The first line of smaps_rollup (fs/proc/task_mmu.c, `show_smaps_rollup`): no region, but all that there are."""
+NO_END = "its last line has no end: it may be cut"
+_TAIL = 1 << 16
+_MOST_NAMED = 3
 _NEVER = "a text tells neither whose map it is, nor when it was, nor the page size (taken for 4,096)"
 
 
@@ -25,12 +43,20 @@ class LinuxTexts:
 
             return capture_of_report(text, form=form, name=name, time=time, lenient=lenient)
         gaps = [_NEVER]
+        is_open = not text.endswith(b"\n")
+        _refuse_totals(text, name, lenient=lenient)
         if lenient:
             text, passed, first = without_odd_lines(text)
             if not text:
                 raise MalformedData(name, 0, "a line of /proc/PID/maps or smaps somewhere in the text")
             gaps += passed_over(passed, first)
-        if not text.endswith(b"\n"):  # the end of what was marked with a mouse
+        elif (cut := _CUT.search(text)) is not None:
+            expected = "a value of smaps, whole (of an amount a number and ' kB')"
+            raise MalformedData(SMAPS, cut.start(), expected, found=cut[0][:80], hint=_LENIENT)
+        if is_open:  # the end of what was marked with a mouse, or of what could not be written
+            gaps.append(NO_END)
+        gaps += _lacking_keys(text)
+        if not text.endswith(b"\n"):
             text += b"\n"
         return Capture(
             streams={SMAPS if DETAIL.search(text) else MAPS: text},
@@ -45,6 +71,40 @@ class LinuxTexts:
 
 
 TEXTS = LinuxTexts()
+
+_LENIENT = "--lenient passes over such lines, and counts them"
+
+
+def _refuse_totals(text: bytes, name: str, *, lenient: bool) -> None:
+    """Raises Unsupported for the text of smaps_rollup, MalformedData for one that stands behind a map or before it."""
+    found = _ROLLUP.search(text)
+    if found is None:
+        return
+    if all(_ROLLUP.match(each[0]) for each in LINE.finditer(text)):
+        raise Unsupported(
+            f"{name} is the text of smaps_rollup: the totals of a process, and no map",
+            hint="the map with its totals: cat /proc/PID/smaps, or vmatlas record PID",
+        )
+    if not lenient:
+        expected = "a line of /proc/PID/maps or smaps, not of smaps_rollup"
+        raise MalformedData(name, found.start(), expected, found=found[0][:80], hint=_LENIENT)
+
+
+def _lacking_keys(text: bytes) -> list[str]:
+    """What is to be said where the last region lacks keys that the first one has: the kernel gives all the same."""
+    second = LINE.search(text, 1)
+    first = [
+        each[1] for each in islice(DETAIL.finditer(text, 0, len(text) if second is None else second.start()), MOST_KEYS)
+    ]
+    if second is None or not first:
+        return []
+    *_, last = LINE.finditer(text, max(0, len(text) - _TAIL))
+    has = {each[1] for each in DETAIL.finditer(text, last.end())}
+    lacking = [each.decode("latin-1") for each in first if each not in has]
+    if not lacking:
+        return []
+    more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
+    return [f"its last region has no {', '.join(lacking[:_MOST_NAMED])}{more}, as others have: it may be cut there"]
 
 
 def passed_over(count: int, first: int) -> list[str]:
@@ -62,9 +122,10 @@ def without_odd_lines(text: bytes) -> tuple[bytes, int, int]:
     for place in _FILLED.finditer(text):  # one at a time: as objects all of them are thirty times their bytes
         line = place[0].lstrip(b" \t").removesuffix(b"\r")
         found = LINE.fullmatch(line)
-        if found is not None and end <= int(found[1], 16) < int(found[2], 16):
+        is_region = found is not None and not _ROLLUP.match(line)
+        if is_region and found is not None and end <= int(found[1], 16) < int(found[2], 16):
             end, keys = int(found[2], 16), 0
-        elif found is None and keys < MOST_KEYS and DETAIL.fullmatch(line):
+        elif found is None and keys < MOST_KEYS and DETAIL.fullmatch(line) and not _CUT.match(line):
             keys += 1
         else:
             if line.strip():
