@@ -17,11 +17,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vmatlas
+from tests.conftest import unshared
 from vmatlas import Protection, operations, symbolizing
 from vmatlas.cli.program import program as command_line
 from vmatlas.conformance.made_core import made_core, note
@@ -190,7 +192,7 @@ def test_many_addresses_are_named_as_each_alone(program: Path) -> None:
             assert live.symbols(addresses) == [each.symbol for each in many]
 
 
-def test_what_a_jit_wrote_for_perf_is_told(program: Path) -> None:
+def test_what_a_jit_wrote_for_perf_is_told(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs_paths(program)
     memory = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     view = ctypes.c_char.from_buffer(memory)
@@ -203,6 +205,22 @@ def test_what_a_jit_wrote_for_perf_is_told(program: Path) -> None:
         assert (str(first), str(second), third) == ("LazyCompile:~f (x.js:1)+0x1", "g+0x0", None)
         assert first is not None
         assert (first.source, first.file, first.elf_address) == ("perf map", None, None)
+        with vmatlas.open() as process, Symbolizer(process) as symbolizer:
+            assert symbolizer.symbols(addresses)[1] is not None and symbolizer.why_no_jit_map is None
+        os.utime(path, (0, psutil.Process().create_time() - 60))  # of one that had the number before
+        with vmatlas.open() as process, Symbolizer(process) as symbolizer:
+            assert symbolizer.symbols(addresses) == [None] * 3
+            assert symbolizer.why_no_jit_map == (
+                f"{path}: it was last written before the process started, so it is of another that had this number"
+            )
+        command_line.run(["find", "self", f"{addresses[0]:x}", "--symbol"])
+        assert f"no names of {path}: it was last written before the process started" in capsys.readouterr().err
+        if os.geteuid() == 0:
+            os.chown(path, 65534, -1)
+            os.utime(path)
+            with vmatlas.open() as process, Symbolizer(process) as symbolizer:
+                assert symbolizer.symbols(addresses) == [None] * 3
+                assert "belongs neither to the user of the process nor to root" in (symbolizer.why_no_jit_map or "")
         path.unlink()
         path.symlink_to(__file__)  # nobody's but a link: not followed
         assert symbolize_many(None, addresses) == [None] * 3
@@ -210,6 +228,29 @@ def test_what_a_jit_wrote_for_perf_is_told(program: Path) -> None:
         path.unlink(missing_ok=True)
         del view
         memory.close()
+
+
+OF_ANOTHER_ROOT = """
+import pathlib, subprocess, sys, time, vmatlas
+child = subprocess.Popen(["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /tmp && echo && exec cat"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+child.stdout.readline()
+stack = None
+while stack is None:  # until cat runs
+    stack = next((each for each in vmatlas.snapshot(child) if each.kind is vmatlas.Kind.STACK), None)
+line = f"{stack.start:x} 1000 "
+name = f"tmp/perf-{child.pid}.map"
+pathlib.Path("/", name).write_text(line + "ours")
+print(vmatlas.symbolize_many(child.pid, [stack.start])[0])
+pathlib.Path(f"/proc/{child.pid}/root", name).write_text(line + "its_own")
+print(vmatlas.symbolize_many(child.pid, [stack.start])[0])
+child.communicate()
+"""
+
+
+def test_what_lies_in_our_root_under_a_number_is_not_of_a_process_with_a_root_of_its_own() -> None:
+    told = unshared("--mount", 'mount -t tmpfs none /tmp && exec "$1" -c "$2"', OF_ANOTHER_ROOT)
+    assert told == ["None", "its_own+0x0"]
 
 
 def core_of(program: Path, *, with_page: bool = True) -> tuple[bytes, int]:

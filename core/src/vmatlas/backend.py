@@ -193,9 +193,9 @@ class LocalProcess:
         """See `OpensFiles`."""
         return None
 
-    def open_jit_map(self) -> int | None:
+    def open_jit_map(self) -> JitMap:
         """See `OpensFiles`."""
-        return None
+        return NO_JIT_MAP
 
     def own_file(self, path: bytes) -> int | None:
         """See `OpensFiles`."""
@@ -648,6 +648,18 @@ class ReadsFiles(Protocol):
         """Why nothing is read of that file, in words; None where it is read."""
 
 
+class JitMap(NamedTuple):
+    """What a JIT of a process wrote for perf, a file that is found by the number of the process alone."""
+
+    descriptor: int | None
+    """To read it; None where there is nothing that is its own."""
+    why: str | None = None
+    """Why a file that is there is not taken for its own, in words."""
+
+
+NO_JIT_MAP = JitMap(None)
+
+
 @runtime_checkable
 class OpensFiles(Protocol):
     """A target's process whose mapped files can be opened here; processes of this machine alone."""
@@ -656,9 +668,8 @@ class OpensFiles(Protocol):
         """A descriptor to read the very file that a region shows, which the caller closes; None where it cannot be
         had: no rights, no regular file, or a file system that may not answer."""
 
-    def open_jit_map(self) -> int | None:
-        """A descriptor to read what a JIT of the process wrote for perf, which the caller closes; None where there is
-        nothing that is its own."""
+    def open_jit_map(self) -> JitMap:
+        """What a JIT of the process wrote for perf; the caller closes it."""
 
     def own_file(self, path: bytes) -> int | None:
         """A descriptor to read the regular file at a path as the process sees it, which the caller closes; None where
@@ -751,6 +762,10 @@ class TellsCgroups(Protocol):
 
     def cgroup_memories(self, paths: Sequence[str]) -> list[CgroupMemory]:
         """The counters of each, or why they are not told. Raises nothing."""
+
+
+CLOCK_SLACK = 2.0
+"""Seconds by which a file's time may be before that of the process that wrote it: starts are told to the second."""
 
 
 @runtime_checkable

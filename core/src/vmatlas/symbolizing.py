@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vmatlas import arguments
 from vmatlas.api import Pid
-from vmatlas.backend import OpensFiles
+from vmatlas.backend import NO_JIT_MAP, JitMap, OpensFiles
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Region
 from vmatlas.process import Process
@@ -189,6 +189,9 @@ class Symbolizer:
         self._why: dict[object, str | None] = {}
         self._asks_why: Callable[[Region], str | None] = lambda region: None
         self._jit: dict[int, Symbol | None] = {}
+        self.why_no_jit_map: str | None = None
+        """Why a file that a JIT wrote for perf was not taken for this process's, in words; None: it was, or there is
+        none, or it was not asked for."""
         self._why_no_lines: dict[str, str] = {}
         self._own: Process | None = None
         self._elsewhere, self._time = False, 0.0
@@ -199,14 +202,14 @@ class Symbolizer:
             self._find_many: Callable[[Sequence[int]], list[Region | None]] = source.find_many
             lookup: Callable[[int], Region | None] = source.find
             self._open: Callable[[Region], int | None] = self._open_here
-            self._open_jit: Callable[[], int | None] = lambda: None
+            self._open_jit: Callable[[], JitMap] = lambda: NO_JIT_MAP
         elif isinstance(source, Process):
             self._page = source.target.system_info.page_size
             self._find_many, lookup = source.find_many, source.find
             self._asks_why = source.why_unread
             opens = source.opens_files()
             self._open = opens.open_mapped if opens is not None else lambda region: None
-            self._open_jit = opens.open_jit_map if opens is not None else lambda: None
+            self._open_jit = opens.open_jit_map if opens is not None else lambda: NO_JIT_MAP
         else:
             raise UsageError(f"{arguments.shown(source)} is neither a process nor a map")
         self._places = Places(elf_of=self._elf_of, lookup=lookup, page=self._page)
@@ -368,7 +371,8 @@ class Symbolizer:
     def _made(self, addresses: list[int]) -> dict[int, Symbol | None]:
         """What a JIT says that it made at these addresses; each is looked for once."""
         new = [each for each in addresses if each not in self._jit]
-        descriptor = self._open_jit() if new else None
+        descriptor, why = self._open_jit() if new else NO_JIT_MAP
+        self.why_no_jit_map = why or self.why_no_jit_map
         found: dict[int, Symbol] = {}
         if descriptor is not None:
             try:

@@ -306,6 +306,8 @@ def _named(
             for each in places
             if each.region is not None and each.region.path and (why := symbolizer.why_no_lines(each)) is not None
         ]
+    if symbolizer.why_no_jit_map is not None:
+        without.append(f"no names of {symbolizer.why_no_jit_map}")
     told = Named([each.symbol for each in places], [each.lines for each in places] if names is _Names.LINES else None)
     return places, told if names else None, list(dict.fromkeys(without))
 

@@ -14,6 +14,7 @@ from typing import ClassVar, overload
 from vmatlas.api import HasPid, check_lives, check_same, pid_of, place_of
 from vmatlas.arguments import shown
 from vmatlas.backend import (
+    CLOCK_SLACK,
     FindsMembers,
     HasName,
     KnowsUnlisted,
@@ -37,8 +38,6 @@ LONGEST_NAME = 15
 _MOST_TOLD = 8
 """So many numbers are named in a note."""
 _MOST_OF_PIDFILE = 4096
-_SLACK = 2.0
-"""Seconds by which a file's time may be before that of the process that wrote it: clocks are told to the second."""
 
 
 _NEVER = -1
@@ -436,7 +435,7 @@ class _Lookup:
             raise NoSuchProcess(f"{path} is stale: process {number} ({process.name}) is a zombie", pid=number)
         system, start = self._system, process.start_time
         started = system.started(start) if isinstance(system, TellsStart) and start is not None else None
-        if started is not None and started > written + _SLACK:
+        if started is not None and started > written + CLOCK_SLACK:
             self.notes.append(
                 f"{path} is older than process {number} ({process.name}): it may be stale, and the number another's"
             )

@@ -15,6 +15,7 @@ from vmatlas.backend import (
     DirectBackend,
     DirectPageSource,
     Finder,
+    JitMap,
     KnowsNotListed,
     ListsBriefly,
     LocalProcess,
@@ -227,7 +228,7 @@ class LocalTargetProcess:
         """See `OpensFiles`."""
         return self._process.open_mapped(region)
 
-    def open_jit_map(self) -> int | None:
+    def open_jit_map(self) -> JitMap:
         """See `OpensFiles`."""
         return self._process.open_jit_map()
 

@@ -161,10 +161,10 @@ def _pmap(text: bytes, name: str, lenient: bool) -> _Found:
             hint="pmap -XX -p PID, for each process",
         )
     if len(heads) > 1:
-        whose = [lines[row - 1].strip()[:40].decode("utf-8", "replace") for row in heads[:_MOST_NAMED] if row]
+        named = [lines[row - 1].strip()[:40].decode("utf-8", "replace") for row in heads[:_MOST_NAMED] if row]
         more = ", ..." if len(heads) > _MOST_NAMED else ""
         raise Unsupported(
-            f"{name} has the maps of {len(heads):,} processes ({', '.join(whose)}{more}): one file holds one",
+            f"{name} has the maps of {len(heads):,} processes ({', '.join(named)}{more}): one file holds one",
             hint="pmap -XX -p PID, for each of them",
         )
     at = heads[0]

@@ -584,6 +584,17 @@ class ProcessFiles:
                     return descriptor
         return None
 
+    def in_its_root(self, path: bytes) -> int | None:
+        """The same of what the process itself has at that path, and never what we have there."""
+        with _refused(Unasked):
+            root = os.open("root", _HANDLE & ~os.O_NOFOLLOW, dir_fd=self._process.directory)
+            try:
+                with self._looked_up(root, path) as seen:
+                    return self._reading(seen.handle, seen.file)
+            finally:
+                os.close(root)
+        return None
+
     @contextlib.contextmanager
     def _led_to(self, link: bytes) -> Iterator[int]:
         """A handle on what a link in the folder of the process leads to. Raises OSError."""

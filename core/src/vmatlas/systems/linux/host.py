@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import EACCES, EMFILE, ENFILE, ENOENT, EPERM, ESRCH, errorcode
 from typing import TYPE_CHECKING
 
-from vmatlas.backend import LocalProcess, Members, Programs, Roll, bare
+from vmatlas.backend import CLOCK_SLACK, NO_JIT_MAP, JitMap, LocalProcess, Members, Programs, Roll, bare
 from vmatlas.capture import LARGEST
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import FileNow, FileRights, ProcessInfo, Region, SystemInfo, Thread
@@ -247,17 +247,39 @@ class LinuxProcess(LocalProcess):
         with ProcessFiles(self) as files:
             return files.own_file(path)
 
-    def open_jit_map(self) -> int | None:
-        """/tmp/perf-PID.map, by its number as it sees itself; no link, and none but its own user's or root's."""
-        descriptor = self.own_file(b"/tmp/perf-%d.map" % (self.number_inside() or self.pid))
+    def open_jit_map(self) -> JitMap:
+        """/tmp/perf-PID.map from the process's own root, by its number as it sees itself; no link, and none but its own
+        user's or root's.
+
+        Nobody removes such files, and numbers are given again: one that was last written before the process started is
+        of another that had its number.
+        """
+        from vmatlas.systems.linux.files import ProcessFiles
+
+        name = f"/tmp/perf-{self.number_inside() or self.pid}.map"
+        with ProcessFiles(self) as files:
+            descriptor = files.in_its_root(os.fsencode(name))
         if descriptor is None:
-            return None
+            return NO_JIT_MAP
         try:
-            if os.fstat(descriptor).st_uid in (os.fstat(self.living().directory).st_uid, 0):
-                return descriptor
-        except OSError:
-            pass
+            why = self._not_its_own(os.fstat(descriptor))
+        except OSError as error:
+            why = f"whose it is cannot be told ({error.strerror})"
+        if why is None:
+            return JitMap(descriptor)
         os.close(descriptor)
+        return JitMap(None, f"{name}: {why}")
+
+    def _not_its_own(self, file: os.stat_result) -> str | None:
+        """Why a file that is known by the number of this process alone is not its own; None: it may be.
+
+        Raises OSError.
+        """
+        if file.st_uid not in (os.fstat(self.living().directory).st_uid, 0):
+            return "it belongs neither to the user of the process nor to root"
+        start = None if self.start_time is None else started(self.start_time)
+        if start is not None and file.st_mtime + CLOCK_SLACK < start:
+            return "it was last written before the process started, so it is of another that had this number"
         return None
 
     def file_rights(self, region: Region) -> FileRights | None:
@@ -609,9 +631,8 @@ class LinuxSystem:
         return cgroup_memories(paths)
 
     def started(self, start_time: int) -> float | None:
-        """See `vmatlas.backend.TellsStart`: by btime of /proc/stat, a whole second."""
-        told = (read_file(f"{PROC}/stat") or b"").partition(b"\nbtime ")[2].split(None, 1)
-        return int(told[0]) + start_time / os.sysconf("SC_CLK_TCK") if told and told[0].isdigit() else None
+        """See `vmatlas.backend.TellsStart`."""
+        return started(start_time)
 
     def most_regions(self) -> int | None:
         """vm.max_map_count."""
@@ -746,6 +767,12 @@ def _in_rounds(
                 rounds.ended()
             if info is not None:
                 yield info
+
+
+def started(start_time: int) -> float | None:
+    """When a process started, in seconds since 1970: by btime of /proc/stat, a whole second. None where not told."""
+    told = (read_file(f"{PROC}/stat") or b"").partition(b"\nbtime ")[2].split(None, 1)
+    return int(told[0]) + start_time / os.sysconf("SC_CLK_TCK") if told and told[0].isdigit() else None
 
 
 def _asked_of(pid: int, start_time: int | None, question: Callable[[LinuxProcess], str | None]) -> str | None:
