@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
+from tests.conftest import unshared
 from vmatlas import NoSuchProcess, UsageError
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.systems.linux.proc import process_of_thread
@@ -277,8 +278,10 @@ def test_a_pidfile_names_one_and_a_stale_one_says_so(named, tmp_path):
     file.write_text(f" {pid}\n/var/lib/data\n5432\n")
     chosen = vmatlas.select(f"pidfile:{file}")
     assert [each.pid for each in chosen] == [pid] and chosen.notes == ()
-    os.utime(file, (10**9, 10**9))
-    assert "older than process" in vmatlas.select(f"pidfile:{file}").notes[0]
+    os.utime(file, (10**9, 10**9))  # the number was given again
+    with pytest.raises(NoSuchProcess, match=f"is stale: process {pid} .* started after it was last written") as stale:
+        pids(f"pidfile:{file}")
+    assert f"pid:{pid}" in (stale.value.hint or "")
     with running("true") as done:
         done.wait(PATIENCE)
         file.write_text(str(done.pid))
@@ -309,6 +312,50 @@ def test_what_is_no_file_is_no_pidfile_and_keeps_nobody_waiting(tmp_path):
             pids(f"pidfile:{path}")
     with pytest.raises(NoSuchProcess, match="there is no pidfile"):
         pids(f"pidfile:{tmp_path}/nothing")
+
+
+IN_ANOTHER_NAMESPACE = """
+import os, pathlib, subprocess, sys, vmatlas
+inner = "mount -t tmpfs none /mnt; cd /mnt; sleep 60 & echo $! > child.pid; echo $$ > app.pid; echo 99 > no.pid; " \\
+    "cp /mnt/app.pid /tmp; echo; exec cat"
+there = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inner],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+there.stdout.readline()
+below = [each for each in vmatlas.select(f"children:{there.pid}") if each.pid != there.pid]
+first = min(each.pid for each in below)
+for name in "app", "child":
+    chosen = vmatlas.select(f"pidfile:/proc/{first}/root/mnt/{name}.pid")
+    print(name, [each.pid == first for each in chosen], chosen[0].pid in {each.pid for each in below}, chosen.notes)
+def refused(path):
+    try:
+        print("told", vmatlas.select(f"pidfile:{path}")[0])
+    except vmatlas.VmatlasError as error:
+        print(error.message.replace(str(first), "FIRST"))
+refused(f"/proc/{first}/root/mnt/no.pid")
+os.symlink(f"/proc/{first}/root/mnt/app.pid", "/tmp/link.pid")
+refused("/tmp/link.pid")
+refused(f"/proc/{first}/root/proc/{first}/root/mnt/app.pid")
+print([each.pid for each in vmatlas.select("pidfile:/tmp/app.pid")])
+own = pathlib.Path("/tmp/own.pid")
+own.write_text(str(os.getpid()))
+print(vmatlas.select("pidfile:/proc/self/root/tmp/own.pid")[0].pid == os.getpid())
+there.kill()
+there.wait()
+"""
+
+
+def test_a_pidfile_that_is_named_through_a_process_has_numbers_of_its_namespace():
+    script = 'mount -t tmpfs none /tmp && exec "$1" -c "$2"'
+    told = unshared("--mount --pid --fork --mount-proc", script, IN_ANOTHER_NAMESPACE)
+    assert told == [
+        "app [True] True ()",
+        "child [False] True ()",
+        "/proc/FIRST/root/mnt/no.pid is stale: in the pid namespace of process FIRST there is no process 99",
+        "/tmp/link.pid lies in another mount namespace: of which pid namespace its number is cannot be told",
+        "/proc/FIRST/root/proc/FIRST/root/mnt/app.pid goes through two processes: whose number it has cannot be told",
+        "[1]",
+        "True",
+    ]
 
 
 # Who it was

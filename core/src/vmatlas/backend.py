@@ -777,6 +777,17 @@ class TellsStart(Protocol):
 
 
 @runtime_checkable
+class ReadsPidfiles(Protocol):
+    """A system of which a number can mean one process to who wrote it down and another to us."""
+
+    def number_meant(self, path: str, number: int) -> tuple[int, str | None]:
+        """The number that the process of a pidfile has here, and what is doubtful about it, in words.
+
+        Raises NoSuchProcess, AccessDenied, and Unsupported for a file of which it cannot be told.
+        """
+
+
+@runtime_checkable
 class TellsBoot(Protocol):
     """A system of this machine that tells its starts from one another."""
 

@@ -19,6 +19,7 @@ from vmatlas.backend import (
     HasName,
     KnowsUnlisted,
     ListsBriefly,
+    ReadsPidfiles,
     Roll,
     Target,
     TellsStart,
@@ -71,8 +72,8 @@ class Selected(Sequence[ProcessInfo]):
         self.unmatched = tuple(unmatched)
         """Words that chose nobody while others did, each with the error that tells why."""
         self.notes = tuple(notes)
-        """What is doubtful: a pidfile that may be stale, a name of which the system keeps the beginning alone, or that
-        several cgroups have."""
+        """What is doubtful: a pidfile that may be a container's, a name of which the system keeps the beginning alone,
+        or that several cgroups have."""
         self.incomplete = incomplete
         """None, or why the system may not have listed every process."""
         self._handed = handed
@@ -427,17 +428,23 @@ class _Lookup:
         if self._place is not LOCAL:
             raise Unsupported("a pidfile is read on this machine only", hint="on another one give the number")
         number, written = _read_pidfile(path)
+        system = self._system
+        if isinstance(system, ReadsPidfiles):
+            number, doubt = system.number_meant(path, number)
+            self.notes += [doubt] if doubt else []
         try:
             process = self._of_number(number)
         except NoSuchProcess as error:
             raise NoSuchProcess(f"{path} is stale: {error.message}", pid=number, hint=error.hint) from None
         if process.state == "Z" and not process.lives_on:
             raise NoSuchProcess(f"{path} is stale: process {number} ({process.name}) is a zombie", pid=number)
-        system, start = self._system, process.start_time
+        start = process.start_time
         started = system.started(start) if isinstance(system, TellsStart) and start is not None else None
-        if started is not None and started > written + CLOCK_SLACK:
-            self.notes.append(
-                f"{path} is older than process {number} ({process.name}): it may be stale, and the number another's"
+        if started is not None and started > written + CLOCK_SLACK:  # of no use: who wrote it knew another
+            raise NoSuchProcess(
+                f"{path} is stale: process {number} ({legible(process.name)}) started after it was last written",
+                pid=number,
+                hint=f"if it is meant all the same (the clock was set meanwhile, say): pid:{number}",
             )
         return [process]
 

@@ -586,14 +586,15 @@ class ProcessFiles:
 
     def in_its_root(self, path: bytes) -> int | None:
         """The same of what the process itself has at that path, and never what we have there."""
+        found: int | None = None
         with _refused(Unasked):
             root = os.open("root", _HANDLE & ~os.O_NOFOLLOW, dir_fd=self._process.directory)
             try:
                 with self._looked_up(root, path) as seen:
-                    return self._reading(seen.handle, seen.file)
+                    found = self._reading(seen.handle, seen.file)
             finally:
                 os.close(root)
-        return None
+        return found
 
     @contextlib.contextmanager
     def _led_to(self, link: bytes) -> Iterator[int]:

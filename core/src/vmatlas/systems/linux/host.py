@@ -642,6 +642,12 @@ class LinuxSystem:
         """Without [vsyscall] and [vectors], which do not count."""
         return own_regions()
 
+    def number_meant(self, path: str, number: int) -> tuple[int, str | None]:
+        """See `vmatlas.backend.ReadsPidfiles`."""
+        from vmatlas.systems.linux.pidfiles import number_meant
+
+        return number_meant(path, number)
+
     def boot(self) -> str | None:
         """kernel/random/boot_id: random(4)."""
         told = (read_file(f"{PROC}/sys/kernel/random/boot_id") or b"").strip()
