@@ -3,6 +3,7 @@ map, where the kernel tells nothing of the first, is what it is of that other.""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -238,6 +239,42 @@ def test_the_files_of_its_own_mounts_are_read_and_not_those_outside(
         assert process.elf_address(there.work) == own_address(program, "work")
     with vmatlas.connect(f"agent:{binary}") as board, vmatlas.open(there.pid, target=board) as process:
         assert process.elf_address(there.inside) == own
+
+
+@pytest.mark.parametrize("by_agent", [False, True])
+def test_the_nodes_of_its_memory_are_told(begin: Begin, program: Path, binary: Path, by_agent: bool) -> None:
+    there = begin(program)
+    if not Path(f"/proc/{there.pid}/numa_maps").exists():
+        pytest.skip("this kernel tells no nodes of memory (CONFIG_NUMA)")
+    with contextlib.ExitStack() as closing:
+        board = closing.enter_context(vmatlas.connect(f"agent:{binary}")) if by_agent else None
+        process = closing.enter_context(vmatlas.open(there.pid, target=board))
+        starts = {each.start for each in process.numa()}
+        text = Path(f"/proc/{there.pid}/task/{there.thread}/numa_maps").read_text()
+        assert starts == {int(line.split()[0], 16) for line in text.splitlines()} and starts
+
+
+@pytest.mark.parametrize("by_agent", [False, True])
+def test_its_marks_are_cleared_and_not_only_said_to_be(
+    begin: Begin, program: Path, binary: Path, by_agent: bool
+) -> None:
+    there = begin(program)
+    smaps = Path(f"/proc/{there.pid}/task/{there.thread}/smaps")
+
+    def referenced() -> int:
+        return sum(int(line.split()[1]) for line in smaps.read_text().splitlines() if line.startswith("Referenced:"))
+
+    with contextlib.ExitStack() as closing:
+        board = closing.enter_context(vmatlas.connect(f"agent:{binary}")) if by_agent else None
+        process = closing.enter_context(vmatlas.open(there.pid, target=board))
+        before = referenced()
+        try:
+            clears = process.clears_marks()
+            assert clears is not None
+            clears.clear_marks("referenced")
+        except vmatlas.Unsupported as error:
+            pytest.skip(f"no marks of pages here: {error}")
+        assert referenced() < before / 2
 
 
 def test_a_file_called_deleted_is_told_from_one_that_was(

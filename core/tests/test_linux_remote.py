@@ -106,6 +106,10 @@ class Worker:
         assert path == b"/proc/7/stat"
         return self.told.pop(0) if len(self.told) > 1 else self.told[0]
 
+    def read_link(self, path: bytes) -> bytes:
+        assert path == b"/proc/7/exe"
+        return b"/bin/x"
+
 
 @pytest.mark.parametrize(("ends", "kind"), [(False, Unsupported), (True, NoSuchProcess)])
 def test_a_kernel_without_marks_is_told_from_a_process_that_has_ended(ends: bool, kind: type[VmatlasError]) -> None:

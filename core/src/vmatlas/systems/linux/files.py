@@ -586,7 +586,7 @@ class ProcessFiles:
 
     def in_its_root(self, path: bytes) -> int | None:
         """The same of what the process itself has at that path, and never what we have there."""
-        found: int | None = None
+        found: int | str = ""
         with _refused(Unasked):
             root = os.open("root", _HANDLE & ~os.O_NOFOLLOW, dir_fd=self._process.directory)
             try:
@@ -594,7 +594,7 @@ class ProcessFiles:
                     found = self._reading(seen.handle, seen.file)
             finally:
                 os.close(root)
-        return found
+        return found if isinstance(found, int) else None
 
     @contextlib.contextmanager
     def _led_to(self, link: bytes) -> Iterator[int]:

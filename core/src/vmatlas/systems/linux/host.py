@@ -404,7 +404,7 @@ class LinuxProcess(LocalProcess):
         Raises NoSuchProcess, AccessDenied.
         """
         try:
-            told = self.read_file("numa_maps")
+            told = self.living().read_file("numa_maps")
         except Unsupported:
             return None
         if not told and (state := parse_stat(self.read_file("stat"), pid=self.pid)).is_gone:
@@ -412,9 +412,13 @@ class LinuxProcess(LocalProcess):
         return told
 
     def clear_marks(self, which: str) -> None:
-        """By /proc/PID/clear_refs (CONFIG_PROC_PAGE_MONITOR): of the whole process."""
+        """By /proc/PID/clear_refs (CONFIG_PROC_PAGE_MONITOR): of the whole process.
+
+        Of a thread that has ended the kernel takes the word, clears nothing, and says nothing (`clear_refs_write`).
+        """
         try:
-            descriptor = os.open("clear_refs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.directory)
+            folder = self.living().directory
+            descriptor = os.open("clear_refs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
             try:
                 os.write(descriptor, CLEARS[which])
             finally:

@@ -258,6 +258,8 @@ def numa_told(process: RemoteProcess) -> bytes | None:
     folder = b"/proc/%d/" % process.pid
     try:
         told = process.read_file(folder + b"numa_maps", MOST_TOLD)
+        if not told:  # nothing is told of a thread that has ended
+            told = process.read_file(living_folder(process) + b"/numa_maps", MOST_TOLD)
         stat = process.read_file(folder + b"stat", _MOST_OF_A_SMALL_FILE)
     except AgentRefused as refused:
         if refused.errno_name == "ENOENT" and _is_there(process):
@@ -286,7 +288,7 @@ def clear_marks(process: RemoteProcess, which: str, write: Callable[[bytes, byte
         _identified(process, {STAT: process.read_file(folder + b"stat", _MOST_OF_A_SMALL_FILE)})
     except AgentRefused as refused:
         raise remote_error(refused, process.pid) from None
-    result = write(folder + b"clear_refs", CLEARS[which])
+    result = write(living_folder(process) + b"/clear_refs", CLEARS[which])
     if not result.ok:
         if result.errno_name == "ENOENT" and _is_there(process):
             raise Unsupported(NO_MARKS, pid=process.pid)
