@@ -51,6 +51,7 @@ _ARM, _AARCH64, _RISCV = 40, 183, 243
 _MAPPED_BY_LETTER = frozenset((_ARM, _AARCH64, _RISCV))
 """Their tables have marks ($x, $d) of what is code and what data, which are no names."""
 _GNU_BUILD_ID = 3
+_FEW = 1 << 17
 _LOOKED_BACK = 32
 """So many symbols before an address are looked at: one may lie within another."""
 
@@ -190,7 +191,9 @@ class SymbolTable:
         self, starts: Sequence[int], ends: Sequence[int], names: Sequence[int], text: bytes, source: str
     ) -> None:
         """`starts` are sorted, and of equal ones the last is told; `names` say where in `text` a name begins."""
-        self._starts, self._ends, self._names, self._text = starts, ends, names, text
+        # Of few a list: an array makes a number anew each time that one is looked at.
+        self._starts = list(starts) if len(starts) < _FEW else starts
+        self._ends, self._names, self._text = ends, names, text
         self._reach = array("Q", accumulate(ends, max))
         """For each the highest end of it and of all before it: beyond that nothing needs to be looked at."""
         self._told = _Told(self)
@@ -295,7 +298,10 @@ def _table(sections: Sections, kind: int, source: str) -> SymbolTable | None:
     names = array("I", [_NO_NAME - (row >> _NAME & _NO_NAME) for row in rows])
     lengths = array("Q", [row & _SIZE for row in rows])
     del rows
-    ends = array("Q", [min(end, _SIZE) for end in map(add, starts, lengths)])
+    try:
+        ends = array("Q", map(add, starts, lengths))
+    except OverflowError:
+        ends = array("Q", [min(end, _SIZE) for end in map(add, starts, lengths)])
     _end_labels(starts, ends, lengths, bounds)
     return SymbolTable(starts, ends, names, text, source)
 
@@ -314,7 +320,7 @@ def _rows(sections: Sections, raw: bytes, text: bytes) -> list[int]:
     swapped = sections.mark != ("<" if sys.byteorder == "little" else ">")
 
     def column(code: Literal["H", "I", "Q"], first: int, step: int) -> array[int]:
-        found = array(code, memoryview(raw).cast(code)[first::step].tobytes())
+        found = array(code, raw)[first::step]
         if swapped:
             found.byteswap()
         return found
