@@ -21,6 +21,7 @@ from rich.table import Table
 
 import vmatlas
 from tests.bench.cases import SIZES, Bench, Case, cases, machine
+from tests.bench.crash import read_of_a_large_one
 from tests.bench.plot import plot_growth
 from tests.bench.processes import Floors, Missing, Rust, Worker, child
 
@@ -68,6 +69,8 @@ def main() -> None:
         rows += measure(chosen, rounds, bench.pids)
         held = [] if options.only else held_by(bench, sizes)
         about |= memory(held) if held else {}
+        if not options.only or "core" in options.only:
+            about["read of a core of 60 GB"] = read_of_a_large_one()
     about["load after"] = machine()["load"]
     about |= growth(rows)
     report(console, rows, about)

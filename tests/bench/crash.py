@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +35,22 @@ def core() -> Iterator[Path]:
         path = Path(folder) / "core"
         path.write_bytes(made_core([(start, _PAGE, 6) for start in starts], notes))
         yield path
+
+
+def read_of_a_large_one() -> str:
+    """How much of a core of 60 GB is read (1,000 regions; a hole but for headers and notes), and the memory."""
+    program = (
+        "import resource, sys; from vmatlas import remains; found = remains.read(sys.argv[1]); import vmatlas\n"
+        "count = len(vmatlas.replay(found.capture)); used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(f'{found.bytes_read:,} of {found.size:,} bytes, {used / 1024:.0f} MiB of memory, {count:,} regions')"
+    )
+    notes = note(b"CORE", 1, bytes(336)) + note(b"CORE", 3, bytes(136))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "core"
+        path.write_bytes(made_core([((each + 1) << 26, 60 << 20, 6) for each in range(1000)], notes))
+        os.truncate(path, 60 << 30)
+        done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def of_libc() -> tuple[str, list[int], list[int]]:
