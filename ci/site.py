@@ -37,9 +37,10 @@ MENU = {
         "Plugins <docs/tutorials/plugin-author>",
     ],
     "How to": [
-        "Find a leak <docs/leak-hunt>", "Draw a picture <docs/picture>", "Audit <docs/audit>",
-        "Explain a crash <docs/postmortem>", "Ask another machine <docs/targets>", "Ask many <docs/fleet>",
-        "docs/operations", "docs/captures", "docs/add-a-platform", "docs/get-an-image", "docs/release",
+        "Find a leak <docs/leak-hunt>", "Draw a picture <docs/picture>", "Plot a series <docs/plots>",
+        "Audit <docs/audit>", "Explain a crash <docs/postmortem>", "Ask another machine <docs/targets>",
+        "Ask many <docs/fleet>", "docs/operations", "docs/captures", "docs/add-a-platform", "docs/get-an-image",
+        "docs/release",
     ],
     "Reference": [
         "docs/cli", "docs/reference/commands", "docs/python", "docs/reference/api", "core/agent/PROTOCOL", "CHANGELOG",
