@@ -201,7 +201,7 @@ def test_a_file_that_no_package_brought_is_told_from_one_that_came_with_one(fold
 
 
 def test_every_rule_is_held_to_a_program() -> None:
-    """The rest: a stack with no guard is made of regions by hand, in core's tests; for threads there is a file."""
-    by_hand = {"fixed-program", "unknown-code", "stack-with-no-guard", "thread-stack-with-no-guard"}
+    """The rest have tests of their own here; for threads there is a file (core/tests/test_audit_threads.py)."""
+    by_hand = {"fixed-program", "unknown-code", "thread-stack-with-no-guard"}
     held = {trait.partition("/")[0] for trait in TRAITS} | by_hand
     assert held == {rule.id for rule in RULES}

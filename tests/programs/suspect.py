@@ -136,6 +136,13 @@ def stack(bad: bool, _: str) -> None:
         protect(low, READ | WRITE | EXECUTE)
 
 
+def below_the_stack(bad: bool, _: str) -> None:
+    low, _high = region_of("[stack]", "rw-p")
+    fixed = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100000  # MAP_FIXED_NOREPLACE: nothing of ours is taken away
+    if libc.mmap(low - PAGE, PAGE, READ | WRITE if bad else 0, fixed, -1, 0) != low - PAGE:
+        raise OSError(ctypes.get_errno(), f"below the stack: {os.strerror(ctypes.get_errno())}")
+
+
 def anybodys_file(bad: bool, folder: str) -> None:
     code_of(file_in(folder, mode=0o646 if bad else 0o664))
 
@@ -210,6 +217,7 @@ TRAITS = {
     "dual-mapping": mapped_twice,
     "executable-heap": heap,
     "executable-stack": stack,
+    "stack-with-no-guard": below_the_stack,
     "code-anybody-may-write": anybodys_file,
     "code-anybody-may-write/folder": anybodys_folder,
     "code-anybody-may-write/above": anybodys_folder_above,
