@@ -24,6 +24,7 @@ from vmatlas.cli import audit as audit_command
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.program import program as command_line
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.systems.linux import files
 from vmatlas.systems.linux.host import LinuxProcess
 
 from .conftest import Program, Start
@@ -205,3 +206,26 @@ def test_every_rule_is_held_to_a_program() -> None:
     by_hand = {"fixed-program", "unknown-code", "thread-stack-with-no-guard"}
     held = {trait.partition("/")[0] for trait in TRAITS} | by_hand
     assert held == {rule.id for rule in RULES}
+
+
+def test_a_file_of_code_is_looked_up_once_for_all_who_have_it_and_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bytes] = []
+    is_linked = files.ProcessFiles.is_linked
+
+    def counted(self, name, *others):  # type: ignore[no-untyped-def]
+        asked.append(name)
+        return is_linked(self, name, *others)
+
+    found(os.getpid())  # whatever that imports is mapped then
+    monkeypatch.setattr(files, "_standing", {})
+    monkeypatch.setattr(files, "_STANDS", PATIENCE)
+    monkeypatch.setattr(files.ProcessFiles, "is_linked", counted)
+    found(os.getpid())
+    first = list(asked)
+    found(os.getpid())
+    assert first and len(set(first)) == len(first) and asked == first
+    monkeypatch.setattr(files, "_STANDS", 0.0)
+    found(os.getpid())
+    assert asked == first * 2

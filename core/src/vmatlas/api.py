@@ -13,7 +13,7 @@ from vmatlas.capture import Capture
 from vmatlas.contracts import Protocol, runtime_checkable
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
-from vmatlas.process import Process, threads_of
+from vmatlas.process import Choices, Process, threads_of
 from vmatlas.target.local import LOCAL
 
 if TYPE_CHECKING:
@@ -136,19 +136,26 @@ def open(
 
     Raises NoSuchProcess, AccessDenied, Unsupported, UsageError.
     """
+    return opened(pid, target, backend, thread)
+
+
+def opened(
+    pid: Pid, target: Target | None, backend: str | None, thread: int | None = None, choices: Choices | None = None
+) -> Process:
+    """The same for who asks many of one target, and keeps what was chosen for one of them."""
     place = place_of(target)
     if backend is not None:
         registry.backend(backend)
     number, task = pid_of(pid), pid_of(thread, "thread")
     try:
         check_lives(pid)
-        opened = place.open(number, task)
+        found = place.open(number, task)
         try:
-            check_same(pid, opened)
+            check_same(pid, found)
         except NoSuchProcess:
-            opened.close()
+            found.close()
             raise
-        return Process(place, opened, backend)
+        return Process(place, found, backend, choices)
     except VmatlasError as error:
         raise error.located(target=place.name) from None
 

@@ -12,7 +12,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from types import NotImplementedType, TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from vmatlas import arguments, registry
 from vmatlas.backend import (
@@ -75,6 +75,9 @@ ALWAYS_ASKED = 256
 REGIONS_A_QUESTION = 1
 """How many regions are read and decoded in the time of one question about an address; docs/speed.md has the figures."""
 
+Choices: TypeAlias = "dict[tuple[Question, bool, Filter], Choice]"
+"""Who answers which question at a target: the same for each of its processes."""
+
 WHOLE_MAP = Query()
 TOTALS = Query(totals=True)
 
@@ -114,11 +117,14 @@ class Process:
     several threads.
     """
 
-    def __init__(self, target: Target, process: TargetProcess, backend: str | None) -> None:
+    def __init__(
+        self, target: Target, process: TargetProcess, backend: str | None, choices: Choices | None = None
+    ) -> None:
+        """`choices`: those that were made for others of this target, with this backend; they are added to."""
         self._target = target
         self._process = process
         self._backend = backend
-        self._choices: dict[tuple[Question, bool, Filter], Choice] = {}
+        self._choices: Choices = {} if choices is None else choices
         self._reader = MapReader(target, process)
         self._pages = PageReader(target, process)
         self._finder: Finder | None = None

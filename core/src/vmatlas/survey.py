@@ -21,7 +21,7 @@ from vmatlas.backend import Listing, ListsNumbers, Patient, Roll, Target, TellsW
 from vmatlas.errors import NoSuchProcess, OperationFailed, TargetLost, Unanswered, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Filter, ProcessInfo
 from vmatlas.patience import LOOK, Crew, Errand
-from vmatlas.process import Process
+from vmatlas.process import Choices, Process
 from vmatlas.rounds import MOST, MOST_REMOTE, Rounds, rounds_of
 from vmatlas.target.local import LOCAL
 from vmatlas.threads import allowed
@@ -221,9 +221,10 @@ def _survey(
 ) -> Iterator[Surveyed[_Answer]]:
     place = everyone.place
     several = (threads or allowed(MOST_THREADS)) if place is LOCAL else 1
+    choices: Choices = {}
 
     def one(process: ProcessInfo, where: Target) -> _Outcome[_Answer]:
-        return _asked(ask, process, where, place, backend)
+        return _asked(ask, process, where, place, backend, choices)
 
     def given_up(process: ProcessInfo, errand: Errand[_Outcome[_Answer]]) -> _Outcome[_Answer]:
         return _too_late(process, errand, place)
@@ -244,10 +245,15 @@ def _survey(
 
 
 def _asked(
-    ask: Callable[[Process], _Answer], process: ProcessInfo, where: Target, place: Target, backend: str | None
+    ask: Callable[[Process], _Answer],
+    process: ProcessInfo,
+    where: Target,
+    place: Target,
+    backend: str | None,
+    choices: Choices | None = None,
 ) -> _Outcome[_Answer]:
     try:
-        opened = api.open(process.pid, target=where, backend=backend)
+        opened = api.opened(process.pid, where, backend, choices=choices)
     except Unsupported as error:  # of this process alone: an agent cannot be asked for one numbered 0
         return None, error
     except (UsageError, TargetLost):
