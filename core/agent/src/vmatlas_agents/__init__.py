@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vmatlas_agents.targets import TARGETS, Target
+from vmatlas_agents.targets import TARGETS, BrokenSystem, Target, all_targets
 
 BUILT = Path(__file__).parent / "built"
 """Where built agents lie: data of the wheel."""
@@ -22,7 +22,14 @@ def target_for(system: str, machine: str) -> Target:
     for target in TARGETS:
         if target.system == system.lower() and machine.lower() in target.machines:
             return target
-    known = ", ".join(f"{target.system} {target.machines[0]}" for target in TARGETS)
+    try:
+        known_targets = all_targets()
+    except BrokenSystem as error:
+        raise AgentMissing(f"there is no agent of ours for {system} on {machine}, and {error}") from error
+    for target in known_targets:
+        if target.system == system.lower() and machine.lower() in target.machines:
+            return target
+    known = ", ".join(f"{target.system} {target.machines[0]}" for target in known_targets)
     raise AgentMissing(f"there is no agent for {system} on {machine}; there are agents for: {known}")
 
 

@@ -22,14 +22,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vmatlas_agents import BUILT, AgentMissing, target_for
-from vmatlas_agents.targets import MUSL_BESIDE, MUSL_FILES, PORTABLE_SOURCES, SYSTEM_SOURCES, TARGETS, NamesOnly, Target
+from vmatlas_agents.targets import (
+    MUSL_BESIDE,
+    MUSL_FILES,
+    PORTABLE_SOURCES,
+    SYSTEM_SOURCES,
+    TARGETS,
+    BrokenSystem,
+    NamesOnly,
+    Target,
+    all_targets,
+    foreign_systems,
+)
 
 NATIVE = Path(__file__).parents[1]
 """The agent's own C: it lies beside the package in a source tree, and is not part of a wheel."""
@@ -54,6 +65,7 @@ SECONDS = 600.0
 """The longest that one compilation may take: ziglang's first one for a C library builds that library too."""
 
 
+_T = TypeVar("_T")
 _BUILDING = ".building-"
 
 
@@ -162,9 +174,27 @@ def sources_table(plugins: Sequence[Sources]) -> str:
     )
 
 
+def _system_files(system: str) -> list[Path]:
+    """The C files by system, of ours or of another distribution. Raises BuildFailed."""
+    if system in SYSTEM_SOURCES:
+        return [NATIVE / name for name in SYSTEM_SOURCES[system]]
+    for each in _foreign(foreign_systems):
+        if each.system == system:
+            return [*each.files, *(NATIVE / name for name in each.ours)]
+    raise BuildFailed(f"the agent has no part for {system}")
+
+
+def _foreign(ask: Callable[[], Sequence[_T]]) -> Sequence[_T]:
+    """What other distributions add. Raises BuildFailed."""
+    try:
+        return ask()
+    except BrokenSystem as error:
+        raise BuildFailed(str(error)) from error
+
+
 def _inputs(target: Target, plugins: Sequence[Sources]) -> list[Path]:
     start = target.names_only.start if target.names_only else ()
-    own = [NATIVE / name for name in (*PORTABLE_SOURCES, *SYSTEM_SOURCES[target.system], *start)]
+    own = [NATIVE / name for name in (*PORTABLE_SOURCES, *start)] + _system_files(target.system)
     beside = [NATIVE / name for name in MUSL_BESIDE]
     missing = [file for file in [*own, *beside] if not file.is_file()]
     if missing:
@@ -371,12 +401,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=BUILT, metavar="FOLDER", help="where the agents go")
     parser.add_argument("--list", action="store_true", help="show the table and what is built")
     options = parser.parse_args(arguments)
+    try:
+        known = _foreign(all_targets)
+    except BuildFailed as error:
+        sys.stderr.write(f"vmatlas-agents: {error}\n")
+        known = TARGETS
     if options.list:
-        for target in TARGETS:
+        for target in known:
             built = "built" if (options.output / target.file).is_file() else "not built"
             _say(f"{target.name:24} {target.system} {', '.join(target.machines)}: {built}")
         return 0
-    by_name = {target.name: target for target in TARGETS}
+    by_name = {target.name: target for target in known}
     unknown = [name for name in options.target or () if name not in by_name]
     if unknown or (options.cc and (options.target or options.all)):
         wrong = f"no target '{unknown[0]}': see --list" if unknown else "--cc builds for this machine: name no target"
@@ -385,7 +420,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.cc:
             chosen = [(host_target(), host_compiler(options.cc))]
         else:
-            named = options.target or [target.name for target in TARGETS if target.asked or options.all]
+            named = options.target or [target.name for target in known if target.asked or options.all]
             chosen = list(_with_compilers([by_name[name] for name in named], may_lack=not options.target))
         for target, compiler in chosen:
             agent, compiled = build(target, compiler, output=options.output)

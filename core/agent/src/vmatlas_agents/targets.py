@@ -1,8 +1,11 @@
-"""For which machines agents are built: a table, one row a processor. Another Linux processor is another row."""
+"""For which machines agents are built: a table, one row a processor. Another Linux processor is another row; another
+distribution's system is an entry of the group `vmatlas.agent_systems`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 SYSTEM_SOURCES = {
     "freebsd": ("system_freebsd.c", "system_plain.c", "system_unix.c"),
@@ -172,3 +175,52 @@ TARGETS = (
     Target("x86_64-qnx", "qnx", ("x86_64", "amd64"), flags=_SDP, qcc="gcc_ntox86_64"),
     Target("aarch64-qnx", "qnx", ("aarch64", "aarch64le", "arm64"), flags=_SDP, qcc="gcc_ntoaarch64le"),
 )
+
+
+GROUP = "vmatlas.agent_systems"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSystem:
+    """A system whose part of the agent is another distribution's; what its entry point of the group gives."""
+
+    system: str
+    """In small letters, as `uname -s` says."""
+    files: tuple[Path, ...]
+    """C files that implement system.h."""
+    ours: tuple[str, ...]
+    """Files of this table that serve the system too: "system_plain.c"."""
+    targets: tuple[Target, ...]
+    """What is built for it: a row for each processor."""
+
+
+class BrokenSystem(Exception):
+    """A distribution gives what is no part of an agent: which, and why."""
+
+
+def foreign_systems() -> list[AgentSystem]:
+    """Those of other distributions, by the name of their entry. Raises BrokenSystem."""
+    from importlib.metadata import entry_points  # it takes as long to import as all else here
+
+    found = []
+    own = {*SYSTEM_SOURCES, *(target.name for target in TARGETS)}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            told = entry.load()
+        except Exception as error:  # a plugin may fail in any way
+            raise BrokenSystem(f"{entry.name} of {GROUP} cannot be loaded: {type(error).__name__}: {error}") from error
+        if not isinstance(told, AgentSystem):
+            raise BrokenSystem(f"{entry.name} of {GROUP} gives {entry.value}, which is no AgentSystem")
+        names = {told.system, *(target.name for target in told.targets)}
+        if taken := names & own:
+            raise BrokenSystem(f"{entry.name} of {GROUP} takes a name that is taken: {min(taken)}")
+        if strays := {target.system for target in told.targets} - {told.system}:
+            raise BrokenSystem(f"{entry.name} of {GROUP} has a target for {min(strays)}, and is of {told.system}")
+        own |= names
+        found.append(told)
+    return found
+
+
+def all_targets() -> tuple[Target, ...]:
+    """The table, and what other distributions add. Raises BrokenSystem."""
+    return (*TARGETS, *(target for each in foreign_systems() for target in each.targets))

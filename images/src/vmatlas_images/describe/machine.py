@@ -11,6 +11,7 @@ import os
 import re
 import sysconfig
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -36,6 +37,9 @@ Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 Text = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=86400), Strict(False)]
 
+
+GROUP = "vmatlas.machines"
+"""The entry points by which other distributions bring machines."""
 
 T = TypeVar("T", bound="Part")
 
@@ -426,8 +430,18 @@ def own_folder() -> Path:
 
 
 def folders() -> list[Path]:
-    """Where descriptions are looked for: ours, then those named by `VMATLAS_IMAGES` (separated by colons)."""
+    """Where descriptions are looked for: ours, those of other distributions (a `Path` under `vmatlas.machines`), then
+    those named by `VMATLAS_IMAGES` (separated by colons). Raises `MachineError`.
+    """
     found = [own_folder()]
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            folder = entry.load()
+        except Exception as error:  # a plugin may fail in any way
+            raise MachineError(f"{entry.name} of {GROUP} cannot be loaded: {type(error).__name__}: {error}") from error
+        if not isinstance(folder, Path) or not folder.is_dir():
+            raise MachineError(f"{entry.name} of {GROUP} gives {entry.value}, which is no folder")
+        found.append(folder)
     for name in filter(None, os.environ.get("VMATLAS_IMAGES", "").split(os.pathsep)):
         folder = Path(name).expanduser()
         if not folder.is_dir():
