@@ -78,7 +78,7 @@ def test_its_agent_is_built_and_asked_by_its_backend(site: Path, tmp_path: Path)
     told = run(site, "-m", "vmatlas", "maps", "self", "--target", agent, "--json", **own)
     assert told.returncode == 0, told.stderr
     space = json.loads(told.stdout)
-    assert (space["system"], space["backend"]) == ("standin", "standin-map")
+    assert (space["system"]["system"], space["backend"]) == ("standin", "standin-map")
     assert len(space["regions"]) > 3
     assert any(region["protection"] == "r-x" for region in space["regions"])
 

@@ -234,6 +234,13 @@ def test_swap_before_kernels_told_which_object_is_anonymous_is_not_judged() -> N
     assert [(region.kind, region.shared) for region in space] == [(Kind.GUARD, None), (Kind.ANONYMOUS, None)]
 
 
+def test_the_gap_below_a_stack_has_no_offset_whatever_its_record_says() -> None:
+    """FreeBSD 15: the record of the gap that a stack may grow into is a guard with an offset of 0x70003."""
+    (gap,) = decoded(one(type=9, offset=0x70003, start=0x7FFFDFFFF000, end=0x7FFFFFFDF000, ref_count=0, flags=0))
+    assert (gap.kind, gap.offset, gap.protection) == (Kind.GUARD, None, Protection.NONE)
+    assert "object_offset" not in gap.details
+
+
 def test_file_whose_attributes_are_not_valid_has_none() -> None:
     region = decoded(one(b"/x", type=2, vn_fileid=5, vn_fsid_or_obj=7, vn_size=9))[0]
     assert (region.path, region.inode, region.device) == ("/x", None, None)

@@ -117,7 +117,9 @@ def test_protection_of_a_part_is_told_and_obeyed_and_restored(memory: Memory, wo
             assert rights(memory, mine) == [(0, "rw-"), (1, "r--"), (2, "rw-")]
             assert worker.touch(mine.start + page, page).ok
             assert worker.touch(mine.start + page, page, write=1).errno_name == "EFAULT"
-        assert rights(memory, mine) == [(0, "rw-")]
+        if Promise.ALIKE_AGAIN_IS_ONE in memory.calls.promises:
+            assert rights(memory, mine) == [(0, "rw-")]
+        assert {letters for _, letters in rights(memory, mine)} == {"rw-"}
         assert worker.touch(mine.start + page, page, write=1).ok
 
 
@@ -202,7 +204,7 @@ def test_flush_writes_a_shared_mapping_to_its_file(agent_target: AgentTarget, gr
 def test_flush_of_a_hole_is_refused(memory: Memory, ground: Ground) -> None:
     with pytest.raises(OperationFailed) as refused:
         memory.flush(ground.start, ground.page)
-    assert refused.value.errno_name in ("ENOMEM", "EINVAL")
+    assert refused.value.errno_name in ("ENOMEM", "EINVAL", "EFAULT")  # POSIX: ENOMEM; NetBSD: EFAULT
 
 
 # ---- advice of a process to its own memory ----

@@ -47,6 +47,11 @@ def _kind_at(space: vmatlas.AddressSpace, placed: Placed) -> Kind | None:
     return None if region is None else region.kind
 
 
+def _is_nameless_file(space: vmatlas.AddressSpace, placed: Placed) -> bool:
+    region = space.find(placed.start)
+    return region is not None and region.kind is Kind.FILE and region.path is None
+
+
 def test_what_is_suspicious_is_found_where_it_lies(ground: Ground, _file: None, reader: Target, backend: str) -> None:
     data = _laid(ground, 0, READ_WRITE)
     both = _laid(ground, 16, ALL)
@@ -63,13 +68,17 @@ def test_what_is_suspicious_is_found_where_it_lies(ground: Ground, _file: None, 
         assert _found(report, both) == {"writable-and-executable"}
     if nameless is not None:
         assert _found(report, nameless) == {"nameless-code"}
-    if memory is not None:  # a system that does not tell shared memory from other memory finds nameless code
+    untold = {each.rule.id for each in report.untold}
+    if memory is not None and _is_nameless_file(
+        space, memory
+    ):  # the system keeps it as a file, and knows it by no name
+        assert "code-in-temporary-folder" in untold
+    elif memory is not None:  # a system that does not tell shared memory from other memory finds nameless code
         assert _found(report, memory) & {"code-in-memory-file", "nameless-code", "code-in-temporary-folder"}
     if written is None or executed is None:
         return
     region = space.find(executed.start)
     assert region is not None
-    untold = {each.rule.id for each in report.untold}
     if region.path is not None:
         assert "code-in-temporary-folder" in _found(report, executed)
     elif region.kind is Kind.FILE:
