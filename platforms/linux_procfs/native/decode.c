@@ -130,6 +130,54 @@ static inline int amount(const char *at, const char *stop, uint64_t *number)
     return value != UINT64_MAX;
 }
 
+enum { MOST_DIGITS = 12, ROOM = LONGEST_KEY + 64 };
+
+static inline int same4(const char *one, const char *other)
+{
+    return memcmp(one, other, 4) == 0;
+}
+
+static inline int same8(const char *one, const char *other)
+{
+    return memcmp(one, other, 8) == 0;
+}
+
+/* Whether a line begins with a key, in a few comparisons of machine words. Both have LONGEST_KEY bytes to read. */
+static inline int begins_with(const char *line, const char *key, unsigned size)
+{
+    unsigned at = 0;
+    if (size < 4)
+        return memcmp(line, key, size) == 0;
+    if (size < 8)
+        return same4(line, key) && same4(line + size - 4, key + size - 4);
+    for (; at + 8 <= size; at += 8)
+        if (!same8(line + at, key + at))
+            return 0;
+    return same8(line + size - 8, key + size - 8);
+}
+
+/* The newline behind a line that is as the kernel writes nearly all: the key, blanks, few digits, " kB". NULL for any
+ * other, which is no error: `value_line` looks at it. Each byte of such a line is looked at once, and its end not searched
+ * for. */
+static inline const char *usual_line(const char *line, const char *behind, const char *key, unsigned size, uint64_t *number)
+{
+    const char *at, *begin;
+    uint64_t value = 0;
+    if (behind - line < ROOM || !begins_with(line, key, size))
+        return NULL;
+    at = line + size;
+    while (at < line + LONGEST_KEY && same8(at, "        "))
+        at += 8;
+    for (begin = at + 8; at < begin && *at == ' ';)
+        at++;
+    for (begin = at; *at >= '0' && *at <= '9' && at - begin <= MOST_DIGITS; at++)
+        value = value * 10 + (uint64_t)(*at - '0');
+    if (at == begin || at - begin > MOST_DIGITS || memcmp(at, " kB\n", 4) != 0)
+        return NULL;
+    *number = value * 1024;
+    return at + 3;
+}
+
 static enum verdict value_line(const char *line, const char *stop, unsigned key, struct columns *columns,
                                const struct keys *keys)
 {
@@ -196,7 +244,13 @@ enum verdict decode_smaps(const char *text, size_t size, int is_end, struct colu
         if (verdict != DECODED)
             return verdict;
         for (unsigned key = 0; key < keys->count; key++) {
-            const char *line = stop + 1;
+            const char *line = stop + 1, *found;
+            found = usual_line(line, behind, keys->all[key].text, keys->all[key].size,
+                               &columns->numbers[(columns->count - 1) * columns->width + key]);
+            if (found != NULL && (int)key != keys->flags) {
+                stop = found;
+                continue;
+            }
             stop = line < behind ? (const char *)memchr(line, '\n', (size_t)(behind - line)) : NULL;
             if (stop == NULL) { /* the rest comes with the next call */
                 columns->count = known;

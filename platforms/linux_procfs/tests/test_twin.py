@@ -68,6 +68,20 @@ def test_text_in_pieces_decodes_as_the_whole_text_does(make: Callable[[int], byt
     )
 
 
+@pytest.mark.parametrize("value", [
+    b"                   4 kB", b" 4 kB", b"4 kB", b"\t4 kB", b"                   4", b"         999999999999 kB",
+    b"        9999999999999 kB", b"  18446744073709551614", b" " * 70 + b"4 kB", b"                   0 kB",
+])  # fmt: skip
+@pytest.mark.parametrize("key", [b"KSM", b"Rss", b"Swap", b"Size_of", b"Sizes_of", b"Private_Hugetlb", b"K" * 40])
+def test_line_that_is_not_quite_as_the_kernel_writes_it_is_read_as_python_reads_it(key: bytes, value: bytes) -> None:
+    """Whether it stands in the middle of a text, where it is looked at by words of the machine, or near its end."""
+    lines = maps(9).splitlines(keepends=True)
+    text = b"".join(line + key + b":" + value + b"\nVmFlags: rd gd\n" for line in lines)
+    found = decode.NATIVE.decode_smaps(text)
+    assert found is not None
+    assert plain(decode.columns_of_native(found, links.NOTHING)) == plain(decode._decode_smaps(text, links.NOTHING))
+
+
 def test_name_that_fills_the_room_is_read_and_a_longer_one_is_left_to_python(put: Put) -> None:
     longest = b"/" * (ROOM - len(maps(0, b"")) - 1)
     assert len(decode.NATIVE.read(put(maps(3, longest)), -1, False, 0)) == 4

@@ -21,6 +21,7 @@ typedef char meaning_is_32_bytes[sizeof(struct meaning) == 32 ? 1 : -1];
 typedef struct {
     PyObject_HEAD
     struct columns columns;
+    PyObject *numbers; /* an array for each of the further numbers, until it is handed out; NULL: not made yet */
 } Rows;
 
 static PyTypeObject *rows_type;
@@ -34,6 +35,7 @@ static PyObject *rows_new(struct columns *columns)
         return NULL;
     }
     made->columns = *columns;
+    made->numbers = NULL;
     return (PyObject *)made;
 }
 
@@ -41,6 +43,7 @@ static void rows_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     columns_free(&((Rows *)self)->columns);
+    Py_XDECREF(((Rows *)self)->numbers);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DecRef((PyObject *)type);
 }
@@ -161,18 +164,76 @@ static int number_of(const struct columns *columns, PyObject *index, size_t *whi
     return 0;
 }
 
-/* One of the numbers, as an array. */
+/* Each of the further numbers of all rows as an array: made together, a few rows after another, for a row's numbers stand
+ * side by side, and one by one would mean to go through all of that memory as often as there are numbers. */
+static PyObject *arrays_of_numbers(const struct columns *columns)
+{
+    enum { BLOCK = 64 };
+    size_t width = columns->width, filled = 0;
+    PyObject *made = PyList_New((Py_ssize_t)width);
+    Py_buffer *views = (Py_buffer *)PyMem_Malloc(width * sizeof *views);
+    if (made == NULL || views == NULL) {
+        if (made != NULL)
+            PyErr_NoMemory();
+        goto failed;
+    }
+    for (; filled < width; filled++) {
+        PyObject *array = array_of(zero_q, columns->count, &views[filled]);
+        if (array == NULL)
+            goto failed;
+        if (PyList_SetItem(made, (Py_ssize_t)filled, array) < 0) {
+            PyBuffer_Release(&views[filled]);
+            goto failed;
+        }
+    }
+    for (size_t first = 0; first < columns->count; first += BLOCK) {
+        size_t behind = columns->count - first < BLOCK ? columns->count : first + BLOCK;
+        for (size_t which = 0; which < width; which++) {
+            uint64_t *column = (uint64_t *)views[which].buf;
+            for (size_t i = first; i < behind; i++)
+                column[i] = columns->numbers[i * width + which];
+        }
+    }
+    while (filled-- > 0)
+        PyBuffer_Release(&views[filled]);
+    PyMem_Free(views);
+    return made;
+failed:
+    while (filled-- > 0)
+        PyBuffer_Release(&views[filled]);
+    PyMem_Free(views);
+    Py_XDECREF(made);
+    return NULL;
+}
+
+/* One of the further numbers of each row, as an array of the caller's own. */
 static PyObject *rows_number(PyObject *self, PyObject *index)
 {
-    const struct columns *columns = &((Rows *)self)->columns;
-    Py_buffer view;
+    Rows *rows = (Rows *)self;
     PyObject *made;
     size_t which;
-    if (number_of(columns, index, &which) < 0 || (made = array_of(zero_q, columns->count, &view)) == NULL)
+    if (number_of(&rows->columns, index, &which) < 0)
         return NULL;
-    for (size_t i = 0; i < columns->count; i++)
-        ((uint64_t *)view.buf)[i] = columns->numbers[i * columns->width + which];
-    PyBuffer_Release(&view);
+    if (rows->numbers == NULL && (rows->numbers = arrays_of_numbers(&rows->columns)) == NULL)
+        return NULL;
+    if ((made = PyList_GetItem(rows->numbers, (Py_ssize_t)which)) == NULL)
+        return NULL;
+    Py_INCREF(made);
+    if (made == Py_None) { /* handed out before */
+        Py_buffer view;
+        Py_DECREF(made);
+        if ((made = array_of(zero_q, rows->columns.count, &view)) == NULL)
+            return NULL;
+        for (size_t i = 0; i < rows->columns.count; i++)
+            ((uint64_t *)view.buf)[i] = rows->columns.numbers[i * rows->columns.width + which];
+        PyBuffer_Release(&view);
+        return made;
+    }
+    Py_INCREF(Py_None);
+    if (PyList_SetItem(rows->numbers, (Py_ssize_t)which, Py_None) < 0) {
+        Py_DECREF(made);
+        return NULL;
+    }
     return made;
 }
 

@@ -14,11 +14,13 @@ that is unusual, so errors and their offsets are told here alone.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 import sys
 from array import array
 from binascii import unhexlify
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import TYPE_CHECKING
 
@@ -280,7 +282,8 @@ def _add_details(columns: Columns, rows: Rows, keys: list[str]) -> bool:
         if None in flags or any(mark.endswith(b"\r") for mark in marks):
             return False
         columns.flags = rows.pick(number, flags)
-        _tell_stacks(columns, columns.flags)
+        growing = [mark for mark, each in enumerate(flags) if each and each.grows_down]
+        _tell_stacks(columns, _rows_with(growing, rows.number(number)) if growing else ())
     private = None
     if "Private_Clean" in keys and "Private_Dirty" in keys:
         private = rows.sum(keys.index("Private_Clean"), keys.index("Private_Dirty"))
@@ -288,12 +291,21 @@ def _add_details(columns: Columns, rows: Rows, keys: list[str]) -> bool:
     return True
 
 
-def _tell_stacks(columns: Columns, flags: list[SystemFlags | None]) -> None:
+def _tell_stacks(columns: Columns, growing: Iterable[int]) -> None:
     """What grows downward is a stack, named or not: of a main stack that was split the kernel names the top alone."""
-    growing = {number for number, each in {id(each): each for each in flags}.items() if each and each.grows_down}
-    for row in [row for row, each in enumerate(flags) if id(each) in growing]:
+    for row in growing:
         if columns.kind[row] == Kind.ANONYMOUS:
             columns.kind[row] = Kind.STACK
+
+
+def _rows_with(marks: Sequence[int], of_rows: array[int]) -> Iterator[int]:
+    """The rows that have one of some marks, which few have."""
+    for mark in marks:
+        row = -1
+        with contextlib.suppress(ValueError):
+            while True:
+                row = of_rows.index(mark, row + 1)
+                yield row
 
 
 def _first_overflow(text: bytes) -> int:
@@ -423,7 +435,8 @@ def _add_detail(columns: Columns, key: str, raw: Sequence[bytes | None]) -> None
     if key == "VmFlags":
         flags = {value: None if value is None else _flags(value) for value in distinct}
         columns.flags = [flags[value] for value in raw]
-        _tell_stacks(columns, columns.flags)
+        growing = {value for value, each in flags.items() if each and each.grows_down}
+        _tell_stacks(columns, (row for row, value in enumerate(raw) if value in growing) if growing else ())
         raw = [value if flags[value] is None else None for value in raw]
         distinct = set(raw)
         if distinct == {None}:
@@ -446,6 +459,7 @@ def _amount(value: bytes | None) -> int | None:
     return amount if amount < UNKNOWN else None
 
 
+@functools.lru_cache(1024)
 def _flags(value: bytes) -> VmFlags | None:
     """None for a text that is not made of pairs of letters."""
     from vmatlas_linux_procfs.flags import VmFlags, flag_of  # a map without them does not pay for forty members
