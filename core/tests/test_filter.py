@@ -309,6 +309,10 @@ def test_plain_text_is_what_a_name_or_a_path_contains():
         ("!size>1M", "is size<=1M"),
         ("!size=1", "size<... and size>..."), ("!", "!CONDITION"),
         ("s", "own: shared "), ("rwp", "own: rw,private "), ("!Xs", "own: x,shared "),
+        ("writable", "writable is written w here (text=writable"), ("!Executable", "is written x here"),
+        ("readable", "written r"), ("writeable", "written w"), ("file_backed", "written file here"),
+        ("larger_than", "size>..."), ("smaller-than", "size<..."), ("locked", "flag=locked"), ("sealed", "flag=sealed"),
+        ("writable executable", "commas: writable,executable"), ("writable|executable", "ask once for each"),
         ("name", "name=..."), ("inode", "inode>..."), ("foo=bar", "text=TEXT"),
     ],
 )  # fmt: skip
@@ -316,6 +320,13 @@ def test_a_likely_mistake_is_told_with_what_is_likely_meant(text, told):
     with pytest.raises(UsageError) as caught:
         Filter.parse(text)
     assert told in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("word", ["writable", "executable", "readable", "locked", "larger_than"])
+def test_what_is_called_as_a_word_of_the_api_can_still_be_asked_for(word):
+    for text in (f"text={word}", f"name={word}", f"path=*{word}*", f"kind=heap,text={word}"):
+        assert str(Filter.parse(str(Filter.parse(text)))) == str(Filter.parse(text))
+    assert Filter.parse(f"text={word}").texts == {word}
 
 
 @pytest.mark.parametrize("pattern", ["*libc*|*ld*", "/a|/b", "a|b", "[heap]|[stack]"])

@@ -23,7 +23,7 @@ All conditions must hold. As text, conditions are separated by commas:
                           them given)
 
 There is no "or" but for kinds and flags: ask once for each. An empty filter is refused, and so is what is likely a slip
-(`stakc`, `heaps`, `x|w`, `path=*libc*|*libm*`), with what is likely meant; a | in a path is written [|].
+(`stakc`, `heaps`, `writable`, `x|w`, `path=*libc*|*libm*`), with what is likely meant; a | in a path is written [|].
 
 A word that has a meaning above has that one: `x` is a right, `heap` a kind, `file` is what is backed by one. As a text
 it is written text=heap. What is told only with residency (resident, private, flags, keys) is asked for by itself.
@@ -61,6 +61,16 @@ _NEVER_SEVERAL = _LABELS.keys() - {"file", "device", "other"}
 """Kinds of which nobody finds the plural in a path; /sys/devices is mapped, and files lie in folders of that name."""
 _WORDS = ("file", "deleted", "shared", "private")
 _KEYS = ("kind", "path", "name", "at", "in", "flag", "text")
+_OF_THE_API = (
+    dict.fromkeys(("readable",), "r")
+    | dict.fromkeys(("writable", "writeable"), "w")
+    | dict.fromkeys(("executable", "executeable"), "x")
+    | dict.fromkeys(("file_backed", "file-backed", "filebacked"), "file")
+    | dict.fromkeys(("larger_than", "larger-than"), "size>...")
+    | dict.fromkeys(("smaller_than", "smaller-than"), "size<...")
+    | {word: f"flag={word}" for word in ("locked", "sealed", "grows_down")}
+)
+"""Words for conditions that keywords have (`Criteria`), and flags on every system: what is written for them here."""
 _FIELDS = {
     "private": "private_resident",
     "page_size": "page_size",
@@ -731,6 +741,8 @@ def _refuse_likely_mistake(word: str, lowered: str) -> None:
         instead = f"the region at an address is at={word}"
     elif re.fullmatch(_LIKE_RANGE, lowered):
         instead = f"the regions in a range are in={word}"
+    elif lowered in _OF_THE_API:
+        instead = f"{lowered} is written {_OF_THE_API[lowered]} here"
     elif lowered in (*_KEYS, "flags"):
         instead = f"write {lowered}=..."
     elif lowered in ("size", "resident", *_FIELDS, *_ALIASES):
@@ -755,7 +767,7 @@ def _refuse_likely_mistake(word: str, lowered: str) -> None:
 
 def _is_word(word: str) -> bool:
     """Whether it has a meaning of its own, by which it is no text."""
-    return word in _LABELS or word in _WORDS or bool(re.fullmatch(f"{_RIGHTS}|{_EXACT}", word))
+    return word in _LABELS or word in _WORDS or word in _OF_THE_API or bool(re.fullmatch(f"{_RIGHTS}|{_EXACT}", word))
 
 
 def _refuse_alternatives(key: str, pattern: str) -> None:
