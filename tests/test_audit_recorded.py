@@ -33,7 +33,7 @@ def test_a_compiler_is_recognised_and_nothing_is_found_beside_it(program: str) -
 MAKE_CODE = {
     "ctypes": ({"writable-and-executable"}, "libffi: libffi.so."),
     "luajit": ({"nameless-code"}, "LuaJIT: luajit is mapped"),
-    "php": ({"code-in-memory-file", "dual-mapping"}, "PHP's compiler: opcache.so is mapped"),
+    "php": ({"code-in-memory-file"}, "PHP's compiler: opcache.so is mapped"),
     "postgres": ({"nameless-code"}, "LLVM's compiler in PostgreSQL: llvmjit.so is mapped"),
     "qemu": ({"writable-and-executable"}, "QEMU: qemu-system-x86_64 is mapped"),
     "sshd": (set(), ""),
@@ -157,10 +157,10 @@ def below_a_stack(space: AddressSpace) -> tuple[Region, ...]:
 
 
 def dual_mapping(space: AddressSpace) -> tuple[Region, ...]:
-    """A file of which one part is written and shared; code of another part."""
+    """A file of which a part is written and shared; code of the same part."""
     written = next(each for each in space if each.kind is Kind.FILE and each.shared and W in (each.protection or 0))
     other = next(each for each in space if each.inode == written.inode and not each.shared)
-    return (_rights(other, R | X),)
+    return (_rights(other, R | X)._replace(offset=written.offset),)
 
 
 def memory_file(space: AddressSpace) -> tuple[Region, ...]:

@@ -278,6 +278,10 @@ def test_one_object_that_is_written_here_and_executed_there_is_found_by_device_a
     assert not both(inode=6)
     assert not both(device=Device(0, 2))
     assert not both(shared=False)  # a private copy is written
+    assert not both(offset=0x10000)  # a header page that is written, and code behind it: no byte is both
+    (some,) = both(offset=0xF000)
+    assert "0x60000" in some.explanation
+    assert both(offset=None)  # it may be all
     data = FILE._replace(start=0x60000, end=0x61000, protection=R | W, device=Device(8, 1), inode=7)
     assert not audit(space_of([FILE._replace(device=Device(8, 1)), data]))  # any library's data
 
@@ -287,6 +291,7 @@ def test_one_object_is_followed_into_other_processes():
     across = Across()
     for pid, space in ((1, writes), (2, space_of([MEMFD])), (3, space_of([FILE]))):
         across.add(ProcessInfo(pid, None, f"name{pid}", None), across.of(space))
+    across.add(ProcessInfo(4, None, "name4", None), across.of(space_of([MEMFD._replace(offset=0x10000)])))
     ((process, finding),) = across.findings()
     assert (process.pid, finding.id) == (2, "dual-mapping")
     assert "process 1 (name1) can write at 0x40000" in finding.explanation

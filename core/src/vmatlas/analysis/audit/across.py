@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vmatlas.analysis.audit.finding import Finding
 from vmatlas.analysis.audit.policy import DEFAULT, Policy
 from vmatlas.analysis.audit.rules import dual_mapping
-from vmatlas.analysis.audit.rules.dual_mapping import Identity, Objects, objects
-from vmatlas.model import AddressSpace, ProcessInfo, Region
+from vmatlas.analysis.audit.rules.dual_mapping import Identity, Objects, objects, shown_by_both
+from vmatlas.model import AddressSpace, ProcessInfo
 
 
 class Across:
@@ -17,8 +19,8 @@ class Across:
 
     def __init__(self, policy: Policy = DEFAULT) -> None:
         self._severity = policy.severities.get(dual_mapping.RULE.id)
-        self._written: dict[Identity, tuple[ProcessInfo, Region]] = {}
-        self._executed: dict[Identity, list[tuple[ProcessInfo, Objects, int]]] = {}
+        self._written: dict[Identity, list[_Shown]] = {}
+        self._executed: dict[Identity, list[_Shown]] = {}
 
     def of(self, space: AddressSpace) -> Objects | None:
         """What it keeps of a map, for `add`."""
@@ -29,19 +31,26 @@ class Across:
         if found is None:
             return
         for identity, rows in found.written.items():
-            self._written.setdefault(identity, (process, found.region(rows[0])))
+            self._written.setdefault(identity, []).append((process, found, rows))
         for identity, rows in found.executed.items():
-            self._executed.setdefault(identity, []).append((process, found, rows[0]))
+            self._executed.setdefault(identity, []).append((process, found, rows))
 
     def findings(self) -> list[tuple[ProcessInfo, Finding]]:
         """Each process that executes what another one may write, with the finding."""
         found = []
-        for identity, (writer, region) in self._written.items():
-            for process, told, row in self._executed.get(identity, ()):
-                if process.pid == writer.pid or self._severity is None:
-                    continue
-                explanation = (
-                    f"process {writer.pid} ({writer.name}) can write at {region.start:#x} what is executed here"
-                )
-                found.append((process, Finding(dual_mapping.RULE, self._severity, (told.region(row),), explanation)))
+        for identity, executed in self._executed.items():
+            writers = self._written.get(identity, ())
+            for process, told, code in executed if self._severity is not None else ():
+                for writer, theirs, rows in writers:
+                    if process.pid == writer.pid or not (pairs := shown_by_both(told, code, theirs, rows)):
+                        continue
+                    (row, written), *_ = pairs
+                    start = theirs.region(written).start
+                    why = f"process {writer.pid} ({writer.name}) can write at {start:#x} what is executed here"
+                    found.append((process, Finding(dual_mapping.RULE, self._severity, (told.region(row),), why)))
+                    break
         return found
+
+
+_Shown = tuple[ProcessInfo, Objects, Sequence[int]]
+"""Who shows an object, and in which rows."""

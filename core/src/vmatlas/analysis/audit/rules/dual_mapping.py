@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,36 @@ def objects(space: AddressSpace) -> Objects:
     return Objects(space, written, executed)
 
 
+def shown_by_both(one: Objects, code: Sequence[int], other: Objects, written: Sequence[int]) -> list[tuple[int, int]]:
+    """Rows of code that show bytes of their object which a row of `written` shows as well, each with such a row.
+
+    A page of a file that is written and another that is executed are no writable code. Of a region of which the offset
+    is not told it may be all.
+    """
+    if not code:
+        return []
+    ranges = sorted((*_bytes_of(other, row), row) for row in written)
+    starts = [start for start, _, _ in ranges]
+    reach: list[tuple[int, int]] = []  # of those so far the one that ends last
+    for _, end, row in ranges:
+        reach.append((end, row) if not reach or end > reach[-1][0] else reach[-1])
+    pairs = []
+    for row in code:
+        start, end = _bytes_of(one, row)
+        before = bisect_left(starts, end)
+        if before and reach[before - 1][0] > start:
+            pairs.append((row, reach[before - 1][1]))
+    return pairs
+
+
+def _bytes_of(found: Objects, row: int) -> tuple[int, int]:
+    columns = found.space.columns
+    offset = columns.offset[row]
+    return (0, _ALL) if offset == UNKNOWN else (offset, offset + columns.end[row] - columns.start[row])
+
+
 _NONE = (0, UNKNOWN)
+_ALL = 1 << 65
 _WRITE, _EXECUTE, _UNTOLD = int(Protection.WRITE), int(Protection.EXECUTE), 8
 _EITHER = _WRITE | _EXECUTE
 
@@ -51,9 +81,10 @@ def check(case: Case) -> Iterator[Hit | Silence]:
     found = objects(case.space)
     for identity, writable in found.written.items():
         code = sorted({*found.executed.get(identity, ())} - {*writable})
-        if code:
-            regions = [found.region(row) for row in (*code, *writable)]
-            low, run = found.region(writable[0]), regions[0]
+        if pairs := shown_by_both(found, code, found, writable):
+            rows = *dict.fromkeys(run for run, _ in pairs), *sorted({row for _, row in pairs})
+            regions = [found.region(row) for row in rows]
+            low, run = found.region(pairs[0][1]), regions[0]
             yield Hit(
                 tuple(regions), f"{name_of(low)} can be written at {low.start:#x} and is executed at {run.start:#x}"
             )
@@ -87,8 +118,8 @@ _OBJECTS = (Kind.FILE, Kind.SHARED_MEMORY)
 RULE = Rule(
     "dual-mapping",
     Severity.HIGH,
-    "One object is mapped twice, writable at one place and executable at the other: writable code that no single "
-    "region shows.",
+    "The same bytes of one object are mapped twice, writable at one place and executable at the other: writable code "
+    "that no single region shows.",
     "compilers that map their code twice to keep the rights apart (.NET, QEMU, Erlang's BEAM, libffi)",
     "find out who maps it; with --all the two places are looked for in different processes, too",
     check,
