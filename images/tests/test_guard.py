@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,32 @@ def test_a_command_past_its_limit_is_ended() -> None:
     started = time.monotonic()
     assert run(["sleep", "3600"], 0.3) == (None, "")
     assert time.monotonic() - started < PATIENCE
+
+
+BURN = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+
+
+def test_what_a_command_took_of_a_processor_is_told_once_it_has_ended() -> None:
+    guarded = Guarded([sys.executable, "-I", "-S", "-c", BURN])
+    assert guarded.processor_seconds is None
+    assert guarded.wait(PATIENCE) == 0
+    assert guarded.processor_seconds is not None
+    assert 0.3 <= guarded.processor_seconds < PATIENCE
+
+
+def test_what_a_command_and_its_children_have_taken_so_far_is_told() -> None:
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        pytest.skip("this kernel does not list the children of a process")
+    command = ["sh", "-c", f"{sys.executable} -I -S -c '{BURN}\ntime.sleep(3600)' & wait"]
+    guarded = Guarded(command)
+    try:
+        assert within(PATIENCE, lambda: (guarded.spent() or 0.0) >= 0.25)
+    finally:
+        guarded.end()
+    assert guarded.spent() is None
+
+
+def test_two_that_wait_for_a_command_are_told_the_same() -> None:
+    guarded = Guarded(["sh", "-c", "sleep 0.2; exit 7"])
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: guarded.wait(PATIENCE), range(4))) == [7] * 4

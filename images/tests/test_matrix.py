@@ -47,6 +47,7 @@ class FakeMachine:
     def __init__(self) -> None:
         self.accelerator = Accelerator("tcg", "scripted")
         self.kernel, self.notes, self.fetched = "6.12.1", ("a note",), SimpleNamespace(says="linux-image")
+        self.processor = {"boot": 2.0}
         self.stopped = threading.Event()
 
     def watched(self, stage: str, limit: float, work: Callable[[], Any]) -> Any:
@@ -102,6 +103,7 @@ def test_every_machine_runs_and_keeps_its_place(machines: list[Machine], tmp_pat
     assert (first.kernel, first.accelerator, first.source, first.notes) == ("6.12.1", "tcg", "linux-image", ("a note",))
     assert [case.state for case in first.outcome.cases] == [CaseState.PASSED, CaseState.PASSED, CaseState.REFUSED]
     assert set(first.seconds) == {"fetch", "boot", "test"}
+    assert (first.processor, report.share(first)) == ({"boot": 2.0}, 1 / 3)
 
 
 @pytest.mark.parametrize(

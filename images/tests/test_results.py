@@ -24,6 +24,8 @@ from vmatlas_images import (
     show,
     write_junit,
 )
+from vmatlas_images.report.page import render, render_text
+from vmatlas_images.report.record import Record
 from vmatlas_images.report.shown import LiveLines, summary
 from vmatlas_images.run.results import with_expectations
 
@@ -236,3 +238,17 @@ def test_what_is_declared_to_lack_and_does_not_fail_so_is_a_failure(tmp_path: Pa
     cases = with_expectations(machine, Outcome((told,))).cases
     assert (cases[0].state, cases[1].state) == (state, CaseState.FAILED)
     assert cases[1].reason == "no such test failed, and said 'no newline'"
+
+
+def test_each_machines_share_of_the_processor_time_is_told_the_dearest_first(machine: Machine, tmp_path: Path) -> None:
+    cheap = replace(ran(machine, PASSED), processor={"boot": 10.0, "test": 12.0, "suite": 3.0})
+    dear = replace(ran(find("linux-6.12"), PASSED), processor={"boot": 75.0})
+    report = Report((cheap, dear, MachineResult(find("linux-6.17"), State.NOT_RUN, "no network")))
+    told = "linux-6.12 75% (boot 75 s), linux-6.1 25% (boot 10 s, test 12 s, suite 3 s)"
+    assert f"Processor time 100 s: {told}" in printed(report)
+    assert "Processor time" not in printed(Report((ran(machine, PASSED),)))
+    write_junit(report, tmp_path / "m.xml")
+    assert 'name="processor time" value="boot 10 s, test 12 s, suite 3 s"' in (tmp_path / "m.xml").read_text()
+    text, page = render_text(Record(report, "0.1")), render(Record(report, "0.1"))
+    assert "processor time: boot 75 s: 75% of what all machines took" in text
+    assert "boot 10 s, test 12 s, suite 3 s: 25% of what" in page

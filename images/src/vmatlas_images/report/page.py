@@ -35,7 +35,7 @@ from ..run.results import EXPECTED, Case, CaseState, MachineResult, Report, Stat
 from ..terminal import line
 from .history import Entry, courses, with_runs
 from .record import Record
-from .shown import summary
+from .shown import spent, summary
 
 CONSOLE_BYTES = 64 * 1024
 """How much of a console's end the page has."""
@@ -178,6 +178,7 @@ def render(record: Record, history: Sequence[Entry] = ()) -> str:
             days=days,
             courses=drawn,
             signs=_SIGNS,
+            spent=spent,
             look=Markup(look()),
             colours=Markup(_colours()),
         )
@@ -209,7 +210,7 @@ def render_text(record: Record, history: Sequence[Entry] = ()) -> str:
     say(f"Made {report.made:%Y-%m-%d %H:%M} UTC by vmatlas {record.vmatlas}.")
     for result in report.results:
         say("")
-        _say_machine(result, found, out)
+        _say_machine(result, report.share(result), found, out)
     for machine in report.left_out:
         say("")
         say(f"{machine.name}: left out by {report.left_out_by}")
@@ -242,7 +243,7 @@ def _said_features(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _say_machine(result: MachineResult, found: Sequence[str], out: Console) -> None:
+def _say_machine(result: MachineResult, share: float, found: Sequence[str], out: Console) -> None:
     """Its row of the page: the verdict, how many tests of each backend ended how, and why those that did not pass."""
 
     def say(words: str, indent: int) -> None:
@@ -252,6 +253,8 @@ def _say_machine(result: MachineResult, found: Sequence[str], out: Console) -> N
     say(f"{result.machine.name}: {result.verdict}{labels}", 0)
     facts = (result.kernel or "kernel not known", result.machine.processor, result.accelerator)
     say(", ".join(filter(None, (*facts, f"{result.total_seconds:.0f} s"))), 2)
+    if result.processor:
+        say(f"processor time: {spent(result)}: {share:.0%} of what all machines took", 2)
     for words in filter(None, (result.reason, *result.notes)):
         say(words, 2)
     if result.last_words:

@@ -90,6 +90,8 @@ def show(report: Report, console: Console, required: Collection[str] = ()) -> No
         _show_story(result, console)
     for reason in sorted({f"{r.accelerator}: {r.accelerator_reason}" for r in report.results if r.accelerator}):
         console.print(line(f"Accelerator {reason}"))
+    if report.processor_seconds:
+        console.print(line(_cost(report)))
     if report.left_out:
         names = ", ".join(machine.name for machine in report.left_out)
         console.print(line(f"LEFT OUT by {report.left_out_by}: {names}", style="yellow"))
@@ -98,6 +100,18 @@ def show(report: Report, console: Console, required: Collection[str] = ()) -> No
     for sentence in report.unmet(required):
         console.print(line(f"REQUIRED {sentence}", style="red"))
     console.print(line(summary(report)))
+
+
+def _cost(report: Report) -> str:
+    """What the machines took of processors, the dearest first."""
+    dear = sorted((each for each in report.results if each.processor), key=lambda each: -each.processor_seconds)
+    told = ", ".join(f"{each.machine.name} {report.share(each):.0%} ({spent(each)})" for each in dear)
+    return f"Processor time {report.processor_seconds:.0f} s: {told}"
+
+
+def spent(result: MachineResult) -> str:
+    """`boot 12 s, test 31 s, suite 8 s`."""
+    return ", ".join(f"{on} {seconds:.0f} s" for on, seconds in result.processor.items())
 
 
 def summary(report: Report) -> str:
@@ -144,6 +158,7 @@ def _fill(suite: ElementTree.Element, result: MachineResult) -> None:
         "labels": ", ".join(result.machine.labels),
         "console": str(result.console or ""),
         "notes": "; ".join(result.notes),
+        "processor time": spent(result),
     }
     for name, value in facts.items():
         if value:

@@ -76,6 +76,9 @@ class RunningMachine:
         self.greeting: Greeting | None = None
         self.fetched: Fetched | None = None
         self.seconds: dict[str, float] = {}
+        self.processor: dict[str, float] = {}
+        """Seconds of a processor that were spent on it, by what on: `boot` and `test` in the emulator, the `suite`
+        beside it. What is not told is not in it."""
         self.notes: tuple[str, ...] = ()
         self._ended = False
         self._folder = _socket_folder()
@@ -209,6 +212,11 @@ class RunningMachine:
         finally:
             self.seconds[stage] = time.monotonic() - started
 
+    def has_booted(self) -> None:
+        """What its emulator has spent until now, it has spent on the boot."""
+        if self._guarded is not None and (spent := self._guarded.spent()) is not None:
+            self.processor["boot"] = spent
+
     def stop(self) -> None:
         """Ends the machine and lets go of everything. May be called again."""
         if self._ended:
@@ -220,6 +228,10 @@ class RunningMachine:
                 stream.shutdown(socket.SHUT_RDWR)
         if self._guarded is not None:
             self._guarded.end()
+            if (spent := self._guarded.processor_seconds) is not None:
+                booted = self.processor.setdefault("boot", spent)
+                if spent > booted:
+                    self.processor["test"] = spent - booted
         if self._console is not None:
             self._console.close()
             if problem := self._console.transcript.problem:
@@ -343,6 +355,7 @@ def boot(
         limit = machine.limits.agent * accelerator.scale
         running.greeting = running.watched("agent", machine.limits.agent, lambda: hello(running.stream, limit))
         running.seconds |= seconds
+        running.has_booted()
         _check_greeting(running, running.greeting)
         yield running
 

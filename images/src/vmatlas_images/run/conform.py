@@ -40,6 +40,8 @@ def conform(machine: RunningMachine) -> Outcome:
             status = suite.wait(limit)
         finally:
             suite.end()
+            if suite.processor_seconds is not None:
+                machine.processor["suite"] = suite.processor_seconds
     if status not in (0, 1) or not junit.is_file():
         last = " ".join(printed.read_text("utf-8", "replace").split())[-400:]
         ended = f"ended with status {status}" if status is not None else f"was not through within {limit:.0f} s"

@@ -249,6 +249,7 @@ class _One:
             last_words=last_words,
             notes=live.notes if live else (),
             seconds=dict(self._seconds),
+            processor=dict(live.processor) if live else {},
         )
 
 

@@ -76,7 +76,10 @@ class State(enum.Enum):
 
 @dataclass(frozen=True)
 class MachineResult:
-    """All that is to be told of one machine. `seconds` are by stage; `reason` says why it was lost or did not run."""
+    """All that is to be told of one machine. `seconds` are by stage; `reason` says why it was lost or did not run.
+
+    `processor` is what it cost: seconds of a processor for `boot`, `test` (in the emulator) and `suite` (beside it).
+    """
 
     machine: Machine
     state: State
@@ -90,6 +93,7 @@ class MachineResult:
     last_words: str = ""
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    processor: Mapping[str, float] = field(default_factory=dict)
 
     def count(self, state: CaseState) -> int:
         """How many tests ended so."""
@@ -112,6 +116,11 @@ class MachineResult:
         """From the fetch to the end of the tests."""
         return sum(self.seconds.values())
 
+    @property
+    def processor_seconds(self) -> float:
+        """Of a processor, in all; 0 where it cost none, or that was not told."""
+        return sum(self.processor.values())
+
 
 @dataclass(frozen=True)
 class Report:
@@ -122,6 +131,15 @@ class Report:
     left_out: tuple[Machine, ...] = ()
     left_out_by: str = ""
     made: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def processor_seconds(self) -> float:
+        """What all machines cost."""
+        return sum(result.processor_seconds for result in self.results)
+
+    def share(self, result: MachineResult) -> float:
+        """A machine's part of that: 0 to 1."""
+        return result.processor_seconds / self.processor_seconds if self.processor_seconds else 0.0
 
     def unmet(self, required: Iterable[str]) -> list[str]:
         """What of `required` did not run, each as a sentence.
