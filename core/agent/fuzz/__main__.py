@@ -29,6 +29,8 @@ from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES
 HERE = Path(__file__).parent
 TARGETS = ("frames", "requests", "host", "files", "decoders")
 IN_PYTHON = ("host", "files")
+STREAMS = {"linux_procfs": (["maps"], ["smaps"]), "linux_pagemap": (["scan"], ["entries"])}
+"""What a plugin's driver asks to be told first: of which of its streams the bytes are."""
 PLATFORMS = HERE.resolve().parents[2] / "platforms"
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 COMMON = ("-std=gnu99", "-D_GNU_SOURCE", "-O1", "-g", "-w", *SANITIZERS)
@@ -186,7 +188,7 @@ def run_decoders(options: argparse.Namespace, seconds: int) -> int:
         called = f"decoders, {plugin.name}"
         with tempfile.TemporaryDirectory(prefix="vmatlas-fuzz-") as folder:
             program = build_driver(driver, plugin / "native", Path(folder))
-            for words in (["maps"], ["smaps"]) if plugin.name == "linux_procfs" else ([],):
+            for words in STREAMS.get(plugin.name, ([],)):
                 bound = f"{seconds}s" if seconds else str(options.rounds)
                 command = [str(program), *words, bound, str(options.seed)]
                 done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 600, check=False)
