@@ -37,10 +37,12 @@ class Across:
 
     def findings(self) -> list[tuple[ProcessInfo, Finding]]:
         """Each process that executes what another one may write, with the finding."""
+        if self._severity is None:
+            return []
         found = []
         for identity, executed in self._executed.items():
             writers = self._written.get(identity, ())
-            for process, told, code in executed if self._severity is not None else ():
+            for process, told, code in executed:
                 for writer, theirs, rows in writers:
                     if process.pid == writer.pid or not (pairs := shown_by_both(told, code, theirs, rows)):
                         continue
