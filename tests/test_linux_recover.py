@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import mmap
@@ -232,3 +233,32 @@ def test_empty_rest_of_a_file_that_was_cut_is_told(tmp_path: Path) -> None:
         os.truncate(path, 0)
         found = recover(None, address, tmp_path / "copy")
     assert (found.size, found.sha256) == (0, hashlib.sha256().hexdigest())
+
+
+def test_memory_with_a_path_and_no_file_is_told_as_such(tmp_path: Path) -> None:
+    with open("/dev/zero", "r+b", buffering=0) as zero:
+        memory = mmap.mmap(zero.fileno(), mmap.PAGESIZE, mmap.MAP_PRIVATE)
+    try:
+        address = next(each.start for each in vmatlas.snapshot() if each.path == "/dev/zero")
+        with pytest.raises(UsageError, match="/dev/zero gave memory of the process's own"):
+            recover(None, address, tmp_path / "copy")
+    finally:
+        memory.close()
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.syscall(447, 0)  # memfd_secret: asm-generic/unistd.h, since Linux 5.14
+    if descriptor < 0:
+        pytest.skip(f"no secret memory here: {os.strerror(ctypes.get_errno())}")
+    try:
+        os.ftruncate(descriptor, mmap.PAGESIZE)
+        memory = mmap.mmap(descriptor, mmap.PAGESIZE)
+    except OSError as error:
+        pytest.skip(f"no secret memory here: {error}")
+    finally:
+        os.close(descriptor)
+    try:
+        address = next(each.start for each in vmatlas.snapshot() if each.path == "/secretmem")
+        with pytest.raises(UsageError, match="secret memory"):
+            recover(None, address, tmp_path / "copy")
+    finally:
+        memory.close()
+    assert not (tmp_path / "copy").exists()

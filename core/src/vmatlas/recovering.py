@@ -15,7 +15,7 @@ from vmatlas import arguments
 from vmatlas.api import Pid
 from vmatlas.errors import AccessDenied, OperationFailed, Unsupported, UsageError
 from vmatlas.extents import data_of, occupied
-from vmatlas.model import Region
+from vmatlas.model import Kind, Region
 from vmatlas.process import Process
 from vmatlas.symbols.table import Sections
 from vmatlas.writing import write_whole
@@ -79,6 +79,8 @@ def held_file(process: Process, address: int) -> tuple[Region, int]:
     if region.path is None or region.inode is None:
         what = region.label or f"nameless memory ({region.permissions})"
         raise UsageError(f"no file is mapped at {address:#x}: {what}", hint="vmatlas maps PID --where file")
+    if (memory := _memory_of_nobody_else(region)) is not None:
+        raise UsageError(f"no file is mapped at {address:#x}: {memory}", hint="vmatlas maps PID --where file")
     opens = process.opens_files()
     if opens is None:
         raise Unsupported("files are recovered from processes of this machine alone", pid=process.pid)
@@ -86,6 +88,15 @@ def held_file(process: Process, address: int) -> tuple[Region, int]:
     if descriptor is None:
         raise _not_had(process, region)
     return region, descriptor
+
+
+def _memory_of_nobody_else(region: Region) -> str | None:
+    """What a region shows that has a path, and no file whose bytes could be copied; None for all others."""
+    if region.kind is Kind.ANONYMOUS:  # a private mapping of /dev/zero
+        return f"{region.path} gave memory of the process's own"
+    if region.kind is Kind.SHARED_MEMORY and region.path == "/secretmem":
+        return "secret memory (memfd_secret), which the kernel shows to nobody but the process"
+    return None
 
 
 def _not_had(process: Process, region: Region) -> Exception:

@@ -23,6 +23,8 @@ from vmatlas import (
     Region,
     SystemInfo,
     UsageError,
+    Use,
+    summarize,
 )
 from vmatlas.conformance.thorough import examples
 from vmatlas.systems.linux import links
@@ -419,3 +421,17 @@ def test_region_that_lacks_the_last_key_of_the_others_costs_no_time() -> None:
     second = GOOD.replace(b"00400000-00401000", b"00500000-00501000")
     space = decoded(smaps=GOOD + b"".join(keys) + second + b"".join(keys[:-1]))
     assert [len(region.details) for region in space] == [30, 29]
+
+
+def test_a_guard_within_the_main_stack_belongs_to_it() -> None:
+    text = b"".join(
+        b"%x-%x %s 00000000 00:00 0 %s\nSize:  4 kB\nVmFlags: mr mw me gd ac \n" % each
+        for each in (
+            (0x7FFC00000000, 0x7FFC00001000, b"rw-p", b""),
+            (0x7FFC00001000, 0x7FFC00002000, b"---p", b""),
+            (0x7FFC00002000, 0x7FFC00003000, b"rw-p", b"                         [stack]"),
+        )
+    )
+    space = decoded(smaps=text)
+    assert [each.kind for each in space] == [Kind.STACK, Kind.GUARD, Kind.STACK]
+    assert summarize(space).uses[Use.STACK].size == 3 * 4096

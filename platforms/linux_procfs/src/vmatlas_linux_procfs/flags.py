@@ -72,6 +72,11 @@ class VmFlags(SystemFlags, boundary=enum.KEEP):
         return bool(self & VmFlags.GROWS_DOWN)
 
     @property
+    def of_stack(self) -> bool:
+        """What grows downward, also where somebody took its rights away: a guard within the main stack (the JVM's)."""
+        return self.grows_down
+
+    @property
     def sealed(self) -> bool:
         """VM_SEALED: mseal(2)."""
         return bool(self & VmFlags.SEALED)

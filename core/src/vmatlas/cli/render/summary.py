@@ -20,7 +20,7 @@ _USES = {
     Use.CODE: "executable, not writable",
     Use.DATA: "writable",
     Use.READ_ONLY: "readable only",
-    Use.STACK: "known to the system as stacks, with their guards",
+    Use.STACK: "stacks, and guards that the system's flags give them",
     Use.RESERVED: "no rights: guards and reserved addresses",
     Use.PHYSICAL: "physical memory, devices",
     Use.UNTOLD: "their rights are not told",
