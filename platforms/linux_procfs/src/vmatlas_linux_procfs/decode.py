@@ -183,6 +183,9 @@ class _Misshapen(Exception):
     """A line has not the shape that it seemed to have."""
 
 
+LENIENT = "--lenient passes over such lines, and counts them"
+
+
 def decode(capture: Capture) -> AddressSpace:
     """Raises MalformedData, Disordered, NoSuchProcess."""
     stream = SMAPS if SMAPS in capture.streams else MAPS
@@ -206,6 +209,10 @@ def decode(capture: Capture) -> AddressSpace:
         raise MalformedData(
             stream, _first_overflow(text), "an inode number of at most 64 bits", pid=capture.pid
         ) from None
+    except MalformedData as error:
+        if not capture.system.release:  # a text that somebody pasted tells no kernel
+            error.hint = error.hint or LENIENT
+        raise
     space = in_order(columns, capture.origin)
     if isinstance(space, int):
         offset = next(match.start() for number, match in enumerate(LINE.finditer(text)) if number == space)

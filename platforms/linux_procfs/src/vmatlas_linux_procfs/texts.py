@@ -9,7 +9,7 @@ from vmatlas.capture import Capture
 from vmatlas.errors import MalformedData, Unsupported
 from vmatlas.files.texts import MAPS as FORM_OF_MAPS
 from vmatlas.model import Query, SystemInfo
-from vmatlas_linux_procfs.decode import DETAIL, LINE, MAPS, MOST_KEYS, SMAPS
+from vmatlas_linux_procfs.decode import DETAIL, LENIENT, LINE, MAPS, MOST_KEYS, SMAPS
 
 _FILLED = re.compile(rb"[^\n]+")
 _USUAL_PAGE = 4096
@@ -52,7 +52,7 @@ class LinuxTexts:
             gaps += passed_over(passed, first)
         elif (cut := _CUT.search(text)) is not None:
             expected = "a value of smaps, whole (of an amount a number and ' kB')"
-            raise MalformedData(SMAPS, cut.start(), expected, found=cut[0][:80], hint=_LENIENT)
+            raise MalformedData(SMAPS, cut.start(), expected, found=cut[0][:80], hint=LENIENT)
         if is_open:  # the end of what was marked with a mouse, or of what could not be written
             gaps.append(NO_END)
         gaps += _lacking_keys(text)
@@ -72,9 +72,6 @@ class LinuxTexts:
 
 TEXTS = LinuxTexts()
 
-_LENIENT = "--lenient passes over such lines, and counts them"
-
-
 def _refuse_totals(text: bytes, name: str, *, lenient: bool) -> None:
     """Raises Unsupported for the text of smaps_rollup, MalformedData for one that stands behind a map or before it."""
     found = _ROLLUP.search(text)
@@ -87,7 +84,7 @@ def _refuse_totals(text: bytes, name: str, *, lenient: bool) -> None:
         )
     if not lenient:
         expected = "a line of /proc/PID/maps or smaps, not of smaps_rollup"
-        raise MalformedData(name, found.start(), expected, found=found[0][:80], hint=_LENIENT)
+        raise MalformedData(name, found.start(), expected, found=found[0][:80], hint=LENIENT)
 
 
 def _lacking_keys(text: bytes) -> list[str]:
