@@ -72,6 +72,7 @@ class LinuxTexts:
 
 TEXTS = LinuxTexts()
 
+
 def _refuse_totals(text: bytes, name: str, *, lenient: bool) -> None:
     """Raises Unsupported for the text of smaps_rollup, MalformedData for one that stands behind a map or before it."""
     found = _ROLLUP.search(text)
