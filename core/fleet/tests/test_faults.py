@@ -293,3 +293,39 @@ def test_nobody_waits_for_a_lock_that_is_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "held")
     with pytest.raises(FileExistsError), folder.hold("held"):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root: a link of somebody else's is laid")
+@pytest.mark.parametrize("place", ["way", "atlas/_writing", "atlas/hosts", "atlas/_runs"])
+def test_nothing_is_written_nor_taken_away_where_a_link_of_somebody_else_leads(tmp_path, place):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    old = elsewhere / "old"
+    old.write_text("somebody's")
+    os.utime(old, (0, 0))
+    location = tmp_path / ("way/atlas" if place == "way" else "atlas")
+    if place != "way":
+        DataSet.at(str(location))
+    link = tmp_path / place
+    if link.is_dir():
+        link.rmdir()
+    link.symlink_to(elsewhere)
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(OSError, match="somebody else"):
+        data = DataSet.at(str(location))
+        data.begin(new_run(what=("maps",), select=("all",), options={}, hosts=1))
+        data.storage.write("hosts/day=2026-11-30/host=a/run.parquet", lambda file: file.write(b"x"))
+    assert [each.name for each in elsewhere.iterdir()] == ["old"]
+
+
+def test_folders_of_a_data_set_are_for_their_owner_alone(tmp_path):
+    storage = Folder(str(tmp_path / "atlas"))
+    storage.write("hosts/day=2026-11-30/host=a/run.parquet", lambda file: file.write(b"x"))
+    with storage.hold("_runs/held.lock"):
+        pass
+    found = {path.relative_to(tmp_path): path.stat().st_mode & 0o777 for path in (tmp_path / "atlas").rglob("*")}
+    assert len(found) == 7
+    assert set(found.values()) == {0o700, 0o600}
+    storage.remove("hosts/day=2026-11-30/host=a/run.parquet")
+    storage.remove("hosts/day=2026-11-30/host=b/run.parquet")
+    assert storage.names("hosts/day=2026-11-30/host=a") == []

@@ -27,14 +27,15 @@ _HOLD = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
-def _in_folder(path: str, *, makes: bool = False) -> Iterator[tuple[int, str]]:
+def _in_folder(path: str, *, itself: bool = False, makes: int = 0) -> Iterator[tuple[int, str]]:
     """The folder in which a file of this name lies or is made, held, and its name there; a link is none.
 
-    `makes`: the name is that of a folder, which is held itself, and made where there is none. Raises OSError, by the
-    path that was given: others were never heard of.
+    `itself`: the name is that of a folder, which is held itself; `makes`: and made with these rights (less those that
+    the umask takes) where there is none, as those on the way are. Raises OSError, by the path that was given: others
+    were never heard of.
     """
     try:
-        folder, name = _walk(f"{path}/." if makes else path, makes)
+        folder, name = _walk(f"{path}/." if itself or makes else path, makes)
         try:
             yield folder, name
         finally:
@@ -43,7 +44,7 @@ def _in_folder(path: str, *, makes: bool = False) -> Iterator[tuple[int, str]]:
         raise OSError(error.errno, error.strerror or str(error), path) from None
 
 
-def _walk(path: str, makes: bool) -> tuple[int, str]:
+def _walk(path: str, makes: int) -> tuple[int, str]:
     steps = path.split("/")[::-1]  # those to come, the next at the end
     folder = os.open("/" if path.startswith("/") else ".", _HOLD | os.O_DIRECTORY)
     links = 0
@@ -61,7 +62,7 @@ def _walk(path: str, makes: bool) -> tuple[int, str]:
                     return folder, step
                 if not makes:
                     raise
-                os.mkdir(step, dir_fd=folder)
+                os.mkdir(step, makes, dir_fd=folder)
                 steps.append(step)
                 continue
             leads_to = None
@@ -116,9 +117,20 @@ def _check_mode(mode: int) -> None:
         raise FileExistsError(errno.EEXIST, "something that is no regular file stands there")
 
 
-def make_folder(path: str) -> None:
+@contextlib.contextmanager
+def held_folder(path: str, *, makes: int = 0) -> Iterator[int]:
+    """A folder, held: what is done in it by this handle (`dir_fd`) is done nowhere else.
+
+    `makes`: it is made with these rights where there is none, as those on the way are. Raises OSError, also for a link
+    of somebody else's, here or on the way.
+    """
+    with _in_folder(path, itself=True, makes=makes) as (folder, _):
+        yield folder
+
+
+def make_folder(path: str, mode: int = 0o777) -> None:
     """A folder, and those on the way to it; no error where there is one. Raises OSError."""
-    with _in_folder(path, makes=True) as (folder, name):
+    with _in_folder(path, makes=mode) as (folder, name):
         os.stat(name, dir_fd=folder)  # no folder: ENOTDIR
 
 

@@ -11,16 +11,17 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Protocol, cast
 
 from vmatlas.errors import MalformedData, UsageError
 from vmatlas.systems.posix import read_plain
-from vmatlas.writing import open_regular
+from vmatlas.writing import held_folder, make_folder, open_regular
 from vmatlas_fleet.extras import needed
 
 UNSEEN = "_writing"
 """The folder of what is not whole yet. Engines pass over names that begin so."""
+_OWN = 0o700
+"""Of the folders that are made, which are called as hosts are."""
 _LONG_AGO = 86400.0
 """Seconds after which nobody is still writing a file."""
 
@@ -80,23 +81,22 @@ class Folder:
 
     def write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
         """See `Storage`."""
-        unseen = self._path(UNSEEN)
-        os.makedirs(unseen, 0o700, exist_ok=True)
-        part = os.path.join(unseen, f"{PurePosixPath(name).name[:100]}.{secrets.token_hex(8)}")
-        # Addresses are what an attack lacks: for its owner alone, as a capture is.
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                fill(cast(BinaryIO, file))
-                file.flush()
-                os.fsync(file.fileno())
-            path = self._path(name)
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            os.rename(part, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-            raise
+        folder, _, last = self._path(name).rpartition("/")
+        part = f"{last[:100]}.{secrets.token_hex(8)}"
+        with held_folder(self._path(UNSEEN), makes=_OWN) as unseen, held_folder(folder, makes=_OWN) as there:
+            # Addresses are what an attack lacks: for its owner alone, as a capture is.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(part, flags, 0o600, dir_fd=unseen)
+            try:
+                with open(descriptor, "wb") as file:
+                    fill(cast(BinaryIO, file))
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(part, last, src_dir_fd=unseen, dst_dir_fd=there)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part, dir_fd=unseen)
+                raise
 
     def read(self, name: str, most: int) -> bytes | None:
         """See `Storage`."""
@@ -129,16 +129,22 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """See `Storage`."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(name))
+        folder, _, last = self._path(name).rpartition("/")
+        with contextlib.suppress(FileNotFoundError), held_folder(folder) as there:
+            os.unlink(last, dir_fd=there)
 
     def sweep(self) -> None:
         """Take away what recordings that were killed long ago had not finished. Raises OSError."""
-        for name in self.names(UNSEEN):
-            path = self._path(f"{UNSEEN}/{name}")
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - os.stat(path).st_mtime > _LONG_AGO:
-                    os.unlink(path)
+        with contextlib.suppress(FileNotFoundError), held_folder(self._path(UNSEEN)) as unseen:
+            listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=unseen)
+            try:
+                names = os.listdir(listed)
+            finally:
+                os.close(listed)
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - os.stat(name, dir_fd=unseen, follow_symlinks=False).st_mtime > _LONG_AGO:
+                        os.unlink(name, dir_fd=unseen)
 
     @contextlib.contextmanager
     def hold(self, name: str) -> Iterator[bool]:
@@ -146,7 +152,7 @@ class Folder:
         import fcntl
 
         path = self._path(name)
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        make_folder(os.path.dirname(path), _OWN)
         with open(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
