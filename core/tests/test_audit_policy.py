@@ -210,3 +210,12 @@ def test_a_baseline_knows_a_finding_again_by_rule_name_and_thing():
 def test_what_is_no_audit_is_no_baseline(told):
     with pytest.raises(UsageError, match="is no audit"):
         Baseline.of(told, "known.json")
+
+
+def test_a_path_allows_files_alone_and_no_memory_that_has_none():
+    nameless = Region(0x1000, 0x2000, Protection(7), False, kind=Kind.ANONYMOUS)
+    file = Region(0x3000, 0x4000, Protection(7), False, path="/opt/lib.so", kind=Kind.FILE)
+    policy = Policy.of({"allow": [{"path": "*", "reason": "known"}]})
+    report = audit(space_of([nameless, file]), Evidence(misnamed=lambda _: None), policy)
+    assert {each.thing for each in report if each.id == "writable-and-executable"} == {None}
+    assert {each.finding.thing for each in report.allowed} == {"/opt/lib.so"}

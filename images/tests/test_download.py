@@ -262,3 +262,14 @@ def test_an_answer_in_no_form_is_told_as_the_server_s(
     url = harmful(lambda line: line.sendall(b"HTTP/1.1 " + answer + b"\r\n\r\n"))
     with pytest.raises(FetchError, match=re.escape(url)):
         download(url, tmp_path / "f", limit=0.4)
+
+
+def test_what_a_server_says_is_told_in_short_and_cannot_steer_a_terminal(
+    harmful: Callable[[Callable[[socket.socket], None]], str], tmp_path: Path
+) -> None:
+    url = harmful(
+        lambda line: line.sendall(b"HTTP/1.1 403 \x1b[31m" + b"x" * 60_000 + b"\r\nContent-Length: 0\r\n\r\n")
+    )
+    with pytest.raises(FetchError) as error:
+        download(url, tmp_path / "f", limit=PATIENCE)
+    assert len(str(error.value)) < 600 and str(error.value).isprintable()

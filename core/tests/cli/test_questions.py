@@ -694,3 +694,14 @@ def test_an_audit_that_is_interrupted_tells_what_it_has_found(run, child, monkey
     assert result.exit_code in (Exit.INTERRUPTED, Exit.TERMINATED)
     assert "writable-and-executable" in result.stdout
     assert "interrupted: this is what was found in 1 process" in result.stderr
+
+
+def test_where_all_who_were_chosen_had_ended_there_was_no_such_process(run, child, monkeypatch):
+    def ended(self, *_, **__):
+        raise vmatlas.NoSuchProcess("it has ended")
+
+    monkeypatch.setattr(vmatlas.Process, "snapshot", ended)
+    for command in (("maps",), ("summary", "--uses")):
+        result = run(*command, child.pid, os.getpid())
+        assert result.exit_code == 3, result.stderr
+        assert "0 processes read, 2 not: 2 ended meanwhile" in result.stderr

@@ -122,7 +122,7 @@ class Unread:
     def tell(self) -> Exit:
         """Say how many could not be read and why, and whether all were there to be asked.
 
-        Incomplete when anybody who has memory was not read.
+        Incomplete when anybody who has memory was not read; no such process when all who were chosen had ended.
         """
         for _, error in self.unanswered:
             say(str(error), hint=error.hint if error is self.unanswered[-1][1] else None)
@@ -132,7 +132,9 @@ class Unread:
             say(known, hint=self._hint())
         if self.unlisted is not None:
             say(self.unlisted)
-        return Exit.INCOMPLETE if self.is_incomplete else Exit.OK
+        if self.is_incomplete:
+            return Exit.INCOMPLETE
+        return Exit.NO_SUCH_PROCESS if self.among is not None and self.unread and not self.read else Exit.OK
 
     @property
     def is_incomplete(self) -> bool:

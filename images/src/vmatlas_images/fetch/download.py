@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vmatlas.errors import legible
+
 from ..errors import FetchError, NotThere
 from ..resolve.offline import refuse_offline
 
@@ -71,19 +73,22 @@ def download(
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _GONE:
-                raise NotThere(f"{url}: the server says {error.code} {error.reason}") from None
-            problem, final = f"the server says {error.code} {error.reason}", error.code not in _RETRIED
+                raise NotThere(f"{url}: the server says {error.code} {legible(str(error.reason), 200)}") from None
+            problem, final = (
+                f"the server says {error.code} {legible(str(error.reason), 200)}",
+                error.code not in _RETRIED,
+            )
             if error.code == _NO_SUCH_PART and part.size:
                 final = False
                 part.forget()
         except urllib.error.URLError as error:
-            problem, final = f"{error.reason}", False
+            problem, final = legible(str(error.reason), 300), False
         except (
             OSError,
             http.client.HTTPException,
             ValueError,
         ) as error:  # the last: of what is in no form, as addresses
-            problem = str(error) or type(error).__name__
+            problem = legible(str(error), 300) or type(error).__name__
             final = isinstance(error, _TooLong | ValueError) or getattr(error, "errno", None) in (
                 errno.ENOSPC,
                 errno.EDQUOT,

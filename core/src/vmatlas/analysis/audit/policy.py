@@ -45,8 +45,9 @@ class Allowance:
         """Whether it speaks of this finding of a process of which `belongs_to` tells the program, user and unit."""
         if self.rules and finding.id not in self.rules:
             return False
-        if self.path is not None and not fnmatchcase(finding.thing or "", self.path):
-            return False
+        thing = finding.thing or ""
+        if self.path is not None and not (thing.startswith("/") and fnmatchcase(thing, self.path)):
+            return False  # what has no path fits none, not even "*"
         for what in _SUBJECTS:
             pattern = getattr(self, what)
             if pattern is None:
