@@ -142,6 +142,17 @@ def test_a_machine_is_what_its_description_says(tmp_path: Path) -> None:
     assert "-accel kvm -cpu max " in " ".join(kvm)
 
 
+def test_a_board_without_pci_has_its_disk_its_cd_and_a_second_serial_port_all_the_same() -> None:
+    machine = find("netbsd-local")
+    files = Prepared(kernel=Path("/k"), disk=Path("/d"), cd=Path("/c"))
+    line = " ".join(arguments(machine, files, "tcg", Sockets(3, 4, 5)))
+    assert "-machine microvm," in line
+    assert "-serial chardev:console -device isa-serial,chardev=agent,index=1 " in line
+    assert "-drive id=disk,if=none,format=raw,snapshot=on,file=/d -device virtio-blk-device,drive=disk " in line
+    assert "-drive id=cd,if=none,format=raw,readonly=on,file=/c -device virtio-blk-device,drive=cd " in line
+    assert not {"virtio-scsi", "ide-cd,drive=cd", "media=cdrom"} & set(line.replace(",", " ").split())
+
+
 def test_a_disk_is_never_written_to_and_its_name_may_hold_a_comma(tmp_path: Path) -> None:
     text = (
         GOOD[: GOOD.index("source:")]

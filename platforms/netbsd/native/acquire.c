@@ -1,5 +1,5 @@
 /* The sysctl vm.proc.map: struct kinfo_vmentry, one a region (NetBSD 8 and newer). Compiled into agents. Facts: sysctl(7),
- * <sys/sysctl.h>, fill_vmentries() of sys/uvm/uvm_map.c. Never run yet. */
+ * <sys/sysctl.h>, fill_vmentries() of sys/uvm/uvm_map.c. */
 #include "source_netbsd.h"
 
 #include <uvm/uvm_param.h>
