@@ -212,20 +212,24 @@ def test_a_file_of_code_is_looked_up_once_for_all_who_have_it_and_again_after_a_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[bytes] = []
-    is_linked = files.ProcessFiles.is_linked
+    stands = files.ProcessFiles._stands
 
     def counted(self, name, *others):  # type: ignore[no-untyped-def]
         asked.append(name)
-        return is_linked(self, name, *others)
+        return stands(self, name, *others)
 
     found(os.getpid())  # whatever that imports is mapped then
     monkeypatch.setattr(files, "_standing", {})
     monkeypatch.setattr(files, "_STANDS", PATIENCE)
-    monkeypatch.setattr(files.ProcessFiles, "is_linked", counted)
+    monkeypatch.setattr(files.ProcessFiles, "_stands", counted)
     found(os.getpid())
-    first = list(asked)
+    standing = {path for path, *_ in files._standing}
+    if not standing:
+        pytest.skip("the file systems of this machine are none that are asked")
+    assert standing <= set(asked)
+    asked.clear()
     found(os.getpid())
-    assert first and len(set(first)) == len(first) and asked == first
+    assert not standing & set(asked)
     monkeypatch.setattr(files, "_STANDS", 0.0)
     found(os.getpid())
-    assert asked == first * 2
+    assert standing <= set(asked)

@@ -10,6 +10,7 @@ from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import MalformedData
 from vmatlas.model import Columns, Kind, Region
 from vmatlas.systems.linux import links
+from vmatlas.systems.linux.files import File, Seen
 from vmatlas.systems.linux.mounts import MOST_OF_OTHERS, MountTable, one, read
 from vmatlas.systems.linux.naming import tell
 
@@ -200,3 +201,13 @@ def test_a_table_of_somebody_who_mounts_as_often_as_he_may_costs_little():
     assert len(found) == 250 and found[0].point == b"/" + b"\n" * 4000
     assert time.process_time() - begun < PATIENCE, "4 MB were two seconds when each letter was one call"
     assert one(table, 349) == found[-1]
+
+
+def test_no_overlay_vouches_for_a_file_of_another_file_system():
+    """A process may unmount a folder lazily in which it made a file of any inode, below any path."""
+    plain = read(b"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n")[0]
+    overlay = read(b"21 1 0:40 / / rw - overlay overlay rw,lowerdir=/l\n")[0]
+    file = File(0o100755, 1, 7, (8, 1))
+    assert Seen(-1, plain, file).is_just((8, 1), 7) and not Seen(-1, plain, file).is_just((8, 1), 8)
+    assert Seen(-1, overlay, file).is_of_map((0, 50), 7) and not Seen(-1, overlay, file).is_just((0, 50), 7)
+    assert Seen(-1, overlay, file).is_just((0, 40), 7) and not Seen(-1, None, file).is_just((8, 1), 7)

@@ -364,8 +364,7 @@ class ProcessFiles:
         if holds_objects(device):
             return False
         told = region.path_bytes, device, region.inode
-        if not self._is_elsewhere and (_stood(told) or self.is_linked(region.path_bytes, None, region.inode, device)):
-            _standing[told] = time.monotonic()
+        if not self._is_elsewhere and (_stood(told) or self._stands(*told)):
             return False
         file = self.mapped(region.start, region.end, region.path_bytes)
         number = None if file is None else file.mount
@@ -375,6 +374,14 @@ class ProcessFiles:
             return False
         # Where the mount is told, nobody gets out of it by mounting on the way what is not asked.
         return None if number is None and self._may_not_answer(region.path_bytes) else True
+
+    def _stands(self, path: bytes, device: Numbers, inode: int) -> bool:
+        """Whether our own path leads to this file on this very file system; kept for others that have mapped it."""
+        with _refused(Unasked), self._looked_up(self.roots[-1], path) as seen:
+            if seen.is_just(device, inode):
+                _standing[path, device, inode] = time.monotonic()
+                return True
+        return False
 
     def _may_not_answer(self, path: bytes) -> bool:
         """Whether a path leads to a file system that is not asked."""
@@ -777,6 +784,11 @@ class Seen(NamedTuple):
         if self.mount is None:
             return self.file.device == device
         return self.mount.device == device or self.mount.is_overlay
+
+    def is_just(self, device: Numbers, inode: int) -> bool:
+        """The same where no overlay is given the benefit of the doubt: a device of a map says which one it is, or it is
+        no answer."""
+        return self.mount is not None and self.mount.device == device and self.file.inode == inode
 
     def is_of_map(self, device: Numbers, inode: int) -> bool:
         """Whether it is the file of these numbers of a map."""
