@@ -48,7 +48,7 @@ def eat_remains(data: bytes) -> None:
     with suppress(VmatlasError):
         capture = remains.read_bytes(data, "file", 0.0, lenient=lenient)
         if capture is None:
-            capture = Capture.load(BytesIO(data)) if data.startswith(b"PK") else None
+            capture = Capture.read(BytesIO(data), "file") if data.startswith(b"PK") else None
         if capture is None:
             return
         backend = registry.backend(capture.backend, distribution=capture.distribution)
