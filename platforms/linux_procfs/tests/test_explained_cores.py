@@ -132,10 +132,21 @@ def test_signal_without_an_access_has_no_fault(tmp_path: Path) -> None:
     abort = died(tmp_path, "SIGABRT", -6, 0x3E8)
     assert (abort.fault, abort.crash.fault_address) == (None, None)
     assert "That is what abort() sends" in abort.text
-    assert "canonical" in died(tmp_path, "SIGSEGV", 128, 0).text
+    protection = died(tmp_path, "SIGSEGV", 128, 0).text
+    assert "canonical" in protection
+    assert "not aligned as its instruction needs it (movaps)" in protection  # the processor traps alike for both
     divided = died(tmp_path, "SIGFPE", 1, CODE + 0x123)
     assert divided.fault is None
     assert "SIGFPE" in divided.text
+
+
+def test_signal_by_which_gdb_stopped_a_process_that_lived_is_none(tmp_path: Path) -> None:
+    by = Made()
+    notes = status(by, 7, CODE + 0x123, MAIN + MAIN_SIZE - 64, 19) + by.siginfo(19, -6, 0) + by.psinfo(pid=7)
+    for more, number in ((by.note(0xFF000000, b"", b"GDB\0"), None), (b"", 19)):
+        path = tmp_path / "core"
+        path.write_bytes(by.core(LOADS, notes + more))
+        assert operations.explain(path).crash.signal == number
 
 
 def test_each_threads_stack_is_told_and_how_full_it_is(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def _judged(told: _Told, name: str | None, code: int, address: int) -> tuple[int
     # The trap of x86 for an address that is not canonical comes with the instruction's (sys/amd64/amd64/trap.c).
     is_counter = bool(told.threads) and told.threads[0].program_counter == address
     if told.header.machine in (_X86_64, _I386) and (name, code) == ("SIGBUS", _BUS_OBJERR) and is_counter:
-        return None, "the processor does not tell it: so it is for an address that is not canonical"
+        return None, "the processor does not tell it, as for an address that is not canonical"
     return address, ""
 
 

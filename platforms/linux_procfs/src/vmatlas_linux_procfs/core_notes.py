@@ -174,6 +174,13 @@ def told_by(header: Header, stream: bytes) -> Told:
     )
 
 
+GENERAL_PROTECTION = (
+    "the processor does not tell it, as for an address that is not canonical, an operand that is not aligned as its "
+    "instruction needs it (movaps), or an instruction that is the kernel's alone"
+)
+"""Of x86: SIGSEGV with SI_KERNEL, which is sent for #GP (arch/x86/kernel/traps.c, exc_general_protection)."""
+
+
 def crash_of(told: Told) -> Crash:
     """Signal and fault address, threads, command."""
     mark = "<" if told.header.byte_order == "little" else ">"
@@ -188,13 +195,15 @@ def crash_of(told: Told) -> Crash:
         elif code is None or code <= 0:
             why = "the signal was sent by a process, not by an access"
         elif code == _SI_KERNEL and told.header.machine in (X86_64, I386):
-            why = "the processor does not tell it: so it is for an address that is not canonical"
+            why = GENERAL_PROTECTION
         else:
             wide = told.header.bits == 64
             (address,) = struct.unpack_from(mark + ("Q" if wide else "I"), told.siginfo, 16 if wide else 12)
             why = ""
             if told.header.machine == S390 and name in ("SIGSEGV", "SIGBUS"):
                 address, span = address & ~0xFFF, 0x1000
+    if told.by_gdb and names.get(number or 0) == "SIGSTOP":
+        number = code = None  # by which gdb itself stopped a process that lived
     return Crash(
         signal=number,
         signal_name=names.get(number or 0),

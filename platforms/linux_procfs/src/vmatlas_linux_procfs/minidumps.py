@@ -32,7 +32,7 @@ from vmatlas.model.columns import NO_LABEL, UNKNOWN_BYTE
 from vmatlas.model.crash import Crash, CrashedThread, Module
 from vmatlas.model.facts import Meaning, Packer, columns_of
 from vmatlas.systems.linux.order import in_order
-from vmatlas_linux_procfs.core_notes import AT_PAGESZ, SIGNALS, SIGNALS_OF_MIPS, WITH_ADDRESS
+from vmatlas_linux_procfs.core_notes import AT_PAGESZ, GENERAL_PROTECTION, SIGNALS, SIGNALS_OF_MIPS, WITH_ADDRESS
 from vmatlas_linux_procfs.decode import MAPS, decode
 
 LINUX_STATUS, LINUX_COMMAND, LINUX_AUXV, LINUX_MAPS = 0x47670004, 0x47670006, 0x47670008, 0x47670009
@@ -295,7 +295,7 @@ def _judged(name: str | None, code: int, address: int, processor: _Processor) ->
     if name not in WITH_ADDRESS:
         return code, None, f"{name or 'the signal'} is sent for none"
     if code == _SI_KERNEL and processor.machine in ("x86_64", "i686"):
-        return code, None, "the processor does not tell it: so it is for an address that is not canonical"
+        return code, None, GENERAL_PROTECTION
     if code < 0:
         return code, None, "the signal was sent by a process, not by an access"
     if code == 0:  # older writers have no code; else it is what kill(2) sends

@@ -33,7 +33,7 @@ from vmatlas.model.crash import Crash, CrashedThread
 from vmatlas.model.facts import Meaning, Packer, columns_of
 from vmatlas.systems.linux.naming import tell_without_sharing
 from vmatlas.systems.linux.order import in_order
-from vmatlas_linux_procfs.core_notes import AT_PAGESZ, SIGNALS, WITH_ADDRESS
+from vmatlas_linux_procfs.core_notes import AT_PAGESZ, GENERAL_PROTECTION, SIGNALS, WITH_ADDRESS
 from vmatlas_linux_procfs.decode import LINE, MAPS, SMAPS, decode
 from vmatlas_linux_procfs.texts import passed_over, without_odd_lines
 
@@ -644,7 +644,7 @@ def _crash(form: str, lines: bytes) -> Crash | None:
     elif code is not None and code <= 0:
         address, why = None, "the signal was sent by a process, not by an access"
     elif code == 128 or "high" in told:
-        address, why = None, "the processor does not tell it: so it is for an address that is not canonical"
+        address, why = None, GENERAL_PROTECTION
     thread = CrashedThread(number("thread", 10), number("pc"), number("sp"))
     others = _other_threads(lines) if form == "tombstone" else []
     return Crash(
