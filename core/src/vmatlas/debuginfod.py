@@ -227,7 +227,7 @@ class _Receiving:
         with open(descriptor, "wb", buffering=0) as file:
             try:
                 request = Request(self._url, headers={"User-Agent": "vmatlas", "Accept-Encoding": "identity"})
-                with self._opener().open(request, timeout=min(_QUIET, self._seconds)) as answer:
+                with self._opener().open(request, timeout=_QUIET) as answer:
                     self._why = self._copy(answer, file.write)
             except HTTPError as error:
                 self._why = "" if error.code in (404, 410) else f"it answered {error.code}"

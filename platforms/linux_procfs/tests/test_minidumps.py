@@ -95,7 +95,9 @@ def test_dump_without_a_map_is_explained_by_its_modules(tmp_path: Path, capsys: 
     path = tmp_path / "dump.dmp"
     path.write_bytes(recorded(CRASHPAD))
     assert program.run(["explain", str(path)]) == Exit.OK
-    assert "/tmp/sample/bin/mini" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.startswith("Process 24145 (mini) was stopped by SIGSEGV")
+    assert "/tmp/sample/bin/mini" in shown
 
 
 def test_exceptions_registers_are_those_of_the_crash() -> None:

@@ -262,6 +262,7 @@ def _crash(dump: Minidump, processor: _Processor) -> Crash:
         rest = [each for each in threads if each.number != thread]
         threads = [at if at.stack_pointer else _of(threads, thread) or at, *rest]
         break
+    modules = tuple(Module(each.base, each.size, each.name, each.build_id) for each in dump.modules() if each.size)
     command = dump.first(LINUX_COMMAND)
     words = [] if not command else command.rstrip(b"\0").decode("utf-8", "surrogateescape").split("\0")
     return Crash(
@@ -272,9 +273,10 @@ def _crash(dump: Minidump, processor: _Processor) -> Crash:
         fault_span=1,
         no_address=why,
         threads=tuple(threads),
-        program=_name(dump) or (words[0].rpartition("/")[2] if words else None),
+        # The first module is the program, with all who write minidumps.
+        program=_name(dump) or (words[0] if words else modules[0].name if modules else "").rpartition("/")[2] or None,
         arguments=" ".join(words) or None,
-        modules=tuple(Module(each.base, each.size, each.name, each.build_id) for each in dump.modules() if each.size),
+        modules=modules,
     )
 
 
