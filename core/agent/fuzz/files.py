@@ -17,6 +17,7 @@ import vmatlas
 from vmatlas import registry, remains
 from vmatlas.backend import TellsCrash
 from vmatlas.capture import Capture
+from vmatlas.conformance.made_core import made_core, note
 from vmatlas.errors import Unsupported, VmatlasError
 from vmatlas.operations import explaining
 from vmatlas.symbols.elf import HEAD, parse_elf
@@ -29,6 +30,15 @@ LARGEST = 1 << 16
 _RECORDED = 20_000
 
 
+OTHERS = {
+    b"FreeBSD": (3, 1, 0x11, 8, 10, 16),
+    b"NetBSD-CORE": (1, 2),
+    b"OpenBSD": (10, 11),
+    b"QNX": (6, 7, 8, 9),
+}
+"""Who names the notes of other systems' cores, and the types that are read."""
+
+
 def recorded() -> list[bytes]:
     """Files that were written by what writes them."""
     found = []
@@ -38,6 +48,11 @@ def recorded() -> list[bytes]:
                 content = path.read_bytes()
                 found.append((lzma.decompress(content) if path.suffix == ".xz" else content)[:_RECORDED])
     found += [lzma.compress(each) for each in found[:3]]
+    for name, kinds in OTHERS.items():  # of which none was recorded here
+        for bits, mark in ((64, "<"), (32, ">")):
+            notes = b"".join(note(name, kind, bytes(range(1, 177)), mark) for kind in kinds)
+            loads = [(0x10000, 0x1000, 5), (0x11000, 0x2000, 6), (0x20000, 0x1000, 0)]
+            found.append(made_core(loads, notes, bits=bits, mark=mark, os_abi=9 * (name == b"FreeBSD")))
     programs = sorted(PLATFORMS.glob("*/src/*/_native*.so"), key=lambda path: path.stat().st_size)
     return found + [path.read_bytes()[:LARGEST] for path in programs[:1]]
 
