@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 import vmatlas
 from vmatlas.conformance.patience import PATIENCE
+from vmatlas.systems.linux.emulation import _has_interpreter, _Mapped
 from vmatlas.systems.linux.proc import emulator_called
 from vmatlas_linux_procfs.emulated import without_repeats
 
@@ -88,6 +92,8 @@ def test_program_that_the_kernel_runs_has_no_emulator() -> None:
 @pytest.mark.parametrize(("program", "emulator"), [
     ("/usr/bin/qemu-aarch64-static", "qemu-aarch64-static"), ("/usr/libexec/qemu-binfmt/../qemu-arm", "qemu-arm"),
     ("/bin/qemu-ppc64le-static (deleted)", "qemu-ppc64le-static"), ("qemu-s390x", "qemu-s390x"),
+    ("/dev/.buildkit_qemu_emulator", ".buildkit_qemu_emulator"), ("/x/buildkit-qemu-arm", "buildkit-qemu-arm"),
+    ("/usr/bin/qemu-riscv64-8.2", "qemu-riscv64-8.2"), ("/usr/bin/buildkitd", None), ("/bin/qemu-arm-setup", None),
     ("/usr/bin/qemu-system-x86_64", None), ("/usr/bin/qemu-img", None), ("/usr/bin/qemu-nbd", None),
     ("/usr/bin/qemu-ga", None), ("/usr/bin/qemu-arm/python", None), ("/usr/bin/python3", None), ("", None),
 ])  # fmt: skip
@@ -104,3 +110,74 @@ def test_line_that_is_told_twice_in_a_row_is_one() -> None:
     named = b"400000-401000 r-xp 00000000 fe:00 12                             /a\rb\rb\r\v\vc\n"
     assert without_repeats(named) == named
     assert without_repeats(last + once + last) == last + once + last
+
+
+def guest(machine: int, code: bytes) -> bytes:
+    """A program of two segments, code and data, that is loaded at 4 MiB and 64 KiB above."""
+    header = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0x4000B0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    header += struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, 0x1000, 0x1000, 0x1000)
+    header += struct.pack("<IIQQQQQQ", 1, 6, 0x1000, 0x410000, 0x410000, 16, 16, 0x1000)
+    return (header + code).ljust(0x1010, b"\0")
+
+
+AARCH64, RISCV = 183, 243
+PAUSES = {  # each asks for its files to be polled, none, for ever
+    "aarch64": (AARCH64, "280980d2" "000080d2" "010080d2" "020080d2" "030080d2" "040080d2" "010000d4" "00000014"),
+    "riscv64": (RISCV, "93089004" "13050000" "93050000" "13060000" "93060000" "13070000" "73000000" "6f000000"),
+}  # fmt: skip
+
+
+def test_emulator_of_any_name_is_known_by_the_program_of_another_processor_that_it_loaded(tmp_path: Path) -> None:
+    foreign = next((each for each in PAUSES if each != os.uname().machine), "")
+    found = shutil.which(f"qemu-{foreign}-static")
+    if found is None:
+        pytest.skip(f"qemu-{foreign}-static is missing: apt-get install qemu-user-static")
+    emulator, program = tmp_path / "runner", tmp_path / "guest"
+    shutil.copy(found, emulator)
+    machine, code = PAUSES[foreign]
+    program.write_bytes(guest(machine, bytes.fromhex(code)))
+    program.chmod(0o755)
+    running = subprocess.Popen([emulator, program])
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            space = vmatlas.snapshot(running.pid)
+            if any(region.path == str(program) for region in space.where("w")):
+                break
+            assert time.monotonic() < deadline and running.poll() is None, list(space)
+            time.sleep(0.01)
+        if not space.incomplete and not any(map(is_interpreter, space)):
+            space = vmatlas.snapshot(running.pid)  # the doubt was told before the guest was loaded
+        if any(map(is_interpreter, space)):
+            pytest.skip("this qemu is linked dynamically")
+        assert "the map of the emulator runner, which runs a program of its own choice" in (space.incomplete or "")
+    finally:
+        running.kill()
+        running.wait()
+
+
+def is_interpreter(region: vmatlas.Region) -> bool:
+    return "/ld-" in (region.path or "")
+
+
+def test_a_file_of_another_processor_that_is_read_as_data_is_not_one_that_was_loaded() -> None:
+    head = guest(AARCH64, b"")
+
+    def mapped(*starts: int) -> _Mapped:
+        return _Mapped([vmatlas.Region(start, start + 0x1000, vmatlas.Protection.READ) for start in starts])
+
+    assert mapped(0x400000, 0x410000).is_loaded_as(head)
+    assert mapped(0x7F0000400000, 0x7F0000410000).is_loaded_as(head)  # with a base
+    assert not mapped(0x400000).is_loaded_as(head)  # whole, as a linker or a debugger has it
+    assert not mapped(0x400000, 0x401000).is_loaded_as(head)
+    assert not mapped(0x400000, 0x410000).is_loaded_as(head[:100])
+
+
+@pytest.mark.parametrize("width", ["Q", "I"])
+def test_whether_a_program_has_a_loader_is_told_by_its_auxiliary_vector(width: str) -> None:
+    def vector(base: int) -> bytes:
+        return b"".join(struct.pack(f"=2{width}", *each) for each in ((6, 4096), (7, base), (3, 0x400040), (0, 0)))
+
+    assert _has_interpreter(vector(0x7F000000)) and not _has_interpreter(vector(0))
+    assert _has_interpreter(b"") and _has_interpreter(b"\xff" * 32)

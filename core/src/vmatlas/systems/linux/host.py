@@ -76,11 +76,20 @@ class LinuxProcess(LocalProcess):
 
     @functools.cached_property
     def emulator(self) -> str | None:
-        """The emulator (qemu-user) that runs it, by its program's name; None where none does, or it is not told."""
+        """The emulator (qemu-user) that runs it; None where none does, or it is not told.
+
+        By its program's name, or because a program of another processor is loaded there (see `emulation`).
+        """
         if self.is_self:
             return own_emulator()
         try:
-            return emulator_called(os.readlink("exe", dir_fd=self.living().directory))
+            living = self.living()
+            program = os.readlink("exe", dir_fd=living.directory)
+            if (called := emulator_called(program)) is not None:
+                return called
+            from vmatlas.systems.linux.emulation import runs_another_machine
+
+            return os.path.basename(program) if runs_another_machine(living, program) else None
         except (OSError, VmatlasError):
             return None
 

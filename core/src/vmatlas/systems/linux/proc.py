@@ -382,11 +382,12 @@ def _can_be_signalled(pid: int) -> bool:
 # ---- what stands between ----
 
 _EMULATORS = pattern(
-    r"(?:.*/)?(qemu-(?:aarch64(?:_be)?|alpha|arm(?:eb)?|cris|hexagon|hppa|i386|loongarch64|m68k|microblaze(?:el)?|"
+    r"(?:.*/)?(\.buildkit_qemu_emulator|(?:\.?buildkit[-_])?qemu-(?:aarch64(?:_be)?|alpha|arm(?:eb)?|cris|hexagon|hppa|i386|loongarch64|m68k|microblaze(?:el)?|"
     r"mips(?:el|64|64el|n32|n32el)?|nios2|or1k|ppc(?:64|64le)?|riscv(?:32|64)|s390x|sh4(?:eb)?|sparc(?:32plus|64)?|"
-    r"x86_64|xtensa(?:eb)?)(?:-static)?)(?: \(deleted\))?"
+    r"x86_64|xtensa(?:eb)?)(?:-static)?(?:-\d[\d.]*)?)(?: \(deleted\))?"
 )
-"""The programs of QEMU that run programs of other processors (qemu-user), for binfmt_misc above all."""
+"""The programs of QEMU that run programs of other processors (qemu-user), for binfmt_misc above all; BuildKit has
+copies of them under names of its own."""
 
 
 def emulator_called(program: str) -> str | None:
