@@ -85,6 +85,13 @@ def test_an_agent_has_one_connection_at_a_time_and_the_next_waits_for_its_turn(c
         pass
 
 
+def test_a_keeper_whose_starter_is_gone_before_its_machine_is_up_ends(cache: Cache) -> None:
+    command = [sys.executable, "-P", "-m", "vmatlas_images.keeper", "linux-6.12", "3600"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 1
+    assert kept("linux-6.12", cache) is None
+
+
 @pytest.fixture(scope="module")
 def name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A machine that is held, apart; under a name of its own, which no other test joins."""
