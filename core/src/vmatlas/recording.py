@@ -133,7 +133,9 @@ def next_look(due: float, every: float, now: float, end: float | None) -> float 
 
 
 def trends_of(series: Series, measure: str = "held", *, first: int = 0, last: int = -1) -> Trends:
-    """What grows in a series, from one of its moments to another (from 0): see `trends`.
+    """What grows in a series, from its moment `first` to `last` (from 0; negative: from the end).
+
+    See `trends`, for `measure` too.
 
     Of a long one as many moments are read as `trends` compares, evenly spread. Raises what `Series` raises where it is
     read, what `replay` raises, and UsageError for fewer than two moments.

@@ -395,7 +395,8 @@ def snapshots(
 ) -> Listing[tuple[ProcessInfo, AddressSpace | VmatlasError]]:
     """The map of every process that is not the kernel's own, or the error that tells why there is none.
 
-    Streamed: none is kept. `threads`, `patience`, `among`, `incomplete`, and what is raised: as of `survey`.
+    Streamed: none is kept. `residency` and `where` are as in `snapshot`; `target`, `backend`, `threads`, `patience`,
+    `among`, `incomplete`, and what is raised: as of `survey`.
     """
     wanted, place = Filter.of(where), api.place_of(target)
     residency = arguments.flag(residency, "residency")

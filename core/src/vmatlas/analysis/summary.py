@@ -144,6 +144,8 @@ def summarize(space: AddressSpace, guesses: Mapping[int, Guess] | None = None) -
 
     The memory in use is told where the space was read with `residency=True`; else those totals are None. `guesses`, by
     the start of a region, are what `name_regions` gives: see `Summary.names`.
+
+    Raises UsageError for what is no address space, and for guesses that are none.
     """
     check_space(space)
     if guesses is not None and not isinstance(guesses, Mapping):

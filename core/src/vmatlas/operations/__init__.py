@@ -331,7 +331,7 @@ def map_anonymous(
     there, be the kernel older than its flag for that (Linux 4.17) or not. Where a stack grows, only with `unsafe=True`.
     `replace=True` DESTROYS what is there: mappings of `vmatlas.operations` that lie wholly in the range are closed (not
     while a buffer of them is left); anything else only with `unsafe=True`. `shared` memory stays the same memory in
-    children; `populate` makes its pages at once; `no_reserve` counts on no swap for it.
+    children; `populate` makes its pages at once; `no_reserve` counts on no swap for it. `protection` is its rights.
 
     Raises UsageError, OperationFailed, Unsupported.
     """
@@ -398,7 +398,7 @@ def map_shared(
     of sysfs needs `unsafe=True`). With a name such as "/buffer": POSIX shared memory, which must be there already
     unless `create` (with `size`, all of which is taken at once: OSError with ENOSPC when /dev/shm is full, and then
     nothing of that name is left behind); `exclusive`: and it must be new. It keeps its name until `unlink_shared`.
-    Where the size is not given it is the object's own.
+    Where the size is not given it is the object's own. `protection` is its rights; `unsafe` as in `map_file`.
 
     Raises UsageError, OperationFailed (EEXIST, ENOENT, ...), OSError, Unsupported.
     """
@@ -432,7 +432,8 @@ def map_device(
 ) -> Mapping:
     """Map `size` bytes of a device from `offset` on: registers, or physical memory (/dev/mem). Needs `unsafe=True`.
 
-    What touching a device does, no software can know beforehand; a wrong register can stop the machine. It is opened
+    `protection` is the rights, `shared` whether what is written goes to the device. What touching a device does,
+    no software can know beforehand; a wrong register can stop the machine. It is opened
     with O_SYNC, which for /dev/mem means uncached. For registers of 32 bits: `mapping.buffer.cast("I")`. Raises
     UsageError, OSError (opening it), OperationFailed.
     """
@@ -492,6 +493,7 @@ def protected(
 ) -> contextlib.AbstractContextManager[None]:
     """`protect` for as long as a `with` block lasts: afterwards each page has the rights that it had.
 
+    `unsafe`, and what is raised at the beginning, as of `protect`.
     Raises BufferInUse at the end of the block, and leaves the rights, when a live buffer needs more than they were.
     A mapping that was closed or moved within the block is left alone, and so is what lies there then.
     """
@@ -520,9 +522,10 @@ def unlock(address: int, size: int, *, unsafe: bool = False) -> None:
 
 @flags_checked
 def lock_all(*, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
-    """Lock all memory of this process: what it has, what it will get, or both; with `on_fault` each page when touched.
+    """Lock all memory of this process: what it has (`current`), what it will get (`future`), or both.
 
-    With `future`, memory that would pass the limit cannot be had any more, from malloc and for stacks, too.
+    With `on_fault` each page is locked when it is touched. With `future`, memory that would pass the limit cannot
+    be had any more, from malloc and for stacks, too.
     Raises OperationFailed, with the limit.
     """
     _own().lock_all(current=current, future=future, on_fault=on_fault)

@@ -116,7 +116,8 @@ def working_set(
 ) -> WorkingSet:
     """Clear the marks of the whole process, wait, and tell how much of each region was looked at since.
 
-    As `written`; Unsupported where the system does not tell (Linux: "Referenced" of smaps).
+    `where`, `force`, `wait`, and what is raised, as of `written`; Unsupported where the system does not tell
+    (Linux: "Referenced" of smaps).
     """
     if not isinstance(process, Process):
         with api.open(process) as opened:
