@@ -18,7 +18,9 @@ import pytest
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, FetchError, Machine, NotRunnable, VerificationError, fetch
 from vmatlas_images.fetch import archive
+from vmatlas_images.fetch import download as downloading
 from vmatlas_images.fetch.archive import verified_release
+from vmatlas_images.fetch.catalogue import Publishers
 from vmatlas_images.fetch.sources import is_cached
 from vmatlas_images.prepare.preparing import prepare
 from vmatlas_images.resolve.checksums import read_checksums
@@ -295,7 +297,7 @@ def test_a_host_without_a_mirror_is_told_the_variable(cache: Cache, monkeypatch:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     archive._apt_mirrors.cache_clear()
     with pytest.raises(NotRunnable, match="no Debian mirror is known") as caught:
-        archive.configured_mirror()
+        archive.configured_mirrors()
     assert "VMATLAS_DEBIAN_MIRROR=URL" in (caught.value.hint or "")
     archive._apt_mirrors.cache_clear()
 
@@ -327,9 +329,9 @@ def test_the_mirror_is_the_one_in_the_hosts_apt_sources(
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     if found is None:
         with pytest.raises(NotRunnable):
-            archive.configured_mirror()
+            archive.configured_mirrors()
     else:
-        assert archive.configured_mirror() == found
+        assert archive.configured_mirrors() == (found,)
 
 
 def url_machine(folder: Path, source: str) -> Machine:
@@ -478,3 +480,91 @@ def test_a_locked_kernel_that_the_mirror_has_no_more_or_otherwise_is_not_run(
     write_lock(tmp_path / "kernels.lock", {"k": other})
     with pytest.raises(VerificationError, match="and others in the lock file"):
         fetch(kernel(tmp_path), cache)
+
+
+def several(mirror: Mirror, monkeypatch: pytest.MonkeyPatch, *first: str) -> None:
+    """Mirrors that are asked before the one that is whole: copies of it under these names."""
+    files = mirror.server.files
+    for name in first:
+        copies = {path.replace("debian/", f"{name}/", 1): content for path, content in files.items()}
+        mirror.server.files |= {path: content for path, content in copies.items() if path.startswith(f"{name}/")}
+    names = [f"{mirror.server.url}/{name}" for name in first]
+    monkeypatch.setenv("VMATLAS_DEBIAN_MIRROR", " ".join([*names, mirror.url]))
+
+
+@pytest.mark.usefixtures("carrier")
+def test_a_mirror_that_lies_is_passed_over_and_told(
+    mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several(mirror, monkeypatch, "liar")
+    path = IMAGE.format("6.12.10").replace("debian/", "liar/", 1)
+    mirror.server.files[path] = mirror.server.files[path][:-1] + b"!"
+    fetched = fetch(kernel(tmp_path, '  below: "7"'), cache)
+    assert fetched.release == "6.12.10-1"
+    (note,) = fetched.notes
+    assert note.startswith("a mirror was passed over: ") and "liar" in note
+    assert hashlib.sha256(fetched.files[0].read_bytes()).hexdigest() == fetched.digests[0]
+
+
+@pytest.mark.parametrize("fault", ["away", "unsigned", "no such package", "refuses"])
+def test_a_mirror_of_which_nothing_can_be_had_does_not_stop_the_others(
+    mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stranger: Signer, fault: str
+) -> None:
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "apt-get" else which(name))
+    several(mirror, monkeypatch, "first")
+    files = mirror.server.files
+    if fault == "away":
+        for path in [path for path in files if path.startswith("first/")]:
+            del files[path]
+    elif fault == "unsigned":
+        files["first/dists/trixie/InRelease"] = stranger.sign(b"Origin: Debian\nSuite: trixie\nCodename: trixie\n")
+    elif fault == "no such package":
+        del files[IMAGE.format("6.12.10").replace("debian/", "first/", 1)]
+    else:
+        mirror.server.refusals["first/dists/trixie/InRelease"] = [403]
+    fetched = fetch(kernel(tmp_path, '  below: "7"'), cache)
+    assert fetched.release == "6.12.10-1", "the newest in range: another mirror has it"
+    assert [note.partition(": ")[0] for note in fetched.notes] == ["a mirror was passed over"]
+    mirror.server.asked.clear()
+    assert fetch(kernel(tmp_path, '  below: "7"'), cache).release == "6.12.10-1"
+    assert mirror.server.asked == []
+
+
+def test_a_mirror_that_falls_silent_is_passed_over(
+    mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "apt-get" else which(name))
+    several(mirror, monkeypatch, "slow")
+    mirror.server.stalled["slow/dists/trixie/InRelease"] = 10
+    monkeypatch.setattr(downloading, "_SILENCE", 1.0)
+    monkeypatch.setattr(downloading, "_ATTEMPTS", 1)
+    publishers = Publishers("x86_64", cache, tmp_path / "space", time.monotonic() + PATIENCE, lambda *_: None)
+    index = publishers.index("trixie")
+    assert b"linux-image-6.12.10" in index.read_bytes()
+    assert "slow/dists/trixie/InRelease" in publishers.passed_over[0]
+
+
+def test_where_all_mirrors_fail_the_worst_is_told(
+    mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "apt-get" else which(name))
+    several(mirror, monkeypatch, "liar")
+    path = IMAGE.format("6.12.10")
+    mirror.server.files[path.replace("debian/", "liar/", 1)] = b"x" * len(mirror.server.files[path])
+    del mirror.server.files[path]
+    with pytest.raises(VerificationError, match="liar"):
+        fetch(kernel(tmp_path, '  below: "7"'), cache)
+
+
+def test_no_mirror_has_more_than_its_part_of_the_time(
+    mirror: Mirror, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several(mirror, monkeypatch, "slow")
+    began = time.monotonic()
+    publishers = Publishers("x86_64", cache, tmp_path, began + 4 * PATIENCE, lambda *_: None)
+    first, last = publishers._archive(f"{mirror.server.url}/slow", 2), publishers._archive(mirror.url, 1)
+    assert first._end == pytest.approx(began + 2 * PATIENCE, abs=PATIENCE / 2)
+    assert last._end == pytest.approx(began + 4 * PATIENCE, abs=PATIENCE / 2)

@@ -222,29 +222,31 @@ class HttpArchive:
         download(url, place, limit=limit, progress=progress, most=most, what=what, anew=self.anew)
 
 
-def open_archive(processor: str, *, anew: bool = False) -> Archive:
-    """The archive that this host reaches: apt's, or plain HTTP where there is no apt-get. Raises `NotRunnable`.
+def open_archive(processor: str, *, anew: bool = False, mirror: str = "") -> Archive:
+    """The archive that this host reaches: by apt, or plain HTTP where there is no apt-get. Raises `NotRunnable`.
 
-    With `anew`, caches between here and the mirror are asked to give way.
+    `mirror` is one of `configured_mirrors`, else the first. With `anew`, caches on the way to it are asked to give way.
     """
     architecture = ARCHITECTURES[processor]
-    mirror = configured_mirror()
+    mirror = mirror or configured_mirrors()[0]
     if shutil.which("apt-get") is not None:
         return AptArchive(mirror, architecture, keyring(), anew=anew)
     return HttpArchive(mirror, architecture, anew=anew)
 
 
-def configured_mirror() -> str:
-    """`VMATLAS_DEBIAN_MIRROR`, or the Debian mirror in this host's apt sources, as apt itself reads them."""
-    if named := os.environ.get("VMATLAS_DEBIAN_MIRROR"):
-        return named
+def configured_mirrors() -> tuple[str, ...]:
+    """Those that `VMATLAS_DEBIAN_MIRROR` names, in the order in which they are asked, or the Debian mirror in this
+    host's apt sources, as apt itself reads them. Raises `NotRunnable` where none is known.
+    """
+    if named := os.environ.get("VMATLAS_DEBIAN_MIRROR", "").split():
+        return tuple(dict.fromkeys(named))
     candidates = _apt_mirrors(os.environ.get("PATH"), os.environ.get("APT_CONFIG"))
     if not candidates:
         raise NotRunnable(
             "no Debian mirror is known: this host's apt sources name none",
             hint="VMATLAS_DEBIAN_MIRROR=URL names one (the folder that holds dists/ and pool/)",
         )
-    return candidates[0]
+    return candidates[:1]
 
 
 @functools.cache

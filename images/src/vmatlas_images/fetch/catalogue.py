@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from ..errors import NotRunnable
+from ..errors import FetchError, NotRunnable, NotThere, VerificationError
 from ..resolve.wanted import Before, Choice, File, Package, Question
-from .archive import Verified, configured_mirror, open_archive
+from .archive import Verified, configured_mirrors, open_archive
 from .cache import Cache, key_of
 from .download import Progress, download
 
+T = TypeVar("T")
 CHECKSUMS_WITHIN = 60.0  # seconds for a checksum file, of some kilobytes: a publisher out of reach is told soon
 
 
@@ -24,9 +25,9 @@ class Memory:
 
     @property
     def mirror(self) -> str:
-        """The Debian mirror that would be asked; "" where none is known."""
+        """The Debian mirrors that would be asked, in this order; "" where none is known."""
         try:
-            return configured_mirror()
+            return " ".join(configured_mirrors())
         except NotRunnable:
             return ""
 
@@ -66,9 +67,12 @@ class Memory:
 
 
 class Publishers(Memory):
-    """The mirror and the publishers, until `end`; half-made things stand in `space`.
+    """The mirrors and the publishers, until `end`; half-made things stand in `space`.
 
-    With `anew`, caches between here and a mirror are asked to give way.
+    Of several mirrors the first that answers, and tells the truth, is enough: what an index says is signed, and what
+    a package is stands in the index, so each may bring what another lists. One that failed is asked last from then
+    on, and none may take more than its part of the time that is left. `passed_over` tells of those that failed. With
+    `anew`, caches on the way to a mirror are asked to give way.
     """
 
     def __init__(
@@ -77,16 +81,57 @@ class Publishers(Memory):
         super().__init__(cache)
         self._processor, self._end, self._progress, self._anew = processor, end, progress, anew
         self._space = space / ("again" if anew else "first")
-
-    @cached_property
-    def _archive(self) -> Verified:
-        self._space.mkdir()
-        archive = open_archive(self._processor, anew=self._anew)
-        return Verified(archive, self._processor, self._space, self._end, self._progress)
+        self._order: list[str] = []
+        self._archives: dict[str, Verified] = {}
+        self._indices: dict[tuple[str, str], Path] = {}
+        self.passed_over: list[str] = []
 
     def index(self, suite: str) -> Path:
         """The suite's list of packages, verified. Raises `FetchError`, `VerificationError`, `NotRunnable`."""
-        return self._archive.index(suite)
+        return self._first(lambda mirror, archive: self._index(mirror, archive, suite))
+
+    def _index(self, mirror: str, archive: Verified, suite: str) -> Path:
+        if (mirror, suite) not in self._indices:
+            self._indices[mirror, suite] = archive.index(suite)
+        return self._indices[mirror, suite]
+
+    def _packages(self, packages: Sequence[Package]) -> list[Path]:
+        """Of one suite."""
+
+        def bring(mirror: str, archive: Verified) -> list[Path]:
+            self._index(mirror, archive, packages[0].suite)  # apt brings what its own lists have
+            return archive.bring(packages)
+
+        return self._first(bring)
+
+    def _first(self, ask: Callable[[str, Verified], T]) -> T:
+        """What the first mirror gives that can. Raises what is worst of what they say: a lie, then what is not told,
+        then that a file is not there.
+        """
+        self._order = self._order or list(configured_mirrors())
+        failures: list[FetchError] = []
+        for number, mirror in enumerate(tuple(self._order)):
+            try:
+                found = ask(mirror, self._archive(mirror, len(self._order) - number))
+            except FetchError as error:
+                failures.append(error)
+                self._order.remove(mirror)
+                self._order.append(mirror)
+                continue
+            self.passed_over += [f"a mirror was passed over: {error.message}" for error in failures]
+            return found
+        raise max(failures, key=lambda error: (isinstance(error, VerificationError), not isinstance(error, NotThere)))
+
+    def _archive(self, mirror: str, left: int) -> Verified:
+        """`left`: how many mirrors share the time, this one among them."""
+        if mirror not in self._archives:
+            now = time.monotonic()
+            space = self._space / str(len(self._archives))
+            space.mkdir(parents=True)
+            archive = open_archive(self._processor, anew=self._anew, mirror=mirror)
+            end = now + (self._end - now) / left
+            self._archives[mirror] = Verified(archive, self._processor, space, end, self._progress)
+        return self._archives[mirror]
 
     def checksums(self, url: str) -> str:
         """A publisher's checksum file, of at most 4 MiB. Raises `FetchError`."""
@@ -103,7 +148,7 @@ class Publishers(Memory):
         once = {(file.algorithm, file.digest): file for file in files}.values()  # a kernel and its modules may be one
         missing = [file for file in once if not self._cache.has(file.algorithm, file.digest)]
         packages = [file.place for file in missing if isinstance(file.place, Package)]
-        for package, path in zip(packages, self._archive.bring(packages) if packages else (), strict=True):
+        for package, path in zip(packages, self._packages(packages) if packages else (), strict=True):
             self._cache.add(path, "sha256", package.sha256, origin=package.name)
         for file in missing:
             if isinstance(file.place, str):

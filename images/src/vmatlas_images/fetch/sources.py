@@ -107,7 +107,7 @@ def _brought(
         publishers.learn(wanted.answers, choice)
     if not publishers.holds(choice.files):
         raise FetchError(f"{choice.says} was fetched and is not in the cache {cache.root}: is something removing it?")
-    return _here(choice, cache, wanted.notes + notes)
+    return _here(choice, cache, wanted.notes + notes + tuple(dict.fromkeys(publishers.passed_over)))
 
 
 def _here(choice: Choice, cache: Cache, notes: tuple[str, ...]) -> Fetched:

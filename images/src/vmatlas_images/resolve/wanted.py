@@ -92,7 +92,7 @@ class Catalogue(Protocol):
 
     @property
     def mirror(self) -> str:
-        """The Debian mirror that would be asked; "" where none is known."""
+        """The Debian mirrors that would be asked; "" where none is known."""
 
     def index(self, suite: str) -> Path:
         """The mirror's list of that suite's packages, verified. Raises `FetchError`, `NotRunnable`."""
