@@ -12,7 +12,6 @@ from vmatlas.backend import Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Consistency, Query, Question
-from vmatlas.model.pages import PageRuns, PageState
 
 if TYPE_CHECKING:
     from vmatlas.model.crash import Crash
@@ -82,38 +81,6 @@ class QnxBackend:
         return decode_crash(capture)
 
 
-class PagedataPages:
-    """PAGEDATA, asked which pages are in memory."""
-
-    name = "qnx-pagedata-pages"
-    system = "qnx"
-    distribution = "vmatlas-qnx"
-    source = "qnx.pagedata"
-    consistency = Consistency.SINGLE_CALL
-    stream = "pages-pagedata"
-    states = PageState.PRESENT | PageState.FILE | PageState.ANONYMOUS  # of device memory neither of the last two
-    cost = 10
-    passes_holes = True
-
-    def probe(self) -> Availability:
-        """Whether this machine answers the device command, found out by asking about this process."""
-        from vmatlas_qnx.acquire import probe
-
-        return probe(_PAGEDATA)
-
-    def acquire(self, process: LocalProcess, query: Query) -> Reading:
-        """See `vmatlas_qnx.acquire`."""
-        from vmatlas_qnx.acquire import acquire_pages
-
-        return acquire_pages(process, query)
-
-    def pages(self, capture: Capture) -> PageRuns:
-        """See `vmatlas_qnx.pages`."""
-        from vmatlas_qnx.pages import decode_pages
-
-        return decode_pages(capture, self.states)
-
-
 _TOLD = (
     Feature.FLAGS
     | Feature.OFFSET
@@ -124,4 +91,3 @@ _TOLD = (
 )
 MAPINFO = QnxBackend(_MAPINFO, _TOLD)
 PAGEDATA = QnxBackend(_PAGEDATA, _TOLD | Feature.RESIDENCY)
-PAGEDATA_PAGES = PagedataPages()
