@@ -453,11 +453,16 @@ def test_a_report_has_findings_totals_and_the_picture():
     assert repr(report) == "<Report of process 4321 (x): 2 findings>"
 
 
-def test_a_report_on_a_series_tells_what_grows():
+def reported_series() -> tuple[Report, CourseView, list[tuple[float, AddressSpace]]]:
+    """A report on a series, what it draws, and what its trends are of."""
     view = growing(12)
     spaces = [(float(at), space_of([region(0x10000, 4 + at, **used(4 * PAGE + at * PAGE))])) for at in range(12)]
     trends = vmatlas.trends(spaces)
-    report = Report(view.last, summary_of(view.last), vmatlas.audit(view.last.space), trends, view)
+    return Report(view.last, summary_of(view.last), vmatlas.audit(view.last.space), trends, view), view, spaces
+
+
+def test_a_report_on_a_series_tells_what_grows():
+    report, view, spaces = reported_series()
     text = " ".join("".join(tree(report.html()).itertext()).split())
     assert "grows" in text and "over time" in text and "+44K" in text  # gained in all
     steady = vmatlas.trends([(float(at), spaces[0][1]) for at in range(5)])

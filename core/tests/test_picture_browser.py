@@ -7,10 +7,12 @@ import json
 import struct
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vmatlas.analysis.audit.finding import Untold
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.conformance.thorough import THOROUGH
 from vmatlas.picture.drawn import Picture, pictures
@@ -18,7 +20,7 @@ from vmatlas.picture.palette import LIGHT, Sort
 from vmatlas.picture.scene import Scene, scene_of
 
 from .strategies import space_of
-from .test_picture import HOSTILE, compared, growing, hostile_scene, many
+from .test_picture import HOSTILE, compared, growing, hostile_scene, many, reported, reported_series
 
 selenium = pytest.importorskip("selenium", reason="selenium drives the browser: pip install selenium")
 
@@ -224,6 +226,31 @@ def test_nobody_is_kept_from_it(browser, tmp_path):
         told = [(fault["id"], [node["target"] for node in fault["nodes"]]) for fault in faults]
         assert told == [], (scheme, width, path.name, chosen)
         assert page.ask("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_nobody_is_kept_from_a_report_and_its_contents_lead_to_its_parts(browser, tmp_path):
+    from axe_core_python.selenium import Axe
+
+    page = Page(browser, [scene_of(space_of(many(3)))], tmp_path)
+    report, _, _ = reported_series()
+    untold = Untold(reported().audit[0].rule, HOSTILE[0])
+    page.path.write_text(replace(report, audit=replace(report.audit, untold=(untold,))).html(), "utf-8")
+    page.media(prefers_color_scheme="dark")
+    page.size(390, 900)
+    page.browser.get(page.path.as_uri())
+    faults = Axe().run(page.browser)["violations"]
+    assert [(fault["id"], [node["target"] for node in fault["nodes"]]) for fault in faults] == []
+    assert page.ask("document.documentElement.scrollWidth <= innerWidth")
+    links = page.browser.find_elements("css selector", "nav.contents a")
+    assert len(links) == 5
+    for link in links:
+        link.click()
+        place = str(link.get_attribute("href")).rpartition("#")[2]
+        page.until(f"location.hash === '#{place}'")
+        seen = f"document.getElementById('{place}').getBoundingClientRect()"
+        page.until(f"(box => box.top < innerHeight && box.bottom > -2)({seen})")
+    assert page.ask("document.querySelectorAll('img, iframe').length") == 0
+    page.is_quiet()
 
 
 def test_dark_is_drawn_dark_and_paper_is_always_light(browser, tmp_path):
