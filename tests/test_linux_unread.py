@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import mmap
 import os
@@ -22,16 +23,22 @@ from vmatlas.cli.program import program as command_line
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.systems.linux import files
 
+LIBC = ctypes.CDLL(None)
+LIBC.mmap.restype = ctypes.c_void_p
+LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_ssize_t]
+LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 NO_LINK = "no right to follow the links of /proc/PID/map_files"
 
 
 @pytest.fixture
 def mapped(tmp_path: Path) -> Iterator[Path]:
-    """A file of a page that this process has mapped."""
+    """A file of a page that this process has mapped, and has not open."""
     path = tmp_path / "mapped.so"
     path.write_bytes(bytes(mmap.PAGESIZE))
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
-        yield path
+    with path.open("rb") as file:
+        address = LIBC.mmap(None, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_PRIVATE, file.fileno(), 0)
+    yield path
+    LIBC.munmap(address, mmap.PAGESIZE)
 
 
 @pytest.fixture
@@ -130,6 +137,19 @@ def test_a_sandbox_that_refuses_statx_is_told_and_not_taken_for_a_missing_file(
     assert why(mapped) is not None and "statx is refused here (Operation not permitted)" in str(why(mapped))
     told = CliRunner().invoke(command_line, ["find", "self", f"{region_of(mapped).start:x}"])
     assert f"no ELF-ADDRESS of {mapped}: " in told.output and "statx is refused here" in told.output
+
+
+@pytest.mark.usefixtures("no_links")
+def test_what_never_had_a_name_is_not_told_to_have_been_unlinked_and_its_size_is_told() -> None:
+    descriptor = os.memfd_create("unread")
+    os.truncate(descriptor, mmap.PAGESIZE)
+    with mmap.mmap(descriptor, mmap.PAGESIZE) as kept, vmatlas.open(None) as process:
+        os.close(descriptor)  # a mapping of Python's has one of its own
+        region = next(each for each in process.snapshot() if "/memfd:unread" in each.label)
+        assert process.file_size(region) == len(kept)
+        told = process.why_unread(region)
+        assert told is not None and told.startswith(NO_LINK) and "unlinked" not in told
+        assert not region.deleted or told.endswith("it lies in no folder")
 
 
 @pytest.mark.usefixtures("no_links")

@@ -470,41 +470,47 @@ class ProcessFiles:
 
     def opened(self, region: Region) -> int | str:
         """See `open_mapped`; where there is none to be had, why, in words."""
-        if region.device is None or region.inode is None or region.path is None:
-            return "its path, its device and its inode are not all told"
+        if region.device is None or region.inode is None:
+            return "its device and its inode are not told"
         device = region.device.major, region.device.minor
-        name = (region.path_bytes or b"") + (DELETED if region.deleted else b"")
+        # None where the name is longer than is told.
+        name = None if region.path_bytes is None else region.path_bytes + (DELETED if region.deleted else b"")
         bounds = b"%x-%x" % (region.start, region.end)
         reasons: list[str] = []
         with self._refused_for(reasons), self._led_to(self._process.mapped_file(bounds)) as handle:
-            if self._process.mapped_name(bounds) == name:
-                return self._reading(handle, _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH))
+            file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
+            if file.inode == region.inode if name is None else self._process.mapped_name(bounds) == name:
+                return self._reading(handle, file)
             reasons.append(_NOT_THERE)
         with self._refused_for(reasons), self._led_to(_PROGRAM) as handle:  # by the right to read the map
             file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
             if (file.device, file.inode) == (device, region.inode):
                 return self._reading(handle, file)
         for root in self.roots:
+            if name is None:
+                break
             with self._refused_for(reasons), self._looked_up(root, name) as seen:
                 if seen.is_of_map(device, region.inode):
                     return self._reading(seen.handle, seen.file)
                 reasons.append("another file is at its path")
-        if region.deleted and _NO_FILE in reasons:
-            reasons[reasons.index(_NO_FILE)] = "it has been unlinked"
-        return "; ".join(dict.fromkeys(each for each in reasons if each != _NO_FILE or not region.deleted))
+        if region.deleted and name is not None:
+            nameless = holds_objects(device) or name.endswith(b"/#%d%b" % (region.inode, DELETED))
+            gone = "it lies in no folder" if nameless else "it has been unlinked"
+            reasons = [gone if each == _NO_FILE else each for each in reasons]
+        return "; ".join(dict.fromkeys(reasons))
 
     def size(self, region: Region) -> int | None:
         """Bytes in the file that is mapped at a region: also of one without a name, or that nobody may read."""
         if region.device is None or region.inode is None:
             return None
-        device = region.device.major, region.device.minor
         bounds = b"%x-%x" % (region.start, region.end)
         with _refused(), self._led_to(self._process.mapped_file(bounds)) as handle:
             file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
             if file.inode == region.inode:
                 return file.size if S_ISREG(file.mode) else None
         opened = self.opened(region)
-        descriptor = opened if isinstance(opened, int) else self._open_there((device, region.inode))
+        own = (region.device.major, region.device.minor), region.inode
+        descriptor = opened if isinstance(opened, int) else self._open_there(own)
         if descriptor is None:
             return None
         try:
