@@ -11,7 +11,6 @@ import operator
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import compress, count, islice
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,7 +19,7 @@ from vmatlas.errors import UsageError
 from vmatlas.model.export import PageExports
 from vmatlas.model.filter import check_region
 from vmatlas.notebook import repr_html
-from vmatlas.values import NamedTuple
+from vmatlas.values import NamedTuple, dataclass, field
 
 if TYPE_CHECKING:
     from vmatlas.model.region import Region
