@@ -198,12 +198,12 @@ CASES: dict[str, Case] = {
     "symbolize_many": (
         vmatlas.symbolize_many,
         {"source": None, "addresses": []},
-        {"source": "pid", "addresses": "addresses", "debuginfod": "servers"},
+        {"source": "pid", "addresses": "addresses", "debuginfod": "servers", "demangle": "flag"},
     ),
     "source_lines": (
         vmatlas.source_lines,
         {"source": None, "addresses": []},
-        {"source": "pid", "addresses": "addresses", "debuginfod": "servers"},
+        {"source": "pid", "addresses": "addresses", "debuginfod": "servers", "demangle": "flag"},
     ),
     "picture": (vmatlas.picture, {}, {"what": "pid", "names": "flag", "pages": "guesses"}),
     "recover": (

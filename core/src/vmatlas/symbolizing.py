@@ -177,7 +177,7 @@ class Symbolizer:
         `demangle`: mangled names of C++ and Rust are made legible as well, where a program here can do that.
         Raises UsageError for what is no URL.
         """
-        self._demangle = demangle
+        self._demangle = arguments.flag(demangle, "demangle")
         self._debuginfod: Debuginfod | None = None
         self._said: list[str] = []
         if debuginfod or (debuginfod is None and os.environ.get("DEBUGINFOD_URLS")):
