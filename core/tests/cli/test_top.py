@@ -206,7 +206,7 @@ def test_a_process_that_ends_leaves_what_was_seen_last(hostile: subprocess.Popen
     async def does(pilot: Pilot[int]) -> None:
         await until(pilot, f"{hostile.pid} ")
         await pilot.press("enter")
-        await until(pilot, "RANGE")
+        await until(pilot, "RANGE", "in use, ")
         hostile.kill()
         hostile.wait()
         assert "RANGE" in await until(pilot, "it has ended")
@@ -267,7 +267,7 @@ def test_no_line_is_wider_than_the_terminal_and_names_have_room(child: Child, wi
         assert max(map(len, text.splitlines())) <= width
         assert "python" in text
         await pilot.press("enter")
-        assert max(map(len, (await until(pilot, "RANGE")).splitlines())) <= width
+        assert max(map(len, (await until(pilot, "RANGE", "in use, ")).splitlines())) <= width
 
     look(str(child.pid), does=does, size=(width, 24))
 
@@ -345,8 +345,11 @@ def test_in_a_terminal_it_opens_a_process_and_ends_by_a_key_with_the_terminal_as
         terminal.until(b"rows 1 to 1")
         terminal.press(b"\r")
         terminal.until(b"from now on")
-        terminal.until(b"RANGE")
-        assert colours(terminal.written)
+        terminal.until(b"IN-MEMORY")  # there is an answer
+        end = time.monotonic() + PATIENCE
+        while not colours(terminal.written):
+            assert time.monotonic() < end, "nothing is coloured"
+            terminal.read()
         terminal.press(b"q")
         assert terminal.end() == 0
         assert terminal.is_as_before()
@@ -357,7 +360,8 @@ def test_without_colours_there_are_none(child: Child, how: dict[str, str]) -> No
     with Terminal(child.pid, *([] if how else ["--color", "never"]), **how) as terminal:
         terminal.until(b"rows 1 to 1")
         terminal.press(b"\r")
-        terminal.until(b"RANGE")
+        terminal.until(b"IN-MEMORY")
+        terminal.until(b"by address")
         terminal.press(b"\x03")  # Ctrl-C
         assert terminal.end() == 0
         assert colours(terminal.written) == set()

@@ -99,7 +99,7 @@ class Page(Screen[None]):
     def on_mount(self) -> None:
         """Ask for the first time."""
         self._field.display = self._above.display = False
-        self._keys.update(Text(self.KEYS, style="reverse", no_wrap=True, overflow="crop"))
+        self._keys.update(Text(self.KEYS, no_wrap=True, overflow="crop"))
         self._rows.focus()
         self.question.start()
         self.set_interval(_LOOK, self._tell_state)
@@ -218,6 +218,10 @@ def _pss(each: ProcessMemory) -> int | None:
     return None if each.memory is None else each.memory.proportional
 
 
+def _style_of(growth: int | None) -> str:
+    return "" if not growth else "change.grown" if growth > 0 else "change.shrunk"
+
+
 class Processes(Page):
     """Who uses how much."""
 
@@ -306,7 +310,7 @@ class Processes(Page):
             *(size_text(size, exact=False) for size in (use.private, use.resident, use.swapped)),
             escape(each.process.name) or NOTHING,
         )
-        return Row(cells, "", {0: "heading", 2: "change.grown" if (since or 0) > 0 else "change.shrunk"})
+        return Row(cells, "", {0: "heading", 2: _style_of(since)})
 
     def wanted(self, words: str) -> None:
         """Words that choose processes; any other is taken for a part of a name. Raises UsageError."""
@@ -472,7 +476,7 @@ class Process(Page):
             region.kind.label,
             self._label(region),
         )
-        return Row(cells, f"kind.{region.kind.label}", {4: "change.grown" if (grew or 0) > 0 else "change.shrunk"})
+        return Row(cells, f"kind.{region.kind.label}", {4: _style_of(grew)})
 
     def wanted(self, words: str) -> None:
         """Words of a filter. Raises UsageError."""
@@ -509,6 +513,7 @@ class Top(App[int]):
     #head, #above { height: auto; }
     #above { padding-top: 1; }
     #state, #keys { height: 1; }
+    #keys { text-style: reverse; }
     Input { height: 1; border: none; padding: 0; }
     """
 

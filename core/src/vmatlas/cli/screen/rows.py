@@ -16,7 +16,7 @@ from textual.widget import Widget
 from vmatlas.cli.render.palette import STYLES
 from vmatlas.cli.render.table import Cell, Column, Layout, Row, Table, lay_out, styled_line
 
-_PLAIN = Style()
+_PLAIN, _CHOSEN = Style(), Style(reverse=True)
 
 
 class Rows(Widget, can_focus=True):
@@ -120,9 +120,10 @@ class Rows(Widget, can_focus=True):
         line = styled_line(self._table, row, self._layout_of[1], cell_len)
         is_chosen = bool(y) and index == self._at
         strip = Strip([_segment(cell, is_chosen) for cell in line]).crop(0, width)
-        return strip.extend_cell_length(width, Style(reverse=True) if is_chosen else None)
+        return strip.extend_cell_length(width, _CHOSEN if is_chosen else None)
 
 
 def _segment(cell: Cell, is_chosen: bool) -> Segment:
-    style = Style.parse(STYLES[cell.style]) if cell.style else _PLAIN
-    return Segment(cell.text, style + Style(reverse=True) if is_chosen else style)
+    if is_chosen:
+        return Segment(cell.text, _CHOSEN)
+    return Segment(cell.text, Style.parse(STYLES[cell.style]) if cell.style else _PLAIN)
