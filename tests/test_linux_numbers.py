@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ FOREIGN = "/proc is of another pid namespace"
 # a number that was given to another process
 
 HANDED_OVER = """
-import asyncio, multiprocessing, subprocess, sys, vmatlas
+import asyncio, multiprocessing, subprocess, sys, time, vmatlas
 from vmatlas import operations
 
 def reuse(number):
@@ -51,6 +52,7 @@ def among_all(handed):
     raise each.error
 
 def ask(what, handed):
+    time.sleep(0.05)  # start times are counted in hundredths of a second: psutil, too, knows them so
     other = reuse(handed.pid)
     for question in (vmatlas.snapshot, vmatlas.memory, vmatlas.open, vmatlas.capture, vmatlas.select,
                      lambda one: vmatlas.find(one, 0, or_next=True), lambda one: vmatlas.find_many(one, [0]),
@@ -546,3 +548,20 @@ def test_number_inside_a_container_stands_beside_its_own(agent: str) -> None:
     finally:
         upper.kill()
         upper.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("where", ["here", "by an agent"])
+def test_threads_of_a_process_that_has_ended_are_none_and_not_an_empty_list(where: str, binary: Path) -> None:
+    with (
+        vmatlas.connect("local" if where == "here" else f"agent:{binary}") as target,
+        subprocess.Popen(["sleep", "300"]) as child,
+        vmatlas.open(child.pid, target=target) as process,
+    ):
+        assert process.threads()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(vmatlas.NoSuchProcess):
+            process.threads()  # of a zombie
+        child.wait()
+        with pytest.raises(vmatlas.NoSuchProcess):
+            process.threads()

@@ -113,6 +113,9 @@ def test_a_name_that_is_longer_than_the_kernel_keeps_is_told_from_its_like(named
     assert pids(f"name:{long}1") == [one]
     assert pids(f"name:{long}?") == sorted([one, other])
     assert pids(f"name:{long[:15]}") == sorted([one, other]), "what ps shows"
+    whole = named(long[:15])
+    assert pids(f"name:{long[:15]}") == [whole], "who is really called so"
+    assert pids(f"name:{long}1", f"!name:{long[:15]}") == [one]
 
 
 def test_a_program_that_was_unlinked_and_one_that_is_called_so_are_found_by_their_names(named, tmp_path):

@@ -188,7 +188,7 @@ CASES: dict[str, Case] = {
     "find": (
         vmatlas.find,
         {"pid": None, "address": 0},
-        {"pid": "pid", "address": "address", "where": "filter", **COMMON},
+        {"pid": "pid", "address": "address", "where": "filter", "or_next": "flag", **COMMON},
     ),
     "find_many": (
         vmatlas.find_many,
@@ -314,7 +314,11 @@ CASES: dict[str, Case] = {
         {},
         {"where": "filter", "strict": "flag", "threads": "flag", "guards": "flag", **FLAGS, **CRITERIA},
     ),
-    "Process.find": (of_process("find"), {"address": 0}, {"address": "address", "where": "filter", **CRITERIA}),
+    "Process.find": (
+        of_process("find"),
+        {"address": 0},
+        {"address": "address", "where": "filter", "or_next": "flag", **CRITERIA},
+    ),
     "Process.find again": (found_again, {"address": 0}, {"address": "address", "where": "filter", **CRITERIA}),
     "Process.find_many": (of_process("find_many"), {}, {"addresses": "addresses"}),
     "Process.neighbours": (of_process("neighbours"), {}, {"address": "address"}),
@@ -358,7 +362,7 @@ CASES: dict[str, Case] = {
     "Filter.parse": (vmatlas.Filter.parse, {}, {"text": "text"}),
     "Filter.matches": (vmatlas.Filter().matches, {}, {"region": "region"}),
     "AddressSpace.of": (vmatlas.AddressSpace.of, {"origin": SPACE.origin}, {"regions": "regions"}),
-    "AddressSpace.find": (SPACE.find, {}, {"address": "place"}),
+    "AddressSpace.find": (SPACE.find, {"address": 0}, {"address": "place", "or_next": "flag"}),
     "AddressSpace.find_many": (SPACE.find_many, {}, {"addresses": "places"}),
     "AddressSpace.neighbours": (SPACE.neighbours, {}, {"address": "place"}),
     "AddressSpace.where": (SPACE.where, {}, {"where": "filter", **CRITERIA}),
@@ -522,7 +526,7 @@ def test_every_public_function_and_each_of_its_arguments_is_tried():
         taken = [word for word in inspect.signature(each).parameters if word not in ("self", "criteria")]
         if not taken or name in for_memory:
             continue
-        missing = {*taken} - {*tried[name][2]} - ({"or_next"} if name.endswith("find") else set())
+        missing = {*taken} - {*tried[name][2]}
         assert not missing - {"size"}, (name, missing)
 
 

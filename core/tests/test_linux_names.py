@@ -35,6 +35,7 @@ def kind_of(name: bytes, *, shared: bool = True, major: int = 0, mounted: bool |
         (b"/SYSV00000000 (deleted)", Kind.SHARED_MEMORY),
         (b"/dev/zero (deleted)", Kind.SHARED_MEMORY),
         (b"/dev/ashmem/dalvik-main space (deleted)", Kind.SHARED_MEMORY),
+        (b"/dev/__properties__/u:object_r:log_prop:s0", Kind.FILE),
         (b"/anon_hugepage (deleted)", Kind.SHARED_MEMORY),
         (b"//anon_hugepage (deleted)", Kind.SHARED_MEMORY),
     ],

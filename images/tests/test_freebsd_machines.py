@@ -26,8 +26,11 @@ from .test_console import Guest, check_nothing
 
 FREEBSD = [machine for machine in machines() if machine.system == "freebsd"]
 OFFICIAL = [machine for machine in FREEBSD if isinstance(machine.source, Download)]
+OF_THE_USERS = [machine for machine in FREEBSD if machine not in OFFICIAL]
+SINGLE_USER = [machine for machine in FREEBSD if machine.boot.start == "kernel"]
 NAMED = pytest.mark.parametrize("machine", FREEBSD, ids=lambda machine: machine.name)
 BOOT = "\r\nFreeBSD/amd64 (freebsd) (ttyu0)\r\n\r\nlogin: "
+ALONE = "\r\nEnter full pathname of shell or RETURN for /bin/sh: "
 WELCOME = "Last login: Sun Nov 22 04:00:00 on ttyu0\r\nFreeBSD 15.1-RELEASE (GENERIC)\r\n# a line of /etc/motd\r\n"
 PROCFS, CD, START = (
     "mount -t procfs proc /proc",
@@ -37,25 +40,29 @@ PROCFS, CD, START = (
 OURS = "tar -xf /mnt/ours.tar -C /"
 
 
-def guest(tmp_path: Path, prompt: str, **answers: str) -> Guest:
-    said = {"root": WELCOME + prompt, PROCFS: prompt, CD: prompt, OURS: prompt}
+def guest(machine: Machine, tmp_path: Path, prompt: str, **answers: str) -> Guest:
+    """One that asks who it is, or, started alone, for a shell; there a program has its whole path."""
+    alone = machine in SINGLE_USER
+    first, welcome, path = ("", prompt, "/sbin/") if alone else ("root", WELCOME + prompt, "")
+    said = {first: welcome, path + PROCFS: prompt, path + CD: prompt, OURS: prompt}
     said[START] = answers.get("start", f"[1] 812\r\n{prompt}vmatlas-agent: ready on /dev/cuau1\r\n")
-    return Guest(tmp_path, said, BOOT)
+    return Guest(tmp_path, said, ALONE if alone else BOOT)
 
 
 @NAMED
 @pytest.mark.parametrize("prompt", ["root@freebsd:~ # ", "# "], ids=["csh", "sh"])
 def test_dialogue_logs_in_mounts_and_starts_the_agent(machine: Machine, prompt: str, tmp_path: Path) -> None:
-    scripted = guest(tmp_path, prompt)
+    scripted = guest(machine, tmp_path, prompt)
     converse(machine.dialogue, scripted.console, scale=1, check=check_nothing)
     ours = [] if machine.python is None else [OURS]
-    assert scripted.typed == ["root", PROCFS, CD, *ours, START]
+    first, path = ("", "/sbin/") if machine in SINGLE_USER else ("root", "")
+    assert scripted.typed == [first, path + PROCFS, path + CD, *ours, START]
     scripted.console.close()
 
 
 @NAMED
 def test_agent_that_does_not_start_is_told_by_its_step(machine: Machine, tmp_path: Path) -> None:
-    scripted = guest(tmp_path, "# ", start="ELF binary type not known\r\n# ")
+    scripted = guest(machine, tmp_path, "# ", start="ELF binary type not known\r\n# ")
     with pytest.raises(ImagesError, match=f"step {len(machine.dialogue)} of the dialogue"):
         converse(machine.dialogue, scripted.console, scale=0.01, check=check_nothing)
     scripted.console.close()
@@ -97,12 +104,17 @@ def test_there_is_another_processor_and_an_older_release() -> None:
     assert len({machine.expect.kernel.at_least for machine in OFFICIAL}) == 3
 
 
-def test_a_disk_of_the_users_is_asked_for_by_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (machine,) = (each for each in FREEBSD if each not in OFFICIAL)
-    assert machine.name == "freebsd-local"
+@pytest.mark.parametrize(
+    ("name", "variable"), [("freebsd-local", "VMATLAS_FREEBSD_IMAGE"), ("freebsd-kernel", "VMATLAS_FREEBSD_KERNEL")]
+)
+def test_a_disk_or_kernel_of_the_users_is_asked_for_by_its_variable(
+    name: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {each.name for each in OF_THE_USERS} == {"freebsd-local", "freebsd-kernel"}
+    (machine,) = (each for each in OF_THE_USERS if each.name == name)
     assert machine.expect.answering == ("freebsd-sysctl", "freebsd-procfs")
-    monkeypatch.delenv("VMATLAS_FREEBSD_IMAGE", raising=False)
-    with pytest.raises(NotRunnable, match="VMATLAS_FREEBSD_IMAGE is not set"):
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(NotRunnable, match=f"{variable} is not set"):
         fetch(machine, Cache(tmp_path / "cache"))
 
 

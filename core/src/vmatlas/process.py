@@ -270,6 +270,8 @@ class Process:
         self._forget_stale_finder()  # after exec there is another memory to ask about
         wanted = Filter.of(where, **criteria)
         residency = self.needs_residency(wanted)
+        if or_next is not False:
+            or_next = arguments.flag(or_next, "or_next")
         query = Query(address=_address(address), or_next=or_next, residency=residency, where=wanted)
         choice = self.choice(query)
         found = self._search(choice, query)

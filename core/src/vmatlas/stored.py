@@ -87,7 +87,7 @@ def _by_coredumpctl(path: str) -> Noted:
     if done.returncode:  # it knows of no such core, or may not read the journal
         return Noted()
     found: dict[str, list[str]] = {}
-    for line in done.stdout[:_MOST].decode("utf-8", "surrogateescape").splitlines():
+    for line in done.stdout[:_MOST].decode("utf-8", "surrogateescape").split("\n"):
         if (parts := _LINE.fullmatch(line)) is not None and parts[1] in _LABELS:
             found.setdefault(parts[1], []).append(parts[2])
     # A command line may hold a newline and what looks like another label: what stands there twice is not believed.

@@ -49,6 +49,16 @@ def test_text_of_smaps_tells_the_memory_in_use(tmp_path: Path) -> None:
     assert (region.resident, region.private_resident) == (4096, 4096)
 
 
+def test_a_map_behind_the_command_that_printed_it_is_one_with_an_odd_line(tmp_path: Path) -> None:
+    path = tmp_path / "pasted.txt"
+    for head in (b"root@box:~# cat /proc/77/maps\n", b"\n", b"hello\nthere\n"):
+        path.write_bytes(head + TEXT)
+        with pytest.raises(MalformedData) as refused:
+            vmatlas.replay(path)
+        assert refused.value.offset == 0 and "--lenient" in (refused.value.hint or "")
+        assert len(vmatlas.replay(remains.load(path, lenient=True))) == 2
+
+
 def test_odd_lines_are_refused_with_the_byte_or_passed_over_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "pasted.txt"
     path.write_bytes(TEXT + b"-- end --\n")

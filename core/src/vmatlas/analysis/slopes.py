@@ -141,6 +141,8 @@ def _verdict(took: float, values: Sequence[float], least: Sequence[float], slope
         return Verdict.SHRINKS
     came = sum(max(later - earlier, 0) for earlier, later in itertools.pairwise(values))
     went = sum(max(earlier - later, 0) for earlier, later in itertools.pairwise(values))
+    if went >= NOISE and 10 * came <= went:  # at once or in steps, and not back
+        return Verdict.SHRINKS
     if 2 * went >= came:
         return Verdict.SWINGS
     return Verdict.UNCLEAR if fair[-1] else Verdict.ROSE

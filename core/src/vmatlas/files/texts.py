@@ -27,6 +27,7 @@ class Form(NamedTuple):
 LINUX_MAPS = Form(MAPS, "linux", "the text of a map of Linux")
 
 _LINE_OF_MAPS = re.compile(rb"\s*[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] ")
+_LINE_FURTHER = re.compile(rb"^[ \t]*[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] ", re.MULTILINE)
 _EXPORT = b"__CURSOR="
 _FORMS = (
     (rb"\A\s*[\[{](?s:.)*?\"(?:COREDUMP_[A-Z_]+|MESSAGE_ID)\"\s*:",
@@ -64,4 +65,4 @@ def form_of(head: bytes) -> Form | None:
     for pattern, form in _KNOWN:
         if pattern.search(plain) and ((more := _MORE.get(form.name)) is None or more.search(plain)):
             return form
-    return None
+    return LINUX_MAPS if _LINE_FURTHER.search(plain) else None  # behind odd lines, as the command that printed it

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from vmatlas.arguments import numbers, shown
+from vmatlas.arguments import flag, numbers, shown
 from vmatlas.errors import MalformedData, UsageError, VmatlasError
 from vmatlas.model.columns import MOST_REGIONS, Columns
 from vmatlas.model.export import Exports
@@ -222,8 +222,13 @@ class AddressSpace(Exports, Sequence[Region]):
         return row if row >= 0 and address < self.columns.end[row] else None
 
     def find(self, address: int, *, or_next: bool = False) -> Region | None:
-        """The region that covers the address; with `or_next`, else the first one above it. O(log n)."""
+        """The region that covers the address; with `or_next`, else the first one above it. O(log n).
+
+        None for a number beyond 64 bits, too. Raises UsageError for what is no number, and no flag.
+        """
         row = self._row(address)
+        if or_next is not False:
+            or_next = flag(or_next, "or_next")
         if row is None:
             row = bisect_left(self.columns.start, address)
             if not or_next or row == len(self):

@@ -330,7 +330,10 @@ class _Lookup:
         system = self._system
         programs: Mapping[int, str | None] | None = None
         if isinstance(system, FindsMembers):
-            others = [each for each in self._listed if not each.kernel and not _fits(each.name, wanted)]
+            asked = [each for each in self._listed if not each.kernel]
+            others = [
+                each for each in asked if not _fits(each.name, wanted) or len(os.fsencode(each.name)) == LONGEST_NAME
+            ]
             programs, gap = system.program_names(others)
             self._unplaced |= {gap: None} if gap else {}
         if cut := [each for each in self._listed if _may_go_on_as(each, wanted, programs)]:
@@ -342,6 +345,8 @@ class _Lookup:
             ] = None
         fits = [(each, _is_called(each, wanted, programs)) for each in self._listed]
         found = [each for each, fit in fits if fit is not False]
+        whole = [each for each in found if not _is_cut(each, wanted, programs)]
+        found = whole or found  # what lists show of a longer name chooses it where nobody is really called so
         if cut := [each for each, fit in fits if fit is None]:
             told = ", ".join(str(each.pid) for each in cut[:_MOST_TOLD]) + ", ..." * (len(cut) > _MOST_TOLD)
             self.notes.append(
@@ -486,6 +491,15 @@ def _is_called(process: ProcessInfo, wanted: str, programs: Mapping[int, str | N
     kept, asked = os.fsencode(process.name), os.fsencode(wanted)
     is_cut = len(kept) == LONGEST_NAME < len(asked) and asked.startswith(kept)
     return None if is_cut and (own is None or not own.startswith(process.name)) else False
+
+
+def _is_cut(process: ProcessInfo, wanted: str, programs: Mapping[int, str | None] | None) -> bool:
+    """Whether it fits by what was kept of its name alone: the name of its program goes on, and does not fit."""
+    own = None if programs is None or process.kernel else programs.get(process.pid)
+    if own is None or len(os.fsencode(process.name)) != LONGEST_NAME:
+        return False
+    program = own.removesuffix(_DELETED)
+    return len(program) > len(process.name) and program.startswith(process.name) and not _fits(program, wanted)
 
 
 def _may_go_on_as(process: ProcessInfo, wanted: str, programs: Mapping[int, str | None] | None) -> bool:

@@ -405,7 +405,10 @@ class LinuxProcess(LocalProcess):
         task = "task" if self.thread is None else "../../task"
         others = self.other_threads()
         # The first thread is no other one, though it may be gone from the list: then its files tell so.
-        return stream_of([self.pid, *others], lambda name: self._told_by(f"{task}/{name}"), most=MOST_THREADS)
+        told = stream_of([self.pid, *others], lambda name: self._told_by(f"{task}/{name}"), most=MOST_THREADS)
+        if not others and (state := parse_stat(self.read_file("stat"), pid=self.pid)).is_gone:
+            raise has_ended(state, self.pid)
+        return told
 
     def numa_told(self) -> bytes | None:
         """/proc/PID/numa_maps; None where the kernel has none (CONFIG_NUMA). Nothing is told of the kernel's own.

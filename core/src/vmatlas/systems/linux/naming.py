@@ -38,7 +38,9 @@ _BUFFERS = pattern(rb"/(?:drm mm object|i915|ttm swap|dmabuf:.*)", re.DOTALL)
 """Those that are a driver's."""
 _OBJECTS = pattern(rb"/(?:secretmem|\[[^/]*\]|drm mm object|i915|ttm swap)")
 """Of objects that can be shared alone: what the kernel is known to call them."""
-_DEVICES = pattern(rb"anon_inode:.*|socket:\[\d+\]|/dev/(?!shm/|hugepages/|mqueue/|ashmem/).*", re.DOTALL)
+_DEVICES = pattern(
+    rb"anon_inode:.*|socket:\[\d+\]|/dev/(?!shm/|hugepages/|mqueue/|ashmem/|__properties__/).*", re.DOTALL
+)
 _OF_MEMORY = pattern(rb"anon_inode:\[(?:aio|secretmem|kvm-gmem|guest_memfd)\]")
 """Memory that some kernels name so, and others by a name of its own file system."""
 

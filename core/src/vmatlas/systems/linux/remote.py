@@ -240,7 +240,9 @@ def threads_told(process: RemoteProcess) -> bytes | None:
     folder = b"/proc/%d/task" % process.pid
     try:
         names = process.list_folder(folder)
-    except AgentRefused:
+    except AgentRefused as refused:
+        if refused.errno_name in ("ENOENT", "ESRCH"):
+            raise remote_error(refused, process.pid) from None
         return None
 
     def read(name: str) -> bytes | str:
@@ -250,7 +252,15 @@ def threads_told(process: RemoteProcess) -> bytes | None:
             return refused.errno_name
 
     numbers = [int(name) for name in names if name.isdigit() and len(name) <= 10 and 0 < int(name) < 2**32]
-    return stream_of(numbers, read, most=MOST_REMOTE_THREADS)
+    told = stream_of(numbers, read, most=MOST_REMOTE_THREADS)
+    try:
+        stat = process.read_file(b"/proc/%d/stat" % process.pid, _MOST_OF_A_SMALL_FILE)
+    except AgentRefused as refused:
+        raise remote_error(refused, process.pid) from None
+    state = _identified(process, {STAT: stat})
+    if state.is_gone and not state.has_others:
+        raise has_ended(state, process.pid)
+    return told
 
 
 def numa_told(process: RemoteProcess) -> bytes | None:
