@@ -220,7 +220,8 @@ def test_file_of_a_folder_that_is_gone_is_not_looked_up_in_the_root(start: Start
         assert region.label == "/lib.so (deleted)"
         assert lookup(region._replace(path="/etc")).inode is None
         assert process.elf_address(region.start) is None
-        assert "may not answer (mounted elsewhere)" in str(process.why_unread(region))
+        why = str(process.why_unread(region))
+        assert "may not answer (mounted elsewhere)" in why or (os.geteuid() and "no right to follow the links" in why)
 
 
 def content(pid: int, region: Region) -> bytes | None:
