@@ -158,14 +158,14 @@ class DataSet:
         day = f"{HOSTS.name}/day={run.day}"
         for folder in self.storage.names(day):
             host = host_of(folder)
-            content = None if host is None else self.storage.read(f"{day}/{folder}/{run.run}.parquet", _MOST_OF_ROW)
+            name = f"{day}/{folder}/{run.run}.parquet"
+            content = None if host is None else self.storage.read(name, _MOST_OF_ROW)
             if host is None or content is None:
                 continue
             try:
                 kept = pq.ParquetFile(io.BytesIO(content))
                 rows = kept.read(columns=["status"]).to_pylist() if kept.metadata.num_rows == 1 else []
             except (pa.ArrowException, OSError) as error:
-                name = f"{day}/{folder}/{run.run}.parquet"
                 raise MalformedData(name, 0, f"a host's row in Parquet ({legible(str(error), 100)})") from None
             if rows and rows[0]["status"] == "answered":
                 found.add(host)

@@ -26,8 +26,9 @@ class Form(NamedTuple):
 
 LINUX_MAPS = Form(MAPS, "linux", "the text of a map of Linux")
 
-_LINE_OF_MAPS = re.compile(rb"\s*[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] ")
-_LINE_FURTHER = re.compile(rb"^[ \t]*[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] ", re.MULTILINE)
+_REGION = rb"[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] "
+_LINE_OF_MAPS = re.compile(rb"\s*" + _REGION)
+_LINE_FURTHER = re.compile(rb"^[ \t]*" + _REGION, re.MULTILINE)
 _EXPORT = b"__CURSOR="
 _FORMS = (
     (rb"\A\s*[\[{](?s:.)*?\"(?:COREDUMP_[A-Z_]+|MESSAGE_ID)\"\s*:",

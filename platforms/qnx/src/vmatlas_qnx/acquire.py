@@ -138,8 +138,8 @@ def _open(process: LocalProcess, devctl: Devctl) -> tuple[int, bytes]:
 
 def why_no_entry(info: layout.ProcessInfo | None) -> str | None:
     """Why a process has no entry. Raises NoSuchProcess for one that has ended."""
-    if info is not None and info.is_zombie:
-        raise NoSuchProcess(f"process {info.pid} has ended; it is a zombie without memory", pid=info.pid)
+    if info is not None:
+        decode.judge_ended(info, info.pid)
     return kernel_itself(info)
 
 

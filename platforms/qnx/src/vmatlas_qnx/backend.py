@@ -1,5 +1,4 @@
-"""Ties acquire and decode together as the backends `qnx-mapinfo` and `qnx-pagedata`, and as the page source
-`qnx-pagedata-pages`.
+"""Ties acquire and decode together as the backends `qnx-mapinfo` and `qnx-pagedata`.
 
 Cheap to import, since every backend is looked at for the choice: acquire and decode are imported when first used.
 """

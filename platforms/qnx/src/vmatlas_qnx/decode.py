@@ -20,7 +20,7 @@ from vmatlas.model import UNKNOWN, AddressSpace, Columns, Kind, Label, Protectio
 from vmatlas.model.facts import Meaning, Packer, Rows, columns_of_rows
 from vmatlas_qnx import names
 from vmatlas_qnx.flags import RESIDENCY, MapFlags, Sharing
-from vmatlas_qnx.layout import ENTRY, Entry, read_entries, read_info
+from vmatlas_qnx.layout import ENTRY, Entry, ProcessInfo, read_entries, read_info
 
 MAPINFO = "mapinfo"
 PAGEDATA = "pagedata"
@@ -120,9 +120,13 @@ def _meaning(fact: bytes, paths: Sequence[str | None]) -> Meaning:
 
 def _judge_empty(capture: Capture) -> None:
     """No entries: the kernel's own process, or one whose memory is gone. Raises NoSuchProcess."""
-    info = read_info(capture.streams.get(PROCESS, b""), capture.system.byte_order)
+    judge_ended(read_info(capture.streams.get(PROCESS, b""), capture.system.byte_order), capture.pid)
+
+
+def judge_ended(info: ProcessInfo | None, pid: int) -> None:
+    """Of a process without an entry. Raises NoSuchProcess for a zombie."""
     if info is not None and info.is_zombie:
-        raise NoSuchProcess(f"process {capture.pid} has ended; it is a zombie without memory", pid=capture.pid)
+        raise NoSuchProcess(f"process {pid} has ended; it is a zombie without memory", pid=pid)
 
 
 def _limit(capture: Capture) -> int:

@@ -105,6 +105,15 @@ def _identified(process: RemoteProcess, streams: Mapping[str, bytes]) -> Stat:
     return state
 
 
+def _state_now(process: RemoteProcess) -> Stat:
+    """The same, asked for by itself. Raises NoSuchProcess, AccessDenied, TargetLost."""
+    try:
+        stat = process.read_file(b"/proc/%d/stat" % process.pid, _MOST_OF_A_SMALL_FILE)
+    except AgentRefused as refused:
+        raise remote_error(refused, process.pid) from None
+    return _identified(process, {STAT: stat})
+
+
 def _is_ending(process: RemoteProcess, thread: int) -> bool:
     try:
         stat = process.read_file(b"/proc/%d/task/%d/stat" % (process.pid, thread), 4096)
@@ -253,11 +262,7 @@ def threads_told(process: RemoteProcess) -> bytes | None:
 
     numbers = [int(name) for name in names if name.isdigit() and len(name) <= 10 and 0 < int(name) < 2**32]
     told = stream_of(numbers, read, most=MOST_REMOTE_THREADS)
-    try:
-        stat = process.read_file(b"/proc/%d/stat" % process.pid, _MOST_OF_A_SMALL_FILE)
-    except AgentRefused as refused:
-        raise remote_error(refused, process.pid) from None
-    state = _identified(process, {STAT: stat})
+    state = _state_now(process)
     if state.is_gone and not state.has_others:
         raise has_ended(state, process.pid)
     return told
@@ -270,12 +275,11 @@ def numa_told(process: RemoteProcess) -> bytes | None:
         told = process.read_file(folder + b"numa_maps", MOST_TOLD)
         if not told:  # nothing is told of a thread that has ended
             told = process.read_file(living_folder(process) + b"/numa_maps", MOST_TOLD)
-        stat = process.read_file(folder + b"stat", _MOST_OF_A_SMALL_FILE)
     except AgentRefused as refused:
         if refused.errno_name == "ENOENT" and _is_there(process):
             return None
         raise remote_error(refused, process.pid) from None
-    state = _identified(process, {STAT: stat})
+    state = _state_now(process)
     if not told and state.is_gone:
         raise has_ended(state, process.pid)
     return told
@@ -293,11 +297,7 @@ def clear_marks(process: RemoteProcess, which: str, write: Callable[[bytes, byte
 
     Raises NoSuchProcess, AccessDenied, OperationFailed, TargetLost, Unsupported.
     """
-    folder = b"/proc/%d/" % process.pid
-    try:
-        _identified(process, {STAT: process.read_file(folder + b"stat", _MOST_OF_A_SMALL_FILE)})
-    except AgentRefused as refused:
-        raise remote_error(refused, process.pid) from None
+    _state_now(process)
     result = write(living_folder(process) + b"/clear_refs", CLEARS[which])
     if not result.ok:
         if result.errno_name == "ENOENT" and _is_there(process):
