@@ -11,6 +11,7 @@ they keep to the limited API. Beside the wheels: a bill of materials, what they 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lock import ROOT, TOOLS, distributions, environment, tool
 
@@ -49,6 +51,13 @@ _TAG = re.compile(r"(manylinux|musllinux)_(\d+)_(\d+)_(.+)")
 _TRIPLETS = ("x86_64-linux-gnu", "aarch64-linux-gnu")
 
 
+_RELATIVE = re.compile(r"(?<![\w\]`])\[(?P<words>[^][]+)\]\((?P<where>(?![a-z]+:|#)[^()\s]+)\)")
+_IN_NO_ADDRESS = set(' \t\n"<>()[]')
+_NOWHERE = (
+    "their metadata has no address of the repository, and no link to it: a release is made with --url https://..."
+)
+
+
 class Unfit(Exception):
     """A wheel that is not what its name says."""
 
@@ -66,7 +75,7 @@ def make(output: Path, *, here: bool = False, url: str = "") -> None:
         for folder in distributions():
             copy = Path(space, folder.relative_to(ROOT))
             shutil.copytree(folder, copy, ignore=_MADE, dirs_exist_ok=True)
-            _tell_where(copy, url)
+            _tell_where(copy, folder.relative_to(ROOT).as_posix(), url)
         headers = _headers(Path(space, "headers"))
         for folder in distributions():
             copy = Path(space, folder.relative_to(ROOT))
@@ -89,6 +98,7 @@ def make(output: Path, *, here: bool = False, url: str = "") -> None:
         (output / MADE).write_text(json.dumps(_made_of(output), indent=2) + "\n", "utf-8")
         (output / DIGESTS).write_text("".join(f"{digest}  {path.name}\n" for path, digest in _digests(output)), "utf-8")
     print(f"{output}: {len(wheels)} wheels, {len(list(output.glob('vmatlas*.tar.gz')))} source distributions")
+    print(f"their metadata says that the repository is at {url}" if url else _NOWHERE)
 
 
 def _build(hook: str, copy: Path, output: Path, given: Mapping[str, str], platform_name: str = "") -> None:
@@ -119,16 +129,36 @@ def _headers(place: Path) -> Path:
     return place
 
 
-def _tell_where(copy: Path, url: str) -> None:
-    """The addresses in the metadata, and in what an index shows of the README: nobody knows them but a releaser."""
-    if not url:
-        return
-    url = url.rstrip("/")
-    told = {"Source": url, "Issues": f"{url}/issues", "Changelog": f"{url}/blob/HEAD/CHANGELOG.md"}
-    with (copy / "pyproject.toml").open("a", encoding="utf-8") as file:
-        file.write("\n[project.urls]\n" + "".join(f"{name} = {json.dumps(where)}\n" for name, where in told.items()))
+def _tell_where(copy: Path, folder: str, url: str) -> None:
+    """The addresses in the metadata, and in what an index shows of the README: nobody knows them but a releaser.
+
+    `folder`: of the distribution, in the repository. Without an address a link becomes words: in a README that lies
+    elsewhere than in the repository it leads nowhere, or to what is somebody else's. Raises Unfit for one to no file.
+    """
     readme = copy / "README.md"
-    readme.write_text(readme.read_text("utf-8").replace("](../../", f"]({url}/blob/HEAD/"), "utf-8")
+    readme.write_text(_RELATIVE.sub(functools.partial(_led, folder, url), readme.read_text("utf-8")), "utf-8")
+    if url:
+        told = {"Source": url, "Issues": f"{url}/issues", "Changelog": f"{url}/blob/HEAD/CHANGELOG.md"}
+        with (copy / "pyproject.toml").open("a", encoding="utf-8") as file:
+            file.write("\n[project.urls]\n" + "".join(f"{name} = {json.dumps(at)}\n" for name, at in told.items()))
+
+
+def _led(folder: str, url: str, link: re.Match[str]) -> str:
+    path, mark, part = link["where"].partition("#")
+    path = os.path.normpath(os.path.join(folder, path))
+    if not (ROOT / path).exists():
+        raise Unfit(f"{folder}/README.md: there is no {link['where']}")
+    if url:
+        return f"[{link['words']}]({url}/blob/HEAD/{path}{mark}{part})"
+    return link["words"] if link["words"].endswith(Path(path).name) else f"{link['words']} (`{path}` in the repository)"
+
+
+def address(given: str) -> str:
+    """An address of a repository, as it stands in metadata. Raises ValueError for what a browser would not open."""
+    url = urlsplit(given)
+    if url.scheme != "https" or not url.hostname or url.query or url.fragment or set(given) & _IN_NO_ADDRESS:
+        raise ValueError(f"{given!r} is not an address such as https://HOST/OWNER/vmatlas")
+    return given.rstrip("/")
 
 
 def _check(wheel: Path, twins: list[str]) -> None:
@@ -232,6 +262,10 @@ if __name__ == "__main__":
     parser.add_argument("--url", default="", help="where the repository is published")
     options = parser.parse_args()
     try:
-        make(options.output.resolve(), here=options.here, url=options.url)
+        where = options.url and address(options.url)
+    except ValueError as error:
+        parser.error(f"--url: {error}")
+    try:
+        make(options.output.resolve(), here=options.here, url=where)
     except Unfit as error:
         sys.exit(str(error))

@@ -37,14 +37,24 @@ SYSTEMS = {"Linux": "linux", "FreeBSD": "freebsd", "NetBSD": "netbsd", "QNX": "q
 def said_about_installing() -> list[str]:
     """What follows `pip install`, and what else installs, in all that users read: documents, code, manual."""
     told = []
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "findings").glob("*.md")] + [
+    for path in [
+        *(ROOT / each for each in ("README.md", "CHANGELOG.md", "tasks.py", "run", "conftest.py")),
+        *(ROOT / "docs").glob("**/*.md"),
+        *(ROOT / "findings").glob("*.md"),
+        *(ROOT / "ci").glob("*.py"),
+        *(ROOT / ".github").glob("**/*.yml"),
+    ] + [
         path
-        for folder in ("core", "images", "platforms")
-        for pattern in ("README.md", "src/**/*.py", "*/src/**/*.py", "*/README.md", "man/*.1")
+        for folder in ("core", "images", "platforms", "tests")
+        for pattern in ("**/*.md", "**/*.py", "man/*.1")
         for path in (ROOT / folder).glob(pattern)
     ]:
-        for line in path.read_text("utf-8").splitlines():
-            told += re.findall(r"(?:pip|pipx|uv tool) install ([^`#)]*)", line)
+        if path != Path(__file__):
+            for line in path.read_text("utf-8").splitlines():
+                told += re.findall(
+                    r"(?:(?:\b(?:pip3?|pipx)|uv (?:pip|tool)) (?:install|run|download(?= -))|\buv add|\buvx) ([^`#)]*)",
+                    line,
+                )
     return told
 
 
@@ -53,6 +63,29 @@ def test_nothing_tells_to_take_from_an_index_what_we_have_not_put_there() -> Non
     assert len(told) > 15
     wrong = [each for each in told if re.search(r"(?<![./\w-])vmatlas", each) and "--no-index" not in each]
     assert wrong == [], "whoever registers that name has it installed"
+
+
+def test_what_is_told_to_be_taken_from_an_index_is_in_one() -> None:
+    """All that the project names is in its locks, which hold the digests of what an index had under that name."""
+    locked = {
+        name.lower().replace("_", "-")
+        for lock in [ROOT / "tests" / "requirements.lock", *(ROOT / "ci").glob("*.lock")]
+        for name in re.findall(r"(?m)^([A-Za-z0-9][\w.-]*)==", lock.read_text("utf-8"))
+    }
+    assert len(locked) > 100
+    named = set()
+    for told in said_about_installing():
+        if "--no-index" in told:
+            continue
+        words = re.split(r"[\s,;:]+", re.sub(r"\{[^}]*\}|[\"'].*", "", told))
+        for word in words:
+            if not re.fullmatch(r"[A-Za-z][\w.-]*[A-Za-z0-9]", word) or word == "or":
+                break
+            named.add(word)
+    assert named >= {"textual", "symbolic", "prometheus-client", "pyarrow", "duckdb", "pandas", "altair"}
+    assert named - locked == {"vl-convert-python"}, (
+        "which is Altair's, looked up on 2026-11-30; no part of the project takes it"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(PROJECTS))
@@ -168,13 +201,65 @@ def test_a_wheel_that_is_not_what_its_name_says_is_refused(
         assert told is None
 
 
-def test_the_address_of_a_release_is_in_the_metadata_and_in_the_links_of_the_readme(tmp_path: Path) -> None:
+README = "[how](../docs/install.md#from-wheels), [docs/cli.md](../docs/cli.md), [x](https://example.org/x), `a[0](1)`"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Of a distribution in core/, to be built."""
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
-    (tmp_path / "README.md").write_text("[how](../../docs/install.md)")
-    ci("wheels")["_tell_where"](tmp_path, "https://example.org/vmatlas/")
-    told = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
+    (tmp_path / "README.md").write_text(README)
+    return tmp_path
+
+
+def test_the_address_of_a_release_is_in_the_metadata_and_in_the_links_of_the_readme(copy: Path) -> None:
+    wheels = ci("wheels")
+    wheels["_tell_where"](copy, "core", wheels["address"]("https://example.org/vmatlas/"))
+    told = tomllib.loads((copy / "pyproject.toml").read_text())["project"]
     assert told["urls"]["Source"] == "https://example.org/vmatlas"
-    assert (tmp_path / "README.md").read_text() == "[how](https://example.org/vmatlas/blob/HEAD/docs/install.md)"
+    assert (copy / "README.md").read_text() == (
+        "[how](https://example.org/vmatlas/blob/HEAD/docs/install.md#from-wheels), "
+        "[docs/cli.md](https://example.org/vmatlas/blob/HEAD/docs/cli.md), [x](https://example.org/x), `a[0](1)`"
+    )
+
+
+def test_what_is_built_without_an_address_has_none_and_no_link_that_leads_nowhere(copy: Path) -> None:
+    ci("wheels")["_tell_where"](copy, "core", "")
+    assert "urls" not in tomllib.loads((copy / "pyproject.toml").read_text())["project"]
+    assert (copy / "README.md").read_text() == (
+        "how (`docs/install.md` in the repository), docs/cli.md, [x](https://example.org/x), `a[0](1)`"
+    )
+
+
+@pytest.mark.parametrize("url", ["", "https://example.org/vmatlas"])
+@pytest.mark.parametrize("name", sorted(PROJECTS))
+def test_the_readme_of_a_distribution_leads_somewhere_from_wherever_it_is_read(
+    name: str, url: str, tmp_path: Path
+) -> None:
+    folder = PROJECTS[name][0]
+    for file in ("pyproject.toml", "README.md"):
+        shutil.copy(folder / file, tmp_path)
+    assert "urls" not in PROJECTS[name][1], "which would be of somebody else"
+    ci("wheels")["_tell_where"](tmp_path, folder.relative_to(ROOT).as_posix(), url)
+    led = re.findall(r"\]\(([^)]*)\)", (tmp_path / "README.md").read_text())
+    assert all(where.startswith((f"{url}/blob/HEAD/" if url else "https://", "#")) for where in led), led
+
+
+def test_a_link_of_a_readme_to_nothing_is_not_built(copy: Path) -> None:
+    (copy / "README.md").write_text("[how](../docs/no-such.md)")
+    wheels = ci("wheels")
+    with pytest.raises(wheels["Unfit"], match="there is no"):
+        wheels["_tell_where"](copy, "core", "")
+
+
+@pytest.mark.parametrize(
+    "given", ["example.org/x", "http://example.org/x", "https:///x", "https://e.org/a b", "https://e.org/?q"]
+)
+def test_what_is_no_address_of_a_repository_is_refused(given: str) -> None:
+    command = [sys.executable, str(ROOT / "ci" / "wheels.py"), "--url", given]
+    done = subprocess.run(command, timeout=PATIENCE, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "is not an address such as https://" in done.stderr
 
 
 # A release that is signed

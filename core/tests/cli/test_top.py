@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 import pytest
 
 import vmatlas
+from vmatlas.backend import Target
 from vmatlas.cli.render.text import human
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.local import LOCAL
@@ -72,11 +74,12 @@ def look(
     every: float = 0.2,
     sort: str = "pss",
     size: tuple[int, int] = SIZE,
+    place: Target = LOCAL,
 ) -> None:
     """Top of whom these words choose, in a terminal that is none, while something is done to it."""
 
     async def run() -> None:
-        app = Top(How(words, every, sort, LOCAL, None, None), colours=True)
+        app = Top(How(words, every, sort, place, None, None), colours=True)
         async with app.run_test(size=size) as pilot:
             await does(pilot)
 
@@ -260,6 +263,30 @@ def test_a_defect_ends_it_and_is_told(child: Child, monkeypatch: pytest.MonkeyPa
     look(str(child.pid), does=does)
 
 
+@pytest.fixture
+def board(binary: Path) -> Iterator[Target]:
+    """This machine, as an agent tells of it."""
+    with vmatlas.connect(f"agent:{shlex.quote(str(binary))}") as target:
+        yield target
+
+
+def test_a_board_has_the_numbers_that_its_system_tells_and_is_named(child: Child, board: Target) -> None:
+    async def does(pilot: Pilot[int]) -> None:
+        text = await until(pilot, f"{child.pid} ", f"vmatlas top: {child.pid} on {board.name}", "1 process, PSS")
+        used = vmatlas.memory(child.pid)
+        assert used.private is not None and used.resident is not None and used.swapped is not None
+        assert row_of(text, str(child.pid))[3:6] == [human(used.private), human(used.resident), human(used.swapped)]
+        await pilot.press("enter")
+        text = await until(pilot, "RANGE", "in memory", f"on {board.name}")
+        space = vmatlas.snapshot(child.pid)
+        assert f"{len(space)} regions, {human(space.total)} mapped" in text
+        assert f"{space[0].start:x}-{space[0].end:x}" in text
+        child.grow()
+        await until(pilot, "+32M mapped")
+
+    look(str(child.pid), does=does, size=(400, 40), place=board)
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_line_is_wider_than_the_terminal_and_names_have_room(child: Child, width: int) -> None:
     async def does(pilot: Pilot[int]) -> None:
@@ -374,6 +401,25 @@ def test_signals_end_it_with_the_codes_of_other_commands(child: Child, number: i
         terminal.process.send_signal(number)
         assert terminal.end() == code
         assert terminal.is_as_before()
+
+
+def test_a_board_that_is_lost_leaves_what_was_seen_last_and_its_story(
+    child: Child, binary: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "agent.pid"
+    command = shlex.join(["sh", "-c", f"echo $$ >{shlex.quote(str(kept))}; exec {shlex.quote(str(binary))}"])
+    with Terminal(child.pid, "--every", "0.1", "--target", f"agent:{command}") as terminal:
+        terminal.until(f"vmatlas top: {child.pid} on agent:sh".encode())
+        terminal.until(b"rows 1 to 1")
+        os.kill(int(kept.read_text()), signal.SIGKILL)
+        terminal.until(b"the target is lost: this is what was seen last")
+        assert terminal.process.poll() is None
+        terminal.press(b"q")
+        assert terminal.end() == 8
+        assert terminal.is_as_before()
+        told = terminal.written[terminal.written.rfind(b"\x1b[?1049l") :]
+        assert b"vmatlas: the target was lost while it was asked to" in told
+        assert b"'sh' was ended by signal 9" in told, told
 
 
 def test_what_is_no_terminal_is_told_in_one_line(run: Run, child: Child) -> None:

@@ -45,6 +45,7 @@ def command(
       vmatlas top
       vmatlas top user:www-data --every 10s
       vmatlas top unit:nginx.service --sort since
+      vmatlas top --target ssh:root@board
 
     The numbers are those of 'vmatlas summary --all': PSS, of it what came SINCE it was first seen here, PRIVATE,
     RESIDENT, SWAP. Words choose whom, each time anew ('vmatlas --help' has them); none: everybody. A look that takes

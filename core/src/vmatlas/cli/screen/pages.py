@@ -32,9 +32,10 @@ from vmatlas.cli.render.text import (
 )
 from vmatlas.cli.screen.questions import Listed, Look, Opened, Repeated, totals_of
 from vmatlas.cli.screen.rows import Rows
-from vmatlas.errors import NoSuchProcess, UsageError
+from vmatlas.errors import NoSuchProcess, TargetLost, UsageError
 from vmatlas.model import ANY, Filter, MemoryUse, ProcessInfo, Region
 from vmatlas.selection.words import is_word, parse
+from vmatlas.target.local import LOCAL
 from vmatlas.totals import ProcessMemory
 
 if TYPE_CHECKING:
@@ -128,9 +129,16 @@ class Page(Screen[None]):
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """Why there is none; a defect of ours ends the program, and is told as any other."""
-        if exit_of(error) is Exit.BUG:
-            assert isinstance(self.app, Top)
+        """Why there is none; a defect of ours ends the program, and is told as any other.
+
+        A target that is lost stays lost: what was seen last stays, and its story is told at the end, where it has room.
+        """
+        assert isinstance(self.app, Top)
+        if isinstance(error, TargetLost):
+            self._problem = "the target is lost: this is what was seen last; q tells why"
+            self.question.stop()
+            self.app.lost = error
+        elif exit_of(error) is Exit.BUG:
             self.app.defect = error
             self.app.exit(Exit.BUG)
 
@@ -214,6 +222,10 @@ class Page(Screen[None]):
         """Of a row nothing more is told, as a rule."""
 
 
+def _where(place: Target) -> str:
+    return "" if place.name == LOCAL.name else f" on {place.name}"
+
+
 def _pss(each: ProcessMemory) -> int | None:
     return None if each.memory is None else each.memory.proportional
 
@@ -284,7 +296,7 @@ class Processes(Page):
         sums = [sum(getattr(use, name) or 0 for use in uses) for name in ("proportional", "private", "swapped")]
         who = " ".join(self._words) if self._words else "every process"
         self.say(
-            one_line(f"vmatlas top: {who}"),
+            one_line(f"vmatlas top: {who}{_where(self._how.place)}"),
             f"{count(len(uses), 'process', 'processes')}, PSS {human(sums[0])}, private {human(sums[1])}, "
             f"swap {human(sums[2])}",
         )
@@ -369,7 +381,7 @@ class Process(Page):
             _ANY_NAME,
         )
         super().__init__(columns, widest, "address")
-        self._info = info
+        self._info, self._where = info, _where(how.place)
         self._opened = Opened(info, how.place, how.backend)
         self._look: Look | None = None
         self._filter, self._has_kinds = ANY, True
@@ -397,9 +409,9 @@ class Process(Page):
 
     def show_rows(self) -> None:
         """Whose, what it comes to, the kinds, and the regions that pass."""
-        whose = one_line(f"process {self._info.pid} ({self._info.name})")
+        whose = one_line(f"process {self._info.pid} ({self._info.name}){self._where}")
         if self._look is None:
-            self.say(whose, "asking for its map")
+            self.say(whose, "" if self._problem else "asking for its map")
             return
         space, difference = self._look.space, self._look.difference
         use, gained = space.memory.use, difference.memory
@@ -511,6 +523,7 @@ class Top(App[int]):
     Screen, Static, Rows, Input { background: ansi_default; color: ansi_default; }
     Rows { height: 1fr; }
     #head, #above { height: auto; }
+    #head, #state, #keys { text-wrap: nowrap; text-overflow: ellipsis; }
     #above { padding-top: 1; }
     #state, #keys { height: 1; }
     #keys { text-style: reverse; }
@@ -526,6 +539,8 @@ class Top(App[int]):
         self.animation_level = "none"
         self.defect: Exception | None = None
         """What went wrong that must not."""
+        self.lost: TargetLost | None = None
+        """Why there is no target any more."""
         self._how, self._wire = how, threading.Lock()
 
     def on_mount(self) -> None:

@@ -17,7 +17,10 @@ _SWITCH = 0.001
 
 
 def run(app: Top) -> int:
-    """Show it until it ends: the exit code. The terminal is then as it was."""
+    """Show it until it ends: the exit code. The terminal is then as it was.
+
+    Raises TargetLost where the target was lost meanwhile, once the user has seen enough of what was left.
+    """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH)
     try:
@@ -41,4 +44,6 @@ async def _run(app: Top) -> int:
                 signal.signal(number, handler)
     if app.defect is not None:
         raise app.defect
+    if app.lost is not None and found == Exit.OK:
+        raise app.lost
     return (Exit.BUG if app.return_code else Exit.OK) if found is None else found
