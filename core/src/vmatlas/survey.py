@@ -43,6 +43,11 @@ PATIENCE_HINT = "to wait longer: --patience SECONDS (in Python: patience=)"
 
 _AHEAD = 4
 """How many processes a thread are asked before the first of them was taken."""
+_AHEAD_OF_QUICK = 32
+"""The same where answers come quickly, and are small therefore."""
+_QUICK = 0.005
+"""Seconds for half of those that are asked. To wake the one who wants the answers takes as long as to ask a small
+process: so it is woken for several at once, and by this later at the most."""
 _FAR_AHEAD = 256
 """How many are asked in all while the first of them is silent."""
 _SOON = 0.2
@@ -323,9 +328,13 @@ def ask_each(
                 waiting.append((item, errand))
                 crew.begin(errand)
 
-        begin(threads * _AHEAD)
+        ahead = _AHEAD
+        begin(threads * ahead)
         while waiting:
             item, first = waiting[0]
+            if crew.is_able and not first.wait(0):
+                is_quick = waiting[len(waiting) // 2][1].wait(_QUICK)
+                ahead = min(2 * ahead, _AHEAD_OF_QUICK) if is_quick else _AHEAD
             is_known = False
             while not is_known:
                 if not crew.is_able:
@@ -340,7 +349,8 @@ def ask_each(
                         crew.take_over(errand)
                     begin(_FAR_AHEAD)
             waiting.popleft()
-            begin(threads * _AHEAD)
+            if len(waiting) <= threads * ahead // 2:
+                begin(threads * ahead)
             yield item, outcome
 
 
