@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 import vmatlas
 from vmatlas.analysis import Evidence, Policy, Severity, audit
 from vmatlas.analysis.audit import RULES, Across
+from vmatlas.analysis.audit.rule import MOST_FILES
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import Device, FileNow, FileRights, Kind, ProcessInfo, Protection, Region, SystemFlags
 from vmatlas.model.pages import PageRun, PageRuns, PageState
@@ -231,6 +233,50 @@ def test_one_library_is_one_finding_whatever_its_segments():
     (finding,) = audit(space_of(segments))
     assert (finding.id, len(finding.regions), finding.size) == ("deleted-file", 3, 0x3000)
     assert finding.severity is Severity.MEDIUM
+
+
+def test_who_maps_thousands_of_files_does_not_decide_how_long_an_audit_takes():
+    """What is not asked about any more is said, and is no pass."""
+    asked = set()
+
+    def answers(what, answer):
+        return lambda region: (asked.add((what, region)), answer)[1]
+
+    evidence = Evidence(
+        file_now=answers("now", FileNow(10**6)),
+        file_rights=answers("rights", FileRights(0o100644, 0, 0o40755, 0)),
+        elf=answers("elf", None),
+        seals=answers("seals", frozenset()),
+        known_files=lambda: answers("known", True),
+        unmounted=lambda regions: [asked.add(("unmounted", each)) for each in regions],
+    )
+    count = MOST_FILES + 500
+    there = [
+        Region(n << 16, (n << 16) + 0x1000, R | X, False, 0, None, n, f"/a{n}", kind=Kind.FILE)
+        for n in range(1, count + 1)
+    ]
+    gone = [
+        each._replace(start=each.start + 0x2000, end=each.end + 0x2000, path=f"/b{each.inode}", deleted=True)
+        for each in there
+    ]
+    memory = [
+        each._replace(
+            start=each.start + 0x4000, end=each.end + 0x4000, path=f"/memfd:{each.inode}", kind=Kind.SHARED_MEMORY
+        )
+        for each in there
+    ]
+    report = audit(space_of(sorted([*there, *gone, *memory])), evidence, Policy.preset("strict"))
+    most = Counter(what for what, _ in asked)
+    assert {*most} == {"now", "rights", "elf", "seals", "known", "unmounted"}
+    assert max(most.values()) <= MOST_FILES
+    ids = [each.id for each in report]
+    assert ids.count("replaced-file") == MOST_FILES and ids.count("deleted-file") == count - MOST_FILES
+    assert (
+        "of one process 2,048 files are asked about"
+        in next(each for each in report if each.id == "deleted-file").explanation
+    )
+    silent = {each.rule.id for each in report.untold if "of one process 2,048 files are asked about, and" in each.why}
+    assert silent == {"code-anybody-may-write", "deleted-file", "fixed-program", "relro-undone", "unknown-code"}
 
 
 def test_a_data_file_that_is_gone_is_noted_and_code_weighs_more():

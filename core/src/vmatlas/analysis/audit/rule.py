@@ -19,6 +19,10 @@ from vmatlas.model import AddressSpace, Kind, Protection, Region, SystemInfo
 
 NO_STACK = "which memory is a stack is not told here"
 
+MOST_FILES = 2048
+"""So many files of a process are asked about beside its map: a browser has 200 files of code. Who maps more, or a board
+that says so, decides how long an audit takes otherwise."""
+
 _EXECUTE, _UNTOLD = int(Protection.EXECUTE), 8
 
 
@@ -109,6 +113,17 @@ class Case:
             if region.path is not None:
                 found.setdefault((region.path, region.device, region.inode), []).append(region)
         return list(found.values())
+
+    @property
+    def files_to_ask(self) -> Sequence[Sequence[Region]]:
+        """The first of `code_of_files`, as many as are asked about."""
+        return self.code_of_files[:MOST_FILES]
+
+    def files_unasked(self) -> Iterator[Silence]:
+        """What a rule says that asks about `files_to_ask`, where there are more."""
+        more = len(self.code_of_files) - MOST_FILES
+        if more > 0:
+            yield Silence(f"of one process {MOST_FILES:,} files are asked about, and {more:,} of code were not")
 
     def code_below(self, folders: tuple[str, ...]) -> Iterator[Region]:
         """What may be executed of files whose path begins so."""

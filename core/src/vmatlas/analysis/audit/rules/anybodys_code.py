@@ -17,7 +17,8 @@ def check(case: Case) -> Iterator[Hit | Silence]:
             yield Silence("the rights of files cannot be asked here")
         return
     untold = 0
-    for regions in case.code_of_files:
+    yield from case.files_unasked()
+    for regions in case.files_to_ask:
         rights = asked(regions[0])
         if rights is None:
             untold += 1

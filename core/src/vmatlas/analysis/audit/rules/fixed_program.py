@@ -16,7 +16,8 @@ def check(case: Case) -> Iterator[Hit | Silence]:
             yield Silence("the mapped files cannot be read here")
         return
     untold = 0
-    for regions in case.code_of_files:
+    yield from case.files_unasked()
+    for regions in case.files_to_ask:
         elf = asked(regions[0])
         if elf is None:
             untold += 1

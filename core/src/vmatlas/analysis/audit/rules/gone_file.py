@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vmatlas.analysis.audit.finding import Severity
-from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence
+from vmatlas.analysis.audit.rule import MOST_FILES, Case, Hit, Rule, Silence
 from vmatlas.legible import count
 from vmatlas.model import FileNow, Protection, Region
 
@@ -25,7 +25,11 @@ def _judged(case: Case, region: Region) -> tuple[str, str]:
     """Which rule it is, and the explanation."""
     if region.path is not None and region.path.endswith(f"/#{region.inode}"):  # d_tmpfile() in fs/dcache.c
         return NAMELESS.id, "the file was made without a name (O_TMPFILE); whether it was given one since is not told"
-    now = case.evidence.file_now(region) if case.evidence.file_now is not None else FileNow(None)
+    now = FileNow(None)
+    if len(case.judged_files) >= MOST_FILES:
+        now = FileNow(None, unasked=f"of one process {MOST_FILES:,} files are asked about")
+    elif case.evidence.file_now is not None:
+        now = case.evidence.file_now(region)
     if region.deleted is None:
         elsewhere = "its name leads elsewhere now, or nowhere" if case.evidence.file_now else _AS_NAMED
         why = f"its name was not asked: {now.unasked}" if now.unasked else elsewhere
@@ -64,9 +68,10 @@ def _deleted(case: Case) -> Iterator[Hit | Silence]:
     if case.nameless_files[0]:
         number = count(case.nameless_files[0], "region")
         yield Silence(f"{number} of files have no name here: they were unlinked or replaced, or none was found")
-    files = [each for each, *_ in case.code_of_files if each.deleted is False]
+    files = [each for each, *_ in case.files_to_ask if each.deleted is False]
     if not files or case.evidence.unmounted is None:
         return
+    yield from case.files_unasked()
     answers = case.evidence.unmounted(files)
     for region, is_unmounted in zip(files, answers, strict=True):
         if is_unmounted:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from vmatlas.analysis.audit.finding import Severity
-from vmatlas.analysis.audit.rule import Case, Hit, Rule, Silence, name_of
+from vmatlas.analysis.audit.rule import MOST_FILES, Case, Hit, Rule, Silence, name_of
 from vmatlas.legible import count
 from vmatlas.model import Kind, Protection
 from vmatlas.model.columns import UNKNOWN_BYTE
@@ -28,15 +28,17 @@ def check(case: Case) -> Iterator[Hit | Silence]:
     rows = [row for row in case.code_rows if columns.kind[row] == Kind.ANONYMOUS]
     if may_be := sum(columns.shared[row] == UNKNOWN_BYTE for row in rows):
         yield Silence(f"whether {count(may_be, 'region')} of nameless code are shared memory is not told here")
-    untold = False
+    untold, asked = False, 0
     for region in itertools.chain(of_objects, case.code_below(FOLDERS)):
         may_be_sealed = (region.path or "").startswith(_MAY_BE_SEALED)
-        seals = case.evidence.seals(region) if may_be_sealed and case.evidence.seals is not None else None
+        seals = None
+        if may_be_sealed and case.evidence.seals is not None and asked < MOST_FILES:
+            seals, asked = case.evidence.seals(region), asked + 1
         untold |= may_be_sealed and seals is None
         sealed = "" if seals is None else f"; {_words(seals)}"
         yield Hit((region,), f"code is run from {name_of(region)}, which lies in memory alone{sealed}")
     if untold:
-        yield Silence("whether the memfds are sealed against writing is not told here")
+        yield Silence(f"whether {'all' if asked else 'the'} memfds are sealed against writing is not told here")
 
 
 def _words(seals: frozenset[str]) -> str:

@@ -18,7 +18,8 @@ def check(case: Case) -> Iterator[Hit | Silence]:
         return
     page = case.space.system.page_size
     untold = 0
-    for regions in case.code_of_files:
+    yield from case.files_unasked()
+    for regions in case.files_to_ask:
         elf = asked(regions[0])
         if elf is None:
             untold += 1

@@ -19,7 +19,8 @@ def check(case: Case) -> Iterator[Hit | Silence]:
         yield Silence("there is no package manager's list of files to ask (dpkg, rpm)")
         return
     untold = 0
-    for regions in case.code_of_files:
+    yield from case.files_unasked()
+    for regions in case.files_to_ask:
         known = knows(regions[0])
         if known is None:
             untold += 1
