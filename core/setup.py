@@ -1,4 +1,4 @@
-"""Builds core's compiled twins, of the model and of buffers, where there is a C compiler; without, Python serves."""
+"""Builds core's compiled twins (model, buffers, symbols) where there is a C compiler; without, Python serves."""
 
 from __future__ import annotations
 

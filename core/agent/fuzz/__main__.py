@@ -1,8 +1,9 @@
 """Fuzzes what eats bytes from outside: `python core/agent/fuzz --minutes 10`.
 
 Five targets: `frames`, the agent's decoder of frames; `requests`, the whole agent on a kernel made up by the fuzzer
-(kernel.c); `host`, the host's half (host.py); `files`, what reads the files that processes left (files.py); `decoders`,
-the compiled decoders of the plugins, each by its driver in the plugin's tests. The C runs under the address and
+(kernel.c); `host`, the host's half (host.py); `files`, what reads the files that processes left, each reader for itself
+(files.py); `decoders`, the compiled decoders of the plugins and of core, each by its driver in their tests. Each reader
+and each decoder has all of the time that is given. The C runs under the address and
 undefined-behaviour sanitizers, the agent's guided by coverage where clang has libFuzzer, otherwise by drive.c; Python
 is guided where atheris is installed. What is found is said, its input kept, and the exit code is 1. The corpus of each
 target is run first: it holds what was once found and what reaches far.
@@ -29,6 +30,8 @@ from vmatlas_agents.targets import PORTABLE_SOURCES, SYSTEM_SOURCES
 HERE = Path(__file__).parent
 TARGETS = ("frames", "requests", "host", "files", "decoders")
 IN_PYTHON = ("host", "files")
+PARTS = {"files": [[name] for name in ("cores", "minidumps", "texts", "packed", "captures", "symbols", "jit")]}
+"""The readers of files.py."""
 STREAMS = {"linux_procfs": (["maps"], ["smaps"]), "linux_pagemap": (["scan"], ["entries"])}
 """What a plugin's driver asks to be told first: of which of its streams the bytes are."""
 PLATFORMS = HERE.resolve().parents[2] / "platforms"
@@ -168,37 +171,45 @@ def run_native(target: str, options: argparse.Namespace, seconds: int) -> int:
 
 
 def run_python(target: str, options: argparse.Namespace, seconds: int) -> int:
-    """A target in Python, in a process of its own."""
-    found = options.keep / target
-    found.mkdir(parents=True, exist_ok=True)
-    program = str(HERE / f"{target}.py")
-    command = [sys.executable, program, str(options.seed), str(options.rounds), str(seconds), str(found)]
-    return subprocess.run(command, timeout=seconds + 600, check=False).returncode
+    """A target in Python, in a process of its own; each of its parts in one."""
+    worst = 0
+    for part in PARTS.get(target, ([],)):
+        found = options.keep.joinpath(target, *part)
+        found.mkdir(parents=True, exist_ok=True)
+        program = [str(HERE / f"{target}.py"), *part]
+        command = [sys.executable, *program, str(options.seed), str(options.rounds), str(seconds), str(found)]
+        worst = max(worst, subprocess.run(command, timeout=seconds + 600, check=False).returncode)
+    return worst
 
 
 def run_decoders(options: argparse.Namespace, seconds: int) -> int:
     """Each driver of the plugins for so long, with inputs by the seed. Raises Unable."""
     if shutil.which("cc") is None:
         raise Unable("no compiler 'cc' in PATH; on Debian and Ubuntu: apt-get install gcc libc6-dev")
-    from vmatlas.conformance.fuzz import build_driver
+    from vmatlas.conformance.compiling import SHARED
+    from vmatlas.conformance.fuzz import build_with
 
+    drivers = [
+        (each.parent.parent.name, each, each.parent.parent / "native" / "decode.c")
+        for each in sorted(PLATFORMS.glob("*/tests/fuzz_decode.c"))
+    ]
+    drivers.append(("symbols", PLATFORMS.parent / "core" / "tests" / "fuzz_symbols.c", SHARED / "symbol_table.c"))
     worst = 0
-    for driver in sorted(PLATFORMS.glob("*/tests/fuzz_decode.c")):
-        plugin = driver.parent.parent
-        called = f"decoders, {plugin.name}"
+    for name, driver, source in drivers:
         with tempfile.TemporaryDirectory(prefix="vmatlas-fuzz-") as folder:
-            program = build_driver(driver, plugin / "native", Path(folder))
-            for words in STREAMS.get(plugin.name, ([],)):
+            program = build_with(driver, [source], Path(folder))
+            for words in STREAMS.get(name, ([],)):
                 bound = f"{seconds}s" if seconds else str(options.rounds)
                 command = [str(program), *words, bound, str(options.seed)]
                 done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 600, check=False)
-                shown = " ".join((called, *words))
+                shown = " ".join((f"decoders, {name}", *words))
                 if done.returncode:
                     sys.stderr.write(f"{done.stdout}{done.stderr}\nfuzz: {shown}: FOUND something: {command[1:]}\n")
                     worst = 1
                 else:
                     counts = [int(word) for word in done.stdout.split()[1::2]]
                     sys.stdout.write(f"fuzz: {shown} (not guided): {sum(counts):,} runs, nothing found\n")
+                    sys.stdout.flush()
     return worst
 
 

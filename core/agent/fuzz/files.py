@@ -1,14 +1,18 @@
 """The readers of files that strangers wrote eat arbitrary bytes: core files, minidumps, texts and reports, all of them
 compressed; ELF files for their symbols and build ids; what a JIT wrote for perf; captures.
 
-`python core/agent/fuzz/files.py SEED ROUNDS SECONDS FOLDER`, as host.py. The first inputs are the recorded files of the
-plugins' tests. Claims: nothing but the errors that are documented, a map in order, and an end.
+`python core/agent/fuzz/files.py READER SEED ROUNDS SECONDS FOLDER`, as host.py; READER is one of `READERS`. The first
+inputs of each are the recorded files of the plugins' tests that are its business. Claims: nothing but the errors that
+are documented, a map in order, and an end.
 """
 
 from __future__ import annotations
 
+import gzip
+import importlib
 import lzma
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -39,22 +43,44 @@ OTHERS = {
 """Who names the notes of other systems' cores, and the types that are read."""
 
 
-def recorded() -> list[bytes]:
-    """Files that were written by what writes them."""
-    found = []
+def recorded() -> dict[str, list[bytes]]:
+    """Files that were written by what writes them, for each reader."""
+    found: dict[str, list[bytes]] = {reader: [] for reader in READERS}
     for folder in ("cores", "reports", "captures"):
         for path in sorted(PLATFORMS.glob(f"*/tests/{folder}/*")):
             if path.is_file() and path.suffix not in (".md", ".json", ".bin"):
                 content = path.read_bytes()
-                found.append((lzma.decompress(content) if path.suffix == ".xz" else content)[:_RECORDED])
-    found += [lzma.compress(each) for each in found[:3]]
+                content = (lzma.decompress(content) if path.suffix == ".xz" else content)[:_RECORDED]
+                found[reader_for(content)].append(content)
     for name, kinds in OTHERS.items():  # of which none was recorded here
         for bits, mark in ((64, "<"), (32, ">")):
             notes = b"".join(note(name, kind, bytes(range(1, 177)), mark) for kind in kinds)
             loads = [(0x10000, 0x1000, 5), (0x11000, 0x2000, 6), (0x20000, 0x1000, 0)]
-            found.append(made_core(loads, notes, bits=bits, mark=mark, os_abi=9 * (name == b"FreeBSD")))
+            found["cores"].append(made_core(loads, notes, bits=bits, mark=mark, os_abi=9 * (name == b"FreeBSD")))
+    for each in (found["cores"][0], found["minidumps"][0], found["texts"][0]):
+        found["packed"] += [pack(each) for pack in packers()]
     programs = sorted(PLATFORMS.glob("*/src/*/_native*.so"), key=lambda path: path.stat().st_size)
-    return found + [path.read_bytes()[:LARGEST] for path in programs[:1]]
+    found["symbols"] += [path.read_bytes()[:LARGEST] for path in programs[:1]]
+    found["jit"] += [b"1000 10 one\n0x1004 4 two three\n2000 8 \xff\n"]
+    return found
+
+
+def reader_for(content: bytes) -> str:
+    """Whose business a file is, by its first bytes."""
+    if content.startswith(b"\x7fELF"):
+        return "cores"
+    if content.startswith(b"MDMP"):
+        return "minidumps"
+    return "captures" if content.startswith(b"PK") else "texts"
+
+
+def packers() -> list[Callable[[bytes], bytes]]:
+    """All that a core is found compressed by, and is read here."""
+    found: list[Callable[[bytes], bytes]] = [lzma.compress, gzip.compress]
+    for name in ("zstandard", "lz4.frame"):
+        with suppress(ImportError):
+            found.append(importlib.import_module(name).compress)
+    return found
 
 
 def eat_remains(data: bytes) -> None:
@@ -90,15 +116,25 @@ def eat_elf(data: bytes) -> None:
         table.find_many([0, 1, 0x1000, 0x1234, 1 << 32, (1 << 64) - 1, *range(0, 1 << 16, 4097)])
 
 
-def one_input(data: bytes) -> None:
-    """Raises when a claim does not hold."""
-    eat_remains(data)
-    if data.startswith(b"\x7fELF"):
-        eat_elf(data)
-    jit_names(reader_of(data), len(data), [0, 0x1000, 1 << 47])
+def eat_jit(data: bytes) -> None:
+    """The lines of a map for perf, asked for addresses in it and beyond."""
+    jit_names(reader_of(data), len(data), [0, 0x1000, 0x1005, 0x2000, 1 << 47])
+
+
+READERS: dict[str, Callable[[bytes], None]] = {
+    "cores": eat_remains,
+    "minidumps": eat_remains,
+    "texts": eat_remains,
+    "packed": eat_remains,
+    "captures": eat_remains,
+    "symbols": eat_elf,
+    "jit": eat_jit,
+}
+"""Whoever eats a file is fuzzed alone: what is guided by coverage would else stay with what is found soonest."""
 
 
 if __name__ == "__main__":
     from host import main
 
-    sys.exit(main("files", recorded(), one_input, LARGEST))
+    reader = sys.argv.pop(1)
+    sys.exit(main(f"files, {reader}", recorded()[reader], READERS[reader], LARGEST, f"files.READERS[{reader!r}]"))

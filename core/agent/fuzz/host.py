@@ -367,14 +367,15 @@ def run(name: str, corpus: list[bytes], eat: Eats, seed: int, rounds: int, secon
     return 0
 
 
-def run_guided(name: str, corpus: list[bytes], largest: int, seed: int, seconds: int, found: Path) -> int:
+def run_guided(name: str, corpus: list[bytes], largest: int, eater: str, seed: int, seconds: int, found: Path) -> int:
     """With atheris, in a process of its own, since libFuzzer ends the one that it runs in."""
+    module = eater.partition(".")[0]
     program = (
         "import sys, atheris\n"
         f"sys.path.insert(0, {str(HERE)!r})\n"
-        f"with atheris.instrument_imports(include=['vmatlas', {name!r}]):\n"
-        f"    import {name} as eater\n"
-        "atheris.Setup(sys.argv, eater.one_input)\n"
+        f"with atheris.instrument_imports(include=['vmatlas', {module!r}]):\n"
+        f"    import {module}\n"
+        f"atheris.Setup(sys.argv, {eater})\n"
         "atheris.Fuzz()\n"
     )
     arguments = [f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={largest}", "-timeout=60"]
@@ -398,8 +399,8 @@ def run_guided(name: str, corpus: list[bytes], largest: int, seed: int, seconds:
     return 0 if int(runs) else 1
 
 
-def main(name: str, corpus: list[bytes], eat: Eats, largest: int) -> int:
-    """The command of a target in Python: `corpus` is run first."""
+def main(name: str, corpus: list[bytes], eat: Eats, largest: int, eater: str) -> int:
+    """The command of a target in Python: `corpus` is run first. `eater`: what `eat` is called, its module before it."""
     seed, rounds, seconds = map(int, sys.argv[1:4])
     found = Path(sys.argv[4])
     try:
@@ -408,9 +409,9 @@ def main(name: str, corpus: list[bytes], eat: Eats, largest: int) -> int:
         return run(name, corpus, eat, seed, rounds, seconds, found)
     if not seconds:
         return run(name, corpus, eat, seed, rounds, seconds, found)
-    return run_guided(name, corpus, largest, seed, seconds, found)
+    return run_guided(name, corpus, largest, eater, seed, seconds, found)
 
 
 if __name__ == "__main__":
     recorded = [path.read_bytes() for path in sorted((HERE / "corpus" / "host").glob("*"))]
-    sys.exit(main("host", recorded, one_input, 2048))
+    sys.exit(main("host", recorded, one_input, 2048, "host.one_input"))

@@ -196,8 +196,13 @@ def _page_sources(target: Target, system: SystemInfo | None) -> tuple[PageSource
 def _twins() -> tuple[TwinReport, ...]:
     """What core has, then each backend and each source of pages that has one."""
     from vmatlas.operations import buffers
+    from vmatlas.symbols import table
 
-    jobs = [("regions from columns", columns.MODULE), ("buffers of mappings", buffers.MODULE)]
+    jobs = [
+        ("regions from columns", columns.MODULE),
+        ("buffers of mappings", buffers.MODULE),
+        ("names for addresses", table.MODULE),
+    ]
     for plugins in (registry.backends, registry.page_sources):
         with contextlib.suppress(VmatlasError):  # told among the troubles of the plugins
             jobs += [(each.name, each.compiled) for each in plugins() if isinstance(each, HasTwin)]

@@ -16,7 +16,12 @@ _FLAGS = ("-std=c99", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
 
 def build_driver(driver: Path, native: Path, folder: Path, *, sanitizers: str = MEMORY) -> Path:
     """`driver` and the decode.c of a plugin's `native`, built into `folder`. Skips where there is no C compiler."""
-    return compile_test([driver, native / "decode.c"], _FLAGS, [native], folder, sanitizers)
+    return build_with(driver, [native / "decode.c"], folder, sanitizers=sanitizers)
+
+
+def build_with(driver: Path, sources: Sequence[Path], folder: Path, *, sanitizers: str = MEMORY) -> Path:
+    """`driver` and what it feeds, built into `folder`. Skips where there is no C compiler."""
+    return compile_test([driver, *sources], _FLAGS, [each.parent for each in sources], folder, sanitizers)
 
 
 def fuzz_decoder(tests: Path, folder: Path, *words: str, ways: Sequence[str] = ("decoded", "refused")) -> None:
@@ -24,8 +29,14 @@ def fuzz_decoder(tests: Path, folder: Path, *words: str, ways: Sequence[str] = (
 
     `words` come before the rounds and the seed. Asserts that nothing was found, and each of `ways` was gone often.
     """
-    driver = build_driver(tests / "fuzz_decode.c", tests.parent / "native", folder)
-    counts = counts_of(driver, *words, str(_ROUNDS), "7")
+    fuzz_driver(tests / "fuzz_decode.c", [tests.parent / "native" / "decode.c"], folder, *words, ways=ways)
+
+
+def fuzz_driver(
+    driver: Path, sources: Sequence[Path], folder: Path, *words: str, ways: Sequence[str] = ("decoded", "refused")
+) -> None:
+    """The same of any driver and what it feeds."""
+    counts = counts_of(build_with(driver, sources, folder), *words, str(_ROUNDS), "7")
     assert all(counts[word] > _ROUNDS // 20 for word in ways), f"each way was gone often: {counts}"
 
 

@@ -16,12 +16,18 @@ from itertools import accumulate, repeat
 from operator import add
 from typing import Literal, NamedTuple
 
+from vmatlas import compiled
+
+MODULE = "vmatlas.symbols._native"
+NATIVE = compiled.load(MODULE)
+"""The compiled twin (native/symbols.c); None where Python reads tables and looks addresses up."""
+
 Read = Callable[[int, int], bytes]
 """So many bytes of a file from a place on; fewer where it ends."""
 
 MOST_SYMBOLS = 2_000_000
-"""A browser's debug file has a million. A symbol takes some 130 bytes of memory while they are sorted, and 30 later;
-and the names are at hand."""
+"""A browser's debug file has a million. A symbol takes some 60 bytes of memory while they are sorted (by Python alone
+130), and 40 later; and the names are at hand."""
 _MOST_SECTIONS = 65_536
 LONGEST_NAME = 1 << 16
 """Bytes of a name; what is called by a longer one has none. Mangled names of C++ have some thousand."""
@@ -188,17 +194,28 @@ class SymbolTable:
     """Symbols by address, of the best table that a file has. Names are made when they are asked for."""
 
     def __init__(
-        self, starts: Sequence[int], ends: Sequence[int], names: Sequence[int], text: bytes, source: str
+        self,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        names: Sequence[int],
+        text: bytes,
+        source: str,
+        reach: array[int] | None = None,
     ) -> None:
-        """`starts` are sorted, and of equal ones the last is told; `names` say where in `text` a name begins."""
-        # Of few a list: an array makes a number anew each time that one is looked at.
-        self._starts = list(starts) if len(starts) < _FEW else starts
+        """`starts` are sorted, and of equal ones the last is told; `names` say where in `text` a name begins; `reach`
+        is for each the highest end of it and of all before it (beyond that nothing needs to be looked at)."""
         self._ends, self._names, self._text = ends, names, text
-        self._reach = array("Q", accumulate(ends, max))
-        """For each the highest end of it and of all before it: beyond that nothing needs to be looked at."""
-        self._told = _Told(self)
+        if reach is None:
+            reach = array("Q", accumulate(ends, max))
+        self._starts, self._reach = starts, reach
         self.source = source
         """Where they stand: ".symtab", ".dynsym", ".gnu_debugdata"."""
+        self._told = _Told(self)
+        if NATIVE is not None:
+            self._columns = (_array(starts), _array(ends), reach, _array(names))
+            self._known: list[str | bool | None] = [None] * len(starts)
+        elif len(starts) < _FEW:  # an array makes a number anew each time that one is looked at
+            self._starts = list(starts)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -209,7 +226,14 @@ class SymbolTable:
 
     def find_many(self, addresses: Sequence[int], *, file: str | None = None, source: str = "") -> list[Symbol | None]:
         """The same of many, in their order. `file` and `source` go into each."""
-        source, told, make = source or self.source, self._told, tuple.__new__
+        source = source or self.source
+        packed = None if NATIVE is None else _of_64_bits(addresses)
+        if packed is not None:
+            by_native: list[Symbol | None] = NATIVE.find_many(
+                self._columns, self._text, self._known, packed, Symbol, file, source
+            )
+            return by_native
+        told, make = self._told, tuple.__new__
         return [
             make(Symbol, (it[2], address - it[0], address, file, source, None))
             if address < (it := told[row])[1]
@@ -291,7 +315,10 @@ def _table(sections: Sections, kind: int, source: str) -> SymbolTable | None:
     text = sections.content(sections.all[found.link])
     # A file in an object's form (a debug file) keeps the sizes of sections that it has no bytes of.
     bounds = [(each.address, each.address + each.size) for each in sections.all]
-    rows = _rows(sections, sections.content(found), text)
+    raw = sections.content(found)
+    if NATIVE is not None:
+        return _by_native(sections, raw, text, sorted(bounds), source)
+    rows = _rows(sections, raw, text)
     if not rows:
         return None
     starts = array("Q", [row >> _ADDRESS for row in rows])
@@ -304,6 +331,36 @@ def _table(sections: Sections, kind: int, source: str) -> SymbolTable | None:
         ends = array("Q", [min(end, _SIZE) for end in map(add, starts, lengths)])
     _end_labels(starts, ends, lengths, bounds)
     return SymbolTable(starts, ends, names, text, source)
+
+
+def _by_native(
+    sections: Sections, raw: bytes, text: bytes, bounds: list[tuple[int, int]], source: str
+) -> SymbolTable | None:
+    """What `_rows`, `_end_labels` and the sums make."""
+    flat = array("Q", [min(place, _SIZE) for both in bounds for place in both])
+    is_swapped = sections.mark != ("<" if sys.byteorder == "little" else ">")
+    columns = NATIVE.table(
+        raw,
+        text,
+        sections.bits == 64,
+        is_swapped,
+        sections.machine == _ARM,
+        sections.machine in _MAPPED_BY_LETTER,
+        flat,
+    )
+    starts, ends, reach, names = map(array, "QQQI", columns)
+    return SymbolTable(starts, ends, names, text, source, reach) if starts else None
+
+
+def _array(numbers: Sequence[int]) -> array[int]:
+    return numbers if isinstance(numbers, array) else array("Q", numbers)
+
+
+def _of_64_bits(numbers: Sequence[int]) -> array[int] | None:
+    try:
+        return array("Q", numbers)
+    except OverflowError:  # nothing lies there
+        return None
 
 
 _SIZE, _NO_NAME = (1 << 64) - 1, (1 << 32) - 1
@@ -333,7 +390,9 @@ def _rows(sections: Sections, raw: bytes, text: bytes) -> list[int]:
         kinds, where, names = raw[12::16], column("H", 7, 8), column("I", 0, 4)
         values, sizes = column(word, 1, 4), column(word, 2, 4)
     if sections.machine == _ARM:  # of a function the lowest bit says that it is Thumb
-        values = array("I", [at & ~1 if info & 15 == _FUNCTION else at for at, info in zip(values, kinds, strict=True)])
+        values = array(
+            word, [at & ~1 if info & 15 == _FUNCTION else at for at, info in zip(values, kinds, strict=True)]
+        )
     end, ranks = len(text), _RANKS
     # A mark ($x) of what is code and what data is no name.
     marks = 0x24 if sections.machine in _MAPPED_BY_LETTER else -1
