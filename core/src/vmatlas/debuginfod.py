@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from vmatlas.arguments import iterated, shown
+from vmatlas.caching import cache_root, is_safe_way
 from vmatlas.errors import UsageError
 from vmatlas.symbols.table import Sections
 
@@ -74,13 +75,8 @@ def _is_url(word: object) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where files are kept: below `$VMATLAS_CACHE`, `$XDG_CACHE_HOME/vmatlas` or `~/.cache/vmatlas`. Raises
-    RuntimeError where there is no home."""
-    named = os.environ.get("VMATLAS_CACHE", "")
-    if named:
-        return Path(named) / "debuginfod"
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "vmatlas" / "debuginfod"
+    """Where files are kept, below `cache_root`. Raises RuntimeError and OSError where there is no home."""
+    return cache_root() / "debuginfod"
 
 
 class Debuginfod:
@@ -141,7 +137,7 @@ class Debuginfod:
             self._urls = []
             return None
         told = os.fstat(held)
-        if told.st_uid != os.geteuid() or told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if told.st_uid != os.geteuid() or told.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or not is_safe_way(path):
             os.close(held)
             self._say(f"debuginfod: {path} is another user's, or others may write to it: nobody is asked")
             self._urls = []
