@@ -155,7 +155,7 @@ def test_what_nobody_tells_is_refused_with_the_reason_of_each(machine: Machine) 
 
 @pytest.mark.parametrize(
     ("system", "words"),
-    [("freebsd", "mincore.*resident"), ("netbsd", "mincore")],
+    [("netbsd", "mincore")],
 )
 def test_a_system_that_tells_no_pages_says_what_it_tells_instead(machine: Machine, system: str, words: str) -> None:
     if system not in registry.entries(registry.SYSTEMS):
@@ -166,6 +166,21 @@ def test_a_system_that_tells_no_pages_says_what_it_tells_instead(machine: Machin
     with opened(machine) as process, pytest.raises(Unsupported, match=words) as caught:
         process.pages()
     assert caught.value.hint is None
+
+
+def test_what_tells_its_own_pages_alone_is_asked_about_nobody_else(machine: Machine) -> None:
+    @dataclass
+    class OwnPages(FakePages):
+        own_alone: str = "it tells pages to the process itself alone"
+
+    target, _, sources = machine
+    sources[:] = [OwnPages("own", P | E)]
+    with opened(machine) as process, pytest.raises(Unsupported, match="own: it tells pages to the process itself"):
+        process.pages()
+    assert choose_for_pages(cast(Target, target), P, all_of_it=True, own=True) is sources[0]
+    sources.append(FakePages("other"))
+    with opened(machine) as process:
+        assert process.pages().origin.backend == "other"
 
 
 def test_what_this_kernel_does_not_tell_is_refused_and_what_it_tells_in_part_is_said(machine: Machine) -> None:

@@ -347,6 +347,14 @@ class Finder(Protocol):
 
 
 @runtime_checkable
+class TellsOwnAlone(Protocol):
+    """A source of pages that tells the pages of the process that asks, and of no other."""
+
+    own_alone: str
+    """Why that is so, in words, with what is told of others instead."""
+
+
+@runtime_checkable
 class HasTwin(Protocol):
     """A backend whose decoder has a compiled twin."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmatlas import registry
-from vmatlas.backend import Availability, Backend, Feature, HasNoPages, PageSource, Target
+from vmatlas.backend import Availability, Backend, Feature, HasNoPages, PageSource, Target, TellsOwnAlone
 from vmatlas.errors import Unsupported, UsageError
 from vmatlas.installed import how_to_install_for
 from vmatlas.model import Query, Question
@@ -94,9 +94,10 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
     return Choice(best, reason, asked_for=False)
 
 
-def choose_for_pages(target: Target, of: PageState, *, all_of_it: bool) -> PageSource:
+def choose_for_pages(target: Target, of: PageState, *, all_of_it: bool, own: bool = False) -> PageSource:
     """What tells most of these states of pages there, at the least cost; with `all_of_it`, what can tell them all.
 
+    `own`: of the process that asks; what tells of that alone is not asked about others.
     Raises Unsupported when there is none; the message says why for each.
     """
     found: list[PageSource] = []
@@ -108,6 +109,8 @@ def choose_for_pages(target: Target, of: PageState, *, all_of_it: bool) -> PageS
             continue
         elif untold := of & ~source.states if all_of_it else of if not of & source.states else None:
             reasons.append(f"{source.name}: does not tell {' nor '.join(untold.words)}")
+        elif not own and isinstance(source, TellsOwnAlone):
+            reasons.append(f"{source.name}: {source.own_alone}")
         elif not (answers := target.offers(source)):
             reasons.append(f"{source.name}: {answers.reason}")
         else:

@@ -7,6 +7,7 @@ what goes wrong, the long way says.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from errno import ENOMEM
@@ -185,7 +186,8 @@ class PageReader:
         """What is asked for these states: see `choose_for_pages`. Raises Unsupported."""
         found = self._chosen.get((of, all_of_it))
         if found is None:
-            found = self._chosen[of, all_of_it] = choose_for_pages(self._target, of, all_of_it=all_of_it)
+            own = self._direct is not None and self._process.pid == os.getpid()
+            found = self._chosen[of, all_of_it] = choose_for_pages(self._target, of, all_of_it=all_of_it, own=own)
         return found
 
     def runs(self, source: PageSource, of: PageState, ranges: Ranges) -> PageRuns:

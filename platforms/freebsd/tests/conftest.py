@@ -43,6 +43,14 @@ class FakeKernel(ScriptedSysctl):
         self.numbers: dict[str, int] = {}
         self.growth: list[int] = []
         """Bytes by which the map has grown between a size probe and the reading, one for each."""
+        self.mapped: list[tuple[int, int]] = []
+        """Of the process that asks: what mincore finds mapped, as addresses."""
+        self.told: dict[int, int] = {}
+        """What mincore tells of a page, by its address; 0 of others."""
+        self.asked: list[tuple[int, int]] = []
+        """What mincore was asked about: addresses and bytes."""
+        self.refuses: int | None = None
+        """The errno that mincore gives."""
 
     def add(self, pid: int, **known: Any) -> FakeProcess:
         self.processes[pid] = FakeProcess(pid, **known)
@@ -82,6 +90,24 @@ class FakeKernel(ScriptedSysctl):
             case (1, 14, 32, _):
                 return ESRCH
         return EINVAL
+
+    def mincore(self, address: Any, length: Any, vector: Any) -> int:
+        """As sys/vm/vm_mmap.c has it: a byte a page; ENOMEM, and nothing to go by, where one page is not mapped."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        start = address.value or 0
+        end = start + length.value
+        assert not start % page and not length.value % page
+        self.asked.append((start, length.value))
+        covered = start
+        for low, high in sorted(self.mapped):
+            if low <= covered < high:
+                covered = high
+        if self.refuses is not None or covered < end:
+            ctypes.set_errno(ENOMEM if self.refuses is None else self.refuses)
+            return -1
+        told = bytes(self.told.get(at, 0) for at in range(start, end, page))
+        ctypes.memmove(vector.value, told, len(told))
+        return 0
 
     def sysctlbyname(self, name: bytes, value: Any, size: Any, new: Any, new_size: Any) -> int:
         assert (new, new_size.value) == (None, 0)

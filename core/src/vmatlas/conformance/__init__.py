@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from vmatlas import registry
-from vmatlas.backend import Backend, PageSource, Target
+from vmatlas.backend import Backend, PageSource, Target, TellsOwnAlone
 from vmatlas.conformance.ground import READ, Ground
 from vmatlas.registry import Broken
 from vmatlas.target.agent import AgentProcess, AgentTarget, Limits, required
@@ -91,11 +91,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("any_backend", [each.name for each in _backends(metafunc.config)])
     for name in {"page_source", "any_page_source"} & set(metafunc.fixturenames):
         reader, sources = _reader(metafunc.config), _page_sources(metafunc.config)
-        found = [pytest.param(each.name) for each in sources if name == "any_page_source" or reader.offers(each)]
+        of_others = [each for each in sources if not isinstance(each, TellsOwnAlone)]
+        asked = sources if name == "any_page_source" else [each for each in of_others if reader.offers(each)]
+        found = [pytest.param(each.name) for each in asked]
         why = f"refused as declared: nothing installed asks about the pages of {reader.system_info.system}"
-        if sources:
-            reasons = "; ".join(f"{each.name}: {reader.offers(each).reason}" for each in sources)
+        if of_others:
+            reasons = "; ".join(f"{each.name}: {reader.offers(each).reason}" for each in of_others)
             why = f"nothing tells pages here: {reasons}"
+        elif alone := [f"{each.name}: {each.own_alone}" for each in sources if isinstance(each, TellsOwnAlone)]:
+            why = f"refused as declared: {'; '.join(alone)}"
         metafunc.parametrize(name, found or [pytest.param("none", marks=pytest.mark.skip(why))])
 
 

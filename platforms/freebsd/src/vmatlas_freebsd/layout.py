@@ -113,6 +113,11 @@ SZOMB = 5
 STATES = {1: "I", 2: "R", 3: "S", 4: "T", 5: "Z", 6: "W", 7: "L"}
 """SIDL, SRUN, SSLEEP, SSTOP, SZOMB, SWAIT, SLOCK, as ps(1) writes them."""
 
+MINCORE_INCORE = 0x1
+MINCORE_SUPER = 0x60
+"""Of the byte that mincore(2) tells of a page (<sys/mman.h>): in memory; and, as a mask, mapped as a part of a
+superpage: 1, 2 or 3 (shifted by 5) is its size by getpagesizes(3). Before 13 it was 0x20 alone."""
+
 
 def device_numbers(number: int) -> tuple[int, int]:
     """Major and minor of a 64-bit dev_t (<sys/types.h>, since FreeBSD 12)."""

@@ -32,10 +32,6 @@ class FreeBSDSystem:
     """This FreeBSD machine."""
 
     name = "freebsd"
-    why_no_pages = (
-        "FreeBSD tells pages to the process itself alone (mincore); of another one, how much of a region is in memory: "
-        "resident, --residency"
-    )
 
     def info(self) -> SystemInfo:
         """From uname(2)."""

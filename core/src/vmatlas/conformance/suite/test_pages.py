@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import vmatlas
-from vmatlas import PageState, Unsupported, registry
-from vmatlas.backend import Availability, Feature, PageSource, Target
+from vmatlas import PageState, Unsupported, operations, registry
+from vmatlas.backend import Availability, Feature, PageSource, Target, TellsOwnAlone
 from vmatlas.conformance.ground import READ, Ground, own_path
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.model import Query
@@ -17,15 +17,20 @@ from vmatlas.model.pages import USUAL, PageRuns
 from vmatlas.operations import Advice
 from vmatlas.operations.systems import operations_of
 from vmatlas.registry import Broken
-from vmatlas.target.agent import AgentTarget, MapFlag, MapObject, required
+from vmatlas.target.agent import AgentProcess, AgentTarget, MapFlag, MapObject, required
+from vmatlas.target.asking import AgentRefused
+from vmatlas.target.local import LOCAL
+from vmatlas.target.program import Agent
 
 FILE = own_path(b"pages")
 NOBODY = 65534
 GUARD_INSTALL, GUARD_REMOVE, HUGEPAGE = 102, 103, 14
 """madvise(2) of Linux, for which there is no plugin's word yet."""
-HUGE = 1 << 21
-"""Bytes of a huge page on most processors. A larger one is not made here."""
-P, S, Z, G = PageState.PRESENT, PageState.SWAPPED, PageState.ZERO, PageState.GUARD
+MADE_HUGE, SET_ASIDE = b"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", b"/proc/meminfo"
+"""Of Linux: the bytes of a huge page of the kernel's own making, and (Hugepagesize) of one that is set aside."""
+LARGEST = 1 << 26
+"""Bytes of the largest huge page that is asked for here."""
+P, S, Z, G, H = PageState.PRESENT, PageState.SWAPPED, PageState.ZERO, PageState.GUARD, PageState.HUGE
 
 LAZY = MapFlag.NO_RESERVE
 """Memory that is not there before it is touched: on Linux all is so, on QNX what is mapped with this (MAP_LAZY)."""
@@ -75,12 +80,44 @@ def test_source_of_pages_is_available_or_says_why_not(
     availability: Availability = reader.offers(source)
     if availability:
         record_property("answers", any_page_source)
+        if isinstance(source, TellsOwnAlone):
+            with pytest.raises(Unsupported) as refused:
+                runs_of(ground, reader, any_page_source, P)
+            assert source.own_alone in str(refused.value)
+            return
         ground.lay(0, 1)
         required(ground.worker.touch(ground.start, ground.page, write=1), "touching")
         assert layout_of(runs_of(ground, reader, any_page_source, P), ground) == [(0, 1, P)]
         return
     record_property("refuses", availability.reason)
     assert availability.reason
+
+
+def test_pages_of_the_one_who_asks_are_told(any_page_source: str, reader: Target, agent_target: AgentTarget) -> None:
+    source = source_named(any_page_source)
+    if not (offered := reader.offers(source)):
+        pytest.skip(f"refused as declared: {offered.reason}")
+    if reader is not LOCAL:
+        ground = Ground(agent_target.agent.itself)
+        placed = ground.lay(0, 16, flags=LAZY)
+        try:
+            required(ground.worker.touch(ground.at(1), 2 * ground.page, write=1), "touching")
+            assert layout_of(runs_of(ground, reader, any_page_source, P), ground) == [(1, 3, P)]
+        finally:
+            required(ground.worker.unmap(placed.start, placed.size), "unmapping")
+        return
+    page = reader.system_info.page_size
+    with operations.map_anonymous(16 * page, no_reserve=True) as mapping:
+        for touched in (1, 2, 5):
+            mapping.buffer[touched * page] = 1
+        process = reader.open(None)
+        try:
+            query = Query(pages=P, ranges=((mapping.start, mapping.start + mapping.size),))
+            runs = source.pages(process.acquire(source, query)).telling(P)
+        finally:
+            process.close()
+        found = [((run.start - mapping.start) // page, (run.end - mapping.start) // page) for run in runs]
+        assert found == [(1, 3), (5, 6)]
 
 
 def test_pages_are_told_or_refused(
@@ -211,22 +248,79 @@ def test_guards_are_told_and_are_no_swap(
     assert layout_of(runs_of(ground, reader, page_source, USUAL), ground) == [(0, 1, P)]
 
 
-def test_a_huge_page_is_told_where_the_system_makes_one(ground: Ground, reader: Target, page_source: str) -> None:
-    if PageState.HUGE not in source_named(page_source).states:
+def huge_page(agent: Agent, file: bytes, key: bytes = b"") -> int:
+    """The bytes of a huge page, as a file there says; 0 where nothing says it, or it is too large to be made here."""
+    try:
+        text = agent.read_file(file)
+    except AgentRefused:
+        return 0
+    line = next((line for line in text.split(b"\n") if line.startswith(key)), b"").removeprefix(key).split()
+    size = int(line[0]) * (1024 if line[1:] == [b"kB"] else 1) if line and line[0].isdigit() else 0
+    return size if size <= LARGEST else 0
+
+
+@pytest.fixture
+def made_huge(agent_target: AgentTarget, worker: AgentProcess, page_source: str) -> tuple[Ground, int, int]:
+    """Ground with a huge page of the system's own making, where it begins and what it has; a page of it was written."""
+    if H not in source_named(page_source).states:
         pytest.skip(f"refused as declared: {page_source} tells no huge pages")
-    pages = HUGE // ground.page
-    large = Ground(ground.worker, 2 * pages)
-    large.lay(0, 2 * pages)
-    first = -(-large.start // HUGE) * HUGE
-    if not (advised := ground.worker.advise(first, HUGE, HUGEPAGE)).ok:
-        pytest.skip(f"this kernel makes no huge pages by itself: {advised.errno_name}")
-    required(ground.worker.touch(first, ground.page, write=1), "touching")
+    if not (size := huge_page(agent_target.agent, MADE_HUGE)):
+        pytest.skip(f"refused as declared: this kernel makes no huge pages of at most {LARGEST:,} bytes by itself")
+    large = Ground(worker, 2 * size // agent_target.agent.hello.page_size)
+    large.lay(0, 2 * size // large.page)
+    first = -(-large.start // size) * size
+    if not (advised := worker.advise(first, size, HUGEPAGE)).ok:
+        pytest.skip(f"refused as declared: this kernel makes no huge pages by itself: {advised.errno_name}")
+    required(worker.touch(first, large.page, write=1), "touching")
+    return large, first, size
+
+
+def test_a_huge_page_is_told_where_the_system_makes_one(
+    made_huge: tuple[Ground, int, int], reader: Target, page_source: str
+) -> None:
+    large, first, size = made_huge
     runs = runs_of(large, reader, page_source, USUAL)
-    if not runs.bytes_of(PageState.HUGE):
-        pytest.skip("the kernel had no huge page to give, or makes larger ones")
-    (run,) = runs
-    assert (run.start, run.state) == (first, P | PageState.HUGE)
-    assert ground.page < run.size <= HUGE and run.size & (run.size - 1) == 0
+    if not runs.bytes_of(H):
+        pytest.skip(f"the kernel had no huge page of {size:,} bytes to give")
+    assert [(run.start, run.size, run.state) for run in runs] == [(first, size, P | H)]
+
+
+def test_a_huge_page_that_was_split_is_none_any_more(
+    made_huge: tuple[Ground, int, int], reader: Target, page_source: str
+) -> None:
+    """As Linux tells it: it is mapped page by page from then on, and all of it stays in memory."""
+    large, first, size = made_huge
+    if not runs_of(large, reader, page_source, H):
+        pytest.skip(f"the kernel had no huge page of {size:,} bytes to give")
+    required(large.worker.protect(first + large.page, large.page, READ), "protecting")
+    runs = runs_of(large, reader, page_source, P | H)
+    assert [(run.start, run.size, run.state) for run in runs] == [(first, size, P)]
+
+
+def test_huge_pages_that_were_set_aside_are_told_before_they_are_touched(
+    agent_target: AgentTarget, worker: AgentProcess, reader: Target, page_source: str
+) -> None:
+    of = (P | H) & source_named(page_source).states
+    if not (size := huge_page(agent_target.agent, SET_ASIDE, b"Hugepagesize:")):
+        pytest.skip(f"refused as declared: this kernel sets no huge pages aside, or none of at most {LARGEST:,} bytes")
+    made = worker.map(2 * size, flags=MapFlag.HUGE)
+    if not made.ok:
+        pytest.skip(f"no two huge pages of {size:,} bytes are set aside there: {made.errno_name}")
+    start, source, process = made.value, source_named(page_source), reader.open(worker.pid)
+    try:
+
+        def told() -> Layout:
+            query = Query(pages=of, ranges=((start, start + 2 * size),))
+            runs = source.pages(process.acquire(source, query)).telling(of)
+            return [((run.start - start) // size, (run.end - start) // size, run.state & (P | H)) for run in runs]
+
+        huge = H & of
+        assert told() == ([(0, 2, H)] if huge else [])
+        required(worker.touch(start, 1, write=1), "touching")
+        assert told() == ([(0, 1, P | H), (1, 2, H)] if huge else [(0, 1, P)])
+    finally:
+        process.close()
+        required(worker.unmap(start, 2 * size), "unmapping")
 
 
 def test_what_is_sent_to_swap_is_in_memory_or_there(ground: Ground, reader: Target, page_source: str) -> None:

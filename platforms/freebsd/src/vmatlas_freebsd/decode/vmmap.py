@@ -191,6 +191,11 @@ def _entries(data: bytes, byte_order: ByteOrder) -> tuple[list[_Entry], str]:
     return found, ""
 
 
+def bounds(data: bytes, byte_order: ByteOrder) -> list[tuple[int, int]]:
+    """Where each record of a map begins and ends, in the order of the records. Raises MalformedData."""
+    return [(each.start, each.end) for each in _entries(data, byte_order)[0]]
+
+
 def _columns(entries: list[_Entry], page_size: int) -> Columns:
     labels = Labels()
     objects_are_told = any(each.object for each in entries)
