@@ -1,11 +1,12 @@
 """Changes its memory without pause: splits, merges, unmaps, maps, grows and shrinks regions between others that stand
 still, all over a map that is many pages of text long, so that each seam between two reads has changes on both sides.
 
-    python racer.py SEED [anchored]
+    python racer.py SEED [anchored | pages]
 
 Says where it works (a line of JSON), then races until its standard input closes, and says how often it changed what.
 `anchored`: instead, memory that is mapped all the time, and that other threads split, merge and replace in place
-without pause: no byte of it is ever missing from the map.
+without pause: no byte of it is ever missing from the map. `pages`: pages that were touched and stand still, and between
+them memory that is mapped, touched, guarded and unmapped without pause.
 The model is the kernel's own tools/testing/selftests/proc/proc-maps-race.c.
 """
 
@@ -31,6 +32,7 @@ libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 
@@ -135,8 +137,49 @@ def race_anchored(seed: int) -> None:
     print(sum(counts), flush=True)
 
 
+GUARD_INSTALL, DONTNEED = 102, 4
+TROUPES, STILL, RACING = 40, 4, 8  # pages of each troupe; behind it a hole as large as both
+
+
+def race_pages(seed: int) -> None:
+    """Troupes: pages that stand still, then those that race, then a hole."""
+    rng = random.Random(seed)
+    size = (STILL + RACING) * PAGE
+    blocks = [BASE + number * 2 * size for number in range(TROUPES)]
+    for at in blocks:
+        put(at, STILL + RACING, READ_WRITE, FIXED_NOREPLACE)
+        for page in range(STILL):
+            ctypes.memset(at + page * PAGE, 1, 1)
+    told = {
+        "still": [(at, at + STILL * PAGE) for at in blocks],
+        "mapped": [(at, at + size) for at in blocks],
+        "holes": [(at + size, at + 2 * size) for at in blocks],
+    }
+    print(json.dumps(told), flush=True)
+    count = 0
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        for _ in range(100):
+            at = rng.choice(blocks) + STILL * PAGE
+            for page in rng.sample(range(RACING), 4):
+                ctypes.memset(at + page * PAGE, 1, 1)
+            change = rng.randrange(3)
+            if change == 0:
+                libc.munmap(at, RACING * PAGE)
+                put(at, RACING, READ_WRITE)
+            elif change == 1:
+                libc.madvise(at, rng.randrange(1, RACING) * PAGE, DONTNEED)
+            else:
+                libc.madvise(at, 2 * PAGE, GUARD_INSTALL)  # refused before Linux 6.13, which leaves all as it was
+                put(at, RACING, READ_WRITE)
+            count += 1
+    print(count, flush=True)
+
+
 def main() -> None:
     libc.prctl(1, 9, 0, 0, 0)
+    if sys.argv[2:] == ["pages"]:
+        race_pages(int(sys.argv[1]))
+        return
     if sys.argv[2:] == ["anchored"]:
         race_anchored(int(sys.argv[1]))
         return

@@ -113,6 +113,14 @@ def test_what_is_asked_for_is_told_where_the_kernel_knows_all(states: set[PageSt
     assert masks.anyof, "without a bit to ask for, the kernel gives every page"
 
 
+def test_files_are_asked_about_where_they_are_named_alone_since_that_takes_five_times_as_long() -> None:
+    cheap = masks_of(USUAL | PageState.SOFT_DIRTY | PageState.WRITTEN)
+    assert not (cheap.anyof | cheap.told) & layout.FILE
+    assert not told_by_masks(cheap) & (PageState.FILE | PageState.ANONYMOUS)
+    for each in (PageState.FILE, PageState.ANONYMOUS):
+        assert masks_of(each).told & layout.FILE
+
+
 def test_a_kernel_that_knows_no_guards_tells_none() -> None:
     masks = masks_of(USUAL).without(layout.GUARD)
     assert told_by_masks(masks) == USUAL & ~PageState.GUARD

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from errno import ENOENT
 
 import pytest
 
@@ -14,15 +15,14 @@ import vmatlas
 from vmatlas import AccessDenied, NoSuchProcess, PageState, registry
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.registry import Broken
-from vmatlas.target.local import LOCAL
+from vmatlas.target.local import LOCAL, LocalTarget
 
 ALONE = {"linux-pagemap": PageState.EXCLUSIVE, "linux-pagemap-scan": PageState.HUGE}
 """What only one of them tells: so it is the one that is asked."""
 
+SOURCES = [each for each in registry.page_sources() if not isinstance(each, Broken) and each.system == "linux"]
 WAYS = [
-    pytest.param(PageState.PRESENT | ALONE[source.name], id=source.name)
-    for source in registry.page_sources()
-    if not isinstance(source, Broken) and source.system == "linux" and LOCAL.offers(source)
+    pytest.param(PageState.PRESENT | ALONE[source.name], id=source.name) for source in SOURCES if LOCAL.offers(source)
 ]
 
 
@@ -90,6 +90,53 @@ def test_a_handle_that_was_closed_is_asked_no_more(of: PageState) -> None:
     process.close()
     with pytest.raises(vmatlas.UsageError, match="closed"):
         process.pages(of=of)
+
+
+def test_a_kernel_without_the_file_is_told_by_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONFIG_PROC_PAGE_MONITOR leaves out pagemap."""
+    opened = os.open
+
+    def without(path: str, *arguments: int, **more: int) -> int:
+        if path == "/proc/self/pagemap":
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT))
+        return opened(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", without)
+    machine = LocalTarget()  # which has probed nothing yet
+    for source in SOURCES:
+        assert "no /proc/PID/pagemap: it takes CONFIG_PROC_PAGE_MONITOR" in source.probe().reason
+    with vmatlas.open(os.getpid(), target=machine) as process:
+        with pytest.raises(vmatlas.Unsupported, match="CONFIG_PROC_PAGE_MONITOR"):
+            process.pages()
+        assert len(process.snapshot())
+
+
+@pytest.mark.parametrize("of", WAYS)
+def test_who_may_not_be_looked_at_is_refused_though_it_is_of_the_same_user(of: PageState) -> None:
+    if os.geteuid():
+        pytest.skip("it takes root to become somebody else")
+    code = f"""
+import ctypes, os, subprocess, sys, vmatlas
+with vmatlas.open() as own:  # whatever is imported for it, nobody may not be able to read
+    own.pages(of=vmatlas.PageState({of.value}))
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+ready, said = os.pipe()
+child = os.fork()
+if not child:
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+    os.write(said, b"x")
+    os.read(os.pipe()[0], 1)
+os.read(ready, 1)
+try:
+    with vmatlas.open(child) as process:
+        process.pages(of=vmatlas.PageState({of.value}))
+except vmatlas.AccessDenied:
+    print("refused")
+finally:
+    os.kill(child, 9), os.waitpid(child, 0)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (told.stdout, told.stderr) == ("refused\n", "")
 
 
 @pytest.mark.parametrize("of", WAYS)

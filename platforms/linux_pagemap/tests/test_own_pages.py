@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 
@@ -98,6 +100,69 @@ def test_guards_are_entries_of_the_map_where_they_are_asked_for(memory: tuple[mm
     assert saved.origin.guards and saved.find(at + 4 * PAGE) == around.at
     assert vmatlas.operations.classify_fault(at + 4 * PAGE + 7, saved).cause is fault.cause
     assert not any(each.kind is vmatlas.Kind.GUARD for each in [vmatlas.find(None, at + 4 * PAGE)] if each)
+
+
+def test_the_flag_of_guards_stays_and_spreads_and_only_the_pages_tell_them(
+    memory: tuple[mmap.mmap, int], source: PageSource
+) -> None:
+    """`gu` of smaps says that there may be some (Linux 6.18.15): of what merged, too, and after the last is gone."""
+    _, at = memory
+    LIBC.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(4 * PAGE), 1)  # a region of its own, until it merges again
+    madvise(at + PAGE, PAGE, GUARD_INSTALL)
+    if layout_of(told := told_by(source, USUAL & source.states, at, at + 16 * PAGE), at) != [(1, 2, PageState.GUARD)]:
+        pytest.skip(f"this kernel makes no guards, or does not tell them: {' '.join(told.told.words)}")
+    LIBC.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(4 * PAGE), 3)
+    region = vmatlas.snapshot(residency=True).find(at + 15 * PAGE)
+    assert region is not None and region.start <= at
+    assert layout_of(told_by(source, PageState.GUARD, at, at + 16 * PAGE), at) == [(1, 2, PageState.GUARD)]
+    assert madvise(at + PAGE, PAGE, GUARD_REMOVE)
+    assert layout_of(told_by(source, PageState.GUARD, at, at + 16 * PAGE), at) == []
+    with vmatlas.open() as process:
+        entry = process.snapshot(guards=True).find(at + PAGE)
+        assert entry is not None and entry.kind is not vmatlas.Kind.GUARD
+        assert process.guard_at(at + PAGE) is False
+    after = vmatlas.snapshot(residency=True).find(at + PAGE)
+    assert after is not None and after.flags is not None and region.flags is not None
+    if not region.flags.may_hold_guards:
+        pytest.skip("this kernel has no flag of guards (gu: Linux 6.18.15)")
+    assert after.flags.may_hold_guards, "a map alone would still say that there may be one"
+
+
+@pytest.fixture
+def watched(memory: tuple[mmap.mmap, int]) -> Iterator[tuple[mmap.mmap, int]]:
+    """The 16 pages, of which 12 are watched by a userfaultfd that lets writes pass (WP_ASYNC); all touched before."""
+    made, at = memory
+    number = {"x86_64": 323, "aarch64": 282, "riscv64": 282, "loongarch64": 282, "s390x": 355, "ppc64le": 364}
+    if (call := number.get(os.uname().machine)) is None or ctypes.sizeof(ctypes.c_void_p) != 8:
+        pytest.skip("userfaultfd has another number here")
+    descriptor = LIBC.syscall(call, os.O_CLOEXEC | 1)  # UFFD_USER_MODE_ONLY
+    if descriptor < 0:
+        pytest.skip(f"no userfaultfd here: {os.strerror(ctypes.get_errno())}")
+    try:
+        asynchronous = struct.pack("=QQQ", 0xAA, 1 << 15 | 1 << 13, 0)  # WP_ASYNC, WP_UNPOPULATED
+        fcntl.ioctl(descriptor, 0xC018AA3F, asynchronous)  # UFFDIO_API
+        fcntl.ioctl(descriptor, 0xC020AA00, struct.pack("=QQQQ", at, 12 * PAGE, 2, 0))  # UFFDIO_REGISTER: WP
+        for page in range(16):
+            made[page * PAGE] = 1
+        fcntl.ioctl(descriptor, 0xC018AA06, struct.pack("=QQQ", at, 12 * PAGE, 1))  # UFFDIO_WRITEPROTECT
+    except OSError as error:
+        os.close(descriptor)
+        pytest.skip(f"userfaultfd lets no writes pass here (WP_ASYNC, Linux 6.7): {error.strerror}")
+    yield made, at
+    os.close(descriptor)
+
+
+def test_written_is_believed_of_watched_memory_alone(watched: tuple[mmap.mmap, int]) -> None:
+    """Of any other the kernel's word means touched pages, all or none, by release."""
+    made, at = watched
+    (scan,) = [each for each in SOURCES if PageState.WRITTEN in each.states]
+    if not (answers := LOCAL.offers(scan)):
+        pytest.skip(answers.reason)
+    of = PageState.WRITTEN
+    assert layout_of(told_by(scan, of, at, at + 16 * PAGE), at) == []
+    made[2 * PAGE] = made[3 * PAGE] = made[14 * PAGE] = 2  # the last is not watched
+    assert made[5 * PAGE] == 1  # read alone
+    assert layout_of(told_by(scan, of, at, at + 16 * PAGE), at) == [(2, 4, of)]
 
 
 def test_pages_that_were_read_alone_are_the_page_of_zeros(memory: tuple[mmap.mmap, int]) -> None:
@@ -198,6 +263,9 @@ def test_a_huge_page_is_told_where_the_system_makes_one() -> None:
             pytest.skip("the kernel had no huge page to give, or makes them of another size")
         assert [*runs.sums().items()][:1] == [(PageState.PRESENT, huge)]
         assert runs.bytes_of(PageState.HUGE) == huge
+        assert not LIBC.mprotect(ctypes.c_void_p(at + PAGE), ctypes.c_size_t(PAGE), 1)
+        split = told_by(scan, USUAL, at, at + huge)
+        assert (split.bytes_of(PageState.HUGE), split.bytes_of(PageState.PRESENT)) == (0, huge)
 
 
 def test_untouched_memory_of_a_terabyte_is_not_walked_page_by_page() -> None:

@@ -104,6 +104,26 @@ def test_a_page_that_is_touched_again_is_in_memory_again(memory: int, source: Pa
     assert layout_of(runs, memory) == [(at, at + 1, P)]
 
 
+def test_shared_memory_in_swap_shows_nothing_and_smaps_alone_has_it(source: PageSource) -> None:
+    """As the kernel tells it: neither way has a bit for it, so none is made up."""
+    with mmap.mmap(-1, PAGES * PAGE, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) as made:
+        view = ctypes.c_char.from_buffer(made)
+        start = ctypes.addressof(view)
+        del view
+        for page in range(PAGES):
+            made[page * PAGE : page * PAGE + 64] = os.urandom(64)
+        until = time.monotonic() + PATIENCE
+        while not smaps_of(start).get("Swap"):
+            assert time.monotonic() < until, "the kernel sends no shared page to swap"
+            assert madvise(start, PAGES * PAGE, PAGEOUT)
+            time.sleep(0.01)
+        swapped = smaps_of(start)["Swap"]
+        runs = told_by(source, P | S, start, start + PAGES * PAGE)
+        assert (runs.bytes_of(S), runs.bytes_of(P)) == (0, PAGES * PAGE - swapped)
+        region = vmatlas.snapshot(residency=True).find(start)
+        assert region is not None and region.memory is not None and region.memory.swapped == swapped
+
+
 def test_a_guard_has_the_bit_of_swap_and_is_none(memory: int) -> None:
     at = bits(memory).index(S)
     if not madvise(memory + at * PAGE, PAGE, GUARD_INSTALL):

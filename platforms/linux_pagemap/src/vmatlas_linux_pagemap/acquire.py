@@ -14,7 +14,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator
-from errno import EFAULT, EINTR, EINVAL, ENOTTY, ESRCH
+from errno import EFAULT, EINTR, EINVAL, ENOENT, ENOTTY, ESRCH
 from itertools import groupby
 
 from vmatlas.backend import LocalProcess, Reading
@@ -28,6 +28,7 @@ from vmatlas.systems.linux.proc import told_by
 from vmatlas.systems.linux.vanishing import read_until_told
 from vmatlas_linux_pagemap.decode import ENTRIES, NATIVE, SCANNED
 from vmatlas_linux_pagemap.layout import (
+    COMPILED_OUT,
     ENTRY,
     ENTRY_SOFT_DIRTY,
     FIRST_KNOWN,
@@ -73,7 +74,7 @@ def probe_scan() -> tuple[int, str] | None:
     try:
         descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        return error.errno or 0, f"/proc/self/pagemap: {error.strerror}"
+        return error.errno or 0, COMPILED_OUT if error.errno == ENOENT else f"/proc/self/pagemap: {error.strerror}"
     try:
         fcntl.ioctl(descriptor, PAGEMAP_SCAN, bytearray(SCAN_SIZE))
     except OSError as error:

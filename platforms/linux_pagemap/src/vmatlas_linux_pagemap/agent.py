@@ -16,7 +16,7 @@ from vmatlas.target.asking import AgentRefused
 from vmatlas.target.native import AgentSources, RemoteProcess
 from vmatlas_linux_pagemap.acquire import too_many
 from vmatlas_linux_pagemap.decode import ENTRIES, SCANNED
-from vmatlas_linux_pagemap.layout import HEAD_SIZE, PRESENT
+from vmatlas_linux_pagemap.layout import COMPILED_OUT, HEAD_SIZE, PRESENT
 from vmatlas_linux_pagemap.question import Masks, below_the_top, masks_of
 
 SCAN_SOURCE = "linux.pagemap_scan"
@@ -33,6 +33,8 @@ def probe_scan(process: RemoteProcess) -> Availability:
     except AgentRefused as refused:
         if refused.errno_name == "ENOTTY":
             return Availability(False, "the kernel is older than 6.7: no PAGEMAP_SCAN ioctl (ENOTTY)")
+        if refused.errno_name == "ENOENT" and refused.by_kernel:
+            return Availability(False, COMPILED_OUT)
         return Availability(False, refused.message)
     return YES
 
@@ -43,7 +45,7 @@ def probe_entries(process: RemoteProcess) -> Availability:
         process.streams(ENTRIES_SOURCE, ranges=())
     except AgentRefused as refused:
         if refused.errno_name == "ENOENT" and refused.by_kernel:
-            return Availability(False, "this kernel has no /proc/PID/pagemap: it takes CONFIG_PROC_PAGE_MONITOR")
+            return Availability(False, COMPILED_OUT)
         return Availability(False, refused.message)
     return YES
 

@@ -10,6 +10,7 @@ from vmatlas.capture import Capture
 from vmatlas.model import Consistency, Query
 from vmatlas.model.pages import PageRuns, PageState, RunColumns
 from vmatlas.systems.linux.proc import probe_proc
+from vmatlas_linux_pagemap.layout import COMPILED_OUT
 
 
 class PagemapScan:
@@ -86,7 +87,7 @@ class Pagemap:
         try:
             os.close(os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:
-            return Availability(False, "this kernel has no /proc/PID/pagemap: it takes CONFIG_PROC_PAGE_MONITOR")
+            return Availability(False, COMPILED_OUT)
         except OSError as error:
             return Availability(False, f"/proc/self/pagemap: {error.strerror}")
         return YES

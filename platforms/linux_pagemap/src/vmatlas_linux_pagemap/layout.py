@@ -70,6 +70,9 @@ UPPER_BITS = {
 }
 """States that are a bit each, of the upper 16 of an entry. GUARD (bit 58) since 6.16; EXCLUSIVE 56, SOFT_DIRTY 55."""
 
+COMPILED_OUT = "this kernel has no /proc/PID/pagemap: it takes CONFIG_PROC_PAGE_MONITOR"
+"""What ENOENT of one's own /proc/self/pagemap means."""
+
 PIECE_SIZE = 16
 """Of the stream `pages-entries`: what stands before the entries of pages side by side, address and count."""
 
