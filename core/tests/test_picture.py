@@ -24,7 +24,7 @@ from vmatlas.analysis.naming import Certainty, Guess
 from vmatlas.conformance.colours import SEEN_BY, contrast, seen
 from vmatlas.picture import svg
 from vmatlas.picture.comparison import ComparisonView, comparison
-from vmatlas.picture.course import CELLS, ROWS, CourseView, course
+from vmatlas.picture.course import CELLS, ROWS, CourseView, _ticks, course
 from vmatlas.picture.drawn import FORMATS, Picture, SpaceView, format_of, pictures
 from vmatlas.picture.html import as_json, ink_on
 from vmatlas.picture.palette import DARK, DARK_GROUND, LETTERS, LIGHT, LIGHT_GROUND, SAYS, Became, Sort
@@ -86,6 +86,20 @@ def many(number: int) -> list[Region]:
             found.append(region(at, pages, **memory))
         at = found[-1].end + (each % 7 == 0) * PAGE * (each % 90)
     return found
+
+
+def threads(number: int) -> Scene:
+    """Stacks of threads side by side, each of its own name; then memory of which nobody knows, and a strange file."""
+    regions = [region(0x7F0000000000 + each * 0x800000, 2048, **used(0x8000)) for each in range(number)]
+    regions.append(region(regions[-1].end + (1 << 21), 512, **used(0x100000)))
+    regions.append(of_file(regions[-1].end + (1 << 21), 512, '/usr/lib/a "b" heap,c.so', READ, **used(0x100000)))
+    guesses = {
+        each.start: Guess(
+            f"stack of thread {number} (a worker)", "thread stack", ("its size",), Certainty.STRONG, "guarded"
+        )
+        for number, each in enumerate(regions[:number])
+    }
+    return scene_of(space_of(regions), guesses=guesses)
 
 
 def rendered(scene: Scene) -> dict[str, str]:
@@ -258,7 +272,34 @@ def test_a_guess_is_told_as_a_guess_everywhere():
         assert "??stack of thread 7" in text, format
         assert not re.search(r"[^?]stack of thread 7", text), format
     [told] = data_of(rendered(scene)["html"])["guesses"]
-    assert told == {"label": "??stack of thread 7", "weak": True, "evidence": ["it is as large as they are"]}
+    assert told == {
+        "label": "??stack of thread 7",
+        "common": "?thread stack",
+        "weak": True,
+        "evidence": ["it is as large as they are"],
+    }
+
+
+def test_neighbours_with_no_room_for_their_names_have_once_what_they_have_in_common():
+    labels = re.findall(r'class="l"[^>]*>([^<]*)<', rendered(threads(400))["svg"])
+    counted = [re.fullmatch(r"(\d+) \u00d7 \?thread stack", label) for label in labels]
+    assert (
+        sum(int(each[1]) for each in counted if each) >= 400
+    )  # one that goes on in the next line has its name there too
+    assert [label for label in labels if label.startswith("?stack")] == []
+    few = re.findall(r'class="l"[^>]*>([^<]*)<', rendered(threads(2))["svg"])
+    assert {"?stack of thread 0 (a worker)", "?stack of thread 1 (a worker)"} <= set(few)
+
+
+def test_a_rectangle_of_the_treemap_says_what_finds_it():
+    finds = {node.label: node.find for group in threads(3).tree for node in group.children}
+    assert finds["?thread stack"] == 'anonymous "?thread stack"'
+    assert finds["(nameless)"] == "anonymous nameless"
+    assert finds['/usr/lib/a "b" heap,c.so'] == 'file " heap,c.so"'
+    [others] = [
+        node for group in scene_of(space_of(many(400))).tree for node in group.children if "others" in node.label
+    ][:1]
+    assert others.find == others.sort.value
 
 
 def test_an_empty_map_is_told_as_one():
@@ -335,6 +376,7 @@ def test_equal_maps_compared_say_so():
     space = space_of(many(5))
     view = comparison(vmatlas.diff(space, space))
     assert "nothing changed" in view.article() and "nothing changed" in view.drawing()
+    assert "is not compared" not in view.says
     assert {piece.sort for piece in view.scene.pieces} == {Became.SAME}
 
 
@@ -362,6 +404,45 @@ def growing(moments: int = 6, **how: object) -> CourseView:
 
     times = [float(each) for each in range(moments)]
     return course(read, times, [1_750_000_000 + each for each in times], **how)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (True, False, "not told of after"),
+        (False, True, "not told of before"),
+        (False, False, "not told of before nor after"),
+    ],
+)
+def test_a_comparison_says_when_memory_in_use_is_not_compared(before, after, words):
+    spaces = [space_of([region(0x1000, 5, **(used(PAGE) if told else {}))]) for told in (before, after)]
+    view = comparison(vmatlas.diff(*spaces))
+    for text in (view.says, view.article(), view.drawing()):
+        assert f"memory in use is not compared ({words})" in text
+
+
+@pytest.mark.parametrize(
+    ("span", "first", "last", "number"),
+    [
+        (0.004, "0 ms", "4 ms", 5),
+        (4.02, "0 s", "4 s", 5),
+        (119, "0 s", "100 s", 6),
+        (600, "0 min", "10 min", 6),
+        (3600, "0 min", "60 min", 7),
+        (86400, "0 h", "24 h", 7),
+        (40 * 86400, "0 d", "40 d", 6),
+    ],
+)
+def test_times_of_a_course_are_round_and_in_one_unit(span, first, last, number):
+    ticks = list(_ticks(span))
+    assert (ticks[0][1], ticks[-1][1], len(ticks)) == (first, last, number)
+    assert all(0 <= at <= span for at, _ in ticks)
+    assert len({told.split()[1] for _, told in ticks}) == 1
+
+
+@given(st.floats(0.001, 1e9))
+def test_a_course_of_any_length_has_some_times(span):
+    assert 2 <= len(list(_ticks(span))) <= 10
 
 
 def test_a_course_follows_every_sort_and_name():

@@ -17,10 +17,10 @@ from vmatlas.conformance.patience import PATIENCE
 from vmatlas.conformance.thorough import THOROUGH
 from vmatlas.picture.drawn import Picture, pictures
 from vmatlas.picture.palette import LIGHT, Sort
-from vmatlas.picture.scene import Scene, scene_of
+from vmatlas.picture.scene import Node, Scene, scene_of
 
 from .strategies import space_of
-from .test_picture import HOSTILE, compared, growing, hostile_scene, many, reported, reported_series
+from .test_picture import HOSTILE, compared, growing, hostile_scene, many, reported, reported_series, threads
 
 selenium = pytest.importorskip("selenium", reason="selenium drives the browser: pip install selenium")
 
@@ -135,6 +135,62 @@ def test_search_finds_names_addresses_rights_and_sizes(browser, tmp_path):
     assert found("nowhere") == 0
     assert "No region passes" in page.text(".list-empty")
     assert found("") == 60
+
+
+def meant_by(node: Node, scene: Scene) -> int:
+    """So many regions a rectangle of the treemap stands for, or a sort of which it is the rest."""
+    of_sort = [piece for piece in scene.pieces if piece.sort is node.sort]
+    if node.label == "(nameless)":
+        return sum(not piece.label for piece in of_sort)
+    return sum(node.label in (piece.name, piece.common) for piece in of_sort) or len(of_sort)
+
+
+def test_a_click_in_the_treemap_finds_what_it_stands_for(browser, tmp_path):
+    for scene in (threads(10), scene_of(space_of(many(400)))):
+        page = Page(browser, [scene], tmp_path)
+        cells = page.browser.find_elements("css selector", ".treemap [data-find]")
+        nodes = [node for group in scene.tree for node in group.children]
+        assert len(cells) == len(nodes) > 2
+        for cell, node in zip(cells, nodes, strict=True):
+            page.browser.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))", cell)
+            assert page.text(".found").split(" of ")[0] == str(meant_by(node, scene)), node
+        page.is_quiet()
+
+
+def test_what_stands_within_quotes_is_one_name(browser, tmp_path):
+    page = Page(browser, [threads(10)], tmp_path)
+    for words, number in (
+        ('"thread stack"', 10),
+        ('!"thread stack"', 2),
+        ("nameless", 1),
+        ('"thread stack" size>1G', 0),
+    ):
+        page.type(words)
+        assert page.text(".found").startswith(f"{number} of 12 "), words
+    page.type('"')
+    assert page.text(".found").startswith("12 regions")
+    page.is_quiet()
+
+
+def test_neighbours_with_no_room_for_their_names_have_once_what_they_have_in_common(browser, tmp_path):
+    page = Page(browser, [threads(400)], tmp_path)
+    page.ask(
+        """(() => { window.told = []; const of = CanvasRenderingContext2D.prototype, draw = of.fillText;
+        of.fillText = function (text, ...at) { window.told.push(text); return draw.call(this, text, ...at); }; })()"""
+    )
+    page.size(1200, 900)  # so it is drawn again
+    page.until("window.told.some(each => /^\\d+ \\u00d7 .thread stack$/.test(each))")
+    told = page.ask("window.told")
+    assert isinstance(told, list)
+    assert not [each for each in told if str(each).startswith("?stack")]
+    page.is_quiet()
+
+
+def test_words_in_the_treemap_end_within_their_cells(browser, tmp_path):
+    page = Page(browser, [scene_of(space_of(many(400)))], tmp_path)
+    long = "(each => each.getComputedTextLength() > each.ownerSVGElement.getBoundingClientRect().width)"
+    page.until("[...document.querySelectorAll('.treemap text')].some(each => each.textContent.endsWith('…'))")
+    assert page.ask(f"[...document.querySelectorAll('.treemap text')].filter({long}).length") == 0
 
 
 def test_keyboard_chooses_searches_and_zooms_and_what_is_known_is_told(browser, tmp_path):

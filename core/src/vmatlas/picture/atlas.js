@@ -74,6 +74,7 @@
     text(column, row) { return this.data.strings[this.data[column][row]]; }
     guess(row) { const index = this.data.guess ? this.data.guess[row] : -1; return index < 0 ? null : this.data.guesses[index]; }
     name(row) { return this.text("name", row) || (this.guess(row) || { label: "" }).label; }
+    common(row) { return this.text("name", row) ? this.short(row) : (this.guess(row) || { common: "" }).common; }
     short(row) { const name = this.name(row); return name.startsWith("/") ? name.slice(name.lastIndexOf("/") + 1) || name : name; }
     memory(key, row) {
       const column = this.data.memory[key];
@@ -122,6 +123,7 @@
       const inner = condition(word.slice(1), space);
       return (row) => !inner(row);
     }
+    if (word.startsWith('"')) return named(word.slice(1).replace('"', "").toLowerCase(), space);
     const number = /^([a-z]+)(>=|<=|>|<|=)([\d.]+)([kmgt]?)$/i.exec(word);
     if (number && NUMBERS[number[1].toLowerCase()]) {
       const tell = NUMBERS[number[1].toLowerCase()], limit = Number(number[3]) * UNITS[number[4].toLowerCase()];
@@ -135,17 +137,25 @@
     const lower = word.toLowerCase();
     if (lower === "shared") return (row) => space.text("rights", row)[3] === "s";
     if (lower === "private") return (row) => space.text("rights", row)[3] === "p";
+    if (lower === "nameless") return (row) => !space.name(row);
     if (lower === "guess") return (row) => space.guess(row) !== null;
     const sort = space.data.sorts.findIndex((each) => each.key === lower);
     if (sort >= 0) return (row) => space.data.sort[row] === sort;
     const address = /^(0x)?([0-9a-f]{4,16})$/i.exec(word);
     const [at, covered] = address ? space.rowOf(BigInt(`0x${address[2]}`)) : [0, false];
     if (address && (covered || address[1])) return (row) => covered && row === at;
-    return (row) => space.name(row).toLowerCase().includes(lower) || space.range(row).includes(lower);
+    return named(lower, space);
+  }
+
+  function named(lower, space) {
+    const has = (told) => told.toLowerCase().includes(lower);
+    return (row) => has(space.name(row)) || has(space.common(row)) || space.range(row).includes(lower);
   }
 
   function search(words, space) {
-    const all = words.split(/[\s,]+/).filter(Boolean).map((word) => condition(word, space));
+    // What stands within quotes is one name, whatever its words mean elsewhere.
+    const told = words.match(/!?"[^"]*"?|[^\s,]+/g) || [];
+    const all = told.filter((word) => !/^!?"*$/.test(word)).map((word) => condition(word, space));
     return all.length ? (row) => all.every((holds) => holds(row)) : null;
   }
 
@@ -303,19 +313,15 @@
         context.globalAlpha = match ? 1 : 0.13;
         this.piece(context, row, left + x, bar, width, begin, end);
         const label = space.short(row);
-        if (label) {
-          const last = labels[labels.length - 1];
-          if (last && last.label === label && x - last.to < 12) { last.to = to; last.match = last.match || match; }
-          else labels.push({ label, x, to, match });
-        }
+        if (label) labels.push({ label, common: space.common(row), x, to, match, many: 1 });
       }
       flush();
       context.font = "11px system-ui, sans-serif";
-      for (const { label, x, to, match } of labels) {
+      for (const { label, x, to, match, many } of called(labels)) {
         if (to - x < 18) continue;
         context.globalAlpha = match ? 1 : 0.25;
         context.fillStyle = palette.ink;
-        const shown = cut(label, Math.floor((to - x - 3) / 5.7));
+        const shown = cut(many > 1 ? `${many} \u00d7 ${label}` : label, roomOf(x, to));
         if (shown) context.fillText(shown, left + x, y + 11);
       }
       context.globalAlpha = 1;
@@ -489,6 +495,36 @@
       else return;
       event.preventDefault();
     }
+  }
+
+  // Words of a treemap that are longer than their cell end in an ellipsis.
+  function fit(tree) {
+    for (const text of tree.querySelectorAll("text")) {
+      const whole = text.dataset.whole || (text.dataset.whole = text.textContent);
+      text.textContent = whole;
+      const room = text.ownerSVGElement.getBoundingClientRect().width - 9, long = text.getComputedTextLength();
+      if (long > room) text.textContent = cut(whole, Math.floor((whole.length * room) / long));
+    }
+  }
+
+  const roomOf = (x, to) => Math.floor((to - x - 3) / 5.7);
+
+  // Neighbours of one name have it once; those whose own names have no room, what they have in common, and their number.
+  function called(labels) {
+    const joined = (all, count) => {
+      const found = [];
+      for (const each of all) {
+        const last = found[found.length - 1];
+        if (last && last.label === each.label && each.x - last.to < 12) {
+          last.to = each.to; last.match = last.match || each.match;
+          if (count) last.many += each.many;
+        } else found.push(each);
+      }
+      return found;
+    };
+    const once = joined(labels, false);
+    for (const each of once) if (each.label.length > roomOf(each.x, each.to)) each.label = each.common;
+    return joined(once, true);
   }
 
   function cut(text, room) {
@@ -671,6 +707,8 @@
         const find = () => { this.words.value = cell.dataset.find; this.search(); };
         cell.addEventListener("click", find);
       }
+      const tree = $(root, ".treemap");
+      if (tree) new ResizeObserver(() => fit(tree)).observe(tree);
       this.toldZoom();
       this.search();
       this.tell(-1);

@@ -47,7 +47,14 @@ class ComparisonView:
         memory = self.difference.memory
         used = "" if memory is None or memory.held is None else f", {_signed(memory.held)} in memory or swap"
         changes = ", ".join(told) if told else "nothing changed"
-        return f"{changes}; {_signed(self.difference.growth)} of addresses{used}"
+        return f"{changes}; {_signed(self.difference.growth)} of addresses{used}{self._untold}"
+
+    @property
+    def _untold(self) -> str:
+        """That and why memory in use is not compared; empty where it is."""
+        sides = (("before", self.difference.before), ("after", self.difference.after))
+        lack = [name for name, space in sides if space and space.memory.use.held is None]
+        return f"; memory in use is not compared (not told of {' nor '.join(lack)})" if lack else ""
 
     @property
     def origin(self) -> str:

@@ -411,10 +411,9 @@ def _areas(bands: Sequence[Band], elapsed: Sequence[float], *, still: bool) -> s
         told = f"{band.label}: {human(band.values[0])} to {human(band.values[-1])}"
         parts.append(f'<polygon {how} points="{" ".join(points + back[::-1])}"><title>{quoted(told)}</title></polygon>')
         below = above
-    for number in range(5):
-        x = _LEFT + wide * number / 4
-        anchor = "start" if number == 0 else "end" if number == 4 else "middle"
-        told = _seconds(span * number / 4)
+    for at, told in _ticks(span):
+        x = _LEFT + wide * at / span
+        anchor = "start" if at == 0 else "end" if x > _LEFT + wide - 20 else "middle"
         parts.append(f'<text class="tick" x="{x:g}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{told}</text>')
     return "\n".join(parts)
 
@@ -454,6 +453,22 @@ def _round_up(value: int) -> int:
     while step * 8 < value:
         step *= 2
     return max(-(-value // step) * step, 4)
+
+
+_UNITS = (("ms", 0.001), ("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
+_STEPS = {"ms": (1, 5, 20, 100), "s": (0.5, 1, 2, 5, 10, 20, 30), "min": (1, 2, 5, 10, 20, 30), "h": (1, 2, 4, 6, 12)}
+_MOST_TICKS = 8
+
+
+def _ticks(span: float) -> Iterator[tuple[float, str]]:
+    """Round times from 0 to the end, in seconds, and as they are told: all in one unit."""
+    steps = [(step * size, unit, size) for unit, size in _UNITS for step in _STEPS.get(unit, ())]
+    days = 86400.0
+    while span / days > _MOST_TICKS:
+        days *= 2
+    seconds, unit, size = next((each for each in steps if span / each[0] <= _MOST_TICKS), (days, "d", 86400.0))
+    for number in range(int(span / seconds * (1 + 1e-9)) + 1):
+        yield number * seconds, f"{number * seconds / size:g} {unit}"
 
 
 def _seconds(seconds: float) -> str:

@@ -22,7 +22,7 @@ from vmatlas.legible import count, escape, human
 from vmatlas.model import Protection, Region
 from vmatlas.model.memory import FIELDS
 from vmatlas.picture.palette import DARK, DARK_GROUND, LIGHT, LIGHT_GROUND, SAYS, Became, Look
-from vmatlas.picture.scene import Node, PageMark, Piece, Scene, SortTotal
+from vmatlas.picture.scene import Node, PageMark, Piece, Scene, SortTotal, short_of
 from vmatlas.picture.treemap import Box, squarified
 
 _WX = int(Protection.WRITE | Protection.EXECUTE)
@@ -315,7 +315,7 @@ def _place(box: Box, aspect: float) -> str:
 
 def _cell(node: Node, box: Box, aspect: float, whole: int) -> str:
     size = human(node.value)
-    short = node.label.rpartition("/")[2] or node.label if node.label.startswith("/") else node.label
+    short = short_of(node.label)
     text = ""
     if box.width / aspect > 0.035 and box.height > 0.06:
         text = f'<text x="6" y="16" class="on-{node.sort.value}">{quoted(short)}</text>'
@@ -323,7 +323,7 @@ def _cell(node: Node, box: Box, aspect: float, whole: int) -> str:
             text += f'<text x="6" y="31" class="size on-{node.sort.value}">{size}</text>'
     told = f"{node.label}\n{node.sort.value}, {size}, {node.value / whole:.1%}"
     return (
-        f'<svg {_place(box, aspect)}><g data-find="{quoted(short)}"><title>{quoted(told)}</title>'
+        f'<svg {_place(box, aspect)}><g data-find="{quoted(node.find)}"><title>{quoted(told)}</title>'
         f'<rect class="cell is-{node.sort.value}" width="100%" height="100%"/>{text}</g></svg>\n'
     )
 
@@ -403,6 +403,7 @@ def space_data(scene: Scene) -> dict[str, Any]:
         data["guesses"] = [
             {
                 "label": escape(guess.label),
+                "common": escape(guess.group_label),
                 "weak": guess.label.startswith("??"),
                 "evidence": [escape(each) for each in guess.evidence],
             }

@@ -70,8 +70,12 @@ class Piece(NamedTuple):
     @property
     def short(self) -> str:
         """The same for where there is little room: of a path the file."""
-        label = self.label
-        return label.rpartition("/")[2] or label if label.startswith("/") else label
+        return short_of(self.label)
+
+    @property
+    def common(self) -> str:
+        """The same for where there is less room still: what it seems to be, without whose it seems to be."""
+        return self.short if self.name or self.guess is None else escape(self.guess.group_label)
 
     @property
     def filled(self) -> float | None:
@@ -119,6 +123,13 @@ class Node(NamedTuple):
     value: int
     """Bytes."""
     children: tuple[Node, ...] = ()
+    find: str = ""
+    """What finds it in the page: words of its search."""
+
+
+def short_of(label: str) -> str:
+    """Of a path the file."""
+    return label.rpartition("/")[2] or label if label.startswith("/") else label
 
 
 class PageMark(NamedTuple):
@@ -376,13 +387,15 @@ _FEWEST = 1 / 400
 
 _MOST_NODES = 40
 
+_NAMELESS = "(nameless)"
+
 
 def _tree(pieces: Sequence[Piece], tells: bool) -> tuple[Node, ...]:
     sums: dict[Look, dict[str, int]] = {}
     for piece in pieces:
         value = (piece.resident or 0) if tells else piece.region.end - piece.region.start
         if value:
-            named = piece.name or ("" if piece.guess is None else escape(piece.guess.group_label)) or "(nameless)"
+            named = piece.name or ("" if piece.guess is None else escape(piece.guess.group_label)) or _NAMELESS
             group = sums.setdefault(piece.sort, {})
             group[named] = group.get(named, 0) + value
     whole = sum(sum(group.values()) for group in sums.values())
@@ -392,13 +405,19 @@ def _tree(pieces: Sequence[Piece], tells: bool) -> tuple[Node, ...]:
         large = [item for item in ordered if item[1] >= whole * _FEWEST][:_MOST_NODES]
         if len(large) == len(ordered) - 1:
             large = ordered
-        nodes = [Node(label, sort, value) for label, value in large]
+        nodes = [Node(label, sort, value, find=_find(label, sort)) for label, value in large]
         if rest := ordered[len(large) :]:
             others = sum(value for _, value in rest)
-            nodes.append(Node(f"{len(rest):,} {'others' if large else 'names'}", sort, others))
+            nodes.append(Node(f"{len(rest):,} {'others' if large else 'names'}", sort, others, find=sort.value))
         nodes.sort(key=lambda node: -node.value)
         found.append(Node(sort.value, sort, sum(group.values()), tuple(nodes)))
     return tuple(sorted(found, key=lambda node: -node.value))
+
+
+def _find(label: str, sort: Look) -> str:
+    """Of the sort what has the name, as a whole: words of it may mean something else to a search."""
+    name = "nameless" if label == _NAMELESS else f'"{max(short_of(label).split(chr(34)), key=len)}"'
+    return f"{sort.value} {name}"
 
 
 _MARK_OF = (

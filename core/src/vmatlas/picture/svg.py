@@ -7,7 +7,7 @@ Text of a process has gone through `legible.escape` in the scene, and is quoted 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape as quoted
 from typing import NamedTuple
 
@@ -171,7 +171,7 @@ def _line(scene: Scene, area: Area, begin: float, scale: float, y: int) -> Itera
     yield _rect(left, bar + _BAR / 2 - 0.5, (end - begin) / scale, 1, _RULE)
     if rows:
         yield _text(left - 10, bar + 12, f"{_address(scene, rows[0], begin):x}", "m q r")
-    labels: list[tuple[str, float, float]] = []
+    labels: list[_Label] = []
     small: _Small | None = None
     for row in rows:
         x = max((scene.begins[row] - begin) / scale, 0.0)
@@ -190,18 +190,49 @@ def _line(scene: Scene, area: Area, begin: float, scale: float, y: int) -> Itera
             yield from _pixel(small, left, bar)
             small = None
         yield from _piece(scene, row, left + x, bar, to - x, (begin, end, scale))
-        label = scene.pieces[row].short
-        if label and labels and labels[-1][0] == label and x - labels[-1][2] < 12:
-            labels[-1] = (label, labels[-1][1], to)
-        elif label:
-            labels.append((label, x, to))
+        if scene.pieces[row].short:
+            labels.append(_Label(scene.pieces[row].short, scene.pieces[row].common, x, to))
     if small is not None:
         yield from _pixel(small, left, bar)
-    for label, x, to in labels:
-        room = int((to - x - 6) / 5.9)
-        shown = label if len(label) <= room else f"{label[: room - 1]}…" if room >= 4 else ""
+    once = [each._replace(text=each.fitting) for each in _joined(labels, lambda one, other: 1)]
+    for each in _joined(once, lambda one, other: one + other):
+        told = f"{each.many} \N{MULTIPLICATION SIGN} {each.text}" if each.many > 1 else each.text
+        shown = told if len(told) <= each.room else f"{told[: each.room - 1]}…" if each.room >= 4 else ""
         if shown:
-            yield _text(left + x, y + 11, shown, "l")
+            yield _text(left + each.x, y + 11, shown, "l")
+
+
+class _Label(NamedTuple):
+    """What a region, or several side by side, is called above them."""
+
+    text: str
+    common: str
+    x: float
+    to: float
+    many: int = 1
+    """Of so many names."""
+
+    @property
+    def room(self) -> int:
+        """So many letters."""
+        return int((self.to - self.x - 6) / 5.9)
+
+    @property
+    def fitting(self) -> str:
+        """The name if there is room for it; else that which neighbours may have in common with it."""
+        return self.text if len(self.text) <= self.room else self.common
+
+
+def _joined(labels: Sequence[_Label], many: Callable[[int, int], int]) -> list[_Label]:
+    """Neighbours that are called the same have it once."""
+    found: list[_Label] = []
+    for each in labels:
+        last = found[-1] if found else None
+        if last is not None and last.text == each.text and each.x - last.to < 12:
+            found[-1] = last._replace(to=each.to, many=many(last.many, each.many))
+        else:
+            found.append(each)
+    return found
 
 
 def _pixel(small: _Small, left: float, y: float) -> Iterator[str]:
