@@ -111,6 +111,18 @@ def test_a_page_that_two_segments_share_is_told_by_the_rest_of_the_load():
                 assert place_in_elf(file, each, address, page=PAGE, lookup=lookup) == address - bias
 
 
+def test_what_was_mapped_to_read_the_file_has_the_addresses_of_the_segments_whose_bytes_they_are():
+    """A symbolizer maps all of a file: in the page that two segments share each byte is its own segment's."""
+    file = Elf(64, False, (Segment(0, 0, 0x4590, 0x4590, R), Segment(0x4C40, 0x5C40, 0x400, 0x500, RW)))
+    whole = region(0x70000, 0, 0x6000, R)
+    for offset, own in ((0, 0), (0x458F, 0x458F), (0x4C40, 0x5C40), (0x4C68, 0x5C68), (0x503F, 0x603F)):
+        assert place_in_elf(file, whole, 0x70000 + offset, page=PAGE, lookup=whole_of(whole)) == own
+
+
+def whole_of(only):
+    return lambda where: only if only.covers(where) else None
+
+
 def test_what_a_loader_leaves_without_rights_between_two_segments_has_no_address():
     """As older linkers align to 2 MiB: the hole shows a part of the file that belongs to another segment."""
     file = Elf(64, False, (Segment(0, 0, 0x3A4CC, 0x3A4CC, RX), Segment(0x3ADA0, 0x23ADA0, 0x6E0, 0x6F0, RW)))

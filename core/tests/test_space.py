@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vmatlas.errors import UsageError
-from vmatlas.model import ANY, AddressSpace, Filter, Gap, Region
+from vmatlas.model import ANY, AddressSpace, Filter, Gap, Protection, Region
 
 from .strategies import ORIGIN, addresses, filters, region_lists, space_of, spaces
 
@@ -144,3 +145,21 @@ def test_filter_by_keywords_text_and_value_agree():
     space = space_of([Region(0, 1, 3), Region(1, 2, 5), Region(2, 3, 7)])
     expected = [space[1], space[2]]
     assert list(space.where(executable=True)) == list(space.where("x")) == list(space.where(Filter.of("x"))) == expected
+
+
+@pytest.mark.parametrize("wrong", [1.0, 4096.5, float("nan"), "5", None, True, b"a", Fraction(1)])
+def test_what_is_no_whole_number_is_no_address(wrong):
+    """A large address is no float: it would mean another."""
+    space = space_of([Region(0x1000, 0x2000, Protection.READ, False)])
+    for ask in (space.find, space.neighbours, space[0].covers, lambda each: space.find_many([each])):
+        with pytest.raises(UsageError, match="is no address"):
+            ask(wrong)
+
+
+def test_a_number_of_another_library_is_an_address():
+    class Whole:
+        def __index__(self):
+            return 0x1800
+
+    space = space_of([Region(0x1000, 0x2000, Protection.READ, False)])
+    assert space.find(Whole()) == space[0] and space[0].covers(Whole()) and space.neighbours(Whole()).at == space[0]

@@ -56,6 +56,14 @@ def mute(install) -> Iterator[Mute]:
     backend.let_go.set()
 
 
+@pytest.mark.parametrize("wrong", [b"\x01", bytearray(b"\x01"), memoryview(b"\x01")])
+def test_bytes_are_no_numbers_of_processes(wrong):
+    with pytest.raises(vmatlas.UsageError, match="are no processes"):
+        list(vmatlas.memories(among=wrong))
+    with pytest.raises(vmatlas.UsageError, match="are no processes"):
+        list(vmatlas.snapshots(among=wrong))
+
+
 def test_who_does_not_answer_is_an_entry_in_its_place_and_the_others_are_read(mute: Mute) -> None:
     began = time.monotonic()
     found = list(vmatlas.snapshots(Crowd(), backend="fake", patience=2.0))

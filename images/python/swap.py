@@ -30,6 +30,23 @@ def mounted(kind: str, folder: Path) -> None:
         raise OSError(ctypes.get_errno(), f"mounting {kind}")
 
 
+def made(settings: Path) -> None:
+    """Give the device its size: by the kernel's usual way to compress, or where that is not built in (Debian's 6.1 for
+    clouds) by the first that is. Raises OSError."""
+    named = (settings / "comp_algorithm").read_text().replace("[", "").replace("]", "").split()
+    refused: OSError | None = None
+    for each in (None, *named):
+        try:
+            if each is not None:
+                (settings / "comp_algorithm").write_text(each)
+            (settings / "disksize").write_text(str(SIZE))
+            return
+        except OSError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
 def main() -> None:
     """Make it, and switch it on. Raises OSError."""
     mounted("sysfs", Path("/sys"))
@@ -37,7 +54,7 @@ def main() -> None:
     if not settings.is_dir():
         sys.stdout.write("no swap: this kernel has no zram device\n")
         return
-    (settings / "disksize").write_text(str(SIZE))
+    made(settings)
     if not DEVICE.exists():
         major, minor = map(int, (settings / "dev").read_text().split(":"))
         os.mknod(DEVICE, stat.S_IFBLK | 0o600, os.makedev(major, minor))

@@ -122,7 +122,10 @@ def processes_given(among: Pids, place: Target) -> list[ProcessInfo]:
         is_one = True
     given: Any = [among] if is_one else among
     hint = "vmatlas.select(...) gives such, and vmatlas.processes()"
-    listed = arguments.iterated(given, UsageError(f"{arguments.shown(among)} are no processes", hint=hint))
+    wrong = UsageError(f"{arguments.shown(among)} are no processes", hint=hint)
+    if isinstance(given, bytes | bytearray | memoryview):  # whose parts are numbers, and mean none of anybody's
+        raise wrong
+    listed = arguments.iterated(given, wrong)
     infos = [each if isinstance(each, ProcessInfo) else known(each, place) for each in listed]
     return list({(info.pid, info.start_time): info for info in infos}.values())
 

@@ -50,12 +50,17 @@ SPACE = space_of(CODE, DATA, GUARD, THREAD, STACK)
         (CODE.start, WRITE, FaultCause.PROTECTION, "it cannot be written"),
         (CODE.start, READ, FaultCause.NOT_BY_THE_MAP, "allows it"),
         (DATA.start, EXECUTE, FaultCause.PROTECTION, "it cannot be executed"),
-        (DATA.start, None, FaultCause.PROTECTION, "cannot be executed; if it was read or written, a prot"),
+        (
+            DATA.start,
+            None,
+            FaultCause.PROTECTION,
+            "cannot be executed; if it was read or written, a guard page, a prot",
+        ),
         (
             DATA.start,
             WRITE,
             FaultCause.NOT_BY_THE_MAP,
-            "allows it: a protection .*, or the map may have changed since$",
+            "allows it: a guard page, a protection .*, or the map may have changed since$",
         ),
         (
             CODE.start,
@@ -379,3 +384,47 @@ def test_hole_farther_below_a_stack_than_its_overflow_says_what_the_limit_does_o
     assert classify(address, space_of(CODE, GROWS._replace(flags=None, kind=Kind.ANONYMOUS)), WRITE).certain is True, (
         "what is not told to grow is no stack"
     )
+
+
+def test_part_of_a_stack_that_was_split_may_grow_and_its_flags_decide():
+    """A page of a stack was locked: the parts below are nameless, and only flags tell that they are of it."""
+    low, locked = (
+        Region(STACK.start - at, STACK.start - at + 0x2000, RW, shared=False, kind=Kind.ANONYMOUS)
+        for at in (0x4000, 0x2000)
+    )
+    fault = classify_fault(low.start - 8, space_of(CODE, low, locked, STACK), access=WRITE)
+    assert (fault.cause, fault.certain, fault.stack) == (FaultCause.STACK_OVERFLOW, False, low)
+    assert "what may be the lower part of a stack" in fault.text
+    far = classify_fault(low.start - 0x20000000, space_of(CODE, low, locked, STACK), access=WRITE)
+    assert (far.cause, far.certain) == (FaultCause.HOLE, False)
+    for apart in (
+        low._replace(shared=True),
+        low._replace(name="[anon:x]"),
+        low._replace(start=low.start - 0x1000, end=low.end - 0x1000),
+    ):
+        fault = classify_fault(apart.start - 8, space_of(CODE, apart, locked, STACK), access=WRITE)
+        assert (fault.cause, fault.certain) == (FaultCause.HOLE, True), apart
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "details", "cause", "certain"),
+    [
+        ("x86_64", None, {}, FaultCause.PROTECTION, False),
+        ("x86_64", Flags(0), {}, FaultCause.NOT_BY_THE_MAP, True),
+        ("x86_64", Flags(0), {"ProtectionKey": 1}, FaultCause.PROTECTION, True),
+        ("i686", None, {}, FaultCause.NOT_BY_THE_MAP, True),
+        ("s390x", None, {}, FaultCause.NOT_BY_THE_MAP, True),
+        ("riscv64", None, {}, FaultCause.PROTECTION, True),
+    ],
+)
+def test_code_that_has_no_right_to_be_read_is_read_where_the_processor_cannot_tell(
+    machine, flags, details, cause, certain
+):
+    """x86-64 by protection keys alone, of which smaps tells; 32-bit x86 and s390x never."""
+    code = CODE._replace(
+        protection=EXECUTE, flags=flags, resident=None if flags is None else 0, details=Details(details)
+    )
+    space = AddressSpace.of([code], From(replace(SYSTEM, machine=machine), 1234, "linux-procfs", 0.0))
+    fault = classify_fault(code.start, space, access=READ)
+    assert (fault.cause, fault.certain) == (cause, certain), fault.text
+    assert classify_fault(code.start, space, access=WRITE).cause is FaultCause.PROTECTION

@@ -60,16 +60,21 @@ DEATHS = {
     "a guard": (("SIGSEGV", 2, GUARD + 0x10), FaultCause.GUARD, "lies in a guard"),
     "beyond the end of a file": (
         ("SIGBUS", 2, DATA + 8),
-        FaultCause.NOT_BY_THE_MAP,
+        FaultCause.BEYOND_FILE,
         "the file behind it may be shorter",
     ),
     "the same, by the signal's code": (
         ("SIGBUS", 2, DATA + 8),
-        FaultCause.NOT_BY_THE_MAP,
+        FaultCause.BEYOND_FILE,
         "its file is shorter, or could not be read",
     ),
+    "a guard page that no map shows": (
+        ("SIGSEGV", 1, DATA + 8),
+        FaultCause.GUARD,
+        "most likely a guard page that the map does not show (MADV_GUARD_INSTALL), or the memory was mapped since",
+    ),
     "an address that is not aligned": (("SIGBUS", 1, DATA + 3), FaultCause.NOT_BY_THE_MAP, "is not aligned"),
-    "a protection key": (("SIGSEGV", 4, DATA + 8), FaultCause.PROTECTION, "a protection key forbids it"),
+    "a protection key": (("SIGSEGV", 4, DATA + 8), FaultCause.NOT_BY_THE_MAP, "a protection key forbids it"),
 }
 
 

@@ -265,7 +265,10 @@ def _choose_shape(_: click.Context, option: click.Parameter, value: Any) -> None
     from vmatlas.cli.render.shape import choose_shape, chosen_shape
 
     if option.name == "columns":
-        value = tuple(word for word in map(str.strip, value.split(",")) if word)
+        given = value
+        value = tuple(word for word in map(str.strip, (given or "").split(",")) if word)
+        if given is not None and not value:
+            raise click.BadParameter(f"'{given}' names no column (size,name: two)", param=option)
     choose_shape(chosen_shape()._replace(**{option.name or "": value}))
 
 
@@ -290,7 +293,6 @@ def shape_options(command: _Command) -> _Command:
         click.option(
             "--columns",
             metavar="TITLES",
-            default="",
             expose_value=False,
             callback=_choose_shape,
             help="These columns alone, in this order: 'size,name'. For tables and CSV, as the other two.",

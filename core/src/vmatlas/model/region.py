@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 
-from vmatlas.arguments import shown
+from vmatlas.arguments import number, shown
 from vmatlas.errors import UsageError
 from vmatlas.model.memory import MemoryUse, memory_of_keys
 from vmatlas.notebook import repr_html
@@ -301,9 +301,7 @@ class Region(NamedTuple):
     def covers(self, address: int) -> bool:
         """Whether the address lies in the region. Raises UsageError for what is no number."""
         try:
-            if address is True or address is False:
-                raise TypeError
-            return self.start <= address < self.end
+            return self.start <= number(address) < self.end
         except TypeError:
             raise UsageError(f"{shown(address)} is no address", hint="give a whole number of bytes") from None
 

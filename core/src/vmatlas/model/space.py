@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from vmatlas.arguments import flag, numbers, shown
+from vmatlas.arguments import flag, number, numbers, shown
 from vmatlas.errors import MalformedData, UsageError, VmatlasError
 from vmatlas.model.columns import MOST_REGIONS, Columns
 from vmatlas.model.export import Exports
@@ -213,12 +213,7 @@ class AddressSpace(Exports, Sequence[Region]):
         return MemoryTotal.of((region.memory for region in self), private_adds_up=self.origin.private_adds_up)
 
     def _row(self, address: int) -> int | None:
-        if address is True or address is False:
-            raise _no_address(address)
-        try:
-            row = bisect_right(self.columns.start, address) - 1
-        except TypeError:
-            raise _no_address(address) from None
+        row = bisect_right(self.columns.start, address) - 1
         return row if row >= 0 and address < self.columns.end[row] else None
 
     def find(self, address: int, *, or_next: bool = False) -> Region | None:
@@ -226,11 +221,12 @@ class AddressSpace(Exports, Sequence[Region]):
 
         None for a number beyond 64 bits, too. Raises UsageError for what is no number, and no flag.
         """
-        row = self._row(address)
+        place = address if type(address) is int else _whole(address)
+        row = self._row(place)
         if or_next is not False:
             or_next = flag(or_next, "or_next")
         if row is None:
-            row = bisect_left(self.columns.start, address)
+            row = bisect_left(self.columns.start, place)
             if not or_next or row == len(self):
                 return None
         return self.columns.region(row)
@@ -250,8 +246,9 @@ class AddressSpace(Exports, Sequence[Region]):
 
     def neighbours(self, address: int) -> Neighbours:
         """The region at the address, the one before and the one after. O(log n)."""
-        at = self._row(address)
-        after = bisect_right(self.columns.start, address)
+        place = address if type(address) is int else _whole(address)
+        at = self._row(place)
+        after = bisect_right(self.columns.start, place)
         before = after - 1 if at is None else at - 1
         return Neighbours(
             self.columns.region(before) if before >= 0 else None,
@@ -379,8 +376,12 @@ class IncompleteResult(VmatlasError):
         self.space = space
 
 
-def _no_address(address: object) -> UsageError:
-    return UsageError(f"{shown(address)} is no address", hint="give a whole number of bytes")
+def _whole(address: object) -> int:
+    """An address of another type than int, as NumPy has its own; no float, which a large one would not fit."""
+    try:
+        return number(address)
+    except TypeError:
+        raise UsageError(f"{shown(address)} is no address", hint="give a whole number of bytes") from None
 
 
 def check_space(space: object) -> None:

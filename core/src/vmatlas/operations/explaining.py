@@ -5,11 +5,12 @@ Pure: all is told by a map and by what a file says of the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from vmatlas.model import AddressSpace, Kind, Protection, Region
 from vmatlas.model.crash import Crash, CrashedThread, Module
+from vmatlas.model.stacks import lower_parts, whole_of
 from vmatlas.operations import faults
 from vmatlas.operations.values import Fault, FaultCause
 from vmatlas.symbols.lines import Frames
@@ -28,6 +29,10 @@ _CODES = {
 }
 """What a code says that no map can: BUS_ADRALN and BUS_ADRERR (POSIX), and of Linux BUS_MCEERR_AR, SEGV_PKUERR,
 SEGV_MTEAERR, SEGV_MTESERR."""
+_NOT_MAPPED = ("SIGSEGV", 1)
+"""SEGV_MAPERR."""
+_NOTHING_BEHIND = ("SIGBUS", 2)
+"""BUS_ADRERR."""
 _OF_POSIX = 2
 """The codes of SIGBUS up to this one are every system's."""
 
@@ -67,12 +72,15 @@ class ThreadStack(NamedTuple):
     stack: Region | None
     """The region that its stack pointer lies in; None where it lies in none."""
     used: int | None
-    """Bytes from the stack pointer to the end of that region: in use, if the stack alone lies there."""
+    """Bytes from the stack pointer to the end of that region: in use, if the stack alone lies there. Of a stack that is
+    several regions, since a part of it was locked, to the end of the last."""
+    size: int | None = None
+    """Bytes of the stack: of that region, or of all its parts."""
 
     @property
     def full(self) -> float | None:
-        """The used part of the region as it is, from 0 to 1. A stack that can grow may have more room than it has."""
-        return None if self.used is None or self.stack is None else self.used / self.stack.size
+        """The used part of the stack as it is, from 0 to 1. A stack that can grow may have more room than it has."""
+        return None if self.used is None or not self.size else self.used / self.size
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -125,7 +133,8 @@ def explain_crash(
     counters = [each.program_counter for each in crash.threads]
     asked = [counter for counter in dict.fromkeys(counters) if counter is not None]
     named = dict(zip(asked, names(asked), strict=True))
-    threads = tuple(_thread(crash, each, space, named) for each in crash.threads)
+    parts = lower_parts(space)
+    threads = tuple(_thread(crash, each, space, named, parts) for each in crash.threads)
     instruction = threads[0].instruction if threads else None
     fault = None if crash.no_map else _fault(crash, space, instruction, guard_at)
     text = " ".join(_sentences(crash, space, fault, instruction, threads))
@@ -155,11 +164,23 @@ def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults
     access = Protection.EXECUTE if at is not None and at.address == crash.fault_address else None
     if crash.signal_name == "SIGBUS" and access is None:
         access = Protection.READ  # rights are not what it is sent for
+    is_jump = None if at is None or crash.fault_span > 1 else access is Protection.EXECUTE
     limit = space.origin.stack_limit
-    pointer = crash.threads[0].stack_pointer if crash.threads else None
-    return faults.classify(
-        crash.fault_address, space, access, guard_at, stack_limit=lambda: limit, stack_pointer=pointer or None
+    pointer = (crash.threads[0].stack_pointer if crash.threads else None) or None
+    found = faults.classify(
+        crash.fault_address,
+        space,
+        access,
+        guard_at,
+        stack_limit=lambda: limit,
+        stack_pointer=pointer,
+        is_jump=is_jump,
     )
+    if space.system.system == "linux" and (crash.signal_name, crash.code) == _NOT_MAPPED:
+        return faults.by_code(found, space, pointer)
+    if (crash.signal_name, crash.code) == _NOTHING_BEHIND and found.cause is FaultCause.NOT_BY_THE_MAP:
+        return replace(found, cause=FaultCause.BEYOND_FILE, certain=False)
+    return found
 
 
 def _instruction(crash: Crash, space: AddressSpace, address: int | None, named: Mapping[int, Named]) -> Place | None:
@@ -178,13 +199,17 @@ def _thread(
     thread: CrashedThread,
     space: AddressSpace,
     named: Mapping[int, Named],
+    parts: frozenset[int],
 ) -> ThreadStack:
     pointer = thread.stack_pointer or None
     stack = None if pointer is None else space.find(pointer)
     if stack is not None and (stack.kind is Kind.GUARD or not stack.protection):
         stack = None
-    used = None if stack is None or pointer is None else stack.end - pointer
-    return ThreadStack(thread.number, _instruction(crash, space, thread.program_counter, named), pointer, stack, used)
+    at = _instruction(crash, space, thread.program_counter, named)
+    if stack is None or pointer is None:
+        return ThreadStack(thread.number, at, pointer, stack, None)
+    start, end = whole_of(stack, parts, space)
+    return ThreadStack(thread.number, at, pointer, stack, end - pointer, end - start)
 
 
 def _sentences(
@@ -264,7 +289,7 @@ def _of_stacks(crash: Crash, space: AddressSpace, threads: tuple[ThreadStack, ..
     told = []
     if crash.signal is not None:
         if first.stack is not None and first.used is not None:
-            told.append(f"Of its stack ({_range(first.stack)}, {first.stack.size:,} bytes) {first.used:,} are in use.")
+            told.append(f"Of its stack ({_whole(first, first.stack)}) {first.used:,} are in use.")
         elif first.stack_pointer is not None and not crash.no_map:
             line = f"Its stack pointer, {first.stack_pointer:#x}, lies in no memory that can be a stack"
             over = _stack_above(space, first.stack_pointer) if fault is None else None
@@ -278,7 +303,7 @@ def _of_stacks(crash: Crash, space: AddressSpace, threads: tuple[ThreadStack, ..
         line = f"There {'is' if len(others) == 1 else 'are'} {len(others):,} {words}{'' if len(others) == 1 else 's'}"
         fullest = max(known, key=lambda each: each.full or 0, default=None)
         if fullest is not None and fullest.stack is not None and fullest.used is not None:
-            line += f"; the fullest stack has {fullest.used:,} of {fullest.stack.size:,} bytes in use"
+            line += f"; the fullest stack has {fullest.used:,} of {fullest.size:,} bytes in use"
         told.append(f"{line}.")
     is_overflow = fault is not None and fault.cause in (FaultCause.GUARD, FaultCause.STACK_OVERFLOW)
     if is_overflow and fault is not None and fault.stack is not None and _is_low(first, fault.stack):
@@ -298,6 +323,13 @@ def _is_low(thread: ThreadStack, stack: Region) -> bool:
     """Whether the stack pointer shows that a stack is full: it lies below it, or in its last tenth."""
     pointer = thread.stack_pointer
     return pointer is not None and stack.start - stack.size <= pointer < stack.end - _NEARLY_FULL * stack.size
+
+
+def _whole(thread: ThreadStack, stack: Region) -> str:
+    """A stack, by the region that its pointer lies in."""
+    if thread.size == stack.size:
+        return f"{_range(stack)}, {stack.size:,} bytes"
+    return f"in several parts, of which {_range(stack)} is in use; {thread.size:,} bytes in all"
 
 
 def _range(region: Region) -> str:

@@ -20,6 +20,7 @@ from vmatlas.arguments import shown
 from vmatlas.backend import NO_LIMIT
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Kind, Protection, Region
+from vmatlas.model.stacks import lower_parts
 from vmatlas.operations.checks import check_address
 from vmatlas.operations.values import Fault, FaultCause
 from vmatlas.values import replace
@@ -42,6 +43,7 @@ _PARTS = {
 """What a userfaultfd is told of, by the flag of its region (UFFDIO_REGISTER_MODE of linux/userfaultfd.h)."""
 
 _X86_64 = ("x86_64", "amd64")
+_READS_CODE = ("i386", "i486", "i586", "i686", "s390x")
 
 _VERBS = {Protection.READ: "read", Protection.WRITE: "written", Protection.EXECUTE: "executed"}
 
@@ -71,11 +73,14 @@ def classify(
     size_of: SizeOf = lambda region: None,
     stack_limit: StackLimit = lambda: None,
     stack_pointer: int | None = None,
+    *,
+    is_jump: bool | None = None,
 ) -> Fault:
     """What lies at the address and why an access to it faults.
 
     `guard_at`, `size_of` and `stack_limit` ask the process of the map, where they can. `stack_pointer` is that of the
     thread that touched it: where it stands on another stack, this one has not overflowed. None: it is not told.
+    `is_jump`: False where the access is not told, but that it was none of an instruction.
     """
     number = check_address(address, page=1, bits=64)
     if access is not None and not (isinstance(access, Protection) and access in _VERBS):
@@ -83,7 +88,10 @@ def classify(
     before, at, after = space.neighbours(number)
     if at is not None:
         beyond = _Beyond(space, size_of)
-        return _in_region(number, at, before, after, access, guard_at, beyond, stack_pointer)
+        denied = _denied(at, space)
+        if is_jump is False and access is None and Protection.EXECUTE in denied:
+            denied.remove(Protection.EXECUTE)
+        return _in_region(number, at, before, after, access, denied, guard_at, beyond, stack_pointer)
     if (fault := _not_canonical(number, before, after, space)) is not None:
         return fault
     below = None if before is None else number - before.end + 1
@@ -116,7 +124,7 @@ def _below_what_may_grow(
 ) -> tuple[str, bool]:
     """Of a hole that lies below a stack, and farther than what is surely one's overflow: what its limit says, and
     whether that is sure."""
-    if space.system.system != "linux" or above > _SURELY or not _grows(after):
+    if space.system.system != "linux" or above > _SURELY or not _grows(after, space):
         return "", True
     limit = stack_limit()
     if limit is None:
@@ -126,9 +134,12 @@ def _below_what_may_grow(
     return "", True
 
 
-def _grows(region: Region) -> bool:
-    """Where flags are told, they decide: the kernel called a thread's stack [stack:TID] once, which does not grow."""
-    return can_grow(region) if region.flags is None else region.flags.grows_down
+def _grows(region: Region, space: AddressSpace) -> bool:
+    """Where flags are told, they decide: the kernel called a thread's stack [stack:TID] once, which does not grow.
+    Where not, what touches a stack from below may be a part of it (`lower_parts`)."""
+    if region.flags is not None:
+        return region.flags.grows_down
+    return can_grow(region) or region.start in lower_parts(space)
 
 
 def _below_stack(
@@ -144,15 +155,15 @@ def _below_stack(
     address, page = hole.address, space.system.page_size
     gap = STACK_GAP * page
     where = f"{address:#x} lies {_bytes(above)} below {_stack_named(after)}"
-    found = replace(hole, cause=FaultCause.STACK_OVERFLOW, stack=after)
+    found = replace(hole, cause=FaultCause.STACK_OVERFLOW, stack=after, certain=can_grow(after))
     if space.system.system != "linux":
         if above > gap or not is_nearer or not can_grow(after):
             return None
         return replace(found, text=f"{where}: the stack has overflowed")
-    if not _grows(after) or address < _NEAR_ZERO:
+    if not _grows(after, space) or address < _NEAR_ZERO:
         return None
     first = address // page * page
-    forbids = None if hole.before is None else _keeps_away(hole.before, first, gap)
+    forbids = None if hole.before is None else _keeps_away(hole.before, first, gap, space)
     limit = stack_limit()
     size = after.end - first
     if limit is not None and size > limit:
@@ -184,12 +195,16 @@ def _below_stack(
     return replace(found, cause=FaultCause.STACK_GROWTH, text=text)
 
 
-def _keeps_away(before: Region, first: int, gap: int) -> Region | None:
+def _keeps_away(before: Region, first: int, gap: int, space: AddressSpace) -> Region | None:
     """The region below, when a stack that grows to a page would come too near to it.
 
     One that grows itself, or that has no rights, keeps nothing away (`expand_downwards`).
     """
-    return before if not _grows(before) and before.protection != Protection.NONE and first - before.end < gap else None
+    return (
+        before
+        if not _grows(before, space) and before.protection != Protection.NONE and first - before.end < gap
+        else None
+    )
 
 
 def _is_kernels(address: int, space: AddressSpace) -> bool:
@@ -224,10 +239,12 @@ def _in_region(
     before: Region | None,
     after: Region | None,
     access: Protection | None,
+    denied: list[Protection],
     guard_at: GuardAt,
     beyond: _Beyond,
     stack_pointer: int | None,
 ) -> Fault:
+    """`denied`: what the rights of the region forbid."""
     if at.kind is Kind.GUARD or at.protection == Protection.NONE:
         is_below = after is not None and after.start == at.end and _is_stack(after)
         stack = after if is_below and _may_be_on(at, after, stack_pointer, beyond.space) else None
@@ -239,7 +256,6 @@ def _in_region(
         elif after is not None and after.start == at.end:
             text += f", {_bytes(after.start - address)} before the beginning of {_named(after)}"
         return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)
-    denied = _denied(at, beyond.space)
     is_guard = None if access in denied else guard_at(address)
     if is_guard:
         may_overflow = _may_be_on(at, at, stack_pointer, beyond.space)
@@ -260,7 +276,10 @@ def _in_region(
     if access in denied:
         assert access is not None
         text = f"{address:#x} lies in {_named(at)}, which is {at.permissions}: it cannot be {_VERBS[access]}"
-        return Fault(address, FaultCause.PROTECTION, at, before, after, text=text)
+        certain = access is not Protection.READ or not _may_be_readable(at, beyond.space)
+        if not certain:
+            text += ", where the processor knows memory that can be executed alone (x86-64: by protection keys)"
+        return Fault(address, FaultCause.PROTECTION, at, before, after, certain=certain, text=text)
     allows = (
         "whose rights are not told" if at.protection & Protection.UNTOLD else f"which is {at.permissions} and allows it"
     )
@@ -300,9 +319,28 @@ def _denied(at: Region, space: AddressSpace) -> list[Protection]:
     given = at.protection
     if given & Protection.UNTOLD:
         return []
-    if space.system.system == "linux" and given & Protection.WRITE:
+    if space.system.system == "linux" and (given & Protection.WRITE or _is_readable_code(at, space)):
         given |= Protection.READ
     return [right for right in _VERBS if not given & right]
+
+
+def _is_readable_code(at: Region, space: AddressSpace) -> bool:
+    """Whether what may be executed alone (--x) is read all the same: where the processor has no such memory.
+
+    x86 makes it of protection keys alone, of which the kernel tells in smaps where there are some
+    (`__arch_override_mprotect_pkey`); 32-bit x86 and s390x know none (`protection_map`).
+    """
+    if at.protection != Protection.EXECUTE:
+        return False
+    has_no_keys = at.flags is not None and at.resident is not None and "ProtectionKey" not in at.details
+    return space.system.machine in _READS_CODE or (space.system.machine in _X86_64 and has_no_keys)
+
+
+def _may_be_readable(at: Region, space: AddressSpace) -> bool:
+    """The same, where it is not known: by a map without its keys."""
+    if space.system.system != "linux" or at.protection != Protection.EXECUTE:
+        return False
+    return space.system.machine in _X86_64 and at.flags is None
 
 
 class _Beyond:
@@ -333,21 +371,22 @@ def _otherwise(
     if is_guard is None and at.flags is not None and at.flags.may_hold_guards:
         causes.append("it may be a guard page (MADV_GUARD_INSTALL; the region has some, or had)")
     if space.system.system == "linux":
-        causes += _beside_rights(at, access)
+        causes += _beside_rights(at, access, may_be_guard=is_guard is None)
     causes.append("the map may have changed since")
     if may_be_short and (at.path is not None or at.inode is not None):
         causes.append("the file behind it may be shorter than the mapping")
     return ", or ".join(causes)
 
 
-def _beside_rights(at: Region, access: Protection | None) -> list[str]:
+def _beside_rights(at: Region, access: Protection | None, *, may_be_guard: bool) -> list[str]:
     """What forbids or diverts an access that the rights allow, as smaps tells of a region on Linux."""
     causes = []
     key = at.details.get("ProtectionKey")
     if isinstance(key, int) and key > 0:
         causes.append(f"its protection key {key} may forbid it (SEGV_PKUERR; each thread has its own rights to a key)")
     if at.flags is None:
-        return [*causes, "a protection key or a userfaultfd may be why (a map with residency tells)"]
+        guard = "a guard page, " if may_be_guard else ""
+        return [*causes, f"{guard}a protection key or a userfaultfd may be why (a map with residency tells)"]
     flags = at.flags.labels()
     whole = at.resident is not None and at.resident >= at.size
     watched = [flag for flag in _PARTS if flag in flags]
@@ -369,6 +408,24 @@ def _beside_rights(at: Region, access: Protection | None) -> list[str]:
     return causes
 
 
+def by_code(fault: Fault, space: AddressSpace, stack_pointer: int | None) -> Fault:
+    """The same, where the signal says that nothing is mapped there (SEGV_MAPERR), and the map has something there: its
+    rights are not why. A guard page that no map shows is told so (`VM_FAULT_SIGSEGV`: Linux 6.13 and newer)."""
+    at = fault.at
+    if at is None or fault.cause not in (FaultCause.PROTECTION, FaultCause.NOT_BY_THE_MAP):
+        return fault
+    text = (
+        f"{fault.address:#x} lies in {_named(at)}, and the signal's code says that nothing is mapped there: most "
+        "likely a guard page that the map does not show (MADV_GUARD_INSTALL), or the memory was mapped since"
+    )
+    near = STACK_GAP * space.system.page_size
+    is_on = stack_pointer is not None and at.covers(stack_pointer) and abs(fault.address - stack_pointer) <= near
+    stack = at if is_on and _is_stack(at) else None
+    if stack is not None:
+        text += "; the stack pointer stands near it: most likely that stack has overflowed"
+    return replace(fault, cause=FaultCause.GUARD, stack=stack, certain=False, text=text)
+
+
 def _is_stack(region: Region) -> bool:
     """A stack of the kernel's, or what can be a thread's: memory without a file that can be written."""
     return can_grow(region) or (region.path is None and bool(region.protection & Protection.WRITE))
@@ -384,6 +441,7 @@ def _named(region: Region) -> str:
 
 
 def _stack_named(region: Region) -> str:
-    return (
-        f"the stack {_named(region)}" if region.label else f"a stack without a name ({region.start:#x}-{region.end:#x})"
-    )
+    if region.label:
+        return f"the stack {_named(region)}"
+    what = "a stack without a name" if can_grow(region) else "what may be the lower part of a stack"
+    return f"{what} ({region.start:#x}-{region.end:#x})"

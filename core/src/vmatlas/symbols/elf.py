@@ -137,7 +137,9 @@ def place_in_elf(elf: Elf, region: Region, address: int, *, page: int, lookup: L
             for shift, segment in found.items()
             if segment.pages(page)[0] <= region.offset and region.offset + size <= segment.pages(page)[1]
         }
-        found = whole or found
+        # What reaches beyond all of them was mapped by no loader, but to read the file: each byte is its segment's own.
+        own = {shift: each for shift, each in found.items() if each.offset <= place < each.offset + each.file_size}
+        found = whole or (own if len(own) == 1 else found)
     if region.protection == Protection.NONE:
         # A loader reserves the whole span by mapping the file, and leaves what lies between two segments without
         # rights: the file shows there, and no segment does. One that lost its rights lies where the others say.

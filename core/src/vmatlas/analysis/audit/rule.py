@@ -16,6 +16,7 @@ from typing import TypeAlias
 from vmatlas.analysis.audit.evidence import Evidence
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.model import AddressSpace, Kind, Protection, Region, SystemInfo
+from vmatlas.model.stacks import lower_parts
 
 NO_STACK = "which memory is a stack is not told here"
 
@@ -159,30 +160,15 @@ class Case:
         return [columns.region(row) for row in rows if columns.kind[row] == Kind.FILE]
 
     @cached_property
-    def _below_stacks(self) -> frozenset[int]:
-        """Where nameless regions begin that touch a stack from below, or another such: they may be its lower parts."""
-        columns = self.space.columns
-        nameless = {number for number, each in enumerate(columns.labels) if each.path is None and each.name is None}
-        found = set()
-        touches = None
-        for row in range(len(columns) - 1, -1, -1):
-            if columns.kind[row] == Kind.STACK:
-                touches = columns.start[row]
-            elif touches == columns.end[row] and columns.kind[row] == Kind.ANONYMOUS and columns.label[row] in nameless:
-                touches = columns.start[row]
-                found.add(touches)
-            else:
-                touches = None
-        return frozenset(found)
+    def _lower_parts(self) -> frozenset[int]:
+        return lower_parts(self.space)
 
     def is_stack(self, region: Region) -> bool:
         """Whether it is a stack, or a part of one: a stack of which a part was locked, or given other rights, is
         several regions, and only the system's flags tell that the lower ones are of it."""
         if region.kind is Kind.STACK:
             return True
-        if region.kind is not Kind.ANONYMOUS or region.name is not None or region.shared is not False:
-            return False
-        if region.start not in self._below_stacks:
+        if region.kind is not Kind.ANONYMOUS or region.start not in self._lower_parts:
             return False
         found = None if self.seen_again is None else self.seen_again.find(region.start)
         return found is not None and found.kind is Kind.STACK
