@@ -107,7 +107,7 @@ def test_what_the_baseline_has_is_not_told_again(run, child, tmp_path):
     [
         ("rules: [", "line 2"),
         ("rules:\n  nameless-code: off\n  nameless-code: on\n", "line 3: no YAML: 'nameless-code' stands there twice"),
-        ("a: &a [*a]\n", "'a' is not known"),
+        ("a: &a [*a]\n", "line 1: no YAML: no value called 'a' ends before"),
         ("rules: {deleted: off}", "'deleted' is no rule"),
         ("!!python/object/apply:os.getpid []", "no YAML"),
         ("allow: [{path: /x}]", "has no reason"),

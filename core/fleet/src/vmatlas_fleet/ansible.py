@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vmatlas.errors import Unsupported, UsageError, legible
-from vmatlas_fleet.hosts import LARGEST, Group, Host, check_name, is_target, memberships
+from vmatlas_fleet.hosts import LARGEST, NOWHERE, Group, Host, check_name, is_target, memberships
 
 SECONDS = 300.0
 """How long it may take: an inventory may be a program that asks a cloud."""
@@ -49,10 +49,10 @@ def hosts_of(told: Mapping[str, Any], where: str) -> Iterator[Host]:
     for group in list(groups.values()):  # it leaves empty groups out
         for child in group.children:
             groups.setdefault(child, Group((), (), {}))
-    inside, _ = memberships(groups, where)
+    inside = memberships(groups, where)
     for name in sorted({*variables, *(host for group in groups.values() for host in group.hosts)}):
         of_host = variables.get(name, {})
-        yield _host(name, of_host if isinstance(of_host, dict) else {}, inside.get(name, ()), where)
+        yield _host(name, of_host if isinstance(of_host, dict) else {}, inside.get(name, NOWHERE).groups, where)
 
 
 def _group(name: str, told: object, where: str) -> Group:

@@ -74,7 +74,11 @@ class Group(NamedTuple):
 
 def is_target(text: str) -> bool:
     """Whether it is a URL that `vmatlas.connect` may take."""
-    return text == "local" or text.startswith(tuple(words()))
+    return text == "local" or text.startswith(_USUAL) or text.startswith(tuple(words()))
+
+
+_USUAL = ("ssh:", "tcp:")
+"""What nearly all begin with: which others are installed is looked up for the rest alone."""
 
 
 def check_name(name: object, where: str) -> None:
@@ -83,7 +87,7 @@ def check_name(name: object, where: str) -> None:
         not isinstance(name, str)
         or not name
         or not name.isprintable()
-        or len(name.encode("utf-8", "replace")) > _LONGEST_NAME
+        or (4 * len(name) > _LONGEST_NAME and len(name.encode("utf-8", "replace")) > _LONGEST_NAME)
     ):
         shown = legible(str(name), 60)
         raise UsageError(
@@ -92,13 +96,21 @@ def check_name(name: object, where: str) -> None:
         )
 
 
-def memberships(
-    groups: Mapping[str, Group], where: str
-) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
-    """Of each host its groups, those that hold these too, and their labels, the innermost's last.
+class Membership(NamedTuple):
+    """What a host has of its groups. Hosts of the same groups share one: an inventory has few."""
 
-    Raises UsageError for a group that holds itself, and for one that is not there.
-    """
+    groups: tuple[str, ...]
+    """Those that it is in, and those that hold these too, by name."""
+    labels: Mapping[str, str]
+    """Theirs, the innermost's last."""
+
+
+NOWHERE = Membership((), {})
+"""Of a host in no group."""
+
+
+def memberships(groups: Mapping[str, Group], where: str) -> dict[str, Membership]:
+    """Of each host that is in a group. Raises UsageError for a group that holds itself, or is not there."""
     parents: dict[str, list[str]] = {name: [] for name in groups}
     for name, group in groups.items():
         for child in group.children:
@@ -108,19 +120,26 @@ def memberships(
     order = _outermost_first(groups, where)
     above: dict[str, dict[str, None]] = {}
     inherited: dict[str, dict[str, str]] = {}
+    named_in: dict[str, tuple[str, ...]] = {}
     for name in order:
         above[name] = dict.fromkeys([each for parent in parents[name] for each in above[parent]]) | {name: None}
         inherited[name] = {}
         for parent in parents[name]:
             inherited[name] |= inherited[parent]
         inherited[name] |= groups[name].labels
-    inside: dict[str, dict[str, None]] = {}
-    labels: dict[str, dict[str, str]] = {}
-    for name in order:
+        alone, longer = (name,), dict[tuple[str, ...], tuple[str, ...]]()
         for host in groups[name].hosts:
-            inside.setdefault(host, {}).update(above[name])
-            labels.setdefault(host, {}).update(inherited[name])
-    return {host: tuple(sorted(names)) for host, names in inside.items()}, labels
+            before = named_in.get(host)
+            named_in[host] = alone if before is None else longer.setdefault(before, (*before, name))
+    made: dict[tuple[str, ...], Membership] = {}
+    for names in set(named_in.values()):
+        held: dict[str, None] = {}
+        labels: dict[str, str] = {}
+        for name in names:
+            held |= above[name]
+            labels |= inherited[name]
+        made[names] = Membership(tuple(sorted(held)), labels)
+    return {host: made[names] for host, names in named_in.items()}
 
 
 def _outermost_first(groups: Mapping[str, Group], where: str) -> list[str]:

@@ -12,7 +12,7 @@ from vmatlas.errors import UsageError, legible
 from vmatlas.plain_yaml import read_yaml
 from vmatlas.target.connect import words
 from vmatlas_fleet.ansible import hosts_of, listed
-from vmatlas_fleet.hosts import LARGEST, Group, Host, check_name, is_target, memberships
+from vmatlas_fleet.hosts import LARGEST, NOWHERE, Group, Host, Membership, check_name, is_target, memberships
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +127,19 @@ def of_mapping(told: object, where: str) -> Inventory:
         raise UsageError(f"{where}: this is Ansible's own form", hint=f"Ansible reads it: ansible:{where}")
     if unknown := [key for key in told if key not in ("hosts", "groups")]:
         raise UsageError(f"{where}: '{legible(str(unknown[0]), 60)}' is no part of an inventory", hint="hosts, groups")
-    hosts = {name: _host_of(name, value, where) for name, value in _named(told.get("hosts"), f"{where}, hosts")}
     groups = {name: _group_of(name, value, where) for name, value in _named(told.get("groups"), f"{where}, groups")}
+    inside = memberships(groups, where)
+    hosts = {
+        name: _host_of(name, value, inside.get(name, NOWHERE), where)
+        for name, value in _named(told.get("hosts"), f"{where}, hosts")
+    }
     for name, group in groups.items():
         for host in group.hosts:
-            hosts.setdefault(host, _host_of(host, None, f"{where}, group '{name}'"))
-    inside, labels = memberships(groups, where)
-    return _checked(
-        [
-            Host(host.name, host.target, inside.get(name, ()), {**labels.get(name, {}), **host.labels}, host.problem)
-            for name, host in hosts.items()
-        ],
-        where,
-    )
+            if host not in hosts:
+                at = f"{where}, group '{name}'"
+                check_name(host, at)
+                hosts[host] = _host_of(host, None, inside[host], at)
+    return _checked(hosts.values(), where)
 
 
 def _named(value: object, where: str) -> Iterator[tuple[str, object]]:
@@ -166,20 +166,23 @@ def _names(value: object, where: str) -> list[str]:
     return list(value)
 
 
-def _host_of(name: str, value: object, where: str) -> Host:
-    at = f"{where}, host '{name}'"
-    check_name(name, where)
+def _host_of(name: str, value: object, inside: Membership, where: str) -> Host:
+    """One whose name was looked at."""
     if value is None:
-        return Host(name, f"ssh:{name}")
+        return Host(name, f"ssh:{name}", inside.groups, inside.labels)
+    if isinstance(value, str) and is_target(value):
+        return Host(name, value, inside.groups, inside.labels)
+    at = f"{where}, host '{name}'"
     if isinstance(value, str):
-        return Host(name, _target(value, at))
+        value = {"target": value}
     if not isinstance(value, dict) or (unknown := set(value) - {"target", "labels"}):
         what = (
             f"'{legible(str(sorted(map(str, unknown))[0]), 60)}' is unknown" if isinstance(value, dict) else "no host"
         )
         raise UsageError(f"{at}: {what}", hint="a URL, or target: and labels:")
     target = value.get("target", f"ssh:{name}")
-    return Host(name, _target(target, at), (), _labels(value.get("labels"), at))
+    labels = _labels(value.get("labels"), at)
+    return Host(name, _target(target, at), inside.groups, {**inside.labels, **labels} if labels else inside.labels)
 
 
 def _target(value: object, at: str) -> str:
