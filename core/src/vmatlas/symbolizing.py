@@ -9,7 +9,6 @@ and none of another machine; but where the URL of a debuginfod server is set, it
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from vmatlas.api import Pid
 from vmatlas.backend import NO_JIT_MAP, JitMap, OpensFiles
 from vmatlas.errors import UsageError
 from vmatlas.model import AddressSpace, Region
+from vmatlas.once import cached_property
 from vmatlas.process import Process
 from vmatlas.symbols.elf import HEAD, Elf, parse_elf
 from vmatlas.symbols.jit import jit_names
@@ -70,7 +70,7 @@ class _File:
             self.elf = parse_elf(os.pread(descriptor, HEAD, 0))
             self.build_id = self._sections.build_id if self.elf is not None else None
 
-    @functools.cached_property
+    @cached_property
     def _sections(self) -> Sections:
         """Raises OSError."""
         return Sections(self._read)
@@ -80,7 +80,7 @@ class _File:
             return b""
         return os.pread(self._descriptor, size, offset) if size else b""
 
-    @functools.cached_property
+    @cached_property
     def symbols(self) -> tuple[SymbolTable, str] | None:
         """The best table that is at hand, and where it stands."""
         if self.elf is None:

@@ -7,7 +7,6 @@ an OperationFailed with the errno that the call left.
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from vmatlas.errors import OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import Protection, Region
+from vmatlas.once import cached_property
 from vmatlas.operations.contract import Ability, Promise
 from vmatlas.operations.values import Advice
 from vmatlas.target.program import MapFlag
@@ -72,7 +72,7 @@ class PosixCalls:
         """`libc`: what has the calls; this process's C library, loaded when first used."""
         self._given = libc
 
-    @functools.cached_property
+    @cached_property
     def libc(self) -> Any:
         """The C library, which leaves errno where `ctypes.get_errno` finds it."""
         return self._given if self._given is not None else ctypes.CDLL(None, use_errno=True)
@@ -141,7 +141,7 @@ class PosixCalls:
             raise refuse("mmap")
         return int(got)
 
-    @functools.cached_property
+    @cached_property
     def _mmap(self) -> Any:
         # The offset has 64 bits; where off_t has less, the call for that has a name of its own.
         found = getattr(self.libc, "mmap64", None) or self.libc.mmap

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from vmatlas.backend import (
 )
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, UsageError, VmatlasError, legible
 from vmatlas.model import AddressSpace, ProcessInfo
+from vmatlas.once import cached_property
 from vmatlas.process import Process
 from vmatlas.selection.words import SELF, Selection, Word
 from vmatlas.systems.posix import read_plain
@@ -219,7 +219,7 @@ class _Lookup:
     def _system(self) -> object:
         return LOCAL.system if self._place is LOCAL else None
 
-    @functools.cached_property
+    @cached_property
     def _listed(self) -> list[ProcessInfo]:
         place = self._place
         return self._all_of(place.brief() if isinstance(place, ListsBriefly) else place.processes())
@@ -284,7 +284,7 @@ class _Lookup:
 
     # ---- the asker ----
 
-    @functools.cached_property
+    @cached_property
     def _own(self) -> int:
         if self._place is LOCAL:
             return os.getpid()

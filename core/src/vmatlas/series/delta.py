@@ -12,12 +12,12 @@ records without lines (PROCMAP_QUERY, kinfo_vmentry) are told as well.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 from collections.abc import Iterator
 
 from vmatlas.errors import MalformedData
+from vmatlas.once import cached_property
 
 LEAST_COPY = 16
 """Bytes. A step costs more than a few bytes are worth, and so the number of steps is bounded."""
@@ -153,7 +153,7 @@ class _Places:
             return (found.start() for found in _LINES.finditer(content))
         return iter(range(0, len(content) - _KEY + 1, step))
 
-    @functools.cached_property
+    @cached_property
     def _at(self) -> dict[bytes, int]:
         places: dict[bytes, int] = {}
         often: set[bytes] = set()

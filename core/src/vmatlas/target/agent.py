@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 
 from vmatlas import registry
 from vmatlas.backend import Availability, KnowsNotListed, Roll, Source, bare
@@ -13,6 +12,7 @@ from vmatlas.capture import Capture
 from vmatlas.errors import AccessDenied, NoSuchProcess, Unsupported, VmatlasError, legible
 from vmatlas.model import ProcessInfo, Query, Region, SystemInfo
 from vmatlas.model.system import has_64_bits
+from vmatlas.once import cached_property
 from vmatlas.registry import entries
 from vmatlas.rounds import Rounds
 from vmatlas.target.asking import AgentRefused, Answer, Limits, Question

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import time
@@ -25,6 +24,7 @@ from vmatlas.backend import (
 )
 from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, FileNow, FileRights, Origin, ProcessInfo, Query, Region, SystemInfo
+from vmatlas.once import cached_property
 from vmatlas.systems.names import system_called
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class LocalTarget:
     def __repr__(self) -> str:
         return f"<vmatlas.target {self.name}>"
 
-    @functools.cached_property
+    @cached_property
     def system(self) -> System:
         """What is known of this machine's system. Raises Unsupported when no installed plugin knows it."""
         word = sys.platform.rstrip("0123456789").replace("nto", "qnx")
         return registry.system(system_called(word))
 
-    @functools.cached_property
+    @cached_property
     def system_info(self) -> SystemInfo:
         """This machine. Raises Unsupported."""
         return self.system.info()

@@ -10,13 +10,13 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 from vmatlas.analysis.audit.evidence import Evidence
 from vmatlas.analysis.audit.finding import Severity
 from vmatlas.model import AddressSpace, Kind, Protection, Region, SystemInfo
 from vmatlas.model.stacks import lower_parts
+from vmatlas.once import cached_property
 
 NO_STACK = "which memory is a stack is not told here"
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 from vmatlas.analysis.naming import Guess, name_regions
 from vmatlas.analysis.naming.layout import MIB, Layout, size_of
 from vmatlas.model import AddressSpace, Kind, Protection, Region
+from vmatlas.once import cached_property
 
 _GUESSED = {"V8 code range": "V8", "JVM code cache": "a JVM"}
 """Groups of `naming` that are compiled code."""

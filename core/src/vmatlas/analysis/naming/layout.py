@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import accumulate
 
 from vmatlas.model import AddressSpace, Kind, Protection, Region, Thread
+from vmatlas.once import cached_property
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 

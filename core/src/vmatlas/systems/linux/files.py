@@ -44,6 +44,7 @@ from typing import NamedTuple, Protocol
 
 from vmatlas.errors import OperationFailed, VmatlasError
 from vmatlas.model import FileNow, FileRights, Region
+from vmatlas.once import cached_property
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.calls import own_call_base
 from vmatlas.systems.linux.mounts import Mount, MountTable, Numbers, may_not_answer
@@ -251,7 +252,7 @@ class ProcessFiles:
         self._chroot = None
         self._mounts.close()
 
-    @functools.cached_property
+    @cached_property
     def table(self) -> MountTable:
         """What is mounted for us, and for the process: as it was when this was first asked for."""
         return MountTable(*map(mounts.read, self._raw_tables()))
@@ -436,7 +437,7 @@ class ProcessFiles:
         file = _statx(handle, b"", _AS_REMEMBERED | _EMPTY_PATH)
         return self._elsewhere(path, deleted, file, file.device, file.inode)
 
-    @functools.cached_property
+    @cached_property
     def _own_table(self) -> bytes:
         return self._raw_tables()[0]
 
@@ -646,7 +647,7 @@ class ProcessFiles:
                 self._roots.append(os.open("/", _HANDLE))
         return self._roots
 
-    @functools.cached_property
+    @cached_property
     def _is_elsewhere(self) -> bool:
         """Whether the process is in another mount namespace than we, or may be."""
         try:
@@ -659,7 +660,7 @@ class ProcessFiles:
         """A handle on the root of the process. Raises OSError."""
         return os.open("root", _FOLLOWING, dir_fd=self._process.directory)
 
-    @functools.cached_property
+    @cached_property
     def own_roots(self) -> list[Root]:
         """The machine whose files the process has, by its roots: that of its mount namespace, and where a chroot moved
         its own, that one. Empty where they are not told. Valid until the files are closed."""

@@ -15,6 +15,7 @@ from vmatlas.backend import CLOCK_SLACK, NO_JIT_MAP, JitMap, LocalProcess, Membe
 from vmatlas.capture import LARGEST
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, OperationFailed, Unsupported, VmatlasError
 from vmatlas.model import FileNow, FileRights, ProcessInfo, Region, SystemInfo, Thread
+from vmatlas.once import cached_property
 from vmatlas.rounds import Rounds, rounds_of
 from vmatlas.systems.linux.proc import (
     MOUNT,
@@ -74,7 +75,7 @@ class LinuxProcess(LocalProcess):
 
     _living: LinuxProcess | None = None
 
-    @functools.cached_property
+    @cached_property
     def emulator(self) -> str | None:
         """The emulator (qemu-user) that runs it; None where none does, or it is not told.
 

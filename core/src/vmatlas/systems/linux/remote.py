@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from stat import S_ISREG
 
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unanswered, Unsupported, VmatlasError
 from vmatlas.model import Region
+from vmatlas.once import cached_property
 from vmatlas.systems.linux import mounts
 from vmatlas.systems.linux.host import CLEARS, MOST_TOLD, NO_MARKS, clearing_error, process_error
 from vmatlas.systems.linux.links import Name, OpenName, Settled
