@@ -1,7 +1,7 @@
 """What a fleet costs: `python -m tests.bench.fleet`. Hosts behind a relay that delays, or sshd's; ten million regions.
 
 --hosts N        agents behind sockets with 50 ms of added delay, against a loop over them      (200)
---ssh N          sessions to real sshd's on loopback                                            (0: not)
+--ssh N          the same with real sshd's, each in a network namespace of its own (root)        (0: not)
 --regions N      written by one thread, bytes a region, and the query for old libraries         (10,000,000)
 --many N         hosts of no work: memory against their number                                  (2,000)
 --names N        names of which half do not resolve                                             (10,000)
@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
 import random
@@ -18,13 +17,14 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
 import vmatlas
+from tests.bench.namespaces import Sshds
+from tests.bench.relay import Relay
 from vmatlas.model import AddressSpace, ProcessInfo
 from vmatlas.target.asking import Deadline
 from vmatlas_fleet.asking import Order, ask_host
@@ -48,14 +48,14 @@ def main() -> None:
         space = Path(folder)
         if options.hosts:
             behind_a_relay(space, options.hosts, options.concurrency)
-        if options.ssh:
-            by_ssh(space, options.ssh, options.concurrency)
         if options.regions:
             many_regions(space, options.regions)
         if options.names:
             names(space, options.names)
         if options.many:
             many_hosts(space, options.many)
+        if options.ssh:  # the last: the network is another one then
+            by_ssh(space, options.ssh, options.concurrency)
 
 
 def told(line: str) -> None:
@@ -63,60 +63,6 @@ def told(line: str) -> None:
 
 
 # ---- hosts behind a wire ----
-
-
-class Relay:
-    """A port behind which a new agent answers each connection, half of the delay later each way."""
-
-    def __init__(self, agent: Path) -> None:
-        self._agent = str(agent)
-        self.port = 0
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._run, daemon=True).start()
-        self._ready.wait(60)
-
-    def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.run_forever()
-
-    async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=1024)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        agent = await asyncio.create_subprocess_exec(
-            self._agent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        assert agent.stdin is not None and agent.stdout is not None
-        await asyncio.gather(_late(reader, agent.stdin), _late(agent.stdout, writer), return_exceptions=True)
-        with contextlib.suppress(ProcessLookupError):
-            agent.kill()
-        await agent.wait()
-
-
-async def _late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What comes, later; the time between two pieces stays as it is."""
-    pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-
-    async def pass_on() -> None:
-        while True:
-            due, piece = await pieces.get()
-            await asyncio.sleep(max(due - time.monotonic(), 0))
-            if not piece:
-                writer.close()
-                return
-            writer.write(piece)
-            await writer.drain()
-
-    passing = asyncio.create_task(pass_on())
-    while True:
-        piece = await reader.read(1 << 16)
-        await pieces.put((time.monotonic() + DELAY / 2, piece))
-        if not piece:
-            break
-    await passing
 
 
 @contextlib.contextmanager
@@ -139,8 +85,12 @@ def behind_a_relay(space: Path, count: int, concurrency: int) -> None:
     """So many hosts at once, against one, and against a loop."""
     import vmatlas_agents
 
-    relay = Relay(vmatlas_agents.path("Linux", os.uname().machine))
-    at_once(space / "relay", [Host(f"h{n}", f"tcp:127.0.0.1:{relay.port}") for n in range(count)], concurrency, "relay")
+    relay = Relay(DELAY, "agent", vmatlas_agents.path("Linux", os.uname().machine))
+    (port,) = relay.ports
+    try:
+        at_once(space / "relay", [Host(f"h{n}", f"tcp:127.0.0.1:{port}") for n in range(count)], concurrency, "agents")
+    finally:
+        relay.end()
 
 
 def at_once(place: Path, hosts: list[Host], concurrency: int, by: str) -> None:
@@ -169,20 +119,15 @@ def at_once(place: Path, hosts: list[Host], concurrency: int, by: str) -> None:
 
 
 def by_ssh(space: Path, count: int, concurrency: int) -> None:
-    """Real sshd's, one for each ten hosts."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("sshd", Path(__file__).parents[2] / "core/fleet/tests/sshd.py")
-    assert spec is not None and spec.loader is not None
-    sshd = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sshd)
-    folder = space / "sshd"
-    folder.mkdir()
-    os.environ["PATH"] = f"{sshd.prepare(folder)}:{os.environ['PATH']}"
-    with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(sshd.serving(folder)) for _ in range(max(count // 10, 1))]
-        hosts = [Host(f"h{n}", f"ssh:127.0.0.1:{ports[n % len(ports)]}") for n in range(count)]
-        at_once(space / "ssh", hosts, concurrency, "ssh")
+    """Real sshd's, each in a network namespace of its own, behind the relay."""
+    sshds = Sshds(space / "sshd", count)
+    relay = Relay(DELAY, "to", *(f"{host}:22" for host in sshds.hosts))
+    hosts = [Host(f"h{n}", f"ssh:127.0.0.1:{port}") for n, port in enumerate(relay.ports)]
+    try:
+        at_once(space / "ssh", hosts, concurrency, "sshd's")
+    finally:
+        relay.end()
+        sshds.end()
 
 
 def largest_size() -> float:
@@ -209,7 +154,8 @@ def many_regions(space: Path, count: int) -> None:
     chance = random.Random(1)
     maps = [each.answer for each in vmatlas.survey(lambda process: process.snapshot()) if each.answer is not None]
     maps = [each for each in maps if 50 < len(each) < 1000][:40]
-    variants = [[moved(each, chance) for _ in range(24)] for each in maps]  # few come twice in a file
+    apiece = max(24, 1000 // len(maps))  # few come twice in a file
+    variants = [[moved(each, chance) for _ in range(apiece)] for each in maps]
     data = DataSet.at(str(space / "regions"))
     run = new_run(what=("maps",), select=(), options={}, hosts=0)
     ledger = Ledger(data, run, Order(run.run), Outcome())
@@ -239,7 +185,7 @@ def many_regions(space: Path, count: int) -> None:
     on_disk = sum(each.stat().st_size for each in (space / "regions" / "regions").rglob("*.parquet"))
     told(
         f"{written:,} regions of {number} hosts in {seconds:.1f} s: {written / worked:,.0f} a second of one processor; "
-        f"{on_disk / written:.2f} bytes a region"
+        f"{on_disk / written:.2f} bytes a region; {len(maps)} programs at {apiece} places each"
     )
     from vmatlas_fleet import queries
     from vmatlas_fleet.sql import ask, opened
