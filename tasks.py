@@ -141,9 +141,9 @@ def test_as_user(context: Context) -> None:
 
 @task(pre=[agents], help={"kills": "how many runs are killed at random moments (a handful)"})
 def test_faults(context: Context, kills: str = "") -> None:
-    """Run the tests that boot machines to break them: panics, hangs, killed runs, full disks, lost targets."""
+    """Run the tests that boot machines to break them: panics, hangs, killed runs, lost targets, programs that crash."""
     many = f"env VMATLAS_KILLS={_number(kills, '--kills')} " if kills else ""
-    _run(context, f"{many}pytest -n 2 {TESTS} -m machine")
+    _run(context, f"{many}pytest -n 2 --dist loadfile {TESTS} -m machine")
 
 
 @task(

@@ -142,6 +142,17 @@ def test_entry_of_the_journal_holds_the_whole_map(name: str) -> None:
     assert not any(b"PATH=" in content for content in capture.streams.values())
 
 
+def test_map_of_which_systemd_kept_one_page_is_said_to_be_its_beginning() -> None:
+    entry = json.loads(text("journal.json.xz"))
+    whole = text("journal.maps").decode()
+    assert "beginning" not in (capture_of(json.dumps(entry).encode()).incomplete or "")
+    line = "7f0000000000-7f0000001000 rw-p 00000000 00:00 0 \n"
+    for maps in (whole[: whole.index("[stack]")].rpartition("\n")[0] + "\n", line * (4050 // len(line)) + whole[-40:]):
+        entry["COREDUMP_PROC_MAPS"] = maps
+        found = capture_of(json.dumps(entry).encode())
+        assert "the beginning of the map alone" in (found.incomplete or "")
+
+
 def test_field_that_journalctl_left_out_is_told_with_what_to_do() -> None:
     entry = json.loads(text("journal.json.xz"))
     entry["COREDUMP_PROC_MAPS"] = None

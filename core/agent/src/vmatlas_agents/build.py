@@ -302,6 +302,9 @@ _OF_MUSL = ("-std=c99", "-ffreestanding", "-fno-strict-aliasing", "-fno-stack-pr
 """How its own makefile compiles musl, but for the warnings: its C is not ours."""
 
 
+_LINKER = (sys.executable, "-P", "-m", "ziglang", "ld.lld", "-static", "--gc-sections", "-s")
+
+
 def _is_linked_to_part(
     processor: str,
     musl: Sequence[Path],
@@ -311,6 +314,22 @@ def _is_linked_to_part(
     made: Path,
 ) -> bool:
     """Whether the part of musl was enough. A plugin's sources may need more, and have all of it then."""
+    objects = _compile_with_part(processor, musl, compiler, arguments, inputs, made)
+    with contextlib.suppress(BuildFailed):
+        _run([*_LINKER, "-o", str(made), *objects], made)
+        return True
+    return False
+
+
+def _compile_with_part(
+    processor: str,
+    musl: Sequence[Path],
+    compiler: Compiler,
+    arguments: Sequence[str],
+    inputs: Sequence[Path],
+    made: Path,
+) -> tuple[str, str]:
+    """The objects of the part of musl and of the inputs."""
     folder, *files = musl
     part, agent = made.with_name("musl.o"), made.with_name("agent.o")
     include = [f"-I{folder / each}" for each in (f"arch/{processor}", "arch/generic", "src/include", "src/internal")]
@@ -318,11 +337,23 @@ def _is_linked_to_part(
     flags = [*_OF_MUSL, *_for_the_compiler(SMALL), *include, f"-I{folder / 'include'}"]
     _run([*compiler.command, *flags, "-c", "-o", str(part), *map(str, files), *own], part)
     _run([*compiler.command, *_for_the_compiler(arguments), "-c", "-o", str(agent), *map(str, inputs)], agent)
-    linker = [sys.executable, "-P", "-m", "ziglang", "ld.lld", "-static", "--gc-sections", "-s"]
-    with contextlib.suppress(BuildFailed):
-        _run([*linker, "-o", str(made), str(part), str(agent)], made)
-        return True
-    return False
+    return str(part), str(agent)
+
+
+def build_program(target: Target, source: Path, of_musl: Sequence[str], made: Path) -> None:
+    """A static program for a machine, of C that needs no more of a C library than an agent, and of musl the files
+    `of_musl`, which are named below its `src` ("{musl}" in a name is the processor's folder). For tests of machines:
+    it takes seconds. Raises BuildFailed."""
+    musl = _musl_of(target)
+    if not musl:
+        raise BuildFailed(f"ziglang is not installed, or has no C library in parts for {target.name}")
+    more = [musl[0] / "src" / each.format(musl=target.musl) for each in of_musl]
+    told = ("-O1", "-fno-optimize-sibling-calls", "-fno-stack-protector", "-fno-sanitize=undefined", "-Wall", "-Wextra")
+    with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=made.parent) as folder:
+        part = Path(folder) / made.name
+        objects = _compile_with_part(target.musl, [*musl, *more], ziglang(target), told, [source], part)
+        _run([*_LINKER, "-o", str(part), *objects], part)
+        part.replace(made)
 
 
 def _for_the_compiler(arguments: Sequence[str]) -> list[str]:

@@ -245,7 +245,9 @@ def _cannot_be_executed(at: Place) -> bool:
 
 def _of_the_address(crash: Crash, space: AddressSpace, fault: Fault | None) -> list[str]:
     if fault is not None:
-        words = "The processor tells the page alone, in which the address lies: " if crash.fault_span > 1 else ""
+        words = ""
+        if crash.fault_span > 1:
+            words = "The processor tells the page alone in which the address lies; of its first byte: "
         text = fault.text if words else fault.text[0].upper() + fault.text[1:]
         told = [f"{words}{text}."]
         is_known = space.system.system == "linux" or (crash.signal_name == "SIGBUS" and (crash.code or 0) <= _OF_POSIX)

@@ -1,7 +1,7 @@
 """Texts of Linux that others made of a map, or that tell how a process ended. Pure.
 
     pmap        pmap -X and -XX (procps): a line for each region, in the words of smaps
-    journal     an entry that systemd-coredump wrote (journalctl --all -o json, -o export): /proc/PID/maps, whole
+    journal     an entry that systemd-coredump wrote (journalctl --all -o json, -o export): /proc/PID/maps
     pmap-short  pmap without -X: ranges and rights, but half of a name; refused, with what to ask for
     hs-err      a JVM's report: /proc/PID/maps below "Dynamic libraries:", signal and registers above
     glibc       what glibc before 2.26 printed when it gave up: /proc/PID/maps below "Memory map:"
@@ -48,6 +48,10 @@ _NO_MAP = {
     "journal": "this entry of the journal tells no map: it has no field COREDUMP_PROC_MAPS",
     "glibc": "this report of the C library tells no map",
 }
+_ONE_READ, _USUAL_LINE = 4096, 128
+_ONE_PAGE = "it may be the beginning of the map alone: systemd before 258 kept its first 4,096 bytes"
+"""What the kernel gives at once was taken for the whole, and it gives whole lines of at most a page: nothing above the
+last line is there then, the stack and the vdso among it."""
 _MOST_NAMED = 3
 _IS_OPEN = "it ends within the map: it may be cut"
 _NUMBERS = {name: number for number, name in SIGNALS.items()}
@@ -259,6 +263,8 @@ def _journal(text: bytes, name: str, lenient: bool) -> _Found:
     comm = _bytes(entry.get("COREDUMP_COMM")).decode("utf-8", "surrogateescape") or None
     if not maps:
         gaps.append(_NO_MAP["journal"])
+    elif b"[stack]" not in maps or _ONE_READ - _USUAL_LINE < len(maps) <= _ONE_READ:
+        gaps.append(_ONE_PAGE)
     return _Found(
         maps,
         lines,
