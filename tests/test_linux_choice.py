@@ -15,7 +15,6 @@ from tests.conftest import offered
 from vmatlas import Filter, Query, choice
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas.target.local import LOCAL
-from vmatlas_linux_ioctl import acquire, backend
 
 
 @pytest.fixture
@@ -25,8 +24,7 @@ def older_kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def ioctl(descriptor: int, request: int, argument: bytearray) -> int:
         raise OSError(ENOTTY, os.strerror(ENOTTY))
 
-    monkeypatch.setattr(backend.fcntl, "ioctl", ioctl)
-    monkeypatch.setattr(acquire.fcntl, "ioctl", ioctl)
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
     LOCAL._probed.clear()
     yield
     LOCAL._probed.clear()

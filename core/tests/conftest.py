@@ -53,5 +53,6 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 
 def _forget() -> None:
+    registry._found.cache_clear()
     registry.entries.cache_clear()
     registry._load.cache_clear()

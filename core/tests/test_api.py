@@ -138,7 +138,7 @@ def test_a_region_above_the_process_is_sought_with_another_backend(install, monk
     lower = FakeBackend([below], name="lower", ranked=1, features=Feature.WALK)
     upper = FakeBackend([below, above], name="upper", ranked=2, features=Feature.ABOVE_USER)
     for installed, expected in (([lower, upper], above), ([lower], None)):
-        monkeypatch.setattr("vmatlas.registry.backends", lambda installed=installed: installed)
+        monkeypatch.setattr("vmatlas.registry.backends", lambda _=None, installed=installed: installed)
         assert vmatlas.find(42, 5, or_next=True, target=FakeTarget()) == expected
 
 
@@ -396,7 +396,7 @@ def test_an_address_that_a_backend_never_tells_is_asked_of_another_and_no_other_
     ordinary = Region(2**63 + 4096, 2**63 + 8192, RW)
     lower = Blind([Region(1, 2, RW), ordinary], name="lower", ranked=1, features=Feature.WALK)
     upper = FakeBackend([*lower.regions[:1], high, ordinary], name="upper", ranked=2, features=Feature.ABOVE_USER)
-    monkeypatch.setattr("vmatlas.registry.backends", lambda: [lower, upper])
+    monkeypatch.setattr("vmatlas.registry.backends", lambda *_: [lower, upper])
     with vmatlas.open(42, target=FakeTarget()) as asked:
         assert [asked.find(address) for address in (1, 5, ordinary.start, ordinary.end)] == [
             lower.regions[0], None, ordinary, None,

@@ -20,7 +20,7 @@ def only(install, monkeypatch):
     """`only(backend, ...)`: these are installed, and no other."""
 
     def these(*backends: FakeBackend) -> None:
-        monkeypatch.setattr("vmatlas.registry.backends", lambda: list(backends))
+        monkeypatch.setattr("vmatlas.registry.backends", lambda *_: list(backends))
         for backend in backends:
             install("vmatlas-fake", BACKENDS, backend.name, backend)
 

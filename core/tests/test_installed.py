@@ -28,7 +28,7 @@ def as_metadata_says(group: str) -> list[tuple[str, str]]:
 
 
 def as_we_say(group: str) -> list[tuple[str, str]]:
-    return [(each.name, each.value) for each in installed.entry_points(group)]
+    return [(each.name, each.value) for each in installed.entry_points([group])[group]]
 
 
 def distribution(folder: Path, name: str, text: str) -> None:
@@ -49,7 +49,7 @@ def test_entries_and_distributions_are_found_in_a_folder_of_the_path(
     distribution(tmp_path, "vmatlas_demo", TEXT)
     (tmp_path / "empty-1.0.dist-info").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "absent")])
-    assert installed.entry_points("vmatlas.backends") == [
+    assert installed.entry_points(["vmatlas.backends"])["vmatlas.backends"] == [
         ("demo-one", "demo.one:BACKEND", "vmatlas-demo"),
         ("demo-two", "demo.two:deep.BACKEND [extra]", "vmatlas-demo"),
     ]

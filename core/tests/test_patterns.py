@@ -10,12 +10,12 @@ from vmatlas.patterns import pattern
 
 
 def test_a_pattern_has_the_methods_of_re():
-    words = pattern(rb"^(\w+)=(\d+)$", re.MULTILINE)
+    words = pattern(rb"(?m)^(\w+)=(\d+)$")
     text = b"a=1\nb=x\nc=3"
     assert words.findall(text) == [(b"a", b"1"), (b"c", b"3")]
     assert words.fullmatch(b"a=1")[2] == b"1" and words.match(b"b=x") is None
     assert words.sub(rb"\1", text) == b"a\nb=x\nc" and words.search(text, 4)[1] == b"c"
-    assert (words.pattern, words.groups) == (rb"^(\w+)=(\d+)$", 2)
+    assert (words.pattern, words.groups) == (rb"(?m)^(\w+)=(\d+)$", 2)
 
 
 def test_a_pattern_is_compiled_at_its_first_use(monkeypatch):

@@ -65,7 +65,7 @@ def region(first: int, last: int, protection: int = 3) -> Region:
 def machine(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeTarget, FakeBackend, list[FakePages]]:
     backend = FakeBackend([region(1, 3), region(3, 5, 1), region(8, 9)])
     sources: list[FakePages] = [FakePages()]
-    monkeypatch.setattr(registry, "backends", lambda: [backend])
+    monkeypatch.setattr(registry, "backends", lambda *_: [backend])
     monkeypatch.setattr(registry, "page_sources", lambda: sources)
     return FakeTarget(), backend, sources
 

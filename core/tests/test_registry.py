@@ -32,6 +32,17 @@ def test_backends_are_listed_by_name(install):
     assert {"zebra", "aardvark", "linux-procfs", "linux-ioctl"} <= set(names)
 
 
+def test_a_backend_that_is_named_after_another_system_is_not_loaded_for_one(install, tmp_path):
+    (tmp_path / "dear.py").write_text("raise AssertionError('it was loaded')\n")
+    install("vmatlas-dear", BACKENDS, "qnx-dear", None, module="dear")
+    install("vmatlas-fake", BACKENDS, "fake", fake := FakeBackend())
+    names = [each.name for each in registry.backends("linux")]
+    assert {"linux-procfs", "linux-ioctl", fake.name} <= set(names) and "dear" not in sys.modules
+    assert not [name for name in names if name.startswith(("qnx-", "freebsd-", "netbsd-"))]
+    (broken,) = [each for each in registry.backends() if isinstance(each, Broken)]
+    assert broken.name == "qnx-dear" and "it was loaded" in broken.reason
+
+
 def test_two_distributions_of_one_name_are_refused_with_both_their_names(install):
     install("vmatlas-fake", BACKENDS, "fake", FakeBackend())
     install("another-fake", BACKENDS, "fake", FakeBackend())
@@ -56,6 +67,12 @@ def test_a_broken_plugin_is_a_value_with_its_reason_and_stops_no_other(install, 
     assert registry.backend("linux-procfs").name == "linux-procfs"
     with pytest.raises(Unsupported, match=f"vmatlas-fake.*{reason}"):
         registry.backend("fake")
+
+
+def test_a_backend_that_is_named_after_a_system_asks_that_one(install):
+    install("vmatlas-fake", BACKENDS, "qnx-fake", FakeBackend(name="qnx-fake"))
+    (broken,) = [each for each in registry.backends() if isinstance(each, Broken)]
+    assert (broken.name, broken.reason) == ("qnx-fake", "it is named after qnx and asks linux")
 
 
 def test_a_plugin_that_raises_anything_on_import_is_broken(install, tmp_path):

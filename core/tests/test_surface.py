@@ -109,7 +109,7 @@ def test_every_type_that_the_one_shot_functions_name_is_exported():
         thing = getattr(vmatlas, name)
         if not inspect.isfunction(thing):
             continue
-        hints = typing.get_type_hints(thing, {**thing.__globals__, **namespace})
+        hints = typing.get_type_hints(thing, {**vars(typing), **thing.__globals__, **namespace})
         missing |= {
             each.__name__
             for hint in hints.values()

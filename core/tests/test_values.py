@@ -159,3 +159,29 @@ def test_a_named_tuple_is_as_one_of_typing(kind):
 
 def test_a_named_tuple_is_pickled_and_copied():
     assert copy.copy(pickle.loads(pickle.dumps(Placed(7)))) == Placed(7)
+
+
+def test_a_field_without_a_default_does_not_stand_behind_one_that_has_one():
+    with pytest.raises(TypeError, match="x, y"):
+
+        class Tuple(values.NamedTuple):
+            x: int = 1
+            y: int
+
+    with pytest.raises(TypeError, match="x, y"):
+
+        @values.dataclass(slots=True)
+        class Value:
+            x: int = 1
+            y: int
+
+
+@pytest.mark.parametrize("kind", [OUR_PLACE, THEIR_PLACE])
+def test_a_named_tuple_is_made_of_as_many_as_it_has(kind):
+    assert kind._make(iter([1, 2])) == kind(1, 2) and kind(1, 2)._asdict() == {"x": 1, "y": 2}
+    with pytest.raises(TypeError, match="Expected 2 arguments, got 3"):
+        kind._make([1, 2, 3])
+    with pytest.raises(ValueError, match=r"unexpected field names: \['z'\]"):
+        kind(1)._replace(z=2)
+    with pytest.raises(TypeError, match="takes from 2 to 3 positional arguments but 4 were given"):
+        kind(1, 2, 3)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from vmatlas import arguments, registry
 from vmatlas.backend import PAGES, THREADS, Identified, Listing, Roll, Target, TellsTotals, may_be
-from vmatlas.capture import Capture
 from vmatlas.contracts import Protocol, runtime_checkable
 from vmatlas.errors import NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import AddressSpace, Criteria, Filter, MemoryUse, Neighbours, ProcessInfo, Region
 from vmatlas.process import Choices, Process, threads_of
 from vmatlas.target.local import LOCAL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias, Unpack
+
     from vmatlas.analysis import Difference
+    from vmatlas.capture import Capture
 
 
 @runtime_checkable
@@ -98,6 +100,10 @@ def check_same(handed: Pid, held: Identified) -> None:
 
     One place decides it for all that has `.pid`: our own values by their start time, others by what they know.
     """
+    if handed is None or isinstance(handed, int):
+        return
+    from vmatlas.capture import Capture  # who names a process by its number does not pay for it
+
     if isinstance(handed, (Process, ProcessInfo, AddressSpace, Capture)):
         if not may_be(held, handed):
             raise _is_no_more(handed.pid)
@@ -348,11 +354,10 @@ def replay(source: Capture | str | os.PathLike[str]) -> AddressSpace:
 
 
 def _capture_of(source: Capture | str | os.PathLike[str]) -> Capture:
-    if isinstance(source, Capture):
-        return source
-    from vmatlas.remains import load  # what asks a process does not pay for it
+    from vmatlas.capture import Capture  # what asks a process does not pay for these
+    from vmatlas.remains import load
 
-    return load(source)
+    return source if isinstance(source, Capture) else load(source)
 
 
 def _with_guards(space: AddressSpace, saved: Capture) -> AddressSpace:

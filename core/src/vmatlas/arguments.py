@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 import operator
 import os
-import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar
 
+from vmatlas.contracts import ParamSpec, TypeVar
 from vmatlas.errors import UsageError
 from vmatlas.patterns import pattern
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
@@ -117,7 +120,7 @@ def path(value: object, what: str) -> str:
 
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = pattern(r"(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(ms|min|s|m|h|d|)", re.ASCII)
+_DURATION = pattern(r"(?a)(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(ms|min|s|m|h|d|)")
 
 
 def duration(text: str, what: str) -> float:

@@ -7,9 +7,7 @@ reader refuses a newer one by name. docs/captures.md describes it.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from vmatlas import arguments
 from vmatlas.errors import MalformedData, UsageError, legible
@@ -17,10 +15,13 @@ from vmatlas.extents import occupied, open_plain
 from vmatlas.model import ANY, Consistency, Filter, Origin, Query, SystemInfo
 from vmatlas.model.columns import MOST_REGIONS as MOST_REGIONS
 from vmatlas.notebook import draw
+from vmatlas.patterns import pattern
 from vmatlas.values import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import zipfile
+    from typing import Any, BinaryIO
 
 FORMAT = 1
 """The number of the format that this version writes, and the newest that it reads."""
@@ -55,7 +56,7 @@ _MANIFEST = "manifest.json"
 _WIDTHS = (16, 32, 64)
 _PAGE_SIZES = frozenset(1 << bits for bits in range(9, 31))
 _STREAMS = "streams/"
-_PLUGIN_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
+_PLUGIN_NAME = pattern(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 """What a distribution may be called: it is shown to users, so nothing else may stand in the manifest."""
 
 
@@ -412,9 +413,9 @@ def _unpack(file: BinaryIO, shown: str, size: int) -> dict[str, bytes]:
     import zipfile
 
     largest = most(size)
-    opening = _Opening(file, shown)
+    opening: Any = _Opening(file, shown)
     try:
-        with zipfile.ZipFile(cast(BinaryIO, opening)) as archive:
+        with zipfile.ZipFile(opening) as archive:
             opening.is_open = True
             members = archive.infolist()
             if sum(member.file_size for member in members) > largest:
@@ -502,7 +503,7 @@ class _Fields:
 
     def plugin_name(self, name: str) -> str:
         text = self.text(name)
-        if not re.fullmatch(_PLUGIN_NAME, text):
+        if not _PLUGIN_NAME.fullmatch(text):
             raise MalformedData(_MANIFEST, 0, f"a name in '{name}'", found=text.encode("utf-8", "backslashreplace"))
         return text
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vmatlas import registry
 from vmatlas.backend import Availability, Backend, Feature, HasNoPages, PageSource, Target, TellsOwnAlone
 from vmatlas.errors import Unsupported, UsageError
@@ -12,6 +10,7 @@ from vmatlas.model import Query, Question
 from vmatlas.registry import Broken
 from vmatlas.values import dataclass, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas.model.pages import PageState
 
@@ -37,10 +36,10 @@ class Choice:
     """The user named it."""
 
 
-def consider(target: Target) -> list[Considered]:
-    """Every installed backend, by name."""
+def consider(target: Target, *, of: str | None = None) -> list[Considered]:
+    """Every installed backend, by name; with `of`, a system, without those that are named after another."""
     found: list[Considered] = []
-    for backend in registry.backends():
+    for backend in registry.backends(of):
         if isinstance(backend, Broken):
             reason = f"cannot be loaded: {backend.reason}"
             found.append(Considered(backend.name, backend.distribution, Availability(False, reason), None))
@@ -59,7 +58,7 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
         raise UsageError("no backend is asked about pages", hint="Process.pages asks about them")
     if name is not None:
         return _named(target, query, name)
-    candidates = consider(target)
+    candidates = consider(target, of=target.system_info.system)
     needs |= _needs(query)
     ranked = sorted(
         (rank, each.name, each.backend)
@@ -79,7 +78,7 @@ def choose(target: Target, query: Query, name: str | None = None, *, needs: Feat
         raise Unsupported(
             f"no backend answers the question '{_words(query)}' here: " + _reasons(candidates, query, target),
             target=target.name,
-            hint=None if candidates else how_to_install_for(target.system_info.system),
+            hint=None if registry.backends() else how_to_install_for(target.system_info.system),
         )
     best = ranked[0][2]
     if len(ranked) > 1:
@@ -178,8 +177,9 @@ def _reason(each: Considered, query: Query) -> str:
 
 
 def _reasons(candidates: list[Considered], query: Query, target: Target) -> str:
-    if not candidates:
-        return f"no backend is installed (this is {target.system_info.system})"
     # What asks other systems is no reason, unless nothing else is installed.
     own = [each for each in candidates if each.backend is None or each.backend.system == target.system_info.system]
-    return "; ".join(f"{each.name}: {_reason(each, query)}" for each in own or candidates)
+    told = own or consider(target)
+    if not told:
+        return f"no backend is installed (this is {target.system_info.system})"
+    return "; ".join(f"{each.name}: {_reason(each, query)}" for each in told)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any
 
 from vmatlas.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORCE = "VMATLAS_PURE"
 """The environment variable that keeps all twins from being used."""

@@ -8,7 +8,9 @@ This module imports nothing of vmatlas.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _HINT = "hint: "
 

@@ -8,16 +8,19 @@ specification"). Where anything is unusual (distributions in zip files, other fi
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.machinery import PathFinder
-from typing import Any
 
 from vmatlas.values import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _FOLDERS = (".dist-info", ".egg-info")
+_LENGTH = max(map(len, _FOLDERS))
 
 
 class Entry(NamedTuple):
@@ -37,28 +40,31 @@ class Entry(NamedTuple):
         return loaded
 
 
-def entry_points(group: str) -> list[Entry]:
-    """The entry points of a group, by name. Of two distributions of one name, the first on `sys.path` counts.
+def entry_points(groups: Sequence[str]) -> dict[str, list[Entry]]:
+    """The entry points of some groups, each by name. Of two distributions of one name, the first on `sys.path` counts.
 
     Raises OSError when a folder cannot be looked into for a reason of the moment (EMFILE): that is no empty folder.
     """
     if _is_unusual():
-        return _by_metadata(group)
-    found = []
+        return {group: _by_metadata(group) for group in groups}
+    found: dict[str, list[Entry]] = {group: [] for group in groups}
     for folder, distribution in _distributions():
         try:
-            with open(os.path.join(folder, "entry_points.txt"), encoding="utf-8") as file:
+            with open(f"{folder}/entry_points.txt", encoding="utf-8") as file:
                 text = file.read()
         except (FileNotFoundError, NotADirectoryError):
             continue
-        found += [Entry(name, value, distribution) for name, value in _section(text, group)]
-    return sorted(found)
+        for group, entries in found.items():
+            if group in text:
+                entries += [Entry(name, value, distribution) for name, value in _section(text, group)]
+    return {group: sorted(entries) for group, entries in found.items()}
 
 
 def companions(extra: str = "") -> frozenset[str]:
     """The distributions of vmatlas itself, as this one names them in its extras (or in one): those that users may be
     told to install.
     """
+    import re
     from importlib import metadata
 
     try:
@@ -108,18 +114,16 @@ def _distributions() -> Iterator[tuple[str, str]]:
     seen = set()
     for path in sys.path:
         try:
-            names = sorted(os.listdir(path or os.curdir))
+            names = os.listdir(path or os.curdir)
         except OSError as error:
             if isinstance(error, PermissionError) or not os.path.isdir(path or os.curdir):
                 continue  # import, too, passes over it
             raise
-        for name in names:
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in _FOLDERS:
-                distribution = stem.partition("-")[0].replace("_", "-").lower()
-                if distribution not in seen:
-                    seen.add(distribution)
-                    yield os.path.join(path, name), distribution
+        for name in sorted([name for name in names if name[-_LENGTH:].lower().endswith(_FOLDERS)]):
+            distribution = name.rpartition(".")[0].partition("-")[0].replace("_", "-").lower()
+            if distribution not in seen:
+                seen.add(distribution)
+                yield os.path.join(path, name), distribution
 
 
 def _section(text: str, group: str) -> Iterator[tuple[str, str]]:

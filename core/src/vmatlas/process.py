@@ -8,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from types import NotImplementedType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from vmatlas import arguments, registry
 from vmatlas.backend import (
@@ -38,7 +36,6 @@ from vmatlas.backend import (
     TellsTotals,
     is_blind,
 )
-from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose
 from vmatlas.errors import AccessDenied, MalformedData, NoSuchProcess, Unsupported, UsageError, VmatlasError
 from vmatlas.model import (
@@ -62,9 +59,14 @@ from vmatlas.reading import MapReader, PageReader
 from vmatlas.target.local import LOCAL
 from vmatlas.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import weakref
+    from typing import Any, TypeAlias, Unpack
+
     from vmatlas.analysis import Difference
     from vmatlas.analysis.audit import Evidence
+    from vmatlas.capture import Capture
     from vmatlas.model.numa import NumaUse
     from vmatlas.model.pages import PageRuns, PageState
     from vmatlas.symbols import Elf
@@ -350,6 +352,8 @@ class Process:
             return
         self._finder = self._reader.finder(choice)
         if self._finder is not None:
+            import weakref
+
             # In the place of the method: what stands between a question and the kernel is then one call into C.
             self._finder.hand_on_to(functools.partial(_find_the_long_way, weakref.ref(self)))
             vars(self)["find"] = self._finder.ask

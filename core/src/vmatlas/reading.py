@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from errno import ENOMEM
-from typing import TYPE_CHECKING
 
 from vmatlas.backend import (
     Bounded,
@@ -25,7 +24,6 @@ from vmatlas.backend import (
     Target,
     TargetProcess,
 )
-from vmatlas.capture import Capture
 from vmatlas.choice import Choice, choose_for_pages
 from vmatlas.errors import (
     Disordered,
@@ -39,7 +37,9 @@ from vmatlas.errors import (
 from vmatlas.model import AddressSpace, Query
 from vmatlas.target.local import LocalTarget
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from vmatlas.capture import Capture
     from vmatlas.model.pages import PageRuns, PageState
 
 Ranges = tuple[tuple[int, int], ...]

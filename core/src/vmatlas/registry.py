@@ -7,7 +7,6 @@ Each entry is looked up when first asked for. A plugin that cannot be loaded is 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from vmatlas.arguments import shown
 from vmatlas.backend import Backend, PageSource, System
@@ -15,12 +14,19 @@ from vmatlas.errors import Unsupported, UsageError, VmatlasError
 from vmatlas.installed import Entry, companions, entry_points, how_to_install, how_to_install_for
 from vmatlas.values import dataclass
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 BACKENDS = "vmatlas.backends"
 PAGES = "vmatlas.pages"
 SYSTEMS = "vmatlas.systems"
 TARGETS = "vmatlas.targets"
 OPERATIONS = "vmatlas.operations"
 COMMANDS = "vmatlas.commands"
+
+_OF_EVERY_QUESTION = BACKENDS, SYSTEMS
+"""What each question about a live process takes: both are found in one look at what is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ def entries(group: str) -> dict[str, Entry]:
     """
     found: dict[str, Entry] = {}
     try:
-        there = entry_points(group)
+        there = _found(_OF_EVERY_QUESTION if group in _OF_EVERY_QUESTION else (group,))[group]
     except OSError as error:
         raise VmatlasError(
             f"cannot look for the installed plugins of {group}: {error}",
@@ -56,6 +62,11 @@ def entries(group: str) -> dict[str, Entry]:
                 hint="uninstall one of them",
             )
     return found
+
+
+@functools.cache
+def _found(groups: tuple[str, ...]) -> dict[str, list[Entry]]:
+    return entry_points(groups)
 
 
 def _known(group: str, name: str) -> Any:
@@ -79,6 +90,8 @@ def _load(group: str, name: str) -> Any:
         return Broken(name, entry.distribution, f"{entry.value} is no vmatlas.backend.Backend")
     if group == PAGES and not isinstance(loaded, PageSource):
         return Broken(name, entry.distribution, f"{entry.value} is no vmatlas.backend.PageSource")
+    if group == BACKENDS and _namesake(name) in entries(SYSTEMS) and loaded.system != _namesake(name):
+        return Broken(name, entry.distribution, f"it is named after {_namesake(name)} and asks {loaded.system}")
     if group in (BACKENDS, PAGES) and loaded.name != name:
         return Broken(name, entry.distribution, f"it is registered as '{name}' and calls itself '{loaded.name}'")
     return loaded
@@ -93,9 +106,17 @@ def _is_backend(loaded: object) -> bool:
     return all(hasattr(kind, name) or hasattr(loaded, name) for name in _MEMBERS)
 
 
-def backends() -> list[Backend | Broken]:
-    """Every installed backend, by name."""
-    return [_known(BACKENDS, name) for name in entries(BACKENDS)]
+def backends(system: str | None = None) -> list[Backend | Broken]:
+    """Every installed backend, by name. With `system`, without those that are named after another ("qnx-mapinfo"),
+    which are not loaded for that.
+    """
+    others = entries(SYSTEMS).keys() - {system} if system is not None else frozenset()
+    return [_known(BACKENDS, name) for name in entries(BACKENDS) if _namesake(name) not in others]
+
+
+def _namesake(name: str) -> str:
+    """The system after which a backend is named, if it is named after one."""
+    return name.partition("-")[0]
 
 
 def page_sources() -> list[PageSource | Broken]:

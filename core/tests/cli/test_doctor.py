@@ -14,13 +14,17 @@ from vmatlas import installed, registry
 @pytest.fixture
 def plugins(monkeypatch):
     """Installs entry points for the length of a test."""
-    for cached in (registry.entries, registry._load):
+    for cached in (registry._found, registry.entries, registry._load):
         cached.cache_clear()
     real = installed.entry_points
     added: dict[str, list[installed.Entry]] = {}
-    monkeypatch.setattr(registry, "entry_points", lambda group: sorted([*real(group), *added.get(group, [])]))
+    monkeypatch.setattr(
+        registry,
+        "entry_points",
+        lambda groups: {group: sorted([*there, *added.get(group, [])]) for group, there in real(groups).items()},
+    )
     yield added
-    for cached in (registry.entries, registry._load):
+    for cached in (registry._found, registry.entries, registry._load):
         cached.cache_clear()
 
 

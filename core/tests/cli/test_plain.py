@@ -71,7 +71,9 @@ def test_a_plain_map_loads_neither_the_parser_nor_what_others_need():
     )
     assert told.returncode == 0, told.stderr
     dear = {"click", "inspect", "ast", "dataclasses", "json", "importlib.metadata", "email", "locale", "zipfile"}
-    assert not dear & set(told.stderr.split())
+    dear |= {"typing", "re", "threading", "weakref", "binascii"}
+    of_other_systems = {"vmatlas_freebsd", "vmatlas_netbsd", "vmatlas_qnx"}
+    assert not (dear | of_other_systems) & set(told.stderr.split())
 
 
 def test_a_number_that_is_none_is_refused_in_the_same_words():

@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from vmatlas.cli.words import Asked, reach
+from vmatlas.contracts import TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
     from vmatlas.backend import Target
     from vmatlas.model import AddressSpace
     from vmatlas.patience import Errand

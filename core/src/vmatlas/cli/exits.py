@@ -8,9 +8,12 @@ from __future__ import annotations
 import enum
 import os
 import sys
-from typing import TextIO
 
 from vmatlas.cli import unloaded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 OF_COMMAND_LINE = {
     "click": "click",

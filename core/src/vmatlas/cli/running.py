@@ -7,11 +7,14 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TextIO
 
 from vmatlas.cli.ending import by_signal
 from vmatlas.cli.exits import Exit, drop, exit_of, say, story_of
 from vmatlas.cli.render.shape import Shape, choose_shape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 REPORT = "this is a defect of vmatlas: please report it with the output of the same command under VMATLAS_DEBUG=1"
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from vmatlas.cli.exits import Exit, say
 from vmatlas.cli.words import (
@@ -23,7 +22,10 @@ from vmatlas.cli.words import (
 from vmatlas.errors import UsageError
 from vmatlas.values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from vmatlas.cli.render.maps import Guesses, Line
     from vmatlas.cli.render.table import Table
     from vmatlas.model import AddressSpace, Filter

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from vmatlas.errors import UsageError
 from vmatlas.values import NamedTuple, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas.backend import Target
     from vmatlas.model import AddressSpace, Filter

@@ -23,14 +23,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from operator import sub
-from typing import TYPE_CHECKING, Any, TypeVar
 
+from vmatlas.contracts import TypeVar
 from vmatlas.errors import Unsupported
 from vmatlas.model.columns import SHARED, UNKNOWN_BYTE, Columns, unpack_device
 from vmatlas.model.memory import FIELDS, MemoryUse
 from vmatlas.model.region import KINDS, PROTECTIONS_OR_UNTOLD, UNKNOWN, Kind, Region, SystemFlags
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     import numpy
     import pyarrow
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from typing import TypeAlias, TypeVar
 
-from vmatlas.contracts import Protocol
+from vmatlas.contracts import Protocol, TypeVar
 from vmatlas.model.columns import Columns, Label, pack_device
 from vmatlas.model.region import UNKNOWN
 from vmatlas.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 # device, inode, what hides the offset, label, protection, shared, kind: `struct meaning` of native/binding.h
 _FACTS = struct.Struct("=QQQIBBBx")

@@ -33,27 +33,33 @@ No I/O.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypedDict, TypeVar, Unpack
 
 from vmatlas.arguments import shown
+from vmatlas.contracts import TypedDict, TypeVar
 from vmatlas.errors import UsageError
 from vmatlas.model.memory import REGION_FIELDS
 from vmatlas.model.region import Kind, Protection, Region, SystemFlags
+from vmatlas.patterns import pattern
 from vmatlas.values import NamedTuple, dataclass
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Unpack
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# Texts, compiled by `re` when first used: most programs never parse a filter, and every one imports this module.
-_SIZE = r"(?ia)(0x[0-9a-f]{1,16}|[0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:i?B)?"
-_ADDRESS = r"(?ia)(?:0x)?[0-9a-f]+"
-_EXACT = r"[r-][w-][x-][ps]?"
-_RIGHTS = r"[rwx]{1,3}"
-_COMPARISON = r"(?ias)([a-z][a-z0-9_().-]*)\s*(>=|<=|>|<|=)\s*(.+)"
-_LIKE_RIGHTS = r"[rwx]{4,}|[rwxsp-]*-[rwxsp-]*"
-_LIKE_SHARING = r"[rwx]*[sp]"
-_LIKE_ADDRESS = r"(?ia)0x[0-9a-f]+|(?=[a-f]*[0-9])[0-9a-f]{6,}"
-_LIKE_RANGE = r"(?ia)(?:0x)?[0-9a-f]{4,16}-(?:0x)?[0-9a-f]{4,16}"
+_SIZE = pattern(r"(?ia)(0x[0-9a-f]{1,16}|[0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:i?B)?")
+_ADDRESS = pattern(r"(?ia)(?:0x)?[0-9a-f]+")
+_EXACT = pattern(r"[r-][w-][x-][ps]?")
+_RIGHTS = pattern(r"[rwx]{1,3}")
+_COMPARISON = pattern(r"(?ias)([a-z][a-z0-9_().-]*)\s*(>=|<=|>|<|=)\s*(.+)")
+_LIKE_RIGHTS = pattern(r"[rwx]{4,}|[rwxsp-]*-[rwxsp-]*")
+_LIKE_SHARING = pattern(r"[rwx]*[sp]")
+_LIKE_ADDRESS = pattern(r"(?ia)0x[0-9a-f]+|(?=[a-f]*[0-9])[0-9a-f]{6,}")
+_LIKE_RANGE = pattern(r"(?ia)(?:0x)?[0-9a-f]{4,16}-(?:0x)?[0-9a-f]{4,16}")
+_COMMA = pattern(r"(?<!\\),")
+_BREAKS = pattern(r"[\s&;+]+")
+_NO_NAME = pattern(r"[*?\[/:]")
 _LETTERS = {"r": Protection.READ, "w": Protection.WRITE, "x": Protection.EXECUTE}
 _ALL = Protection.READ | Protection.WRITE | Protection.EXECUTE
 _LABELS = {kind.label: kind for kind in Kind} | {"anon": Kind.ANONYMOUS, "shm": Kind.SHARED_MEMORY}
@@ -95,7 +101,7 @@ _HEXADECIMAL = {"start": "address", "end": "address", "offset": "offset in hexad
 
 def parse_size(text: str) -> int:
     """Bytes, from "4096", "0x1000", "64K", "1.5M", "2GiB". Raises UsageError."""
-    match = re.fullmatch(_SIZE, text.strip())
+    match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"'{text}' is no size", hint="write for example 4096, 0x1000, 64K or 1.5M")
     number, unit = match[1], match[2].upper()
@@ -108,7 +114,7 @@ def parse_size(text: str) -> int:
 
 def parse_address(text: str, what: str = "address") -> int:
     """An address: hexadecimal with or without 0x, as maps show it. Raises UsageError."""
-    if not re.fullmatch(_ADDRESS, text.strip()):
+    if not _ADDRESS.fullmatch(text.strip()):
         raise UsageError(f"'{text}' is no {what}", hint="write it in hexadecimal, for example 0x7f1200000000")
     address = int(text.strip(), 16)
     if address >= 2**64:
@@ -273,7 +279,7 @@ class Filter:
             raise UsageError(f"{shown(text)} is no text of a filter", hint="give one such as 'x,file'")
         if not text.replace(",", " ").strip():
             raise UsageError(f"the filter {shown(text)} is empty", hint="without a filter every region passes")
-        for condition in re.split(r"(?<!\\),", text):
+        for condition in _COMMA.split(text):
             if condition.strip():
                 result = result & _parse_condition(condition.strip().replace("\\,", ","))
         return result
@@ -564,23 +570,24 @@ def _patterns(key: str, glob: str | None) -> frozenset[str]:
     return frozenset() if glob is None else frozenset([glob])
 
 
-def _as_expression(glob: str) -> str:
+def _matching(glob: str) -> Callable[[str], object]:
     import fnmatch  # most questions have no pattern
+    import re
 
-    return fnmatch.translate(glob)
+    return re.compile(fnmatch.translate(glob)).match
 
 
 def _pattern(glob: str) -> Callable[[str], object]:
     """By the pattern, or with every bracket in it for itself: a name as it is shown is a pattern that matches it."""
-    match = re.compile(_as_expression(glob)).match
+    match = _matching(glob)
     if "[" not in glob:
         return match
-    plainly = re.compile(_as_expression(glob.replace("[", "[[]"))).match
+    plainly = _matching(glob.replace("[", "[[]"))
     return lambda text: match(text) or plainly(text)
 
 
 def _with_text(text: str) -> Callable[[Region], bool]:
-    contains = re.compile(_as_expression("*" + text.replace("[", "[[]") + "*")).match
+    contains = _matching("*" + text.replace("[", "[[]") + "*")
     if "(deleted)" in text:  # as tables show it
         return lambda region: contains(region.label) is not None
     return lambda region: contains(region.path or region.name or "") is not None
@@ -666,7 +673,7 @@ def _parse_condition(text: str) -> Filter:
     if word.startswith("!"):
         raise UsageError(f"the filter condition '{text}' is negated twice", hint="write it without either")
     lowered = word.lower()
-    if re.fullmatch(_RIGHTS, lowered):
+    if _RIGHTS.fullmatch(lowered):
         rights = Protection.NONE
         for letter in lowered:
             rights |= _LETTERS[letter]
@@ -689,7 +696,7 @@ def _parse_condition(text: str) -> Filter:
         return _parse_negatable("text", word, negated)
     if negated:
         raise UsageError(f"the filter condition '{text}' cannot be negated", hint=_instead_of_negating(word, lowered))
-    if re.fullmatch(_EXACT, lowered):
+    if _EXACT.fullmatch(lowered):
         given = Protection.NONE
         for letter in lowered[:3]:
             given |= _LETTERS.get(letter, Protection.NONE)
@@ -712,10 +719,10 @@ def _parse_condition(text: str) -> Filter:
                 if dash and (span := (parse_address(low), parse_address(high)))[0] < span[1]:
                     return Filter(overlaps=span)
                 raise UsageError(f"'{value}' is no address range", hint="write START-END in hexadecimal, END excluded")
-    if (comparison := re.fullmatch(_COMPARISON, word)) is not None:
+    if (comparison := _COMPARISON.fullmatch(word)) is not None:
         key, sign, value = comparison[1].lower(), comparison[2], comparison[3]
         is_ours = _ALIASES.get(key, key) in ("size", "resident", *_FIELDS)
-        if is_ours or sign != "=" or re.fullmatch(_SIZE, value.strip()):
+        if is_ours or sign != "=" or _SIZE.fullmatch(value.strip()):
             return _parse_comparison(_ALIASES.get(key, key), sign, value)
     raise UsageError(
         f"unknown filter condition '{text}'",
@@ -726,20 +733,20 @@ def _parse_condition(text: str) -> Filter:
 
 
 def _is_text(lowered: str) -> bool:
-    return bool(lowered) and not re.search("[<>]", lowered) and not re.fullmatch(_EXACT, lowered)
+    return bool(lowered) and not {"<", ">"} & set(lowered) and not _EXACT.fullmatch(lowered)
 
 
 def _refuse_likely_mistake(word: str, lowered: str) -> None:
     """A text that nobody writes who means a text. Raises UsageError that says what is likely meant."""
     instead = None
-    if re.fullmatch(_LIKE_RIGHTS, lowered):
+    if _LIKE_RIGHTS.fullmatch(lowered):
         instead = "rights are written rwx (given, others do not matter) or r-xp (exactly these)"
-    elif re.fullmatch(_LIKE_SHARING, lowered):
+    elif _LIKE_SHARING.fullmatch(lowered):
         rights = f"{lowered[:-1]}," if lowered[1:] else ""
         instead = f"sharing is a word of its own: {rights}{'shared' if lowered.endswith('s') else 'private'}"
-    elif re.fullmatch(_LIKE_ADDRESS, lowered):
+    elif _LIKE_ADDRESS.fullmatch(lowered):
         instead = f"the region at an address is at={word}"
-    elif re.fullmatch(_LIKE_RANGE, lowered):
+    elif _LIKE_RANGE.fullmatch(lowered):
         instead = f"the regions in a range are in={word}"
     elif lowered in _OF_THE_API:
         instead = f"{lowered} is written {_OF_THE_API[lowered]} here"
@@ -751,7 +758,7 @@ def _refuse_likely_mistake(word: str, lowered: str) -> None:
         instead = f"one of several kinds is kind={word}"
     elif "|" in word.strip("|") or ("|" in word and _is_word(lowered.strip("| "))):
         instead = "there is no 'or' of conditions but for kinds and flags (kind=heap|stack): ask once for each"
-    elif len(parts := re.split(r"[\s&;+]+", lowered)) > 1 and all(map(_is_word, parts)):
+    elif len(parts := _BREAKS.split(lowered)) > 1 and all(map(_is_word, parts)):
         instead = f"conditions that must all hold are separated by commas: {','.join(parts)}"
     elif lowered.endswith("s") and lowered[:-1] in _NEVER_SEVERAL:
         instead = f"did you mean '{lowered[:-1]}'?"
@@ -767,7 +774,12 @@ def _refuse_likely_mistake(word: str, lowered: str) -> None:
 
 def _is_word(word: str) -> bool:
     """Whether it has a meaning of its own, by which it is no text."""
-    return word in _LABELS or word in _WORDS or word in _OF_THE_API or bool(re.fullmatch(f"{_RIGHTS}|{_EXACT}", word))
+    return (
+        word in _LABELS
+        or word in _WORDS
+        or word in _OF_THE_API
+        or bool(_RIGHTS.fullmatch(word) or _EXACT.fullmatch(word))
+    )
 
 
 def _refuse_alternatives(key: str, pattern: str) -> None:
@@ -788,20 +800,20 @@ def _are_alternatives(key: str, pattern: str) -> bool:
         return True
     if key == "name":
         return all((part.startswith("[") and part.endswith("]")) or part.lower() in _LABELS for part in parts)
-    return not re.search(r"[*?\[/:]", pattern)  # no path
+    return not _NO_NAME.search(pattern)  # no path
 
 
 def _instead_of_negating(word: str, lowered: str) -> str:
     """What to write for the opposite of a condition that has none."""
     if not word:
         return "write !CONDITION, such as !shared or !libc"
-    if re.fullmatch(_EXACT, lowered):
+    if _EXACT.fullmatch(lowered):
         return "rights that must not be given are written !w, the others w; the sharing shared or private"
     key, _, value = (part.strip() for part in word.partition("="))
     if key.lower() in ("path", "name"):
         text = value.strip("*") or "TEXT"
         return f"what names and paths must not contain is written !text={text}"
-    if (comparison := re.fullmatch(_COMPARISON, word)) is not None and key.lower() not in ("at", "in"):
+    if (comparison := _COMPARISON.fullmatch(word)) is not None and key.lower() not in ("at", "in"):
         opposite = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}.get(comparison[2])
         if opposite is not None:
             return f"its opposite is {comparison[1]}{opposite}{comparison[3]}"

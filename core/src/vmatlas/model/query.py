@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
 
 from vmatlas.model.filter import ANY, Filter
 from vmatlas.values import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas.model.pages import PageState
 

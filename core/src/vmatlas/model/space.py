@@ -7,7 +7,6 @@ import operator
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from vmatlas.arguments import flag, number, numbers, shown
 from vmatlas.errors import MalformedData, UsageError, VmatlasError
@@ -20,7 +19,10 @@ from vmatlas.model.system import Consistency, SystemInfo, Thread
 from vmatlas.notebook import draw, repr_html
 from vmatlas.values import NamedTuple, dataclass, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Unpack, overload
+
     from vmatlas.model.pages import PageRuns
 
 
@@ -156,10 +158,13 @@ class AddressSpace(Exports, Sequence[Region]):
     def __len__(self) -> int:
         return len(self.columns)
 
-    @overload
-    def __getitem__(self, index: int) -> Region: ...
-    @overload
-    def __getitem__(self, index: slice) -> AddressSpace: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> Region: ...
+        @overload
+        def __getitem__(self, index: slice) -> AddressSpace: ...
+
     def __getitem__(self, index: int | slice) -> Region | AddressSpace:
         if isinstance(index, slice):
             rows = range(len(self))[index]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
-from typing import Literal
 
 from vmatlas.values import NamedTuple, dataclass
 
-ByteOrder = Literal["little", "big"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+ByteOrder: TypeAlias = 'Literal["little", "big"]'
 
 
 @dataclass(frozen=True, slots=True)

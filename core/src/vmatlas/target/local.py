@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from vmatlas import registry
 from vmatlas.backend import (
@@ -22,12 +21,13 @@ from vmatlas.backend import (
     System,
     TellsWaits,
 )
-from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, FileNow, FileRights, Origin, ProcessInfo, Query, Region, SystemInfo
 from vmatlas.once import cached_property
 from vmatlas.systems.names import system_called
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from vmatlas.capture import Capture
     from vmatlas.model.pages import PageRuns
 
 
@@ -119,6 +119,8 @@ class LocalTargetProcess:
         """The kernel's bytes. Raises what `Backend.acquire` raises."""
         with self._process.lock:
             reading = backend.acquire(self._process, query)
+        from vmatlas.capture import Capture  # what is read by a short way has none
+
         return Capture(
             streams=reading.streams,
             system=self._target.system_info,

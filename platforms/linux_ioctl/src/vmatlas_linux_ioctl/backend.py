@@ -5,16 +5,17 @@ Cheap to import, since every backend is looked at for the choice: acquire and de
 
 from __future__ import annotations
 
-import fcntl
 import os
 from errno import EINVAL, ENOTTY
 
 from vmatlas.backend import YES, Availability, Feature, Finder, LocalProcess, Reading
-from vmatlas.capture import Capture
 from vmatlas.model import AddressSpace, Columns, Consistency, Filter, Protection, Query, Question
 from vmatlas.systems.linux.proc import probe_proc
 from vmatlas.systems.linux.procmap import PROCMAP_QUERY, SIZE, UNTOLD, QueryFlags
-from vmatlas_linux_ioctl.question import kernel_flags
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vmatlas.capture import Capture
 
 
 class LinuxIoctl:
@@ -47,6 +48,8 @@ class LinuxIoctl:
     def probe(self) -> Availability:
         """Whether /proc is that of this process, and the kernel knows the ioctl: a question of size 0, which it must
         refuse in its own way."""
+        import fcntl
+
         if not (proc := probe_proc()):
             return proc
         try:
@@ -74,6 +77,8 @@ class LinuxIoctl:
             case Question.POINT:
                 return 10
             case Question.FILTERED_MAP:
+                from vmatlas_linux_ioctl.question import kernel_flags
+
                 return 10 if kernel_flags(query.where) and _excludes_blind_spots(query.where) else 25
             case _:
                 return 20
@@ -109,6 +114,8 @@ class LinuxIoctl:
 
 def _excludes_blind_spots(where: Filter) -> bool:
     """Whether [vsyscall] and [vectors] (--xp or r-xp, no file) cannot pass: then nothing is missed."""
+    from vmatlas_linux_ioctl.question import kernel_flags
+
     asks_for_file = QueryFlags.FILE_BACKED in kernel_flags(where)
     return asks_for_file or bool(where.shared) or bool(where.given & Protection.WRITE)
 

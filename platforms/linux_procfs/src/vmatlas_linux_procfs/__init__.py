@@ -1,9 +1,8 @@
 """The backend `linux-procfs`: /proc/PID/maps and, for residency, /proc/PID/smaps."""
 
-from typing import TYPE_CHECKING
-
 from vmatlas_linux_procfs.backend import BACKEND, LinuxProcfs
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas_linux_procfs.flags import VmFlags
 

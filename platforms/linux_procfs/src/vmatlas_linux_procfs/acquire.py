@@ -11,32 +11,22 @@ Traps of the kernel that are dealt with here, each seen on a running one:
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Mapping
 from errno import ESRCH
 
 from vmatlas.backend import LocalProcess, Reading
 from vmatlas.errors import Unsupported
-from vmatlas.model import Columns
-from vmatlas.model.facts import Rows
 from vmatlas.patterns import pattern
 from vmatlas.systems.linux import LinuxProcess, links
 from vmatlas.systems.linux.host import MOST_TOLD, process_error, read_whole, too_long
 from vmatlas.systems.linux.scratch import LABEL, Scratch
 from vmatlas.systems.linux.vanishing import read_until_told
-from vmatlas_linux_procfs.decode import (
-    LINE,
-    MAPS,
-    NATIVE,
-    SMAPS,
-    columns_of_known,
-    columns_of_native,
-)
+from vmatlas_linux_procfs.by_twin import opened
+from vmatlas_linux_procfs.decode import LINE, MAPS, NATIVE, SMAPS
 from vmatlas_linux_procfs.emulated import without_repeats
 from vmatlas_linux_procfs.holes import ask_about_holes
 from vmatlas_linux_procfs.open_names import open_names
-from vmatlas_linux_procfs.unlisted import ESCAPE, READINGS, UNLISTED, lines_of, untold, without
+from vmatlas_linux_procfs.unlisted import READINGS, UNLISTED, lines_of, untold, without
 
 _CHUNK = 8192
 """The kernel gives at most a page of text a read, more only for one long line."""
@@ -47,7 +37,7 @@ _MOST = {MAPS: MOST_TOLD // 2, SMAPS: MOST_TOLD}
 _LAST = pattern(rb"ffffffffff600000-ffffffffff601000 ..xp .* \[vsyscall\]\n")
 """The last line of a whole text on x86-64, unless the kernel was started with vsyscall=none."""
 
-_SCRATCH = pattern(re.escape(b" " + LABEL + b"\n"))
+_SCRATCH = b" " + LABEL + b"\n"
 
 
 def acquire(process: LocalProcess, name: str) -> Reading:
@@ -69,54 +59,10 @@ def acquire(process: LocalProcess, name: str) -> Reading:
     return read_until_told(process, name, ask)
 
 
-def read(process: LocalProcess, name: str, most: int) -> Columns | None:
-    """Acquire and decode in one go, by the compiled twin; None: to be asked in two steps, which tell what is wrong.
-
-    So it is for more than `most` regions, unless that is 0, and for all that is not plain: a process that has no
-    memory (any more), regions out of order, memory in a hole of the text.
-    """
-    if NATIVE is None or not isinstance(process, LinuxProcess) or (process.is_self and process.emulator is not None):
-        return None
-    descriptor, maps = _opened(process, name)
-    reads = NATIVE.read_self if process.is_self else NATIVE.read
-    found = reads(descriptor, maps, name == SMAPS, most)
-    if found is None:
-        return None
-    if (known := columns_of_known(found)) is not None:
-        return known
-    rows: Rows = found[0] if isinstance(found, tuple) else found
-    if any(ESCAPE in file for file, _ in rows.facts()):
-        return None
-    columns = columns_of_native(found, links.NOTHING)
-    if columns is not None and (names := links.open_names(columns)):
-        return columns_of_native(found, links.settle(names, process))
-    return columns
-
-
-def reads_like(process: LocalProcess, streams: Mapping[str, bytes]) -> bool | None:
-    """Whether the map reads just as it did, found out without an object made of it; None where it cannot be told."""
-    if NATIVE is None or not isinstance(process, LinuxProcess) or UNLISTED in streams:
-        return None
-    if process.is_self and process.emulator is not None:
-        return None
-    name = next((each for each in (SMAPS, MAPS) if streams.get(each)), None)
-    if name is None:
-        return None
-    descriptor = process.memory_file(name)
-    same: bool = NATIVE.reads_like(descriptor, streams[name])
-    return same
-
-
-def _opened(process: LinuxProcess, name: str) -> tuple[int, int]:
-    """Descriptors of the file, and of maps, which alone takes questions about single addresses."""
-    maps = process.memory_file(MAPS)
-    return (maps if name == MAPS else process.memory_file(name)), maps
-
-
 def _read(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
     """The whole text, and what its holes hold; empty when the memory that the descriptor belongs to is gone, or went
     meanwhile."""
-    descriptor, maps = _opened(process, name)
+    descriptor, maps = opened(process, name)
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         text = read_whole(descriptor, name, process.pid, _CHUNK, _MOST[name])
@@ -145,7 +91,7 @@ def _unlisted(maps: int, text: bytes | memoryview) -> bytes:
 
 def _read_self(process: LinuxProcess, name: str) -> tuple[bytes, bytes]:
     """The same of one's own map, without the memory that reading it takes."""
-    descriptor, maps = _opened(process, name)
+    descriptor, maps = opened(process, name)
     size = 1 << 18
     while size < 4 * _MOST[name]:
         with Scratch(size) as scratch:
@@ -185,12 +131,13 @@ def _without_scratch(text: bytes) -> bytes:
     """The text without the lines of scratch memory: this reading's, and that of other threads that read meanwhile."""
     kept: list[bytes] = []
     position = 0
-    for found in _SCRATCH.finditer(text):
-        begin = text.rfind(b"\n", 0, found.start()) + 1
+    end = 0
+    while (found := text.find(_SCRATCH, end)) >= 0:
+        begin, end = text.rfind(b"\n", 0, found) + 1, found + len(_SCRATCH)
         line = LINE.match(text, begin)
         if line is not None and line[5].split(None, 2)[2:] == [LABEL]:
             kept.append(text[position:begin])
-            following = LINE.search(text, found.end())
+            following = LINE.search(text, end)
             position = len(text) if following is None else following.start()
     return b"".join([*kept, text[position:]])
 

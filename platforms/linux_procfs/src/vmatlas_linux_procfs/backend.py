@@ -6,15 +6,15 @@ Cheap to import, since every backend is looked at for the choice: acquire and de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vmatlas.backend import Availability, Feature, Finder, LocalProcess, Reading, Totals
-from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Columns, Consistency, MemoryUse, Query, Question
 from vmatlas.systems.linux.proc import probe_proc
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from vmatlas.capture import Capture
     from vmatlas.model.crash import Crash
 
 SEGMENTS = "elf-segments"
@@ -80,14 +80,14 @@ class LinuxProcfs:
         return acquire(process, "smaps" if query.residency else "maps")
 
     def read(self, process: LocalProcess, query: Query, most: int) -> Columns | None:
-        """See `vmatlas_linux_procfs.acquire.read`."""
-        from vmatlas_linux_procfs.acquire import read
+        """See `vmatlas_linux_procfs.by_twin.read`."""
+        from vmatlas_linux_procfs.by_twin import read
 
         return read(process, "smaps" if query.residency else "maps", most)
 
     def reads_like(self, process: LocalProcess, capture: Capture) -> bool | None:
-        """See `vmatlas_linux_procfs.acquire.reads_like`."""
-        from vmatlas_linux_procfs.acquire import reads_like
+        """See `vmatlas_linux_procfs.by_twin.reads_like`."""
+        from vmatlas_linux_procfs.by_twin import reads_like
 
         return reads_like(process, capture.streams)
 

@@ -16,13 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import sys
 from array import array
-from binascii import unhexlify
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING
 
 from vmatlas import compiled
 from vmatlas.capture import Capture, check_count
@@ -36,6 +33,7 @@ from vmatlas.systems.linux.naming import DELETED
 from vmatlas.systems.linux.order import in_order
 from vmatlas_linux_procfs.unlisted import ESCAPE, UNLISTED, fill
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas_linux_procfs.flags import VmFlags
 
@@ -49,20 +47,18 @@ MOST_KEYS = 256
 # Quantifiers are possessive (++): a line that fits in one way only is never tried in others, whatever stands in it.
 # START-END PERMS OFFSET, then MAJOR:MINOR INODE NAME as one group (files are few), and NAME again.
 _HEAD = (
-    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][spS]) ([0-9a-f]{1,16})"
+    rb"(?m)^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ([r-][w-][x-][spS]) ([0-9a-f]{1,16})"
     rb" ([0-9a-f]{1,8}:[0-9a-f]{1,8} [0-9]{1,20}(?: ++(.*+)|))$"
 )
-LINE = pattern(_HEAD, re.MULTILINE)
-FILE = pattern(rb"([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20})(?: ++(.*+)|)")
+LINE = pattern(_HEAD)
 # The same line, less strictly: rights and file are looked at once for each that is different from all before.
 _QUICK_LINE = pattern(rb"([0-9a-f]{1,16})-([0-9a-f]{1,16}) (....) ([0-9a-f]{1,16}) (.*)\n")
 _WINDOWS_LINE = pattern(
-    rb"^(?:[0-9a-f-]++ .... [0-9a-f]++ [0-9a-f]++:[0-9a-f]++ [0-9]++(?: *+| ++\[[^\n]*\])"
-    rb"|[A-Za-z][A-Za-z0-9_()]*+:[^\n]*)\r$",
-    re.MULTILINE,
+    rb"(?m)^(?:[0-9a-f-]++ .... [0-9a-f]++ [0-9a-f]++:[0-9a-f]++ [0-9]++(?: *+| ++\[[^\n]*\])"
+    rb"|[A-Za-z][A-Za-z0-9_()]*+:[^\n]*)\r$"
 )
 """A line that ends in CR and cannot but have been given it: of a region without a name, or in brackets, or of a key."""
-DETAIL = pattern(rb"^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$", re.MULTILINE)
+DETAIL = pattern(rb"(?m)^([A-Za-z][A-Za-z0-9_()]*):[ \t]*(.*)$")
 _SHAPE = "START-END rwxp OFFSET MAJOR:MINOR INODE NAME"
 _RIGHTS = {
     f"{protection.letters}{sharing}".encode(): (int(protection), sharing != "p")
@@ -116,10 +112,10 @@ class _Meanings(dict[tuple[bytes, bytes], bytes]):
 
     def _work_out(self, file: bytes, protection: int, shared: bool) -> tuple[Meaning, bool]:
         """The meaning, and whether it is the same in every process."""
-        parts = FILE.fullmatch(file)
+        parts = _file_of(file)
         if parts is None:
             raise _Misshapen
-        major, minor, inode, name = int(parts[1], 16), int(parts[2], 16), int(parts[3]), parts[4] or b""
+        major, minor, inode, name = parts
         if inode > UNKNOWN:
             raise OverflowError("an inode number beyond 64 bits")
         is_plain = ESCAPE not in name and not name.endswith(DELETED)
@@ -145,8 +141,24 @@ def _named(files: Iterable[bytes]) -> list[tuple[bytes, int, int]]:
     different = set(files)
     if not any(file.endswith(DELETED) for file in different):
         return []
-    parts = filter(None, map(FILE.fullmatch, different))
-    return [(found[4] or b"", int(found[1], 16), int(found[2], 16)) for found in parts]
+    return [(name, major, minor) for major, minor, _, name in filter(None, map(_file_of, different))]
+
+
+_HEXADECIMAL = b"0123456789abcdef"
+
+
+def _file_of(text: bytes) -> tuple[int, int, int, bytes] | None:
+    """Major and minor number of the device, inode, and name, of `MAJOR:MINOR INODE NAME`; None for what is no such."""
+    device, _, rest = text.partition(b" ")
+    major, colon, minor = device.partition(b":")
+    inode, _, name = rest.partition(b" ")
+    if (
+        not (colon and 1 <= len(major) <= 8 and 1 <= len(minor) <= 8 and len(inode) <= 20 and inode.isdigit())
+        or (major + minor).translate(None, _HEXADECIMAL)
+        or b"\n" in name
+    ):
+        return None
+    return int(major, 16), int(minor, 16), int(inode), name.lstrip(b" ")
 
 
 MOST_KNOWN, _LONGEST_KNOWN_FILE = 4096, 1024
@@ -340,7 +352,7 @@ def _columns(texts: _Texts, settled: links.Settled) -> Columns:
 
 def _numbers_of(texts: Sequence[bytes]) -> array[int]:
     """Hexadecimal numbers of at most 16 digits. All in one go, at half of what int(text, 16) of each takes."""
-    numbers = array("Q", unhexlify((b"%16b" * len(texts) % tuple(texts)).replace(b" ", b"0")))
+    numbers = array("Q", bytes.fromhex((b"%16b" * len(texts) % tuple(texts)).replace(b" ", b"0").decode("ascii")))
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers
@@ -405,8 +417,10 @@ def _take_apart(text: bytes) -> tuple[_Texts, _Values] | None:
     keys = [each[1] for each in islice(first, MOST_KEYS + 1)]
     if len(set(keys)) != len(keys) or not 0 < len(keys) <= MOST_KEYS:
         return None
+    import re
+
     details = b"".join(rb"\n%s:[ \t]*+(.*+)" % re.escape(key) for key in keys)
-    regions = re.findall(_HEAD + details, text, re.MULTILINE)
+    regions = re.findall(_HEAD + details, text)
     if not text.endswith(b"\n") or len(regions) * (1 + len(keys)) != text.count(b"\n"):
         return None
     columns = list(zip(*regions, strict=True))

@@ -6,7 +6,6 @@ native/holes.c does the same, for the compiled twin and for agents.
 from __future__ import annotations
 
 import fcntl
-import re
 import sys
 from array import array
 from errno import EACCES, EINVAL, ENAMETOOLONG, ENOENT, ENOSYS, ENOTTY, EPERM
@@ -22,7 +21,7 @@ _RECORD = record(sys.byteorder)
 _NAMES = [name for name, _, _ in FIELDS]
 _START, _END, _NAME_SIZE = map(_NAMES.index, ("vma_start", "vma_end", "vma_name_size"))
 _POINTERS = slice(88, SIZE)
-_BOUNDS = pattern(rb"^([0-9a-f]++)-([0-9a-f]++) ", re.MULTILINE)
+_BOUNDS = pattern(rb"(?m)^([0-9a-f]++)-([0-9a-f]++) ")
 
 
 def ask_about_holes(maps: int, text: bytes | memoryview) -> bytes:

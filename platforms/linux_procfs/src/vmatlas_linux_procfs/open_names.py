@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from vmatlas.patterns import pattern
@@ -10,9 +9,8 @@ from vmatlas.systems.linux import links
 from vmatlas_linux_procfs.unlisted import ESCAPE
 
 _OPEN_NAME = pattern(
-    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) \S+ \S+ ([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20}) +"
-    rb"(/.*\\012.*|/.* \(deleted\))$",
-    re.MULTILINE,
+    rb"(?m)^([0-9a-f]{1,16})-([0-9a-f]{1,16}) \S+ \S+ ([0-9a-f]{1,8}):([0-9a-f]{1,8}) ([0-9]{1,20}) +"
+    rb"(/.*\\012.*|/.* \(deleted\))$"
 )
 """A line with such a name: bounds, device, inode, name."""
 

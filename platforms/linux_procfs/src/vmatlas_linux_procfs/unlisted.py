@@ -12,14 +12,16 @@ name (vma_name_size bytes, the NUL byte included).
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
-from typing import Literal
 
 from vmatlas.errors import Disordered, MalformedData
 from vmatlas.patterns import pattern
 from vmatlas.systems.linux.procmap import FIELDS, SIZE, VMA_SHARED, record
 from vmatlas.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
 
 UNLISTED = "unlisted"
 
@@ -29,7 +31,7 @@ READINGS = 3
 ESCAPE = b"\\012"
 """How the text shows a newline in a name. The same four characters in a name are shown alike."""
 
-_HEAD = pattern(rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ", re.MULTILINE)
+_HEAD = pattern(rb"(?m)^([0-9a-f]{1,16})-([0-9a-f]{1,16}) ")
 
 
 class Line(NamedTuple):

@@ -5,13 +5,12 @@ Cheap to import, since every backend is looked at for the choice: the other room
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vmatlas.backend import Availability, Feature, LocalProcess, Reading
 from vmatlas.capture import Capture
 from vmatlas.errors import Unsupported
 from vmatlas.model import AddressSpace, Consistency, Query
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas.model.crash import Crash
 

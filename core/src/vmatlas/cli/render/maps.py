@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from operator import sub
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from vmatlas.cli.render.memory import MEMORY_CSV
 from vmatlas.cli.render.table import Column, Row, Table
@@ -20,13 +19,17 @@ from vmatlas.cli.render.text import (
     range_text,
     size_text,
 )
+from vmatlas.contracts import TypeVar
 from vmatlas.model import AddressSpace, Gap, Kind, Protection, Region
 from vmatlas.model.columns import Columns
 from vmatlas.model.export import columns_to_values, region_to_dict
 from vmatlas.model.region import UNKNOWN
 from vmatlas.values import asdict
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
     from vmatlas.analysis.naming import Guess
 
 Guesses: TypeAlias = "Mapping[int, Guess] | None"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vmatlas.model import MemoryTotal, MemoryUse
 from vmatlas.model.memory import FIELDS, UNTOLD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MEMORY_CSV = tuple(f"memory.{name}" for name in FIELDS)
 

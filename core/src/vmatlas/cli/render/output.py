@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from vmatlas.cli.render.colour import chosen_colours
 from vmatlas.cli.render.shape import Shape, chosen_shape
@@ -12,7 +11,10 @@ from vmatlas.cli.render.table import Table, plain_lines
 from vmatlas.cli.render.text import escape, one_line
 from vmatlas.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from vmatlas.picture.text import Line
 
 _NO_EDGE = 1 << 20

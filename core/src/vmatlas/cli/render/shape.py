@@ -6,12 +6,15 @@ What is imported for each command is this: no table yet.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
 
+from vmatlas.contracts import TypeVar
 from vmatlas.errors import UsageError
 from vmatlas.values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from vmatlas.cli.render.table import Row, Table
 
 _Item = TypeVar("_Item")

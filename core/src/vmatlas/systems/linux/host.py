@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import EACCES, EMFILE, ENFILE, ENOENT, EPERM, ESRCH, errorcode
-from typing import TYPE_CHECKING
 
 from vmatlas.backend import CLOCK_SLACK, NO_JIT_MAP, JitMap, LocalProcess, Members, Programs, Roll, bare
 from vmatlas.capture import LARGEST
@@ -51,6 +50,7 @@ from vmatlas.systems.linux.waiting import waiting_for
 from vmatlas.systems.posix import describe_machine, describe_user
 from vmatlas.values import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from vmatlas.model.cgroup import CgroupMemory
     from vmatlas.model.numa import NumaUse

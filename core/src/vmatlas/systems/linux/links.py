@@ -13,10 +13,8 @@ process's machine. The answers travel as two streams:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import compress
-from typing import TYPE_CHECKING, TypeAlias
 
 from vmatlas.capture import check_count
 from vmatlas.errors import MalformedData
@@ -27,7 +25,11 @@ from vmatlas.systems.linux.mounts import OBJECTS, Numbers
 from vmatlas.systems.linux.naming import DELETED, is_in_a_folder, is_made_up, is_of_memory
 from vmatlas.values import NamedTuple, dataclass, field, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
+    from typing import TypeAlias
+
     from vmatlas.systems.linux.host import LinuxProcess
 
 STREAM = "links"

@@ -6,13 +6,14 @@ is that of the map (both are the superblock's), also on btrfs, where stat(2) tel
 
 from __future__ import annotations
 
-import re
-from binascii import crc32
 from collections.abc import Iterable
-from typing import TypeAlias
 
 from vmatlas.patterns import pattern
 from vmatlas.values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 Numbers: TypeAlias = tuple[int, int]
 """Major and minor number of a device."""
@@ -26,9 +27,7 @@ LOCAL = frozenset(
 )
 """File systems that answer by themselves. All others may wait for somebody who never answers: a server, a daemon."""
 
-_LINE = pattern(
-    rb"^(\d{1,18}) \d+ (\d{1,9}):(\d{1,9}) ([^ \n]+) ([^ \n]+) .*? - ([^ \n]+) [^ \n]* ?(.*)$", re.MULTILINE
-)
+_LINE = pattern(rb"(?m)^(\d{1,18}) \d+ (\d{1,9}):(\d{1,9}) ([^ \n]+) ([^ \n]+) .*? - ([^ \n]+) [^ \n]* ?(.*)$")
 _ESCAPES = [(b"\\%03o" % ord(letter), letter) for letter in (b" ", b"\t", b"\n", b"#", b",", b"=", b"\\")]
 """What the kernel does not write as it is (show_mountinfo(), seq_show_option()); the backslash, one of them, last."""
 _LAYERS = pattern(rb"(?:^|,)(?:lowerdir\+?|upperdir|datadir\+?)=([^,]*)")
@@ -75,6 +74,8 @@ def one(table: bytes, number: int) -> Mount | None:
 
 def read(table: bytes) -> list[Mount]:
     """The mounts of a table, in its order; what is no such line is passed over."""
+    from binascii import crc32  # a library of its own, for who looks at mounts
+
     return [
         Mount(
             int(line[1]),

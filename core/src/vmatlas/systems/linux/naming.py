@@ -8,7 +8,6 @@ the text escapes.
 from __future__ import annotations
 
 import functools
-import re
 
 from vmatlas.model import Kind, Label, Protection
 from vmatlas.model.columns import NO_LABEL
@@ -29,19 +28,17 @@ _BRACKETED = {
 }
 _STACK_OF_THREAD = pattern(rb"\[stack:\d+\]|\[anon: ?glibc: pthread stack: \d+\]|\[anon:stack_and_tls:[^]]*\]")
 """Linux 3.4 to 4.4; glibc 2.42 and newer where asked for by a tunable; Android's bionic."""
-_MADE_UP = pattern(rb"/dev/zero|/dev/ashmem/.*|/SYSV[0-9a-f]{8,}|/memfd:.*|/?/anon_hugepage", re.DOTALL)
+_MADE_UP = pattern(rb"(?s)/dev/zero|/dev/ashmem/.*|/SYSV[0-9a-f]{8,}|/memfd:.*|/?/anon_hugepage")
 """Names that the kernel makes up (before " (deleted)") which the rule of `is_made_up` would not tell from a file's."""
-_UNDELETED = pattern(rb"/dmabuf:.*", re.DOTALL)
-"""Those that stand without that word."""
-_HUGE = pattern(rb"/?/anon_hugepage")
-_BUFFERS = pattern(rb"/(?:drm mm object|i915|ttm swap|dmabuf:.*)", re.DOTALL)
-"""Those that are a driver's."""
+_UNDELETED = b"/dmabuf:"
+"""How those begin that stand without that word."""
+_HUGE = b"/anon_hugepage", b"//anon_hugepage"
+_BUFFERS = b"/drm mm object", b"/i915", b"/ttm swap"
+"""Those that are a driver's, beside those without that word."""
 _OBJECTS = pattern(rb"/(?:secretmem|\[[^/]*\]|drm mm object|i915|ttm swap)")
 """Of objects that can be shared alone: what the kernel is known to call them."""
-_DEVICES = pattern(
-    rb"anon_inode:.*|socket:\[\d+\]|/dev/(?!shm/|hugepages/|mqueue/|ashmem/|__properties__/).*", re.DOTALL
-)
-_OF_MEMORY = pattern(rb"anon_inode:\[(?:aio|secretmem|kvm-gmem|guest_memfd)\]")
+_NO_DEVICES = tuple(b"/dev/%b/" % folder for folder in (b"shm", b"hugepages", b"mqueue", b"ashmem", b"__properties__"))
+_OF_MEMORY = tuple(b"anon_inode:[%b]" % object for object in (b"aio", b"secretmem", b"kvm-gmem", b"guest_memfd"))
 """Memory that some kernels name so, and others by a name of its own file system."""
 
 _NOTHING = Protection.NONE
@@ -97,7 +94,7 @@ def tell(
     is_code = bool(protection & Protection.EXECUTE)
     # A driver's buffer may be code. But where its device was looked up, and is neither mounted nor the kernel's own for
     # such objects (then `mounted` is None), it may as well be a file of a tmpfs that was unmounted lazily.
-    is_buffer = mounted is None and _BUFFERS.fullmatch(name[: -len(DELETED)]) is not None
+    is_buffer = deleted and mounted is None and _is_buffer(name[: -len(DELETED)])
     is_memory = shared and (not is_code or is_buffer)
     made_up = deleted and is_made_up(name, major, shared=is_memory, mounted=mounted)
     is_copy_or_code = not shared or is_code
@@ -140,7 +137,7 @@ def _read(
     if name.startswith(b"["):
         return Label(name=text), _bracketed(name)
     path = name[: -len(DELETED)] if deleted else name
-    if made_up or (major == 0 and not name.endswith(DELETED) and _UNDELETED.fullmatch(name)):
+    if made_up or (major == 0 and not name.endswith(DELETED) and name.startswith(_UNDELETED)):
         kind = _made_up_kind(path, shared)
     elif deleted and is_copy_or_code and path.startswith(b"/dev/"):
         kind = Kind.FILE  # of a device that is gone, neither a copy nor code is mapped
@@ -154,7 +151,7 @@ def _read(
 def _bracketed(name: bytes) -> Kind:
     if (kind := _BRACKETED.get(name)) is not None:
         return kind
-    if _STACK_OF_THREAD.fullmatch(name):
+    if name.startswith((b"[stack:", b"[anon:")) and _STACK_OF_THREAD.fullmatch(name):
         return Kind.STACK
     if name.startswith(b"[anon:"):
         return Kind.ANONYMOUS
@@ -162,9 +159,9 @@ def _bracketed(name: bytes) -> Kind:
 
 
 def _made_up_kind(path: bytes, shared: bool) -> Kind:
-    if _BUFFERS.fullmatch(path):
+    if _is_buffer(path):
         return Kind.DEVICE
-    return Kind.ANONYMOUS if _HUGE.fullmatch(path) and not shared else Kind.SHARED_MEMORY
+    return Kind.ANONYMOUS if path in _HUGE and not shared else Kind.SHARED_MEMORY
 
 
 def _kind_of(path: bytes, shared: bool) -> Kind:
@@ -172,6 +169,17 @@ def _kind_of(path: bytes, shared: bool) -> Kind:
         return Kind.SHARED_MEMORY if shared else Kind.FILE  # a file like any other, but where it is shared
     if path == b"/dev/zero":
         return Kind.ANONYMOUS
-    if _OF_MEMORY.fullmatch(path):
+    if path in _OF_MEMORY:
         return Kind.SHARED_MEMORY
-    return Kind.DEVICE if _DEVICES.fullmatch(path) else Kind.FILE
+    return Kind.DEVICE if _is_device(path) else Kind.FILE
+
+
+def _is_buffer(path: bytes) -> bool:
+    return path in _BUFFERS or path.startswith(_UNDELETED)
+
+
+def _is_device(path: bytes) -> bool:
+    if path.startswith(b"/dev/"):
+        return not path.startswith(_NO_DEVICES)
+    is_socket = path.startswith(b"socket:[") and path.endswith(b"]") and path[len(b"socket:[") : -1].isdigit()
+    return is_socket or path.startswith(b"anon_inode:")

@@ -9,9 +9,8 @@ from __future__ import annotations
 import enum
 import functools
 import os
-import re
-import threading
 import time
+from _thread import allocate_lock  # `threading.Lock`; that module takes a twentieth of the start of Python
 from collections.abc import Callable
 from errno import EACCES, ENOSYS, EPERM
 
@@ -234,7 +233,7 @@ def _top(lines: list[list[bytes]]) -> list[bytes] | None:
 
 def covered(mountinfo: bytes) -> list[int]:
     """The processes over whose folder, or a file of it, something is mounted: what lies there tells of others."""
-    if _BELOW.search(mountinfo) is None:
+    if not any(part[:1].isdigit() for part in mountinfo.split(b" /proc/")[1:]):
         return []
     lines = _lines(mountinfo)
     top = _top(lines)
@@ -258,20 +257,22 @@ def is_covered(pid: int) -> bool:
     return pid in _covered[1]
 
 
-_BELOW = pattern(rb" /proc/\d")
 _FOLDER = pattern(rb"/proc/(\d{1,10})(?:/|$)")
+_EFFECTIVE = pattern(rb"(?m)^CapEff:\s*([0-9a-f]{1,16})\s*$")
+_SUPPLEMENTARY = pattern(rb"(?m)^Groups:([ \t\d]*)$")
+_FOR_FILES = pattern(rb"(?m)^Gid:(?:\s+\d+){3}\s+(\d+)\s*$")
 
 
 def capabilities_of(status: bytes) -> int | None:
     """The effective ones, as bits; None where they are not told."""
-    found = re.search(rb"^CapEff:\s*([0-9a-f]{1,16})\s*$", status, re.MULTILINE)
+    found = _EFFECTIVE.search(status)
     return int(found[1], 16) if found else None
 
 
 def _groups_of(status: bytes) -> set[int]:
     """Supplementary ones, and the one by which files are opened (the last of the line Gid)."""
-    held = re.search(rb"^Groups:([ \t\d]*)$", status, re.MULTILINE)
-    own = re.search(rb"^Gid:(?:\s+\d+){3}\s+(\d+)\s*$", status, re.MULTILINE)
+    held = _SUPPLEMENTARY.search(status)
+    own = _FOR_FILES.search(status)
     return {int(group) for group in (held[1].split() if held else [])} | ({int(own[1])} if own else set())
 
 
@@ -492,7 +493,7 @@ def read_file(path: str) -> bytes | None:
         return None
 
 
-_PIECE, _PIECES = bytearray(4096), threading.Lock()
+_PIECE, _PIECES = bytearray(4096), allocate_lock()
 """Made beforehand: who has no region left may get no memory, either."""
 
 

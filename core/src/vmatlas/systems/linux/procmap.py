@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import Literal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
 
 PROCMAP_QUERY = 0xC0686611
 """_IOWR('f', 17, struct procmap_query). The same number on every processor: where the direction takes three bits (MIPS,

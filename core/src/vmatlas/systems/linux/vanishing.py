@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from typing import TypeVar
 
 from vmatlas.backend import Reading
+from vmatlas.contracts import TypeVar
 from vmatlas.errors import MalformedData, NoSuchProcess, TornRead, Unanswered
 from vmatlas.systems.linux.host import LinuxProcess
 from vmatlas.systems.linux.stat import Stat, has_ended, parse_stat
