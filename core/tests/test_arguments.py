@@ -337,6 +337,11 @@ CASES: dict[str, Case] = {
         {},
         {"where": "filter", "between": "between", "of": "state or none", **CRITERIA},
     ),
+    "Process.neighbours_in": (
+        of_process("neighbours_in"),
+        {"space": SPACE, "address": 0},
+        {"space": "space", "address": "place"},
+    ),
     "Process.pages_in": (
         of_process("pages_in"),
         {"space": SPACE},

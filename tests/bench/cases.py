@@ -260,7 +260,7 @@ def _of_itself(own: Bench, job: str, backends: tuple[str, ...], repeat: int) -> 
 
 
 def _pages(bench: Bench, stack: ExitStack, *, quick: bool) -> Iterator[Case]:
-    """What lies inside regions. The gibibytes are only made where there is time for them."""
+    """What lies inside regions, in time of the processor. The gibibytes are only made where there is time for them."""
     page = os.sysconf("SC_PAGESIZE")
     for how, what in (("touched", "1 GiB, every page touched"), ("striped", "1 GiB, every second page touched")):
         if not quick:
@@ -272,9 +272,9 @@ def _pages(bench: Bench, stack: ExitStack, *, quick: bool) -> Iterator[Case]:
     yield Case("pages of 1 TiB that is reserved, four of them touched", "question", 1, subjects)
     pid, _, _ = stack.enter_context(paged("threads"))
     subjects = [
-        Subject("vmatlas, residency", lambda: bench.compiled.do("residency", pid=pid, repeat=3)),
-        Subject("vmatlas, guards", lambda: bench.compiled.do("guards", pid=pid, repeat=3)),
-        Subject("vmatlas, guards, Python alone", lambda: bench.python.do("guards", pid=pid, repeat=3)),
+        Subject("vmatlas, residency", lambda: bench.compiled.do("residency", pid=pid, repeat=3, worked=True)),
+        Subject("vmatlas, guards", lambda: bench.compiled.do("guards", pid=pid, repeat=3, worked=True)),
+        Subject("vmatlas, guards, Python alone", lambda: bench.python.do("guards", pid=pid, repeat=3, worked=True)),
     ]
     yield Case(f"pages: map with guards of {THREADS} threads", "map", 1, subjects)
 
@@ -282,7 +282,7 @@ def _pages(bench: Bench, stack: ExitStack, *, quick: bool) -> Iterator[Case]:
 def _of_range(bench: Bench, pid: int, start: int, end: int, *, unpacked: bool) -> Iterator[Subject]:
     """By the scan, then by the entries (8 bytes for each page of a range: of a reservation there are too many)."""
     file, floors, repeat = f"/proc/{pid}/pagemap", bench.floors, 1 if unpacked else 20
-    asked: dict[str, object] = {"pid": pid, "start": start, "end": end, "repeat": repeat}
+    asked: dict[str, object] = {"pid": pid, "start": start, "end": end, "repeat": repeat, "worked": True}
     by_entries = asked | {"of": ["present", "exclusive"]}
     edges = [start, end]
     yield Subject("C: PAGEMAP_SCAN", lambda: floors.run("scan", file, addresses=edges, repeat=repeat))

@@ -6,7 +6,8 @@
  *   floors parse FILE REPEAT          of reading and parsing each line, as a careful C programmer does with strtoull
  *   floors search FILE REPEAT         addresses on standard input; of reading, parsing, and a binary search for each
  *   floors files FILE REPEAT          of PROCMAP_QUERY over the executable regions that have a file
- *   floors scan  FILE REPEAT          a start and an end on standard input; of PAGEMAP_SCAN over that range
+ *   floors scan  FILE REPEAT          a start and an end on standard input; of PAGEMAP_SCAN over that range, in time of
+ *                                     the processor
  *   floors entries FILE REPEAT        the same; of reading the entries of its pages
  *   floors machine maps REPEAT        of opening and reading that file of every process
  *
@@ -236,12 +237,12 @@ int main(int count, char **words)
         return 2;
     int is_worked = strcmp(words[1], "machine-worked") == 0; /* the processor's time, whatever else it did meanwhile */
     int of_machine = is_worked || strcmp(words[1], "machine") == 0;
-    if (is_worked)
+    int of_range = strcmp(words[1], "scan") == 0 || strcmp(words[1], "entries") == 0;
+    if (is_worked || of_range)
         measured = CLOCK_PROCESS_CPUTIME_ID;
     int file = of_machine ? 0 : open(words[2], O_RDONLY | O_CLOEXEC);
     if (file < 0)
         stop(words[2]);
-    int of_range = strcmp(words[1], "scan") == 0 || strcmp(words[1], "entries") == 0;
     if (strcmp(words[1], "query") == 0 || strcmp(words[1], "search") == 0 || of_range)
         while (scanf("%" SCNx64, &address) == 1) {
             if (known == room && !(addresses = realloc(addresses, (room = room * 2 + 64) * sizeof *addresses)))

@@ -369,8 +369,30 @@ class Process:
             finder.close()
 
     def neighbours(self, address: int) -> Neighbours:
-        """The region at the address, the one before and the one after. Raises what `snapshot` raises."""
-        return self.snapshot().neighbours(_address(address))
+        """The region at the address, the one before and the one after. Raises what `snapshot` raises.
+
+        Guards that no map shows (Linux: MADV_GUARD_INSTALL) are looked for in these three: the one at the address, and
+        the next on both sides, are entries as `snapshot(guards=True)` has them, where they are told.
+        """
+        return self.neighbours_in(self.snapshot(), address)
+
+    def neighbours_in(self, space: AddressSpace, address: int) -> Neighbours:
+        """The same, in a map that was read already; without the guards in one with the memory in use, which is told of
+        whole regions. Raises NoSuchProcess, UsageError, TargetLost.
+        """
+        from vmatlas.model.pages import PageState
+
+        check_space(space)
+        place = _address(address)
+        found = space.neighbours(place)
+        near = [each for each in found if each is not None]
+        if not near or space.origin.guards or near[0].resident is not None:
+            return found
+        try:
+            guards = self.pages_in(space, between=(near[0].start, near[-1].end), of=PageState.GUARD)
+        except (Unsupported, AccessDenied):  # the map is what is told
+            return found
+        return AddressSpace.of(near, space.origin).with_guards(guards).neighbours(place) if guards else found
 
     def iterate(self, *, where: Filter | str | None = None, **criteria: Unpack[Criteria]) -> Iterator[Region]:
         """The regions one after another, without keeping them: a backend that can walk is asked piece by piece.

@@ -102,6 +102,36 @@ def test_guards_are_entries_of_the_map_where_they_are_asked_for(memory: tuple[mm
     assert not any(each.kind is vmatlas.Kind.GUARD for each in [vmatlas.find(None, at + 4 * PAGE)] if each)
 
 
+def test_what_lies_around_an_address_has_the_guards_that_no_map_shows(memory: tuple[mmap.mmap, int]) -> None:
+    _, at = memory
+    if not madvise(at + 4 * PAGE, 2 * PAGE, GUARD_INSTALL) or not madvise(at + 9 * PAGE, PAGE, GUARD_INSTALL):
+        pytest.skip("this kernel makes no guards (MADV_GUARD_INSTALL: Linux 6.13)")
+    with vmatlas.open() as process:
+        if process.guard_at(at + 4 * PAGE) is None:
+            pytest.skip("this kernel makes guards, and does not tell them (Linux 6.13 to 6.15)")
+        space = process.snapshot()
+        inside, between, above = (process.neighbours(at + page * PAGE) for page in (5, 7, 12))
+        assert process.neighbours_in(space, at + 5 * PAGE) == inside
+        by_map = space.neighbours(at + 5 * PAGE).at  # which has none by itself
+        assert by_map is not None and by_map == space.find(at + 9 * PAGE)
+        with_use = process.snapshot(residency=True)
+        assert process.neighbours_in(with_use, at + 5 * PAGE) == with_use.neighbours(at + 5 * PAGE)
+    guard, anonymous = vmatlas.Kind.GUARD, vmatlas.Kind.ANONYMOUS
+    told = [
+        [(each.start - at) // PAGE if each.start >= at else None, (each.end - at) // PAGE, each.kind]
+        for around in (inside, between, above)
+        for each in around
+        if each is not None and at <= each.end - 1 < at + 10 * PAGE
+    ]
+    first = told[0][0]  # 0, or where this memory merged with what lies below it
+    assert told == [
+        [first, 4, anonymous], [4, 6, guard], [6, 9, anonymous],
+        [4, 6, guard], [6, 9, anonymous], [9, 10, guard],
+        [9, 10, guard],
+    ]  # fmt: skip
+    assert above.at is not None and (above.at.start, above.at.kind) == (at + 10 * PAGE, anonymous)
+
+
 def test_the_flag_of_guards_stays_and_spreads_and_only_the_pages_tell_them(
     memory: tuple[mmap.mmap, int], source: PageSource
 ) -> None:

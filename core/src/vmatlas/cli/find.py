@@ -138,7 +138,7 @@ def command(
     with opened(one, target, backend, patience) as asked:
         if neighbours:
             space = asked.snapshot()
-            around = [space.neighbours(address) for address in addresses]
+            around = asked.ask(lambda: [asked.process.neighbours_in(space, address) for address in addresses])
             warn_if_incomplete(space)
             if as_json:
                 output.show_json(find.neighbours_json(addresses, around))
@@ -235,7 +235,7 @@ def _of_several(
     def ask(asked: Process) -> tuple[str | None, _Found]:
         if neighbours:
             space = named(asked.snapshot(), asked)
-            around = [space.neighbours(address) for address in addresses]
+            around = [asked.neighbours_in(space, address) for address in addresses]
             table = find.neighbours_table(space, addresses, around, exact=exact)
             told = find.neighbours_json(addresses, around)
             return space.incomplete, _Found(table, told, [each.at for each in around], [])
