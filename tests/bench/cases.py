@@ -281,9 +281,9 @@ def _pages(bench: Bench, stack: ExitStack, *, quick: bool) -> Iterator[Case]:
 
 def _of_range(bench: Bench, pid: int, start: int, end: int, *, unpacked: bool) -> Iterator[Subject]:
     """By the scan, then by the entries (8 bytes for each page of a range: of a reservation there are too many)."""
-    file, floors, repeat = f"/proc/{pid}/pagemap", bench.floors, 1 if unpacked else 20
-    asked: dict[str, object] = {"pid": pid, "start": start, "end": end, "repeat": repeat, "worked": True}
-    by_entries = asked | {"of": ["present", "exclusive"]}
+    file, floors, repeat = f"/proc/{pid}/pagemap", bench.floors, 10 if unpacked else 50
+    once: dict[str, object] = {"pid": pid, "start": start, "end": end, "worked": True}
+    asked, by_entries = once | {"repeat": repeat}, once | {"of": ["present", "exclusive"]}
     edges = [start, end]
     yield Subject("C: PAGEMAP_SCAN", lambda: floors.run("scan", file, addresses=edges, repeat=repeat))
     yield Subject("vmatlas", lambda: bench.compiled.do("pages", **asked))
@@ -292,9 +292,9 @@ def _of_range(bench: Bench, pid: int, start: int, end: int, *, unpacked: bool) -
         yield Subject("C: read(2) of pagemap", lambda: floors.run("entries", file, addresses=edges))
         yield Subject("vmatlas, exclusive as well", lambda: bench.compiled.do("pages", **by_entries))
         yield Subject("vmatlas, exclusive as well, Python alone", lambda: bench.python.do("pages", **by_entries))
-        yield Subject("Python: unpack pagemap", lambda: bench.python.do("unpack_pagemap", **asked), 5)
+        yield Subject("Python: unpack pagemap", lambda: bench.python.do("unpack_pagemap", **once), 5)
         by_page = "Python: unpack pagemap page by page"
-        yield Subject(by_page, lambda: bench.python.do("unpack_pagemap_by_page", **asked), 3)
+        yield Subject(by_page, lambda: bench.python.do("unpack_pagemap_by_page", **once), 3)
 
 
 def _machine(bench: Bench) -> Case:

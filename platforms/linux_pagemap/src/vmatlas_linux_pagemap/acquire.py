@@ -62,6 +62,7 @@ _ZEROS = bytes(AT_ONCE * ENTRY)
 _NOWHERE = (mmap.PAGESIZE, 2 * mmap.PAGESIZE)
 """What is asked about where nothing is: what the kernel knows is told by its answer all the same."""
 
+_MACHINE = os.uname().machine
 _SCAN = scan_record(sys.byteorder)
 _PAIR = pair(sys.byteorder)
 _WALK_END_AT, _VEC_AT = 32, 40
@@ -173,7 +174,7 @@ def _scan(process: LinuxProcess, query: Query, masks: Masks) -> Reading | None:
 
 
 def _ranges(query: Query) -> list[tuple[int, int]]:
-    return below_the_top(query.ranges, os.uname().machine, mmap.PAGESIZE)
+    return below_the_top(query.ranges, _MACHINE, mmap.PAGESIZE)
 
 
 def _highest_end(descriptor: int, start: int, end: int, masks: Masks) -> int:
