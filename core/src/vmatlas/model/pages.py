@@ -44,7 +44,7 @@ class PageState(enum.Flag):
     """Only read so far: the shared page of zeros is mapped there, which takes no memory."""
     HUGE = 32
     """Mapped as a part of a huge page: one of the system's own making, or one that was set aside (Linux: hugetlb, also
-    before it is touched). On Linux a huge page that was split by a change of rights is none any more."""
+    before it is touched; not on POWER). On Linux a huge page that was split by a change of rights is none any more."""
     GUARD = 64
     """A guard that no map shows (Linux: MADV_GUARD_INSTALL): to touch it is a fault."""
     SOFT_DIRTY = 128

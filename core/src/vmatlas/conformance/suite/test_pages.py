@@ -306,6 +306,7 @@ def test_huge_pages_that_were_set_aside_are_told_before_they_are_touched(
     made = worker.map(2 * size, flags=MapFlag.HUGE)
     if not made.ok:
         pytest.skip(f"no two huge pages of {size:,} bytes are set aside there: {made.errno_name}")
+    on_power = agent_target.system_info.machine.startswith("ppc")
     start, source, process = made.value, source_named(page_source), reader.open(worker.pid)
     try:
 
@@ -315,9 +316,13 @@ def test_huge_pages_that_were_set_aside_are_told_before_they_are_touched(
             return [((run.start - start) // size, (run.end - start) // size, run.state & (P | H)) for run in runs]
 
         huge = H & of
-        assert told() == ([(0, 2, H)] if huge else [])
+        untouched = told()
+        # On POWER there is nothing to be told of before the kernel has made a table for it.
+        assert untouched == ([(0, 2, H)] if huge else []) or (on_power and not untouched)
         required(worker.touch(start, 1, write=1), "touching")
-        assert told() == ([(0, 1, P | H), (1, 2, H)] if huge else [(0, 1, P)])
+        first, *others = told()
+        assert first == (0, 1, P | huge)
+        assert others == ([(1, 2, H)] if huge else []) or (on_power and not others)
     finally:
         process.close()
         required(worker.unmap(start, 2 * size), "unmapping")
