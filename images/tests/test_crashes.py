@@ -83,7 +83,7 @@ DEATHS: dict[str, dict[str, Death]] = {
     "write-code": {"": Death("SIGSEGV", FaultCause.PROTECTION, "it cannot be written")},
     "write-constant": {"": Death("SIGSEGV", FaultCause.PROTECTION, "it cannot be written")},
     "jump": {"": Death("SIGSEGV", FaultCause.PROTECTION, "it cannot be executed")},
-    "file-end": {"": Death("SIGBUS", FaultCause.NOT_BY_THE_MAP, "its file is shorter, or could not be read")},
+    "file-end": {"": Death("SIGBUS", FaultCause.BEYOND_FILE, "its file is shorter, or could not be read")},
     "misaligned": {
         "x86_64": NO_ADDRESS,
         "i386": NO_ADDRESS,
