@@ -50,7 +50,7 @@ def _state(told: int) -> int:
 
 
 _STATES = bytes(map(_state, range(256)))
-_RUN = pattern(rb"([^\0])\1*", 16)  # re.DOTALL
+_RUN = pattern(rb"(?s)([^\0])\1*")
 
 
 def decode_mincore(capture: Capture, told: PageState) -> PageRuns:
