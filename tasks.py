@@ -112,6 +112,21 @@ def sign(context: Context, folder: str = "", key: str = "", signers: str = "") -
     _run(context, f"python ci/sign.py {shlex.quote(str(_file(folder, 'dist')))}{how}")
 
 
+@task(
+    help={
+        "folder": "where the files of a release lie (dist)",
+        "key": "attest: a private key as openssl writes it (Ed25519, or ECDSA with P-256)",
+        "public": "verify: the public key, from elsewhere than the folder",
+    }
+)
+def attest(context: Context, folder: str = "", key: str = "", public: str = "") -> None:
+    """Attest what the files of a release were made of (--key), or verify that offline (--public)."""
+    if bool(key) == bool(public):
+        raise Exit("either --key, to attest, or --public, to verify", code=2)
+    how = f"--key {shlex.quote(str(_file(key, '')))}" if key else f"--public {shlex.quote(str(_file(public, '')))}"
+    _run(context, f"python ci/attest.py {shlex.quote(str(_file(folder, 'dist')))} {how}")
+
+
 @task(help={"output": "the folder that it goes to (.vmatlas/site-made)"})
 def site(context: Context, output: str = "") -> None:
     """Make the documentation site of docs/, docstrings and help; a warning or a link that leads nowhere is an error."""

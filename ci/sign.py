@@ -31,10 +31,10 @@ def sign(folder: Path, key: str) -> Path:
     for left in (SSH, GPG):
         (folder / left).unlink(missing_ok=True)
     if Path(key).is_file():
-        _run("ssh-keygen", "-Y", "sign", "-q", "-n", NAMESPACE, "-f", key, str(folder / LIST))
+        run("ssh-keygen", "-Y", "sign", "-q", "-n", NAMESPACE, "-f", key, str(folder / LIST))
         return folder / SSH
     made = folder / GPG
-    _run("gpg", "--batch", "--local-user", key, "--armor", "--output", str(made), "--detach-sign", str(folder / LIST))
+    run("gpg", "--batch", "--local-user", key, "--armor", "--output", str(made), "--detach-sign", str(folder / LIST))
     return made
 
 
@@ -48,11 +48,11 @@ def verify(folder: Path, signers: Path | None) -> str:
         if signers is None:
             raise Unsound(f"{SSH} is by ssh: who may sign stands in a file (--signers)")
         where = ["-s", str(folder / SSH), "-f", str(signers)]
-        names = _run("ssh-keygen", "-Y", "find-principals", *where).split("\n")
+        names = run("ssh-keygen", "-Y", "find-principals", *where).split("\n")
         signed = (folder / LIST).read_bytes()
-        whose = _run("ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-I", names[0], *where, given=signed)
+        whose = run("ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-I", names[0], *where, given=signed)
     elif (folder / GPG).is_file():
-        whose = _run("gpg", "--batch", "--status-fd", "1", "--verify", str(folder / GPG), str(folder / LIST))
+        whose = run("gpg", "--batch", "--status-fd", "1", "--verify", str(folder / GPG), str(folder / LIST))
         told = [line.removeprefix("[GNUPG:] ").split() for line in whose.split("\n") if line.startswith("[GNUPG:] ")]
         valid = [words[1] for words in told if words[0] == "VALIDSIG"]
         if len(valid) != 1 or any(words[0] in ("EXPSIG", "EXPKEYSIG", "REVKEYSIG") for words in told):
@@ -83,7 +83,8 @@ def check(folder: Path, *, whole: bool = True) -> None:
         raise Unsound(f"{folder} has none of the files that {LIST} lists")
 
 
-def _run(*words: str, given: bytes = b"") -> str:
+def run(*words: str, given: bytes = b"") -> str:
+    """What a program prints that signs or verifies. Raises Unsound."""
     try:
         done = subprocess.run(words, input=given, capture_output=True, check=False)
     except FileNotFoundError:

@@ -41,6 +41,8 @@ TARGETS = {
 """What a wheel is named, and what ziglang names the machine."""
 
 BILL, MADE, DIGESTS = "vmatlas.cdx.json", "vmatlas.intoto.json", "SHA256SUMS"
+LEFT = ("vmatlas*", f"{DIGESTS}*", "attestation.intoto.jsonl")
+"""What a build before this one left in the folder, and what others made of it."""
 
 _MADE = shutil.ignore_patterns("build", "*.egg-info", "*.so", "__pycache__", ".*")
 _BUILD = (
@@ -68,7 +70,7 @@ def make(output: Path, *, here: bool = False, url: str = "") -> None:
     Raises CalledProcessError, Unfit.
     """
     output.mkdir(parents=True, exist_ok=True)
-    for left in (path for pattern in ("vmatlas*", DIGESTS + "*") for path in output.glob(pattern)):
+    for left in (path for pattern in LEFT for path in output.glob(pattern)):
         left.unlink()
     targets = {name: zig for name, zig in TARGETS.items() if not here or name == f"manylinux_2_17_{platform.machine()}"}
     with tempfile.TemporaryDirectory() as space:
@@ -95,7 +97,7 @@ def make(output: Path, *, here: bool = False, url: str = "") -> None:
     if not here:
         _check_all(wheels)
         tool("python", ROOT / "ci" / "bill.py", output / BILL, _compiler(), *wheels)
-        (output / MADE).write_text(json.dumps(_made_of(output), indent=2) + "\n", "utf-8")
+        (output / MADE).write_text(json.dumps(_made_of(output, url), indent=2) + "\n", "utf-8")
         (output / DIGESTS).write_text("".join(f"{digest}  {path.name}\n" for path, digest in _digests(output)), "utf-8")
     print(f"{output}: {len(wheels)} wheels, {len(list(output.glob('vmatlas*.tar.gz')))} source distributions")
     print(f"their metadata says that the repository is at {url}" if url else _NOWHERE)
@@ -198,9 +200,13 @@ def _digests(output: Path) -> Iterator[tuple[Path, str]]:
         yield path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _made_of(output: Path) -> dict[str, object]:
-    """What was made, of what, by what: a statement of in-toto's, with SLSA's predicate (slsa.dev/provenance/v1)."""
+def _made_of(output: Path, url: str) -> dict[str, object]:
+    """What was made, of what, by what: a statement of in-toto's, with SLSA's predicate (slsa.dev/provenance/v1).
+
+    By whom, and how, it names by addresses, which there are where the repository has one.
+    """
     commit = _git("rev-parse", "HEAD")
+    how = f"{url}/blob/{commit}/ci/wheels.py" if url else "ci/wheels.py"
     locks = [ROOT / "tests" / "requirements.lock", TOOLS]
     return {
         "_type": "https://in-toto.io/Statement/v1",
@@ -210,7 +216,7 @@ def _made_of(output: Path) -> dict[str, object]:
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
-                "buildType": "ci/wheels.py",
+                "buildType": how,
                 "externalParameters": {"targets": TARGETS, "changed": bool(_git("status", "--porcelain"))},
                 "internalParameters": {
                     "python": platform.python_version(),
@@ -218,7 +224,7 @@ def _made_of(output: Path) -> dict[str, object]:
                     "ziglang": version("ziglang"),
                 },
                 "resolvedDependencies": [
-                    {"name": "source", "digest": {"gitCommit": commit}},
+                    {"name": "source", "digest": {"gitCommit": commit}} | ({"uri": f"git+{url}"} if url else {}),
                     *(
                         {
                             "name": lock.relative_to(ROOT).as_posix(),
@@ -229,7 +235,7 @@ def _made_of(output: Path) -> dict[str, object]:
                 ],
             },
             "runDetails": {
-                "builder": {"id": "ci/wheels.py"},
+                "builder": {"id": how},
                 "metadata": {"finishedOn": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")},
             },
         },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 import re
 import runpy
@@ -357,6 +359,104 @@ def test_a_release_is_signed_and_verified_by_a_key_of_gpg(
                 signing["verify"](release, None)
         finally:
             subprocess.run(["gpgconf", "--kill", "all"], check=False)
+
+
+# A release that is attested
+
+
+@pytest.fixture
+def attested(tmp_path: Path) -> Path:
+    """A folder with a statement of what was made, and a key beside it that nobody has used: `key.pem`, `public.pem`."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed here")
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    wheel = folder / "vmatlas-0.1.0-py3-none-any.whl"
+    wheel.write_bytes(b"a wheel")
+    statement = ci("wheels")["_made_of"](folder, "https://example.org/vmatlas")
+    assert [each["name"] for each in statement["subject"]] == [wheel.name]
+    (folder / "vmatlas.intoto.json").write_text(json.dumps(statement, indent=2) + "\n")
+    key_pair(tmp_path / "key.pem", tmp_path / "public.pem", "-algorithm", "ed25519")
+    return folder
+
+
+def key_pair(private: Path, public: Path, *kind: str) -> None:
+    for words in (["genpkey", *kind, "-out", private], ["pkey", "-in", private, "-pubout", "-out", public]):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "P-256"])
+def test_what_a_release_was_made_of_is_attested_and_verified_without_a_network(attested: Path, kind: str) -> None:
+    key, public = attested.with_name("key.pem"), attested.with_name("public.pem")
+    if kind == "P-256":
+        key_pair(key, public, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+    attesting = ci("attest")
+    made = attesting["attest"](attested, key)
+    told = attesting["verify"](attested, public)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told.startswith(f"1 files of commit {commit.strip()}, by the key ")
+    # The envelope by the letter of DSSE: what is signed is the type and the payload, each after its length.
+    envelope = json.loads(made.read_text())
+    payload = base64.b64decode(envelope["payload"])
+    assert payload == (attested / "vmatlas.intoto.json").read_bytes()
+    assert envelope["payloadType"] == "application/vnd.in-toto+json"
+    (attested.with_name("text")).write_bytes(f"DSSEv1 28 {envelope['payloadType']} {len(payload)} ".encode() + payload)
+    (attested.with_name("sig")).write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
+    words = ["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", "public.pem", "-in", "text", "-sigfile", "sig"]
+    subprocess.run(["openssl", *words], cwd=attested.parent, check=True, capture_output=True, timeout=PATIENCE)
+    statement = json.loads(payload)
+    assert statement["predicate"]["buildDefinition"]["buildType"].startswith("https://example.org/vmatlas/blob/")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a file",
+        "one more file",
+        "the payload",
+        "its type",
+        "another key",
+        "no key",
+        "no envelope",
+        "nothing",
+        "no file",
+    ],
+)
+def test_what_is_not_as_it_was_attested_is_refused(attested: Path, what: str) -> None:
+    attesting = ci("attest")
+    public = attested.with_name("public.pem")
+    made = attesting["attest"](attested, attested.with_name("key.pem"))
+    envelope = json.loads(made.read_text())
+    wheel = attested / "vmatlas-0.1.0-py3-none-any.whl"
+    if what == "a file":
+        wheel.write_bytes(b"another wheel")
+    elif what == "one more file":
+        (attested / "vmatlas-9-py3-none-any.whl").write_bytes(b"")
+    elif what == "no file":
+        wheel.unlink()
+    elif what == "the payload":
+        other = base64.b64decode(envelope["payload"]).replace(b"https://example.org", b"https://example.net")
+        made.write_text(json.dumps(envelope | {"payload": base64.b64encode(other).decode()}))
+    elif what == "its type":
+        made.write_text(json.dumps(envelope | {"payloadType": "text/plain"}))
+    elif what == "another key":
+        key_pair(attested.with_name("other.pem"), public, "-algorithm", "ed25519")
+    elif what == "no key":
+        public.write_text("no key")
+    elif what == "no envelope":
+        made.write_text("{}")
+    else:
+        made.unlink()
+    with pytest.raises(attesting["Unsound"]):
+        attesting["verify"](attested, public)
+
+
+def test_what_the_statement_does_not_tell_rightly_is_not_attested(attested: Path) -> None:
+    attesting = ci("attest")
+    (attested / "vmatlas-0.1.0-py3-none-any.whl").write_bytes(b"another wheel")
+    with pytest.raises(attesting["Unsound"], match="is not what the statement tells of"):
+        attesting["attest"](attested, attested.with_name("key.pem"))
+    assert not (attested / "attestation.intoto.jsonl").exists()
 
 
 def test_the_version_is_one() -> None:
