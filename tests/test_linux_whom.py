@@ -513,6 +513,45 @@ def test_a_container_is_found_by_its_number_or_the_beginning_of_it():
         assert {group.key for group in groups} == {first[:12], second[:12]}
 
 
+POD = "6f0e2ab7-9d35-4c3e-8f6b-0a3f6e6b7d11"
+PODS = {
+    "containerd by systemd": (
+        "kubepods.slice",
+        "kubepods-burstable.slice",
+        f"kubepods-burstable-pod{POD.replace('-', '_')}.slice",
+        "cri-containerd-ID.scope",
+    ),
+    "CRI-O by systemd": ("kubepods.slice", f"kubepods-pod{POD.replace('-', '_')}.slice", "crio-ID.scope", "container"),
+    "containerd by cgroupfs": ("kubepods", "burstable", f"pod{POD}", "ID"),
+    "CRI-O by cgroupfs": ("kubepods", "besteffort", f"pod{POD}", "crio-ID"),
+    "containerd and a kubelet that do not agree": (
+        "containerd.service",
+        f"kubepods-besteffort-pod{POD.replace('-', '_')}.slice:cri-containerd:ID",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("layout", PODS)
+def test_a_container_of_a_pod_is_found_in_the_cgroups_that_each_makes(layout, version):
+    number = f"{os.getpid():08x}" + "12" * 28
+    way = [part.replace("ID", number) for part in PODS[layout]]
+    with cgroup(version, *way) as folder, inside(folder) as process:
+        assert pids(f"container:{number}") == pids(f"container:{number[:12]}") == [process.pid]
+        [told] = vmatlas.memories(among=vmatlas.select(process.pid))
+        [group] = vmatlas.group_memories([told], "container")
+        assert (group.key, group.pids) == (number[:12], (process.pid,))
+        if version == 1:  # the hierarchy that counts memory here
+            [counted] = group.cgroups
+            assert parts_of_container(counted.path, number), counted
+            assert counted.current is not None and counted.current > 0, counted
+
+
+def parts_of_container(path: str, number: str) -> bool:
+    """Whether a path ends with what is called by the number of a container, and no folder below it."""
+    return number in os.path.basename(path)
+
+
 def test_a_container_that_ends_meanwhile_is_told_as_ended():
     number = f"{os.getpid():08x}" + "ef" * 28
     with cgroup(2, f"docker-{number}.scope") as folder, inside(folder) as process:

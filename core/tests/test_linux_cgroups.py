@@ -36,6 +36,19 @@ CONTAINERS = {
         ID,
     ),
     f"/kubepods.slice/kubepods-pod{POD}.slice/crio-{ID}.scope": ("cri-o", ID),
+    f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{POD}.slice/crio-{ID}.scope/container": (
+        "cri-o",
+        ID,
+    ),
+    f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{POD}.slice/cri-containerd-{ID}.scope": (
+        "containerd",
+        ID,
+    ),
+    f"/system.slice/containerd.service/kubepods-besteffort-pod{POD}.slice:cri-containerd:{ID}": ("containerd", ID),
+    f"/kubepods-besteffort-pod{POD}.slice:cri-containerd:{ID}": ("containerd", ID),
+    f"/kubepods/pod6f0e2ab7-9d35-4c3e-8f6b-0a3f6e6b7d11/{ID}": ("kubernetes", ID),
+    f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod414cbe698d5a4d9f8ad46606f7f69e33.slice/"
+    f"cri-containerd-{ID}.scope": ("containerd", ID),  # of a file of the kubelet's own: no minuses in its number
     f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{POD}.slice/docker-{ID}.scope": ("docker", ID),
     f"/kubepods/burstable/pod6f0e2ab7-9d35-4c3e-8f6b-0a3f6e6b7d11/{ID}": ("kubernetes", ID),
     f"/kubepods/besteffort/pod6f0e2ab7-9d35-4c3e-8f6b-0a3f6e6b7d11/crio-{ID}": ("cri-o", ID),
@@ -108,6 +121,26 @@ def test_what_a_container_stands_in_says_nothing_of_those_inside():
     assert [each.maker for each in containers_of(parts_of(f"/docker/{OTHER}/x/{ID}"))] == ["docker", ""]
     assert [each.maker for each in containers_of(parts_of(f"/ecs/{OTHER}/{named}"))] == [""]
     assert [each.maker for each in containers_of(parts_of(f"/ecs/x/y/{named}"))] == ["ecs"]
+
+
+def test_the_cgroups_of_a_pod_are_those_of_its_container_whatever_each_hierarchy_calls_them():
+    """Of v1, as a node told them whose containerd and kubelet did not agree on who makes cgroups."""
+    name = f"kubepods-besteffort-pod{POD}.slice:cri-containerd:{ID}"
+    text = "".join(
+        f"{number}:{controllers}:{above}/{name}\n"
+        for number, controllers, above in (
+            (5, "memory", "/system.slice/containerd.service"),
+            (4, "cpuset", ""),
+            (3, "cpu,cpuacct", "/system.slice/containerd.service"),
+            (2, "freezer", ""),
+        )
+    )
+    text += "1:name=systemd:/system.slice/containerd.service/" + name + "\n0::/system.slice/containerd.service\n"
+    places = cgroups.places_of(text.encode())
+    found = cgroups.container_in(places)
+    assert found is not None and (found.maker, found.id) == ("containerd", ID)
+    assert cgroups.unit_in(places) == "containerd.service"
+    assert cgroups.counted_in(places, "container") == f"/system.slice/containerd.service/{name}"
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,8 @@ _SHAPES = (
     _shape("podman", rf"libpod-{_ID}(?:\.scope)?"),
     # containerd for Kubernetes: /kubepods.slice/.../kubepods-...-podUID.slice/cri-containerd-ID.scope
     _shape("containerd", rf"cri-containerd-{_ID}\.scope"),
+    # containerd that makes cgroups itself, below a kubelet that has systemd make them: the way is taken for a name
+    _shape("containerd", rf"[^:]+\.slice:cri-containerd:{_ID}"),
     _shape("containerd", rf"nerdctl-{_ID}\.scope"),
     # CRI-O: .../crio-ID.scope; crio-ID where cgroups are made without systemd. (crio-conmon-ID watches it.)
     _shape("cri-o", rf"crio-{_ID}(?:\.scope)?"),
