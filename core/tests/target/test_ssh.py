@@ -237,6 +237,106 @@ def test_an_agent_is_kept_in_no_folder_of_another_user(server: Server, tmp_path:
     assert "is of another user" in lost.value.last_words
 
 
+@pytest.fixture
+def keeping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, binary: Path) -> str:
+    """What follows "ssh:", where `ssh` runs here what it is to run there, in a folder that others may write to."""
+    programs, shared = tmp_path / "bin", tmp_path / "shared"
+    programs.mkdir()
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (programs / "ssh").write_text('#!/bin/bash\nexec sh -c "${@: -1}"\n')
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return f"board?folder={shared}"
+
+
+def planted(tmp_path: Path, name: Path) -> Path:
+    """A program in the place of an agent that is kept; gives what it would leave if it were run."""
+    run = tmp_path / "it was run"
+    name.write_text(f"#!/bin/sh\n: >'{run}'\n")
+    name.chmod(0o755)
+    return run
+
+
+def agent_name() -> str:
+    import platform
+
+    import vmatlas_agents
+
+    return f"agent-{sha256(vmatlas_agents.path('Linux', platform.machine()).read_bytes()).hexdigest()}"
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o1777])
+def test_an_agent_is_kept_in_no_folder_that_a_link_leads_to(keeping: str, tmp_path: Path, mode: int) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.chmod(mode)
+    (tmp_path / "shared" / "vmatlas").symlink_to(elsewhere)
+    run = planted(tmp_path, elsewhere / agent_name())
+    with pytest.raises(TargetLost) as lost:
+        connect_by_ssh(keeping, Limits(), keeps=True)
+    assert "vmatlas is a link" in lost.value.last_words
+    assert not run.exists() and len(list(elsewhere.iterdir())) == 1
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_an_agent_is_kept_in_no_folder_that_others_may_write_to(keeping: str, tmp_path: Path, mode: int) -> None:
+    (tmp_path / "shared" / "vmatlas").mkdir()
+    (tmp_path / "shared" / "vmatlas").chmod(mode)
+    run = planted(tmp_path, tmp_path / "shared" / "vmatlas" / agent_name())
+    with pytest.raises(TargetLost) as lost:
+        connect_by_ssh(keeping, Limits(), keeps=True)
+    assert "may be written to by others" in lost.value.last_words
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("what", ["another", "link", "writable", "folder", "link to a folder", "of its size"])
+def test_what_is_there_and_is_not_the_agent_that_was_kept_is_sent_anew(keeping: str, tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "shared" / "vmatlas"
+    folder.mkdir(0o700)
+    kept = folder / agent_name()
+    run = planted(tmp_path, tmp_path / "program" if what == "link" else kept)
+    if what == "link":
+        kept.symlink_to(tmp_path / "program")
+    elif what == "writable":
+        connect_by_ssh(keeping, Limits(), keeps=True).close()
+        kept.chmod(0o777)
+    elif what == "folder":
+        kept.unlink()
+        kept.mkdir()
+        (kept / "x").touch()
+    elif what == "link to a folder":
+        kept.unlink()
+        kept.symlink_to(tmp_path)
+    elif what == "of its size":
+        if shutil.which("sha256sum") is None:
+            pytest.skip("no sha256sum here: the size alone is looked at")
+        kept.unlink()
+        connect_by_ssh(keeping, Limits(), keeps=True).close()
+        size = kept.stat().st_size
+        planted(tmp_path, kept)
+        os.truncate(kept, size)
+    target = connect_by_ssh(keeping, Limits(), keeps=True)
+    assert target.system_info.system == "linux"
+    target.close()
+    assert not run.exists()
+    assert [each.name for each in folder.iterdir()] == [kept.name]
+    assert not kept.is_symlink() and kept.stat().st_mode & 0o777 == 0o700
+    assert f"agent-{sha256(kept.read_bytes()).hexdigest()}" == kept.name
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a folder of another user takes root")
+def test_an_agent_is_run_from_no_folder_that_somebody_put_in_the_place_of_the_one_that_was_made(
+    keeping: str, tmp_path: Path
+) -> None:
+    chosen = tmp_path / "shared" / "theirs"
+    (tmp_path / "bin" / "mktemp").write_text(f"#!/bin/sh\nmkdir '{chosen}'; chown 65534 '{chosen}'; echo '{chosen}'\n")
+    (tmp_path / "bin" / "mktemp").chmod(0o755)
+    with pytest.raises(TargetLost) as lost:
+        connect_by_ssh(keeping, Limits())
+    assert "is of another user" in lost.value.last_words
+
+
 @pytest.mark.parametrize("destination", ["-oProxyCommand=touch /tmp/x", "a host", ":22", ""])
 def test_what_ssh_would_take_for_an_option_is_refused(destination: str) -> None:
     with pytest.raises(UsageError):

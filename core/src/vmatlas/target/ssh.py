@@ -2,7 +2,11 @@
 
 One session does it all: the other side's shell says what machine it is, gets the agent that is built for that over its
 standard input, writes it to a folder of its own, and runs it; when the session ends, however it ends, it removes the
-folder. It takes `uname`, `mktemp`, `head -c`, `wc`, `chmod` and `rm`, as coreutils, busybox and BSD have them.
+folder. It takes `uname`, `mktemp`, `head -c`, `wc`, `chmod` and `rm`, as coreutils, busybox and BSD have them; where
+an agent stays also `ls`, `mkdir`, `mv`, and `sha256sum` if there is one.
+
+Others may write to the folder that was named (/tmp). So what is run is decided on by the working directory, which
+nobody can put something else in the place of: it is this user's, and what lies in it nobody else has put there.
 """
 
 from __future__ import annotations
@@ -34,14 +38,16 @@ _STEPS = (
     "trap 'rm -rf \"$folder\"' EXIT",
     "trap 'exit 1' HUP INT TERM PIPE",
     'folder=$(mktemp -d "$place/vmatlas-agent.XXXXXX")',
+    'cd "$folder"',
+    '[ -O . ] || { printf "%s is of another user\\n" "$folder" >&2; exit 1; }',
     'printf "\\n%s%s %s\\n" vmatlas- here "$(uname -sm) $(uname -p 2>/dev/null)"',
     "read -r size",
-    'head -c "$size" >"$folder/agent"',
-    '[ "$(($(wc -c <"$folder/agent")))" -eq "$size" ]',
-    'chmod 700 "$folder/agent"',
+    'head -c "$size" >agent',
+    '[ "$(($(wc -c <agent)))" -eq "$size" ]',
+    "chmod 700 agent",
     # Some `head` reads ahead: the first frame may only be sent after this.
     'printf "%s%s\\n" vmatlas- ready',
-    '(code=0; "$folder/agent" || code=$?; rm -rf "$folder"; exit "$code")',
+    '(code=0; ./agent || code=$?; rm -rf "$folder"; exit "$code")',
 )
 """One line for the shell there: some login shells (csh) pass no others on."""
 
@@ -52,17 +58,30 @@ _KEEPING = (
     "trap 'rm -f \"$part\"' EXIT",
     "trap 'exit 1' HUP INT TERM PIPE",
     'mkdir -p "$place"',
-    # What is run from there, nobody else may have put there.
-    '[ -O "$place" ] || { printf "%s is of another user\\n" "$place" >&2; exit 1; }',
+    'cd -P "$place"',
+    "above=$(pwd -P)",
+    "mkdir -p vmatlas",
+    "cd -P ./vmatlas",
+    # Where a link leads, somebody else has chosen. The physical path is of what was gone to, whatever the name is now.
+    '[ "$(pwd -P)" = "${above%/}/vmatlas" ] || { printf "%s/vmatlas is a link\\n" "$place" >&2; exit 1; }',
+    '[ -O . ] || { printf "%s/vmatlas is of another user\\n" "$place" >&2; exit 1; }',
+    "case $(ls -ld .) in d????-??-*) ;; *) "
+    'printf "%s/vmatlas may be written to by others\\n" "$place" >&2; exit 1;; esac',
     'printf "\\n%s%s %s\\n" vmatlas- here "$(uname -sm) $(uname -p 2>/dev/null)"',
     "read -r size digest",
-    "agent=$place/agent-$digest",
-    'if [ -x "$agent" ]; then printf "%s%s\\n" vmatlas- kept; else printf "%s%s\\n" vmatlas- needed',
-    'part=$(mktemp "$place/part.XXXXXX")',
+    "agent=./agent-$digest",
+    # What is there is run if it is what was put there: a file, no link, this user's and for no other to write, whole.
+    'is_whole() { if [ -L "$agent" ]; then return 1; fi; [ -f "$agent" ] && [ -O "$agent" ] && '
+    'case $(ls -ld "$agent") in -??x?-??-*) ;; *) return 1;; esac && [ "$(($(wc -c <"$agent")))" -eq "$size" ] && '
+    'sum=$(sha256sum <"$agent" 2>/dev/null || printf %s "$digest") && [ "${sum%% *}" = "$digest" ]; }',
+    'if is_whole; then printf "%s%s\\n" vmatlas- kept; else printf "%s%s\\n" vmatlas- needed',
+    "part=$(mktemp ./part.XXXXXX)",
     'head -c "$size" >"$part"',
     '[ "$(($(wc -c <"$part")))" -eq "$size" ]',
     'chmod 700 "$part"',
-    'mv "$part" "$agent"',
+    'if [ -L "$agent" ] || [ -d "$agent" ]; then rm -rf "$agent"; fi',  # or it would be moved into that
+    'mv -f "$part" "$agent"',
+    'is_whole || { printf "%s/vmatlas keeps no agent as it was sent\\n" "$place" >&2; exit 1; }',
     'printf "%s%s\\n" vmatlas- ready; fi',
     'exec "$agent"',
 )
@@ -138,7 +157,7 @@ def command_for(destination: str, folder: str | None = None, *, asks: bool = Tru
         raise Unsupported("there is no ssh here", hint="on Debian and Ubuntu: apt-get install openssh-client")
     if keeps:
         place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${XDG_CACHE_HOME:-$HOME/.cache}"'
-        steps: tuple[str, ...] = (f"{place}/vmatlas", *_KEEPING)
+        steps: tuple[str, ...] = (place, *_KEEPING)
     else:
         place = f"place={shlex.quote(folder)}" if folder is not None else 'place="${TMPDIR:-/tmp}"'
         steps = (place, *_STEPS)
