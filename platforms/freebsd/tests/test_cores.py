@@ -118,6 +118,9 @@ def test_core_without_its_map_tells_its_memory_and_what_is_missing() -> None:
         (0x300000, 0x302000, "rw-?", Kind.OTHER),
     ]
     assert "leave out what has no rights" in (space.incomplete or "")
+    crash = SYSCTL.crash(capture_of(made_core([(0x200000, 4096, 4)], whole)))
+    assert "memory that was not written is left out" in crash.left_out
+    assert not SYSCTL.crash(capture_of(made_core([(0x200000, 4096, 4)], notes("mapper")))).left_out
 
 
 ADDRESSES = {

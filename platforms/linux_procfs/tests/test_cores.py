@@ -195,6 +195,16 @@ def test_numbers_of_64_bits_in_32_bit_cores_of_mips_are_seen(mark: str, tmp_path
     assert (region.path, region.offset) == ("/bin/x", 2 * PAGE)
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+def test_offsets_that_gdb_may_have_cut_are_said_to_be(bits: int, tmp_path: Path) -> None:
+    """Of 0x140001000 it writes 0x40001000 into a core of 32 bits, and nothing tells."""
+    by = Made(bits, "<", 3 if bits == 32 else 62)
+    files = by.files([(0x10000, 0x11000, 0x40001000, b"/big")], page=1)
+    space = vmatlas.replay(made(tmp_path, by.core([Load(0x10000, PAGE)], by.status() + by.psinfo() + files)))
+    assert space[0].offset == 0x40001000
+    assert ("offsets of files are cut to 32 bits" in (space.incomplete or "")) == (bits == 32)
+
+
 def test_offsets_in_bytes_are_those_of_gdb(tmp_path: Path) -> None:
     by = Made()
     notes = by.status() + by.psinfo() + by.files([(0x400000, 0x401000, 0x3000, b"/bin/x")], page=1)

@@ -154,6 +154,19 @@ def test_signal_by_which_gdb_stopped_a_process_that_lived_is_none(tmp_path: Path
         assert operations.explain(path).crash.signal == number
 
 
+def test_gap_in_what_gdb_wrote_is_not_said_to_be_a_hole(tmp_path: Path) -> None:
+    """It leaves regions out: a core of the kernel has them all."""
+    by = Made()
+    notes = status(by, 7, CODE + 0x123, MAIN + MAIN_SIZE - 64) + by.siginfo(11, 1, 0x600000) + by.psinfo(pid=7)
+    for more, certain in ((by.note(0xFF000000, b"", b"GDB\0"), False), (b"", True)):
+        path = tmp_path / "core"
+        path.write_bytes(by.core(LOADS, notes + more))
+        found = operations.explain(path)
+        assert found.fault is not None
+        assert (found.fault.cause, found.fault.certain) == (FaultCause.HOLE, certain)
+        assert ("Something may have been there all the same: gdb wrote the file" in found.text) is not certain
+
+
 def test_each_threads_stack_is_told_and_how_full_it_is(tmp_path: Path) -> None:
     crashed, other = died(tmp_path, "SIGSEGV", 1, 0).threads
     assert crashed.stack is not None

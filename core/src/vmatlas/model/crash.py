@@ -65,6 +65,8 @@ class Crash:
     """Programs and libraries, where a file lists them."""
     no_map: str = ""
     """Why the file tells no map, in words; empty where it does."""
+    left_out: str = ""
+    """Why its map may lack regions, in words: a gap in it is not known to be a hole in the process. Else empty."""
     said: str | None = None
     """What a report itself says of the end, where that was no signal: a sanitizer's finding, a panic of Go."""
     unit: str | None = None

@@ -176,6 +176,8 @@ def _fault(crash: Crash, space: AddressSpace, at: Place | None, guard_at: faults
         stack_pointer=pointer,
         is_jump=is_jump,
     )
+    if crash.left_out and found.at is None:
+        found = replace(found, certain=False)
     if space.system.system == "linux" and (crash.signal_name, crash.code) == _NOT_MAPPED:
         return faults.by_code(found, space, pointer)
     if (crash.signal_name, crash.code) == _NOTHING_BEHIND and found.cause is FaultCause.NOT_BY_THE_MAP:
@@ -250,6 +252,8 @@ def _of_the_address(crash: Crash, space: AddressSpace, fault: Fault | None) -> l
             words = "The processor tells the page alone in which the address lies; of its first byte: "
         text = fault.text if words else fault.text[0].upper() + fault.text[1:]
         told = [f"{words}{text}."]
+        if crash.left_out and fault.at is None:
+            told.append(f"Something may have been there all the same: {crash.left_out}.")
         is_known = space.system.system == "linux" or (crash.signal_name == "SIGBUS" and (crash.code or 0) <= _OF_POSIX)
         if is_known and (more := _CODES.get((crash.signal_name or "", crash.code or 0))) is not None:
             told.append(f"The signal's code says that {more}.")

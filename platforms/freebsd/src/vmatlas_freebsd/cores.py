@@ -145,6 +145,9 @@ def decode_crash(capture: Capture) -> Crash:
         threads=told.threads,
         program=told.program,
         arguments=told.arguments,
+        left_out="the file does not have the map, and memory that was not written is left out"
+        if told.vmmap is None
+        else "",
     )
 
 

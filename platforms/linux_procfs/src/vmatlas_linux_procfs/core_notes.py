@@ -214,6 +214,7 @@ def crash_of(told: Told) -> Crash:
         threads=told.threads,
         program=told.program,
         arguments=told.arguments,
+        left_out="gdb wrote the file (gcore), and leaves regions out" if told.by_gdb else "",
     )
 
 
