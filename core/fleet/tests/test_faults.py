@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 import signal
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +22,7 @@ from vmatlas.conformance.patience import PATIENCE
 from vmatlas.errors import MalformedData
 from vmatlas_fleet import recording
 from vmatlas_fleet.asking import Order, Told
-from vmatlas_fleet.dataset import DataSet, new_run
+from vmatlas_fleet.dataset import DataSet, Run, new_run
 from vmatlas_fleet.hosts import Host
 from vmatlas_fleet.recording import Pace, record
 from vmatlas_fleet.storage import UNSEEN, Folder
@@ -286,6 +288,80 @@ def test_a_row_of_a_host_that_is_no_parquet_is_told(tmp_path):
     path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     with pytest.raises(MalformedData, match="Parquet"):
         data.answered(run)
+
+
+@pytest.mark.parametrize("field", ["run", "began", "what", "select", "options", "hosts", "vmatlas", "schema"])
+@pytest.mark.parametrize("value", [[1], {"a": 1}, 1.5, None, "../../etc"])
+def test_what_a_recording_asked_has_the_types_that_it_should_have_or_is_malformed(tmp_path, run, child, field, value):
+    data = DataSet.at(str(tmp_path / "atlas"))
+    kept = new_run(what=("maps",), select=(f"pid:{child}",), options={}, hosts=1)
+    data.begin(kept)
+    path = tmp_path / "atlas" / "_runs" / f"{kept.run}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    (tmp_path / "inventory.yaml").write_text("hosts: {here: local}\n")
+    arguments = ("--select", f"pid:{child}", "--what", "maps", "--resume")
+    told = run("fleet", "record", tmp_path / "inventory.yaml", "--to", tmp_path / "atlas", *arguments)
+    if (field, value) in (("vmatlas", "../../etc"), ("options", {"a": 1})):
+        assert told.exit_code == 2 and "asks otherwise" in told.stderr  # those are what they should be
+    else:
+        assert told.exit_code == 6 and path.name in told.stderr
+
+
+def planted_row(tmp_path: Path, fill: Callable[[Path], object]) -> tuple[DataSet, Run, Path]:
+    """A data set in which somebody else has put a host's row."""
+    data, run = DataSet.at(str(tmp_path / "atlas")), new_run(what=("maps",), select=("all",), options={}, hosts=1)
+    path = tmp_path / "atlas" / "hosts" / f"day={run.day}" / "host=web-1" / f"{run.run}.parquet"
+    path.parent.mkdir(parents=True)
+    fill(path)
+    return data, run, path
+
+
+_BOMBS: dict[str, Callable[[Path], object]] = {
+    "a list": lambda path: pq.write_table(
+        pa.table(
+            {"status": pa.ListArray.from_arrays(pa.array([0, 1 << 24], pa.int32()), pa.nulls(1 << 24, pa.int8()))}
+        ),
+        path,
+        compression="zstd",
+    ),
+    "a long word": lambda path: pq.write_table(
+        pa.table({"status": ["x" * (1 << 26)]}), path, compression="zstd", write_statistics=False
+    ),
+    "packed otherwise": lambda path: pq.write_table(
+        pa.table({"status": ["x" * (1 << 24)]}), path, compression="brotli", write_statistics=False
+    ),
+    "a number": lambda path: pq.write_table(pa.table({"status": [1]}), path, compression="zstd"),
+    "words in it": lambda path: pq.write_table(pa.table({"status": [{"a": "answered"}]}), path, compression="zstd"),
+    "two": lambda path: pq.write_table(
+        pa.table([pa.array(["answered"]), pa.array(["failed"])], names=["status", "status"]), path, compression="zstd"
+    ),
+    "columns": lambda path: pq.write_table(
+        pa.table({"status": ["answered"]} | {f"c{number}": [1] for number in range(1000)}), path, compression="zstd"
+    ),
+    "none": lambda path: pq.write_table(pa.table({"state": ["answered"]}), path, compression="zstd"),
+}
+
+
+@pytest.mark.parametrize("bomb", _BOMBS)
+def test_a_row_of_a_host_takes_no_more_memory_than_its_file_accounts_for(tmp_path, bomb):
+    data, run, path = planted_row(tmp_path, _BOMBS[bomb])
+    assert path.stat().st_size < 1 << 20
+    usual = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(counted)
+    try:
+        with pytest.raises(MalformedData, match=run.run):
+            data.answered(run)
+    finally:
+        pa.set_memory_pool(usual)
+    assert counted.max_memory() < 1 << 24
+
+
+def test_rows_that_this_program_writes_are_believed_by_resume(recorded, tmp_path, child):
+    outcome, folder = recorded(Host("here", "local"), Host("none", "ssh:-x"), select=(f"pid:{child}",))
+    assert outcome.answered == 1
+    data = DataSet.at(str(folder))
+    assert data.answered(next(data.runs())) == {"here"}
 
 
 def test_nobody_waits_for_a_lock_that_is_a_pipe(tmp_path):

@@ -37,8 +37,14 @@ _MOST_TOLD = 1 << 26
 """Bytes of what is said of a data set or a recording: as many as an inventory may have."""
 _MOST_OF_ROW = 1 << 24
 """Bytes of a host's one row."""
+_MOST_OF_WORD = 512
+"""Bytes that the one word of it which is read may take in the file. What zstd has packed unpacks to at most some thirty
+thousand times that: whatever a file claims of itself, some megabytes come of it."""
+_MOST_OF_LISTS = 256
+"""Columns of it, and other things that the end of a file lists: readers make much of few bytes there."""
 CAPTURES = "captures"
 _RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}T", re.ASCII)
 _DELTA = ("start", "pid", "start_time")
 """Columns that are written as what each is more than the one before: they rise."""
 _RANGED = ("pid", "start", "size", "began")
@@ -69,6 +75,19 @@ class Run:
     def asks(self) -> dict[str, object]:
         """What a going on must ask likewise."""
         return {"what": list(self.what), "select": list(self.select), **self.options}
+
+
+def _is_run(run: Run) -> bool:
+    """Whether what was read has the types that it should have: it may be of anybody."""
+    texts = (run.run, run.began, run.vmatlas, *run.what, *run.select)
+    numbers = (run.hosts, run.schema)
+    return bool(
+        all(type(each) is str for each in texts)
+        and all(type(each) is int for each in numbers)
+        and type(run.options) is dict
+        and _RUN.fullmatch(run.run)
+        and _DAY.match(run.began)
+    )
 
 
 def new_run(*, what: tuple[str, ...], select: tuple[str, ...], options: Mapping[str, object], hosts: int) -> Run:
@@ -118,9 +137,11 @@ class DataSet:
             return made
         try:
             version = json.loads(told)["schema"]
+            if type(version) is not int:
+                raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise MalformedData(MARK, 0, "the version of a schema", found=told) from None
-        if makes and isinstance(version, int) and version < VERSION:
+        if makes and version < VERSION:
             made._mark(VERSION)
         return made
 
@@ -144,8 +165,10 @@ class DataSet:
         content = self.storage.read(f"{RUNS}/{name}", _MOST_TOLD) or b""
         try:
             told = json.loads(content)
+            if type(told["what"]) is not list or type(told["select"]) is not list:
+                raise ValueError
             run = Run(**(told | {"what": tuple(told["what"]), "select": tuple(told["select"])}))
-            if not _RUN.fullmatch(run.run):
+            if not _is_run(run):
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise MalformedData(f"{RUNS}/{name}", 0, "what a recording asked", found=content) from None
@@ -163,9 +186,17 @@ class DataSet:
             if host is None or content is None:
                 continue
             try:
-                kept = pq.ParquetFile(io.BytesIO(content))
-                rows = kept.read(columns=["status"]).to_pylist() if kept.metadata.num_rows == 1 else []
-            except (pa.ArrowException, OSError) as error:
+                kept = pq.ParquetFile(
+                    io.BytesIO(content),
+                    thrift_container_size_limit=_MOST_OF_LISTS,
+                    thrift_string_size_limit=_MOST_OF_ROW,
+                )
+                if kept.metadata.num_rows != 1:
+                    continue
+                if not _has_one_word(kept.metadata, "status"):
+                    raise MalformedData(name, 0, "a host's row with one status, as vmatlas writes it")
+                rows = kept.read(columns=["status"], use_threads=False).to_pylist()
+            except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
                 raise MalformedData(name, 0, f"a host's row in Parquet ({legible(str(error), 100)})") from None
             if rows and rows[0]["status"] == "answered":
                 found.add(host)
@@ -191,6 +222,28 @@ class DataSet:
         if name not in self.storage.names(folder):
             self.storage.write(f"{folder}/{name}", lambda file: file.write(content))
         return digest
+
+
+def _has_one_word(file: Any, name: str) -> bool:
+    """Whether a column of a file of one row can be read: what it takes is bound by what it has in the file.
+
+    Of claims no more is believed than the reader is held to: the bytes of the column, how they are packed, and that it
+    is no list (one row of which may have any number of values).
+    """
+    if file.num_row_groups != 1 or file.row_group(0).num_rows != 1 or file.num_columns > _MOST_OF_LISTS:
+        return False
+    found = [number for number in range(file.num_columns) if file.schema.column(number).path.partition(".")[0] == name]
+    if len(found) != 1:
+        return False
+    kind, held = file.schema.column(found[0]), file.row_group(0).column(found[0])
+    return bool(
+        kind.path == name
+        and kind.physical_type == "BYTE_ARRAY"
+        and kind.max_repetition_level == 0
+        and kind.max_definition_level <= 1
+        and held.compression in ("ZSTD", "UNCOMPRESSED")
+        and 0 < held.total_compressed_size <= _MOST_OF_WORD
+    )
 
 
 def _parquet(table: pyarrow.Table) -> Any:
