@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -129,6 +130,33 @@ def test_core_of_qemu_user_has_the_guests_memory_and_rights(name: str, tmp_path:
     assert [end - start for start, end, _ in more] == ([0x10000] if name == "qemu-user-7.2-s390x" else [])
     assert all(each.path is None and each.offset is None for each in space)
     assert "joins neighbours" in (space.incomplete or "")
+
+
+def test_core_of_the_emulator_itself_is_of_the_hosts_machine(tmp_path: Path) -> None:
+    """A crash under qemu-user leaves it beside the guest's: the kernel wrote it, so names and the signal are there."""
+    by = Made()
+    files = by.files([(0x10000, 0x11000, 0, b"/usr/bin/qemu-s390x-static")])
+    notes = by.status() + by.psinfo(name=b"qemu-s390x-stat") + by.siginfo(11, 1, 0x18) + files
+    path = made(tmp_path, by.core([Load(0x10000, PAGE, 5)], notes))
+    space, crash = vmatlas.replay(path), crash_of(path)
+    assert (space.system.machine, space[0].path) == ("x86_64", "/usr/bin/qemu-s390x-static")
+    assert "qemu-user wrote it" not in (space.incomplete or "")
+    assert (crash.program, crash.fault_address) == ("qemu-s390x-stat", 0x18)
+    guest = vmatlas.replay(saved("qemu-user-7.2-s390x", tmp_path))
+    assert guest.system.machine == "s390x"
+    assert "qemu-user wrote it" in (guest.incomplete or "")
+
+
+def test_each_trap_has_a_test_that_is_there() -> None:
+    root = Path(__file__).parents[3]
+    if not all((root / each).is_dir() for each in ("images/tests", "platforms/qnx/tests")):
+        pytest.skip("a part of the repository alone is here, as in a guest")
+    told = (CORES / "README.md").read_text().rpartition("| trap | test |")[2].splitlines()[2:]
+    rows = [re.findall(r"`(test_\w+)`", line) for line in told]
+    files = [*root.glob("platforms/*/tests/test_*.py"), *root.glob("images/tests/test_crashes.py")]
+    defined = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)}
+    assert len(rows) == 20 and all(rows)
+    assert not {name for row in rows for name in row} - defined
 
 
 def test_rights_that_are_not_told_are_no_rights_nor_their_absence(tmp_path: Path) -> None:
