@@ -242,7 +242,7 @@ def test_it_is_registered() -> None:
 
 @pytest.mark.parametrize("count", [1, 4096])
 def test_no_byte_beside_the_answer_is_written(asked: FakeKernel, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel before 13 writes one byte before the vector: there is room for it, and it is no page's."""
+    """An old kernel writes one byte before the vector: there is room for it, and it is no page's."""
     asked.mapped, asked.told = [(BASE, BASE + count * PAGE)], {BASE + (count - 1) * PAGE: 1}
     honest: Callable[..., int] = asked.mincore
 

@@ -59,8 +59,8 @@ def read_number(name: str) -> int | None:
 def tell_pages(address: int, pages: int, page: int) -> bytes:
     """What mincore(2) tells of pages of this process, a byte for each. Raises OSError: ENOMEM where one is not mapped.
 
-    There is a byte of room before: kernels before 13 write the zeros of what was never touched one place too low, and
-    so leave the last one unwritten [sys/vm/vm_mmap.c]; it is 0 from the beginning.
+    There is a byte of room before: old kernels write the zeros of what was never touched one place too low, and so
+    leave the last one unwritten (sys/vm/vm_mmap.c); it is 0 from the beginning.
     """
     room = (ctypes.c_char * (1 + pages))()
     told = ctypes.c_void_p(ctypes.addressof(room) + 1)

@@ -24,7 +24,7 @@ MOST_PAGES = 1 << 16
 """Pages that one call asks about: 256 MiB of memory, by 64 KiB of answers."""
 
 MAPPED = "vm.mincore_mapped"
-"""The sysctl by which mincore tells what this process has mapped (1, as it is set by default since 13)."""
+"""The sysctl by which mincore tells what this process has mapped (1, as it is set by default)."""
 
 Ranges = tuple[tuple[int, int], ...]
 
