@@ -1,5 +1,6 @@
 """A zoo of crashing programs on real kernels: what the core that each kernel writes tells, held to the map that the
-program saved just before, and to what it knew that it was about to do. In machines of images/, and on this kernel.
+program saved just before, and to what it knew that it was about to do. In machines of images/, on this kernel, and
+under qemu-user.
 
     ./run pytest images/tests/test_crashes.py -rA
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -261,3 +263,52 @@ def test_map_of_the_core_is_the_one_that_the_program_saved(place: Callable[[str]
 
 def label(region: Region) -> str:
     return region.label
+
+
+EMULATED: dict[str, str] = {
+    "stack": "most likely that stack has overflowed",
+    "thread-stack": "most likely that stack has overflowed",
+    "jump": "That memory cannot be executed: the program jumped into it",
+    "abort": "That is what abort() sends",
+}
+"""Under qemu-user: what the registers or the signal tell, for an address stands in no core of it."""
+
+
+@pytest.mark.parametrize("how", DEATHS)
+@pytest.mark.parametrize("processor", ["aarch64", "s390x"])
+def test_core_of_qemu_user_tells_the_guests_map_and_what_registers_show(
+    processor: str, how: str, programs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    names = (f"qemu-{processor}-static", f"qemu-{processor}")
+    emulator = next(filter(None, map(shutil.which, names)), None)
+    if emulator is None:
+        pytest.skip(f"no {names[0]} here: apt-get install qemu-user-static")
+    (tmp_path / "cause").write_text(how)
+    command = [emulator, str(programs(processor))]
+    done = subprocess.run(command, cwd=tmp_path, timeout=PATIENCE, check=False, stderr=subprocess.DEVNULL)
+    cores = [*tmp_path.glob("qemu_*.core")]
+    if not cores and done.returncode < 0:
+        pytest.skip("no core was written: its size is limited here (ulimit -Hc)")
+    told, known = operations.explain(cores[0]), of_text((tmp_path / "maps").read_bytes(), processor)
+    assert told.crash.signal_name == expected(how, processor).signal
+    assert told.space.system.machine == processor
+    assert (told.fault, told.crash.fault_address) == (None, None)
+    assert EMULATED.get(how, "No address is told") in told.text
+    assert ("jumped into it" in told.text) == (how == "jump")
+    assert ("overflowed" in told.text) == (how in ("stack", "thread-stack"))
+    assert told.threads[0].number == int((tmp_path / "told").read_text().split()[1], 16)
+    assert together(told.space) == together(known)
+    for region in known:  # of neighbours that 7.2 shows as one, the rights are those of the first
+        mine = told.space.find(region.start)
+        assert mine is not None and mine.protection == region.protection
+
+
+def together(space: AddressSpace) -> list[tuple[int, int]]:
+    """What is mapped, where one region ends and the next begins or not."""
+    joined: list[tuple[int, int]] = []
+    for each in space:
+        if joined and joined[-1][1] == each.start:
+            joined[-1] = joined[-1][0], each.end
+        else:
+            joined.append((each.start, each.end))
+    return joined
