@@ -14,9 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 
+import vmatlas
 from vmatlas.cli import audit as audit_command
 from vmatlas.cli.exits import Exit
 from vmatlas.cli.program import program as command_line
+from vmatlas.cli.render.audit import Audited
+from vmatlas.cli.render.together import Whose
 
 from .conftest import as_root, born_with_pid, wait_until
 
@@ -106,3 +109,50 @@ def test_the_one_that_was_watched_has_ended_when_its_number_is_another_s(
     told = capsys.readouterr()
     assert len(told.out.splitlines()) == 1
     assert "the process has ended: its number is another's now" in told.err
+
+
+_GROWING = (
+    "import mmap, sys; kept = [mmap.mmap(-1, 4096, mmap.MAP_PRIVATE, 7)]; print('ready', flush=True)\n"
+    "for line in sys.stdin: kept += [mmap.mmap(-1, 65536, mmap.MAP_PRIVATE, 3), "
+    "mmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE, 7)]; "
+    "print('done', flush=True)"
+)
+
+
+def test_more_memory_of_a_kind_that_was_found_is_new(
+    between_looks: Callable[[Callable[[], None]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that compiles has nameless code as it is; what comes to it later is told, and that alone."""
+    command = [sys.executable, "-c", _GROWING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+
+        def more() -> None:
+            process.stdin.write("more\n")
+            process.stdin.flush()
+            process.stdout.readline()
+
+        between_looks(more)
+        try:
+            assert command_line.run(["audit", str(process.pid), "--only", RULE, "--watch", "--json"]) == Exit.FOUND
+        finally:
+            process.kill()
+    first, second = (json.loads(line)["findings"] for line in capsys.readouterr().out.splitlines())
+    assert [[each["size"] for each in one["regions"]] for one in first] == [[4096]]
+    assert [[each["size"] for each in one["regions"]] for one in second] == [[1 << 20]]
+
+
+def test_what_is_kept_of_a_process_does_not_grow_with_what_was_told_of_it() -> None:
+    """Neither of one that renames its files again and again, nor of those that have ended."""
+    seen: dict[object, object] = {}
+    space = vmatlas.snapshot()
+    region = space[0]._replace(path="/a", protection=vmatlas.Protection(7))
+    for number in range(5):
+        gone = region._replace(path=f"/a{number}", deleted=True)
+        report = vmatlas.audit(vmatlas.AddressSpace.of([gone], space.origin))
+        found = [Audited(Whose(100 + number % 2, "x"), report, start_time=7)]
+        assert len(audit_command._new_of(found, seen, set())) == 1  # type: ignore[arg-type]
+        assert len(seen) == 1 and len(next(iter(seen.values()))) == len(report.findings)  # type: ignore[arg-type]
+    assert audit_command._new_of(found, seen, set()) == []  # type: ignore[arg-type]
+    assert audit_command._new_of([], seen, {(100, 7)}) == [] and len(seen) == 1, "who was not read is remembered"  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import vmatlas
 from vmatlas import PageState, Protection, Query, UsageError, arguments, operations
@@ -554,3 +556,25 @@ def test_what_is_shown_of_a_value_fits_in_a_line_whatever_it_is():
     assert arguments.shown(ODD) == "an odd thing"
     assert arguments.shown(HUGE) == "a number of 16610 bits"
     assert len(arguments.shown("x" * 10_000)) == 100
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers(-(2**100), 2**100) | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.tuples(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_a_value_is_shown_as_python_would_as_far_as_it_goes(value):
+    text = " ".join(repr(value).split())
+    assert arguments.shown(value) == (text if len(text) <= 100 else text[:97] + "...")
+
+
+def test_what_aliases_make_of_a_short_text_is_shown_at_once():
+    """YAML of 500 bytes can stand for billions of words; and a list may hold itself."""
+    bomb = ["lol"] * 9
+    for _ in range(30):
+        bomb = [bomb] * 9
+    endless = []
+    endless.append(endless)
+    for value in (bomb, {"rules": bomb}, endless, "x" * 10**7):
+        assert len(arguments.shown(value)) == 100

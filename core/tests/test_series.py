@@ -402,6 +402,44 @@ def test_a_full_disk_leaves_what_was_there(file, monkeypatch):
         assert series.incomplete is None and series[1].streams["smaps"] == smaps({3: 4})
 
 
+def test_a_full_disk_leaves_what_was_to_be_replaced(file, monkeypatch):
+    written(file, captured())
+    file.chmod(0o640)
+    whole = file.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with SeriesWriter(file, replace=True) as writing:
+        assert file.read_bytes() == whole, "it stands until there is a moment"
+        monkeypatch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space") as raised:
+            writing.add(captured(1e9))
+        assert raised.value.filename == str(file)
+        monkeypatch.undo()
+        assert file.read_bytes() == whole and os.listdir(file.parent) == [file.name]
+        writing.add(captured(1e9))
+        writing.add(captured(1e9, smaps=smaps({3: 4})))
+        with pytest.raises(UsageError, match="another program"):
+            SeriesWriter(file, replace=True)
+    assert file.stat().st_mode & 0o777 == 0o640
+    with Series.open(file) as series:
+        assert series.incomplete is None and len(series) == 2
+
+
+@pytest.mark.parametrize("laid", [None, b"another"])
+def test_a_file_that_was_removed_or_replaced_meanwhile_is_told_at_the_next_moment(file, laid):
+    with SeriesWriter(file) as writing:
+        writing.add(captured())
+        file.rename(file.with_name("taken"))
+        if laid is not None:
+            file.write_bytes(laid)
+        with pytest.raises(OSError, match="another file was put in its place") as raised:
+            writing.add(captured(1e9))
+        assert raised.value.filename == str(file)
+    assert (file.read_bytes() if file.exists() else None) == laid
+
+
 def test_the_lock_is_let_go_of_with_the_writer(file):
     SeriesWriter(file).close()
     with open(file, "rb") as other:

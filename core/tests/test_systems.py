@@ -80,9 +80,10 @@ def test_a_derived_system_is_served_as_declared_and_by_no_guess(
     assert Hello({"system": said}).system == served
 
 
-def test_a_declaration_that_is_none_is_a_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "examplebsd")
-    with pytest.raises(UsageError, match="names no systems"):
+@pytest.mark.parametrize("declared", ["examplebsd", "=freebsd", "linux=freebsd"])
+def test_a_declaration_that_is_none_is_a_wrong_usage(monkeypatch: pytest.MonkeyPatch, declared: str) -> None:
+    monkeypatch.setenv(VARIABLE, declared)
+    with pytest.raises(UsageError, match="names no derived systems"):
         system_called("ExampleBSD")
 
 

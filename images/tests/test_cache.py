@@ -381,6 +381,8 @@ def test_by_default_the_cache_is_in_no_home_of_somebody_else(tmp_path: Path, mon
     assert default_root() == tmp_path / ".cache" / "vmatlas"
     os.chown(tmp_path, 65534, 65534)
     assert default_root() == Path("/of/the/list/.cache/vmatlas")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_root() == Path("/of/the/list/.cache/vmatlas"), "as sudo -E leaves it"
 
 
 def test_a_place_that_nobody_knows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,9 @@ def cache_root() -> Path:
     """
     if named := os.environ.get(PLACE):
         return Path(named).expanduser().absolute()
-    # Relative ones are to be ignored (XDG Base Directory Specification).
+    # Relative ones are to be ignored (XDG Base Directory Specification); one of somebody else's is what sudo -E left.
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else _home() / ".cache") / "vmatlas"
+    return (base if base.is_absolute() and is_ours(base) else _home() / ".cache") / "vmatlas"
 
 
 def _home() -> Path:

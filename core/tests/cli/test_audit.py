@@ -198,6 +198,18 @@ def test_a_name_is_no_link_and_no_placeholder_in_sarif():
         assert not re.search(r"[][{}]", re.sub(r"\\[][\\]|{{|}}", "", text)), text
 
 
+def test_a_name_of_no_characters_does_not_make_the_whole_log_unreadable():
+    """Half of a pair of surrogates, which stands for a byte, is what strict readers of JSON refuse."""
+    name = "\udcff\u00fc"
+    file = Region(0x1000, 0x2000, Protection(7), False, path=f"/srv/{name}", kind=Kind.FILE)
+    finding = Finding(RULES[0], RULES[0].severity, (file,), f"{name} can be written")
+    log = sarif([Audited(Whose(1, name), AuditReport((finding,)))], None, Policy.preset("default"), "1")
+    json.dumps(log, ensure_ascii=False).encode()
+    assert f"{name} can be written" not in json.dumps(log)
+    assert any("\\xff\u00fc can be written" in plain(text) for text in messages(log))
+    assert "file:///srv/%FF%C3%BC" in json.dumps(log), "the address of the file is the file's"
+
+
 def messages(log):
     """The texts in it that may hold markup."""
     for each in log.values() if isinstance(log, dict) else log if isinstance(log, list) else ():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -33,7 +33,13 @@ _SEVERITIES = ("note", "low", "medium", "high")
 _FOR_ALLOWANCES = 2.0
 """Seconds that are waited for what a process belongs to, once its map was read: it may have stopped to answer since."""
 
-_Seen: TypeAlias = "tuple[int, int | None, str, str | None, str, Severity]"
+_DOUBT = "not allowed"
+"""How the lines begin that say why a policy does not allow something."""
+
+_Seen: TypeAlias = "tuple[str, str | None, str, Severity]"
+"""What a finding says of a process; where it says it of is beside it."""
+_Who: TypeAlias = "tuple[int, int | None]"
+_Places: TypeAlias = "frozenset[tuple[int, int]]"
 """By what --watch knows a finding again: which process (one with the number of another one started at another time),
 and what is found. What weighs more now is new."""
 
@@ -394,7 +400,7 @@ def _watched(
     """Until the process has ended, or the time is over, or Ctrl-C: findings that no look before had, and who or what
     could not be told for the first time. The exit code is that of all looks: 1, else 7, else 0."""
     end = float("inf") if seconds is None else time.monotonic() + seconds
-    seen: set[_Seen] = set()
+    seen: dict[_Who, dict[_Seen, _Places]] = {}
     told: set[object] = set()
     first: Audited | None = None
     code, looks = Exit.OK, 0
@@ -420,7 +426,7 @@ def _watched(
             if code is not Exit.FOUND and now is not Exit.OK:
                 code = now
             untold = _tell_new_gaps(looked, told)
-            looked.found = _new_of(looked.found, seen)
+            looked.found = _new_of(looked.found, seen, set() if looked.unread is None else looked.unread.who())
             if looked.found or (as_json and untold is not None):
                 _show_new(looked, untold or [], as_json=as_json, exact=exact)
             time.sleep(max(min(due, end) - time.monotonic(), 0))
@@ -451,23 +457,46 @@ def _tell_new_gaps(looked: _Looked, told: set[object]) -> list[dict[str, Any]] |
     told.update(rules)
     if rules:
         say(f"warning: not everything can be told here: {', '.join(rules)} (--json says why)")
+    there = {(each.whose.pid, each.start_time) for each in looked.found}
+    there |= set() if looked.unread is None else looked.unread.who()
+    lines = {*audit.doubted_lines(looked.found), *(each["finding"] for each in untold)}
+    told.difference_update([each for each in told if _is_past(each, there, lines)])
     return untold if untold or is_new else None
 
 
-def _new_of(found: Sequence[Audited], seen: set[_Seen]) -> list[Audited]:
-    """Those with a finding that was not seen, without the others; what is new is seen then."""
+def _is_past(told: object, there: Set[_Who], lines: Set[str]) -> bool:
+    """Of what was told: whether it is of a process that has ended, or a doubt that is none any more."""
+    if isinstance(told, tuple):
+        return told[:2] not in there and told[1:3] not in there
+    return isinstance(told, str) and told.startswith(_DOUBT) and told not in lines
+
+
+def _new_of(found: Sequence[Audited], seen: dict[_Who, dict[_Seen, _Places]], unread: Set[_Who]) -> list[Audited]:
+    """Those with a finding that the last look at the process did not have, or of memory that it did not have it of:
+    that alone, without the others. `seen` is what the last look found then, and of nobody else but who could not be
+    read this time: so it does not grow.
+    """
     from dataclasses import replace
 
-    new = []
+    new, now = [], {who: marks for who, marks in seen.items() if who in unread}
     for each in found:
-        marked = {
-            (each.whose.pid, each.start_time, one.id, one.thing, one.explanation, one.severity): one
-            for one in each.report.findings
-        }
-        fresh = tuple(one for mark, one in marked.items() if mark not in seen)
-        seen.update(marked)
+        before = seen.get((each.whose.pid, each.start_time), {})
+        marks: dict[_Seen, _Places] = {}
+        fresh = []
+        for one in each.report.findings:
+            mark = one.id, one.thing, one.explanation, one.severity
+            known = before.get(mark)
+            places = frozenset((region.start, region.end) for region in one.regions)
+            marks[mark] = places | marks.get(mark, frozenset())
+            if known is None:
+                fresh.append(one)
+            elif regions := tuple(region for region in one.regions if (region.start, region.end) not in known):
+                fresh.append(replace(one, regions=regions))
+        now[each.whose.pid, each.start_time] = marks
         if fresh:
-            new.append(each._replace(report=replace(each.report, findings=fresh)))
+            new.append(each._replace(report=replace(each.report, findings=tuple(fresh))))
+    seen.clear()
+    seen.update(now)
     return new
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -255,6 +256,9 @@ def _series(
         except KeyboardInterrupt:
             if not number:
                 raise
+        except OSError as error:
+            number = 0 if error.errno == errno.ESTALE else number  # what stands there is another file
+            raise
         finally:
             if number:
                 _tell_series(path, asked.process.pid, number, time.monotonic() - begun)
@@ -314,6 +318,10 @@ def _series_of_several(
         except KeyboardInterrupt:
             if not spans:
                 raise
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # what stands there is another file
+                spans = {pid: span for pid, span in spans.items() if paths[pid] != error.filename}
+            raise
         finally:
             for pid, (number, first, last) in spans.items():
                 _tell_series(paths[pid], pid, number, last - first)

@@ -114,6 +114,10 @@ class Unread:
         if exit_of(error) is not Exit.NO_SUCH_PROCESS:
             self._is_incomplete = True
 
+    def who(self) -> set[tuple[int, int | None]]:
+        """Their numbers, with the times when they started."""
+        return {(each.pid, each.start_time) for listed in self.unread.values() for each in listed}
+
     @property
     def unmatched(self) -> list[str]:
         """Words that chose nobody, while others did."""

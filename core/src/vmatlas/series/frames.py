@@ -147,7 +147,7 @@ def _is_zero(file: BinaryIO, offset: int, size: int) -> bool:
     return True
 
 
-_to_disk = getattr(os, "fdatasync", os.fsync)
+to_disk = getattr(os, "fdatasync", os.fsync)
 """Which some systems lack."""
 
 
@@ -161,7 +161,7 @@ def append(descriptor: int, frame: bytes, at: int) -> int:
         while left:
             written = os.pwrite(descriptor, left, place)
             left, place = left[written:], place + written
-        _to_disk(descriptor)
+        to_disk(descriptor)
     except BaseException:
         os.ftruncate(descriptor, at)
         raise

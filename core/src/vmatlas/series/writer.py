@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -12,10 +13,10 @@ from vmatlas import arguments
 from vmatlas.capture import Capture, most
 from vmatlas.errors import UsageError
 from vmatlas.series import moments
-from vmatlas.series.frames import MAGIC, SESSION, append, packed
+from vmatlas.series.frames import MAGIC, SESSION, append, packed, to_disk
 from vmatlas.series.moments import State, Work
 from vmatlas.series.reader import Series
-from vmatlas.writing import open_regular
+from vmatlas.writing import open_regular, write_whole
 
 _WHO = ("pid", "start_time", "target", "system")
 """Fields of the manifest that tell a process from any other, together with the start of the system."""
@@ -25,19 +26,25 @@ class SeriesWriter:
     """Appends moments to a file; it alone, as long as it is open. A context manager.
 
     What was appended is on the disk when `add` comes back. A crash within leaves a cut last moment, which readers pass
-    over and the next writer cuts away; a full disk (OSError) leaves what was there.
+    over and the next writer cuts away; a full disk (OSError) leaves what was there, also of a file that is replaced:
+    that stands until the first moment has been written.
     """
+
+    _replacing: bytes | None = None
+    """How the file begins, where an older one stands in its place until there is a moment."""
 
     def __init__(self, path: str | os.PathLike[str], *, replace: bool = False, boot: str | None = None) -> None:
         """A new file. Raises FileExistsError where there is one and it is not to be replaced, UsageError where another
         writer has it open, OSError (a link of somebody else's, too: see `vmatlas.writing`)."""
         self._begin(path, boot)
         self._descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT | (0 if replace else os.O_EXCL))
+        begin = MAGIC + packed(SESSION, self._session())
         try:
             self._lock()
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, MAGIC, 0)
-            self._at = append(self._descriptor, packed(SESSION, self._session()), len(MAGIC))
+            if os.fstat(self._descriptor).st_size:
+                self._replacing, self._at = begin, len(begin)
+            else:
+                self._at = append(self._descriptor, begin, 0)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -91,9 +98,17 @@ class SeriesWriter:
             raise UsageError(
                 f"{self._path} is being written by another program", hint="one writer at a time; name another file"
             ) from None
-        there, ours = os.stat(self._path), os.fstat(self._descriptor)
-        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+        if not self._is_there():
             raise UsageError(f"{self._path} was replaced meanwhile", hint="try again")
+
+    def _is_there(self) -> bool:
+        """Whether the path still leads to the file that is written."""
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            return False
+        ours = os.fstat(self._descriptor)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def _session(self) -> bytes:
         return json.dumps({"boot": self._boot}).encode()
@@ -120,16 +135,28 @@ class SeriesWriter:
     def add(self, capture: Capture, clock: float | None = None) -> int:
         """One more moment; how many bytes it takes. `clock`: seconds of one that nobody sets (`time.monotonic`).
 
-        Raises UsageError for another process, and for what no file may hold; OSError, and then nothing was added.
+        Raises UsageError for another process, and for what no file may hold; OSError, and then nothing was added: also
+        where the file was removed meanwhile, or another one was put in its place.
         """
         self.check(capture)
-        if self.recorded and not self._has_begun:
-            os.ftruncate(self._descriptor, self._at)
-            self._at = append(self._descriptor, packed(SESSION, self._session()), self._at)
+        if not self._is_there():
+            what = "it was removed, or another file was put in its place: nothing more is written"
+            raise OSError(errno.ESTALE, what, self._path)
         now = time.monotonic() if clock is None else clock
         state = State.of(capture)
-        frame, is_whole, done = self._frame(state, now)
-        self._at = append(self._descriptor, frame, self._at)
+        try:
+            if self.recorded and not self._has_begun:
+                os.ftruncate(self._descriptor, self._at)
+                self._at = append(self._descriptor, packed(SESSION, self._session()), self._at)
+            frame, is_whole, done = self._frame(state, now)
+            if self._replacing is not None:
+                self._replace(self._replacing + frame)
+                self._at += len(frame)
+            else:
+                self._at = append(self._descriptor, frame, self._at)
+        except OSError as error:
+            error.filename = error.filename or self._path
+            raise
         self._has_begun = True
         self.is_same = self._before is not None and moments.is_alike(self._before, state)
         self._before, self._done = state, done
@@ -139,6 +166,21 @@ class SeriesWriter:
             self._told_since += len(frame)
         self.recorded += 1
         return len(frame)
+
+    def _replace(self, content: bytes) -> None:
+        """Puts the new file in the place of the old one, which stays whole if that fails."""
+        write_whole(self._path, content)
+        descriptor = open_regular(self._path, os.O_RDWR)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._lock()
+        to_disk(descriptor)
+        self._replacing = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that is written, wherever it is now."""
+        return self._at
 
     def _frame(self, state: State, clock: float) -> tuple[bytes, bool, Work]:
         """The frame, whether the moment stands by itself, and what a reader does to come to it."""

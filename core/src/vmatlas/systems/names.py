@@ -36,8 +36,8 @@ def _declared() -> dict[str, str]:
     text = os.environ.get(VARIABLE, "")
     pairs = [pair.partition("=") for pair in text.lower().replace(" ", "").split(",") if pair]
     for name, _, system in pairs:
-        if not name or not system:
+        if not name or not system or name in _OF_THEIR_OWN:
             raise UsageError(
-                f"{VARIABLE} is '{text}', which names no systems", hint=f"{VARIABLE}=examplebsd=freebsd, say"
+                f"{VARIABLE} is '{text}', which names no derived systems", hint=f"{VARIABLE}=examplebsd=freebsd, say"
             )
     return {name: system for name, _, system in pairs}

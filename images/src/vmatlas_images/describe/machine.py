@@ -30,6 +30,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from vmatlas.arguments import shown
+
 from ..errors import MachineError
 
 Processor = Literal["x86_64", "i386", "aarch64", "armhf", "riscv64", "s390x", "ppc64el", "loong64", "mips64el"]
@@ -501,7 +503,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 def _refuse_repetition(path: Path, node: yaml.Node) -> None:
     """YAML lets a key stand twice and keeps the last: here that is an error."""
-    for at, mapping in _mappings(node, (), set()):
+    for at, mapping in _mappings(node, (), set(), set()):
         seen: dict[str, int] = {}
         for key, _ in mapping.value:
             line, name = key.start_mark.line + 1, str(key.value)
@@ -511,18 +513,22 @@ def _refuse_repetition(path: Path, node: yaml.Node) -> None:
 
 
 def _mappings(
-    node: yaml.Node, at: tuple[str, ...], above: set[int]
+    node: yaml.Node, at: tuple[str, ...], above: set[int], seen: set[int]
 ) -> Iterator[tuple[tuple[str, ...], yaml.MappingNode]]:
+    """Each once, however many aliases lead to it."""
     if id(node) in above:
         raise ValueError("an alias that contains itself")
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     below = above | {id(node)}
     if isinstance(node, yaml.MappingNode):
         yield at, node
         for key, value in node.value:
-            yield from _mappings(value, (*at, str(key.value)), below)
+            yield from _mappings(value, (*at, str(key.value)), below, seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _mappings(value, (*at, str(index)), below)
+            yield from _mappings(value, (*at, str(index)), below, seen)
 
 
 def _line_of(node: yaml.Node, location: tuple[int | str, ...]) -> int:
@@ -553,9 +559,10 @@ def _sentence(path: Path, node: yaml.Node, value: object, detail: ErrorDetails, 
     elif kind in ("union_tag_not_found", "union_tag_invalid"):
         field, message = f"{field}.kind", "allowed: debian-kernel, debian-program, url, file"
     elif kind == "string_type":
-        message = f"a text is needed, this is {detail['input']!r} (quote what only looks like a number or a yes/no)"
+        given = shown(detail["input"])
+        message = f"a text is needed, this is {given} (quote what only looks like a number or a yes/no)"
     elif kind == "string_pattern_mismatch":
-        message = f"{detail['input']!r} does not fit the pattern {detail.get('ctx', {}).get('pattern')}"
+        message = f"{shown(detail['input'])} does not fit the pattern {detail.get('ctx', {}).get('pattern')}"
     elif {"backends", "pages"} & set(location) and kind in ("literal_error", "model_type"):
         message = "allowed: answers, or {refuses: TEXT THAT ITS REASON HOLDS}"
     elif kind == "tuple_type":
@@ -563,7 +570,7 @@ def _sentence(path: Path, node: yaml.Node, value: object, detail: ErrorDetails, 
     elif kind == "model_type":
         message = f"a mapping is needed, with {_fields_of(_part_at(value, location) or kind_of_file)}"
     elif "input" in detail and isinstance(detail["input"], str | int | float):
-        message = f"{message}, this is {detail['input']!r}"
+        message = f"{message}, this is {shown(detail['input'])}"
     return f"{path}:{_line_of(node, location)}: {field}: {message}"
 
 

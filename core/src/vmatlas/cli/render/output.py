@@ -36,6 +36,10 @@ def show(*tables: Table) -> None:
         sys.stdout.write("\n".join(plain_lines(table)) + "\n")
 
 
+_WIDEST = 10_000
+"""Columns of a picture, whatever COLUMNS says: no screen has more."""
+
+
 def show_spans(draw: Callable[..., Iterator[Line]], *, apart: bool) -> None:
     """A picture on standard output, as wide as the terminal is (a pipe: as COLUMNS says), in colours where it has them.
 
@@ -46,7 +50,8 @@ def show_spans(draw: Callable[..., Iterator[Line]], *, apart: bool) -> None:
     from vmatlas.cli.render.colour import wants_colours
 
     colours = wants_colours() if sys.stdout.isatty() else bool(chosen_colours())
-    lines = draw(max(shutil.get_terminal_size((100, 24)).columns, 40), colours=colours)
+    width = min(max(shutil.get_terminal_size((100, 24)).columns, 40), _WIDEST)
+    lines = draw(width, colours=colours)
     if apart:
         sys.stdout.write("\n")
     if colours:

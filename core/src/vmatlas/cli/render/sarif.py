@@ -41,7 +41,20 @@ def sarif(found: Sequence[Audited], unread: Unread | None, policy: Policy, versi
         "toolExecutionNotifications": [*_doubted(found), *_untold(found), *_unread(unread)],
     }
     run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
-    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    log: dict[str, Any] = _readable({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
+    return log
+
+
+def _readable(value: Any) -> Any:
+    r"""The same, where bytes of names that are no UTF-8 are told as \xNN: strict readers of JSON refuse what stands for
+    them elsewhere (a half of a pair of surrogates), and with it the whole log."""
+    if isinstance(value, str):
+        return (
+            value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        )
+    if isinstance(value, dict):
+        return {key: _readable(each) for key, each in value.items()}
+    return [_readable(each) for each in value] if isinstance(value, list) else value
 
 
 _MARKUP = str.maketrans({"\\": r"\\", "[": r"\[", "]": r"\]", "{": "{{", "}": "}}"})
@@ -50,7 +63,7 @@ _MARKUP = str.maketrans({"\\": r"\\", "[": r"\[", "]": r"\]", "{": "{{", "}": "}
 def _message(text: str) -> dict[str, str]:
     """A message that says just this: `[text](address)` would be a link (3.11.6), `{0}` stand for an argument (3.11.5),
     and a process chooses its name."""
-    return {"text": text.translate(_MARKUP)}
+    return {"text": _readable(text).translate(_MARKUP)}
 
 
 def _rule(rule: Rule, severity: Severity | None) -> dict[str, Any]:
