@@ -50,6 +50,14 @@ def test_find_summary_audit_and_diff_take_a_core(core: str, capsys: pytest.Captu
     assert program.run(["diff", core, core]) == Exit.OK
 
 
+@pytest.mark.parametrize("command", ["picture", "report"])
+def test_core_is_drawn(command: str, core: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    assert program.run([command, core, "-o", str(page)]) == Exit.OK
+    assert "libc.so.6" in page.read_text()
+    assert "a core file tells neither what is shared" in capsys.readouterr().err
+
+
 def test_core_on_standard_input_is_read(
     core: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
