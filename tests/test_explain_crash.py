@@ -31,7 +31,7 @@ CRASHES = {
     "a guard": (
         "b = o.guarded_buffer(100)\nctypes.memset(b.address, 1, 101)",
         "guard",
-        "1 byte beyond the end of nameless memory",
+        "1 byte above the last byte of nameless memory",
     ),
     "rights": (
         "b = o.map_anonymous(4096, protection=P.READ)\nctypes.memset(b.address, 1, 1)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import itertools
@@ -21,6 +22,7 @@ from pycdlib.dr import DirectoryRecord
 
 from vmatlas.conformance.patience import PATIENCE
 from vmatlas_images import Cache, FetchError, ImagesError
+from vmatlas_images.prepare import preparing
 from vmatlas_images.prepare.preparing import _UNPACKERS, Entry, _unpack, cpio, kernel_in, modules, write_cd
 
 from .conftest import deb
@@ -165,6 +167,37 @@ def test_modules_in_a_circle_are_an_error_and_no_hang(tmp_path: Path) -> None:
     (tmp_path / "p.deb").write_bytes(deb(tmp_path, "linux-image-1", "1", files))
     with pytest.raises(ImagesError, match="in a circle"):
         modules(tmp_path / "p.deb", ["a"])
+
+
+def test_modules_in_a_long_chain_are_an_error_in_time(tmp_path: Path) -> None:
+    files = {f"lib/modules/1/m{number}.ko": module(f"m{number + 1}") for number in range(100)}
+    (tmp_path / "p.deb").write_bytes(deb(tmp_path, "linux-image-1", "1", files))
+    with pytest.raises(ImagesError, match=r"need others, 32 times over: m32"):
+        modules(tmp_path / "p.deb", ["m0"])
+
+
+def test_what_unpacks_to_more_than_any_kernel_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "_MOST_MEMBER", 1 << 20)
+    packed = {"lib/modules/1/a.ko.xz": lzma.compress(bytes(2 << 20)), "lib/modules/1/b.ko.gz": b"none"}
+    (tmp_path / "p.deb").write_bytes(deb(tmp_path, "linux-image-1", "1", {"boot/vmlinuz-1": bytes(2 << 20), **packed}))
+    with pytest.raises(ImagesError, match=r"has 2,097,152 bytes, and 1,048,576 are the most"):
+        kernel_in(tmp_path / "p.deb")
+    with pytest.raises(ImagesError, match=r"a\.ko\.xz: unpacks to more than"):
+        modules(tmp_path / "p.deb", ["a"])
+    with pytest.raises(ImagesError, match=r"b\.ko\.gz: cannot be unpacked"):
+        modules(tmp_path / "p.deb", ["b"])
+
+
+@pytest.mark.parametrize("at", range(0, 100, 7))
+def test_a_damaged_package_is_told_as_one(tmp_path: Path, at: int) -> None:
+    """Whatever its readers raise."""
+    whole = deb(tmp_path, "linux-image-1", "1", {"boot/vmlinuz-1": bytes(range(256)) * 64, "a": b"x" * 5000})
+    cut = len(whole) * at // 100
+    for middle in (None, bytes(40), b"\xff" * 40):
+        rest = b"" if middle is None else middle + whole[cut + 40 :]
+        (tmp_path / "p.deb").write_bytes(whole[:cut] + rest)
+        with contextlib.suppress(ImagesError):
+            kernel_in(tmp_path / "p.deb")
 
 
 def test_a_package_without_a_kernel_says_so(tmp_path: Path) -> None:

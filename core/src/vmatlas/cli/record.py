@@ -91,6 +91,8 @@ def command(
         raise UsageError("-o names no file")
     if every is None and (seconds is not None or append):
         raise UsageError(f"{'--append' if append else '--for'} goes with --every", hint="--every 10s records a series")
+    if every == 0:
+        raise UsageError("--every 0 leaves no time between two moments", hint="--every 10s, or 250ms")
     if every is not None and guards:
         raise UsageError("--guards goes without --every: a series has maps alone", hint="vmatlas record PID --guards")
     if append and force:

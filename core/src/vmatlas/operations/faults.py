@@ -252,7 +252,7 @@ def _in_region(
         if stack is not None:
             text += f", just below {_named(stack)}: most likely that stack has overflowed"
         elif before is not None and before.end == at.start and address - at.start < at.size // 2:
-            text += f", {_bytes(address - before.end + 1)} beyond the end of {_named(before)}"
+            text += f", {_bytes(address - before.end + 1)} above the last byte of {_named(before)}"
         elif after is not None and after.start == at.end:
             text += f", {_bytes(after.start - address)} before the beginning of {_named(after)}"
         return Fault(address, FaultCause.GUARD, at, before, after, stack=stack, text=text)

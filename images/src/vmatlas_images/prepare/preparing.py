@@ -11,16 +11,19 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import re
+import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import Protocol
 
 import pycdlib
+from debian.arfile import ArError
 from debian.debfile import DebError, DebFile
 
 from ..describe.machine import DebianKernel, DebianProgram, Machine
@@ -246,15 +249,16 @@ def modules(package: Path, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
     if not todo:
         return []
     found: dict[str, bytes] = {}
-    while missing := [name for name in todo if name not in found]:
+    for level in itertools.count():
+        if not (missing := [name for name in todo if name not in found]):
+            break
+        if level == _MOST_LEVELS:
+            raise ImagesError(f"{package}: kernel modules need others, {level} times over: {', '.join(missing[:5])}")
         before = len(found)
         for name, content in _members(package):
             file, _, packed = Path(name).name.partition(".ko")
             if _module_name(file) in missing and packed in ("", ".xz", ".gz") and ".ko" in name:
-                raw = content()
-                found[_module_name(file)] = (
-                    lzma.decompress(raw) if packed == ".xz" else gzip.decompress(raw) if packed == ".gz" else raw
-                )
+                found[_module_name(file)] = _unpacked(content(), packed, f"{package}: {name}")
         if len(found) == before:
             raise ImagesError(f"{package}: holds no kernel module {', '.join(missing)}")
         todo = list(dict.fromkeys([*todo, *(need for content in found.values() for need in _needs(content))]))
@@ -278,7 +282,21 @@ def _module_name(name: str) -> str:
 
 def _needs(module: bytes) -> list[str]:
     found = re.search(rb"\0depends=([^\0]*)\0", module)
-    return [_module_name(name.decode()) for name in found[1].split(b",") if name] if found else []
+    return [_module_name(name.decode("utf-8", "replace")) for name in found[1].split(b",") if name] if found else []
+
+
+def _unpacked(raw: bytes, packed: str, where: str) -> bytes:
+    """A module, which may be packed. Raises `ImagesError`."""
+    if not packed:
+        return raw
+    try:
+        with (lzma.open if packed == ".xz" else gzip.open)(io.BytesIO(raw)) as file:
+            content = file.read(_MOST_MEMBER + 1)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ImagesError(f"{where}: cannot be unpacked: {error}") from error
+    if len(content) > _MOST_MEMBER:
+        raise ImagesError(f"{where}: unpacks to more than {_MOST_MEMBER:,} bytes")
+    return content
 
 
 def _members(package: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -288,16 +306,36 @@ def _members(package: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
             archive = deb.data.tgz()
             for member in archive:
                 if member.isfile():
-                    yield member.name, lambda member=member: _read(archive.extractfile(member))  # type: ignore[misc]
-    except (DebError, OSError, EOFError, lzma.LZMAError) as error:
-        raise ImagesError(f"{package}: is no Debian package that can be read: {error}") from error
+                    yield member.name, lambda member=member: _read(package, archive, member)  # type: ignore[misc]
+    except (*_NO_PACKAGE, RecursionError) as error:
+        raise _unreadable(package, error) from error
 
 
-def _read(file: IO[bytes] | None) -> bytes:
-    if file is None:
-        raise ImagesError("a member of a package cannot be read")
-    with file:
-        return file.read()
+_MOST_MEMBER = 256 << 20
+"""Bytes of one file of a package: the largest kernel has a tenth of them."""
+_MOST_LEVELS = 32
+"""How often modules may need others that need others: each time the package is read again. Six times is usual."""
+
+_NO_PACKAGE = (DebError, ArError, tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error, ValueError)
+"""What the readers of packages raise for one that is damaged, or made to harm; and RecursionError, for headers without
+end."""
+
+
+def _unreadable(package: Path, error: BaseException) -> ImagesError:
+    return ImagesError(f"{package}: is no Debian package that can be read: {error or type(error).__name__}")
+
+
+def _read(package: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Raises `ImagesError`."""
+    if member.size > _MOST_MEMBER:
+        raise ImagesError(f"{package}: {member.name} has {member.size:,} bytes, and {_MOST_MEMBER:,} are the most")
+    try:
+        file = archive.extractfile(member)
+        assert file is not None, "it is a regular file"
+        with file:
+            return file.read()
+    except _NO_PACKAGE as error:
+        raise _unreadable(package, error) from error
 
 
 def cpio(files: dict[str, Entry], *, devices: bool = True) -> Iterator[bytes]:
