@@ -59,6 +59,24 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     assert dead == ["a.html: #y", "a.html: c.html", "a.html: docs/b.html#gone", "a.html: none.js?v=1"]
 
 
+def test_what_scrolls_can_be_reached_by_keys_and_every_landmark_and_heading_has_what_tells_it() -> None:
+    """As furo and Sphinx write them; by the rules of axe, which found nothing else on the pages that it was run on."""
+    page = (
+        '<aside class="sidebar-drawer"><p class="caption" role="heading"><span>Begin</span></p></aside>'
+        '<div class="highlight-none notranslate"><div class="highlight"><pre><span></span>code</pre></div></div>'
+        '<div class="table-wrapper colwidths-auto docutils container"><table></table></div>'
+        '<div id="search-results"></div><aside class="toc-drawer"></aside>'
+    )
+    assert program("ci/site.py")["mended"](page) == (
+        '<aside class="sidebar-drawer" aria-label="all pages">'
+        '<p class="caption" role="heading" aria-level="2"><span>Begin</span></p></aside>'
+        '<div class="highlight-none notranslate"><div class="highlight">'
+        '<pre tabindex="0"><span></span>code</pre></div></div>'
+        '<div class="table-wrapper colwidths-auto docutils container" tabindex="0"><table></table></div>'
+        '<h1>Search</h1>\n<div id="search-results"></div><aside class="toc-drawer" aria-label="on this page"></aside>'
+    )
+
+
 def test_every_page_has_a_place_in_the_menu_that_there_is_a_document_for() -> None:
     site = program("ci/site.py")
     pages = [site["_page"](page) for pages in site["MENU"].values() for page in pages]
