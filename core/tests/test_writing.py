@@ -180,6 +180,18 @@ def test_folders_are_made_as_far_as_they_are_wanting(tmp_path):
         make_folder(str(tmp_path / "file"))
 
 
+def test_a_folder_that_another_makes_meanwhile_is_one(tmp_path, monkeypatch):
+    real = os.mkdir
+
+    def outrun(*arguments, **options):
+        real(*arguments, **options)
+        real(*arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", outrun)
+    make_folder(f"{tmp_path}/one/two")
+    assert (tmp_path / "one" / "two").is_dir()
+
+
 @ROOT_ALONE
 @pytest.mark.parametrize("writer", [begin_series, go_on_with_series])
 def test_nothing_is_written_into_a_file_of_somebody_else_s(tmp_path, writer):

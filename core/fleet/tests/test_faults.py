@@ -51,7 +51,8 @@ def silent(tmp_path: Path) -> str:
 
 def begin(tmp_path: Path, lines: list[str], *options: object) -> subprocess.Popen[bytes]:
     inventory = tmp_path / "inventory"
-    inventory.write_text("\n".join(lines))
+    if not inventory.exists():  # another program may be reading it
+        inventory.write_text("\n".join(lines))
     with inventory.open("rb") as file:
         return subprocess.Popen(
             [*PROGRAM, "fleet", "record", "-", "--to", str(tmp_path / "atlas"), *map(str, options)],
@@ -195,6 +196,18 @@ def test_two_recordings_at_once_do_not_meet(tmp_path, child):
     assert [outcome.answered for outcome in outcomes] == [6, 6]
     rows = rows_of(tmp_path / "atlas", "hosts")
     assert len(rows) == 12 and len({(row["host"], row["run"]) for row in rows}) == 12
+
+
+def test_two_programs_that_record_at_once_do_not_meet_either(tmp_path, child):
+    lines = [f"h{number} local" for number in range(6)]
+    programs = [begin(tmp_path, lines, "--select", child, "--concurrency", 3) for _ in range(2)]
+    for program in programs:
+        _, said = program.communicate(timeout=PATIENCE)
+        assert program.returncode == 0, said
+    rows = rows_of(tmp_path / "atlas", "hosts")
+    assert len(rows) == 12 and len({row["run"] for row in rows}) == 2
+    assert {row["status"] for row in rows} == {"answered"}
+    assert len({(row["host"], row["run"]) for row in rows}) == 12
 
 
 def test_many_names_that_do_not_resolve_are_each_a_row(recorded):

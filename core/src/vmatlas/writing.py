@@ -62,7 +62,8 @@ def _walk(path: str, makes: int) -> tuple[int, str]:
                     return folder, step
                 if not makes:
                     raise
-                os.mkdir(step, makes, dir_fd=folder)
+                with contextlib.suppress(FileExistsError):  # somebody else made it meanwhile
+                    os.mkdir(step, makes, dir_fd=folder)
                 steps.append(step)
                 continue
             leads_to = None
