@@ -149,6 +149,15 @@ def fleet_engines(context: Context) -> None:
 
 
 @task(pre=[agents])
+def fleet_object_store(context: Context) -> None:
+    """Install s3fs and a server of its protocol, apart from all else, and run the tests of a fleet that take them."""
+    place = shlex.quote(str(HERE / ".vmatlas/objects"))
+    pip = "python -P -m pip install -q --disable-pip-version-check --no-compile --no-deps --upgrade --only-binary :all:"
+    _run(context, f"{pip} --require-hashes --target {place} -r ci/objects.lock")
+    _run(context, f"env PYTHONPATH={place} pytest core/fleet/tests/test_object_store.py")
+
+
+@task(pre=[agents])
 def test_as_user(context: Context) -> None:
     """Run the tests that depend on who asks as the user nobody (called by root), without the slow ones."""
     _run(context, f"tests/as_user pytest {WORKERS} {TESTS_OF_USERS} -m 'not machine and not slow and not hypothesis'")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED, LOCK = ROOT / "tests" / "requirements.txt", ROOT / "tests" / "requirements.lock"
-TOOLS, SITE, ENGINES = (ROOT / "ci" / f"{name}.lock" for name in ("tools", "site", "engines"))
+TOOLS, SITE, ENGINES, OBJECTS = (ROOT / "ci" / f"{name}.lock" for name in ("tools", "site", "engines", "objects"))
 """Of what stands in the .txt beside each."""
 
 OLDEST = "3.11"
@@ -85,7 +85,7 @@ def resolve(asked: Sequence[str], lock: Path, what: str) -> None:
 def main() -> None:
     """All locks; that of the tools last, so that the tools that are known made the others."""
     resolve([*ASKED.read_text("utf-8").splitlines(), *needs()], LOCK, "tests/requirements.txt and our pyproject.toml")
-    for lock in (SITE, ENGINES, TOOLS):
+    for lock in (SITE, ENGINES, OBJECTS, TOOLS):
         asked = lock.with_suffix(".txt")
         resolve(asked.read_text("utf-8").splitlines(), lock, asked.relative_to(ROOT).as_posix())
 

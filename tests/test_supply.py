@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LOCKS = [
     ROOT / "tests" / "requirements.lock",
-    *(ROOT / "ci" / f"{name}.lock" for name in ("tools", "site", "engines")),
+    *(ROOT / "ci" / f"{name}.lock" for name in ("tools", "site", "engines", "objects")),
 ]
 PROJECTS = [folder / "pyproject.toml" for folder in runpy.run_path(str(ROOT / "ci" / "lock.py"))["distributions"]()]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))

@@ -92,7 +92,7 @@ class Sshds:
     def end(self) -> None:
         """End them; their namespaces go with them."""
         for program in self.programs:
-            program.terminate()
+            program.kill()  # unshare does not end by SIGTERM while it has a child
         for program in self.programs:
             program.communicate()
 

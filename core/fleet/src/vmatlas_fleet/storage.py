@@ -7,13 +7,14 @@ an object when all of it has come, and not before.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol, cast
 
-from vmatlas.errors import MalformedData, UsageError
+from vmatlas.errors import MalformedData, UsageError, VmatlasError, legible
 from vmatlas.systems.posix import read_plain
 from vmatlas.writing import held_folder, make_folder, open_regular
 from vmatlas_fleet.extras import needed
@@ -162,15 +163,27 @@ class Folder:
             yield True
 
 
+@contextlib.contextmanager
+def _told(location: str) -> Iterator[None]:
+    """What a storage refuses is an OSError, whatever its library calls it."""
+    try:
+        yield
+    except (OSError, VmatlasError):
+        raise
+    except Exception as error:  # each has errors of its own for a server that is gone, a key, a name
+        raise OSError(errno.EIO, legible(f"{location}: {type(error).__name__}: {error}", 300)) from None
+
+
 class Remote:
     """What fsspec reaches."""
 
     def __init__(self, url: str) -> None:
         self.location = url
         try:
-            self._files, self._root = needed("fsspec").core.url_to_fs(url)
-        except (ImportError, ValueError) as error:  # the library of that storage is another one
-            raise UsageError(f"'{url}' cannot be reached: {error}") from None
+            with _told(url):
+                self._files, self._root = needed("fsspec").core.url_to_fs(url)
+        except OSError as error:  # the library of that storage is another one, or finds something wrong with the URL
+            raise UsageError(f"'{url}' cannot be reached: {error.strerror or error}") from None
 
     @property
     def files(self) -> Any:
@@ -186,29 +199,42 @@ class Remote:
 
         held = io.BytesIO()
         fill(held)
-        self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
-        self._files.pipe_file(self._path(name), held.getvalue())
+        path, content = self._path(name), held.getvalue()
+        with _told(self.location):
+            try:
+                self._files.pipe_file(path, content)
+            except FileNotFoundError:
+                self._make_folders(path)
+                self._files.pipe_file(path, content)
+
+    def _make_folders(self, path: str) -> None:
+        """Those above a file, where there are folders. A bucket is not made: its name may be a slip."""
+        folders = path.split("/")[:-1]
+        for count in range(2, len(folders) + 1):
+            with contextlib.suppress(FileExistsError):
+                self._files.mkdir("/".join(folders[:count]), create_parents=False)
 
     def read(self, name: str, most: int) -> bytes | None:
         """See `Storage`."""
         try:
-            content: bytes = self._files.cat_file(self._path(name), start=0, end=most + 1)
+            with _told(self.location):
+                content: bytes = self._files.cat_file(self._path(name), start=0, end=most + 1)
         except FileNotFoundError:
             return None
         return _checked(name, content, most)
 
     def names(self, folder: str) -> list[str]:
-        """See `Storage`."""
+        """See `Storage`. Asked anew: others write there too."""
         try:
-            return sorted(
-                each.rstrip("/").rpartition("/")[2] for each in self._files.ls(self._path(folder), detail=False)
-            )
+            with _told(self.location):
+                found = self._files.ls(self._path(folder), detail=False, refresh=True)
         except FileNotFoundError:
             return []
+        return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
 
     def remove(self, name: str) -> None:
         """See `Storage`."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _told(self.location):
             self._files.rm_file(self._path(name))
 
     @contextlib.contextmanager
