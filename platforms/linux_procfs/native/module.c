@@ -180,22 +180,18 @@ static PyObject *read_by(enum verdict (*way)(const struct asked *, struct column
 {
     struct columns columns = {0};
     struct asked asked;
-    struct keys *keys;
+    struct keys keys; /* not of malloc(3): the map that is read may be ours, and musl maps a page for what is that large */
     enum verdict verdict;
     Py_ssize_t most;
-    PyObject *made;
     if (!PyArg_ParseTuple(arguments, "iipn", &asked.file, &asked.maps, &asked.is_smaps, &most))
         return NULL;
     asked.most = most > 0 ? (size_t)most : SIZE_MAX;
-    keys = (struct keys *)PyMem_Calloc(1, asked.is_smaps ? sizeof *keys : 1); /* before the map is read that may be ours */
-    if (keys == NULL)
-        return PyErr_NoMemory();
+    keys.count = 0;
+    keys.flags = -1;
     Py_BEGIN_ALLOW_THREADS
-    verdict = way(&asked, &columns, keys);
+    verdict = way(&asked, &columns, &keys);
     Py_END_ALLOW_THREADS
-    made = answer(verdict, &columns, asked.is_smaps, keys);
-    PyMem_Free(keys);
-    return made;
+    return answer(verdict, &columns, asked.is_smaps, &keys);
 }
 
 static PyObject *module_read(PyObject *module, PyObject *arguments)
