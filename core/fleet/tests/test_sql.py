@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("duckdb", reason="duckdb is not installed: pip install duckdb")
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vmatlas.errors import MalformedData, UsageError
-from vmatlas_fleet import queries
+from vmatlas.conformance.patience import PATIENCE
+from vmatlas.errors import MalformedData, UsageError, VmatlasError
+from vmatlas_fleet import queries, sql
 from vmatlas_fleet.schema import TABLES
 from vmatlas_fleet.sql import FUNCTIONS, VIEWS, ask, opened
 
@@ -175,7 +179,7 @@ def test_a_file_of_an_older_schema_lacks_columns_and_one_of_a_newer_has_more(dat
 
 def test_hosts_that_are_called_by_numbers_keep_their_names(tmp_path, run, child):
     result = run("fleet", "record", "-", "--to", tmp_path / "n", "--select", child, input="007 local\n1/2 local\n")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.stderr
     result = run("sql", "select host, count(*) > 0 as told from regions_now group by all order by 1", "--data",
                  tmp_path / "n", "--json")  # fmt: skip
     assert json.loads(result.stdout) == [{"host": "007", "told": True}, {"host": "1/2", "told": True}]
@@ -267,3 +271,124 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, place, kind):
     os.mkfifo(path) if kind == "a pipe" else path.symlink_to("/dev/zero")
     with pytest.raises(MalformedData, match="a regular file"), opened(str(tmp_path / "atlas")):
         pass
+
+
+def hosts_of(folder: Path, table: pa.Table, **options: object) -> Path:
+    """A data set with one file more, of a host of somebody else."""
+    make(folder)
+    file = folder / "hosts" / "day=2026-12-01" / "host=web-9" / "20261201T080000Z-000009.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(table, file, compression="zstd", **options)
+    return file
+
+
+def many(rows: int, text: str = "answered") -> pa.Table:
+    index = pa.array([0] * rows, pa.int32())
+    told = {"run": "20261201T080000Z-000009", "name": "a", "status": "answered", "what": "maps", "reason": text}
+    return pa.table({name: pa.array([value]).take(index) for name, value in told.items()})
+
+
+def test_an_answer_is_written_as_it_comes_and_is_held_as_a_whole_up_to_a_limit(tmp_path, run, monkeypatch):
+    file = hosts_of(tmp_path / "atlas", many(30_000))
+    assert file.stat().st_size < 1 << 16
+    monkeypatch.setattr(sql, "MOST_OF_ANSWER", 1 << 20)
+    arguments = ("sql", "select name, reason from hosts_now where host = 'web-9'", "--data", tmp_path / "atlas")
+    for form in ((), ("--json",), ("--csv", "--reverse")):
+        told = run(*arguments, *form)
+        assert told.exit_code == 2 and "takes more than 1 MiB" in told.stderr and "--csv" in told.stderr
+        assert not told.stdout
+    told = run(*arguments, "--csv")
+    assert told.exit_code == 0 and told.stdout == "name,reason\n" + "a,answered\n" * 30_000
+    assert run(*arguments, "--csv", "--limit", 70, "--columns", "reason").stdout == "reason\n" + "answered\n" * 70
+    assert run(*arguments[:-3], "select 1 as a where false", *arguments[-2:], "--csv").stdout == "a\n"
+
+
+_HELD = """
+import resource, sys
+from pathlib import Path
+from vmatlas_fleet.sql import ask_by_rows, opened
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with opened(sys.argv[1]) as connection:
+    before = most()
+    columns, rows = ask_by_rows(connection, "SELECT * FROM hosts WHERE host = 'web-9'")
+    print(sum(1 for _ in rows), most() - before)
+"""
+
+
+def test_rows_cost_no_memory_once_they_are_written(tmp_path):
+    hosts_of(tmp_path / "atlas", many(1_000_000))
+    told = subprocess.run(
+        [sys.executable, "-c", _HELD, tmp_path / "atlas"], capture_output=True, text=True, timeout=PATIENCE
+    )
+    rows, more = map(int, told.stdout.split())
+    assert rows == 1_000_000 and more < 300 << 10, told.stderr  # KiB; held as a whole they take more than 1 GiB
+
+
+def test_the_engine_has_a_limit_of_memory_and_a_folder_of_its_own_for_what_goes_beyond(data):
+    with opened(str(data)) as connection:
+        named = ("memory_limit", "temp_directory", "max_temp_directory_size", "threads")
+        settings = ", ".join(f"current_setting('{name}')" for name in named)
+        ((memory, spilled, most, threads),) = ask(connection, f"SELECT {settings}").rows
+        assert (memory, most) == ("2.0 GiB", "16.0 GiB") and 1 <= threads <= sql.MOST_THREADS
+        assert Path(spilled).stat().st_mode & 0o777 == 0o700
+        ask(connection, "SET memory_limit = '20MiB'")
+        with pytest.raises(VmatlasError, match="Out of Memory") as told:
+            ask(connection, "SELECT length(string_agg(repeat('x', 1000), '')) FROM range(100000)")
+        assert told.value.hint is not None and "SET memory_limit" in told.value.hint
+    assert not Path(spilled).exists()
+
+
+@pytest.mark.parametrize("kind", ["no end", "nothing", "a torn page", "a list", "a number", "a text for a number"])
+def test_a_file_of_a_data_set_that_is_none_is_named(tmp_path, run, kind):
+    file = hosts_of(tmp_path / "atlas", many(1000))
+    question = "select host, status, what from hosts where host = 'web-9'"
+    if kind == "no end":
+        file.write_bytes(file.read_bytes()[:-20])
+    elif kind == "nothing":
+        file.write_bytes(b"")
+    elif kind == "a torn page":
+        content = bytearray(file.read_bytes())
+        place = pq.ParquetFile(file).metadata.row_group(0).column(2)
+        start = place.dictionary_page_offset or place.data_page_offset
+        content[start : start + place.total_compressed_size] = b"\xff" * place.total_compressed_size
+        file.write_bytes(content)
+    elif kind == "a list":
+        pq.write_table(pa.table({"run": ["x"], "status": [["answered"]], "what": [["maps"]]}), file)
+    elif kind == "a number":
+        pq.write_table(pa.table({"run": ["x"], "status": ["answered"], "what": [1.5]}), file)
+    else:
+        file.unlink()
+        file = tmp_path / "atlas" / "processes" / "day=2026-11-30" / "host=web-1" / "20261130T080000Z-000009.parquet"
+        pq.write_table(pa.table({"run": ["x"], "pid": ["x"], "proportional": [["x"]]}), file)
+        question = "select sum(proportional) + sum(pid) from processes"
+    told = run("sql", question, "--data", tmp_path / "atlas")
+    if kind == "a number":  # it has a text, too
+        assert told.exit_code == 0
+        return
+    assert told.exit_code == 6 and file.name in told.stderr, told.stderr
+
+
+def test_nothing_is_odd_in_what_this_program_writes(data):
+    with opened(str(data)) as connection:
+        for table in TABLES:
+            source, _ = sql._source(connection, table, str(data))
+            types = {each.name: sql._TYPES[each.type] for each in table.columns}
+            assert not source or sql._odd(connection, source, types) is None
+
+
+def test_a_question_that_lasts_for_ever_is_ended_by_ctrl_c(data):
+    endless = "select count(*) from range(100000) a, range(1000000000000) b where a.range * b.range % 7 = 3"
+    program = (
+        "import sys, signal, threading, os; from vmatlas_fleet import sql; from vmatlas.cli import main\n"
+        "asked = sql.ask\n"
+        "def ask(*given):\n"
+        "    threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    return asked(*given)\n"
+        "sql.ask = ask\n"
+        "sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "sql", endless, "--data", data]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert told.returncode == 130 and "Traceback" not in told.stderr, told.stderr
+    assert not told.stdout

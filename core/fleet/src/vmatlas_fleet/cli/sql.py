@@ -13,8 +13,13 @@ from vmatlas.cli.words import refuse_both
 from vmatlas.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vmatlas.cli.render.table import Table
     from vmatlas_fleet.sql import Result
+
+_AT_ONCE = 64
+"""Rows that are written at once."""
 
 
 @click.command("sql", short_help="Ask a data set of a fleet by SQL, or by a query that ships.")
@@ -37,7 +42,7 @@ def command(
     as_json: bool,
     as_csv: bool,
 ) -> int:
-    """Ask a data set of a fleet by SQL. DuckDB answers, on this machine, with as many threads as it has processors.
+    """Ask a data set of a fleet by SQL. DuckDB answers, on this machine, with at most 16 threads and 2 GiB of memory.
 
     \b
     Examples:
@@ -48,6 +53,7 @@ def command(
 
     A table has all that was ever recorded; NAME_now has of each host what its newest recording told. See docs/fleet.md.
     """
+    from vmatlas.cli.render.shape import chosen_shape
     from vmatlas_fleet import queries
 
     refuse_both(as_json, as_csv)
@@ -66,13 +72,30 @@ def command(
     if name is not None:
         found = queries.query(name)
         statement, parameters = found.sql, found.values(given)
-    from vmatlas_fleet.sql import ask, opened
+    from vmatlas_fleet.sql import ask, ask_by_rows, opened
 
     assert statement is not None
     with opened(location) as connection:
+        if as_csv and not chosen_shape().reverse:
+            _stream_csv(*ask_by_rows(connection, statement, parameters))
+            return Exit.OK
         result = ask(connection, statement, parameters)
     show_result(result, as_json=as_json, as_csv=as_csv)
     return Exit.OK
+
+
+def _stream_csv(columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> None:
+    """Rows as CSV, as they come: no answer is too long for that."""
+    from itertools import islice
+
+    from vmatlas.cli.render.output import show_csv
+    from vmatlas.cli.render.shape import chosen_shape
+
+    rows = islice(rows, chosen_shape().limit)
+    titled = True
+    while (some := list(islice(rows, _AT_ONCE))) or titled:
+        show_csv(columns, [dict(zip(columns, map(plain, row), strict=True)) for row in some], titled=titled)
+        titled = False
 
 
 def _setting(text: str) -> tuple[str, str]:
