@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -301,6 +302,83 @@ def test_a_row_of_a_host_that_is_no_parquet_is_told(tmp_path):
     path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     with pytest.raises(MalformedData, match="Parquet"):
         data.answered(run)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_where_no_thread_is_to_be_had_fewer_ask_or_the_one_that_waits(recorded, monkeypatch, child, threads):
+    start, left, asked = threading.Thread.start, [threads], []
+
+    def few(self):
+        if self.name == recording.THREAD and self._target.__name__ == "_work":
+            left[0] -= 1
+            if left[0] < 0:
+                raise RuntimeError("can't start new thread")
+        start(self)
+
+    def noted(*given):
+        asked.append(threading.current_thread() is threading.main_thread())
+        return real(*given)
+
+    real = recording.ask_host
+    monkeypatch.setattr(threading.Thread, "start", few)
+    monkeypatch.setattr(recording, "ask_host", noted)
+    hosts = [Host(f"h{number}", "local") for number in range(5)] + [Host("lost", "tcp:127.0.0.1:1")]
+    outcome, data = recorded(*hosts, select=(f"pid:{child}",), pace=Pace(retries=1, back_off=0.01))
+    assert (outcome.answered, outcome.failed) == (5, 1)
+    rows = rows_of(data, "hosts")
+    assert [(row["name"], row["attempts"]) for row in rows] == [
+        *((f"h{number}", 1) for number in range(5)),
+        ("lost", 2),
+    ]
+    assert asked == [not threads] * 7
+
+
+def test_where_no_thread_is_to_be_had_ctrl_c_and_the_time_for_all_end_it_as_usual(recorded, monkeypatch, child):
+    def none(self):
+        raise RuntimeError("can't start new thread")
+
+    def ended(host, *given):
+        if host.name == "h1":
+            raise KeyboardInterrupt
+        return real(host, *given)
+
+    real = recording.ask_host
+    monkeypatch.setattr(threading.Thread, "start", none)
+    monkeypatch.setattr(recording, "ask_host", ended)
+    hosts = [Host(f"h{number}", "local") for number in range(3)]
+    outcome, data = recorded(*hosts, select=(f"pid:{child}",))
+    assert outcome.interrupted is not None and (outcome.answered, outcome.failed, outcome.not_asked) == (1, 1, 1)
+    assert "interrupted" in rows_of(data, "hosts")[1]["reason"]
+    lost = [Host(f"h{number}", "tcp:127.0.0.1:1") for number in range(2)]
+    outcome, data = recorded(*lost, into="second", pace=Pace(retries=100, back_off=30.0, host=100.0, all=1.0))
+    assert outcome.failed == 2 and {row["attempts"] for row in rows_of(data, "hosts")} == {1}
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None or shutil.which("prlimit") is None,
+    reason="it takes root, setpriv and prlimit (util-linux): a limit of processes goes by user, and is none for root",
+)
+def test_a_user_who_may_have_no_second_thread_records_all_the_same(tmp_path):
+    """By the thread that waits, and without those of a library that is never called here."""
+    user = 40000 + os.getpid() % 20000  # who has no process yet
+    (tmp_path / "inventory.yaml").write_text("hosts: {a: local, b: local}\n")
+    tmp_path.chmod(0o777)
+    program = (
+        "import sys, threading\n"
+        "from vmatlas.cli import main\n"
+        "try:\n"
+        "    threading.Thread(target=print).start()\n"
+        "except RuntimeError:\n"
+        "    sys.exit(main())\n"
+        "sys.exit(99)"
+    )
+    caps = [f"--{which}=-all,+dac_read_search" for which in ("bounding-set", "inh-caps", "ambient-caps")]
+    command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *caps, "prlimit", "--nproc=1"]
+    command += [sys.executable, "-c", program, "fleet", "record", "inventory.yaml", "--to", "atlas", "--select", "1"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert "defect" not in told.stderr and "OpenBLAS" not in told.stderr
+    assert told.returncode in (0, 7), told.stderr
+    assert len(rows_of(tmp_path / "atlas", "hosts")) == 2
 
 
 @pytest.mark.parametrize("field", ["run", "began", "what", "select", "options", "hosts", "vmatlas", "schema"])

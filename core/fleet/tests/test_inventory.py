@@ -194,3 +194,17 @@ def test_the_command_shows_hosts_and_no_url(run, tmp_path):
     assert {each["name"]: each["scheme"] for each in json.loads(result.stdout)}["web1"] == "ssh"
     result = run("fleet", "hosts", tmp_path / "nothing")
     assert result.exit_code == 9
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a folder"])
+def test_an_inventory_that_is_no_regular_file_is_refused_and_not_waited_for(tmp_path, run, kind):
+    path = tmp_path / "inventory"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    for command in (("fleet", "hosts", path), ("fleet", "record", path, "--to", tmp_path / "atlas")):
+        told = run(*command)
+        assert told.exit_code == 2 and f"{path} is no regular file" in told.stderr

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from vmatlas.errors import UsageError, legible
 from vmatlas.plain_yaml import read_yaml
+from vmatlas.systems.posix import read_plain
 from vmatlas.target.connect import words
 from vmatlas_fleet.ansible import hosts_of, listed
 from vmatlas_fleet.hosts import LARGEST, NOWHERE, Group, Host, Membership, check_name, is_target, memberships
@@ -52,8 +53,10 @@ def read(source: str, standard_input: TextIO | None = None) -> Inventory:
         _check_size(len(text), "standard input")
         named = "standard input"
         return of_mapping(_json(text, named), named) if text.lstrip().startswith("{") else of_lines(text, named)
-    with open(source, "rb") as file:
-        content = file.read(LARGEST + 1)
+    try:
+        content, _ = read_plain(source, LARGEST + 1)
+    except ValueError:
+        raise UsageError(f"{source} is no regular file", hint="- reads an inventory from standard input") from None
     _check_size(len(content), source)
     try:
         text = content.decode("utf-8")

@@ -253,11 +253,14 @@ class _Threads:
         self._settled: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._all = None if pace.all is None else Deadline(pace.all)
         self._hired = 0
+        self._workers: set[int] = set()
+        """Threads that ask, but those that were given up."""
 
     def run(self, progress: Progress) -> None:
         """Until all are settled, or it is ended."""
         for _ in range(min(self._pace.concurrency, self._left)):
-            self._hire()
+            if not self._hire():
+                break  # fewer do it as well
         failure: BaseException | None = None
         try:
             failure = self._watch(progress)
@@ -288,6 +291,8 @@ class _Threads:
                     return failure
             if self._settled.empty():
                 self._look(progress)
+                if self._left and not self._workers and not self._hire():
+                    self._ask_here()
         progress.update(self._ledger.outcome, 0)
         return None
 
@@ -317,6 +322,7 @@ class _Threads:
             if self._in_flight.pop(thread, None) is None:
                 return
             self._abandoned.add(thread)
+            self._workers.discard(thread)
         assert task.deadline is not None
         why = f"{task.deadline.why}; this program still waits for what the system does not give up (a name's address?)"
         self._settle(task, task.best or Told("failed", why, "Unanswered"))
@@ -355,11 +361,34 @@ class _Threads:
 
     # ---- the threads ----
 
-    def _hire(self) -> None:
+    def _hire(self) -> bool:
+        """One thread more; False where the system gives none: a limit of processes, or of memory."""
         self._hired += 1
-        threading.Thread(target=self._work, args=(self._hired,), name=THREAD, daemon=True).start()
+        me = self._hired
+        with self._turn:
+            self._workers.add(me)
+        try:
+            threading.Thread(target=self._work, args=(me,), name=THREAD, daemon=True).start()
+        except RuntimeError:
+            with self._turn:
+                self._workers.discard(me)
+            return False
+        return True
 
-    def _next(self, me: int) -> Task | None:
+    def _ask_here(self) -> None:
+        """One host, if it is its turn, by the thread that waits: there is no other."""
+        task = self._next(0, waits=False)
+        if task is None:
+            return
+        try:
+            self._ask(0, task)
+        except KeyboardInterrupt:
+            why = "interrupted: this host was being asked when the recording was ended"
+            self._settle(task, task.best or Told("failed", why, "TargetLost"))
+            self._let_go(0)
+            raise
+
+    def _next(self, me: int, *, waits: bool = True) -> Task | None:
         with self._turn:
             while not self._stopped:
                 now = time.monotonic()
@@ -375,6 +404,8 @@ class _Threads:
                 if self._again:
                     due = self._again[0][0] - now
                     pause = due if pause is None else min(pause, due)
+                if not waits:
+                    break
                 self._turn.wait(pause)
         return None
 
@@ -388,27 +419,36 @@ class _Threads:
         return task
 
     def _work(self, me: int) -> None:
-        while (task := self._next(me)) is not None:
-            assert task.deadline is not None
-            try:
-                told = ask_host(task.host, self._order, task.deadline, self._ledger.keep_capture)
-            except BaseException as error:  # of ours: a disk that is full, a defect
-                if task.claim():
-                    self._settled.put(error)
-                self._let_go(me)
-                return
-            best = task.keep(told)
-            pause = None if self._stopped else wants_again(task, told, self._pace)
-            if pause is None:
-                self._settle(task, best)
-                if self._let_go(me):
-                    return
-                continue
+        try:
+            while (task := self._next(me)) is not None and self._ask(me, task):
+                pass
+        finally:
             with self._turn:
-                if self._in_flight.pop(me, None) is None:  # it was given up meanwhile
-                    return
-                heapq.heappush(self._again, (time.monotonic() + pause, id(task), task))
-                self._turn.notify()
+                self._workers.discard(me)
+
+    def _ask(self, me: int, task: Task) -> bool:
+        """Ask one host once, and settle it, or put it off. Whether this thread goes on."""
+        assert task.deadline is not None
+        try:
+            told = ask_host(task.host, self._order, task.deadline, self._ledger.keep_capture)
+        except BaseException as error:  # of ours: a disk that is full, a defect
+            if isinstance(error, KeyboardInterrupt) and not me:
+                raise
+            if task.claim():
+                self._settled.put(error)
+            self._let_go(me)
+            return False
+        best = task.keep(told)
+        pause = None if self._stopped else wants_again(task, told, self._pace)
+        if pause is None:
+            self._settle(task, best)
+            return not self._let_go(me)
+        with self._turn:
+            if self._in_flight.pop(me, None) is None:  # it was given up meanwhile
+                return False
+            heapq.heappush(self._again, (time.monotonic() + pause, id(task), task))
+            self._turn.notify()
+        return True
 
     def _let_go(self, me: int) -> bool:
         """Whether another thread has taken this one's place."""
