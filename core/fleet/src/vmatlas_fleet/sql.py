@@ -252,7 +252,8 @@ def _story(error: Exception, database: Any) -> VmatlasError:
         raise error
     said = legible(" ".join(str(error).split()), 400)
     if isinstance(error, database.OutOfMemoryException):
-        return VmatlasError(said, hint=f"SQL that begins with SET memory_limit = '8GiB'; has more than {MOST_MEMORY}")
+        hint = f"SQL that begins with SET memory_limit = '8GiB'; has more than {MOST_MEMORY}"
+        return VmatlasError(said, hint=None if "bad allocation" in said else hint)  # that is the system's limit
     if isinstance(error, (database.IOException, database.InternalException)):
         return VmatlasError(said)
     return UsageError(said, hint="vmatlas sql --tables tells which tables, columns and functions there are")
