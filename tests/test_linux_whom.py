@@ -544,7 +544,7 @@ def test_a_container_of_a_pod_is_found_in_the_cgroups_that_each_makes(layout, ve
         if version == 1:  # the hierarchy that counts memory here
             [counted] = group.cgroups
             assert parts_of_container(counted.path, number), counted
-            assert counted.current is not None and counted.current > 0, counted
+            assert counted.current is not None, counted  # of what was put there later nothing may be counted yet
 
 
 def parts_of_container(path: str, number: str) -> bool:

@@ -41,7 +41,7 @@ class Store:
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5).close()
+                urllib.request.urlopen(f"{self.url}/moto-api/", timeout=PATIENCE).close()
                 break
             except OSError:
                 assert time.monotonic() < until

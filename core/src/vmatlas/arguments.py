@@ -30,6 +30,10 @@ _MOST_BITS = 128
 """A larger number is told by its bits: nobody reads its digits, and Python makes no text of some thousands of them."""
 
 
+_MOST_LETTERS = 4096
+"""So much of a text is looked at: blanks beside each other are shown as one."""
+
+
 def shown(value: object, most: int = 100) -> str:
     """A value as a part of a line, whatever it is."""
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
@@ -37,7 +41,7 @@ def shown(value: object, most: int = 100) -> str:
     text = ""
     for piece in _pieces(value, most + 1):
         text += piece
-        if len(text) > most:
+        if len(text) > most and len(" ".join(text.split())) > most:
             break
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 3] + "..."
@@ -60,8 +64,9 @@ def _pieces(value: object, most: int) -> Iterator[str]:
             yield ": "
             yield from _pieces(each, most)
         yield "}"
-    elif type(value) in (str, bytes) and len(value) > most:  # type: ignore[arg-type]
-        yield repr(value[:most])  # type: ignore[index]
+    elif type(value) in (str, bytes) and len(value) > _MOST_LETTERS:  # type: ignore[arg-type]
+        yield repr(value[:_MOST_LETTERS])  # type: ignore[index]
+        yield "..." * most
     else:
         try:
             yield repr(value)

@@ -408,9 +408,3 @@ def test_a_recording_that_ends_before_its_first_moment_tells_by_what(start, grow
     _, errors = recording.communicate(timeout=PATIENCE)
     assert (recording.returncode, errors) == (128 + how, b"")
     assert not (tmp_path / "x.vmatlas").exists()
-
-
-def test_moments_have_time_between_them(run, growing, tmp_path):
-    done = run("record", growing.pid, "--every", "0", "-o", tmp_path / "x")
-    assert (done.exit_code, done.stdout) == (Exit.USAGE, "") and "no time between two moments" in done.stderr
-    assert not (tmp_path / "x").exists()

@@ -47,7 +47,12 @@ _HARDLY_ANY = 4096
 @build_ids_option
 @click.option("--threads", is_flag=True, help="Also the threads and their stack pointers: for replay --names.")
 @click.option("--guards", is_flag=True, help="Also the guards that no map shows; not with --residency nor --every.")
-@click.option("--every", metavar="TIME", type=DurationType(), help="A series: again and again, e.g. 10s, 5m, 1.5.")
+@click.option(
+    "--every",
+    metavar="TIME",
+    type=DurationType(),
+    help="A series: again and again, e.g. 10s, 5m, 1.5; 0: without a pause.",
+)
 @click.option("--for", "seconds", metavar="TIME", type=DurationType(), help="End a series after this time, e.g. 1h.")
 @click.option("--append", is_flag=True, help="Go on with a series that is there, of the same process.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
@@ -91,8 +96,6 @@ def command(
         raise UsageError("-o names no file")
     if every is None and (seconds is not None or append):
         raise UsageError(f"{'--append' if append else '--for'} goes with --every", hint="--every 10s records a series")
-    if every == 0:
-        raise UsageError("--every 0 leaves no time between two moments", hint="--every 10s, or 250ms")
     if every is not None and guards:
         raise UsageError("--guards goes without --every: a series has maps alone", hint="vmatlas record PID --guards")
     if append and force:

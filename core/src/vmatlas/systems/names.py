@@ -36,7 +36,7 @@ def _declared() -> dict[str, str]:
     text = os.environ.get(VARIABLE, "")
     pairs = [pair.partition("=") for pair in text.lower().replace(" ", "").split(",") if pair]
     for name, _, system in pairs:
-        if not name or not system or name in _OF_THEIR_OWN:
+        if not name or not system or (name != system and {name, system} <= _OF_THEIR_OWN):
             raise UsageError(
                 f"{VARIABLE} is '{text}', which names no derived systems", hint=f"{VARIABLE}=examplebsd=freebsd, say"
             )
