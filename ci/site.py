@@ -72,7 +72,10 @@ def lay_together(space: Path) -> None:
             beside = (path.parent / link[0]).resolve()
             if beside.is_file() and beside.suffix != ".md" and beside.is_relative_to(ROOT):
                 _lay(beside, space)
-    shutil.copytree(ROOT / "core" / "src", space / "core" / "src", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    sources, beside = ROOT / "core" / "src", shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(
+        sources, space / "core" / "src", ignore=beside, dirs_exist_ok=True
+    )  # a page may lead to one of them
     for path in (ROOT / "docs" / "site").iterdir():
         (shutil.copytree if path.is_dir() else shutil.copy)(path, space / path.name)
     made = space / "docs" / "reference"
