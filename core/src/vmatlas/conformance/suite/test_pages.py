@@ -306,7 +306,6 @@ def test_huge_pages_that_were_set_aside_are_told_before_they_are_touched(
     made = worker.map(2 * size, flags=MapFlag.HUGE)
     if not made.ok:
         pytest.skip(f"no two huge pages of {size:,} bytes are set aside there: {made.errno_name}")
-    on_power = agent_target.system_info.machine.startswith("ppc")
     start, source, process = made.value, source_named(page_source), reader.open(worker.pid)
     try:
 
@@ -315,14 +314,14 @@ def test_huge_pages_that_were_set_aside_are_told_before_they_are_touched(
             runs = source.pages(process.acquire(source, query)).telling(of)
             return [((run.start - start) // size, (run.end - start) // size, run.state & (P | H)) for run in runs]
 
+        # There is nothing to be told of one before the kernel has made a table for where it lies (`hugetlb_walk`): it has
+        # where other memory is near, on POWER hardly ever; of two that lie on both sides of a table's end, of one perhaps.
         huge = H & of
-        untouched = told()
-        # On POWER there is nothing to be told of before the kernel has made a table for it.
-        assert untouched == ([(0, 2, H)] if huge else []) or (on_power and not untouched)
+        assert told() in ([[], [(0, 1, H)], [(1, 2, H)], [(0, 2, H)]] if huge else [[]])
         required(worker.touch(start, 1, write=1), "touching")
         first, *others = told()
         assert first == (0, 1, P | huge)
-        assert others == ([(1, 2, H)] if huge else []) or (on_power and not others)
+        assert others in ([[], [(1, 2, H)]] if huge else [[]])
     finally:
         process.close()
         required(worker.unmap(start, 2 * size), "unmapping")
