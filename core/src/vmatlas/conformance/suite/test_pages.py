@@ -314,8 +314,8 @@ def test_huge_pages_that_were_set_aside_are_told_before_they_are_touched(
             runs = source.pages(process.acquire(source, query)).telling(of)
             return [((run.start - start) // size, (run.end - start) // size, run.state & (P | H)) for run in runs]
 
-        # There is nothing to be told of one before the kernel has made a table for where it lies (`hugetlb_walk`): it has
-        # where other memory is near, on POWER hardly ever; of two that lie on both sides of a table's end, of one perhaps.
+        # There is nothing to be told of one before the kernel has made a table for where it lies (`hugetlb_walk`): it
+        # has where other memory is near, on POWER hardly ever; of two on both sides of a table's end, of one perhaps.
         huge = H & of
         assert told() in ([[], [(0, 1, H)], [(1, 2, H)], [(0, 2, H)]] if huge else [[]])
         required(worker.touch(start, 1, write=1), "touching")
