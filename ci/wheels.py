@@ -203,9 +203,13 @@ def _digests(output: Path) -> Iterator[tuple[Path, str]]:
 def _made_of(output: Path, url: str) -> dict[str, object]:
     """What was made, of what, by what: a statement of in-toto's, with SLSA's predicate (slsa.dev/provenance/v1).
 
-    By whom, and how, it names by addresses, which there are where the repository has one.
+    By whom, and how, it names by addresses, which there are where the repository has one. Raises Unfit where git tells
+    no commit: no checkout, or somebody else's.
     """
-    commit = _git("rev-parse", "HEAD")
+    try:
+        commit, changed = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Unfit(f"git tells no commit of {ROOT}: a release is made of a clone of one's own") from error
     how = f"{url}/blob/{commit}/ci/wheels.py" if url else "ci/wheels.py"
     locks = [ROOT / "tests" / "requirements.lock", TOOLS]
     return {
@@ -217,7 +221,7 @@ def _made_of(output: Path, url: str) -> dict[str, object]:
         "predicate": {
             "buildDefinition": {
                 "buildType": how,
-                "externalParameters": {"targets": TARGETS, "changed": bool(_git("status", "--porcelain"))},
+                "externalParameters": {"targets": TARGETS, "changed": changed},
                 "internalParameters": {
                     "python": platform.python_version(),
                     "setuptools": version("setuptools"),

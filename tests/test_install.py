@@ -373,7 +373,12 @@ def attested(tmp_path: Path) -> Path:
     folder.mkdir()
     wheel = folder / "vmatlas-0.1.0-py3-none-any.whl"
     wheel.write_bytes(b"a wheel")
-    statement = ci("wheels")["_made_of"](folder, "https://example.org/vmatlas")
+    wheels = ci("wheels")
+    if ROOT.stat().st_uid != os.geteuid():
+        with pytest.raises(wheels["Unfit"], match="a clone of one's own"):
+            wheels["_made_of"](folder, "")
+        pytest.skip("git tells another user nothing of this checkout")
+    statement = wheels["_made_of"](folder, "https://example.org/vmatlas")
     assert [each["name"] for each in statement["subject"]] == [wheel.name]
     (folder / "vmatlas.intoto.json").write_text(json.dumps(statement, indent=2) + "\n")
     key_pair(tmp_path / "key.pem", tmp_path / "public.pem", "-algorithm", "ed25519")
