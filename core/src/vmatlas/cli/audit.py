@@ -37,11 +37,11 @@ _DOUBT = "not allowed"
 """How the lines begin that say why a policy does not allow something."""
 
 _Seen: TypeAlias = "tuple[str, str | None, str, Severity]"
-"""What a finding says of a process; where it says it of is beside it."""
+"""What a finding says of a process: by that --watch knows it again. What weighs more now is new."""
 _Who: TypeAlias = "tuple[int, int | None]"
+"""A process: one with the number of another one started at another time."""
 _Places: TypeAlias = "frozenset[tuple[int, int]]"
-"""By what --watch knows a finding again: which process (one with the number of another one started at another time),
-and what is found. What weighs more now is new."""
+"""The memory that a finding is of: from where to where each region goes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def _grows(region: Region, space: AddressSpace) -> bool:
     Where not, what touches a stack from below may be a part of it (`lower_parts`)."""
     if region.flags is not None:
         return region.flags.grows_down
-    return can_grow(region) or region.start in lower_parts(space)
+    return can_grow(region) or (region.kind is Kind.ANONYMOUS and region.start in lower_parts(space))
 
 
 def _below_stack(
