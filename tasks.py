@@ -23,7 +23,7 @@ TESTS_OF_USERS = (
     " --ignore=core/agent/tests/test_build.py --ignore=core/agent/tests/test_fuzz.py"
 )
 WORKERS = "-n auto --dist loadfile"  # a file's tests together: what they share is made once, not by each worker
-HOST_TASKS = ("check", "test")
+SLOW = "what takes seconds of a processor, or long: other systems' agents, wheels, sanitizers' builds, a PostgreSQL"
 FAULTS = "test-faults"
 SETS_OF_THOROUGH = ("nightly", "release")
 THOROUGH = "VMATLAS_TEST_THOROUGH"
@@ -133,11 +133,11 @@ def site(context: Context, output: str = "") -> None:
     _run(context, f"python ci/site.py {shlex.quote(str(_file(output, '.vmatlas/site-made')))}")
 
 
-@task(pre=[agents])
-def test(context: Context, only: str = "") -> None:
+@task(pre=[agents], help={"quick": "leave out the tests that are marked slow"})
+def test(context: Context, only: str = "", quick: bool = False) -> None:
     """Run the tests that need no machine. --only EXPRESSION chooses some (pytest's -k)."""
     chosen = f" -k '{only}'" if only else ""
-    _run(context, f"pytest {WORKERS} {TESTS} -m 'not machine'{chosen}")
+    _run(context, f"pytest {WORKERS} {TESTS} -m 'not machine{' and not slow' * quick}'{chosen}")
 
 
 @task(pre=[agents])
@@ -194,7 +194,7 @@ def test_all_platforms(
     """Run the tests of this host, then boot machines and run the conformance suite on each; one table.
 
     Without --only and --set: one machine for each system and processor. The sets of continuous integration, which name
-    more, bring the tests that break machines (test-faults) as well.
+    more, bring the slow tests of this host and those that break machines (test-faults) as well.
 
     Exit codes: 0 all passed, 1 a test failed, 2 usage, 3 a machine was lost, 4 something required did not run,
     130 interrupted.
@@ -207,11 +207,13 @@ def test_all_platforms(
         raise Exit(code=2)
     if install:
         install_emulators(only=_words(only), set_name=set)
-    tasks = [] if machines_only else [*HOST_TASKS, *([FAULTS] if set not in ("", "default") else [])]
+    is_quick = set in ("", "default")
+    tasks = [] if machines_only else ["check", "test --quick"] if is_quick else ["check", "test", FAULTS]
     begin = f"env {THOROUGH}=1 invoke" if set in SETS_OF_THOROUGH else "invoke"
     failed = [name for name in tasks if not _run(context, f"{begin} {name}", warn=True)]
-    if tasks and FAULTS not in tasks:
-        print(f"Left out: the tests that break machines ({FAULTS}): ./run invoke {FAULTS}, or a --set of ci/sets.yaml")
+    if tasks and is_quick:
+        print(f"Left out: slow tests ({SLOW}): ./run invoke test")
+        print(f"Left out: the tests that break machines: ./run invoke {FAULTS}. A --set of ci/sets.yaml brings both")
     code = run_machines(
         only=_words(only),
         set_name=set,

@@ -18,7 +18,7 @@ import pytest
 import vmatlas
 from vmatlas.conformance.patience import PATIENCE
 
-pytestmark = [pytest.mark.timeout(4 * PATIENCE)]
+pytestmark = [pytest.mark.timeout(4 * PATIENCE), pytest.mark.slow]
 ROOT = Path(__file__).parents[1]
 BUILDS = """
 import sys

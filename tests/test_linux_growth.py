@@ -287,6 +287,7 @@ def postgres() -> Iterator[tuple[int, Callable[[], subprocess.Popen[bytes]]]]:
                 server.wait(PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_backend_of_postgresql_grows_by_the_shared_buffers_that_it_comes_to_know(postgres, tmp_path):
     """Under pgbench: no leak, but what grows is told, and that it is shared."""
     server, client = postgres

@@ -140,6 +140,10 @@ def test_a_machine_is_what_its_description_says(tmp_path: Path) -> None:
     assert "-accel tcg -cpu max,-cx16 " in line
     kvm = arguments(machine, Prepared(kernel=Path("/k"), initramfs=Path("/i")), "kvm", Sockets(3, 4, 5))
     assert "-accel kvm -cpu max " in " ".join(kvm)
+    arm = arguments(
+        find("linux-6.12-aarch64"), Prepared(kernel=Path("/k"), initramfs=Path("/i")), "tcg", Sockets(3, 4, 5)
+    )
+    assert "-accel tcg -cpu max,pauth-impdef=on " in " ".join(arm)
 
 
 def test_a_board_without_pci_has_its_disk_its_cd_and_a_second_serial_port_all_the_same() -> None:

@@ -174,6 +174,7 @@ def test_links_and_folders_of_an_archive_are_what_the_cpio_tool_reads() -> None:
     assert list(found)[:2] == ["usr", "usr/lib"]  # before what lies in them
 
 
+@pytest.mark.slow
 def test_userland_is_verified_merged_and_holds_wheels_tests_and_steps(
     machine: Machine, mirror: Mirror, cache: Cache, tmp_path: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_package_of_python_that_left_the_mirror_is_found_in_the_index_of_now(
     assert fetch_userland(machine, cache).python == "3.11.2-7"
 
 
+@pytest.mark.slow
 def test_what_is_ours_lies_on_the_cd_where_python_comes_from_elsewhere(
     machine: Machine, cache: Cache, mirror: Mirror, tmp_path: Path
 ) -> None:
@@ -271,6 +273,7 @@ def test_python_without_a_suite_says_what_it_needs(change: tuple[str, str], told
         describe(tmp_path, "p", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["core", "platforms/freebsd"])
 def test_wheel_without_twin_is_for_every_system(name: str, cache: Cache) -> None:
     (path,) = build_wheels(Path(__file__).parents[2], [name], cache, 120, twins=False).iterdir()
@@ -312,6 +315,7 @@ def test_wheel_of_another_python_is_not_taken(machine: Machine, cache: Cache, tm
         fetch_userland(machine, cache)
 
 
+@pytest.mark.slow
 def test_wheel_is_built_anew_when_a_source_changes(tmp_path: Path, cache: Cache) -> None:
     source = tmp_path / "d" / "pyproject.toml"
     source.parent.mkdir()

@@ -52,6 +52,7 @@ def agent(built_once: Path, tmp_path: Path) -> Path:
     return tmp_path / host_target().file
 
 
+@pytest.mark.slow
 def test_a_second_build_costs_nothing_and_gives_the_same_file(agent: Path, tmp_path: Path) -> None:
     first = agent
     before = first.stat().st_mtime_ns, first.read_bytes()
@@ -60,6 +61,7 @@ def test_a_second_build_costs_nothing_and_gives_the_same_file(agent: Path, tmp_p
     assert sorted(os.listdir(tmp_path)) == [first.name, f"{first.name}.digests"], "nothing else is left"
 
 
+@pytest.mark.slow
 def test_the_same_sources_give_the_same_bytes_in_any_folder(agent: Path, tmp_path: Path) -> None:
     again, compiled = build(host_target(), host_compiler("cc"), output=tmp_path / "another")
     assert compiled and again.read_bytes() == agent.read_bytes()
@@ -180,6 +182,7 @@ def wheel_with(targets: Sequence[Target], folder: Path, *options: str) -> subpro
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_the_agents_of_all_targets_that_are_built(tmp_path: Path) -> None:
     done = wheel_with(TARGETS, tmp_path, "-v")
     assert done.returncode == 0, done.stderr

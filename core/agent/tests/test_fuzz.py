@@ -36,6 +36,7 @@ def fuzz(target: str, tmp_path: Path, *options: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", sorted(ROUNDS))
 def test_nothing_is_found(target: str, tmp_path: Path) -> None:
     done = fuzz(target, tmp_path)

@@ -165,6 +165,7 @@ def test_agents_of_freebsd_get_both_sources() -> None:
     assert [plugin.names for plugin in plugin_sources("freebsd")] == [("freebsd.procfs_map",), ("freebsd.vmmap",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["amd64", "arm64"])
 def test_built_agent_needs_nothing_newer_than_13_2(machine: str, tmp_path: Path) -> None:
     """The compiler's own start files need __libc_start1@FBSD_1.7, of FreeBSD 14: the agent has an entry of its own.

@@ -16,6 +16,7 @@ def test_mutated_records_find_nothing(tmp_path: Path) -> None:
     fuzz_decoder(HERE, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sanitizers", [MEMORY, RACES])
 def test_threads_tell_made_up_maps_right(sanitizers: str, tmp_path: Path) -> None:
     walker = build_driver(HERE / "fuzz_walk.c", HERE.parent / "native", tmp_path, sanitizers=sanitizers)

@@ -124,6 +124,7 @@ def test_the_agent_has_a_part_for_the_system() -> None:
     assert any(target.system == "netbsd" for target in TARGETS), row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target", [each for each in TARGETS if each.system == "netbsd"], ids=lambda target: target.name
 )

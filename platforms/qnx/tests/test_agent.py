@@ -183,6 +183,7 @@ def _readelf(agent: Path, *options: str) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_agent_is_what_the_loader_of_6_4_takes(agent: Path) -> None:
     image = agent.read_bytes()
     assert image[:6] == b"\x7fELF\x01\x01"
@@ -199,6 +200,7 @@ def test_agent_is_what_the_loader_of_6_4_takes(agent: Path) -> None:
     assert str(NATIVE).encode() not in image, "no path of the builder in it"
 
 
+@pytest.mark.slow
 def test_agent_needs_the_names_of_the_list_and_no_others(agent: Path) -> None:
     needed = {
         line.split()[-1]

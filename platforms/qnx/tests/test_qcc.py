@@ -126,6 +126,7 @@ def test_there_is_an_agent_for_each_processor_of_newer_releases() -> None:
     assert not target_for("QNX", "x86pc").qcc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", BY_QCC, ids=lambda target: target.name)
 def test_compiler_is_told_its_variant_and_every_source(target: Target, sdp: Sdp, tmp_path: Path) -> None:
     if target is not BY_QCC[0]:  # the host's compiler would make the same of it
@@ -204,6 +205,7 @@ def test_all_agents_leave_out_those_of_a_licensed_compiler_and_say_so(
         list(_with_compilers(BY_QCC, may_lack=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", ["x86_64", "aarch64"])
 def test_sources_compile_for_64_bits_and_need_no_other_names(processor: str, tmp_path: Path) -> None:
     """Objects alone, against our declarations, each warning an error."""
