@@ -121,6 +121,20 @@ def test_a_range_that_ends_within_a_page_is_asked_in_whole_pages_and_told_as_it_
         assert bounds(process.pages(between=(0, 2**64))) == [(1, 5), (8, 9)]
 
 
+def test_regions_that_merge_between_two_pieces_of_the_map_are_asked_about_once(machine: Machine) -> None:
+    """A piece is 16 regions. What was two of the first is, with another, one of the second: it begins below its end."""
+    _, backend, sources = machine
+    apart = [region(2 * each, 2 * each + 1) for each in range(1, 15)]
+    first = [*apart, region(40, 42), region(42, 43, 1), region(43, 45)]
+    merged = [*apart, region(39, 45)]
+    backend.regions = [*first, merged[-1]]
+    backend.kernel_filter = lambda each, query: each in (first if len(backend.queries) == 1 else merged)
+    with opened(machine) as process:
+        assert bounds(process.pages(between=(0, 44 * PAGE)))[-2:] == [(28, 29), (39, 44)]
+    assert sources[0].asked[0].ranges[-1] == (39 * PAGE, 44 * PAGE)
+    assert len(backend.queries) == 2
+
+
 def test_what_is_told_beyond_what_was_asked_for_is_left_out(machine: Machine) -> None:
     with opened(machine) as process:
         runs = process.pages(of=S)

@@ -805,15 +805,18 @@ def _not_both() -> UsageError:
 def _whole_pages(
     starts: Iterable[int], ends: Iterable[int], page: int, start: int = 0, end: int = _TOP
 ) -> tuple[tuple[int, int], ...]:
-    """The parts of a range of addresses that regions cover, in whole pages; those that touch are one."""
+    """The parts of a range of addresses that regions cover, in whole pages; those that touch are one, and those that
+    overlap, as where two pieces of a walk meet (`Process.iterate`).
+    """
     found: list[tuple[int, int]] = []
     lowest, highest = start // page * page, -(-end // page) * page
     for low, high in zip(starts, ends, strict=True):
         first, last = max(low, lowest), min(high, highest)
         if first >= last:
             continue
-        if found and found[-1][1] == first:
-            first = found.pop()[0]
+        while found and found[-1][1] >= first:
+            below = found.pop()
+            first, last = min(first, below[0]), max(last, below[1])
         found.append((first, last))
     return tuple(found)
 
