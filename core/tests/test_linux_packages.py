@@ -9,6 +9,7 @@ import sqlite3
 import struct
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,7 +98,48 @@ def test_the_files_of_each_package_are_told_and_none_that_was_left_out(make, hea
 
 def test_a_header_of_old_has_whole_names():
     data = b"/bin/x\0/bin/y\0"
-    assert rpm.files_of(struct.pack(">6I", 1, len(data), 1027, STRINGS, 0, 2) + data) == [b"/bin/x", b"/bin/y"]
+    old = struct.pack(">6I", 1, len(data), 1027, STRINGS, 0, 2) + data
+    assert list(rpm.files_of(old)) == [b"/bin/x", b"/bin/y"]
+
+
+def test_a_long_folder_that_is_that_of_every_file_costs_what_the_header_has():
+    """All paths together would be 100 GB: what is longer than a path may be is none."""
+    many = header([f"/{'d' * (1 << 20)}/{number:x}" for number in range(200)] + ["/usr/bin/a"])
+    indexes, names, folders = struct.unpack_from(">12I", many, 8)[2::4]
+    assert len(many) < 2 << 20 and indexes < names < folders
+    tracemalloc.start()
+    try:
+        assert list(rpm.files_of(many)) == [b"/usr/bin/a"]
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_line_that_is_too_long_is_none_and_lists_of_many_lines_have_no_more_room_than_there_is(monkeypatch, tmp_path):
+    """Whoever is audited may have written them."""
+    file = tmp_path / "x.list"
+    file.write_bytes(b"/bin/a\n/" + b"d" * 10_000 + b"\n/bin/b\n" + b"/c" * 5_000)
+    monkeypatch.setattr(packages, "_PIECE", 100)
+    with open(file, "rb") as opened:
+        assert packages._read(packages._lines(opened.fileno(), 1 << 20))[:2] == ({b"/bin/a", b"/bin/b"}, True)
+    monkeypatch.setattr(packages, "_ROOM", 1 << 20)
+    lists = packages._read([[b"/%d" % number for number in range(1 << 20)]])
+    assert not lists.is_whole and 1000 < len(lists.files) < 1 << 13 and lists.room >= 1 << 20
+
+
+def test_what_is_kept_of_other_roots_goes_where_there_is_no_room_for_all(monkeypatch):
+    monkeypatch.setattr(packages, "_known", {})
+    monkeypatch.setattr(packages, "_ROOM", 100)
+    for number, room in enumerate([10, 20, 30, 5, 5, 60, 101]):
+        packages._keep(((number, 0, 0, 0),), packages.Lists(frozenset(), True, room))
+        kept = [marks[0][0] for marks in packages._known]
+        assert kept[-1] == number
+        assert kept == {3: [0, 1, 2, 3], 4: [1, 2, 3, 4], 5: [2, 3, 4, 5], 6: [6]}.get(number, kept)
+
+
+def test_a_record_of_more_columns_than_any_that_is_read_is_refused():
+    with pytest.raises(ValueError, match="another kind"):
+        rpm._values(bytes([100]) + b"\0" * 99)
 
 
 @pytest.mark.parametrize(("make", "headers"), [(sqlite, rpm.sqlite_headers), (ndb, rpm.ndb_headers)])
@@ -218,11 +260,11 @@ def test_what_is_not_read_to_its_end_tells_what_it_has_and_nothing_of_the_rest(m
         yield [b"/usr/bin/a"]
         raise ValueError("it is none")
 
-    assert packages._read(names()) == packages.Lists(frozenset({b"/bin/a"}), is_whole=False)
+    assert packages._read(names())[:2] == ({b"/bin/a"}, False)
     assert packages._read([[b"/usr/bin/a"], None]).is_whole is False
     assert packages._read([[b"/usr/bin/a"]]).is_whole is True
     monkeypatch.setattr(packages, "_LONGEST", -1.0)
-    assert packages._read([[b"/bin/a"], [b"/bin/b"]]) == packages.Lists(frozenset({b"/bin/a"}), is_whole=False)
+    assert packages._read([[b"/bin/a"], [b"/bin/b"]])[:2] == ({b"/bin/a"}, False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: an empty file system in the place of another")

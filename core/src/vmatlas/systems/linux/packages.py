@@ -24,12 +24,14 @@ _RPM = (b"/usr/lib/sysimage/rpm", b"/var/lib/rpm")
 """Where rpm has its database, of newer and of older distributions; one may be a link to the other."""
 _MOST = 1 << 28
 """Bytes of lists, in all. A desktop has some 40 MiB."""
-_MOST_FILES = 1 << 22
+_ROOM, _EACH = 1 << 28, 128
+"""Bytes that the paths of all lists take here at most, and what each takes beside its letters: two million paths."""
+_PIECE = 1 << 20
 _LARGEST_DIVERSIONS = 1 << 20
 _LONGEST = 20.0
 """Seconds that the lists of one root may take. A desktop's take one."""
 _KEPT = 4
-"""Lists of so many roots are kept."""
+"""Lists of so many roots are kept, as far as there is room for them together."""
 _MERGED = (b"/bin/", b"/sbin/", b"/lib", b"/lib32/", b"/lib64/", b"/libx32/", b"/libo32/")
 """What /usr has as well, where the two were merged: a list may name either (dpkg's lists of Debian 12 do)."""
 
@@ -40,6 +42,8 @@ class Lists(NamedTuple):
     files: frozenset[bytes]
     is_whole: bool
     """Whether what is not in it was brought by none; else it may have been."""
+    room: int = 0
+    """Bytes that it takes, as they are counted here."""
 
 
 _UNTOLD = Lists(frozenset(), is_whole=False)
@@ -128,30 +132,42 @@ def _lists_below(files: ProcessFiles, root: Root) -> Lists | None:
         told = _known.get(marks)
         if told is None:
             told = _read(_names(files, root, folder, opened(DIVERSIONS), databases))
-            while len(_known) >= _KEPT:
-                _known.pop(next(iter(_known)), None)
-            _known[marks] = told
+            _keep(marks, told)
         return told
+
+
+def _keep(marks: _Marks, told: Lists) -> None:
+    """For the next process of that root, in the place of what was read first."""
+    kept = [*_known.items()]  # another thread may keep and forget as well
+    room = told.room + sum(each.room for _, each in kept)
+    for count, (oldest, each) in enumerate(kept):
+        if len(kept) - count < _KEPT and room <= _ROOM:
+            break
+        room -= each.room
+        _known.pop(oldest, None)
+    _known[marks] = told
 
 
 def _read(names: Iterable[Iterable[bytes] | None]) -> Lists:
     """All of them, as far as there is time and room; None among them: something is there that is not read."""
     found: set[bytes] = set()
     is_whole = True
-    end = time.monotonic() + _LONGEST
+    room, end = _ROOM, time.monotonic() + _LONGEST
     try:
         for each in names:
             if each is None:
                 is_whole = False
-            else:
-                found.update(map(_plain, each))
-            if len(found) > _MOST_FILES or time.monotonic() > end:
-                is_whole = False
-                break
-    except (OSError, ValueError):  # it is no such list, or changed while it was read
+                continue
+            for count, path in enumerate(each):
+                if (plain := _plain(path)) not in found and len(plain) < rpm.PATH_MAX:  # no map tells a longer one
+                    found.add(plain)
+                    room -= len(plain) + _EACH
+                if room < 0 or (not count % 1024 and time.monotonic() > end):
+                    raise ValueError("more than is looked at")
+    except (OSError, ValueError):  # it is no such list, or changed while it was read; or one of the limits
         is_whole = False
     found.discard(b"")
-    return Lists(frozenset(found), is_whole and bool(found))
+    return Lists(frozenset(found), is_whole and bool(found), _ROOM - room)
 
 
 def _names(
@@ -161,25 +177,29 @@ def _names(
     diversions: int | None,
     databases: Sequence[tuple[bytes, int]],
 ) -> Iterator[Iterable[bytes] | None]:
-    """The paths of each package. Raises OSError, ValueError.
+    """The paths of each package, some at a time. Raises OSError, ValueError.
 
     deb(5), dpkg(1): info/PACKAGE.list has a path in each line. What was diverted (dpkg-divert(1)) has another name.
     """
     left = _MOST
-    for name in [] if folder is None else os.listdir(folder):
-        if not name.endswith(".list"):
-            continue
-        try:
-            descriptor = files.open_in(root, folder or 0, os.fsencode(name))
-        except FileNotFoundError:
-            continue  # removed meanwhile
-        try:
-            size = os.fstat(descriptor).st_size
-            text = os.read(descriptor, size) if size <= left else None
-        finally:
-            os.close(descriptor)
-        left -= size
-        yield None if text is None else text.split(b"\n")
+    with contextlib.nullcontext(()) if folder is None else os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.endswith(".list"):
+                yield (b"",)  # however many these are, the time is looked at
+                continue
+            try:
+                descriptor = files.open_in(root, folder or 0, os.fsencode(entry.name))
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            try:
+                size = os.fstat(descriptor).st_size
+                if size <= left:
+                    yield from _lines(descriptor, size)
+                else:
+                    yield None
+            finally:
+                os.close(descriptor)
+            left -= size
     if diversions is not None:
         # The names to which files of packages were moved: the second line of each three.
         yield os.read(diversions, _LARGEST_DIVERSIONS).split(b"\n")[1::3]
@@ -189,6 +209,17 @@ def _names(
             yield None
         elif size:
             yield from map(rpm.files_of, _DATABASES[kind](descriptor))
+
+
+def _lines(descriptor: int, size: int) -> Iterator[list[bytes]]:
+    """Of a file of so many bytes; a line that is too long for a path is cut, and too long still."""
+    rest = b""
+    while size > 0 and (piece := os.read(descriptor, min(size, _PIECE))):
+        size -= len(piece)
+        *whole, rest = (rest + piece).split(b"\n")
+        yield whole
+        rest = rest[: rpm.PATH_MAX]
+    yield [rest]
 
 
 _DATABASES: Mapping[bytes, Callable[[int], Iterator[bytes]]] = {

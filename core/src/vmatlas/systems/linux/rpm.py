@@ -1,7 +1,8 @@
 """Which files a package manager of rpm installed: its database, read as bytes. No program of rpm's is run.
 
 Whoever is audited may have written it (a container has its own), so nothing in it is believed: each number is checked,
-no page is visited twice, and what is read has a limit. Raises ValueError for what is no such database.
+no page is visited twice, and what is read, and what is made of it, has a limit. Raises ValueError for what is no such
+database.
 
 Sources: sqlite.org/fileformat2.html; lib/backend/ndb/rpmpkg.c and lib/header.c of rpm 4.18.
 """
@@ -11,18 +12,28 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from itertools import chain, repeat
 
-_LARGEST = 1 << 28
-"""Bytes of a package's header at most: lib/header.c allows as much."""
+PATH_MAX = 4096
+"""Bytes of a path, with the zero behind it (linux/limits.h)."""
+
+_LARGEST = 1 << 26
+"""Bytes of a package's header at most. lib/header.c allows four times as much; no distribution has one of a tenth."""
 _MOST_ENTRIES = 0xFFFF
+_MOST_NAMES = 1 << 20
+"""Files, and folders, of one package at most."""
 
 _DIRINDEXES, _BASENAMES, _DIRNAMES, _STATES, _OLD_NAMES = 1116, 1117, 1118, 1029, 1027
 _NOT_INSTALLED = 2  # RPMFILE_STATE_NOTINSTALLED
 _ENTRY = struct.Struct(">4I")  # tag, type, offset, count
 
 
-def files_of(header: bytes) -> list[bytes]:
-    """The paths of the files that a package's header lists, but for those that were left out when it was installed."""
+def files_of(header: bytes) -> Iterator[bytes]:
+    """The paths of the files that a package's header lists, but for those that were left out when it was installed.
+
+    One after another: a folder stands there once, and may be that of every file, so all paths together can be a
+    million times as long as the header. What is longer than a path may be (PATH_MAX) is none.
+    """
     try:
         count, size = struct.unpack_from(">2I", header)
         if count > _MOST_ENTRIES or 8 + 16 * count + size > len(header):
@@ -34,33 +45,41 @@ def files_of(header: bytes) -> list[bytes]:
             if tag in (_DIRINDEXES, _BASENAMES, _DIRNAMES, _STATES, _OLD_NAMES):
                 found[tag] = start + offset, number
         if _BASENAMES not in found:
-            return _strings(header, *found[_OLD_NAMES]) if _OLD_NAMES in found else []
-        names, folders = (_strings(header, *found[tag]) for tag in (_BASENAMES, _DIRNAMES))
+            if _OLD_NAMES in found:
+                yield from _strings(header, *found[_OLD_NAMES])
+            return
+        folders = list(_strings(header, *found[_DIRNAMES]))
         at, number = found[_DIRINDEXES]
-        indexes = struct.unpack_from(f">{number}I", header, at)
+        if number != found[_BASENAMES][1] or at + 4 * number > len(header):
+            raise ValueError("files without a folder")
+        indexes = struct.iter_unpack(">I", memoryview(header)[at : at + 4 * number])
         at, number = found.get(_STATES, (0, 0))
-        states = header[at : at + number]
-        paths = [folders[index] + name for index, name in zip(indexes, names, strict=True)]
+        states = chain(header[at : at + number], repeat(None))
+        for name, (index,), state in zip(_strings(header, *found[_BASENAMES]), indexes, states, strict=False):
+            folder = folders[index]
+            if state != _NOT_INSTALLED and len(folder) + len(name) < PATH_MAX:
+                yield folder + name
     except (struct.error, LookupError) as error:
         raise ValueError(f"a header that is none: {error}") from None
-    if _NOT_INSTALLED in states:
-        return [path for path, state in zip(paths, states, strict=False) if state != _NOT_INSTALLED]
-    return paths
 
 
-def _strings(header: bytes, at: int, number: int) -> list[bytes]:
-    if number > len(header):
-        raise ValueError("more names than bytes")
-    found = header[at:].split(b"\0", number)
-    if len(found) <= number:
-        raise ValueError("fewer names than it says")
-    return found[:number]
+def _strings(header: bytes, at: int, number: int) -> Iterator[bytes]:
+    if number > _MOST_NAMES:
+        raise ValueError("more names than a package has")
+    for _ in range(number):
+        end = header.find(b"\0", at)
+        if end < 0:
+            raise ValueError("fewer names than it says")
+        yield header[at : min(end, at + PATH_MAX)]
+        at = end + 1
 
 
 # ---- sqlite: rpmdb.sqlite ----
 
 _MAGIC = b"SQLite format 3\0"
 _LEAF, _INTERIOR = 13, 5
+_MOST_COLUMNS = 5
+"""Of the tables that are read: sqlite_schema has so many."""
 
 
 class _Sqlite:
@@ -106,6 +125,8 @@ class _Sqlite:
             else:
                 waiting.append(int.from_bytes(page[at + 8 : at + 12], "big"))
                 waiting += (int.from_bytes(page[place : place + 4], "big") for place in reversed(places))
+            if len(waiting) > self._pages_left:
+                raise ValueError("a tree of pages that is none")
 
     def _record(self, page: bytes, at: int) -> bytes:
         size, at = _varint(page, at)
@@ -151,7 +172,7 @@ def _values(record: bytes) -> list[bytes | int | None]:
     found: list[bytes | int | None] = []
     while at < end:
         kind, at = _varint(record, at)
-        if kind in (10, 11):
+        if kind in (10, 11) or len(found) == _MOST_COLUMNS:
             raise ValueError("a value of another kind")
         size = _SIZES[kind] if kind < 12 else (kind - 12) // 2
         value = record[place : place + size]
