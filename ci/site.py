@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -61,7 +61,19 @@ API = {
     "Comparison and findings": ("diff", "summarize", "audit", "trends", "symbolize_many", "recover", "name_regions"),
     "Elsewhere": ("connect",),
 }
-"""The functions by what they are for; every other name of the package stands below these, by its kind."""
+"""The functions by what they are for; every other function of the package stands below these."""
+
+VALUES = {
+    "processes": ("Processes", ("process", "api", "selection", "survey", "target", "backend")),
+    "maps": ("Maps", ("model.region", "model.space", "model.filter", "model.query", "model.system")),
+    "memory": ("Memory in use, and pages", ("model", "totals")),
+    "kept": ("Captures and series", ("capture", "series")),
+    "audit": ("Findings of an audit", ("analysis.audit",)),
+    "comparisons": ("Comparison, sums and growth", ("analysis",)),
+    "more": ("More values", ("",)),
+}
+"""Values by the modules that make them, a page each (all on one are nearly a megabyte): its name, its title, and how
+the names of the modules begin. The first that fits has it."""
 
 
 def lay_together(space: Path) -> None:
@@ -80,7 +92,9 @@ def lay_together(space: Path) -> None:
         (shutil.copytree if path.is_dir() else shutil.copy)(path, space / path.name)
     made = space / "docs" / "reference"
     made.mkdir()
-    (made / "api.md").write_text(_api(), "utf-8")
+    for name, page in _api():
+        (made / name).parent.mkdir(exist_ok=True)
+        (made / name).write_text(page, "utf-8")
     (made / "commands.md").write_text(_commands(), "utf-8")
     (made / "machines.md").write_text(_machines(), "utf-8")
     with (space / "index.md").open("a", encoding="utf-8") as first:
@@ -110,6 +124,9 @@ def _lay(path: Path, space: Path) -> None:
 def _menu(space: Path) -> str:
     """The pages by what they are for; those that nobody has placed come last, so that none is lost."""
     there = {str(path.relative_to(space).with_suffix("")) for path in space.rglob("*.md")} - {"index"}
+    there = {
+        page for page in there if not page.startswith("docs/reference/api/")
+    }  # these are listed by their own first
     placed = {name: [page for page in pages if _page(page) in there] for name, pages in MENU.items()}
     left = sorted(there - {_page(page) for pages in placed.values() for page in pages})
     return "".join(
@@ -124,7 +141,8 @@ def _page(listed: str) -> str:
     return listed.rpartition("<")[2].rstrip(">")
 
 
-def _api() -> str:
+def _api() -> Iterator[tuple[str, str]]:
+    """The pages of the API, by their names."""
     import vmatlas
 
     values = {name: getattr(vmatlas, name) for name in vmatlas.__all__}
@@ -132,24 +150,31 @@ def _api() -> str:
     errors = {name for name in classes if issubclass(values[name], BaseException)}
     functions = {name for name, value in values.items() if name not in classes and callable(value)}
     placed = {name for names in API.values() for name in names}
+    pages: dict[str, list[str]] = {page: [] for page in VALUES}
+    for name in sorted(classes - errors):
+        module = values[name].__module__.partition(".")[2]
+        pages[next(page for page, (_, of) in VALUES.items() if module.startswith(of))].append(name)
+    listed = [*((page, VALUES[page][0], names) for page, names in pages.items() if names)]
+    listed.append(("errors", "Errors", sorted(errors)))
     lines = [
         "# The API, by its docstrings",
         "",
-        "What `import vmatlas` gives. [The Python API](../python.md) tells how it goes together.",
+        "What `import vmatlas` gives: its functions here, the values that they take and give on pages of their own.",
+        "[The Python API](../python.md) tells how it goes together.",
         "",
+        *("```{toctree}", ":maxdepth: 1", "", *(f"/docs/reference/api/{page}" for page, _, _ in listed), "```", ""),
     ]
-    parts = [
-        *API.items(),
-        ("More functions", sorted(functions - placed)),
-        ("Values", sorted(classes - errors)),
-        ("Errors", sorted(errors)),
-    ]
-    for title, names in parts:
-        lines += [f"## {title}", ""]
-        for name in names:
-            kind = "autoclass" if name in classes else "autofunction"
-            lines += ["```{eval-rst}", f".. {kind}:: vmatlas.{name}", "```", ""]
-    return "\n".join(lines)
+    for title, names in [*API.items(), ("More functions", sorted(functions - placed))]:
+        lines += [f"## {title}", "", *_documented("autofunction", names)]
+    yield "api.md", "\n".join(lines)
+    for page, title, names in listed:
+        beside = f"Of `import vmatlas`: {', '.join(f'`{name}`' for name in names)}. [Functions](../api.md)."
+        yield f"api/{page}.md", "\n".join([f"# {title}", "", beside, "", *_documented("autoclass", names)])
+
+
+def _documented(kind: str, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield from ("```{eval-rst}", f".. {kind}:: vmatlas.{name}", "```", "")
 
 
 def _commands() -> str:
