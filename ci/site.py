@@ -243,10 +243,12 @@ _MENDS = (
     (re.compile(r'<aside class="toc-drawer">'), '<aside class="toc-drawer" aria-label="on this page">'),
     (re.compile(r"(<div class=\"highlight\"><pre)>"), r'\1 tabindex="0">'),
     (re.compile(r'(<div class="table-wrapper [^">]*")>'), r'\1 tabindex="0">'),
+    (re.compile(r'(<span class="sig-paren">[(\[]</span>\s*)<dl>'), r'\1<dl role="presentation">'),
     (re.compile(r'<div id="search-results"></div>'), '<h1>Search</h1>\n<div id="search-results"></div>'),
 )
 """What furo and Sphinx leave out that those need who hear a page, or have no mouse (the rules of axe): how high the
-headings of the menu are, which landmark is which, that keys reach what scrolls, a heading on the search's page."""
+headings of the menu are, which landmark is which, that keys reach what scrolls, a heading on the search's page; that
+arguments, a line each, are no list of terms."""
 
 
 def mended(page: str) -> str:

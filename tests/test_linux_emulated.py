@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import vmatlas
 from vmatlas.conformance.patience import PATIENCE
-from vmatlas.systems.linux.emulation import _has_interpreter, _Mapped
+from vmatlas.systems.linux import emulation
+from vmatlas.systems.linux.emulation import _interpreter, _Mapped
+from vmatlas.systems.linux.host import LinuxProcess
 from vmatlas.systems.linux.proc import emulator_called
 from vmatlas_linux_procfs.emulated import without_repeats
 
@@ -179,5 +182,19 @@ def test_whether_a_program_has_a_loader_is_told_by_its_auxiliary_vector(width: s
     def vector(base: int) -> bytes:
         return b"".join(struct.pack(f"=2{width}", *each) for each in ((6, 4096), (7, base), (3, 0x400040), (0, 0)))
 
-    assert _has_interpreter(vector(0x7F000000)) and not _has_interpreter(vector(0))
-    assert _has_interpreter(b"") and _has_interpreter(b"\xff" * 32)
+    assert _interpreter(vector(0x7F000000)) == 0x7F000000
+    assert _interpreter(vector(0)) == 0
+    assert [_interpreter(each) for each in (b"", bytes(16), b"\xff" * 32)] == [None] * 3
+
+
+def test_program_of_which_nothing_is_told_yet_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of execve the vector is empty: what was seen then is not kept of all that run the same program."""
+
+    class Beginning:
+        def read_file(self, name: str) -> bytes:
+            assert name == "auxv"
+            return bytes(16)
+
+    monkeypatch.setattr(emulation, "_with_interpreter", known := set[str]())
+    assert not emulation.runs_another_machine(cast(LinuxProcess, Beginning()), "/runner")
+    assert known == set()

@@ -182,13 +182,16 @@ def test_who_does_not_answer_any_more_is_allowed_nothing_and_holds_nobody(
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc) in PATH")
 def test_a_program_at_a_fixed_place_is_told_from_one_that_moves(folder: Path) -> None:
     source = folder / "waits.c"
-    source.write_text("#include <unistd.h>\nint main(void) { return (int)read(0, &(char){0}, 1); }\n")
+    source.write_text(
+        '#include <unistd.h>\nint main(void) { return (int)(write(1, "", 1) + read(0, &(char){0}, 1)); }\n'
+    )
     for options, expected in ((["-no-pie", "-fno-pie"], True), (["-pie", "-fPIE"], False)):
         program = folder / f"waits{expected}"
         made = subprocess.run(["cc", *options, "-o", program, source], capture_output=True, text=True, timeout=PATIENCE)
         if made.returncode != 0:
             pytest.skip(f"cc {' '.join(options)}: {made.stderr.splitlines()[0]}")
-        with subprocess.Popen([program], stdin=subprocess.PIPE) as waiting:
+        with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as waiting:
+            assert waiting.stdout is not None and waiting.stdout.read(1)  # it runs: it was loaded before
             assert ("fixed-program" in {each.id for each in found(waiting.pid)}) is expected
 
 
@@ -196,7 +199,11 @@ def test_a_program_at_a_fixed_place_is_told_from_one_that_moves(folder: Path) ->
 def test_a_file_that_no_package_brought_is_told_from_one_that_came_with_one(folder: Path) -> None:
     ours = shutil.copy("/bin/cat", folder / "cat")
     for program, expected in ((ours, True), ("/bin/cat", False)):
-        with subprocess.Popen([program], stdin=subprocess.PIPE) as waiting:
+        with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as waiting:
+            assert waiting.stdin is not None and waiting.stdout is not None
+            waiting.stdin.write(b"it runs\n")
+            waiting.stdin.flush()
+            assert waiting.stdout.readline()
             unknown = [each.thing for each in found(waiting.pid) if each.id == "unknown-code"]
         assert unknown == ([str(ours)] if expected else [])
 

@@ -66,6 +66,7 @@ def test_what_scrolls_can_be_reached_by_keys_and_every_landmark_and_heading_has_
         '<div class="highlight-none notranslate"><div class="highlight"><pre><span></span>code</pre></div></div>'
         '<div class="table-wrapper colwidths-auto docutils container"><table></table></div>'
         '<div id="search-results"></div><aside class="toc-drawer"></aside>'
+        '<span class="sig-paren">(</span>\n\n<dl>\n<dd>one</dd></dl><dl class="py class"></dl>'
     )
     assert program("ci/site.py")["mended"](page) == (
         '<aside class="sidebar-drawer" aria-label="all pages">'
@@ -74,6 +75,7 @@ def test_what_scrolls_can_be_reached_by_keys_and_every_landmark_and_heading_has_
         '<pre tabindex="0"><span></span>code</pre></div></div>'
         '<div class="table-wrapper colwidths-auto docutils container" tabindex="0"><table></table></div>'
         '<h1>Search</h1>\n<div id="search-results"></div><aside class="toc-drawer" aria-label="on this page"></aside>'
+        '<span class="sig-paren">(</span>\n\n<dl role="presentation">\n<dd>one</dd></dl><dl class="py class"></dl>'
     )
 
 

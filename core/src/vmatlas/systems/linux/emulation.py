@@ -63,7 +63,10 @@ def runs_another_machine(process: LinuxProcess, program: str) -> bool:
     """`program`: the path of the one that it runs. Raises OSError, VmatlasError for what cannot be read."""
     if program in _with_interpreter:
         return False
-    if _has_interpreter(process.read_file("auxv")):
+    interpreter = _interpreter(process.read_file("auxv"))
+    if interpreter is None:  # in the middle of execve nothing is told yet
+        return False
+    if interpreter:
         if len(_with_interpreter) >= _MOST_KNOWN:
             _with_interpreter.clear()
         _with_interpreter.add(program)
@@ -85,14 +88,14 @@ def runs_another_machine(process: LinuxProcess, program: str) -> bool:
     return False
 
 
-def _has_interpreter(auxv: bytes) -> bool:
-    """Whether the kernel loaded a dynamic linker (AT_BASE: where); also where that is not told."""
+def _interpreter(auxv: bytes) -> int | None:
+    """Where the kernel loaded a dynamic linker (AT_BASE); 0: there is none; None where that is not told."""
     for width in "QI":
         layout = struct.Struct(f"{'<' if sys.byteorder == 'little' else '>'}2{width}")
         pairs = list(layout.iter_unpack(auxv[: len(auxv) - len(auxv) % layout.size]))
         if pairs and all(key <= _LARGEST_KEY for key, _ in _until_end(pairs)):
-            return bool(dict(pairs).get(_AT_BASE, 1))
-    return True
+            return dict(pairs).get(_AT_BASE)
+    return None
 
 
 def _until_end(pairs: Iterable[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
