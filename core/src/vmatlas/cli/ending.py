@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 from vmatlas.cli.exits import Exit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # `signal` makes enums of all its numbers: a thirteenth of the start of Python
 
 _AT_ONCE = 1.0
 """Seconds within which several signals are one: the next would end what the first one has set about."""
@@ -58,7 +63,7 @@ def by_signal(error: BaseException | None) -> int | None:
 def begin() -> None:
     """From now on signals raise: KeyboardInterrupt, SystemExit. What who started us has ignored (nohup) stays so."""
     for number in _USUAL:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
             _heeded.append(number)
 
