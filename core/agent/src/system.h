@@ -81,6 +81,8 @@ int system_start(char *port, size_t size, uint32_t *baud, uint32_t *payload);
 /* Where a port given as SCHEME:NAME is now; 0, or -1 when it is not there (yet). Plain paths are copied. */
 int system_find_port(const char *port, char *path, size_t size);
 int system_limit(uint32_t resource, uint64_t soft, uint64_t hard); /* UINT64_MAX: none */
+/* Closes what is open of the descriptors from `first` to `last`. 0, or -1 with errno where one call cannot do that. */
+int system_close_range(int first, int last);
 /* In a new child, and again after its rights changed: let it be killed when its parent dies, where the system can. */
 void system_follow_parent(pid_t parent);
 

@@ -20,7 +20,7 @@
 #include "system.h"
 
 /* Numbers that older headers lack. */
-enum { NUMBER_PIDFD_OPEN = CALL_BASE + 434, NUMBER_PROCESS_MADVISE = CALL_BASE + 440 };
+enum { NUMBER_PIDFD_OPEN = CALL_BASE + 434, NUMBER_CLOSE_RANGE = CALL_BASE + 436, NUMBER_PROCESS_MADVISE = CALL_BASE + 440 };
 
 void system_hello(struct fields *fields)
 {
@@ -247,6 +247,8 @@ int64_t system_advise_process(uint32_t pid, uint64_t start_time, int advice, uin
 }
 
 /* ---- children ---- */
+
+int system_close_range(int first, int last) { return (int)syscall(NUMBER_CLOSE_RANGE, (long)first, (long)last, 0L); }
 
 void system_follow_parent(pid_t parent)
 {

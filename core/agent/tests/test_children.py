@@ -49,6 +49,13 @@ def test_a_child_is_a_process_of_the_agent(agent: Agent) -> None:
     assert int(child.acquire("linux.maps")["stat"].split()[0]) == child.pid
 
 
+def test_a_child_holds_no_descriptor_of_the_agent_or_of_other_children(agent: Agent) -> None:
+    program = Path(f"/proc/{agent.hello.pid}/exe").resolve()
+    for child in [agent.spawn(), agent.spawn(), agent.spawn(bytes(program)), agent.spawn()]:
+        child.sleep(0)  # it answers, so it has let go of what it does not need
+        assert sorted(each.name for each in Path(f"/proc/{child.pid}/fd").iterdir()) == ["0", "1", "2"]
+
+
 def test_an_ended_child_is_a_zombie_until_it_is_reaped(agent: Agent) -> None:
     child = agent.spawn()
     assert child.end(signal.SIGKILL).ok
