@@ -27,14 +27,15 @@ class Form(NamedTuple):
 LINUX_MAPS = Form(MAPS, "linux", "the text of a map of Linux")
 
 _REGION = rb"[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][spS] "
-_LINE_OF_MAPS = re.compile(rb"\s*" + _REGION)
+_LINE_OF_MAPS = re.compile(rb"\s*+" + _REGION)
 _LINE_FURTHER = re.compile(rb"^[ \t]*" + _REGION, re.MULTILINE)
 _EXPORT = b"__CURSOR="
 _FORMS = (
-    (rb"\A\s*[\[{](?s:.)*?\"(?:COREDUMP_[A-Z_]+|MESSAGE_ID)\"\s*:",
+    (rb"\A\s*+[\[{](?s:.)*?\"(?:COREDUMP_[A-Z_]+|MESSAGE_ID)\"\s*:",
      Form("journal", "linux", "an entry of systemd's journal")),
     (rb"\A" + _EXPORT, Form("journal", "linux", "an entry of systemd's journal")),
-    (rb"^\s*Address +Perm +Offset +Device +Inode +Size .*\bMapping *$", Form("pmap", "linux", "what pmap -X prints")),
+    (rb"^[ \t]*+Address +Perm +Offset +Device +Inode +Size .*\bMapping *$",
+     Form("pmap", "linux", "what pmap -X prints")),
     (rb"^ *PID +START +END +PRT +RES +PRES +REF +SHD +FL(?:AGS?)? +TP +PATH *$",
      Form("procstat", "freebsd", "what procstat -v prints")),
     (rb"^vaddr,size,flags,prot,", Form("pmap", "qnx", "the text of /proc/PID/pmap of QNX")),
