@@ -124,9 +124,8 @@ def _lay(path: Path, space: Path) -> None:
 def _menu(space: Path) -> str:
     """The pages by what they are for; those that nobody has placed come last, so that none is lost."""
     there = {str(path.relative_to(space).with_suffix("")) for path in space.rglob("*.md")} - {"index"}
-    there = {
-        page for page in there if not page.startswith("docs/reference/api/")
-    }  # these are listed by their own first
+    # The pages of the API are listed by the first of them.
+    there = {page for page in there if not page.startswith("docs/reference/api/")}
     placed = {name: [page for page in pages if _page(page) in there] for name, pages in MENU.items()}
     left = sorted(there - {_page(page) for pages in placed.values() for page in pages})
     return "".join(

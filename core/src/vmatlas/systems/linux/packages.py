@@ -138,12 +138,10 @@ def _lists_below(files: ProcessFiles, root: Root) -> Lists | None:
 
 def _keep(marks: _Marks, told: Lists) -> None:
     """For the next process of that root, in the place of what was read first."""
-    kept = [*_known.items()]  # another thread may keep and forget as well
-    room = told.room + sum(each.room for _, each in kept)
-    for count, (oldest, each) in enumerate(kept):
-        if len(kept) - count < _KEPT and room <= _ROOM:
-            break
-        room -= each.room
+    kept = dict(_known)  # another thread may keep and forget as well
+    while len(kept) >= _KEPT or (kept and told.room + sum(each.room for each in kept.values()) > _ROOM):
+        oldest = next(iter(kept))
+        del kept[oldest]
         _known.pop(oldest, None)
     _known[marks] = told
 
@@ -159,7 +157,7 @@ def _read(names: Iterable[Iterable[bytes] | None]) -> Lists:
                 is_whole = False
                 continue
             for count, path in enumerate(each):
-                if (plain := _plain(path)) not in found and len(plain) < rpm.PATH_MAX:  # no map tells a longer one
+                if (plain := _plain(path)) not in found and len(plain) < rpm.PATH_MAX:  # nobody installs a longer one
                     found.add(plain)
                     room -= len(plain) + _EACH
                 if room < 0 or (not count % 1024 and time.monotonic() > end):
@@ -179,16 +177,31 @@ def _names(
 ) -> Iterator[Iterable[bytes] | None]:
     """The paths of each package, some at a time. Raises OSError, ValueError.
 
-    deb(5), dpkg(1): info/PACKAGE.list has a path in each line. What was diverted (dpkg-divert(1)) has another name.
+    What was diverted (dpkg-divert(1)) has another name than its package's list tells.
     """
+    if folder is not None:
+        yield from _of_dpkg(files, root, folder)
+    if diversions is not None:
+        # The names to which files of packages were moved: the second line of each three.
+        yield os.read(diversions, _LARGEST_DIVERSIONS).split(b"\n")[1::3]
+    for kind, descriptor in databases:
+        size = os.fstat(descriptor).st_size
+        if size and (kind not in _DATABASES or size > _MOST):
+            yield None
+        elif size:
+            yield from map(rpm.files_of, _DATABASES[kind](descriptor))
+
+
+def _of_dpkg(files: ProcessFiles, root: Root, folder: int) -> Iterator[Iterable[bytes] | None]:
+    """deb(5), dpkg(1): info/PACKAGE.list has a path in each line."""
     left = _MOST
-    with contextlib.nullcontext(()) if folder is None else os.scandir(folder) as entries:
+    with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.endswith(".list"):
                 yield (b"",)  # however many these are, the time is looked at
                 continue
             try:
-                descriptor = files.open_in(root, folder or 0, os.fsencode(entry.name))
+                descriptor = files.open_in(root, folder, os.fsencode(entry.name))
             except FileNotFoundError:
                 continue  # removed meanwhile
             try:
@@ -200,15 +213,6 @@ def _names(
             finally:
                 os.close(descriptor)
             left -= size
-    if diversions is not None:
-        # The names to which files of packages were moved: the second line of each three.
-        yield os.read(diversions, _LARGEST_DIVERSIONS).split(b"\n")[1::3]
-    for kind, descriptor in databases:
-        size = os.fstat(descriptor).st_size
-        if size and (kind not in _DATABASES or size > _MOST):
-            yield None
-        elif size:
-            yield from map(rpm.files_of, _DATABASES[kind](descriptor))
 
 
 def _lines(descriptor: int, size: int) -> Iterator[list[bytes]]:
